@@ -84,8 +84,7 @@ def _photo_of(task: dict[str, Any]) -> str:
     """
     photos: list[str] = []
     for value in task["data"].values():
-        texts = value if isinstance(value, list) else [value]
-        photos += filter(_names_photo, texts)
+        photos += filter(_names_photo, value if isinstance(value, list) else [value])
     if len(photos) > 1:
         raise ValueError(f"several photos, {', '.join(photos)}; give each a task of its own")
     return photos[0] if photos else task["file_upload"]

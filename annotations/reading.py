@@ -1,4 +1,4 @@
-"""What the readers of all formats do alike: find photos by name, number the categories, count what is left out."""
+"""The steps that readers of all formats share: find photos by name, number categories, count what is left out."""
 
 import os
 from collections.abc import Iterable

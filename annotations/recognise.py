@@ -54,7 +54,7 @@ def recognise(text: str) -> tuple[str, Path]:
         raise UserError(f"{text}: this file or folder does not exist; name {EXPECTED}")
     if path.is_file():
         return named or _format_of(path), path
-    files = {} if named == MASKS else _files_in(path)
+    files = _files_in(path)
     if named is None and len(files) > 1:
         several = " and ".join(files)
         raise UserError(f"{path}: may be of the formats {several}; write one before it, as in coco:{path}")

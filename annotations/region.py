@@ -65,9 +65,7 @@ def _region_in_image(image: Image.Image, source: str) -> tuple[np.ndarray, bool]
 
 def _region_in(values: np.ndarray, source: str) -> np.ndarray:
     """Return {0, 1, 255} (H, W) uint8 of the values (H, W) of a mask; errors as ``read_region``."""
-    is_map_of_numbers = values.ndim == 2 and values.dtype.kind in "buif" and values.size > 0
-    if not is_map_of_numbers or not np.isfinite(values).all():
-        raise UserError(f"{source}: must be an array (H, W) of 0, 1 and 255, or of booleans, like its photo")
+    _check_array(values, source)
     inside = values != 0
     void = values < 0  # torch has negative numbers
     shades = np.unique(values[inside])
@@ -83,6 +81,12 @@ def _region_in(values: np.ndarray, source: str) -> np.ndarray:
         named = ", ".join(f"{shade:g}" for shade in shades[:SHOWN])
         raise UserError(f"{source}: holds the values {named}, {FIX}")
     return np.where(void, IGNORE, inside).astype(np.uint8)
+
+
+def _check_array(values: np.ndarray, source: str) -> None:
+    """Refuse (UserError) values that are no map of finite numbers."""
+    if values.ndim != 2 or not values.size or values.dtype.kind not in "buif" or not np.isfinite(values).all():
+        raise UserError(f"{source}: must be an array (H, W) of 0, 1 and 255, or of booleans, like its photo")
 
 
 def _has_soft_edges(brightness: np.ndarray) -> bool:

@@ -235,17 +235,12 @@ def _with_lists(data: DataSettings, rows_of_part: dict[str, list[int]], out: Pat
     return replace(data, **lists)
 
 
-def _indices(data: DataSettings) -> dict[str, Index]:
-    """Return the index of each part that has a list."""
-    return {part: load_index(data, part) for part in MAKERS_WITH_VALIDATION if getattr(data, f"{part}_list")}
-
-
 def _with_presence(data: DataSettings) -> DataSettings:
     """Return settings of presence with which each fold has enough images for 1-shot training and testing.
 
     The published values come first, then fewer pixels, then training images that show novel classes.
     """
-    indices = _indices(data)
+    indices = {part: load_index(data, part) for part in MAKERS_WITH_VALIDATION if getattr(data, f"{part}_list")}
     for exclude_novel, min_pixels in itertools.product((True, False), (2048, 1024, 512, 256, 128, 64)):
         candidate = replace(data, min_pixels=min_pixels, exclude_novel=exclude_novel)
         try:

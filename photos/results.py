@@ -121,15 +121,17 @@ class Results:
         for path in () if again else (*of_formats, *paths):
             if path.exists():
                 raise UserError(f"{path}: this result exists already; name another --out, or add --resume")
-        jsons = [self.paths(query)[0] for query in queries]
-        for path in (self.out / SUMMARY, self.out / REVIEW, *jsons):
+        for path in (self.out / SUMMARY, self.out / REVIEW, *(self.paths(query)[0] for query in queries)):
             if is_of_others(path):
                 raise UserError(f"{path}: was not written by this program and would be overwritten; name another --out")
-        numbered = self.out / recognise.YOLO / yolo.DATA_FILE
-        if recognise.YOLO in self.formats and numbered.exists():
-            classes, _ = yolo.read_data_file(numbered)
-            if list(classes.values()) != list(self.categories.values()):
-                raise UserError(f"{numbered}: was made with other classes; remove its folder, or name another --out")
+        if recognise.YOLO in self.formats:
+            self._check_classes(self.out / recognise.YOLO / yolo.DATA_FILE)
+
+    def _check_classes(self, numbered: Path) -> None:
+        """Refuse (UserError) a data file of YOLO that numbers other classes."""
+        classes = yolo.read_data_file(numbered)[0] if numbered.exists() else self.categories
+        if [*classes.values()] != [*self.categories.values()]:
+            raise UserError(f"{numbered}: was made with other classes; remove its folder, or name another --out")
 
     def _distinct_paths(self, queries: Sequence[Path]) -> list[Path]:
         """Return the paths of all files of queries.

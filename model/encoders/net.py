@@ -1,4 +1,4 @@
-"""What encoders have in common whose network, ``net``, has timm's names of tensors."""
+"""The base of encoders whose network, ``net``, has timm's names of tensors."""
 
 from collections.abc import Iterable
 from typing import Any

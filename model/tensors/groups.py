@@ -1,4 +1,4 @@
-"""What is computed in one call: a batch at once on a GPU, on a CPU one by one."""
+"""The groups that are computed in one call: a batch at once on a GPU, on a CPU one by one."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar

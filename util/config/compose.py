@@ -55,7 +55,7 @@ NAMES = "a YAML file, or an experiment and a data set such as: split2 pascal"  #
 
 @dataclass(frozen=True)
 class Source:
-    """What makes a config, before the overrides of a command line."""
+    """The files and values that make a config, before the overrides of a command line."""
 
     words: str  # of a command line that stand for it
     name: str  # of its run, where the config names no other

@@ -242,17 +242,20 @@ class ProtocolSettings:
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (key, problem and remedy) for settings of the entry that do not go together."""
         labels = FITTING_LABELS[self.input]
-        queries, supports = DRAWS.get(self.draw, ([self.query], self.supports))
         if self.scored_on not in labels:
             yield "scored_on", f"= {self.scored_on} does not go with input: {self.input}; use {' or '.join(labels)}"
-        if self.supports == "first" and (self.ways, self.query) != (1, "pairs"):
-            yield "supports", "= first needs query: pairs and one way"
-        if self.references > 1 and (self.ways, self.draw, self.supports) != (1, "own", "distinct"):
-            yield "references", f"= {self.references} needs draw: own, supports: distinct and one way"
         if self.episodes is None and self.query != "pairs":
             yield "episodes", f"= None does not go with query: {self.query}; give a number"
         if self.side is not None and self.input == "original":
             yield "side", f"= {self.side} has no effect with input: original; leave it null"
+        yield from self._problems_of_draw()
+
+    def _problems_of_draw(self) -> Iterator[tuple[str, str]]:
+        if self.supports == "first" and (self.ways, self.query) != (1, "pairs"):
+            yield "supports", "= first needs query: pairs and one way"
+        if self.references > 1 and (self.ways, self.draw, self.supports) != (1, "own", "distinct"):
+            yield "references", f"= {self.references} needs draw: own, supports: distinct and one way"
+        queries, supports = DRAWS.get(self.draw, ([self.query], self.supports))
         if self.query not in queries or self.supports != supports or (self.draw != "own" and self.ways > 1):
             needs = f"query: {' or '.join(queries)}, supports: {supports} and one way"
             yield "draw", f"= {self.draw} needs {needs}; set draw to own"

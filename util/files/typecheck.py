@@ -46,11 +46,16 @@ def convert(kind: Any, value: Any, key: str, as_yaml: bool = False) -> Any:
         return _member(members, value, key, as_yaml)
     if origin is Literal:
         return _choice([*members], value, key)
-    if origin is list and isinstance(value, list):
-        return [convert(members[0], item, f"{key}[{i}]", as_yaml) for i, item in enumerate(value)]
-    if origin is dict and isinstance(value, dict):
-        return {name: convert(members[1], item, f"{key}.{name}", as_yaml) for name, item in value.items()}
+    if origin in (list, dict) and isinstance(value, origin):
+        return _items(members[-1], value, key, as_yaml)
     return _plain(kind, value, key, as_yaml)
+
+
+def _items(kind: Any, items: list[Any] | dict[str, Any], key: str, as_yaml: bool) -> Any:
+    """Return a list or a dict, each of whose values is of one type."""
+    if isinstance(items, list):
+        return [convert(kind, item, f"{key}[{i}]", as_yaml) for i, item in enumerate(items)]
+    return {name: convert(kind, item, f"{key}.{name}", as_yaml) for name, item in items.items()}
 
 
 def _section(kind: Any, values: Any, key: str, as_yaml: bool) -> Any:
@@ -60,26 +65,32 @@ def _section(kind: Any, values: Any, key: str, as_yaml: bool) -> Any:
         return values
     if not isinstance(values, dict):
         raise _other_type(dict, values, key)
-    hints = hints_of(kind)
-    settings = {} if is_dict else {field.name: field for field in dataclasses.fields(kind)}
-    required = sorted(kind.__required_keys__) if is_dict else [name for name in settings if _is_needed(settings[name])]
     prefix = f"{key}." if key else ""
-    converted = {}
-    for name, value in values.items():
-        place = f"{prefix}{name}"
-        if name not in hints:
-            raise Misfit(place, f"unknown key '{place}'{nearest(str(name), hints)}")
-        converted[name] = convert(hints[name], value, place, as_yaml)
-        if not is_dict:
-            _check(converted[name], place, settings[name].metadata)
-    for name in required:
+    converted = {name: _entry(kind, name, value, f"{prefix}{name}", as_yaml) for name, value in values.items()}
+    for name in _required(kind):
         if name not in values:
             raise Misfit(f"{prefix}{name}", f"key '{prefix}{name}' is missing")
     return converted if is_dict else kind(**converted)
 
 
-def _is_needed(field: dataclasses.Field) -> bool:
-    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+def _entry(kind: Any, name: str, value: Any, place: str, as_yaml: bool) -> Any:
+    """Return the value of a section's key, within its bounds; ``place`` is the whole key."""
+    hints = hints_of(kind)
+    if name not in hints:
+        raise Misfit(place, f"unknown key '{place}'{nearest(str(name), hints)}")
+    converted = convert(hints[name], value, place, as_yaml)
+    if dataclasses.is_dataclass(kind):
+        _check(converted, place, kind.__dataclass_fields__[name].metadata)
+    return converted
+
+
+def _required(kind: Any) -> list[str]:
+    """Return the keys that a section must have."""
+    if typing.is_typeddict(kind):
+        return sorted(kind.__required_keys__)
+    return [
+        part.name for part in dataclasses.fields(kind) if part.default is part.default_factory is dataclasses.MISSING
+    ]
 
 
 def _member(kinds: tuple[Any, ...], value: Any, key: str, as_yaml: bool) -> Any:

@@ -67,7 +67,7 @@ def numbers_of(by_file: dict[Path, Result], output: str, papers: str | None) -> 
     numbers = pandas.concat([frame.astype(object), measured.astype(object)], ignore_index=True)
     numbers["row"] = numbers.groupby(ROW, sort=False).ngroup()
     numbers["name"] = [_name(*number) for number in numbers[["class", "place", "score"]].itertuples(index=False)]
-    numbers["text"] = [_printed(*number) for number in numbers[["score", "value"]].itertuples(index=False)]
+    numbers["text"] = [*map(format, numbers["value"], numbers["score"].map({SECONDS: ".3g"}).fillna(".1f"))]
     signs = {score: SIGNS[known["smaller_is_better"]] for score, known in scores_of(*by_file.values()).items()}
     numbers["best"] = _are_best(numbers, signs)
     return numbers, left_out
@@ -80,11 +80,6 @@ def _name(class_name: str, place: str, score: str) -> str:
     if place == MEAN:
         return score.lower()
     return place.lower() if score == MIOU else f"{place} {score}".lower()
-
-
-def _printed(score: str, value: float) -> str:
-    """Return a number as a table prints it."""
-    return format(value, ".3g" if score == SECONDS else ".1f")
 
 
 def _are_best(numbers: DataFrame, signs: dict[str, float]) -> Series:

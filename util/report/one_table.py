@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 CELL = ["row", "protocol", "shot", "dataset", "fold", "training_seed"]
 COLUMN = ["dataset", "fold", "shot"]  # rare classes that are skipped depend on shots
-# What shows one value of what: the part of a table, the columns that say which part it is, the value and its name.
+# Each term: the part of a table, the columns that say which part it is, the value that it shares, and its name.
 ONE: list[tuple[str, list[str], str, str]] = [
     ("a cell", CELL, "file", "result"),
     ("a table", [], "title", "protocol"),

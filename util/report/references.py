@@ -1,4 +1,4 @@
-"""What references do: statistics of the IoUs of each query over the references with which it was segmented."""
+"""The influence of references: statistics of the IoUs of each query over the references with which it was segmented."""
 
 from __future__ import annotations
 

@@ -34,6 +34,10 @@ AS_THEY_ARE = [
     *("method", "encoder", "dataset", "fold", "shot", "protocol", "precision", "episodes", "device", "run"),
     *("list", "content", "whole_list", "whole_content"),
 ]
+OF_PROTOCOL = [
+    *("folds", "fold_rule", "input", "input_side", "min_pixels"),
+    *("quick_look", "other_seeds", "fold_mismatch"),
+]
 SHARED_COLUMNS = [*AS_THEY_ARE, "row", "training_seed", "draw", "mark", "seeds", "weights", "date", "commit"]
 TRAINING_FREE = "training-free"  # the checkpoint of a method that learns nothing
 FOLD_SETTINGS = ("list_file", "fold")  # settings that may differ between folds of a mean
@@ -112,10 +116,13 @@ def facts_of(by_file: dict[Path, Result]) -> DataFrame:
 
 def _facts(result: Result) -> dict[str, Any]:
     """Return the columns of a result; settings that have to agree are texts."""
-    known: dict[str, Any] = {**result}
-    seconds = 60 * result["minutes"] * result["processes"] / (result["episodes"] * len(result["seeds"]))
+    as_they_are = {name: fact for name, fact in result.items() if name in {*AS_THEY_ARE, *OF_PROTOCOL}}
+    return as_they_are | _identity(result) | _protocol(result) | _training(result)
+
+
+def _identity(result: Result) -> dict[str, Any]:
+    """Return the columns that say which result it is."""
     return {
-        **{name: known[name] for name in AS_THEY_ARE},
         "row": row_name(result),
         "training_seed": training_seed(result),
         "draw": result["protocol_settings"].get("draw", "own"),
@@ -124,8 +131,12 @@ def _facts(result: Result) -> dict[str, Any]:
         "weights": result["weights"][:12],
         "date": result["date"][:10],
         "commit": str(result["environment"].get("commit", ""))[:8],
-        **{name: known[name] for name in ("folds", "fold_rule", "input", "input_side", "min_pixels")},
-        **{name: known[name] for name in ("quick_look", "other_seeds", "fold_mismatch")},
+    }
+
+
+def _protocol(result: Result) -> dict[str, Any]:
+    """Return the columns that say by which protocol and metrics it was scored."""
+    return {
         "is_replay": result["replayed"] is not None,
         "scored on": SCORED_ON[result["scored_on"]],
         "title": protocol_title(result),
@@ -133,6 +144,13 @@ def _facts(result: Result) -> dict[str, Any]:
         "fold_classes": str(result["config"]["data"].get("fold_classes")),
         **{f"metric {name}": facts for name, facts in result.get("metrics", {}).items()},
         "classes": [*result["novel"].values()],
+    }
+
+
+def _training(result: Result) -> dict[str, Any]:
+    """Return the columns that say how its weights were trained, and what they cost."""
+    seconds = 60 * result["minutes"] * result["processes"] / (result["episodes"] * len(result["seeds"]))
+    return {
         "track": result["track"],
         "track_text": track_text({result["shot"]: result["track"]}),
         "departures": [*departures(result)],

@@ -78,7 +78,9 @@ def checks_of(path: Path, result: Result, overrides: Sequence[str] = ()) -> Chec
     """Return the checks of a result file: of its counts, and each of what else is here: data, code, weights."""
     checks = {
         "scores": _check(lambda: _score_difference(path, result), on_error=DIFFERS),
-        "episodes": _check(lambda: _other_episodes(path, result), on_error=DIFFERS),
+        "episodes": _check(
+            lambda: _digest_difference(result, map(digest_of_rows, _episodes_by_seed(path, result))), on_error=DIFFERS
+        ),
     }
     try:
         evaluation = evaluation_of(path, result, overrides)
@@ -155,10 +157,6 @@ def _episodes_by_seed(path: Path, result: Result) -> list[list[dict[str, Any]]]:
     """Return the episodes beside a result, a list for each of its seeds."""
     episodes = read_manifest(path.with_name(MANIFEST)).episodes
     return [[row for row in episodes if row["seed"] == seed] for seed in result["seeds"]]
-
-
-def _other_episodes(path: Path, result: Result) -> str:
-    return _digest_difference(result, map(digest_of_rows, _episodes_by_seed(path, result)))
 
 
 def evaluation_of(path: Path, result: Result, overrides: Sequence[str] = ()) -> Evaluation:

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import torch
 
-from model.contract import Trainable
+from model.contract import FewShotMethod, Trainable
 from model.registry import class_of
 from util.config.compose import files_of
 from util.config.folds import MAX_INDEX, has_class_maps
@@ -186,7 +186,7 @@ class Rehearsal:
     rows: dict[str, list[str]]  # the cells of each stage in the table of a dry run
     stored: list[Stored] = field(default_factory=list)  # bytes of the checkpoints of the stages that have steps left
     refusals: list[str] = field(default_factory=list)  # each once
-    room: str = ""  # on the disk, in words
+    room: str | None = None  # on the disk, in words
 
     def refuse(self, problem: str) -> None:
         """Note what stops the training; '' does not."""
@@ -235,12 +235,10 @@ def rehearse(run: Run, stages: list[str], processes: int, asked: Asked) -> Rehea
         run = Run(run.config.with_data(text=NAMES if run.model_class.reads_text else NO_TEXT))
     rehearsal.attempt(partial(_make_indices, run))
     for task in left:
-        starts_now = task is left[0] and not task.continues  # a later one starts from what an earlier one makes
         rehearsal.rows[task.stage] += _rehearse_stage(
-            rehearsal, run, task, processes, checkpoint=asked.checkpoint, starts_now=starts_now
+            rehearsal, run, task, processes, checkpoint=asked.checkpoint, is_first=task is left[0]
         )
-    folders = {task.folder for task in left}
-    rehearsal.room = rehearsal.attempt(partial(room, run.config, rehearsal.stored, folders)) or ""
+    rehearsal.room = rehearsal.attempt(partial(room, run.config, rehearsal.stored, {task.folder for task in left}))
     return rehearsal
 
 
@@ -257,7 +255,7 @@ def _make_indices(run: Run) -> int:
 
 
 def _rehearse_stage(
-    rehearsal: Rehearsal, run: Run, task: StageTask, processes: int, *, checkpoint: str | None, starts_now: bool
+    rehearsal: Rehearsal, run: Run, task: StageTask, processes: int, *, checkpoint: str | None, is_first: bool
 ) -> list[str]:
     """Begin a stage: its data, its network, what it starts from if that is now, its optimisers; return further cells.
 
@@ -270,9 +268,9 @@ def _rehearse_stage(
         model = rehearsal.attempt(partial(build_model, run.config, run.text_width))
     if model is None:
         return []
-    if starts_now:
+    if is_first and not task.continues:  # a later one starts from what an earlier one makes
         rehearsal.attempt(partial(fill_at_start, run, model, task.stage, checkpoint, downloads=False))
-    network: Trainable = model.base_stage() if task.stage == "base" else model
+    network = trained_part(model, task.stage)
     rehearsal.attempt(lambda: build_optimizers(network.param_groups(), settings.optimizers))
     rehearsal.stored.append(Stored.of(network, settings))
     length = _published_length(run.config, settings) if data is None else epoch_length(settings, data.images)
@@ -286,6 +284,11 @@ def _rehearse_stage(
         f"{settings.batch / processes:.3g}{parts} x {processes}",
         f"{rehearsal.stored[-1].final_bytes / 1e9:.2f}",
     ]
+
+
+def trained_part(model: FewShotMethod, stage: str) -> Trainable:
+    """Return what a stage of a model trains."""
+    return model.base_stage() if stage == "base" else model
 
 
 def _published_length(config: Config, settings: StageSettings) -> int:

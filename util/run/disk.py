@@ -40,14 +40,13 @@ def free_on_disk(config: Config) -> int:
 
 
 def checkpoint_bytes(folders: Iterable[Path]) -> int:
-    """Return the bytes of the checkpoints in folders, each file once, whatever its names."""
-    sizes = {}
+    """Return the bytes of the checkpoints in folders."""
+    total = 0
     for folder in folders:
         for file in folder.glob("*.pth"):
             with suppress(FileNotFoundError):  # another run saves there at this time, and is refused later
-                found = file.stat()
-                sizes[found.st_ino] = found.st_size
-    return sum(sizes.values())
+                total += file.stat().st_size
+    return total
 
 
 def room(config: Config, stages: Sequence[Stored], folders: Iterable[Path]) -> str:

@@ -29,6 +29,10 @@ from util.weights.origin import Origin
 from util.weights.sources import SOURCES
 
 FOLD = "data.fold"  # the beginning of the settings that decide which classes are novel
+AGAIN = {  # how a stage is trained again, or another one taken
+    "base": "--stage base --overwrite, or name its file with --checkpoint",
+    "meta": "--overwrite, or set another run.name",
+}
 SHOWN = 5  # differences of a training in a message
 
 
@@ -112,7 +116,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class Start:
-    """What a stage starts from, beside random values and the weights of known releases."""
+    """The files that a stage starts from, beside random values and the weights of known releases."""
 
     note: str = ""  # a line for the log
     initial: str | None = None  # digest of the weights, where the run decides them; None: of no file, or of a named one
@@ -191,10 +195,7 @@ def refusal_to_take(run: Run, stage: str, stored: Checkpoint, finished: bool = T
         )
     if not found:
         return ""
-    again = "train it again with --stage base --overwrite, or name its file with --checkpoint"
-    if stage != "base":
-        again = "train it again with --overwrite, or set another run.name"
-    fix = f"undo the change, {again}"
+    fix = f"undo the change, train it again with {AGAIN[stage]}"
     if not finished:
         fix += f"; if its steps are the same, {runs.ALLOW} continues it"
     return f"{stored.path.parent}: the {stage} stage was trained with {shown(found)}; {fix}"

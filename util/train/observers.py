@@ -1,4 +1,4 @@
-"""What is kept of a training beside its steps: losses, validations, checkpoints and patience, by observers."""
+"""Observers keep the rest of a training beside its steps: losses, validations, checkpoints and patience."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from util.loop.optim import EMA, StepSchedule, build_optimizers
 from util.loop.processes import ProcessGroup, join
 from util.loop.score import BASE, FINAL, Observer, Scoreboard, score
 from util.loop.training import Training
-from util.run.begin import Asked, StageTask, rehearse, stage_of, stages_asked
+from util.run.begin import Asked, StageTask, rehearse, stage_of, stages_asked, trained_part
 from util.run.build import build_model, precision_of_training
 from util.run.data import StageData, epoch_length, stage_data
 from util.run.disk import Stored, checkpoint_bytes, free_on_disk
@@ -127,7 +127,7 @@ def _begun(run: Run, task: StageTask, world: ProcessGroup, base: str | None) -> 
     """
     model = build_model(run.config, run.text_width)
     start = Start() if task.continues else fill_at_start(run, model, task.stage, base)  # fails before photos are read
-    network = model.base_stage() if task.stage == "base" else model
+    network = trained_part(model, task.stage)
     return Begun(network, start, stage_data(run, task.stage, world))
 
 

@@ -49,7 +49,10 @@ def download(source: str, backbone: str, torchvision: str | None = None) -> Chec
     if source == TIMM and backbone.startswith(PREFIX):
         return Checkpoint(Path(source), _fetched(source, bare_name(backbone), _from_timm))
     if source in RELEASES and torchvision is not None and (weights := release(source, torchvision)):
-        return Checkpoint(Path(source), _fetched(source, torchvision, lambda _: _from_torchvision(weights)))
+        return Checkpoint(
+            Path(source),
+            _fetched(source, torchvision, lambda _: weights.get_state_dict(check_hash=True, weights_only=True)),
+        )
     raise UserError(f"model.encoder.weights = {source}: it has no weights of {backbone}; set it to a file, or to null")
 
 
@@ -88,10 +91,6 @@ def release(source: str, name: str) -> Any:
     from torchvision.models import get_model_weights  # takes seconds
 
     return get_model_weights(name).__members__.get(RELEASES[source])
-
-
-def _from_torchvision(weights: Any) -> dict[str, Tensor]:
-    return weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
 
 
 def _from_package(backbone: str) -> dict[str, Tensor]:

@@ -72,7 +72,7 @@ class Row:
 
 @dataclass
 class Noted:
-    """What was seen of the steps."""
+    """The record of the steps."""
 
     losses: list[float] = field(default_factory=list)
     changes: list[State] = field(default_factory=list)  # of the tensors that have moved after each step

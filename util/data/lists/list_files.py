@@ -119,7 +119,7 @@ def _rows_of_line(line: str) -> list[Row] | None:
         return []
     first, *others = words
     if first.isdecimal() and others and all(map(COCO_IMAGE.fullmatch, others)):
-        return [Row(_coco_stem(word), int(first)) for word in others]
+        return [Row(f"COCO_{COCO_PARTS[word[0]]}2014_{int(word[1:]):012d}", int(first)) for word in others]
     if not others:
         first, *others = first.rsplit("__", 1)
     if len(others) != 1:
@@ -129,11 +129,6 @@ def _rows_of_line(line: str) -> list[Row] | None:
     if second.isdecimal():
         return [Row(stem, int(second))]
     return [Row(stem, files=(first, second))] if stem == _stem(second) else None
-
-
-def _coco_stem(word: str) -> str:
-    """Return the name of an image of COCO 2014 from its part and number."""
-    return f"COCO_{COCO_PARTS[word[0]]}2014_{int(word[1:]):012d}"
 
 
 def _stem(name: str) -> str:
