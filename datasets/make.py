@@ -47,7 +47,7 @@ class MakeCommand:
         """Prepare the data set and print its counts; UserError: a file is bad, and no list is written then."""
         recipe = self.recipe
         if self._is_made(options):
-            print(f"{options.out}: is made already; nothing to do")
+            print(f"{options.out}: is made already; if its sources have changed, name another --out")
             return 0
         if not recipe.shares_folder:
             self._refuse_folder(options)

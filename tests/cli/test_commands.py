@@ -1,5 +1,6 @@
 """Commands in odd processes, and refused ones, which change nothing."""
 
+import ast
 import io
 import os
 import re
@@ -15,8 +16,11 @@ import yaml
 
 from tests.helpers.outcome import run_script
 from tests.helpers.paths import REPOSITORY
-from util import cli
+from util import cli, requirements
 from util.files.errors import EXIT_UNREAD, EXIT_USER_ERROR
+
+SCRIPTS = ("predict", "prepare", "report", "test", "train")
+ENTRY_POINTS = ("train.sh", "test.sh", "reproduce.sh", *(f"{name}.py" for name in SCRIPTS))
 
 
 @pytest.fixture
@@ -137,3 +141,32 @@ def test_git_keeps_the_line_ends_of_every_file() -> None:
     if listed.returncode:
         pytest.skip("not a clone")
     assert not [line for line in listed.stdout.splitlines() if "eol=lf" not in line and "attr/-text" not in line]
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("script", ENTRY_POINTS)
+def test_without_the_packages_the_first_command_is_named(script: str, tmp_path: Path) -> None:
+    """A folder without ``.venv``, and a Python that has the standard library alone."""
+    for folder in ("annotations", "model", "photos", "util"):
+        (tmp_path / folder).symlink_to(REPOSITORY / folder)
+    shutil.copy(REPOSITORY / script, tmp_path)
+    bare = tmp_path / "bin/python3"
+    bare.parent.mkdir()
+    bare.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "$@"\n')
+    bare.chmod(0o755)
+    words = ["sh" if script.endswith("sh") else bare, tmp_path / script, "split0", "pascal", "0"]
+    done = subprocess.run(words, env={"PATH": f"{bare.parent}:/usr/bin:/bin"}, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+    assert done.stderr.startswith("error: the package 'torch' is not installed") and "first run: " in done.stderr
+
+
+def test_an_old_python_ends_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    """It can parse what runs before the check: 3.7 is the oldest whose grammar ``ast`` knows."""
+    for script in (*ENTRY_POINTS, "util/__init__.py", "util/requirements.py"):
+        if script.endswith(".py"):
+            ast.parse((REPOSITORY / script).read_text(), feature_version=(3, 7))
+    monkeypatch.setattr(sys, "version_info", (3, 9, 18))
+    with pytest.raises(SystemExit) as ended:
+        requirements.check(python_alone=True)
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and said.startswith("error: Python 3.10 or later is needed") and said.count("\n") == 1

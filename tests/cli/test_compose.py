@@ -1,10 +1,7 @@
 """The commands' choice of a config: the files of data set, fold, method and encoder, printed, listed, or refused."""
 
-import ast
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, replace
@@ -16,7 +13,6 @@ import pytest
 from datasets.make import begin_own_configs
 from model.registry import class_of, models
 from tests.helpers.paths import REPOSITORY
-from util import requirements
 from util.config import command_line
 from util.config.compose import files_of, find_config, read_tree
 from util.config.folder import config_folder, data_sets, methods
@@ -27,8 +23,6 @@ from util.files import write_atomically
 from util.files.errors import UserError
 
 CONFIGS = REPOSITORY / "config"
-SCRIPTS = ("predict", "prepare", "report", "test", "train")
-ENTRY_POINTS = ("train.sh", "test.sh", "reproduce.sh", *(f"{name}.py" for name in SCRIPTS))
 
 
 def recipes() -> list[Path]:
@@ -348,35 +342,6 @@ def test_the_list_names_recipes_methods_encoders_and_data_sets(capsys) -> None:
     own = ".*pascal_split0_resnet50, .*ssp, symnet"
     assert re.search(f"^  pascal, split0 to split3: {own}", output, re.MULTILINE)
     assert re.search("^  voc, split0: none$", output, re.MULTILINE)
-
-
-@pytest.mark.process
-@pytest.mark.parametrize("script", ENTRY_POINTS)
-def test_without_the_packages_the_first_command_is_named(script: str, tmp_path: Path) -> None:
-    """A folder without ``.venv``, and a Python that has the standard library alone."""
-    for folder in ("annotations", "model", "photos", "util"):
-        (tmp_path / folder).symlink_to(REPOSITORY / folder)
-    shutil.copy(REPOSITORY / script, tmp_path)
-    bare = tmp_path / "bin/python3"
-    bare.parent.mkdir()
-    bare.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "$@"\n')
-    bare.chmod(0o755)
-    words = ["sh" if script.endswith("sh") else bare, tmp_path / script, "split0", "pascal", "0"]
-    done = subprocess.run(words, env={"PATH": f"{bare.parent}:/usr/bin:/bin"}, capture_output=True, text=True)
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
-    assert done.stderr.startswith("error: the package 'torch' is not installed") and "first run: " in done.stderr
-
-
-def test_an_old_python_ends_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    """It can parse what runs before the check: 3.7 is the oldest whose grammar ``ast`` knows."""
-    for script in (*ENTRY_POINTS, "util/__init__.py", "util/requirements.py"):
-        if script.endswith(".py"):
-            ast.parse((REPOSITORY / script).read_text(), feature_version=(3, 7))
-    monkeypatch.setattr(sys, "version_info", (3, 9, 18))
-    with pytest.raises(SystemExit) as ended:
-        requirements.check(python_alone=True)
-    said = capsys.readouterr().err
-    assert ended.value.code == 2 and said.startswith("error: Python 3.10 or later is needed") and said.count("\n") == 1
 
 
 def test_a_working_folder_begins_configs_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,7 +98,7 @@ def test_lists_and_masks_of_both_splits_which_a_repetition_leaves_alone(prepare,
             expected[4:20, 20:30] = 80
             np.testing.assert_array_equal(read_mask(out / f"masks/{name}.png"), expected)
     before = times([*out.rglob("*")])
-    assert "nothing to do" in prepare(*words).output
+    assert "is made already" in prepare(*words).output
     assert times([*out.rglob("*")]) == before
 
 
@@ -137,7 +137,7 @@ def test_bad_photos(prepare, words, out: Path, root: Path, damage: str) -> None:
     assert_done(prepare(*words, "--skip-bad"), f"left out: {photo}", "1 left out")
     assert _listed(out, "train2014") == [f"train2014/{name_of('train2014', number)}" for number in (1, 3, 4, 5)]
     assert not (out / f"masks/train2014/{photo.stem}.png").exists()
-    assert "nothing to do" in prepare(*words, "--skip-bad").output
+    assert "is made already" in prepare(*words, "--skip-bad").output
     photo.write_bytes(content)
     stamp = out / "prepared.json"
     assert_refused(prepare(*words), f"was made with other options, or by an earlier version; remove {stamp}")
@@ -178,4 +178,4 @@ def test_photos_named_as_in_2017_serve_the_lists_of_2014(prepare, words, out: Pa
         for name in names:
             assert name.startswith(f"{split}/COCO_{split}_")
             assert (out / f"{name}.jpg").read_bytes() == contents[stems[name]]
-    assert "nothing to do" in prepare(*words).output
+    assert "is made already" in prepare(*words).output

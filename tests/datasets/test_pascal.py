@@ -131,7 +131,7 @@ def test_sets_and_masks_with_pngs_of_sbd(prepare, voc: Path, sbd, out: Path, for
     assert names(out, "val") == list(VOC_VAL)
     write_names(root / "train.txt", SBD_TRAIN)  # lists beside the masks
     write_names(root / "val.txt", SBD_VAL)
-    assert "nothing to do" in prepare(*words).output
+    assert "is made already" in prepare(*words).output
     assert "was made with other options" in prepare(*words, "--skip-bad").error
     (out / "prepared.json").unlink()
     assert_done(prepare(*words))

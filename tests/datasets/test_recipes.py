@@ -43,7 +43,7 @@ def test_fss1000(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert_ids_of_fss(out, "validation", range(521, 761))
     assert_ids_of_fss(out, "train", range(1, 521))
     assert read_mask(out / "masks/bus/3.png").any()
-    assert "nothing to do" in made("fss1000", tmp_path / "raw").output
+    assert "is made already" in made("fss1000", tmp_path / "raw").output
 
 
 def test_a_folder_without_photos_is_named(made: Made, tmp_path: Path) -> None:

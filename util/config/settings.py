@@ -280,9 +280,8 @@ class EvaluationSettings:
     # data.name of the weights' data set. Another one: a cross-domain test. This one: weights of another fold are scored
     # too, whose base classes may be novel here (marked)
     trained_on: str | None = bounded(None, decides=Decides.SCORES)
-    data_sets: list[str] | None = bounded(
-        None, decides=Decides.NOTHING
-    )  # that reproduce.sh tests this run on in place of its own
+    # Data sets that reproduce.sh tests this run on in place of its own
+    data_sets: list[str] | None = bounded(None, decides=Decides.NOTHING)
     metrics: list[str] = bounded([], decides=Decides.SCORES)  # boundary_iou, or your own (docs/evaluation.md)
 
 

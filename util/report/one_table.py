@@ -28,9 +28,8 @@ ONE: list[tuple[str, list[str], str, str]] = [
     ("a column", COLUMN, "content", "content of the photos or masks"),
     ("a row", ["row", "shot"], "track_text", "track"),
 ]
-ONE_OF_FOLDS: list[
-    tuple[str, list[str], str, str]
-] = [  # but of data sets without folds, which may also differ in their image sides
+# But of data sets without folds, which may also differ in their image sides.
+ONE_OF_FOLDS: list[tuple[str, list[str], str, str]] = [
     ("a table", [], "dataset", "data set"),
     ("a table", [], "folds", "number of folds"),
     ("a table", [], "fold_classes", "data.fold_classes"),

@@ -216,11 +216,9 @@ class Run:
     def as_tested(self) -> tuple[Run, Checkpoint | None]:
         """Return the run as a test takes it, and its checkpoint; None: there is none, or it is missing.
 
-        It has data and model of its checkpoint, whose run it may be or another.
-
-        Of weights that learnt from another data set it is the model alone. All options of its own
-        training hold too, but in the sections of tests. The fold, what the command names, and settings of the training
-        itself, which a result names where they differ, stay.
+        It has data and model of its checkpoint, whose run it may be or another; of weights that learnt from another
+        data set the model alone. All options of its own training hold too, but in the sections of tests. The fold, what
+        the command names, and settings of the training itself, which a result names where they differ, stay.
         """
         source = self.weights
         if isinstance(source, str) or not source.exists():
