@@ -158,18 +158,13 @@ def lock(path: Path, refusal: str) -> TextIO:
 
 
 def writable(text: str) -> str:
-    """Return a text with ``\\udcNN`` for each byte of a file name that is not UTF-8; ``named`` takes that back."""
+    """Return a text with ``\\udcNN`` for each byte of a file name that is not UTF-8."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def file_word(name: str) -> str:
     """Return what stands for the name of a class in the names of files."""
     return re.sub(r"[^\w-]+", "_", name)
-
-
-def named(text: str) -> str:
-    """Return the path that ``writable`` has made a text of."""
-    return re.sub(r"\\u(dc[89a-f][0-9a-f])", lambda byte: chr(int(byte[1], 16)), text)
 
 
 def own_name(text: str) -> str:
