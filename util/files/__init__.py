@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
@@ -16,11 +16,9 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 SYSTEM_FILES = ("thumbs.db", "desktop.ini", "__macosx", "@eadir")  # in lower case: what systems put beside files
 DIGEST_BYTES = 16  # of a file's content
 TEMPORARY = ".tmp."  # in the name of a file that is being written, after a dot and the number of its process
-CHUNK = 2**20  # bytes that are read at once of a large file
 LONG_NAME = 200  # bytes; file systems have room for 255
 STAND_INS = {  # beginnings of files that stand in place of others -> what they are, and the fix
     rb"version https://git-lfs": "a pointer of Git LFS, not the file itself; fetch it: git lfs pull",
-    rb"(\.\./)*(\.git)?/annex/objects/": "a pointer of git-annex, not the file itself; fetch it: git annex get",
     rb"(?i)\s*(<\?xml[^>]*>\s*)?<(!doctype html|html|error)\b": "a web page, not the file itself; download it again",
 }
 
@@ -229,34 +227,14 @@ class FileState(NamedTuple):
 
 def state_of(path: Path) -> FileState:
     """Return the state of a file; UserError if there is no such file."""
-    status = _status(path)
-    return FileState(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino % 2**63)
-
-
-def _status(path: Path) -> os.stat_result:
     try:
-        return path.stat()
+        status = path.stat()
     except OSError:
         raise UserError(f"{path}: this file does not exist; check its name, or the list that names it") from None
+    return FileState(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino % 2**63)
 
 
 def content_digest(path: Path) -> bytes:
     """Return the digest, of ``DIGEST_BYTES``, of a file's content; UserError if it cannot be read."""
     content = read_bytes(path, "this file", "restore it or leave it out")
     return hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
-
-
-def whole_digest(path: Path, algorithm: str = "sha256") -> str:
-    """Return the hexadecimal digest of a file of any size and kind; UserError if there is no such file."""
-    _status(path)
-    digest = hashlib.new(algorithm)
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def fingerprint(*facts: Any) -> str:
-    """Return a digest of facts such as states or digests of files; an iterator is the list of what it yields."""
-    texts = [[*map(str, fact)] if isinstance(fact, Iterator) else str(fact) for fact in facts]
-    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
