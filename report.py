@@ -95,8 +95,6 @@ def _tables(options: argparse.Namespace) -> list[Table]:
     if options.command == "compare":
         return [compare(*options.runs, output=options.output)]
     protocols = cli.comma_separated(options.protocol)
-    if protocols == ("all",):
-        protocols = ()
     if options.rows == "results":
         return [result_table(options.runs, options.output, protocols, options.sort)]
     if options.rows == "references":

@@ -143,7 +143,7 @@ def _verdict(scored: Sequence[Scored], delta: Difference) -> list[str]:
     facts["label_side"] = facts.index.map({str(each.file): each.label_side for each in scored})
     lines = [f"note: different {fact}: {values}" for fact, values in differences(facts, BESIDE).items()]
     if scoring := differences(facts, SCORING):
-        shown = "; ".join(f"{fact}: {values}" for fact, values in scoring.items())
+        shown = ", ".join(f"{fact}: {values}" for fact, values in scoring.items())
         lines.append(f"no verdict on the systems, which were scored differently ({shown})")
     elif delta.low <= 0 <= delta.high:
         lines.append("not significant: the interval contains 0")

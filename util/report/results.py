@@ -143,7 +143,7 @@ def _protocol(result: Result) -> dict[str, Any]:
         "title": protocol_title(result),
         "protocol_settings": _text(_without(result["protocol_settings"], "list_file", "side")),
         "fold_classes": str(result["config"]["data"].get("fold_classes")),
-        **{f"metric {name}": facts for name, facts in result.get("metrics", {}).items()},
+        **{f"metric {name}": _text({**facts}) for name, facts in result.get("metrics", {}).items()},
         "classes": [*result["novel"].values()],
     }
 
@@ -175,7 +175,7 @@ def differences(facts: DataFrame, names: Mapping[str, str]) -> dict[str, str]:
     for column, name in names.items():
         known = facts[column].replace("", None).dropna().unique()
         if len(known) > 1:
-            found[name] = ", ".join(map(str, known))
+            found[name] = "; ".join(map(str, known))
     return found
 
 
@@ -239,17 +239,11 @@ def counts(path: Path, output: str) -> DataFrame:
 
 
 def _mark(result: Result) -> str:
-    """Return what distinguishes a result from the own test of its run's best weights; '' for that."""
-    of_weights = result["weights_mark"]
-    if of_weights == "foreign":  # of which there may be many
-        of_weights += f" {result['checkpoint']}"
-    marks = {
-        "edges": result.get("edges"),
-        of_weights: True,
-        "replay": result["replayed"],
-        "quick": result["quick_look"],
-    }
-    return "; ".join(mark for mark, holds in marks.items() if mark and holds)
+    """Return what distinguishes a result from its protocol's number by its run's best weights; '' for that."""
+    weights = result["weights_mark"]
+    if weights == "foreign":  # of which there may be many
+        weights += f" {result['checkpoint']}"
+    return "; ".join(filter(None, [weights, *departures(result)]))
 
 
 def training_seed(result: Result) -> int | None:

@@ -12,7 +12,7 @@ that learn from all classes of a photo, its masks are joined: an image's own cla
 
 import contextlib
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, partial
 from pathlib import Path
@@ -157,8 +157,8 @@ class Index:
 def load_index(data: DataSettings, part: str, progress: bool = True) -> Index:
     """Return the index of ``part`` (as in ``list_of``), from the cache if that is valid, else built and cached.
 
-    UserError: a folder, list, image or mask is missing, a photo is cut off, a mask holds no class indices, has another
-    size or no background, or two names are of one photo.
+    UserError: a folder, list, image or mask is missing, a photo is cut off, or a mask holds no class indices, has
+    another size or no background.
     """
     if data.mask_form == BINARY:
         index = _index_of_binary_masks(data, part, progress)
@@ -200,7 +200,6 @@ def _index_of_class_ids(data: DataSettings, part: str, progress: bool) -> Index:
     """Return the index of masks of class ids; errors as ``load_index``."""
     listed = read_list(data, part)
     table = _measure_list(listed, data, part, len(data.classes), progress)
-    _refuse_links_to_one(listed.images, table["states"], listed.path)
     return _index_of_table(listed, table, len(data.classes))
 
 
@@ -257,17 +256,6 @@ def _read_files(pair: tuple[Path, Path], classes: int) -> tuple[np.ndarray, np.n
     check_photo(pair[0])
     content_digests = b"".join(map(content_digest, pair))
     return areas, size, np.frombuffer(content_digests, np.uint8).reshape(FILES, DIGEST_BYTES)
-
-
-def _refuse_links_to_one(images: Iterable[Path], states: np.ndarray, listed: Path) -> None:
-    """Refuse (UserError) two photos of a list that are one file."""
-    known: dict[int, Path] = {}
-    for image, inode in zip(images, states[:, 0, -1].tolist(), strict=True):
-        other = known.setdefault(inode, image)
-        if other is not image and other.samefile(image):
-            raise UserError(
-                f"{listed}: {other} and {image} are the same file, which would be its own support; list one"
-            )
 
 
 def measure(pair: tuple[Path, Path], classes: int) -> tuple[np.ndarray, np.ndarray]:
