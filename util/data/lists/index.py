@@ -160,10 +160,24 @@ def load_index(data: DataSettings, part: str, progress: bool = True) -> Index:
     UserError: a folder, list, image or mask is missing, a photo is cut off, or a mask holds no class indices, has
     another size or no background.
     """
+    listed = read_list(data, part)
+    highest = VALUE if data.mask_form == BINARY else len(data.classes)  # value in masks, but 255
+    table = _measure_list(listed, data, part, highest, progress)
+    content = f"{FORMAT} {highest}\n{listed.text}".encode() + table["digests"].tobytes()
+    index = Index(
+        names=tuple(row[0] for row in listed.rows),
+        areas=table["areas"],
+        images=listed.images,
+        masks=listed.masks,
+        fingerprint=hashlib.sha256(content).hexdigest(),
+        sizes=table["sizes"],
+        digests=table["digests"],
+        listed=listed.path,
+    )
     if data.mask_form == BINARY:
-        index = _index_of_binary_masks(data, part, progress)
-    else:
-        index = _index_of_class_ids(data, part, progress)
+        class_ids = np.array([int(class_id) for _, class_id, _ in listed.rows])
+        areas = OneClassAreas(table["areas"], class_ids, len(data.classes))
+        index = replace(index, areas=areas, joined=has_class_maps(vars(data)))
     _check_background(index, data, part, progress)
     return index
 
@@ -194,38 +208,6 @@ def _check_background(index: Index, data: DataSettings, part: str, progress: boo
 @cache
 def _say_once(line: str) -> None:
     note(line)
-
-
-def _index_of_class_ids(data: DataSettings, part: str, progress: bool) -> Index:
-    """Return the index of masks of class ids; errors as ``load_index``."""
-    listed = read_list(data, part)
-    table = _measure_list(listed, data, part, len(data.classes), progress)
-    return _index_of_table(listed, table, len(data.classes))
-
-
-def _index_of_binary_masks(data: DataSettings, part: str, progress: bool) -> Index:
-    """Return the index of masks of one class each, which may share their photo; errors as ``load_index``."""
-    listed = read_list(data, part)
-    table = _measure_list(listed, data, part, VALUE, progress)
-    class_ids = np.array([int(class_id) for _, class_id, _ in listed.rows])
-    areas = OneClassAreas(table["areas"], class_ids, len(data.classes))
-    index = _index_of_table(listed, table, VALUE)
-    return replace(index, areas=areas, joined=has_class_maps(vars(data)))
-
-
-def _index_of_table(listed: Listed, table: dict[str, Any], classes: int) -> Index:
-    """Return the index of a list from what was measured of masks with values up to ``classes``."""
-    content = f"{FORMAT} {classes}\n{listed.text}".encode() + table["digests"].tobytes()
-    return Index(
-        names=tuple(row[0] for row in listed.rows),
-        areas=table["areas"],
-        images=listed.images,
-        masks=listed.masks,
-        fingerprint=hashlib.sha256(content).hexdigest(),
-        sizes=table["sizes"],
-        digests=table["digests"],
-        listed=listed.path,
-    )
 
 
 def _measure_list(listed: Listed, data: DataSettings, part: str, classes: int, progress: bool) -> dict[str, Any]:
