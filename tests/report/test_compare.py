@@ -156,6 +156,6 @@ def test_other_episodes_outputs_or_several_results_are_refused(leave, tmp_path):
         with pytest.raises(UserError, match=place):
             compare(first, second, output=output)
     with pytest.raises(
-        UserError, match=r"30 episodes, published episodes\) and .*b/result.json \(29 episodes\) differ"
+        UserError, match=r"published episodes.*, 30 episodes\) and .*b/result.json \(bam .*, 29 episodes\) differ"
     ):
         compare(published, fewer)
