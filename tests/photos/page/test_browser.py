@@ -5,7 +5,7 @@ They run where a Chromium is installed.
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -23,10 +23,9 @@ SIZE = (184, 152)  # of coins_1.jpg
 class Tab:
     """A tab of a browser with the page."""
 
-    def __init__(self, page):
+    def __init__(self, page, errors: list[str]):
         self.page = page
-        self.errors: list[str] = []  # of scripts
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("dialog", lambda dialog: dialog.accept())
         page.set_default_timeout(PATIENCE)
 
@@ -63,20 +62,28 @@ def served(tmp_path) -> Iterator[Page]:
 
 
 @pytest.fixture
-def tab(served: Page) -> Iterator[Tab]:
-    """Return a tab in which the page is open."""
+def new_tab(served: Page) -> Iterator[Callable[[], Tab]]:
+    """Return a function that opens the page in a tab of one browser."""
     if CHROMIUM is None:
         pytest.skip("no Chromium is installed")
+    errors: list[str] = []  # of scripts
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        tab = Tab(browser.new_page(viewport={"width": 1280, "height": 900}))
-        tab.page.goto(served.address)
-        yield tab
-        assert tab.errors == []
+
+        def begin() -> Tab:
+            tab = Tab(browser.new_page(viewport={"width": 1280, "height": 900}), errors)
+            tab.page.goto(served.address)
+            return tab
+
+        yield begin
+        assert errors == []
         browser.close()
 
 
-def test_classes_are_drawn_accepted_denied_given_back_and_downloaded(served: Page, tab: Tab, tmp_path) -> None:
+def test_classes_are_drawn_accepted_denied_given_back_and_downloaded(
+    served: Page, new_tab: Callable[[], Tab], tmp_path
+) -> None:
+    tab = new_tab()
     tab.open(0)
     tab.page.evaluate("document.getElementById('size').value = 100")
     tab.paint(157, 50)
@@ -119,3 +126,22 @@ def test_classes_are_drawn_accepted_denied_given_back_and_downloaded(served: Pag
     tab.shows("note", "5 photos packed")
     rows = json.loads((unpacked(served, tmp_path / "made") / "portrait.json").read_text())["classes"]
     assert {row["name"]: row["by"] for row in rows} == {"coin": "person", "edge": "network"}
+
+
+def test_undo_and_redo_bring_nothing_back_over_what_another_tab_says(served: Page, new_tab: Callable[[], Tab]) -> None:
+    first = new_tab()
+    first.open(0)
+    first.paint(157, 50)
+    first.shows("count", "coin: 1 by you")
+    first.press("back")
+    first.shows("count", "coin: 5 not searched")
+    first.press("undo")  # a step can be undone now, and another one redone
+    first.shows("count", "coin: 1 by you")
+    second = new_tab()
+    second.open(0)
+    second.press("empty")
+    first.shows("about", "coins_1.jpg: coin: by you, nothing")
+    for action in ("undo", "redo"):
+        first.press(action)
+        first.shows("note", f"nothing is left to {action} on this photo")
+    assert served.known("coins_1.jpg") == {"coin": ("person", False)}
