@@ -59,7 +59,7 @@ def add_network(parser: ArgumentParser) -> None:
     add("--net", help="encoder of --model, such as dinov2_vits14; default lite0, whose weights are installed")
     add(
         "--min-presence",
-        type=within(float, 0, 1),
+        type=float,
         metavar="P",
         help="show no mask of a class whose presence score (0 to 1) is lower; default: the calibration's threshold",
     )

@@ -27,10 +27,15 @@ DIGITS = 6  # after the decimal point, of shares and scores
 
 @dataclass(frozen=True)
 class Decision:
-    """The rules that turn scores into a mask."""
+    """The rules that turn scores into a mask; UserError: ``min_presence`` is not in 0..1."""
 
     min_presence: float | None = None  # least presence score of a class that is shown; of a segmenter, None: as fitted
     refine: bool = True  # whether edges are moved to the photo's before, and specks dropped after (``refine.py``)
+
+    def __post_init__(self) -> None:
+        least = self.min_presence
+        if least is not None and not 0 <= least <= 1:
+            raise UserError(f"min_presence {least:g}: is no presence score; give one from 0 to 1, such as 0.5")
 
 
 @dataclass(frozen=True)
@@ -150,10 +155,8 @@ class Prediction:
 
     def to_supervision(self) -> Any:
         """Return ``instances()`` as ``Detections`` of the package supervision; ids are places in ``names``."""
-        try:
-            import supervision
-        except ModuleNotFoundError:
-            raise UserError("to_supervision: supervision is not installed; pip install supervision") from None
+        import supervision
+
         parts = self.instances()
         return supervision.Detections(
             xyxy=np.array([part.box for part in parts], np.float32).reshape(-1, 4),
