@@ -233,19 +233,13 @@ def write_result(
     height, width = image.shape[:2]
     record = {"query": str(query), "width": width, "height": height, "query_file": file_facts(query)}
     if pictures:
-        label = label_of(rows, (height, width))
+        label = np.zeros((height, width), np.uint8)
+        for row in rows:
+            label[decoded(row["runs"])] = row["value"]
         write_mask(mask, label, stated=True)
         write_picture(overlay_path, painted(image, label, len(rows)))
         record |= {"mask": mask.name, "overlay": overlay_path.name}
     write_atomically(path, json.dumps({**record, "classes": rows, **facts}, indent=2) + "\n")
-
-
-def label_of(rows: Sequence[dict[str, Any]], shape: tuple[int, int]) -> np.ndarray:
-    """Return the mask (H, W) uint8 of a photo by the rows of its classes."""
-    label = np.zeros(shape, np.uint8)
-    for row in rows:
-        label[decoded(row["runs"])] = row["value"]
-    return label
 
 
 def _softmax(margins: np.ndarray) -> np.ndarray:

@@ -209,23 +209,23 @@ class Folder:
 
     def rename_class(self, value: int, name: str) -> str:
         """Rename a class; masks and results keep their pixels."""
-        self.work.check_idle()
-        old, new = self.class_of(value), self._free_name(name, self.class_of(value))
-        self.classes[value - 1] = new
-        self._keep()
-        for path in self._photos_of(old):
-            self.masks.rename(path, old, new)
-        return f"{old} is {new} now"
+        new = self._free_name(name, self.class_of(value))
+        return f"{self._replace_class(value, new)} is {new} now"
 
     def remove_class(self, value: int) -> str:
         """Remove a class from all photos; masks and results of the others stay."""
+        return f"{self._replace_class(value, '')} is removed"
+
+    def _replace_class(self, value: int, new: str) -> str:
+        """Give a class another name on all photos, or, by the name "", remove it; return its former name."""
         self.work.check_idle()
-        name = self.class_of(value)
-        self.classes[value - 1] = UNNAMED if self.names == [name] else ""
+        old = self.class_of(value)
+        is_last = self.names == [old]
+        self.classes[value - 1] = new or (UNNAMED if is_last else "")
         self._keep()
-        for path in self._photos_of(name):
-            self.masks.rename(path, name, "")
-        return f"{name} is removed"
+        for path in self._photos_of(old):
+            self.masks.rename(path, old, new)
+        return old
 
     def take_examples(self, examples: Sequence[Example]) -> str:
         """Take annotations of open photos as a person's masks; those of others are counted."""

@@ -34,12 +34,8 @@ class PhotoMasks:
 
     def record(self, path: Path) -> dict[str, Any]:
         """Return a photo's result; empty where it has none, or one of a photo that was replaced."""
-        record = own_record(self._result(path))
+        record = own_record(self.results.paths(path)[0])
         return record if record and is_same_file(record["query_file"], path) else {}
-
-    def _result(self, path: Path) -> Path:
-        """Return the file of a photo's result."""
-        return paths_of(self.out, path.stem)[0]
 
     def looks(self, path: Path) -> dict[str, list[Any]]:
         """Return of each class that is known of a photo by whom its mask is, its share and its presence."""
@@ -65,7 +61,7 @@ class PhotoMasks:
 
         Its first part, of the result, only tells the browser to look again; a save asks the others, which are contents.
         """
-        result = self._result(path)
+        result = self.results.paths(path)[0]
         parts = (
             str(result.stat().st_mtime_ns) if result.exists() else "",
             persons.digest_of(self.out, path),
@@ -80,8 +76,7 @@ class PhotoMasks:
 
     def forget(self, path: Path) -> None:
         """Remove a photo's result, and what persons have said of it."""
-        persons.write_masks(self.out, path, {})
-        self._result(path).unlink(missing_ok=True)
+        self._write(path, {}, {}, [])
 
     def say(self, path: Path, masks: Mapping[str, np.ndarray]) -> None:
         """Keep what persons say of a photo, class -> (H, W) bool, and write its result with it."""
@@ -111,7 +106,7 @@ class PhotoMasks:
         """Write persons' masks of a photo, and its result of them and the network's rows; none where none is left."""
         persons.write_masks(self.out, path, masks)
         if not found and not masks:
-            self.forget(path)
+            self.results.paths(path)[0].unlink(missing_ok=True)
             return
         facts = {key: value for key, value in record.items() if key not in PHOTO_KEYS}
         self.results.write_rows(path, read_photo(path), found, {**self.segmenter.without_classes().facts, **facts})

@@ -1,5 +1,6 @@
 """The page of ``predict.py --serve`` as a browser sees it: requests to its server."""
 
+import io
 import json
 import threading
 import zipfile
@@ -31,7 +32,7 @@ class Page:
         self.server.shutdown()
         self.server.server_close()
         self.folder.end()
-        self.folder._only.close() if hasattr(self.folder._only, "close") else None
+        self.folder._only.close()
 
     def get(self, path: str, body: bytes | None = None, **headers: str) -> Any:
         """Return an answer: what JSON says, else bytes."""
@@ -78,8 +79,5 @@ class Page:
 
 def unpacked(page: Page, folder: Path) -> Path:
     """Return the folder of the page's download, unpacked."""
-    archive = folder.with_suffix(".zip")
-    archive.write_bytes(page.get("download"))
-    with zipfile.ZipFile(archive) as opened:
-        opened.extractall(folder)
+    zipfile.ZipFile(io.BytesIO(page.get("download"))).extractall(folder)
     return folder

@@ -31,8 +31,7 @@ def test_a_folder_gives_photos_of_every_kind_and_says_what_it_passes_over(tmp_pa
         photo(tmp_path / name)
     photos = photos_in([tmp_path], recursive=True)
     assert [str(path.relative_to(tmp_path)) for path in photos] == kinds
-    said = "5 files are not read, since they are no photos in a known format, such as h.cr2"
-    assert said in capsys.readouterr().err
+    assert "5 files are not read, since they are no photos in a known format, such as h.cr2" in capsys.readouterr().err
     assert {read_photo(path).shape for path in photos} == {(40, 60, 3)}
 
 

@@ -5,7 +5,7 @@ They run where a Chromium is installed.
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -23,9 +23,10 @@ SIZE = (184, 152)  # of coins_1.jpg
 class Tab:
     """A tab of a browser with the page."""
 
-    def __init__(self, page, errors: list[str]):
+    def __init__(self, page):
         self.page = page
-        page.on("pageerror", lambda error: errors.append(str(error)))
+        self.errors: list[str] = []  # of scripts
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("dialog", lambda dialog: dialog.accept())
         page.set_default_timeout(PATIENCE)
 
@@ -62,28 +63,20 @@ def served(tmp_path) -> Iterator[Page]:
 
 
 @pytest.fixture
-def new_tab(served: Page) -> Iterator[Callable[[], Tab]]:
-    """Return a function that opens the page in a tab of one browser."""
+def tab(served: Page) -> Iterator[Tab]:
+    """Return a tab in which the page is open."""
     if CHROMIUM is None:
         pytest.skip("no Chromium is installed")
-    errors: list[str] = []  # of scripts
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-
-        def begin() -> Tab:
-            tab = Tab(browser.new_page(viewport={"width": 1280, "height": 900}), errors)
-            tab.page.goto(served.address)
-            return tab
-
-        yield begin
-        assert errors == []
+        tab = Tab(browser.new_page(viewport={"width": 1280, "height": 900}))
+        tab.page.goto(served.address)
+        yield tab
+        assert tab.errors == []
         browser.close()
 
 
-def test_classes_are_drawn_accepted_denied_given_back_and_downloaded(
-    served: Page, new_tab: Callable[[], Tab], tmp_path
-) -> None:
-    tab = new_tab()
+def test_classes_are_drawn_accepted_denied_and_downloaded(served: Page, tab: Tab, tmp_path) -> None:
     tab.open(0)
     tab.page.evaluate("document.getElementById('size').value = 100")
     tab.paint(157, 50)
@@ -117,31 +110,27 @@ def test_classes_are_drawn_accepted_denied_given_back_and_downloaded(
     after = served.mask("coins_1.jpg")[0]
     assert 0 < (after == 1).sum() < (before == 1).sum() < (after == 2).sum()
     assert {name: by for name, (by, _) in served.known("portrait.jpg").items()} == {"coin": "person", "edge": "network"}
-    tab.open(1)
-    tab.press("empty")
-    tab.shows("note", "coins_2.jpg: nothing of edge is there, by you")
-    tab.press("back")
-    tab.shows("note", "edge on coins_2.jpg is the network's again")
     tab.press("pack")
     tab.shows("note", "5 photos packed")
     rows = json.loads((unpacked(served, tmp_path / "made") / "portrait.json").read_text())["classes"]
     assert {row["name"]: row["by"] for row in rows} == {"coin": "person", "edge": "network"}
 
 
-def test_undo_and_redo_bring_nothing_back_over_what_another_tab_says(served: Page, new_tab: Callable[[], Tab]) -> None:
-    first = new_tab()
-    first.open(0)
-    first.paint(157, 50)
-    first.shows("count", "coin: 1 by you")
-    first.press("back")
-    first.shows("count", "coin: 5 not searched")
-    first.press("undo")  # a step can be undone now, and another one redone
-    first.shows("count", "coin: 1 by you")
-    second = new_tab()
-    second.open(0)
-    second.press("empty")
-    first.shows("about", "coins_1.jpg: coin: by you, nothing")
+def test_undo_and_redo_bring_nothing_back_over_what_another_tab_says(served: Page, tab: Tab) -> None:
+    tab.open(0)
+    tab.paint(157, 50)
+    tab.shows("count", "coin: 1 by you")
+    tab.press("back")
+    tab.shows("note", "coin on coins_1.jpg is the network's again")
+    tab.shows("count", "coin: 5 not searched")
+    tab.press("undo")  # a step can be undone now, and another one redone
+    tab.shows("count", "coin: 1 by you")
+    other = Tab(tab.page.context.browser.new_page())
+    other.page.goto(served.address)
+    other.open(0)
+    other.press("empty")
+    tab.shows("about", "coins_1.jpg: coin: by you, nothing")
     for action in ("undo", "redo"):
-        first.press(action)
-        first.shows("note", f"nothing is left to {action} on this photo")
-    assert served.known("coins_1.jpg") == {"coin": ("person", False)}
+        tab.press(action)
+        tab.shows("note", f"nothing is left to {action} on this photo")
+    assert served.known("coins_1.jpg") == {"coin": ("person", False)} and other.errors == []

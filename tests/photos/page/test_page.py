@@ -136,8 +136,7 @@ def test_a_mask_is_checked_before_it_is_kept(page: Page) -> None:
     assert "no longer there" in page.save("a.jpg", label, [7], scene["version"])
     assert "was changed meanwhile" in page.save("a.jpg", label, [1], "other")
     for runs in ([1, -5], [300, 9], "x", [[1]], [1]):
-        words = {"photo": "a.jpg", "runs": runs, "persons_values": [1], "version": scene["version"]}
-        assert page.do("save", **words)
+        assert page.do("save", photo="a.jpg", runs=runs, persons_values=[1], version=scene["version"])
     assert page.known("a.jpg") == {}
 
 
@@ -148,7 +147,6 @@ def test_uploads_replace_no_photo_and_take_no_paths(page: Page, copies: list[Pat
         return "".join(page.get(f"upload?name={name}", sent, Content_Type="application/octet-stream").values())
 
     assert "open already" in send("b.jpg", content)
-    shutil.copy(copies[2], tmp_path / "fresh.jpg")
     assert "is no photo" in send("x.jpg", b"no photo")
     page.do("remove", photo="a.jpg")
     assert send("..%2F..%2Fa.jpg", other) == "a.jpg is a_2.jpg here: another photo has its name"
