@@ -25,7 +25,7 @@ class EncodedClass:
     text: ClassText  # what the method reads of the name
     support_batches: list[SupportBatch]
     sources: list[str]  # the files of the supports
-    shares: tuple[float, ...] = ()  # of each support's photo that the object covers
+    shares: tuple[float, ...]  # of each support's photo that the object covers
 
 
 def encode_class(name: str | None, supports: Sequence[LoadedExample], model: Engine) -> EncodedClass:

@@ -27,7 +27,7 @@ from util.engine import Scores, load_method
 from util.files.errors import UserError
 from util.files.progress import ProgressBar
 
-LEAST = 0.1  # share of a box that is found in it; all of a box with less is the object
+LITTLE = 0.1  # share of a box that is found in it; all of a box with less is the object
 Supports = Sequence[GivenExample] | Mapping[str, Sequence[GivenExample]]
 
 
@@ -116,7 +116,7 @@ class Segmenter:
         count, boxes = cv2.connectedComponents(in_box.astype(np.uint8))
         numbers = boxes.ravel()  # 0 outside of boxes
         shares = np.bincount(numbers, is_found.ravel(), count) / np.bincount(numbers, minlength=count)
-        has_little = (shares < LEAST)[boxes]
+        has_little = (shares < LITTLE)[boxes]
         label = np.where(in_box, is_found | has_little, support.label)
         return replace(support, label=label.astype(np.uint8))
 

@@ -137,7 +137,7 @@ class Handler(BaseHTTPRequestHandler):
         photo = query.get("photo", "")
         with folder.lock:
             if name == "state":
-                return state_of(folder, query.get("seen", "")), JSON
+                return page_state(folder, query.get("seen", "")), JSON
             if name == "mask":
                 return folder.scene(photo), JSON
             if name == "thumb":
@@ -162,7 +162,7 @@ class Handler(BaseHTTPRequestHandler):
         return answer if isinstance(answer, dict) else {"note": answer}, JSON
 
 
-def state_of(folder: Folder, seen: str) -> dict[str, Any]:
+def page_state(folder: Folder, seen: str) -> dict[str, Any]:
     """Return what the browser shows; only its digest where that was ``seen``."""
     model = folder.segmenter.model
     state = {

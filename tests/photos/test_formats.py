@@ -128,8 +128,7 @@ def test_bad_photos_of_a_folder_are_named_and_passed_over(run, photos: list[Path
     (folder / "cut.jpg").write_bytes(content[: len(content) // 2])
     done = run("--query", folder, "--format", "coco")
     assert done.code == 2
-    assert "1 of 3 photos" in done.output
-    assert "2 could not be segmented" in done.output
+    assert "1 of 3 photos" in done.output and "2 could not be segmented" in done.output
     errors = {Path(row["photo"]).name: row["error"] for row in csv.DictReader((tmp_path / "out/summary.csv").open())}
     assert not errors["good.jpg"]
     for name in ("cut.jpg", "no photo.jpg"):
