@@ -67,6 +67,11 @@ class Example:
     others: tuple[Example, ...] = ()  # further annotations of the class on the photo
 
     @property
+    def is_drawn(self) -> bool:
+        """Whether its annotation is a text of ``DRAWN_KINDS``."""
+        return isinstance(self.annotation, str) and self.annotation.partition("=")[0] in DRAWN_KINDS
+
+    @property
     def source(self) -> str:
         """Its files, or that it is in memory."""
         are_files = all(isinstance(part, str | Path) for part in (self.photo, self.annotation))
@@ -85,7 +90,7 @@ class Example:
         """Return the labels of its annotation, without ``others``, on its photo, which has been read."""
         if self.annotated is not None:
             return labels_of(self.annotated, self.photo)
-        if isinstance(self.annotation, str) and self.annotation.partition("=")[0] in DRAWN_KINDS:
+        if self.is_drawn:
             return drawn_labels(self.annotation, image.shape[:2], origin=self.source)
         if self.mask_value is None:
             stored = self.photo if isinstance(self.photo, Path) else image  # a file states how its mask is turned

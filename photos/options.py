@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from annotations import recognise
+from annotations.mask_images import opened_mask
 from annotations.masks import names_in
 from photos.example_files import MAX_SHOTS, read_examples
 from photos.examples import Example, parse_example
@@ -183,5 +184,9 @@ def examples_of(asked: Namespace) -> tuple[list[Example], dict[int, str]]:
     UserError: as ``parse_example`` and ``read_examples``.
     """
     examples = [parse_example(text, asked.mask_value) for text in asked.supports]
+    for example in examples:
+        if not example.is_drawn:
+            with opened_mask(Path(example.annotation)):
+                pass  # refused before any work, or said to be read in an unusual way
     of_files, categories = read_examples(asked.files, asked.photos, classes=asked.classes, shots=asked.max_shots)
     return examples + of_files, categories

@@ -33,9 +33,8 @@ class Decision:
     refine: bool = True  # whether edges are moved to the photo's before, and specks dropped after (``refine.py``)
 
     def __post_init__(self) -> None:
-        least = self.min_presence
-        if least is not None and not 0 <= least <= 1:
-            raise UserError(f"min_presence {least:g}: is no presence score; give one from 0 to 1, such as 0.5")
+        if self.min_presence is not None and not 0 <= self.min_presence <= 1:
+            raise UserError(f"min_presence {self.min_presence:g}: is no presence score; give one from 0 to 1")
 
 
 @dataclass(frozen=True)

@@ -327,8 +327,7 @@ class Folder:
 
     def _pack(self, formats: Sequence[str], classes: list[str], photos: Sequence[Path]) -> str:
         """Pack photos."""
-        file = self.file.with_name("predictions.zip")
-        self.archive = write_archive(file, self.out, formats, classes, photos)
+        self.archive = write_archive(self.file.with_name("predictions.zip"), self.out, formats, classes, photos)
         left_out = len(self.photos) - len(photos)
         rest = f"; {left_out} left out: not searched for every class" if left_out else ""
         return f"{len(photos)} photos packed{rest}"

@@ -220,8 +220,7 @@ def serve(segmenter: Segmenter, out: Path, port: int, photos: Sequence[Path], ex
         if examples:
             print(folder.take_examples(examples))
         address = f"http://{HOSTS[1]}:{server.server_address[1]}"
-        title = segmenter.model.title
-        print(f"{title}: open {address}; work is kept in {out}; Ctrl-C ends this program", flush=True)
+        print(f"{segmenter.model.title}: open {address}; work is kept in {out}; Ctrl-C ends this program", flush=True)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         with suppress(KeyboardInterrupt):
             server.serve_forever()
