@@ -43,11 +43,6 @@ class Difference(NamedTuple):
     low: float
     high: float
 
-    @property
-    def value(self) -> float:
-        """A - B."""
-        return self.a - self.b
-
 
 class Compared(NamedTuple):
     """A result that is compared."""
@@ -94,7 +89,7 @@ def _systems_of(runs: Sequence[Path], output_a: str, output_b: str) -> tuple[lis
 
 
 def _row(name: str, delta: Difference) -> list[str]:
-    signed = (f"{value:+.2f}" for value in (delta.value, delta.low, delta.high))
+    signed = (f"{value:+.2f}" for value in (delta.a - delta.b, delta.low, delta.high))
     return [name, f"{delta.a:.2f}", f"{delta.b:.2f}", *signed]
 
 
@@ -117,7 +112,7 @@ def _difference_lines(delta: Difference, which: str, of_a: Sequence[Compared]) -
     query_images = of_a[0].sums.shape[1]
     over = f", mean of {pairs} pairs" if pairs > 1 else ""
     lines = [
-        f"A - B = {delta.value:+.2f} mIoU points of the {which}{over}, "
+        f"A - B = {delta.a - delta.b:+.2f} mIoU points of the {which}{over}, "
         f"95 % interval [{delta.low:+.2f}, {delta.high:+.2f}] over {episodes} paired episodes "
         f"({DRAWS} bootstrap samples of their {query_images} query images, each with all its episodes)"
     ]
