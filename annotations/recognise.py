@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from annotations import coco, cutout, labelme, labelstudio, results, yolo
+from annotations import coco, labelme, labelstudio, results, yolo
 from annotations.annotation import Annotations, Predictions
 from annotations.interpret import interpret
 from annotations.mask_files import folders_in, masks_of_set
@@ -15,7 +15,6 @@ COCO = "coco"
 YOLO = "yolo"
 LABELME = "labelme"
 LABELSTUDIO = "labelstudio"
-CUTOUT = "cutout"  # which is written alone
 RESULTS = "results"
 MASKS = "masks"
 # of a path, and the folder of photos where named
@@ -31,7 +30,6 @@ WRITERS: dict[str, Callable[[Path, Predictions], None]] = {
     YOLO: yolo.write,
     LABELME: labelme.write,
     LABELSTUDIO: labelstudio.write,
-    CUTOUT: cutout.write,
 }
 FORMATS = (*READERS, MASKS)  # that are read; masks hold no annotations, see ``mask_files.pairs``
 START = 2**16  # bytes of a JSON file that tell its format
