@@ -17,10 +17,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from util.files.errors import TooLarge, UserError, note
+from util.files.errors import UserError, note
 from util.files.images import JPEG, PNG, Frame, check_image, decode, read_errors, stated_orientation
 from util.files.photos import NEEDS_HEIF
-from util.files.sizes import FIX
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF")  # none that Pillow hands to another program
 HEIF_START = re.compile(rb"(?s).{4}ftyp(hei|hev|mif1|msf1)")  # the beginning of a file
@@ -29,7 +28,6 @@ WIDTH_TAG = 256
 HEIGHT_TAG = 257
 BITS_TAG = 258
 PHOTOMETRIC_TAG = 262  # whether its lowest value is shown white
-MAX_BYTES = 2**29  # of an open file: ``MAX_PIXELS`` of 16 bits fit
 HEADER = 16  # bytes that tell a kind of file
 NARROW = 2**14  # a range of values of 16 bits, below which they are stretched
 SAID: set[tuple[Path, str]] = set()  # folders of photos, and kinds of remarks on them, each of which is printed once
@@ -185,24 +183,6 @@ def eight_bits(values: np.ndarray, path: Path) -> np.ndarray:
     say_once(path, "bits", f"16-bit values {low:.0f} to {high:.0f} are stretched to 0..255")
     stretched = (values - low) * (255 / (high - low))
     return np.clip(stretched, 0, 255).round().astype(np.uint8)
-
-
-def content_of(given: object) -> bytes | None:
-    """Return the content of a file that is given as bytes or as an open file; None of anything else.
-
-    UserError: it is open as text. TooLarge: it has more than ``MAX_BYTES``.
-    """
-    if isinstance(given, bytes | bytearray | memoryview):
-        return bytes(given)
-    read = getattr(given, "read", None)
-    if read is None:
-        return None
-    content = read(MAX_BYTES + 1)
-    if not isinstance(content, bytes):
-        raise UserError("a file that is open as text is no picture; open it with mode 'rb'")
-    if len(content) > MAX_BYTES:
-        raise TooLarge(f"a file of more than {MAX_BYTES} bytes; {FIX}")
-    return content
 
 
 def values_in(image: Image.Image) -> np.ndarray:

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from annotations.mask_images import colours_in, opened_mask
-from annotations.pictures import content_of, frame_of, header_of, values_in
+from annotations.pictures import frame_of, header_of, values_in
 from util.files.errors import UserError
 from util.files.images import UPRIGHT, check_image
 from util.files.mask_images import fitted_mask
@@ -34,16 +34,15 @@ def read_region(mask: Any) -> tuple[np.ndarray, bool]:
     beside numbers below 64 is unknown. A palette counts by its colours where black is not the first.
 
     Args:
-        mask: a file, also open or its bytes, an image of Pillow, or an array or tensor (H, W).
+        mask: a file or its bytes, an image of Pillow, or an array or tensor (H, W).
 
     Raises:
         UserError: the mask is unreadable, of another form, or holds several values or colours that nothing names.
     """
     is_path = isinstance(mask, str | Path)
     source = str(mask) if is_path else getattr(mask, "filename", "") or "an example's mask"
-    content = content_of(mask)
-    if is_path or content is not None:
-        with opened_mask(Path(source), content=content) as image:
+    if is_path or isinstance(mask, bytes):
+        with opened_mask(Path(source), content=None if is_path else mask) as image:
             return _region_in_image(image, source)
     if isinstance(mask, Image.Image):
         check_image(mask, Path(source))

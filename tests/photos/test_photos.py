@@ -80,18 +80,12 @@ def test_edges_move_to_those_of_the_photo() -> None:
     assert wrong_after < wrong_before / 4
 
 
-def test_bytes_and_open_files_are_read_as_their_path_is(tmp_path: Path) -> None:
+def test_bytes_are_read_as_their_path_is(tmp_path: Path) -> None:
     path = photo(tmp_path / "a.jpg", turned=True)
-    expected = read_photo(path)
-    content = path.read_bytes()
-    with path.open("rb") as file:
-        for given in (content, memoryview(content), io.BytesIO(content), file):
-            assert np.array_equal(read_photo(given), expected)
-    with path.open(encoding="latin1") as text, pytest.raises(UserError, match="open it with mode 'rb'"):
-        read_photo(text)
+    assert np.array_equal(read_photo(path.read_bytes()), read_photo(path))
 
 
-@pytest.mark.parametrize("form", [str, Path.read_bytes, lambda path: path.open("rb"), Image.open])
+@pytest.mark.parametrize("form", [str, Path.read_bytes, Image.open])
 def test_a_photo_of_too_many_pixels_is_refused_in_every_form(form: Callable, tmp_path: Path, monkeypatch) -> None:
     path = photo(tmp_path / "a.jpg")
     given = form(path)
@@ -104,7 +98,7 @@ def test_what_is_said_of_a_photo_without_a_name_is_one_plain_line(tmp_path: Path
     content = photo(tmp_path / "a.png").read_bytes()
     damaged = [b"", b"no photo", content[: len(content) // 2], b"\0\0\0\x18ftypheic"]
     lines = []
-    for given in (*damaged, *map(io.BytesIO, damaged), Image.open(io.BytesIO(damaged[2]))):
+    for given in (*damaged, Image.open(io.BytesIO(damaged[2]))):
         with pytest.raises(UserError, match="the photo: ") as caught:
             read_photo(given)
         lines.append(str(caught.value))
