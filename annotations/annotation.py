@@ -1,25 +1,26 @@
 """Annotated photos and predictions in one form each, whatever their format, and the masks that they describe."""
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from pycocotools import mask as rle
 
 from annotations.photo_files import PhotoFiles
 from annotations.pictures import header_of
-from annotations.remarks import Remarks
 from annotations.shapes import checked, decoded, has_area, polygons_of
 from util.files import write_atomically
 from util.files.errors import UserError
 from util.files.images import upright_size
 from util.files.mask_images import fitted_mask
 from util.files.palette import IGNORE
+from util.files.progress import ProgressBar
 from util.files.sizes import check_outlines
 
 Shape = tuple[np.ndarray, ...] | dict[str, Any]
@@ -51,24 +52,51 @@ class AnnotatedPhoto(NamedTuple):
     is_upright: bool = False  # the instances are of the upright photo, also where its size leaves that open
 
 
-@dataclass(frozen=True)
+@dataclass
 class Annotations:
-    """Annotated photos in the file's order, COCO's by ascending id, and category id -> name by ascending id."""
+    """Annotated photos in the file's order, COCO's by ascending id, which a reader adds one after the other."""
 
-    photos: tuple[AnnotatedPhoto, ...]
-    categories: dict[int, str]
+    source: Path  # the file or folder that is read
     files: PhotoFiles  # the photos among which they are found
-    source: Path  # the file or folder that was read
-    remarks: Remarks = field(default_factory=Remarks)  # of the reader, on what it read in another way or not at all
+    photos: list[AnnotatedPhoto] = field(default_factory=list)
+    categories: dict[int, str] = field(default_factory=dict)  # id -> name, by ascending id
+    remarks: Counter[str] = field(default_factory=Counter)  # what becomes of entries that are no objects, and which
+
+    @classmethod
+    def begin(cls, source: Path, home: Path, folder: Path | None) -> Self:
+        """Return no annotations yet; the photos lie in ``home`` unless the user has named their ``folder``."""
+        return cls(source, PhotoFiles(folder or home, is_named=folder is not None))
 
     @property
-    def annotated(self) -> tuple[AnnotatedPhoto, ...]:
+    def annotated(self) -> list[AnnotatedPhoto]:
         """The photos that have at least one annotation."""
-        return tuple(photo for photo in self.photos if photo.instances)
+        return [photo for photo in self.photos if photo.instances]
 
     def path_of(self, photo: AnnotatedPhoto) -> Path:
         """Return the file of a photo; errors as ``PhotoFiles.find``."""
         return self.files.find(photo.name, self.source)
+
+    def each(self, files: list[Path]) -> Iterable[Path]:
+        """Return the files of annotations, with a bar where they take long."""
+        return ProgressBar(files, str(self.source), unit="file", leave=False, delay=1)
+
+    def category(self, name: str) -> int:
+        """Return the id of a category, whose name counts without spaces around it; a new one gets the next, from 1."""
+        name = name.strip()
+        if name not in self.categories.values():
+            self.categories[len(self.categories) + 1] = name
+        return next(number for number, known in self.categories.items() if known == name)
+
+    def add(self, photo: Path, size: tuple[int, int], instances: Iterable[Instance], is_upright: bool = False) -> None:
+        """Take the instances of a photo of a size (height, width)."""
+        name = os.path.relpath(photo, self.files.folder)
+        self.photos.append(AnnotatedPhoto(name, *size, tuple(instances), is_upright))
+
+    def count_photos_without(self, kind: str) -> None:
+        """Count the photos beside those that have been taken, which have no file of a kind."""
+        taken = {(self.files.folder / photo.name).resolve() for photo in self.photos}
+        beside = [photo for photo in self.files.paths if photo.resolve() not in taken]
+        self.remarks[f"left out: photos without a {kind}"] += len(beside)
 
 
 def class_mask(photo: AnnotatedPhoto, table: Mapping[int, int], covered: Counter[int] | None = None) -> np.ndarray:

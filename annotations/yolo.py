@@ -14,7 +14,6 @@ import yaml
 from annotations.annotation import Annotations, Instance, PredictedPhoto, Predictions, content_errors, write_of_photo
 from annotations.masks import check_unique
 from annotations.pictures import header_of
-from annotations.reading import Reading
 from annotations.shapes import corners_of, is_rectangle
 from util.files import files_below, read_text, visible, write_atomically
 from util.files.errors import UserError
@@ -45,15 +44,16 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
             raise UserError(f"{path}: holds {len(data_files)} data files with the class names; name one of them")
         (path,) = data_files
     names, root = read_data_file(path)
-    reading = Reading(path, root, folder)
-    for file in reading.each(_text_files(root)):
+    annotations = Annotations.begin(path, root, folder)
+    annotations.categories = {number + 1: name for number, name in names.items()}
+    for file in annotations.each(_text_files(root)):
         parts = file.relative_to(root).with_suffix("").parts
         stated = "/".join(IMAGES if part == LABELS else part for part in parts)
-        photo = reading.files.find(stated, file)
+        photo = annotations.files.find(stated, file)
         size = upright_size(*header_of(photo))
-        reading.add(photo, size, _rows(file, size, names))
-    reading.count_photos_without("text file")
-    return reading.annotations({number + 1: name for number, name in names.items()})
+        annotations.add(photo, size, _rows(file, size, names))
+    annotations.count_photos_without("text file")
+    return annotations
 
 
 def _text_files(root: Path) -> list[Path]:
