@@ -89,8 +89,9 @@ def indices_of_colours(image: Image.Image, path: Path, colours: Colours) -> np.n
     if image.mode not in ("P", "RGB", "RGBA"):
         return None
     rgb = image.convert("RGB")
-    shown = colours_in(rgb, rgb.width * rgb.height) or {}
-    unknown = sorted(shown.keys() - colours.keys())
+    counted = rgb.getcolors(rgb.width * rgb.height) or []
+    shown = {cast(tuple[int, ...], colour) for _, colour in counted}
+    unknown = sorted(shown - colours.keys())
     if unknown and image.mode == "P":
         return None
     if unknown:
@@ -103,11 +104,3 @@ def indices_of_colours(image: Image.Image, path: Path, colours: Colours) -> np.n
     for colour in shown:
         indices[codes == place_values @ colour] = colours[colour]
     return indices
-
-
-def colours_in(image: Image.Image, most: int) -> dict[tuple[int, ...], int] | None:
-    """Return the colours of an image and how many pixels have them; None if there are more than ``most``."""
-    counted = image.getcolors(most)
-    if counted is None:
-        return None
-    return {cast(tuple[int, ...], colour): count for count, colour in counted}
