@@ -14,7 +14,7 @@ from pycocotools import mask as rle
 
 from annotations.photo_files import PhotoFiles
 from annotations.pictures import header_of
-from annotations.shapes import checked, decoded, has_area, polygons_of
+from annotations.shapes import decoded, encoded, has_area, polygons_of
 from util.files import write_atomically
 from util.files.errors import UserError
 from util.files.images import upright_size
@@ -170,11 +170,14 @@ def pixels_of(shape: Shape, size: list[int]) -> np.ndarray:
 
 
 def runs_of(shape: Shape, size: list[int]) -> dict[str, Any]:
-    """Return the pixels of an annotation in the run lengths of ``pycocotools``, after ``check_outlines``."""
+    """Return the pixels of an annotation in the run lengths of ``pycocotools``, after ``check_outlines``.
+
+    ValueError: it has another size than the photo, or as ``decoded``.
+    """
     if isinstance(shape, dict):
         if shape["size"] != size:
             raise ValueError(f"its size is {shape['size']}, the image's {size}")
-        return checked(shape)
+        return encoded(decoded(shape))
     polygons = [polygon for polygon in shape if has_area((polygon,))]
     if not polygons:
         return rle.encode(np.zeros(size, np.uint8, order="F"))

@@ -18,7 +18,7 @@ from annotations.annotation import (
     Shape,
     content_errors,
 )
-from annotations.shapes import checked, corners_of
+from annotations.shapes import compressed, corners_of
 from util.files import read_text, write_atomically
 from util.files.made import link
 
@@ -111,21 +111,11 @@ def _compact(entry: dict[str, Any]) -> dict[str, Any] | tuple[int, Instance]:
 def shape_of(segmentation: Any) -> Shape:
     """Return a segmentation as a shape, outlines or run lengths; ValueError, KeyError or TypeError: it is neither."""
     if isinstance(segmentation, dict):
-        return _run_lengths(segmentation)
+        return compressed(segmentation)
     polygons = tuple(np.array(outline, np.float64).reshape(-1) for outline in segmentation or ())
     if any(len(polygon) % 2 for polygon in polygons):
         raise ValueError(f"an outline has an odd number of numbers; {EXPECTED}")
     return polygons
-
-
-def _run_lengths(segmentation: dict[str, Any]) -> dict[str, Any]:
-    counts = segmentation["counts"]
-    height, width = segmentation["size"]
-    if not isinstance(counts, str):
-        counts = np.array([*counts], np.uint32).reshape(len(counts))
-    runs = {"size": [int(height), int(width)], "counts": counts}
-    checked(runs)
-    return runs
 
 
 def write(folder: Path, predictions: Predictions) -> None:
