@@ -7,7 +7,7 @@ from pathlib import Path
 from annotations import coco, labelme, labelstudio, results, yolo
 from annotations.annotation import Annotations, Predictions
 from annotations.interpret import interpret
-from annotations.mask_files import folders_in, masks_of_set
+from annotations.mask_files import folders_in, masks_below, masks_in
 from util.files import files_below, read_json, visible
 from util.files.errors import UserError
 
@@ -114,11 +114,11 @@ def _files_in(folder: Path) -> dict[str, list[Path]]:
     if any(path.suffix.lower() in yolo.YAML_SUFFIXES for path in data_files):
         files[YOLO] = data_files
     _, mask_folder = folders_in(folder)
-    if files or masks_of_set(mask_folder):
+    if files or masks_in(mask_folder):
         return files
     files = _by_format(files_below(folder, labelme.SUFFIX))
     files.pop(RESULTS, None)  # of photos elsewhere
-    return {**files, YOLO: data_files} if data_files else files
+    return {**files, YOLO: data_files} if data_files and not masks_below(mask_folder) else files
 
 
 def _by_format(paths: list[Path]) -> dict[str, list[Path]]:

@@ -60,7 +60,7 @@ def _of_masks(path: Path, photos: Path | None, shots: int | None) -> tuple[list[
     """
     photo_folder, mask_folder = mask_files.folders_in(path, photos)
     known = masks.names_beside(mask_folder)
-    pairs = mask_files.pairs(photo_folder, mask_folder)
+    pairs = mask_files.pairs(photo_folder, mask_folder, named=known is not None)
     if known is None:
         return list(islice(_unnamed_masks(pairs), shots)), {}
     return list(_named_masks(pairs, known)), known.classes
