@@ -32,14 +32,8 @@ class Instance(NamedTuple):
     category: int
     shape: Shape = ()  # polygons, each (2 x points,) float64; or a run-length encoding {"size", "counts"}
     is_boxed: bool = False  # whether its shape is a box, in which the object is somewhere
-    crowd: bool = False  # whether COCO's ``iscrowd`` says that it is of many objects
-    unknown: bool = False  # whether it says nothing of its pixels
+    unknown: bool = False  # whether its pixels may be of its category or not, as in COCO's crowds
     confirmed: bool = True  # by a person; a network's result may not be
-
-    @property
-    def is_object(self) -> bool:
-        """Whether its pixels are of its category."""
-        return not (self.crowd or self.unknown)
 
 
 class AnnotatedPhoto(NamedTuple):
@@ -102,7 +96,7 @@ class Annotations:
 def class_mask(photo: AnnotatedPhoto, table: Mapping[int, int], covered: Counter[int] | None = None) -> np.ndarray:
     """Return a photo's class indices, (H, W) uint8: 0 is background, 255 is unknown.
 
-    First crowd and unknown regions are painted, then instances from the largest to the smallest by the pixels of their
+    First unknown regions are painted, then instances from the largest to the smallest by the pixels of their
     own masks: of two overlapping instances the smaller is on top, of two equal ones the later in the file. Polygons of
     fewer than three points, or of points on one line, cover nothing.
 
@@ -121,10 +115,10 @@ def class_mask(photo: AnnotatedPhoto, table: Mapping[int, int], covered: Counter
         mask = np.zeros(size, np.uint8)
         for instance in instances:
             runs = runs_of(instance.shape, size)
-            if instance.is_object:
-                objects.append((int(rle.area(runs)), table[instance.category], runs))
-            else:
+            if instance.unknown:
                 mask[rle.decode(runs).view(bool)] = IGNORE
+            else:
+                objects.append((int(rle.area(runs)), table[instance.category], runs))
     for _, class_id, runs in sorted(objects, key=itemgetter(0), reverse=True):
         mask[rle.decode(runs).view(bool)] = class_id
     if covered is not None:

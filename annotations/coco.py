@@ -87,8 +87,8 @@ def _photo(image: dict[str, Any], instances: list[Instance], remarks: Counter[st
     name = str(image["file_name"])
     if not COCO_PHOTO_NAME.search(name):
         for number, instance in enumerate(instances):
-            if instance.crowd and isinstance(instance.shape, dict):
-                instances[number] = instance._replace(crowd=False)
+            if instance.unknown and isinstance(instance.shape, dict):
+                instances[number] = instance._replace(unknown=False)
                 remarks["read as objects: crowds (iscrowd 1) of run lengths"] += 1
     return AnnotatedPhoto(name, int(image["height"]), int(image["width"]), tuple(instances))
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from annotations.annotation import AnnotatedPhoto, Annotations, Instance
-from annotations.masks import check_alike
+from annotations.masks import check_names
 from annotations.pictures import header_of
 from annotations.shapes import has_area, reaches_beyond
 from annotations.words import BACKGROUND, is_class, is_unknown
@@ -21,14 +21,14 @@ def interpret(annotations: Annotations) -> Annotations:
     Regions whose name says so (``is_unknown``) are unknown for all classes of the photo, those of ``BACKGROUND`` are
     left out. Outlines beyond a turned photo's stated size tell that sizes are of its other form.
 
-    UserError: nothing has a meaning, or two names differ by case alone.
+    UserError: nothing has a meaning, or two names are equal but for case.
     """
     remarks = annotations.remarks
     categories = annotations.categories
     photos = [_with_meaning(photo, categories, remarks) for photo in annotations.photos]
     instances = [instance for photo in photos for instance in photo.instances]
     marked = sorted({instance.category for instance in instances})
-    check_alike([categories[number] for number in marked], annotations.source)
+    check_names([categories[number] for number in marked], annotations.source)
     if not instances and any(remarks.values()):
         lines = "; ".join(_lines(remarks))
         fix = "give the objects outlines or boxes"
@@ -61,7 +61,7 @@ def _with_meaning(photo: AnnotatedPhoto, categories: Mapping[int, str], remarks:
         else:
             objects.append(instance)
             remarks["read as boxes: objects whose outline is a box"] += instance.is_boxed
-            remarks[f"unknown (255): crowd regions of {name}"] += instance.crowd
+            remarks[f"unknown (255): regions of {name}"] += instance.unknown
     classes = dict.fromkeys(instance.category for instance in objects)
     unknown = [instance._replace(category=category, unknown=True) for instance in ignored for category in classes]
     return photo._replace(instances=(*unknown, *objects))

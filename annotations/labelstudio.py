@@ -163,10 +163,7 @@ def brush_mask(runs: list[int], size: tuple[int, int]) -> np.ndarray:
     bits = StringIO("".join(f"{byte:08b}" for byte in bytes([*runs])))
 
     def number(length: int) -> int:
-        digits = bits.read(length)
-        if len(digits) < length:
-            raise ValueError("run lengths of a brush are cut short")
-        return int(digits, 2)
+        return int(bits.read(length), 2)
 
     remaining = number(32)
     word = number(5) + 1

@@ -10,7 +10,7 @@ import numpy as np
 from annotations.mask_files import class_folders, folders_in, is_of_set, masks_in, pairs, parts_of_set
 from annotations.mask_images import read_mask_of
 from annotations.mask_set import MaskFacts, check_set, facts_of_all, masks_of_255, photos_with
-from annotations.masks import MaskNames, check_alike, names_beside, names_in
+from annotations.masks import MaskNames, check_names, names_beside, names_in
 from annotations.photo_files import PhotoFiles, name_key
 from annotations.pictures import header_of
 from annotations.region import read_region
@@ -175,7 +175,7 @@ def _classes_in_folders(options: CustomOptions, folders: dict[str, list[Path]]) 
         print(one_line(f"left out, folders of unknown pixels: {unknown}"))
     if options.classes:
         classes = selected_classes(options.classes, folders, f"folder of {options.masks}")
-    check_alike(classes, options.masks)
+    check_names(classes, options.masks)
     return classes
 
 

@@ -116,7 +116,7 @@ def test_labels_are_stripped_and_case_alone_is_refused(tmp_path: Path) -> None:
     assert areas(folder) == {"cat": sum(AREAS.values())}
     labelme_json(tmp_path, polygon("cat"), polygon("dog") | {"label": "Cat "})
     assert [*read_annotations(folder).categories.values()] == ["cat", "Cat"]
-    assert "the classes 'cat' and 'Cat' differ by upper and lower case alone" in refusal(folder)
+    assert "the class names 'cat' and 'Cat' are alike" in refusal(folder)
 
 
 def test_an_unused_category_may_repeat_a_name(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def test_folders_of_classes_in_parts_are_refused(tmp_path: Path) -> None:
         (["bus", "train"], "the folders train are parts of a set, no classes"),
         (["bus", "images"], {"bus"}),
         (["bus", "test"], "the folders test are parts of a set, no classes"),
-        (["Bus", "bus"], "the classes 'Bus' and 'bus' differ by upper and lower case alone"),
+        (["Bus", "bus"], "the class names 'Bus' and 'bus' are alike"),
     ],
 )
 def test_names_of_parts_beside_classes(tmp_path: Path, folders: list[str], outcome: set[str] | str) -> None:
