@@ -86,12 +86,6 @@ class Annotations:
         name = os.path.relpath(photo, self.files.folder)
         self.photos.append(AnnotatedPhoto(name, *size, tuple(instances), is_upright))
 
-    def count_photos_without(self, kind: str) -> None:
-        """Count the photos beside those that have been taken, which have no file of a kind."""
-        taken = {(self.files.folder / photo.name).resolve() for photo in self.photos}
-        beside = [photo for photo in self.files.paths if photo.resolve() not in taken]
-        self.remarks[f"left out: photos without a {kind}"] += len(beside)
-
 
 def class_mask(photo: AnnotatedPhoto, table: Mapping[int, int], covered: Counter[int] | None = None) -> np.ndarray:
     """Return a photo's class indices, (H, W) uint8: 0 is background, 255 is unknown.

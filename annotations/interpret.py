@@ -21,28 +21,21 @@ def interpret(annotations: Annotations) -> Annotations:
     Regions whose name says so (``is_unknown``) are unknown for all classes of the photo, those of ``BACKGROUND`` are
     left out. Outlines beyond a turned photo's stated size tell that sizes are of its other form.
 
-    UserError: nothing has a meaning, or two names are equal but for case.
+    UserError: nothing marks an object, or two names are equal but for case.
     """
     remarks = annotations.remarks
     categories = annotations.categories
     photos = [_with_meaning(photo, categories, remarks) for photo in annotations.photos]
-    instances = [instance for photo in photos for instance in photo.instances]
-    marked = sorted({instance.category for instance in instances})
-    check_names([categories[number] for number in marked], annotations.source)
-    if not instances and any(remarks.values()):
-        lines = "; ".join(_lines(remarks))
-        fix = "give the objects outlines or boxes"
-        raise UserError(f"{annotations.source}: none of its entries shows an object: {lines}; {fix}")
+    marked = {instance.category for photo in photos for instance in photo.instances}
+    check_names([categories[number] for number in sorted(marked)], annotations.source)
     classes = {number: name for number, name in categories.items() if is_class(name)}
     meaning = _with_fitting_sizes(replace(annotations, photos=photos, categories=classes))
-    for line in _lines(remarks):
-        note(f"{annotations.source}: {line}")
+    for what, count in remarks.items():
+        if count:
+            note(f"{annotations.source}: {what} ({count})")
+    if not marked:
+        raise UserError(f"{annotations.source}: none of its entries shows an object; outline or box the objects")
     return meaning
-
-
-def _lines(remarks: Counter[str]) -> list[str]:
-    """Return a line for each remark, with how many entries it is of."""
-    return [f"{what} ({count})" for what, count in remarks.items() if count]
 
 
 def _with_meaning(photo: AnnotatedPhoto, categories: Mapping[int, str], remarks: Counter[str]) -> AnnotatedPhoto:

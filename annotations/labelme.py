@@ -52,8 +52,6 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
             size = int(content["imageHeight"]), int(content["imageWidth"])
             check_stated(image, *size)
             annotations.add(image, size, _instances(content["shapes"], size, annotations))
-    if path.is_dir() and folder is None:
-        annotations.count_photos_without("JSON file")
     return annotations
 
 

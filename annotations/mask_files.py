@@ -137,7 +137,10 @@ def pairs(photos: Path, masks: Path, named: bool = True) -> list[tuple[Path, Pat
             else:
                 mask_of_photo[photo] = mask
     if not mask_of_photo:
-        raise _without_pairs(photos, masks, mask_files)
+        such = f", such as {mask_files[0].name}" if mask_files else ""
+        fix = f"{LIKE_PHOTOS}; give masks in folders a file of names, YOLO's labels a data.yaml or classes.txt"
+        problem = f"none of its {len(mask_files)} masks has the name of a photo in {photos}{such}"
+        raise UserError(f"{masks}: {problem}; {fix}")
     if photos != masks and without_photo:
         note(f"{masks}: left out: masks without a photo ({len(without_photo)}, such as {without_photo[0].name})")
     return sorted(mask_of_photo.items())
@@ -175,11 +178,3 @@ def _place(file: Path, folder: Path) -> tuple[str, ...]:
     for name in file.relative_to(folder).parts[:-1]:
         names.append(" ".join(sorted(part_of(name))) if is_of_set(name) else name_key(name))
     return tuple(filter(None, names))
-
-
-def _without_pairs(photos: Path, folder: Path, masks: Sequence[Path]) -> UserError:
-    """Return the error that none of the masks in a folder has a photo: why, and what to do."""
-    if not masks:
-        lack = "holds no mask, or masks in folders without a file of names" if folder.exists() else "does not exist"
-        return UserError(f"{folder}: {lack}; {LIKE_PHOTOS}; give YOLO's labels a data.yaml or classes.txt")
-    return UserError(f"{folder}: no mask has the name of a photo in {photos}, such as {masks[0].name}; {LIKE_PHOTOS}")

@@ -8,7 +8,7 @@ from annotations import coco, labelme, labelstudio, results, yolo
 from annotations.annotation import Annotations, Predictions
 from annotations.interpret import interpret
 from annotations.mask_files import folders_in, masks_below, masks_in
-from util.files import files_below, read_json, visible
+from util.files import files_below, visible
 from util.files.errors import UserError
 
 COCO = "coco"
@@ -93,8 +93,6 @@ def _format_of(file: Path) -> str:
         return kind
     if file.suffix.lower() in yolo.YAML_SUFFIXES or file.name == yolo.CLASS_FILE:
         return YOLO
-    if file.suffix.lower() == labelme.SUFFIX:
-        read_json(file, "these annotations", "export or copy the file again")
     raise UserError(f"{file}: its format is unknown; name {EXPECTED}; export other formats as COCO")
 
 

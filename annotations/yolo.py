@@ -52,7 +52,6 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
         photo = annotations.files.find(stated, file)
         size = upright_size(*header_of(photo))
         annotations.add(photo, size, _rows(file, size, names))
-    annotations.count_photos_without("text file")
     return annotations
 
 

@@ -131,7 +131,7 @@ def test_a_cut_off_json_names_the_line(tmp_path: Path, place: str) -> None:
 def test_text_files_of_yolo_without_names_are_said_to_lack_them(tmp_path: Path) -> None:
     drawn.yolo(tmp_path)
     (tmp_path / "data.yaml").unlink()
-    assert "give YOLO's labels a data.yaml or classes.txt" in drawn.refusal(tmp_path)
+    assert "YOLO's labels a data.yaml or classes.txt" in drawn.refusal(tmp_path)
 
 
 def test_a_file_of_no_format_is_one_line(tmp_path: Path) -> None:
