@@ -16,7 +16,7 @@ from util.config.settings import Config
 from util.data.draws import PFENET
 from util.evaluate.done import reason_to_test
 from util.evaluate.result import manifest_of, result_of
-from util.evaluate.schema import BARS, CURVE, MANIFEST, RESULT, Result, SeedScores, read_result
+from util.evaluate.schema import BARS, MANIFEST, RESULT, Result, SeedScores, read_result
 from util.evaluate.scoring import Scoring, passes, scorings_of
 from util.evaluate.store import ShotStore
 from util.evaluate.titles import score_line
@@ -43,7 +43,7 @@ def evaluate(
     """Score the model over the episodes and seeds of each protocol; write and return the results, by their files.
 
     Args:
-        protocols: names of entries, or ``all``, those of one class per episode that fit; none means ``test.protocol``.
+        protocols: names of entries; none means ``test.protocol``.
         shots: numbers of supports; none means ``data.shot``.
         manifest: a file of episodes to replay.
         stored: the checkpoint, where it was read already.
@@ -161,7 +161,7 @@ def _finish(scoring: Scoring, folder: RunFolder, world: ProcessGroup) -> Result:
 
 
 def _remove_earlier(folder: Path) -> None:
-    """Remove the result of an earlier test, and its charts."""
-    for pattern in (RESULT, DISCARDED, f"{CURVE}.*", f"{BARS}.*"):
+    """Remove the result of an earlier test, and its chart."""
+    for pattern in (RESULT, DISCARDED, f"{BARS}.*"):
         for path in folder.glob(pattern):
             path.unlink()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from util.evaluate.schema import Result, read_results
 from util.files.errors import UserError
 from util.report.published import MEAN
-from util.report.results import facts_of
+from util.report.results import differences, facts_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -36,11 +36,13 @@ ONE_OF_FOLDS: list[tuple[str, list[str], str, str]] = [
     ("a table", [], "min_pixels", "data.min_pixels"),
     ("a table", [], "input_side", "image side"),
 ]
-MADE = {  # reasons of doubt about a mean, by what its results have in common else
+# Reasons of doubt about a mean, by what its results have in common else
+MADE = {
     "settings": "made with different settings",
     "code": "made by different code of the method",
     "vectors": "made with different text vectors",
 }
+PRECISIONS = {verb: f"{verb} in different precisions" for verb in ("trained", "tested")}
 
 
 def results_by_table(paths: list[Path], protocols: Sequence[str]) -> Iterator[tuple[dict[Path, Result], list[str]]]:
@@ -80,20 +82,19 @@ def are_across(facts: DataFrame) -> bool:
 def check_one_table(facts: DataFrame) -> None:
     """Refuse results that differ where a table, a column, a row or a cell shows one value.
 
-    UserError: names two results, and what they differ in.
+    UserError: names a result for each value, and what they differ in.
     """
     rows = facts.reset_index()
     terms = ONE + [("a table", [], column, column) for column in facts if column.startswith("metric ")]
     if not are_across(facts):
         terms += ONE_OF_FOLDS
     for part, keys, column, name in terms:
-        first: dict[tuple, dict] = {}
-        for row in rows.dropna(subset=[column]).to_dict("records"):  # others do not know it
-            known = first.setdefault(tuple(row[key] for key in keys), row)
-            if row[column] != known[column]:
-                which = f" ({', '.join(f'{key} {row[key]}' for key in keys)})" if keys else ""
-                differ = f"{part}{which} shows one {name} ({known[column]}; {row[column]})"
-                raise UserError(f"{known['file']} and {row['file']}: {differ}: name fewer runs")
+        groups = rows.groupby(keys, dropna=False) if keys else [((), rows)]
+        for which, group in groups:
+            if values := differences(group, {column: name}).get(name):
+                files = " and ".join(group.drop_duplicates(column)["file"])
+                place = " ".join([part, *map("{} {}".format, keys, which)])
+                raise UserError(f"{files}: {place} shows one {name} ({values}): name fewer runs")
 
 
 def doubts_by_place(every: DataFrame) -> dict[str, tuple[str, ...]]:
@@ -102,31 +103,20 @@ def doubts_by_place(every: DataFrame) -> dict[str, tuple[str, ...]]:
     Doubts about a result are about its numbers and all means.
     """
     repeated = are_repeated(every)
-    differences = _differences(every)
+    made = [*differences(every, MADE)][:1]
     places_of_training = every.groupby("training_seed", dropna=False)["place"].nunique()
     if repeated and places_of_training.nunique() > 1:
-        differences = ["not every training has all folds"]
+        made = ["not every training has all folds"]
     doubts = {}
     for place, own in [(MEAN, every), *every.groupby("place")]:
         reasons = [*chain.from_iterable(own["departures"])]
         if repeated or place == MEAN:
-            reasons += differences
-        doubts[place] = tuple(dict.fromkeys([*reasons, *_precisions(own)]))
+            reasons += made
+        reasons += [f"{reason}: {names}" for reason, names in differences(own, PRECISIONS).items()]
+        doubts[place] = tuple(dict.fromkeys(reasons))
     return doubts
 
 
 def are_repeated(facts: DataFrame) -> bool:
     """Return whether results of a row with one number of shots are of trainings with several seeds."""
     return bool(facts["place"].duplicated().any())
-
-
-def _differences(facts: DataFrame) -> list[str]:
-    """Return the reason, in words, why results of a row are not of one method's trainings; none if they are."""
-    reasons = [reason for column, reason in MADE.items() if facts.loc[facts[column] != "", column].nunique() > 1]
-    return reasons[:1]
-
-
-def _precisions(facts: DataFrame) -> list[str]:
-    """Return in words that results were trained, or tested, in different precisions."""
-    names = {verb: facts[verb].unique() for verb in ("trained", "tested")}
-    return [f"{verb} in different precisions: {', '.join(of)}" for verb, of in names.items() if len(of) > 1]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,13 +116,10 @@ def facts_of(by_file: dict[Path, Result]) -> DataFrame:
 
 def _facts(result: Result) -> dict[str, Any]:
     """Return the columns of a result; settings that have to agree are texts."""
-    as_they_are = {name: fact for name, fact in result.items() if name in {*AS_THEY_ARE, *OF_PROTOCOL}}
-    return as_they_are | _identity(result) | _protocol(result) | _training(result)
-
-
-def _identity(result: Result) -> dict[str, Any]:
-    """Return the columns that say which result it is."""
+    seconds = 60 * result["minutes"] * result["processes"] / (result["episodes"] * len(result["seeds"]))
     return {
+        **{name: fact for name, fact in result.items() if name in {*AS_THEY_ARE, *OF_PROTOCOL}},
+        # which result it is
         "row": row_name(result),
         "training_seed": training_seed(result),
         "draw": result["protocol_settings"].get("draw", "own"),
@@ -131,37 +128,41 @@ def _identity(result: Result) -> dict[str, Any]:
         "weights": result["weights"][:12],
         "date": result["date"][:10],
         "commit": str(result["environment"].get("commit", ""))[:8],
-    }
-
-
-def _protocol(result: Result) -> dict[str, Any]:
-    """Return the columns that say by which protocol and metrics it was scored."""
-    return {
+        # by which protocol and metrics it was scored
         "is_replay": result["replayed"] is not None,
+        "edges": bool(result.get("edges")),
         "scored on": SCORED_ON[result["scored_on"]],
         "title": protocol_title(result),
         "protocol_settings": _text(_without(result["protocol_settings"], "list_file", "side")),
         "fold_classes": str(result["config"]["data"].get("fold_classes")),
-        **{f"metric {name}": facts for name, facts in result.get("metrics", {}).items()},
+        **{f"metric {name}": _text({**facts}) for name, facts in result.get("metrics", {}).items()},
         "classes": [*result["novel"].values()],
-    }
-
-
-def _training(result: Result) -> dict[str, Any]:
-    """Return the columns that say how its weights were trained, and what they cost."""
-    seconds = 60 * result["minutes"] * result["processes"] / (result["episodes"] * len(result["seeds"]))
-    return {
+        # how its weights were trained, and what they cost
         "track": result["track"],
         "track_text": track_text({result["shot"]: result["track"]}),
         "departures": [*departures(result)],
         "trained": trained_precision(result) or NOT_STATED,
         "tested": result["precision"],
+        "stages": stages_text(result),
         "settings": _text(_settings_of(result)),
         "code": _text(result["code"]),
         "vectors": result.get("vectors") or "",
         "seconds": seconds,  # for an episode, summed over processes
         "parameters": f"{_millions(result['parameters'])} ({_millions(result['learnt_parameters'])})",
     }
+
+
+def differences(facts: DataFrame, names: Mapping[str, str]) -> dict[str, str]:
+    """Return in which columns of facts results differ, by the columns' names in words, with the values that they have.
+
+    What a result does not know (None, '') is no difference.
+    """
+    found = {}
+    for column, name in names.items():
+        known = facts[column].replace("", None).dropna().unique()
+        if len(known) > 1:
+            found[name] = "; ".join(map(str, known))
+    return found
 
 
 def _text(values: dict[str, Any] | None) -> str:
@@ -223,18 +224,18 @@ def counts(path: Path, output: str) -> DataFrame:
     return pandas.DataFrame(rows, columns=["seed", "number", "query", "class", "intersection", "union"])
 
 
+def episodes_by_seed(path: Path, result: Result) -> list[list[dict[str, Any]]]:
+    """Return the episodes beside a result as its manifest has them, a list for each of its seeds."""
+    episodes = read_manifest(path.with_name(MANIFEST)).episodes
+    return [[row for row in episodes if row["seed"] == seed] for seed in result["seeds"]]
+
+
 def _mark(result: Result) -> str:
-    """Return what distinguishes a result from the own test of its run's best weights; '' for that."""
-    of_weights = result["weights_mark"]
-    if of_weights == "foreign":  # of which there may be many
-        of_weights += f" {result['checkpoint']}"
-    marks = {
-        "edges": result.get("edges"),
-        of_weights: True,
-        "replay": result["replayed"],
-        "quick": result["quick_look"],
-    }
-    return "; ".join(mark for mark, holds in marks.items() if mark and holds)
+    """Return what distinguishes a result from its protocol's number by its run's best weights; '' for that."""
+    weights = result["weights_mark"]
+    if weights == "foreign":  # of which there may be many
+        weights += f" {result['checkpoint']}"
+    return "; ".join(filter(None, [weights, *departures(result)]))
 
 
 def training_seed(result: Result) -> int | None:
@@ -243,12 +244,11 @@ def training_seed(result: Result) -> int | None:
 
 
 def row_name(result: Result) -> str:
-    """Return the row's name: method, encoder, other words of the run's name, weights unless the best, edges."""
+    """Return the row's name: method, encoder, other words of the run's name, weights unless the best."""
     method = f"{result['method']} {result['encoder']}".strip()
     name = ", ".join(filter(None, [method, _further_words(result)]))
-    if weights := _weights_text(result):
-        name += f" ({weights})"
-    return f"{name}, edges" if result.get("edges") else name
+    weights = _weights_text(result)
+    return f"{name} ({weights})" if weights else name
 
 
 def _further_words(result: Result) -> str:

@@ -13,16 +13,16 @@ import numpy as np
 
 from util.config.read import from_dict
 from util.config.same import known_today
-from util.data.lists.manifest import counts_of, digest, digest_of_rows, read_manifest
-from util.evaluate.done import code_of_test
+from util.data.lists.manifest import counts_of, digest, digest_of_rows
+from util.evaluate.done import facts_today
 from util.evaluate.evaluation import Evaluation
 from util.evaluate.result import photos_trained_on
-from util.evaluate.schema import MANIFEST, Result, SeedScores, find_results, over_seeds, read_result
+from util.evaluate.schema import Result, SeedScores, find_results, over_seeds, read_result
 from util.evaluate.titles import classes_in_no_mean, departures, draw_text, seen_text, title
 from util.files.errors import UserError
 from util.files.table import Table
 from util.loop.metrics import BASE, CLASS, episode_scores
-from util.report.results import scores_of
+from util.report.results import episodes_by_seed, scores_of
 from util.run.data import photos_listed
 from util.weights.origin import Origin
 
@@ -79,7 +79,7 @@ def checks_of(path: Path, result: Result, overrides: Sequence[str] = ()) -> Chec
     checks = {
         "scores": _check(lambda: _score_difference(path, result), on_error=DIFFERS),
         "episodes": _check(
-            lambda: _digest_difference(result, map(digest_of_rows, _episodes_by_seed(path, result))), on_error=DIFFERS
+            lambda: _digest_difference(result, map(digest_of_rows, episodes_by_seed(path, result))), on_error=DIFFERS
         ),
     }
     try:
@@ -89,10 +89,10 @@ def checks_of(path: Path, result: Result, overrides: Sequence[str] = ()) -> Chec
     draw = ": ".join(filter(None, [draw_text(result), result["draw_note"]]))
     return {
         **checks,
-        "list": _check(lambda: _list_difference(result, evaluation)),
+        "list": _check(lambda: _other_facts(result, evaluation, "list", "content")),
         "draw": _check(lambda: _other_draw(result, evaluation), agreed=draw),
-        "code": _check(lambda: _code_difference(result, evaluation)),
-        "weights": _check(lambda: _weights_difference(result, evaluation)),
+        "code": _check(lambda: _other_facts(result, evaluation, "code")),
+        "weights": _check(lambda: _other_facts(result, evaluation, "weights", "training")),
         "training photos": _check(lambda: _photos_difference(result, evaluation), agreed=seen_text(result)),
     }
 
@@ -109,32 +109,20 @@ def _check(difference: Callable[[], str], on_error: str = UNCHECKED, agreed: str
     return (DIFFERS, reason) if reason else (AGREES, agreed)
 
 
-def _differences(result: Result, **today: Any) -> str:
-    """Say which facts of a result are not those of today."""
-    return ", ".join(Origin.of(result).differences(Origin(**today)))
-
-
-def _list_difference(result: Result, evaluation: Evaluation) -> str:
-    images = evaluation.images
-    return _differences(result, list=images.digest, content=images.files_digest)
-
-
-def _code_difference(result: Result, evaluation: Evaluation) -> str:
-    if not result["code"]:
-        raise UserError("the result does not state its code")
-    return _differences(result, code=code_of_test(evaluation.run.model_class))
-
-
-def _weights_difference(result: Result, evaluation: Evaluation) -> str:
-    loaded = evaluation.loaded
-    return _differences(result, weights=loaded.digest, training=loaded.stored.training)
+def _other_facts(result: Result, evaluation: Evaluation, *names: str) -> str:
+    """Say which of some facts of a result are not those of today."""
+    origin = Origin.of(result)
+    if not any(getattr(origin, name) for name in names):
+        raise UserError(f"the result does not state its {names[0]}")
+    today = facts_today(evaluation)
+    return ", ".join(origin.differences(Origin(**{name: today[name]() for name in names})))
 
 
 def _other_draw(result: Result, evaluation: Evaluation) -> str:
     """Say which seeds have other episodes than the protocol draws from the list, if that is the result's."""
     if result["replayed"] is not None:
         raise UserError("a replay has no draw of its own")
-    if reason := _list_difference(result, evaluation):
+    if reason := _other_facts(result, evaluation, "list", "content"):
         raise UserError(reason)
     drawn = [digest(evaluation.sampler(seed), result["episodes"]) for seed in result["seeds"]]
     return _digest_difference(result, drawn)
@@ -151,12 +139,6 @@ def _photos_difference(result: Result, evaluation: Evaluation) -> str:
     known = {**result}
     differs = any(None not in (known[key], value) and known[key] != value for key, value in today.items())
     return f"now {seen_text({**result, **today}) or 'none'}" if differs else ""
-
-
-def _episodes_by_seed(path: Path, result: Result) -> list[list[dict[str, Any]]]:
-    """Return the episodes beside a result, a list for each of its seeds."""
-    episodes = read_manifest(path.with_name(MANIFEST)).episodes
-    return [[row for row in episodes if row["seed"] == seed] for seed in result["seeds"]]
 
 
 def evaluation_of(path: Path, result: Result, overrides: Sequence[str] = ()) -> Evaluation:
@@ -180,7 +162,7 @@ def _record(result: Result) -> tuple[dict[str, Any], dict[str, Any]]:
 def _score_difference(path: Path, result: Result) -> str:
     """Say which score is not that of the episodes' counts, '' if all are."""
     known = {name: facts for name, facts in scores_of(result).items() if facts["smaller_is_better"] is not None}
-    by_seed = zip(result["seeds"], _episodes_by_seed(path, result), result["per_seed"], strict=True)
+    by_seed = zip(result["seeds"], episodes_by_seed(path, result), result["per_seed"], strict=True)
     for seed, rows, outputs in by_seed:
         further = {name: known[name]["scale"] for name in rows[0] if name in known}
         for name, scores in outputs.items():
