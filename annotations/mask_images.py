@@ -66,9 +66,7 @@ def stored_indices(image: Image.Image, path: Path) -> np.ndarray:
 
 
 def as_indices(values: np.ndarray, path: Path) -> np.ndarray:
-    """Return whole numbers (H, W) from 0 to 255 as uint8; UserError: other forms, or others among them."""
-    if values.ndim != 2 or values.dtype.kind not in "biuf":
-        raise UserError(f"{path}: holds {values.dtype} of the shape {values.shape}; save it with class ids (H, W)")
+    """Return whole numbers (H, W) from 0 to 255 as uint8; UserError: there are others among them."""
     if not ((values >= 0) & (values <= IGNORE) & (values % 1 == 0)).all():
         span = f"{values.min():g} to {values.max():g}"
         fix = "save it with class ids, whole numbers from 0 to 255; resize masks by nearest neighbour"
