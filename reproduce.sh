@@ -21,7 +21,6 @@
 case "$# $* " in "0 "* | *" -h "* | *" --help "*) exec sed -n '2,/^case/s/^# \{0,1\}//p' "$0" ;; esac
 cd "$(dirname "$0")" || exit 1
 [ -x .venv/bin/python ] && PATH="$PWD/.venv/bin:$PATH"
-python3 -m util.requirements || exit
 
 refuse() {
     echo "error: $1; sh reproduce.sh --help tells more" >&2
