@@ -87,7 +87,8 @@ fold=${fold:-0}
 config=$(launch test "$dataset" "$@" --print-config) || exit
 folds=${folds:-$(seq -s , 0 $(($(setting data folds) - 1)))}
 protocol=${protocol:-$(setting test protocol)}
-others=$(setting test data_sets)
+others=""
+[ "$dataset" != crossdomain ] || others=fss1000,deepglobe,isic,chestxray
 trained_on=$(setting data name)
 
 code=0 results=""
@@ -98,7 +99,7 @@ for action in $actions; do
                 rehearse) launch train "$dataset" "$@" --resume --dry-run || code=$? ;;
                 run)
                     launch train "$dataset" "$@" --resume || exit
-                    if [ "$others" = null ]; then score "$dataset" "$@"; else score_elsewhere "$@"; fi
+                    if [ -z "$others" ]; then score "$dataset" "$@"; else score_elsewhere "$@"; fi
                     ;;
             esac
         done
