@@ -31,7 +31,7 @@ from util.evaluate.store import ShotStore, Support
 from util.files import REPOSITORY
 from util.files.errors import UserError
 from util.loop.device import describe, pick_device
-from util.loop.network import autocast, check_finite, prepare_network
+from util.loop.network import autocast, check_prediction, prepare_network
 from util.run.build import precision_of_test
 from util.run.run import Run
 from util.run.weights import Weights, load_weights
@@ -205,7 +205,7 @@ class Engine:
         """Return the scores of queries (B, 3, S, S) by supports of classes; UserError: they are not finite."""
         with self.forward_pass():
             output = self.network.forward_classes([self._episode(query, batch, text) for batch, text in supports])
-            check_finite(output.logits.isfinite().all())
+            check_prediction(output.logits.isfinite().all())
         logits = output.logits.float()
         features = output.presence_features
         return Scores(logits[:, 1:] - logits[:, :1], None if features is None else features.float())

@@ -16,7 +16,7 @@ from util.config.compose import find_config
 from util.config.read import read_config
 from util.files.errors import PeerLost, UserError
 from util.loop import device
-from util.loop.network import check_finite, prepare_network
+from util.loop.network import check_prediction, prepare_network
 from util.loop.processes import ProcessGroup, explained_memory_errors
 from util.loop.score import score
 from util.run import build
@@ -174,11 +174,11 @@ def test_a_gpu_takes_as_many_episodes_at_once_as_its_memory_holds(monkeypatch) -
 
 def test_finite_weights_whose_prediction_overflows_are_refused(batch: LabelledImages) -> None:
     network = Tiny()
-    check_finite(network(batch).logits.isfinite().all())
+    check_prediction(network(batch).logits.isfinite().all())
     network.last.weight.data.fill_(1e38)
     network.first.bias.data.fill_(1e3)
     with pytest.raises(UserError, match="not finite"):
-        check_finite(network(batch).logits.isfinite().all())
+        check_prediction(network(batch).logits.isfinite().all())
 
 
 class Places(Dataset):

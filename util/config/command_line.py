@@ -7,7 +7,7 @@ from typing import Any
 
 from util import cli
 from util.config.compose import CHOICE, NAMES, TIMM_PREFIX, add_choice, files_of, source_named
-from util.config.folder import OWN, data_file, data_sets, encoders, methods
+from util.config.folder import LOCAL, data_file, data_sets, encoders, methods
 from util.config.parts import merged
 from util.config.read import read_with_places, to_dict
 from util.config.settings import Config
@@ -55,7 +55,7 @@ def _listing() -> Iterator[str]:
     yield "data sets with their folds, and their own files for methods and encoders:"
     for name in data_sets():
         file = data_file(name)
-        stems = {path.stem for folder in (file.parent, OWN / name) for path in folder.glob("*.yaml")}
+        stems = {path.stem for folder in (file.parent, LOCAL / name) for path in folder.glob("*.yaml")}
         recipes = sorted(stems - {name})
         folds = value_of(merged([file]), "data.folds")
         experiments = "split0" if folds == 1 else f"split0 to split{folds - 1}"

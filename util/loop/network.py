@@ -22,7 +22,7 @@ from util.loop.processes import ProcessGroup
 log = logging.getLogger("symnet")
 
 
-def check_finite(finite: Tensor) -> None:
+def check_prediction(finite: Tensor) -> None:
     """Refuse (UserError) predictions that are not all finite, as a flag says; their classes would be background."""
     if not finite:
         raise UserError("the network's prediction is not finite: restore its weights, or set run.precision: float32")

@@ -18,7 +18,7 @@ from util.loop import metrics
 from util.loop.loading import batches, evaluation_numbers
 from util.loop.mask_metrics import METRICS
 from util.loop.metrics import ALL_FOREGROUND, BASE, FINAL
-from util.loop.network import PreparedNetwork, check_finite
+from util.loop.network import PreparedNetwork, check_prediction
 from util.loop.processes import ProcessGroup
 
 
@@ -171,7 +171,7 @@ def score(
             output = _predict(prepared, item, store)
             finite &= torch.stack(output.logits.aminmax()).isfinite().all()  # NaN is both
             if done % 100 == 0 or numbers_of_batch is numbers[-1]:
-                check_finite(finite)
+                check_prediction(finite)
             for observer in observers:
                 observer.add(numbers_of_batch, item, output)
             bar.update(min(len(numbers_of_batch) * world.size, episodes - bar.n))

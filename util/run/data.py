@@ -33,7 +33,7 @@ from util.run.input_size import view_of
 from util.run.run import Run
 
 log = logging.getLogger("symnet")
-RUN_SETTINGS = ("size", "shot", "text", "cache", "decoded_gib", "workers")  # data settings of no data set
+NOT_OF_DATA_SET = ("size", "shot", "text", "cache", "decoded_gib", "workers")  # data settings of no data set
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def validation_run(run: Run) -> Run:
     config = run.config
     if config.meta_stage.validate_on in (None, HELD_OUT):
         return run
-    settings_of_run = {key: getattr(config.data, key) for key in RUN_SETTINGS}
+    settings_of_run = {key: getattr(config.data, key) for key in NOT_OF_DATA_SET}
     other_data = read_data(project_path(config.meta_stage.validate_on))
     return Run(replace(config, data=replace(other_data, **settings_of_run)))
 

@@ -31,7 +31,7 @@ from util.weights.origin import Origin
 log = logging.getLogger("symnet")
 METRICS = "metrics.json"
 NO_CHECKPOINT = "none"
-OWN = {"best": BEST, "last": LAST}  # values of test.checkpoint that name a checkpoint of the run itself
+CHECKPOINTS = {"best": BEST, "last": LAST}  # values of test.checkpoint that name a checkpoint of the run itself
 TRAINING_FREE = "training-free"
 UNTRAINED = "untrained"
 FOREIGN = "foreign"
@@ -42,7 +42,7 @@ PRECISION = "run.precision"
 ALLOWED = ("code", "precision", "list", "content")  # facts of an ``Origin`` that may be others by ``ALLOW``
 # Beginnings of the settings of a training that may be others in a test of it, and in runs that share a base stage
 TEST_SETTINGS = ("data.shot", "data.rare_classes", PRECISION)
-RUN_SETTINGS = ("data.", "model.", "run.")
+SHARING_SETTINGS = ("data.", "model.", "run.")
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ class Run:
             return TRAINING_FREE
         if wanted == NO_CHECKPOINT:
             return UNTRAINED
-        return self.trained / OWN[wanted] if wanted in OWN else checkpoint.file_of(wanted)
+        return self.trained / CHECKPOINTS[wanted] if wanted in CHECKPOINTS else checkpoint.file_of(wanted)
 
     @property
     def weights_origin(self) -> str:

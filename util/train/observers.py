@@ -17,7 +17,7 @@ from util.loop.interrupt import Interrupted
 from util.loop.network import PreparedNetwork
 from util.loop.observers import TrainingObserver
 from util.loop.optim import StepSchedule, copy_tensors, load_optimizers
-from util.loop.train import check_finite
+from util.loop.train import check_learning
 from util.loop.training import Progress, Training
 from util.run.folder import RunFolder
 from util.run.run import BEST, LAST, METRICS, PREVIOUS, StageFolder, check_continues
@@ -182,7 +182,7 @@ class Checkpoints(TrainingObserver):
         weights = checkpoint.on_cpu(training.prepared.network.stored_state())
         for tensor, values in weights.items():  # the loss may still be finite, its gradients not
             if values.is_floating_point():
-                check_finite(bool(values.isfinite().all()), progress.step, tensor)
+                check_learning(bool(values.isfinite().all()), progress.step, tensor)
         content = {**self.state, "weights": weights, "progress": asdict(progress)}
         if resumable:
             content["optimizers"] = {key: optimizer.state_dict() for key, optimizer in training.optimizers.items()}
