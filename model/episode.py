@@ -112,6 +112,10 @@ class Episode(Batch):
         """Return the number of pixels of the queries that losses count."""
         return (self.query_label != IGNORE).sum()
 
+    def images(self) -> Tensor:
+        """Return the number of queries."""
+        return self.number.new_tensor(len(self.number))
+
     def supports_of(self, item: int) -> list[tuple[Tensor, Tensor]]:
         """Return the supports of one episode of the batch, as (image (3, H, W), label (H, W))."""
         return list(zip(self.support[item], self.support_label[item]))
@@ -164,6 +168,10 @@ class LabelledImages(Batch):
         """Return the number of pixels that losses count."""
         return (self.label != IGNORE).sum()
 
+    def images(self) -> Tensor:
+        """Return the number of images."""
+        return self.label.new_tensor(len(self.label), dtype=torch.int64)
+
 
 @dataclass
 class Output(Batch):
@@ -174,6 +182,7 @@ class Output(Batch):
     extra: dict[str, Tensor] = field(default_factory=dict)  # name -> as ``logits``, scored like the prediction
     maps: dict[str, Tensor] = field(default_factory=dict)  # name -> (B, h, w) in 0..1, for pictures only
     losses: dict[str, Tensor] = field(default_factory=dict)  # name -> scalar; the engine minimises their sum
+    image_losses: tuple[str, ...] = ()  # those of them that are means over images; others are means over valid pixels
     presence_features: Tensor | None = None  # (B, n, E), whether a query shows each class, beside the logits
 
 

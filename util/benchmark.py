@@ -26,7 +26,7 @@ from util.config.settings import Config
 from util.files.table import Table, add_format
 from util.loop.device import CUDA, describe, pick_device
 from util.loop.network import prepare_network
-from util.loop.train import backward
+from util.loop.train import WHOLE, backward
 from util.run.build import build_model, precision_of_test, precision_of_training
 
 BATCH = {"evaluation": 1, "training": 4}  # the stages: a training step is one without its optimiser
@@ -86,7 +86,7 @@ def _pass(config: Config, stage: str, device: torch.device) -> Callable[[], obje
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
 
     def step() -> None:
-        backward(prepared, scaler, episodes, weight=1, last=True)
+        backward(prepared, scaler, episodes, WHOLE, last=True)
         network.zero_grad(set_to_none=True)
 
     return step if trains else torch.inference_mode()(lambda: prepared.predict([episodes]))

@@ -152,6 +152,7 @@ class HDMNet(Corrected):
             even = self.settings.even_teacher
             output.losses = cross_entropies(output, episode)
             output.losses["distil"] = correlation_distillation(correlation, episode.query_label, even)
+            output.image_losses = ("distil",)
         return output
 
     @torch.no_grad()

@@ -127,6 +127,7 @@ class HMNet(Corrected):
                 "main": mask_loss(output.logits, episode.query_label),
                 "dice": mask_loss(output.extra["meta"], episode.query_label, dice_loss),
             }
+            output.image_losses = ("dice",)
         return output
 
     def _of_support(self, shots: Sequence[HMNetShot]) -> list[OfSupport | None]:

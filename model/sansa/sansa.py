@@ -315,7 +315,7 @@ class SANSA(Foundation):
         output = Output.join(outputs)
         rules = {"focal": focal, "dice": foreground_dice}
         losses = {name: mask_loss(output.logits, episode.query_label, rule) for name, rule in rules.items()}
-        return replace(output, losses=losses)
+        return replace(output, losses=losses, image_losses=(*losses,))
 
 
 def _side_of(network: Any, name: str) -> int:

@@ -111,6 +111,7 @@ class SCCAN(Method):
         output = Output(logits, maps={"prior": prior[:, 0]})
         if self.training:
             output.losses = {"main": mask_loss(logits, episode.query_label, dice_loss)}
+            output.image_losses = ("main",)
         return output
 
     def _on_grid(self, x_bchw: Tensor) -> Tensor:

@@ -144,4 +144,5 @@ class SymNet(Corrected):
             query_loss = query_triplet(query_vector, query_prototypes.ambiguous, query_prototypes.background)
             triplet = support_loss + query_loss
             output.losses = losses(output, auxiliary, triplet, episode, aux_weight=self.settings.aux_weight)
+            output.image_losses = ("triplet",)
         return output

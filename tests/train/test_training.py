@@ -185,9 +185,9 @@ def test_processes_share_the_episodes_of_each_step(processes: int, batch: int) -
     assert sorted(chain(*whole)) == list(range(5 * batch))
 
 
-def a_training(precision: str) -> Training:
+def a_training(precision: str, image_losses: tuple[str, ...] = ()) -> Training:
     """Return a training of two weights over two optimisers, whose gradients are 3 and 4 times the inputs."""
-    network = TwoWeights()
+    network = TwoWeights(image_losses)
     prepared = prepare_network(network, torch.device("cpu"), precision)
     optimizers = {name: torch.optim.SGD([getattr(network, name)], lr=1.0) for name in ("a", "b")}
     return Training(
@@ -212,18 +212,24 @@ class Inputs(Batch):
     def valid_pixels(self) -> torch.Tensor:
         return torch.tensor(len(self.known()))
 
+    def images(self) -> torch.Tensor:
+        return torch.tensor(len(self.pairs))
+
 
 class TwoWeights(nn.Module):
-    """Its loss is 3 a x + 4 b y for an input (x, y), the mean over the known ones of a batch."""
+    """Its loss is 3 a x + 4 b y for an input (x, y), the mean over the known ones, or all, of a batch."""
 
-    def __init__(self) -> None:
+    def __init__(self, image_losses: tuple[str, ...] = ()) -> None:
         super().__init__()
+        self.image_losses = image_losses
         self.a, self.b = nn.Parameter(torch.zeros(())), nn.Parameter(torch.zeros(()))
 
     def forward(self, inputs: Inputs) -> Output:
         known = inputs.known()
         losses = 3 * self.a * known[:, 0] + 4 * self.b * known[:, 1]
-        return Output(inputs.pairs, losses={"main": batch_mean(losses.sum(), inputs.valid_pixels())})
+        count = inputs.images() if self.image_losses else inputs.valid_pixels()
+        loss = batch_mean(losses.sum(), count)
+        return Output(inputs.pairs, losses={"main": loss}, image_losses=self.image_losses)
 
 
 def test_fp16s_scale_is_no_part_of_the_norm_that_is_clipped() -> None:
@@ -248,11 +254,12 @@ def test_a_step_is_of_all_optimisers_or_of_none(precision: str) -> None:
         assert training.scaler.get_scale() == before / 2 and training.progress.skipped == 1
 
 
-def test_parts_weigh_by_what_their_losses_count() -> None:
-    """Of the second part's two inputs one is known; its loss has half of the batch's."""
-    training = a_training("float32")
+@pytest.mark.parametrize(("image_losses", "count"), [((), 2), (("main",), 3)])
+def test_parts_weigh_by_what_their_losses_count(image_losses: tuple[str, ...], count: int) -> None:
+    """Of the second part's two inputs one is known; means over images count both."""
+    training = a_training("float32", image_losses)
     network = training.prepared.network
     parts = [Inputs(torch.tensor([[1.0, 2.0]])), Inputs(torch.tensor([[torch.nan, torch.nan], [4.0, 8.0]]))]
     losses = optimiser_step(training, parts)
-    assert (network.a.item(), network.b.item()) == pytest.approx((-3 * (1 + 4) / 2, -4 * (2 + 8) / 2))
+    assert (network.a.item(), network.b.item()) == pytest.approx((-3 * (1 + 4) / count, -4 * (2 + 8) / count))
     assert losses["main"] == 0

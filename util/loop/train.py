@@ -5,12 +5,14 @@ import math
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from model.episode import Output
 from util.files.errors import UserError
 from util.files.progress import ProgressBar
 from util.loop.interrupt import Interrupted
@@ -21,6 +23,21 @@ from util.loop.processes import ProcessGroup
 from util.loop.training import Training
 
 log = logging.getLogger("symnet")
+
+
+@dataclass(frozen=True)
+class Share:
+    """The share of a part in a batch: of its valid pixels, and of its images."""
+
+    pixels: Tensor | float = 1.0
+    images: Tensor | float = 1.0
+
+    def of(self, name: str, output: Output) -> Tensor | float:
+        """Return the share that weighs a loss of an output."""
+        return self.images if name in output.image_losses else self.pixels
+
+
+WHOLE = Share()  # of a batch in one part
 
 
 def train(training: Training, batches: Iterator[Any], observers: Sequence[TrainingObserver]) -> bool:
@@ -68,17 +85,18 @@ def optimiser_step(
 ) -> dict[str, Tensor]:
     """Do one step of all optimisers over the parts of a local batch; return the mean of each loss over the parts.
 
-    Parts weigh by their valid pixels in all processes, so that losses are means over those of the batch. A step is left
-    out, which ``progress.skipped`` counts, where an observer skips it or its gradients overflow in fp16.
+    Parts weigh by their valid pixels in all processes, or for losses that are means over images by their images, so
+    that losses are means over those of the batch. A step is left out, which ``progress.skipped`` counts, where an
+    observer skips it or its gradients overflow in fp16.
     """
-    weights = _part_weights(training.world, parts)
+    shares = _shares_of(training.world, parts)
     for optimizer in training.optimizers.values():
         optimizer.zero_grad(set_to_none=True)
     means: dict[str, Tensor] = {}
-    for i, (batch, weight) in enumerate(zip(parts, weights, strict=True)):
-        losses = backward(training.prepared, training.scaler, batch, weight, last=i == len(parts) - 1)
+    for i, (batch, share) in enumerate(zip(parts, shares, strict=True)):
+        losses = backward(training.prepared, training.scaler, batch, share, last=i == len(parts) - 1)
         for name, value in losses.items():
-            means[name] = means.get(name, 0) + weight * value.detach()
+            means[name] = means.get(name, 0) + value
     answers = [observer.skips(training) for observer in observers]
     if any(answers):
         training.progress.skipped += 1
@@ -88,15 +106,15 @@ def optimiser_step(
 
 
 def backward(
-    prepared: PreparedNetwork, scaler: torch.amp.GradScaler, batch: Any, weight: Tensor | float, last: bool
+    prepared: PreparedNetwork, scaler: torch.amp.GradScaler, batch: Any, share: Share, last: bool
 ) -> dict[str, Tensor]:
-    """Return the losses of a part of a batch, and add its share to the gradients.
+    """Return the shares of a part of a batch in the losses, detached, and add their gradients.
 
     Args:
         prepared: the network.
         scaler: of losses in fp16.
         batch: the part.
-        weight: of the part in the batch.
+        share: of the part in the batch.
         last: whether it is the last part, after which processes sum their gradients.
     """
     learner: Any = prepared.learner
@@ -105,17 +123,20 @@ def backward(
         synchronising = learner.no_sync()
     with synchronising:
         with prepared.autocast():
-            losses = learner(batch).losses
-        scaler.scale(weight * sum(losses.values())).backward()
-    return losses
+            output = learner(batch)
+        losses = {name: share.of(name, output) * loss for name, loss in output.losses.items()}
+        scaler.scale(sum(losses.values())).backward()
+    return {name: loss.detach() for name, loss in losses.items()}
 
 
-def _part_weights(world: ProcessGroup, parts: Sequence[Any]) -> list[Tensor | float]:
-    """Return the share of each part's valid pixels in those of the batch."""
+def _shares_of(world: ProcessGroup, parts: Sequence[Any]) -> list[Share]:
+    """Return the share of each part in the batch, counted over all processes."""
     if len(parts) == 1:
-        return [1.0]
-    counts = world.sum(torch.stack([part.valid_pixels() for part in parts]).float())
-    return list(counts / counts.sum().clamp(min=1))
+        return [WHOLE]
+    counts = torch.stack([torch.stack([part.valid_pixels(), part.images()]) for part in parts])
+    shares = world.sum(counts.float())
+    shares /= shares.sum(0).clamp(min=1)
+    return [Share(*share) for share in shares]
 
 
 def check_learning(finite: bool, step: int, what: str) -> None:
