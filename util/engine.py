@@ -274,16 +274,16 @@ def load_method(
         weights = SHIPPED
     if weights is not None:
         overrides.append(override("test.checkpoint", str(weights)))
+    if side is not None:
+        overrides.append(override("data.size", side))
     if config is not None:
         run, stored = Run(read_config(source_of(str(config)), overrides)).as_tested()
     else:
         stored = checkpoint.read(str(weights))
         run = Run(_settings_in(stored, str(weights), overrides))
     settings, data = run.config, run.config.data
-    side = side or data.size
-    _check_side(side, settings)
     torch_device = pick_device(device or settings.run.device)
-    loaded = load_weights(run, side, stored)
+    loaded = load_weights(run, stored=stored)
     precision = precision_of_test(settings, torch_device)
     prepare_network(loaded.network.eval(), torch_device, precision)  # not compiled: a few photos do not repay it
     note = f"weights: {loaded.source}" if weights is None else ""
@@ -294,7 +294,7 @@ def load_method(
         weights=loaded,
         device=torch_device,
         precision=precision,
-        view=View(PHOTO_RULE, side, side),
+        view=View(PHOTO_RULE, data.size, data.size),
         note=note,
     )
 
@@ -305,18 +305,6 @@ def _settings_in(stored: Checkpoint, weights: str, overrides: list[str]) -> Conf
         fix = "name that of its training: --config config/pascal/X.yaml"
         raise UserError(f"{weights}: contains no config; {fix}")
     return from_dict(stored.config, weights, overrides)
-
-
-def _check_side(side: int, settings: Config) -> None:
-    """Refuse (UserError) a side of the input that the model does not take."""
-    trained = settings.data.size
-    if side == trained:
-        return
-    cls = class_of(settings.model)
-    sides = cls.sizes_around(side, settings.model)
-    if side != sides[0] or side != cls.nearest_side(side, settings.model):
-        near = f"nearest: {', '.join(map(str, sides))}; as trained: {trained}"
-        raise UserError(f"side {side}: the model does not take it; {near}")
 
 
 def _digest_of(tensors: Sequence[Tensor]) -> bytes:
