@@ -144,11 +144,6 @@ class Engine:
         return to_dict(self.run.config)["model"]
 
     @property
-    def learns(self) -> bool:
-        """Whether it was trained."""
-        return self.network.learns
-
-    @property
     def trained_shots(self) -> int | None:
         """The number of shots that its weights were trained for; None if they serve any number."""
         return self.network.shots_of(self.network.state_dict())

@@ -19,7 +19,9 @@ def parser(description: str | None) -> cli.Parser:
     """Return a parser of the options that all commands on one config share."""
     out = cli.Parser(description=description)
     out.add_argument("config", nargs="+", help=NAMES)
-    add_method_options(out)
+    add_choice(out)
+    model, net = (os.environ.get(name) or None for name in CHOICE)
+    out.set_defaults(model=model, net=net)
     add_overrides(out)
     text = "print the merged config and where each value comes from, and end"
     out.add_argument("--print-config", action="store_true", help=text)
@@ -31,13 +33,6 @@ def add_overrides(out: argparse.ArgumentParser) -> None:
     """Add the option of ``section.key=value``."""
     text = "override one setting; may be repeated"
     out.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value", help=text)
-
-
-def add_method_options(out: argparse.ArgumentParser) -> None:
-    """Add the options that choose method and encoder of an experiment; their defaults are in the environment."""
-    model, net = (os.environ.get(name) or None for name in CHOICE)
-    add_choice(out)
-    out.set_defaults(model=model, net=net)
 
 
 class _List(argparse.Action):

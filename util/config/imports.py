@@ -85,8 +85,6 @@ def _import_at_once(name: str) -> list[str]:
 
 def _import_file(path: Path) -> None:
     """Import a file as the module that it is: of its package, or of its own name."""
-    if not path.is_file():
-        raise FileNotFoundError("no such file; name it by --set imports=[FILE]")
     root, name = _module_of(path)
     if str(root) not in sys.path:
         sys.path.append(str(root))  # processes that this one starts find it there too

@@ -32,10 +32,8 @@ def pick_device(name: str, local_rank: int = 0) -> torch.device:
             torch.cuda.set_device(device)
         torch.ones(1, device=device)  # a kernel runs
     except (RuntimeError, AssertionError, ImportError) as error:  # as of a torch without CUDA
-        problem = f"run.device = {name}, GPU {local_rank}: {str(error)[:SHOWN]}"
-        fix = "take cpu, cuda or another number of GPUs (0: the CPU); "
-        fix += "to choose GPU 1: CUDA_VISIBLE_DEVICES=1 and the number 1"
-        raise UserError(f"{problem}; {fix}", local=True) from None
+        fix = "take cpu, cuda or another number of GPUs (0: the CPU)"
+        raise UserError(f"run.device = {name}, GPU {local_rank}: {str(error)[:SHOWN]}; {fix}", local=True) from None
     return device
 
 

@@ -85,9 +85,8 @@ def batches(
         if not _is_of_a_loader_process(error):
             raise
         reason = str(error).rsplit("Error: ", 1)[-1][:SHOWN] or type(error).__name__
-        problem = f"a loader process failed ({reason}): lower data.workers, give /dev/shm more space"
-        fix = "(docker run --shm-size=8g), or raise ulimit -n; a training continues with --resume"
-        raise UserError(f"{problem} {fix}", local=True) from None
+        fix = "lower data.workers, give /dev/shm more space, or raise ulimit -n"
+        raise UserError(f"a loader process failed ({reason}); {fix}", local=True) from None
     finally:  # an error keeps a reference to the loader, whose processes outlive the SIGTERM that they get at exit
         getattr(stream, "_shutdown_workers", lambda: None)()
 

@@ -138,6 +138,5 @@ def _explained(error: Exception, lower: str) -> UserError | None:
     if isinstance(error, MemoryError) or any(phrase in text for phrase in NO_MEMORY):
         return UserError(f"out of memory ({text[:SHOWN].rstrip('. ')}); lower {lower}", local=True)
     if isinstance(error, distributed.DistError | ConnectionError | TimeoutError) or "gloo" in text:
-        fix = "if none has ended, check NCCL_SOCKET_IFNAME (a network of all machines) and the driver"
-        return PeerLost(f"this process cannot reach the others of the run ({text[:SHOWN]}); {fix}")
+        return PeerLost(f"this process cannot reach the others of the run ({text[:SHOWN]})")
     return None

@@ -89,13 +89,10 @@ class StageFolder:
     @property
     def why_taken(self) -> str:
         """Which run is here, and how to go on with it; '' if none is."""
-        checkpoints = [name for name in (LAST, PREVIOUS, BEST) if (self.path / name).exists()]
-        if not checkpoints:
+        if not self.begun and not (self.path / BEST).exists():
             return ""
-        fix = "start again with --overwrite, or set another run.name"
-        if self.begun:
-            fix = f"continue it with --resume, or {fix}"
-        return f"{self.path}: holds a run already ({', '.join(checkpoints)}); {fix}"
+        fix = "continue it with --resume, start again with --overwrite, or set another run.name"
+        return f"{self.path}: holds a run already; {fix}"
 
 
 @dataclass(frozen=True)
@@ -287,10 +284,7 @@ def check_continues(stored: Checkpoint, now: Origin, allow_changes: bool) -> Non
     if stored.config is None:
         raise UserError(f"{stored.path}: holds only weights, without a training's state; start again with --overwrite")
     if other := stored.origin.differences(now, skip=ALLOWED if allow_changes else ()):
-        undo = "restore what was there"
-        if stored.origin.precision not in (None, now.precision):  # perhaps another machine, not another setting
-            undo += f" (the precision by --set {PRECISION}={stored.origin.precision})"
-        fix = f"{undo}, or start again with --overwrite; {ALLOW} continues with other photos, precision or code"
+        fix = f"restore that, or start again with --overwrite; {ALLOW} continues with other photos, precision or code"
         raise UserError(f"{stored.path}: was trained with {', '.join(other)}; {fix}")
 
 
