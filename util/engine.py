@@ -24,7 +24,6 @@ from model.mismatch import ModelMismatch
 from model.registry import class_of
 from util.config.compose import source_of
 from util.config.read import from_dict, read_config, to_dict
-from util.config.settings import Config
 from util.config.tree import override
 from util.data.views import PHOTO_RULE, View, channels_first
 from util.evaluate.store import ShotStore, Support
@@ -36,7 +35,6 @@ from util.run.build import precision_of_test
 from util.run.run import Run
 from util.run.weights import Weights, load_weights
 from util.weights import checkpoint
-from util.weights.checkpoint import Checkpoint
 
 __all__ = [
     "MAX_SIDE",
@@ -275,7 +273,9 @@ def load_method(
         run, stored = Run(read_config(source_of(str(config)), overrides)).as_tested()
     else:
         stored = checkpoint.read(str(weights))
-        run = Run(_settings_in(stored, str(weights), overrides))
+        if stored.config is None:
+            raise UserError(f"{weights}: contains no config; name that of its training: --config config/pascal/X.yaml")
+        run = Run(from_dict(stored.config, str(weights), overrides))
     settings, data = run.config, run.config.data
     torch_device = pick_device(device or settings.run.device)
     loaded = load_weights(run, stored=stored)
@@ -292,14 +292,6 @@ def load_method(
         view=View(PHOTO_RULE, data.size, data.size),
         note=note,
     )
-
-
-def _settings_in(stored: Checkpoint, weights: str, overrides: list[str]) -> Config:
-    """Return the settings in a checkpoint, which is called ``weights``."""
-    if stored.config is None:
-        fix = "name that of its training: --config config/pascal/X.yaml"
-        raise UserError(f"{weights}: contains no config; {fix}")
-    return from_dict(stored.config, weights, overrides)
 
 
 def _digest_of(tensors: Sequence[Tensor]) -> bytes:

@@ -9,9 +9,9 @@ from util import cli
 from util.config.compose import CHOICE, NAMES, TIMM_PREFIX, add_choice, files_of, source_named
 from util.config.folder import LOCAL, data_file, data_sets, encoders, methods
 from util.config.parts import merged
-from util.config.read import read_with_places, to_dict
+from util.config.read import read_config, to_dict, tree_of
 from util.config.settings import Config
-from util.config.tree import OVERRIDE, Leaf, Tree, flow, value_of
+from util.config.tree import OVERRIDE, Leaf, flow, value_of
 from util.files.errors import one_line
 
 
@@ -59,19 +59,16 @@ def _listing() -> Iterator[str]:
 
 def read(options: argparse.Namespace) -> Config:
     """Return the config that a command line names; errors as ``source_named`` and ``read_config``."""
-    return _read(options)[0]
+    return read_config(source_named(options.config, options.model, options.net), options.overrides)
 
 
 def print_config_if_asked(options: argparse.Namespace) -> bool:
     """Print the config where the command line asks for that; return whether it does; errors as ``read``."""
     if options.print_config:
-        config, tree = _read(options)
+        config = read(options)
+        tree = tree_of(config.source, config.given)
         print("\n".join([f"# {files_of(config.source)}", *_lines(to_dict(config), tree, indent="")]))
     return options.print_config
-
-
-def _read(options: argparse.Namespace) -> tuple[Config, Tree]:
-    return read_with_places(source_named(options.config, options.model, options.net), options.overrides)
 
 
 def _lines(section: dict[str, Any], tree: Any, indent: str) -> Iterator[str]:

@@ -14,7 +14,6 @@ CUDA = "cuda"
 MOST_AT_ONCE = 8  # episodes of a test; more save no time
 BYTES_OF_PIXEL = 2**12  # that a test needs for a pixel of an image, in the method that needs most
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}  # precision -> type of automatic mixed precision
-SHOWN = 160  # characters of an error that are shown
 
 
 def pick_device(name: str, local_rank: int = 0) -> torch.device:
@@ -33,7 +32,7 @@ def pick_device(name: str, local_rank: int = 0) -> torch.device:
         torch.ones(1, device=device)  # a kernel runs
     except (RuntimeError, AssertionError, ImportError) as error:  # as of a torch without CUDA
         fix = "take cpu, cuda or another number of GPUs (0: the CPU)"
-        raise UserError(f"run.device = {name}, GPU {local_rank}: {str(error)[:SHOWN]}; {fix}", local=True) from None
+        raise UserError(f"run.device = {name}, GPU {local_rank}: {error}; {fix}", local=True) from None
     return device
 
 

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Protocol
 
 import numpy as np
@@ -115,13 +116,9 @@ class Scoreboard:
 
 def _joined_records(records_by_rank: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """Return every output's records of all processes, sorted by the episode's number, then by class."""
-    by_output = defaultdict[str, list[np.ndarray]](list)
-    for records_of_rank in records_by_rank:
-        for name, records in records_of_rank.items():
-            by_output[name].append(records)
     joined = {}
-    for name, parts in by_output.items():
-        records = np.concatenate(parts)
+    for name in dict.fromkeys(chain.from_iterable(records_by_rank)):
+        records = np.concatenate([of_rank[name] for of_rank in records_by_rank if name in of_rank])
         order = np.argsort(records[:, metrics.NUMBER], kind="stable")
         joined[name] = records[order]
     return joined

@@ -12,7 +12,6 @@ from util.config.read import read_data
 from util.config.settings import (
     HELD_OUT,
     AugmentSettings,
-    Config,
     DataSettings,
     ProtocolSettings,
     StageSettings,
@@ -136,11 +135,6 @@ def images_for_training(run: Run, progress: bool = True, stage: StageSettings | 
     if stage.images == "all":
         return lists.whole_list(index, run.fold)
     return _logged(data.classes, lists.train_list(index, run.fold, data, stage.list_file), progress)
-
-
-def listed_for_training(config: Config, stage: StageSettings) -> ImageList:
-    """Return a stage's training list without text vectors and decoded photos; errors as ``images_for_training``."""
-    return images_for_training(Run(config.with_data(decoded_gib=0.0)), False, stage)
 
 
 def images_for_test(run: Run, progress: bool = True, protocol: ProtocolSettings | None = None) -> ImageList:

@@ -19,7 +19,7 @@ from util.files.launcher import is_first_of_machine
 from util.files.typecheck import convert
 from util.run import run as runs
 from util.run.build import build_model
-from util.run.data import listed_for_training
+from util.run.data import images_for_training
 from util.run.run import BEST, CHECKPOINTS, TRAINING_FREE, UNTRAINED, Run, StageFolder
 from util.weights import checkpoint
 from util.weights.checkpoint import Checkpoint
@@ -198,7 +198,8 @@ def refusal_to_take(run: Run, stage: str, stored: Checkpoint, finished: bool = T
 
 def training_origin_today(run: Run, stage: str) -> Origin:
     """Return the origin of a training of a stage as it would begin today, as far as what it needs is here."""
-    images = cache(lambda: listed_for_training(run.config, getattr(run.config, f"{stage}_stage")))
+    undecoded = Run(run.config.with_data(decoded_gib=0.0))
+    images = cache(lambda: images_for_training(undecoded, progress=False, stage=getattr(run.config, f"{stage}_stage")))
     facts: dict[str, Callable[[], Any]] = {
         "list": lambda: images().digest,
         "content": lambda: images().files_digest,
@@ -290,7 +291,8 @@ def check_fits(stored: Checkpoint, config: Config, stage: str) -> None:
         if not is_related and not key.startswith(_may_differ(config, stage)):
             fix = "name a checkpoint of such a run"
             if stage == "meta" and key.startswith("data."):
-                fix += f", or test it all the same by --set test.trained_on={stored.config['data']['name']}"
+                name = stored.config["data"]["name"]
+                fix += f"; --set test.trained_on={name} tests it all the same, with classes that may not be novel to it"
             raise UserError(f"{stored.path}: was trained with {key} = {given}, this run has {wanted}; {fix}")
 
 
