@@ -15,7 +15,7 @@ from util.config.imports import add_import
 from util.evaluate.schema import find_results
 from util.files.table import Table, add_format
 from util.loop.metrics import FINAL
-from util.report.charts import SUFFIXES, draw_charts
+from util.report.charts import SUFFIXES, draw_bars
 from util.report.compare import compare
 from util.report.paper import paper_tables
 from util.report.references import reference_table
@@ -35,7 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     order = "best first: methods by a class (cat), miou, fb_iou or a column (fold 1); rows of results by a column"
     tables.add_argument("--sort", metavar="NAME", help=order)
     tables.add_argument("--published", help="papers whose rows are added, such as BAM,SSP, or none; default all")
-    charts = commands.add_parser("figures", help="draw curve and bars of all results below some folders, beside them")
+    charts = commands.add_parser("figures", help="draw the IoU of the classes beside each result below some folders")
     figure = commands.add_parser("figure", help="episodes predicted again, several methods side by side")
     numbers = "numbers of episodes, such as 3,8,12, a row each, or worst:8, or best:8; default 0"
     figure.add_argument("--episodes", default="0", help=numbers)
@@ -69,9 +69,7 @@ def command() -> int:
         print(*_figure(options), sep="\n")
     elif options.command == "figures":
         for path in find_results(options.runs):
-            print(*draw_charts(path, options.figures), sep="\n")
-    elif options.command == "compare":
-        print(format(compare(*options.runs, output=options.output), options.format))
+            print(*draw_bars(path, options.figures), sep="\n")
     else:
         tables = _tables(options)
         print("\n\n".join(format(each, options.format) for each in tables))
@@ -93,7 +91,9 @@ def _figure(options: argparse.Namespace) -> list[Path]:
 
 
 def _tables(options: argparse.Namespace) -> list[Table]:
-    """Return the tables that ``report.py table`` prints: one of all rows, or one of the paper's for each protocol."""
+    """Return the tables that a command prints: a comparison, one of all rows, or the paper's for each protocol."""
+    if options.command == "compare":
+        return [compare(*options.runs, output=options.output)]
     protocols = cli.comma_separated(options.protocol)
     if protocols == ("all",):
         protocols = ()

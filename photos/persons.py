@@ -14,7 +14,7 @@ import numpy as np
 from annotations.results import PERSON
 from annotations.shapes import decoded, encoded
 from photos.prediction import extent_of, file_facts, is_same_file
-from util.files import kept_json, whole_digest, write_atomically
+from util.files import content_digest, kept_json, write_atomically
 
 FOLDER = "persons"
 
@@ -47,7 +47,7 @@ def write_masks(out: Path, photo: Path, masks: Mapping[str, np.ndarray]) -> None
 def digest_of(out: Path, photo: Path) -> str:
     """Return the digest of what persons have said of a photo; "" where they have said nothing."""
     path = file_of(out, photo)
-    return whole_digest(path) if path.exists() else ""
+    return content_digest(path).hex() if path.exists() else ""
 
 
 def over(found: Sequence[dict[str, Any]], said: Mapping[str, np.ndarray], order: Sequence[str]) -> list[dict[str, Any]]:

@@ -25,7 +25,7 @@ from annotations.pictures import header_of
 from util.config.read import read_data
 from util.data.lists.index import count_classes
 from util.data.sampling import CHOICE, random_stream
-from util.files import REPOSITORY, paths_below, writable
+from util.files import REPOSITORY, paths_below
 from util.files.errors import UserError
 from util.files.images import check_photo, turned
 from util.files.mask_images import fitted_mask, read_mask
@@ -114,7 +114,7 @@ def line_of(name: str, class_id: int, photo_name: str) -> str:
     for word in words:
         if not word.isprintable() or len(word.split()) != 1:
             kinds = "a space, a line break or bytes that are not UTF-8"
-            raise UserError(f"{writable(word)}: a list cannot hold a file name with {kinds}; rename the file")
+            raise UserError(f"{word}: a list cannot hold a file name with {kinds}; rename the file")
         if word.startswith("/") or ".." in word.split("/"):
             raise UserError(f"{word}: leads out of the prepared folder; correct the annotations")
     return " ".join(words)

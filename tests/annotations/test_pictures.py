@@ -179,10 +179,9 @@ def test_trainings_and_tests_name_the_command_that_converts(tmp_path: Path, pixe
     ("content", "says"),
     [
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "is a pointer of Git LFS"),
-        (b"../.git/annex/objects/aa/bb/SHA256E-s9--0.png", "is a pointer of git-annex"),
         (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "is a web page"),
     ],
-    ids=["lfs", "annex", "web page"],
+    ids=["lfs", "web page"],
 )
 @pytest.mark.parametrize("read", [read_image, read_indices, images.read_image, mask_images.read_mask])
 def test_a_file_that_is_no_image_is_named_by_its_kind(tmp_path: Path, read: Reader, content: bytes, says: str) -> None:

@@ -105,7 +105,7 @@ def test_a_photo_whose_name_is_no_utf8_or_whose_link_is_broken_is_named(prepare,
     for kind in ("photos", "masks"):
         odd = tmp_path / kind / os.fsdecode(b"caf\xe9.png")
         (tmp_path / kind / "3.png").rename(odd)
-    assert "caf\\udce9: a list cannot hold a file name" in prepare(*words).error
+    assert "caf?: a list cannot hold a file name" in prepare(*words).error
     photo = tmp_path / "photos/5.png"
     photo.unlink()
     photo.symlink_to("gone.png")

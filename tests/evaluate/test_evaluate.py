@@ -107,7 +107,7 @@ def check_replays(config, folder: Path, file: Path) -> None:
     assert lines(folder / "symnet_quick") == lines(folder / "symnet_replay")
     assert (replayed["replayed"], replayed["quick_look"]) == (str(file), False)
     assert replayed["episode_digests"] == squeezed["episode_digests"]
-    assert "symnet_quick minus symnet_replay = +0.00" in str(compare(folder / "symnet_quick", folder / "symnet_replay"))
+    assert "A - B = +0.00 mIoU" in str(compare(folder / "symnet_quick", folder / "symnet_replay"))
     assert "14 paired episodes" in str(compare(file.parent, folder / "hsnet_replay"))
     assert file.read_text() == text  # neither a replay nor a comparison changes it
 

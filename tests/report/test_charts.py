@@ -51,11 +51,11 @@ def test_panels_of_a_place_stand_below_each_other(tmp_path: Path) -> None:
     assert Image.open(tmp_path / "board.png").height == 2 * (CAPTION + PANEL_HEIGHT + GAP)
 
 
-def test_the_command_draws_curve_and_bars_beside_a_result(leave, monkeypatch, capfd) -> None:
+def test_the_command_draws_the_classes_beside_a_result(leave, monkeypatch, capfd) -> None:
     folder = leave("a", counts(1, 30, 0.5))
     done = run_script("report.py", ("figures", folder, "--figures", "svg"), capfd, monkeypatch)
     assert done.code == 0
-    files = [folder / f"{name}.{suffix}" for name in ("curve", "per_class") for suffix in ("png", "svg")]
+    files = [folder / f"per_class.{suffix}" for suffix in ("png", "svg")]
     assert done.output.split() == list(map(str, files))
     assert "aeroplane" in (folder / "per_class.svg").read_text()
     assert all(file.stat().st_size > 500 for file in files)

@@ -7,12 +7,9 @@ import numpy as np
 import pytest
 
 from tests.report.conftest import ENTRY, counts
-from util.evaluate.schema import RESULT
 from util.files.errors import UserError
 from util.loop.metrics import episode_scores
-from util.report.charts import running_miou
 from util.report.compare import compare, difference, read_scored
-from util.report.results import counts as counts_of_result
 
 
 def miou(episodes: list[dict]) -> float:
@@ -42,7 +39,7 @@ def test_the_difference_is_that_of_summed_counts(leave, scored):
     assert (of_a, of_b) == (pytest.approx(miou(a)), pytest.approx(miou(b)))
     assert 0 < low < of_a - of_b < high
     text = str(compare(leave("c", a), leave("d", b)))
-    for said in (f"c minus d = {of_a - of_b:+.2f}", "90 query images", "the interval excludes 0"):
+    for said in (f"A - B = {of_a - of_b:+.2f}", "90 query images", "the interval excludes 0"):
         assert said in text
 
 
@@ -61,8 +58,8 @@ def share(episode: dict) -> float:
     return intersection / union
 
 
-def test_results_comparisons_and_curves_have_one_miou(scored, leave):
-    """A class of episodes without a pixel of foreground counts with an IoU of 0 in all three."""
+def test_results_and_comparisons_have_one_miou(scored):
+    """A class of episodes without a pixel of foreground counts with an IoU of 0 in both."""
     episodes = counts(11, 9, 0.5)
     for e in episodes:
         if e["class"] == 3:
@@ -70,26 +67,16 @@ def test_results_comparisons_and_curves_have_one_miou(scored, leave):
     rows = np.array([[e["number"], e["class"], *e["outputs"]["final"]] for e in episodes])
     scores = episode_scores(np.hstack([rows, rows[:, 2:4]]), 3)
     [side] = scored(episodes)
-    curve = running_miou(counts_of_result(leave("side0", episodes) / RESULT, "final"))
     assert list(scores["per_class"]) == ["1", "2", "3"]
     assert difference(side, side).a == pytest.approx(scores["miou"])
-    assert curve[-1] == pytest.approx(scores["miou"])
 
 
-@pytest.mark.parametrize(
-    ("first", "second", "minus"),
-    [
-        ("runs/mine/test/bam", "runs/base/test/bam", "mine minus base"),
-        ("runs/mine/test/bam_edges", "runs/mine/test/bam", "bam_edges minus bam"),
-        ("runs/mine/test/bam", "runs/base/test/hsnet", "mine/test/bam minus base/test/hsnet"),
-    ],
-)
-def test_a_difference_is_named_by_the_words_in_which_the_folders_differ(leave, first: str, second: str, minus: str):
-    episodes = counts(5, 9, 0.6)
-    runs = [leave(name, episodes) / RESULT for name in (first, second)]
+def test_systems_are_named_by_their_rows_and_results_by_their_titles(leave):
+    runs = [leave("a", counts(5, 9, 0.6), quick_look=True), leave("b", counts(5, 9, 0.6), model="prototype")]
     compared = compare(*runs)
-    assert compared.header[3] == minus
-    assert f"{minus} = +0.00 mIoU points" in str(compared)
+    assert compared.header[1:4] == ["A: Sym-Net ResNet-50", "B: prototype baseline ResNet-50", "A - B"]
+    assert "A - B = +0.00 mIoU points" in str(compared)
+    assert compared.notes[0].startswith(f"A: {runs[0]}/result.json: QUICK LOOK (1000 of 1000 episodes): bam (")
 
 
 def test_training_runs_are_compared_by_their_mean(leave):
@@ -100,9 +87,9 @@ def test_training_runs_are_compared_by_their_mean(leave):
     gains = [miou(a) - miou(b) for a, b in (sides[:2], sides[2:])]
     mean = sum(gains) / 2
     assert [row[3] for row in compared.rows] == [f"{gain:+.2f}" for gain in (*gains, mean)]
-    assert f"run0 minus run1 = {mean:+.2f} mIoU points of the final output, mean of 2 pairs" in str(compared)
+    assert f"A - B = {mean:+.2f} mIoU points of the final output, mean of 2 pairs" in str(compared)
     assert f"\npair 1,{miou(sides[0]):.2f}," in f"{compared:csv}"
-    assert r"mIoU \% & run0 & run1 & run0 minus run1" in f"{compared:latex}"
+    assert r"mIoU \% & A: Sym-Net ResNet-50 & B: Sym-Net ResNet-50 & A - B" in f"{compared:latex}"
 
 
 def test_repeats_of_a_pair_tell_no_more_than_it_does(leave):
@@ -118,40 +105,38 @@ def width_of_interval(*runs: Path) -> float:
 
 
 def test_outputs_of_one_result_are_compared(leave):
-    """Edges of a former version are of the prediction alone."""
-    path = leave("e", counts(5, 60, 0.6), edges=True)
-    compared = compare(path, path, output="meta:final")
-    assert compared.header[1:4] == ["meta", "final", "meta minus final"]
-    of_a, of_b, *_, verdict = compared.notes
-    assert ("edges" in of_a, "edges" in of_b, "significant: " in verdict) == (False, True, True)
+    path = leave("e", counts(5, 60, 0.6))
+    *_, difference, verdict = compare(path, path, output="meta:final").notes
+    assert "mIoU points of the outputs (meta, final), " in difference
+    assert verdict.startswith("significant: ")
+
+
+SCORED = "no verdict on the systems, which were scored differently"
 
 
 def stage(**changes) -> dict:
-    return {"training": [{"stage": "meta", "steps": 500, "batch": 4, "seed": 1} | changes]}
+    return {"training": [{"stage": "meta", "steps": 500, "batch": 4, "size": 81, "settings": {}, "seed": 1} | changes]}
 
 
 @pytest.mark.parametrize(
     ("first", "second", "said", "verdict"),
     [
         ({}, {}, "", "significant: "),
-        (
-            {},
-            {"content": "12" * 32},
-            "photos or masks of the same names (a: efefefef; b: 12121212)",
-            "scored differently",
-        ),
-        ({"edges": True}, {}, "", "scored differently"),
-        ({"label_side": 81}, {"label_side": 161}, "", "scored differently"),
-        ({"input_side": 81}, {"input_side": 161}, "different image sides (a: 81 px; b: 161 px)", "significant: "),
+        ({}, {"content": "12" * 32}, "", f"{SCORED} (photos or masks of the same names: efef"),
+        ({}, {"protocol": "ssp"}, "", f"{SCORED} (protocols: bam, ssp)"),
+        ({"edges": True}, {}, "", f"{SCORED} (edges of"),
+        ({"label_side": 81}, {"label_side": 161}, "", f"{SCORED} (sides of the masks: 81, 161)"),
+        ({"label_side": 81}, {}, "", "significant: "),
+        ({"input_side": 81}, {"input_side": 161}, "different image sides: 81, 161", "significant: "),
         ({"input_side": 81}, {"input_side": None}, "", "significant: "),
-        (stage(), stage(steps=5), "(a: meta stage 500 steps with batch 4; b: meta stage 5 steps", "significant: "),
+        (stage(), stage(steps=5), "trainings: meta stage 500 steps with batch 4, meta stage 5 steps", "significant: "),
         (stage(), stage(seed=2), "", "significant: "),
         (stage(), {}, "", "significant: "),
     ],
 )
 def test_what_else_differs_is_said_and_other_scoring_gets_no_verdict(leave, first, second, said, verdict):
     notes = compare(leave("a", counts(1, 90, 0.6), **first), leave("b", counts(2, 90, 0.5), **second)).notes
-    beside = [note for note in notes if note.startswith(("warning: ", "note: "))]
+    beside = [note for note in notes if note.startswith("note: ")]
     assert [said in note for note in beside] == [True] * bool(said)
     assert notes[-1].startswith(verdict)
 

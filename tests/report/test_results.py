@@ -12,7 +12,7 @@ from util.evaluate.titles import classes_in_no_mean, title
 from util.files.errors import UserError
 from util.report.references import reference_table
 from util.report.results import frame_of, how_made, results, stages_text
-from util.report.tables import RESULT_COLUMNS, class_table, protocol_table, result_table, score_table, summary
+from util.report.tables import RESULT_COLUMNS, class_table, result_table, score_table
 
 
 def test_every_score_is_a_row_of_the_frame(leave) -> None:
@@ -90,17 +90,6 @@ def test_the_tables_of_a_result_have_deviations_further_metrics_and_classes() ->
     classes = class_table(made, frame)
     assert classes.header == ["class, IoU %", "final", "final, HD95 px"]
     assert classes.rows == [["cat", "50.00", "3.00"], ["dog", "60.00", "-"], ["rare", "-", "-"]]
-
-
-def test_protocols_of_a_run_are_compared_in_a_table_of_their_own() -> None:
-    entry = {**ENTRY, "scored_on": "letterbox"}
-    stretched = result(protocol="hsnet", protocol_settings=entry, input="stretch 400 x 400", scored_on="letterbox")
-    by_file = {Path("1"): result(), Path("2"): stretched | {"quick_look": True}}
-    first, second = protocol_table(by_file).rows
-    assert first == ["bam, 1-shot", "1000", "1", "letterbox 473 x 473", "square", "50.00", "70.00", "+0.00"]
-    assert second[:5] == ["hsnet, 1-shot (quick look)", "1000", "1", "stretch 400 x 400", "size of the input"]
-    assert "mIoU - first" in summary(by_file)
-    assert "mIoU - first" not in summary({Path("1"): result()})
 
 
 def test_classes_that_are_left_out_are_said_beside_those_without_an_episode() -> None:

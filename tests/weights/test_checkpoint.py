@@ -218,7 +218,6 @@ def test_weights_are_read_from_any_wrapping(tmp_path: Path, content: dict[str, A
     [
         ("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "a pointer of Git LFS, not the file"),
         ("<!doctype html>\n<html><head><title>Virus scan warning", "a web page, not the file itself; download it"),
-        ("/annex/objects/SHA256E-s1--0.pth\n", "a pointer of git-annex, not the file"),
     ],
 )
 def test_a_pointer_file_in_place_of_weights_is_named(tmp_path: Path, name: str, content: str, said: str) -> None:

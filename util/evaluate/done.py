@@ -1,5 +1,6 @@
 """Whether a test is done: its result is there, of the same settings, weights, code, list, photos and text vectors."""
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -32,9 +33,9 @@ def _shared_code() -> dict[str, str]:
     return {name.replace("/", "."): code_of_folder(REPOSITORY / name) for name in SHARED}
 
 
-def origin_today(evaluation: Evaluation) -> Origin:
-    """Return what decides a test's scores beside settings, as far as it is here: code, data, vectors and weights."""
-    facts = {
+def facts_today(evaluation: Evaluation) -> dict[str, Callable[[], Any]]:
+    """Return the functions that find what decides a test's scores beside settings, by their names in an ``Origin``."""
+    return {
         "code": lambda: code_of_test(evaluation.run.model_class),
         "list": lambda: evaluation.images.digest,
         "content": lambda: evaluation.images.files_digest,
@@ -42,7 +43,6 @@ def origin_today(evaluation: Evaluation) -> Origin:
         "weights": lambda: evaluation.loaded.digest,
         "training": lambda: evaluation.loaded.stored.training,
     }
-    return Origin.today(facts)
 
 
 def reason_to_test(evaluation: Evaluation) -> str:
@@ -73,7 +73,7 @@ def _facts_changed(evaluation: Evaluation, result: Result) -> list[str]:
     """Describe the facts of a test that were others when it was scored."""
     if result["weights_mark"] != evaluation.run.weights_origin:
         return [result["checkpoint"]]
-    if changed := [*Origin.of(result).differences(origin_today(evaluation))]:
+    if changed := [*Origin.of(result).differences(Origin.today(facts_today(evaluation)))]:
         return changed
     if evaluation.replayed is not None:
         today = [digest(sampler, evaluation.episodes[seed]) for seed, sampler in evaluation.samplers.items()]

@@ -16,7 +16,7 @@ from util.config.settings import Config
 from util.data.draws import PFENET
 from util.evaluate.done import reason_to_test
 from util.evaluate.result import manifest_of, result_of
-from util.evaluate.schema import BARS, CURVE, MANIFEST, RESULT, Result, SeedScores, read_result
+from util.evaluate.schema import BARS, MANIFEST, RESULT, Result, SeedScores, read_result
 from util.evaluate.scoring import Scoring, passes, scorings_of
 from util.evaluate.store import ShotStore
 from util.evaluate.titles import score_line
@@ -161,7 +161,7 @@ def _finish(scoring: Scoring, folder: RunFolder, world: ProcessGroup) -> Result:
 
 
 def _remove_earlier(folder: Path) -> None:
-    """Remove the result of an earlier test, and its charts."""
-    for pattern in (RESULT, DISCARDED, f"{CURVE}.*", f"{BARS}.*"):
+    """Remove the result of an earlier test, and its chart."""
+    for pattern in (RESULT, DISCARDED, f"{BARS}.*"):
         for path in folder.glob(pattern):
             path.unlink()

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
@@ -16,11 +16,9 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 SYSTEM_FILES = ("thumbs.db", "desktop.ini", "__macosx", "@eadir")  # in lower case: what systems put beside files
 DIGEST_BYTES = 16  # of a file's content
 TEMPORARY = ".tmp."  # in the name of a file that is being written, after a dot and the number of its process
-CHUNK = 2**20  # bytes that are read at once of a large file
 LONG_NAME = 200  # bytes; file systems have room for 255
 STAND_INS = {  # beginnings of files that stand in place of others -> what they are, and the fix
     rb"version https://git-lfs": "a pointer of Git LFS, not the file itself; fetch it: git lfs pull",
-    rb"(\.\./)*(\.git)?/annex/objects/": "a pointer of git-annex, not the file itself; fetch it: git annex get",
     rb"(?i)\s*(<\?xml[^>]*>\s*)?<(!doctype html|html|error)\b": "a web page, not the file itself; download it again",
 }
 
@@ -158,18 +156,13 @@ def lock(path: Path, refusal: str) -> TextIO:
 
 
 def writable(text: str) -> str:
-    """Return a text with ``\\udcNN`` for each byte of a file name that is not UTF-8; ``named`` takes that back."""
+    """Return a text with ``\\udcNN`` for each byte of a file name that is not UTF-8."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def file_word(name: str) -> str:
     """Return what stands for the name of a class in the names of files."""
     return re.sub(r"[^\w-]+", "_", name)
-
-
-def named(text: str) -> str:
-    """Return the path that ``writable`` has made a text of."""
-    return re.sub(r"\\u(dc[89a-f][0-9a-f])", lambda byte: chr(int(byte[1], 16)), text)
 
 
 def own_name(text: str) -> str:
@@ -234,34 +227,14 @@ class FileState(NamedTuple):
 
 def state_of(path: Path) -> FileState:
     """Return the state of a file; UserError if there is no such file."""
-    status = _status(path)
-    return FileState(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino % 2**63)
-
-
-def _status(path: Path) -> os.stat_result:
     try:
-        return path.stat()
+        status = path.stat()
     except OSError:
         raise UserError(f"{path}: this file does not exist; check its name, or the list that names it") from None
+    return FileState(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino % 2**63)
 
 
 def content_digest(path: Path) -> bytes:
     """Return the digest, of ``DIGEST_BYTES``, of a file's content; UserError if it cannot be read."""
     content = read_bytes(path, "this file", "restore it or leave it out")
     return hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
-
-
-def whole_digest(path: Path, algorithm: str = "sha256") -> str:
-    """Return the hexadecimal digest of a file of any size and kind; UserError if there is no such file."""
-    _status(path)
-    digest = hashlib.new(algorithm)
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def fingerprint(*facts: Any) -> str:
-    """Return a digest of facts such as states or digests of files; an iterator is the list of what it yields."""
-    texts = [[*map(str, fact)] if isinstance(fact, Iterator) else str(fact) for fact in facts]
-    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Figures by matplotlib without its global state, as pixels and as files: a result's charts, rows of panels.
+"""Figures by matplotlib without its global state, as pixels and as files: a result's bars, rows of panels.
 
 The bytes of a file follow from the figure alone. matplotlib is imported where the first figure is drawn.
 """
@@ -6,6 +6,7 @@ The bytes of a file follow from the figure alone. matplotlib is imported where t
 from __future__ import annotations
 
 import math
+import os
 import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
@@ -16,18 +17,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from util.evaluate.schema import BARS, CURVE, Result, read_result
+from util.evaluate.schema import BARS, Result, read_result
 from util.evaluate.titles import title
 from util.files import write_atomically
-from util.files.errors import UserError, one_line
+from util.files.errors import one_line
 from util.files.overlay import PANEL_HEIGHT, at_panel_size, write_picture
-from util.loop.metrics import ALL_FOREGROUND, BASE, MIOU, mean_iou
-from util.report.results import counts, frame_of
+from util.loop.metrics import ALL_FOREGROUND, MIOU
+from util.report.results import frame_of
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from pandas import DataFrame
 
 UNDATED = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}  # metadata by format
 SUFFIXES = ("png", *UNDATED)  # of a figure's files; the names of --figures
@@ -42,19 +41,14 @@ GAP, CAPTION = 4, 18  # pixels between panels; height of a caption
 ROW_HEIGHT = CAPTION + PANEL_HEIGHT + GAP
 DPI, FONT_SIZE = 72, 11  # a pixel is a point
 Panels = list[tuple[str, np.ndarray]]  # caption, (H, W, 3) uint8
-GRID_COLOUR = "0.88"
 
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Draw with matplotlib's own defaults and ``STYLE``, whatever the user's settings of matplotlib are.
+    """Draw with matplotlib's own defaults and ``STYLE``, whatever the user's settings of matplotlib are."""
+    os.environ.pop("MPLBACKEND", None)  # a notebook's, which matplotlib may not have; a figure here has no window
+    import matplotlib.style
 
-    UserError: they name a backend that this matplotlib does not have, as a notebook's programs may.
-    """
-    try:
-        import matplotlib.style
-    except ValueError as error:
-        raise UserError(f"MPLBACKEND: {error}") from None
     with matplotlib.style.context(["default", STYLE]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # a character that the font lacks is an empty box
         yield
@@ -78,57 +72,26 @@ def write_figure(path: Path, figure: Figure, suffix: str = "png") -> list[Path]:
     return files
 
 
-def draw_charts(path: Path, suffix: str) -> list[Path]:
-    """Draw the curve and the bars of a result, as PNG and ``suffix`` beside it; return the files.
-
-    UserError: there are no counts of its episodes.
-    """
-    result = read_result(path)
-    seed = result["seeds"][0]
-    curves = {}
-    for output in result["mean"]:
-        if output not in (BASE, ALL_FOREGROUND):
-            counted = counts(path, output)
-            curves[output] = running_miou(counted[counted["seed"] == seed])
-    charts = {CURVE: score_curve(curves, seed, title(result)), BARS: class_bars(path, result)}
-    return [file for name, figure in charts.items() for file in write_figure(path.with_name(name), figure, suffix)]
-
-
-def running_miou(counted: DataFrame) -> np.ndarray:
-    """Return the mIoU in percent after each episode, (episodes,), from the ``counts`` of one seed."""
-    numbers = counted["class"].to_numpy()
-    is_class = numbers[:, None] == np.unique(numbers)  # (ways of all episodes, classes)
-    intersection = np.cumsum(is_class * counted[["intersection"]].to_numpy(), axis=0)
-    union = np.cumsum(is_class * counted[["union"]].to_numpy(), axis=0)
-    curve = mean_iou(intersection, union, np.cumsum(is_class, axis=0))
-    return curve[~counted["number"].duplicated(keep="last")]
-
-
-@styled()
-def score_curve(curves: dict[str, np.ndarray], seed: int, title: str) -> Figure:
-    """Return a chart of the mIoU of each output over the number of scored episodes."""
-    figure, axes = chart(4.6, title)
-    for name, curve in curves.items():
-        axes.plot(np.arange(1, len(curve) + 1), curve, label=one_line(name))
-    highest = max(curve.max() for curve in curves.values())
-    axes.set_ylim(0, min(100.0, 10 * np.ceil((highest + 1) / 10)))
-    axes.set_xlim(left=0)
-    axes.set(xlabel=f"episodes of seed {seed} so far", ylabel="mIoU in %")
-    axes.grid(axis="y", color=GRID_COLOUR)
-    axes.legend()
-    return figure
+def draw_bars(path: Path, suffix: str) -> list[Path]:
+    """Draw the bars of a result, as PNG and ``suffix`` beside it; return the files."""
+    return write_figure(path.with_name(BARS), class_bars(path, read_result(path)), suffix)
 
 
 @styled()
 def class_bars(path: Path, result: Result) -> Figure:
     """Return a bar chart of a result: IoU of each scored class and output, mean over seeds."""
+    from matplotlib.figure import Figure
+
     scores = frame_of({path: result})
     shown = scores[(scores["score"] == MIOU) & (scores["class"] != "") & (scores["output"] != ALL_FOREGROUND)]
     ious = shown.pivot_table(index="class", columns="output", values="value", sort=False)
     ious = ious.reindex([name for name in result["novel"].values() if name in ious.index]).fillna(0.0)
     thickness = 0.8 / ious.shape[1]  # of a class's place
     bar_places = (ious.shape[1] + 1) * len(ious)
-    figure, axes = chart(1.3 + 0.17 * bar_places, title(result))
+    figure = Figure(figsize=(9, 1.3 + 0.17 * bar_places), dpi=100, layout="constrained")
+    axes = figure.add_subplot(axisbelow=True)
+    axes.set_title(textwrap.fill(one_line(title(result)), 110), loc="left", fontsize="medium")
+    axes.spines[["top", "right"]].set_visible(False)
     middle = (ious.shape[1] - 1) / 2
     for j, (name, values) in enumerate(ious.items()):
         places = np.arange(len(ious)) + (j - middle) * thickness
@@ -136,20 +99,9 @@ def class_bars(path: Path, result: Result) -> Figure:
         axes.bar_label(bars, fmt="%.1f", padding=3, fontsize="small")
     axes.set_yticks(np.arange(len(ious)), map(one_line, ious.index))
     axes.set(ylim=(len(ious) - 0.5, -0.5), xlim=(0, 100), xlabel="IoU in % of each class")  # the first class on top
-    axes.grid(axis="x", color=GRID_COLOUR)
+    axes.grid(axis="x", color="0.88")
     figure.legend(loc="outside lower right", ncols=ious.shape[1])
     return figure
-
-
-def chart(height: float, title: str) -> tuple[Figure, Axes]:
-    """Return an empty chart, its height in inches."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, height), dpi=100, layout="constrained")
-    axes = figure.add_subplot(axisbelow=True)
-    axes.set_title(textwrap.fill(one_line(title), 110), loc="left", fontsize="medium")
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
 
 
 @styled()

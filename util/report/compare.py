@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -10,26 +10,29 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from util.data.lists.manifest import read_manifest, ways_of
-from util.evaluate.schema import MANIFEST, SCORED_ON, Result, find_results, read_result
-from util.evaluate.titles import draw_text
+from util.evaluate.schema import MANIFEST, Result, find_results, read_result
+from util.evaluate.titles import draw_text, title
 from util.files.errors import UserError
 from util.files.table import Table
 from util.loop.metrics import FINAL, mean_iou
-from util.report.results import counts, stages_text
+from util.report.results import counts, differences, facts_of, row_name
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 SAME_EPISODES = "score both on the same episodes: test.py --manifest FILE, the episodes.jsonl of one of them"
 DRAWS, CHUNK = 2000, 100  # number of bootstrap samples, and of those computed at once
-NOTES: list[tuple[Callable[[Result], str], str]] = [  # facts of results, and what is said where they differ
-    (
-        lambda result: f"{result['input_side']} px" if result["input_side"] else "",
-        "warning: different image sides ({}): differences are those of the sides too.",
-    ),
-    (stages_text, "note: trained differently ({}): the difference is that of the trainings too"),
-    (lambda result: result["content"][:8], "warning: scored on other photos or masks of the same names ({})"),
-]
+# Facts of results in which the scoring of systems may differ, and others, in words
+SCORING = {
+    "protocol": "protocols",
+    "fold_rule": "fold rules",
+    "scored on": "masks",
+    "label_side": "sides of the masks",
+    "tested": "precisions",
+    "edges": "edges of a former version",
+    "content": "photos or masks of the same names",
+}
+BESIDE = {"input_side": "image sides", "stages": "trainings"}
 
 
 class Difference(NamedTuple):
@@ -51,28 +54,9 @@ class Scored(NamedTuple):
 
     file: Path
     result: Result
-    output: str  # whose counts are compared
     label_side: int | None  # of the labels, where they are sized like the input; None: other labels
     episodes: list[tuple]  # seed, query, and class and supports of each way
     sums: np.ndarray  # of ``_sums_by_query``
-
-    @property
-    def note(self) -> str:
-        """How it was scored, in words."""
-        r = self.result
-        words = {
-            f"{r['protocol']} ({r['fold_rule']} folds)": True,
-            f"scored on {SCORED_ON[r['scored_on']]}": True,
-            "edges": r.get("edges") and self.output == FINAL,  # which the prediction alone has
-            "QUICK LOOK": r["quick_look"],
-            f"in {r['precision']}": r["precision"] != "float32",
-        }
-        return f"({', '.join(word for word, holds in words.items() if holds)})"
-
-    @property
-    def words(self) -> str:
-        """Its file, and how it was scored."""
-        return f"{self.file} {self.note}"
 
 
 def compare(*runs: Path, output: str = FINAL) -> Table:
@@ -90,18 +74,13 @@ def compare(*runs: Path, output: str = FINAL) -> Table:
     output_b = output_b or output_a
     which = f"{output_a} output" if output_a == output_b else f"outputs ({output_a}, {output_b})"
     of_a, of_b = _systems_of(runs, output_a, output_b)
-    names = _names_of(of_a[0].file, of_b[0].file) or (output_a, output_b)
     scored = list(chain.from_iterable(zip(of_a, of_b)))
-    named = list(zip(names * len(of_a), scored))
     _check_episodes(scored)
-    minus = " minus ".join(names)
     overall = difference([a.sums for a in of_a], [b.sums for b in of_b])
-    out = Table(["mIoU %", *names, minus, "95 % from", "to"], [*_rows_of_pairs(of_a, of_b), _row(which, overall)])
-    out.facts = {"first": _files(of_a, len(out.rows)), "second": _files(of_b, len(out.rows))}
-    out.notes = [f"{name}: {each.words}" for name, each in named]
-    out.notes += _difference_lines(overall, f"{minus} = ", which, of_a)
-    out.notes += _differing(named)
-    out.notes.append(_verdict(of_a, of_b, overall))
+    names = [f"A: {row_name(of_a[0].result)}", f"B: {row_name(of_b[0].result)}"]
+    out = Table(["mIoU %", *names, "A - B", "95 % from", "to"], [*_rows_of_pairs(of_a, of_b), _row(which, overall)])
+    out.notes = [f"{letter}: {each.file}: {title(each.result)}" for letter, each in zip("AB" * len(of_a), scored)]
+    out.notes += [*_difference_lines(overall, which, of_a), *_verdict(scored, overall)]
     return out
 
 
@@ -118,25 +97,6 @@ def _rows_of_pairs(of_a: Sequence[Scored], of_b: Sequence[Scored]) -> list[list[
         return []
     pairs = enumerate(zip(of_a, of_b), start=1)
     return [_row(f"pair {number}", difference([a.sums], [b.sums])) for number, (a, b) in pairs]
-
-
-def _files(scored: Sequence[Scored], rows: int) -> list[str]:
-    """Return a system's results in words, as a column of so many rows: the last one is of all."""
-    return [*(result.words for result in scored), ""][:rows]
-
-
-def _names_of(file_a: Path, file_b: Path) -> tuple[str, str] | None:
-    """Return what differs in the folders of two files, as names: a run, a protocol, or the folder; None of one file."""
-    if file_a == file_b:
-        return None
-    parts_a, parts_b = list(file_a.parent.parts), list(file_b.parent.parts)
-    whole = file_a.parent.name, file_b.parent.name
-    for end in (0, -1):
-        while parts_a and parts_b and parts_a[end] == parts_b[end]:
-            del parts_a[end], parts_b[end]
-    if not parts_a or not parts_b:
-        return whole
-    return "/".join(parts_a), "/".join(parts_b)
 
 
 def _row(name: str, delta: Difference) -> list[str]:
@@ -161,14 +121,14 @@ def _size_of(scored: Scored) -> str:
     return f"{scored.file} ({len(scored.episodes)} episodes{draw and f', {draw}'})"
 
 
-def _difference_lines(delta: Difference, minus: str, which: str, of_a: Sequence[Scored]) -> list[str]:
+def _difference_lines(delta: Difference, which: str, of_a: Sequence[Scored]) -> list[str]:
     """Return the lines that say what the difference of all pairs is, and of what."""
     pairs = len(of_a)
     episodes = pairs * len(of_a[0].episodes)
     query_images = of_a[0].sums.shape[1]
     over = f", mean of {pairs} pairs" if pairs > 1 else ""
     lines = [
-        f"{minus}{delta.value:+.2f} mIoU points of the {which}{over}, "
+        f"A - B = {delta.value:+.2f} mIoU points of the {which}{over}, "
         f"95 % interval [{delta.low:+.2f}, {delta.high:+.2f}] over {episodes} paired episodes "
         f"({DRAWS} bootstrap samples of their {query_images} query images, each with all its episodes)"
     ]
@@ -177,28 +137,19 @@ def _difference_lines(delta: Difference, minus: str, which: str, of_a: Sequence[
     return lines
 
 
-def _differing(named: Sequence[tuple[str, Scored]]) -> list[str]:
-    """Return the notes on facts in which results, by name, differ as far as they know them."""
-    notes = []
-    for fact, note in NOTES:
-        known = dict.fromkeys((name, value) for name, scored in named if (value := fact(scored.result)))
-        if len({value for _, value in known}) > 1:
-            notes.append(note.format("; ".join(f"{name}: {value}" for name, value in known)))
-    return notes
-
-
-def _verdict(of_a: Sequence[Scored], of_b: Sequence[Scored], delta: Difference) -> str:
-    """Return whether the interval decides between systems."""
-    scored = [*of_a, *of_b]
-    label_sides = {each.label_side for each in scored} - {None}
-    how = {(each.note, each.result["content"]) for each in scored}
-    # two outputs of one result differ by what they are
-    of_one_result = all(a.file == b.file for a, b in zip(of_a, of_b))
-    if max(len(how), len(label_sides)) > 1 and not of_one_result:
-        return "scored differently: the difference is that of the scoring too, no verdict on the systems"
-    if delta.low <= 0 <= delta.high:
-        return "not significant: the interval contains 0"
-    return "significant: the interval excludes 0 (how much trainings vary is not in it)"
+def _verdict(scored: Sequence[Scored], delta: Difference) -> list[str]:
+    """Return in what else the results differ, and whether the interval decides between the systems."""
+    facts = facts_of({each.file: each.result for each in scored})
+    facts["label_side"] = facts.index.map({str(each.file): each.label_side for each in scored})
+    lines = [f"note: different {fact}: {values}" for fact, values in differences(facts, BESIDE).items()]
+    if scoring := differences(facts, SCORING):
+        shown = "; ".join(f"{fact}: {values}" for fact, values in scoring.items())
+        lines.append(f"no verdict on the systems, which were scored differently ({shown})")
+    elif delta.low <= 0 <= delta.high:
+        lines.append("not significant: the interval contains 0")
+    else:
+        lines.append("significant: the interval excludes 0 (how much trainings vary is not in it)")
+    return lines
 
 
 def read_scored(path: Path, output: str) -> Scored:
@@ -219,7 +170,6 @@ def read_scored(path: Path, output: str) -> Scored:
     return Scored(
         file=file,
         result=result,
-        output=output,
         label_side=manifest.header.get("label_side"),
         episodes=[(episode["seed"], episode["query"], ways_of(episode)) for episode in manifest.episodes],
         sums=_sums_by_query(counts(file, output)),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from util.evaluate.schema import Result, read_results
 from util.files.errors import UserError
 from util.report.published import MEAN
-from util.report.results import facts_of
+from util.report.results import differences, facts_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -36,11 +36,13 @@ ONE_OF_FOLDS: list[tuple[str, list[str], str, str]] = [
     ("a table", [], "min_pixels", "data.min_pixels"),
     ("a table", [], "input_side", "image side"),
 ]
-MADE = {  # reasons of doubt about a mean, by what its results have in common else
+# Reasons of doubt about a mean, by what its results have in common else
+MADE = {
     "settings": "made with different settings",
     "code": "made by different code of the method",
     "vectors": "made with different text vectors",
 }
+PRECISIONS = {verb: f"{verb} in different precisions" for verb in ("trained", "tested")}
 
 
 def results_by_table(paths: list[Path], protocols: Sequence[str]) -> Iterator[tuple[dict[Path, Result], list[str]]]:
@@ -102,31 +104,20 @@ def doubts_by_place(every: DataFrame) -> dict[str, tuple[str, ...]]:
     Doubts about a result are about its numbers and all means.
     """
     repeated = are_repeated(every)
-    differences = _differences(every)
+    made = [*differences(every, MADE)][:1]
     places_of_training = every.groupby("training_seed", dropna=False)["place"].nunique()
     if repeated and places_of_training.nunique() > 1:
-        differences = ["not every training has all folds"]
+        made = ["not every training has all folds"]
     doubts = {}
     for place, own in [(MEAN, every), *every.groupby("place")]:
         reasons = [*chain.from_iterable(own["departures"])]
         if repeated or place == MEAN:
-            reasons += differences
-        doubts[place] = tuple(dict.fromkeys([*reasons, *_precisions(own)]))
+            reasons += made
+        reasons += [f"{reason}: {names}" for reason, names in differences(own, PRECISIONS).items()]
+        doubts[place] = tuple(dict.fromkeys(reasons))
     return doubts
 
 
 def are_repeated(facts: DataFrame) -> bool:
     """Return whether results of a row with one number of shots are of trainings with several seeds."""
     return bool(facts["place"].duplicated().any())
-
-
-def _differences(facts: DataFrame) -> list[str]:
-    """Return the reason, in words, why results of a row are not of one method's trainings; none if they are."""
-    reasons = [reason for column, reason in MADE.items() if facts.loc[facts[column] != "", column].nunique() > 1]
-    return reasons[:1]
-
-
-def _precisions(facts: DataFrame) -> list[str]:
-    """Return in words that results were trained, or tested, in different precisions."""
-    names = {verb: facts[verb].unique() for verb in ("trained", "tested")}
-    return [f"{verb} in different precisions: {', '.join(of)}" for verb, of in names.items() if len(of) > 1]

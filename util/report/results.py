@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -138,6 +138,7 @@ def _protocol(result: Result) -> dict[str, Any]:
     """Return the columns that say by which protocol and metrics it was scored."""
     return {
         "is_replay": result["replayed"] is not None,
+        "edges": bool(result.get("edges")),
         "scored on": SCORED_ON[result["scored_on"]],
         "title": protocol_title(result),
         "protocol_settings": _text(_without(result["protocol_settings"], "list_file", "side")),
@@ -156,12 +157,26 @@ def _training(result: Result) -> dict[str, Any]:
         "departures": [*departures(result)],
         "trained": trained_precision(result) or NOT_STATED,
         "tested": result["precision"],
+        "stages": stages_text(result),
         "settings": _text(_settings_of(result)),
         "code": _text(result["code"]),
         "vectors": result.get("vectors") or "",
         "seconds": seconds,  # for an episode, summed over processes
         "parameters": f"{_millions(result['parameters'])} ({_millions(result['learnt_parameters'])})",
     }
+
+
+def differences(facts: DataFrame, names: Mapping[str, str]) -> dict[str, str]:
+    """Return in which columns of facts results differ, by the columns' names in words, with the values that they have.
+
+    What a result does not know (None, '') is no difference.
+    """
+    found = {}
+    for column, name in names.items():
+        known = facts[column].replace("", None).dropna().unique()
+        if len(known) > 1:
+            found[name] = ", ".join(map(str, known))
+    return found
 
 
 def _text(values: dict[str, Any] | None) -> str:
@@ -243,12 +258,11 @@ def training_seed(result: Result) -> int | None:
 
 
 def row_name(result: Result) -> str:
-    """Return the row's name: method, encoder, other words of the run's name, weights unless the best, edges."""
+    """Return the row's name: method, encoder, other words of the run's name, weights unless the best."""
     method = f"{result['method']} {result['encoder']}".strip()
     name = ", ".join(filter(None, [method, _further_words(result)]))
-    if weights := _weights_text(result):
-        name += f" ({weights})"
-    return f"{name}, edges" if result.get("edges") else name
+    weights = _weights_text(result)
+    return f"{name} ({weights})" if weights else name
 
 
 def _further_words(result: Result) -> str:

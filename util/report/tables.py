@@ -1,4 +1,4 @@
-"""Tables as pivots of the frame of results: of single results, of a run's protocols, and a row for each result."""
+"""Tables as pivots of the frame of results: of single results, and a row for each result."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from util.evaluate.titles import classes_in_no_mean, title, track_text
 from util.files.errors import UserError, nearest
 from util.files.table import Table
 from util.loop.metrics import FINAL, MIOU
-from util.report.results import DEVIATION, FB_IOU, facts_of, frame_of
+from util.report.results import DEVIATION, facts_of, frame_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -21,7 +21,6 @@ RESULT_COLUMNS = [
     *("method", "encoder", "dataset", "fold", "shot", "protocol", "draw", "mark", "precision", "output"),
     *("miou", "fb_iou", "episodes", "seeds", "weights", "device", "date", "commit", "run"),
 ]
-PROTOCOL_COLUMNS = ["protocol", "episodes", "seeds", "input", "scored on", "mIoU %", "FB-IoU %", "mIoU - first"]
 
 
 def pivot(cells: DataFrame, lead: DataFrame) -> Table:
@@ -50,10 +49,7 @@ def positions(order: Iterable[tuple], keys: DataFrame) -> list[int | None]:
 
 
 def summary(by_file: dict[Path, Result], form: str = "markdown") -> str:
-    """Return the tables of some results with their conditions in words, and a table of all if they are of one run.
-
-    ``form`` is one of ``util.files.table.FORMATS``.
-    """
+    """Return the tables of some results, in one of ``util.files.table.FORMATS``, with their conditions in words."""
     texts = list[str]()
     for path, result in by_file.items():
         conditions = f"{title(result)}, list {result['list_source']}, in {result['precision']}"
@@ -61,9 +57,6 @@ def summary(by_file: dict[Path, Result], form: str = "markdown") -> str:
         tables = f"{score_table(result, scores):{form}}", "", f"{class_table(result, scores):{form}}"
         track = track_text({result["shot"]: result["track"]})
         texts.append("\n".join([conditions, track, *tables, *classes_in_no_mean(result), ""]))
-    runs = {(result["dataset"], result["run"], result["fold"]) for result in by_file.values()}
-    if len(by_file) > 1 == len(runs):
-        texts.append(format(protocol_table(by_file), form))
     return "\n".join(texts)
 
 
@@ -112,37 +105,6 @@ def class_table(result: Result, scores: DataFrame) -> Table:
     return pivot(cells, pandas.DataFrame({"class, IoU %": names}))
 
 
-def _rows(by_file: dict[Path, Result], output: str) -> DataFrame:
-    """Return a row for each result: its facts, and the scores of an output, means over seeds.
-
-    UserError: a result lacks the output.
-    """
-    for path, result in by_file.items():
-        check_output(path, output, result["mean"])
-    scores = frame_of(by_file)
-    overall = scores[(scores["output"] == output) & (scores["class"] == "")]
-    means = overall.pivot_table(index="file", columns="score", values="value")
-    return facts_of(by_file).join(means).assign(output=output)
-
-
-def protocol_table(by_file: dict[Path, Result]) -> Table:
-    """Return the table of one checkpoint's results by several protocols: what the protocol alone does to a number."""
-    rows = _rows(by_file, FINAL).rename(columns={MIOU: "mIoU %", FB_IOU: "FB-IoU %"})
-    reasons = rows["departures"].map(lambda each: f" ({', '.join(each)})" if each else "")
-    rows["protocol"] += ", " + rows["shot"].astype(str) + "-shot" + reasons
-    rows["seeds"] = rows["seeds"].str.split().str.len()
-    rows["mIoU - first"] = (rows["mIoU %"] - rows["mIoU %"].iloc[0]).map("{:+.2f}".format)
-    return _table_of(rows, PROTOCOL_COLUMNS, empty="-")
-
-
-def _table_of(rows: DataFrame, columns: list[str], empty: str = "") -> Table:
-    """Return the table of some columns, numbers with hundredths."""
-    shown = rows.reindex(columns=columns)
-    for name in shown.select_dtypes("float"):
-        shown[name] = shown[name].map("{:.2f}".format, na_action="ignore")
-    return Table(columns, shown.astype(object).fillna(empty).astype(str).values.tolist())
-
-
 def result_table(
     paths: list[Path], output: str = FINAL, protocols: Sequence[str] = (), sort: str | None = None
 ) -> Table:
@@ -157,10 +119,18 @@ def result_table(
     Raises:
         UserError: there is no result, none of a protocol, or no such output or column.
     """
-    rows = _rows(read_results(paths, protocols), output).reindex(columns=RESULT_COLUMNS)
+    by_file = read_results(paths, protocols)
+    for path, result in by_file.items():
+        check_output(path, output, result["mean"])
+    scores = frame_of(by_file)
+    overall = scores[(scores["output"] == output) & (scores["class"] == "")]
+    means = overall.pivot_table(index="file", columns="score", values="value")
+    rows = facts_of(by_file).join(means).assign(output=output).reindex(columns=RESULT_COLUMNS)
     rows = rows.sort_values(RESULT_COLUMNS).replace("", None)
     if sort is not None:
         if sort not in RESULT_COLUMNS:
             raise UserError(f"--sort {sort}: no column of this table{nearest(sort, RESULT_COLUMNS)}")
         rows = rows.sort_values(sort, ascending=rows[sort].dtype.kind not in "if", kind="stable")
-    return _table_of(rows, RESULT_COLUMNS)
+    for name in rows.select_dtypes("float"):
+        rows[name] = rows[name].map("{:.2f}".format, na_action="ignore")
+    return Table(RESULT_COLUMNS, rows.astype(object).fillna("").astype(str).values.tolist())

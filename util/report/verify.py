@@ -14,7 +14,7 @@ import numpy as np
 from util.config.read import from_dict
 from util.config.same import known_today
 from util.data.lists.manifest import counts_of, digest, digest_of_rows, read_manifest
-from util.evaluate.done import code_of_test
+from util.evaluate.done import facts_today
 from util.evaluate.evaluation import Evaluation
 from util.evaluate.result import photos_trained_on
 from util.evaluate.schema import MANIFEST, Result, SeedScores, find_results, over_seeds, read_result
@@ -89,10 +89,10 @@ def checks_of(path: Path, result: Result, overrides: Sequence[str] = ()) -> Chec
     draw = ": ".join(filter(None, [draw_text(result), result["draw_note"]]))
     return {
         **checks,
-        "list": _check(lambda: _list_difference(result, evaluation)),
+        "list": _check(lambda: _other_facts(result, evaluation, "list", "content")),
         "draw": _check(lambda: _other_draw(result, evaluation), agreed=draw),
-        "code": _check(lambda: _code_difference(result, evaluation)),
-        "weights": _check(lambda: _weights_difference(result, evaluation)),
+        "code": _check(lambda: _other_facts(result, evaluation, "code")),
+        "weights": _check(lambda: _other_facts(result, evaluation, "weights", "training")),
         "training photos": _check(lambda: _photos_difference(result, evaluation), agreed=seen_text(result)),
     }
 
@@ -109,32 +109,20 @@ def _check(difference: Callable[[], str], on_error: str = UNCHECKED, agreed: str
     return (DIFFERS, reason) if reason else (AGREES, agreed)
 
 
-def _differences(result: Result, **today: Any) -> str:
-    """Say which facts of a result are not those of today."""
-    return ", ".join(Origin.of(result).differences(Origin(**today)))
-
-
-def _list_difference(result: Result, evaluation: Evaluation) -> str:
-    images = evaluation.images
-    return _differences(result, list=images.digest, content=images.files_digest)
-
-
-def _code_difference(result: Result, evaluation: Evaluation) -> str:
-    if not result["code"]:
-        raise UserError("the result does not state its code")
-    return _differences(result, code=code_of_test(evaluation.run.model_class))
-
-
-def _weights_difference(result: Result, evaluation: Evaluation) -> str:
-    loaded = evaluation.loaded
-    return _differences(result, weights=loaded.digest, training=loaded.stored.training)
+def _other_facts(result: Result, evaluation: Evaluation, *names: str) -> str:
+    """Say which of some facts of a result are not those of today."""
+    origin = Origin.of(result)
+    if not any(getattr(origin, name) for name in names):
+        raise UserError(f"the result does not state its {names[0]}")
+    today = facts_today(evaluation)
+    return ", ".join(origin.differences(Origin(**{name: today[name]() for name in names})))
 
 
 def _other_draw(result: Result, evaluation: Evaluation) -> str:
     """Say which seeds have other episodes than the protocol draws from the list, if that is the result's."""
     if result["replayed"] is not None:
         raise UserError("a replay has no draw of its own")
-    if reason := _list_difference(result, evaluation):
+    if reason := _other_facts(result, evaluation, "list", "content"):
         raise UserError(reason)
     drawn = [digest(evaluation.sampler(seed), result["episodes"]) for seed in result["seeds"]]
     return _digest_difference(result, drawn)

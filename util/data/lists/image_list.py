@@ -10,7 +10,7 @@ import numpy as np
 from util.config.folds import LISTS, Fold
 from util.config.settings import DataSettings
 from util.data.lists.index import Index
-from util.data.lists.list_files import ListFile, is_published, missing_fold_list, read_fold_list
+from util.data.lists.list_files import ListFile, is_published, read_fold_list
 from util.data.lists.listed import stated_file
 from util.files.errors import UserError
 
@@ -160,18 +160,12 @@ def _without_rare_classes(images: ImageList, shots: int) -> ImageList:
 
 def _list_of_published(source: ListSource, published: str) -> ImageList:
     """Return the published list if it is there and fits the data, else the list by pixels with a note of the reason."""
-    missing = missing_fold_list(published, source.fold)
-    if missing:
-        reason = f"{missing}: this list does not exist"
-    else:
-        listed = read_fold_list(published, source.fold)
-        try:
-            return _list_of_file(source, listed, drop_hidden=True)
-        except UserError as error:
-            reason = str(error)
-    rule = f"images and pairs are chosen by data.min_pixels = {source.data.min_pixels}"
-    images = _by_pixels(source.index, source.data, source.classes, source.exclude)
-    return replace(images, note=f"the published list is not used: {reason}; {rule}")
+    try:
+        return _list_of_file(source, read_fold_list(published, source.fold), drop_hidden=True)
+    except UserError as error:
+        images = _by_pixels(source.index, source.data, source.classes, source.exclude)
+        rule = f"images and pairs are chosen by data.min_pixels = {source.data.min_pixels}"
+        return replace(images, note=f"the published list is not used: {error}; {rule}")
 
 
 def _by_pixels(index: Index, data: DataSettings, classes: tuple[int, ...], exclude: tuple[int, ...] = ()) -> ImageList:
@@ -189,13 +183,14 @@ def _list_of_file(source: ListSource, listed: ListFile, drop_hidden: bool) -> Im
     in the index, or a class is not one of the episodes' classes.
     """
     rows = _listed_rows(source.index, listed)
-    if listed.classes is None:
+    classes = [row.class_id for row in listed.rows]
+    if not any(classes):
         return _list_of_images(source, listed, rows)
-    unknown = [c for c in listed.classes if c not in source.classes]
+    unknown = [c for c in classes if c not in source.classes]
     if unknown:
         problem = f"lists class {unknown[0]}, which is not of this fold: {source.classes}"
         raise UserError(f"{listed.path}: {problem}; name the list of this fold, or set data.fold")
-    return _list_of_pairs(source, listed, pairs=list(zip(rows, listed.classes)), drop_hidden=drop_hidden)
+    return _list_of_pairs(source, listed, pairs=list(zip(rows, classes)), drop_hidden=drop_hidden)
 
 
 def _listed_rows(index: Index, listed: ListFile) -> list[int]:
@@ -205,12 +200,12 @@ def _listed_rows(index: Index, listed: ListFile) -> list[int]:
         raise UserError(
             f"{listed.path}: names no folders, but the data set has images with equal names in two folders; rename them"
         )
-    stems = dict.fromkeys(listed.stems)
+    stems = dict.fromkeys(row.stem for row in listed.rows)
     missing = [stem for stem in stems if stem not in rows]
     if missing:
         problem = f"{len(missing)} of its {len(stems)} images are not in the data set, such as {missing[0]}"
         raise UserError(f"{listed.path}: {problem}; add these photos, or name a list of this data set")
-    return [rows[stem] for stem in listed.stems]
+    return [rows[row.stem] for row in listed.rows]
 
 
 def _list_of_images(source: ListSource, listed: ListFile, rows: list[int]) -> ImageList:
@@ -218,7 +213,7 @@ def _list_of_images(source: ListSource, listed: ListFile, rows: list[int]) -> Im
     areas = source.index.areas
     path = listed.path.as_posix()
     _refuse_other_files(source, listed, rows)
-    for row, stem in zip(rows, listed.stems):
+    for row, (stem, *_) in zip(rows, listed.rows):
         if not areas[row, source.classes].any():
             raise UserError(
                 f"{path}: the mask of {stem} shows no pixel of the classes {source.classes}; remove its line"
@@ -232,8 +227,8 @@ def _refuse_other_files(source: ListSource, listed: ListFile, rows: list[int]) -
     """Refuse (UserError) a list of photos or masks that lie elsewhere than those of their names in the data set."""
     index = source.index
     root = Path(source.data.root)
-    for row, stated in zip(rows, listed.files):
-        for key, text, file in zip(("images", "masks"), stated, (index.images[row], index.masks[row])):
+    for row, stated in zip(rows, listed.rows):
+        for key, text, file in zip(("images", "masks"), stated.files, (index.images[row], index.masks[row])):
             place = stated_file(root, text)
             if _are_one(place, file) or "/" not in text:
                 continue
@@ -256,7 +251,7 @@ def _list_of_pairs(source: ListSource, listed: ListFile, pairs: list[tuple[int, 
     hidden = [place for place, (row, c) in enumerate(pairs) if not areas[row, c]]
     if hidden and not drop_hidden:
         place = hidden[0]
-        problem = f"the mask of {listed.stems[place]} shows no pixel of class {pairs[place][1]}"
+        problem = f"the mask of {listed.rows[place].stem} shows no pixel of class {pairs[place][1]}"
         raise UserError(f"{path}: {problem}; remove its line")
     note = ""
     if hidden:

@@ -3,7 +3,7 @@
 Three forms are supported, also compressed (``.gz``):
 
 - two columns, the paths of image and mask, one image per line;
-- (image, class) pairs, one per line, as ``2007_000033__01`` or ``2007_000033 1``;
+- (image, class) pairs, one per line, as ``2007_000033 1``;
 - one class per line, then its images of COCO 2014, as ``3 v294163 t9``: ``t`` is train2014, ``v`` is val2014.
 """
 
@@ -28,17 +28,15 @@ class Row(NamedTuple):
     """A row of a list file."""
 
     stem: str  # the image's name without folder and suffix
-    class_id: int | None = None  # 1-based, if the file names it
+    class_id: int = 0  # 1-based; 0: the file names none
     files: tuple[str, ...] = ()  # image and mask as the file writes them, if it has two columns of these
 
 
 class ListFile(NamedTuple):
-    """Content of a list file."""
+    """Content of a list file: rows that all name a class, or none does."""
 
     path: Path  # of the file, or of the files of several folds, with ``{others}`` or ``*``
-    stems: tuple[str, ...]  # image names without folder and suffix, one per row
-    classes: tuple[int, ...] | None  # of each row, 1-based; None in two-column files
-    files: tuple[tuple[str, ...], ...] = ()  # of each row, as ``Row`` has them
+    rows: list[Row]
 
 
 def read_fold_list(pattern: str, fold: Fold) -> ListFile:
@@ -55,32 +53,19 @@ def read_fold_list(pattern: str, fold: Fold) -> ListFile:
     """
     name, paths = _paths(pattern, fold)
     rows = [row for path in paths for row in _rows(path)]
-    pairs = [(row.stem, row.class_id) for row in rows if row.class_id is not None]
-    _refuse_repeated(name, pairs)
+    pairs = Counter((row.stem, row.class_id) for row in rows if row.class_id)
+    for (stem, class_id), count in pairs.items():
+        if count > 1:  # a photo could be two supports of one episode
+            raise UserError(f"{name}: {stem} {class_id} is named {count} times; keep one of each pair")
     if not rows or len(pairs) not in (0, len(rows)):
         problem = f"this list is empty, or only some of its {len(rows)} lines name a class"
         raise UserError(f"{name}: {problem}; name one in every line or in none")
-    stems = tuple(row.stem for row in rows)
-    classes = tuple(class_id for _, class_id in pairs)
-    return ListFile(Path(name), stems, classes or None, tuple(row.files for row in rows))
-
-
-def _refuse_repeated(name: str, pairs: list[tuple[str, int]]) -> None:
-    """Refuse (UserError) a pair that is there twice: its photo could be two supports of one episode."""
-    for (stem, class_id), count in Counter(pairs).items():
-        if count > 1:
-            raise UserError(f"{name}: {stem} {class_id} is named {count} times; keep one of each pair")
+    return ListFile(Path(name), rows)
 
 
 def is_published(name: str) -> bool:
     """Return whether a list file is one that the project has of a paper, not a user's own."""
     return name.startswith(PUBLISHED)
-
-
-def missing_fold_list(pattern: str, fold: Fold) -> Path | None:
-    """Return the first of a fold's list files that does not exist, None if all do; arguments as ``read_fold_list``."""
-    _, paths = _paths(pattern, fold)
-    return next((path for path in paths if not path.exists()), None)
 
 
 def _paths(pattern: str, fold: Fold) -> tuple[str, list[Path]]:
@@ -118,15 +103,13 @@ def _rows_of_line(line: str) -> list[Row] | None:
     if not words:
         return []
     first, *others = words
-    if first.isdecimal() and others and all(map(COCO_IMAGE.fullmatch, others)):
+    if first.isdecimal() and int(first) and others and all(map(COCO_IMAGE.fullmatch, others)):
         return [Row(f"COCO_{COCO_PARTS[word[0]]}2014_{int(word[1:]):012d}", int(first)) for word in others]
-    if not others:
-        first, *others = first.rsplit("__", 1)
     if len(others) != 1:
         return None
     stem = _stem(first)
     second = others[0]
-    if second.isdecimal():
+    if second.isdecimal() and int(second):
         return [Row(stem, int(second))]
     return [Row(stem, files=(first, second))] if stem == _stem(second) else None
 

@@ -98,7 +98,7 @@ def digest_of_rows(episodes: Iterable[dict[str, Any]]) -> str:
     for episode in episodes:
         ways = [f"{class_id} {' '.join(supports)}" for class_id, supports in _drawn_ways(episode)]
         line = " ".join([episode["query"], *ways])
-        out.update(f"{line}\n".encode(errors="surrogatepass"))  # of names that are not in UTF-8
+        out.update(f"{line}\n".encode())
     return out.hexdigest()
 
 
