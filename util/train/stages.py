@@ -209,11 +209,7 @@ def _train(training: Training, data: StageData, observers: list[TrainingObserver
         parts=training.parts,
     )
     with closing(batches(data.training, numbers, data.workers, world.device)) as stream:
-        finished = loop.train(training, stream, observers)
-    kept = getattr(training.prepared.network, "kept_maps", None)
-    if kept is not None:
-        log.info("encoder: %s", kept.file)
-    return finished
+        return loop.train(training, stream, observers)
 
 
 def _keep_maps(config: Config, task: StageTask, world: ProcessGroup, begun: Begun) -> None:
