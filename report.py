@@ -81,13 +81,13 @@ def command() -> int:
 
 def _figure(options: argparse.Namespace) -> list[Path]:
     """Draw episodes side by side; return the files."""
-    from util.report.pictures import draw_episodes
+    from util.report.pictures import draw_figure
 
     out, suffix = options.out, options.figures
     if out.suffix[1:] in SUFFIXES:
         suffix = out.suffix[1:]
         out = out.with_suffix("")
-    return draw_episodes(options.runs, options.episodes, out, suffix, options.protocol)
+    return draw_figure(options.runs, options.episodes, out, suffix, options.protocol)
 
 
 def _tables(options: argparse.Namespace) -> list[Table]:
@@ -95,8 +95,6 @@ def _tables(options: argparse.Namespace) -> list[Table]:
     if options.command == "compare":
         return [compare(*options.runs, output=options.output)]
     protocols = cli.comma_separated(options.protocol)
-    if protocols == ("all",):
-        protocols = ()
     if options.rows == "results":
         return [result_table(options.runs, options.output, protocols, options.sort)]
     if options.rows == "references":

@@ -43,7 +43,7 @@ def command() -> None:
 def _options() -> Namespace:
     parser = command_line.parser(__doc__)
     add = parser.add_argument
-    add("--protocol", default="", help="such as bam,hsnet, or all that fit; default test.protocol")
+    add("--protocol", default="", help="such as bam,hsnet; default test.protocol")
     add("--shot", type=cli.numbers, default=(), help="numbers of supports, such as 1,5; default data.shot")
     add("--manifest", type=Path, metavar="FILE.jsonl", help="replay the episodes of a result's episodes.jsonl")
     add("--overwrite", action="store_true", help="score again what is done with the same settings, weights and photos")

@@ -112,10 +112,6 @@ class Episode(Batch):
         """Return the number of pixels of the queries that losses count."""
         return (self.query_label != IGNORE).sum()
 
-    def images(self) -> Tensor:
-        """Return the number of queries."""
-        return self.number.new_tensor(len(self.number))
-
     def supports_of(self, item: int) -> list[tuple[Tensor, Tensor]]:
         """Return the supports of one episode of the batch, as (image (3, H, W), label (H, W))."""
         return list(zip(self.support[item], self.support_label[item]))
@@ -167,10 +163,6 @@ class LabelledImages(Batch):
     def valid_pixels(self) -> Tensor:
         """Return the number of pixels that losses count."""
         return (self.label != IGNORE).sum()
-
-    def images(self) -> Tensor:
-        """Return the number of images."""
-        return self.label.new_tensor(len(self.label), dtype=torch.int64)
 
 
 @dataclass

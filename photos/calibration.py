@@ -92,10 +92,6 @@ class Calibration:
         """Return the probability that a photo shows a class by ``presence_inputs`` (F,); ValueError for another F."""
         return sigmoid(float(np.dot(self.weights, inputs.astype(np.float64))) + self.bias)
 
-    def presence_of(self, margin_hw: Tensor, features_e: Tensor | None) -> float:
-        """Return the probability that a photo shows a class, by its margin and the model's numbers on it."""
-        return self.presence(presence_inputs(margin_hw, features_e).numpy())
-
     def score(self, presence: float, pixels: float) -> float:
         """Return the probability that the IoU of a mask with the object is at least ``EVEN_OVERLAP``.
 

@@ -1,16 +1,13 @@
 """``predict.py``: its command line, and the results that it writes."""
 
-import re
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from difflib import SequenceMatcher
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from photos import options
-from photos.examples import UNNAMED, Example, by_class
+from photos.examples import UNNAMED, by_class
 from photos.photo_files import photos_in
 from photos.prediction import percent
 from photos.results import Results
@@ -105,7 +102,7 @@ def predict(arguments: list[str]) -> int:
     results.check(queries, again=asked.resume)
     with explained_memory_errors(MEMORY):
         segmenter = options.segmenter_of(asked, examples)
-        print(*_first_lines(segmenter, examples), sep="\n")
+        print(*_first_lines(segmenter), sep="\n")
         failed = _write_results(segmenter, results, queries, keep=asked.resume)
     return EXIT_USER_ERROR if failed else 0
 
@@ -137,7 +134,7 @@ def _write_results(segmenter: Segmenter, results: Results, queries: Sequence[Pat
     return failed
 
 
-def _first_lines(segmenter: Segmenter, examples: Sequence[Example]) -> Iterator[str]:
+def _first_lines(segmenter: Segmenter) -> Iterator[str]:
     """Yield what a person wants to know before the first photo."""
     least = segmenter.decision.min_presence
     rule = f"photos with a presence score below {percent(least)} get no mask" if least else "every photo gets a mask"
@@ -145,7 +142,6 @@ def _first_lines(segmenter: Segmenter, examples: Sequence[Example]) -> Iterator[
         yield f"{known.name}: {coverage_of(known.shares)}; {rule}"
     if segmenter.calibration is None:
         yield "no presence scores: these weights have no calibration; python predict.py --calibrate CONFIG makes one"
-    yield from _alike([example.name for example in examples if example.name and not example.annotated])
     yield from segmenter.notes
 
 
@@ -166,15 +162,6 @@ def _not_found(entries: Sequence[dict[str, Any]], least: float | None) -> Iterat
     absent = Counter(entry["class"] for entry in entries if not entry["shown"])
     for name, count in absent.items():
         yield f"{name} was not found in {count} of {photos[name]} photos{reason}"
-
-
-def _alike(names: Sequence[str]) -> Iterator[str]:
-    """Yield a question for each two names that differ little, and not in digits alone."""
-    for first, second in combinations(dict.fromkeys(names), 2):
-        likeness = SequenceMatcher(None, first.casefold(), second.casefold()).ratio()
-        differ_in_digits_alone = re.sub(r"\d", "", first) == re.sub(r"\d", "", second)
-        if likeness > 0.85 and not differ_in_digits_alone:
-            yield f"'{first}' and '{second}' are two classes; is one of them misspelt?"
 
 
 def share(arguments: list[str]) -> int:

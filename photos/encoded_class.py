@@ -25,7 +25,7 @@ class EncodedClass:
     text: ClassText  # what the method reads of the name
     support_batches: list[SupportBatch]
     sources: list[str]  # the files of the supports
-    shares: tuple[float, ...] = ()  # of each support's photo that the object covers
+    shares: tuple[float, ...]  # of each support's photo that the object covers
 
 
 def encode_class(name: str | None, supports: Sequence[LoadedExample], model: Engine) -> EncodedClass:
@@ -63,12 +63,9 @@ def _check_object(support: LoadedExample, label: Tensor, side: int) -> None:
 
 def encode_shots(name: str, images: Tensor, labels: Tensor, model: Engine) -> list[SupportBatch]:
     """Return the batches of images (1, K, 3, S, S) float32 and labels (1, K, S, S) uint8 of a class, encoded."""
-    count = images.shape[1]
-    batches = list[SupportBatch]()
-    for shots in torch.arange(count).split(shots_per_batch(name, count, model)):
-        image, label = images[:, shots], labels[:, shots]
-        batches.append(SupportBatch(image, label, model.shots(image[0], label[0])))
-    return batches
+    together = shots_per_batch(name, images.shape[1], model)
+    batches = zip(images.split(together, 1), labels.split(together, 1), strict=True)
+    return [SupportBatch(image, label, model.shots(image[0], label[0])) for image, label in batches]
 
 
 def shots_per_batch(name: str, supports: int, model: Engine) -> int:

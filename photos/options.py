@@ -22,9 +22,10 @@ RLE, POLYGONS = "rle", "polygons"  # of --outlines
 
 def add_weights(parser: ArgumentParser) -> None:
     """Declare the weights, and how the network computes."""
-    add = parser.add_argument
-    add("--checkpoint", help="weights by this project or by a method's authors; default: Pocket's, or --config's")
-    add(
+    parser.add_argument(
+        "--checkpoint", help="weights by this project or by a method's authors; default: Pocket's, or --config's"
+    )
+    parser.add_argument(
         "--set",
         dest="overrides",
         action="append",
@@ -32,8 +33,8 @@ def add_weights(parser: ArgumentParser) -> None:
         metavar="section.key=value",
         help="change a setting of the config, such as run.precision=bf16; repeat it for more",
     )
-    add("--device", help="auto, cpu, cuda, cuda:1, mps; default as in the config")
-    add(
+    parser.add_argument("--device", help="auto, cpu, cuda, cuda:1, mps; default as in the config")
+    parser.add_argument(
         "--resize",
         dest="side",
         type=within(int, 1, MAX_SIDE),
@@ -45,7 +46,6 @@ def add_weights(parser: ArgumentParser) -> None:
 def add_network(parser: ArgumentParser) -> None:
     """Declare the network that segments, and how its masks are decided."""
     add_weights(parser)
-    add = parser.add_argument
     method = parser.add_mutually_exclusive_group()
     method.add_argument(
         "--config",
@@ -56,14 +56,16 @@ def add_network(parser: ArgumentParser) -> None:
         help="a method instead of --config: insid3, multiprototype, probe and prototype need no training, nor gfsam, "
         "which downloads 3.8 GB; python train.py --list prints all",
     )
-    add("--net", help="encoder of --model, such as dinov2_vits14; default lite0, whose weights are installed")
-    add(
+    parser.add_argument(
+        "--net", help="encoder of --model, such as dinov2_vits14; default lite0, whose weights are installed"
+    )
+    parser.add_argument(
         "--min-presence",
-        type=within(float, 0, 1),
+        type=float,
         metavar="P",
         help="show no mask of a class whose presence score (0 to 1) is lower; default: the calibration's threshold",
     )
-    add(
+    parser.add_argument(
         "--no-refine",
         dest="refine",
         action="store_false",
@@ -73,8 +75,7 @@ def add_network(parser: ArgumentParser) -> None:
 
 def add_examples(parser: ArgumentParser) -> None:
     """Declare the annotated photos."""
-    add = parser.add_argument
-    add(
+    parser.add_argument(
         "--support",
         dest="supports",
         action="append",
@@ -84,8 +85,10 @@ def add_examples(parser: ArgumentParser) -> None:
         "box=x0,y0,x1,y1;... points=x,y;... scribble=x,y;... not=x,y;... with spaces between them; repeat it for more "
         "examples and classes",
     )
-    add("--mask-value", type=within(int, 1, IGNORE), metavar="V", help="the object's value in the masks of --support")
-    add(
+    parser.add_argument(
+        "--mask-value", type=within(int, 1, IGNORE), metavar="V", help="the object's value in the masks of --support"
+    )
+    parser.add_argument(
         "--supports",
         dest="files",
         action="append",
@@ -94,15 +97,17 @@ def add_examples(parser: ArgumentParser) -> None:
         help="annotations of many photos: JSON of COCO, JSON or folder of labelme, data.yaml or folder of YOLO, folder "
         f"of masks; FORMAT is one of {', '.join(recognise.FORMATS)}; repeat it for more",
     )
-    add("--photos", type=Path, metavar="DIR", help="folder of the photos of --supports, if they are elsewhere")
-    add(
+    parser.add_argument(
+        "--photos", type=Path, metavar="DIR", help="folder of the photos of --supports, if they are elsewhere"
+    )
+    parser.add_argument(
         "--classes",
         type=_class_names,
         default=(),
         metavar="NAMES",
         help="use only these classes of --supports: cat,dog or names.txt with a name per line",
     )
-    add(
+    parser.add_argument(
         "--max-shots",
         type=within(int, 1, MAX_SHOTS),
         metavar="K",
@@ -116,8 +121,7 @@ def _class_names(text: str) -> tuple[str, ...]:
 
 def add_photos(parser: ArgumentParser, required: bool) -> None:
     """Declare the photos to segment, and the folder of what becomes of them."""
-    add = parser.add_argument
-    add(
+    parser.add_argument(
         "--query",
         dest="queries",
         nargs="+",
@@ -127,15 +131,16 @@ def add_photos(parser: ArgumentParser, required: bool) -> None:
         metavar="PHOTO",
         help="photos to segment, or folders of photos",
     )
-    add("--recursive", action="store_true", help="also take photos in subfolders")
-    add("--out", type=Path, required=required, help="folder for results, or for the page's work")
+    parser.add_argument("--recursive", action="store_true", help="also take photos in subfolders")
+    parser.add_argument("--out", type=Path, required=required, help="folder for results, or for the page's work")
 
 
 def add_results(parser: ArgumentParser) -> None:
     """Declare what is written."""
-    add = parser.add_argument
-    add("--resume", action="store_true", help="keep complete results of the same command, make the others")
-    add(
+    parser.add_argument(
+        "--resume", action="store_true", help="keep complete results of the same command, make the others"
+    )
+    parser.add_argument(
         "--format",
         dest="formats",
         type=comma_separated,
@@ -143,8 +148,8 @@ def add_results(parser: ArgumentParser) -> None:
         metavar="NAMES",
         help=f"formats of results, separated by commas: {', '.join(FORMATS)}; default {PICTURES}",
     )
-    add("--instances", action="store_true", help="list the connected parts of a class as objects")
-    add(
+    parser.add_argument("--instances", action="store_true", help="list the connected parts of a class as objects")
+    parser.add_argument(
         "--outlines",
         choices=(RLE, POLYGONS),
         default=RLE,

@@ -27,10 +27,14 @@ DIGITS = 6  # after the decimal point, of shares and scores
 
 @dataclass(frozen=True)
 class Decision:
-    """The rules that turn scores into a mask."""
+    """The rules that turn scores into a mask; UserError: ``min_presence`` is not in 0..1."""
 
     min_presence: float | None = None  # least presence score of a class that is shown; of a segmenter, None: as fitted
     refine: bool = True  # whether edges are moved to the photo's before, and specks dropped after (``refine.py``)
+
+    def __post_init__(self) -> None:
+        if self.min_presence is not None and not 0 <= self.min_presence <= 1:
+            raise UserError(f"min_presence {self.min_presence:g}: is no presence score; give one from 0 to 1")
 
 
 @dataclass(frozen=True)
@@ -150,10 +154,8 @@ class Prediction:
 
     def to_supervision(self) -> Any:
         """Return ``instances()`` as ``Detections`` of the package supervision; ids are places in ``names``."""
-        try:
-            import supervision
-        except ModuleNotFoundError:
-            raise UserError("to_supervision: supervision is not installed; pip install supervision") from None
+        import supervision
+
         parts = self.instances()
         return supervision.Detections(
             xyxy=np.array([part.box for part in parts], np.float32).reshape(-1, 4),
@@ -230,19 +232,13 @@ def write_result(
     height, width = image.shape[:2]
     record = {"query": str(query), "width": width, "height": height, "query_file": file_facts(query)}
     if pictures:
-        label = label_of(rows, (height, width))
+        label = np.zeros((height, width), np.uint8)
+        for row in rows:
+            label[decoded(row["runs"])] = row["value"]
         write_mask(mask, label, stated=True)
         write_picture(overlay_path, painted(image, label, len(rows)))
         record |= {"mask": mask.name, "overlay": overlay_path.name}
     write_atomically(path, json.dumps({**record, "classes": rows, **facts}, indent=2) + "\n")
-
-
-def label_of(rows: Sequence[dict[str, Any]], shape: tuple[int, int]) -> np.ndarray:
-    """Return the mask (H, W) uint8 of a photo by the rows of its classes."""
-    label = np.zeros(shape, np.uint8)
-    for row in rows:
-        label[decoded(row["runs"])] = row["value"]
-    return label
 
 
 def _softmax(margins: np.ndarray) -> np.ndarray:

@@ -32,14 +32,14 @@ FOUND = "found"  # key of a result: the network's classes, whole, where a person
 SAID = "persons"  # key of a result: the digest of what persons have said of the photo
 PICTURES = "png"  # masks, overlays and probabilities
 FORMATS = (PICTURES, *recognise.WRITERS)
-BOX = ("x0", "y0", "x1", "y1")
+BOX_COLUMNS = ("x0", "y0", "x1", "y1")
 SUMMARY = "summary.csv"
 REVIEW = "review.html"
 REVIEW_PAGE = Path(__file__).with_name(REVIEW)  # its template
 BEGINS = {SUMMARY: b"photo,class,shown", REVIEW: b"<title>Review of results</title>"}  # tells whose file it is
 RESULT_MARK = b'"query_file"'  # the same in JSON files
 RECORD_KEYS = {"query", "query_file", "width", "height", "classes", SAID}  # of each result
-COLUMNS = ("photo", "class", "shown", "by", "pixels", "parts", "share", *BOX, "score", "presence", "error")
+COLUMNS = ("photo", "class", "shown", "by", "pixels", "parts", "share", *BOX_COLUMNS, "score", "presence", "error")
 LONGEST = 255  # bytes of a file's name
 
 
@@ -264,7 +264,7 @@ class Results:
             for row in record.get("classes", ()):
                 numbers = {key: value for key, value in row.items() if key != "runs"}
                 named = {"photo": writable(record["query"]), "class": row["name"], "shown": bool(row["pixels"])}
-                yield {**numbers, **named, **dict(zip(BOX, row["box"] or ())), **self._picture(record, row)}
+                yield {**numbers, **named, **dict(zip(BOX_COLUMNS, row["box"] or ())), **self._picture(record, row)}
 
     def _picture(self, record: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
         """Return what ``review.html`` shows of a class of a result beside the columns of the table."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from photos.calibration import find_calibration
+from photos.calibration import find_calibration, presence_inputs
 from photos.encoded_class import EncodedClass, encode_class
 from photos.examples import BOXED, UNNAMED, GivenExample, LoadedExample, check_class_name, supports_of
 from photos.photo_files import GivenPhoto, photos_in, read_photo
@@ -26,7 +27,7 @@ from util.engine import Scores, load_method
 from util.files.errors import UserError
 from util.files.progress import ProgressBar
 
-LEAST = 0.1  # share of a box that is found in it; all of a box with less is the object
+LITTLE = 0.1  # share of a box that is found in it; all of a box with less is the object
 Supports = Sequence[GivenExample] | Mapping[str, Sequence[GivenExample]]
 
 
@@ -61,6 +62,7 @@ class Segmenter:
         if checkpoint is not None and not isinstance(checkpoint, str | Path):  # it was left out
             supports = checkpoint
             checkpoint = None
+        by_name = supports if isinstance(supports, Mapping) else supports_of(supports, None)
         self.model = load_method(checkpoint, config, overrides=overrides, side=side, device=device)
         decision = decision or Decision()
         self.calibration = find_calibration(self.model.run.config, self.model.source, self.model.weights.digest)
@@ -72,7 +74,6 @@ class Segmenter:
         self.decision = decision
         self.classes: list[EncodedClass] = []
         self.notes: list[str] = []
-        by_name = supports if isinstance(supports, Mapping) else supports_of(supports, None)
         for class_name in ProgressBar(by_name, "encode examples", unit="class", leave=False, delay=1):
             self.add(class_name, by_name[class_name])
 
@@ -84,9 +85,7 @@ class Segmenter:
         UserError: the examples, or their number, do not fit the model, or the class was added before.
         """
         name = None if name is None else check_class_name(name, "class:")
-        read = list[LoadedExample]()
-        for supports_of_class in supports_of(supports, name).values():
-            read += supports_of_class
+        read = [*chain.from_iterable(supports_of(supports, name).values())]
         with self.model.lock:
             if (name or UNNAMED) in [known.name for known in self.classes]:
                 raise UserError(f"{name or UNNAMED}: was added before; give all its examples at once, or another name")
@@ -101,25 +100,23 @@ class Segmenter:
         for support in supports:
             label = np.where(support.label == BOXED, 1, support.label).astype(np.uint8)
             filled.append(replace(support, label=label))
-        are_boxed = [bool((support.label == BOXED).any()) for support in supports]
-        if not any(are_boxed):
+        if not any((support.label == BOXED).any() for support in supports):
             return filled
         searcher = copy.copy(self)
         searcher.decision = Decision()
         searcher.classes = [encode_class(name, filled, self.model)]
-        for i, support in enumerate(supports):
-            if are_boxed[i]:
-                filled[i] = searcher._search_boxes(support)
-        return filled
+        return [searcher._search_boxes(support) for support in supports]
 
     def _search_boxes(self, support: LoadedExample) -> LoadedExample:
         """Return a support whose object is what is found in its boxes; all of a box in which little is found."""
         in_box = support.label == BOXED
+        if not in_box.any():
+            return support
         is_found = self(support.image).mask > 0
         count, boxes = cv2.connectedComponents(in_box.astype(np.uint8))
         numbers = boxes.ravel()  # 0 outside of boxes
         shares = np.bincount(numbers, is_found.ravel(), count) / np.bincount(numbers, minlength=count)
-        has_little = (shares < LEAST)[boxes]
+        has_little = (shares < LITTLE)[boxes]
         label = np.where(in_box, is_found | has_little, support.label)
         return replace(support, label=label.astype(np.uint8))
 
@@ -152,27 +149,9 @@ class Segmenter:
             photos = photos_in([Path(photos)])
         now = copy.copy(self)
         now.classes = [*self.classes]  # other threads may add some meanwhile
-        for read in now._batches(photos, batch or self.model.views_at_once, unread):
+        reading = _read(photos, unread)
+        while read := [*islice(reading, batch or self.model.views_at_once)]:
             yield from now._predictions(read)
-
-    def _batches(
-        self, photos: Iterable[GivenPhoto], batch: int, unread: dict[Path, str] | None
-    ) -> Iterator[list[tuple[np.ndarray, Path | None]]]:
-        """Yield the photos (H, W, 3) uint8 and their files, up to ``batch`` at a time; errors as ``many``."""
-        read = list[tuple[np.ndarray, Path | None]]()
-        for given in photos:
-            file = Path(given) if isinstance(given, str | Path) else None
-            try:
-                read.append((read_photo(given), file))
-            except UserError as error:
-                if unread is None or file is None:
-                    raise
-                unread[file] = str(error)
-            if len(read) >= batch:
-                yield read
-                read = []
-        if read:
-            yield read
 
     def _predictions(self, photos: list[tuple[np.ndarray, Path | None]]) -> Iterator[Prediction]:
         """Yield the predictions of photos, which pass the network together, and their files."""
@@ -193,7 +172,7 @@ class Segmenter:
             presence = list[float]()
             for number, margin in enumerate(torch.from_numpy(margins)):
                 of_class = None if features is None else features[number]
-                presence.append(self.calibration.presence_of(margin, of_class))
+                presence.append(self.calibration.presence(presence_inputs(margin, of_class).numpy()))
         if self.decision.refine:  # presence was measured before
             margins = refined(image, margins)
         names = [known.name for known in self.classes]
@@ -234,6 +213,20 @@ class Segmenter:
         batches = [len(known.support_batches) for known in self.classes]
         features = scores.presence_features
         return Scores(_means(scores.margins, batches), None if features is None else _means(features, batches))
+
+
+def _read(photos: Iterable[GivenPhoto], unread: dict[Path, str] | None) -> Iterator[tuple[np.ndarray, Path | None]]:
+    """Yield photos (H, W, 3) uint8 with their files; errors as ``Segmenter.many``."""
+    for given in photos:
+        file = Path(given) if isinstance(given, str | Path) else None
+        try:
+            image = read_photo(given)
+        except UserError as error:
+            if unread is None or file is None:
+                raise
+            unread[file] = str(error)
+        else:
+            yield image, file
 
 
 def _means(values: Tensor, batches: Sequence[int]) -> Tensor:

@@ -58,21 +58,17 @@ class Probe(OnCells):
 
     def predict_classes(self, maps: Maps, shots: Sequence[Sequence[ProbeShot]], episodes: Sequence[Episode]) -> Output:
         """Return logits (B, N + 1, H, W) of N classes, background first."""
-        weight_bnc, bias_bn = self._heads(shots, episodes)
+        # The heads, (B, N + 1, C) and (B, N + 1), are fitted once where all queries share their supports.
+        weight_bnc, bias_bn = once_for(shots, lambda shots: self._fit(shots, episodes))
         logits = _logits(self.compared(maps), weight_bnc, bias_bn)
         return Output(resize_cells(logits, episodes[0].query.shape[-2:]))
-
-    def _heads(self, shots: Sequence[Sequence[ProbeShot]], episodes: Sequence[Episode]) -> tuple[Tensor, Tensor]:
-        """Return weights (B, N + 1, C) and biases (B, N + 1) of the heads; of one where all queries share supports."""
-        return once_for(shots, lambda shots: self._fit(shots, episodes))
 
     def _fit(self, shots: Sequence[Sequence[ProbeShot]], episodes: Sequence[Episode]) -> tuple[Tensor, Tensor]:
         """Return weights and biases of the heads that are fitted to the shots of all classes, of each query's alone."""
         numbers = []  # the class of each shot
         supports = []  # some pixels of each shot, its labels and its features, for every query
         for number, (of_class, episode) in enumerate(zip(shots, episodes, strict=True), 1):
-            queries = range(len(of_class[0]))
-            images = zip(*(_pixels(episode, item) for item in queries), strict=True)
+            images = zip(*(_pixels(episode, query) for query in range(len(of_class[0]))), strict=True)
             for shot, pixels in zip(of_class, images, strict=True):
                 numbers.append(number)
                 supports.append([pixels, shot.label, shot.feature])
@@ -100,10 +96,6 @@ def _logits(x_bchw: Tensor, weight_bnc: Tensor, bias_bn: Tensor) -> Tensor:
     return logits_bnl.unflatten(2, x_bchw.shape[-2:])
 
 
-def _bytes(x: Tensor) -> bytes:
-    return x.contiguous().numpy().tobytes()
-
-
 def joint_labels(numbers: Sequence[int], pixels: Sequence[Tensor], labels: Sequence[Tensor]) -> list[Tensor]:
     """Return the labels (H, W) of shots for all classes together: 0, the number of the class, or 255.
 
@@ -114,7 +106,7 @@ def joint_labels(numbers: Sequence[int], pixels: Sequence[Tensor], labels: Seque
         pixels: pixels of each, by which images are told apart.
         labels: of each, (H, W), 1 on the object of its class.
     """
-    images = [_bytes(x) for x in pixels]
+    images = [x.contiguous().numpy().tobytes() for x in pixels]
     objects: dict[bytes, Tensor] = {}  # by image: where any class has its object
     for image, label in zip(images, labels):
         objects[image] = objects.get(image, False) | (label == 1)

@@ -17,7 +17,7 @@ from photos import persons
 from photos.examples import UNNAMED, Example, LoadedExample, by_class, check_class_name
 from photos.page.archive import write_archive
 from photos.page.background import Background
-from photos.page.masks import PhotoMasks, label_of, runs_of
+from photos.page.masks import PhotoMasks, label_by_row, runs_by_row
 from photos.page.regions import region_at, region_in_box
 from photos.photo_files import read_photo
 from photos.results import Results, own_record
@@ -112,7 +112,7 @@ class Folder:
         version = self.masks.version(path)
         label, values = self.masks.label(path, self.classes)
         height, width = label.shape
-        return {"height": height, "width": width, "runs": runs_of(label), "persons": values, "version": version}
+        return {"height": height, "width": width, "runs": runs_by_row(label), "persons": values, "version": version}
 
     # Actions
 
@@ -171,7 +171,7 @@ class Folder:
         """
         path = self.path(photo)
         self.masks.check_version(path, version)
-        label = label_of(runs, upright_size(*header_of(path)))
+        label = label_by_row(runs, upright_size(*header_of(path)))
         self.masks.say(path, {self.class_of(value): label == value for value in persons_values})
         return {"version": self.masks.version(path)}
 
@@ -209,35 +209,35 @@ class Folder:
 
     def rename_class(self, value: int, name: str) -> str:
         """Rename a class; masks and results keep their pixels."""
-        self.work.check_idle()
-        old, new = self.class_of(value), self._free_name(name, self.class_of(value))
-        self.classes[value - 1] = new
-        self._keep()
-        for path in self._photos_of(old):
-            self.masks.rename(path, old, new)
-        return f"{old} is {new} now"
+        new = self._free_name(name, self.class_of(value))
+        return f"{self._replace_class(value, new)} is {new} now"
 
     def remove_class(self, value: int) -> str:
         """Remove a class from all photos; masks and results of the others stay."""
+        return f"{self._replace_class(value, '')} is removed"
+
+    def _replace_class(self, value: int, new: str) -> str:
+        """Give a class another name on all photos, or, by the name "", remove it; return its former name."""
         self.work.check_idle()
-        name = self.class_of(value)
-        self.classes[value - 1] = UNNAMED if self.names == [name] else ""
+        old = self.class_of(value)
+        is_last = self.names == [old]
+        self.classes[value - 1] = new or (UNNAMED if is_last else "")
         self._keep()
-        for path in self._photos_of(name):
-            self.masks.rename(path, name, "")
-        return f"{name} is removed"
+        for path in self._photos_of(old):
+            self.masks.rename(path, old, new)
+        return old
 
     def take_examples(self, examples: Sequence[Example]) -> str:
         """Take annotations of open photos as a person's masks; those of others are counted."""
         left_out = 0
-        opened = {path.name: path for path in self.photos.values()}
+        opened = {path.resolve(): path for path in self.photos.values()}
         for name, of_class in by_class(examples, UNNAMED).items():
-            of_opened = [example for example in of_class if example.photo.name in opened]
+            of_opened = [example for example in of_class if example.photo.resolve() in opened]
             left_out += len(of_class) - len(of_opened)
             if of_opened and name not in self.classes:
                 self.add_class(str(name))
             for example in of_opened:
-                path = opened[example.photo.name]
+                path = opened[example.photo.resolve()]
                 (support,) = self.segmenter.without_classes().boxes_to_masks(None, [example.read()])
                 self.masks.say(path, {**persons.masks_of(self.out, path), str(name): support.label == 1})
         rest = f"; {left_out} are of photos that are not open" if left_out else ""
@@ -255,7 +255,7 @@ class Folder:
             height, width = image.shape[:2]
             column, row = np.array(points[0], int).clip(0, (width - 1, height - 1)).tolist()
             region = region_at(self.segmenter, image, column, row)
-        return {"runs": runs_of(region.astype(np.uint8))}
+        return {"runs": runs_by_row(region.astype(np.uint8))}
 
     def with_examples(self) -> Segmenter:
         """Return the segmenter of the classes that a person has drawn somewhere."""
@@ -298,12 +298,12 @@ class Folder:
             with self.lock:
                 if name in self.photos:
                     results.write(prediction, facts)
+        self.results.write_summary({})
         failed = [self.errors[name] for name in names if self.errors.get(name)]
         return "; ".join([*self._counts(), *failed[:3]])
 
     def _counts(self) -> Iterator[str]:
-        """Write the table, and yield of each class how many photos show it and how many were not searched."""
-        self.results.write_summary({})
+        """Yield of each class how many photos show it and how many were not searched."""
         looks = [self.masks.looks(path) for path in [*self.photos.values()]]
         for name in self.names:
             known = [look[name] for look in looks if name in look]
@@ -327,8 +327,7 @@ class Folder:
 
     def _pack(self, formats: Sequence[str], classes: list[str], photos: Sequence[Path]) -> str:
         """Pack photos."""
-        file = self.file.with_name("predictions.zip")
-        self.archive = write_archive(file, self.out, formats, classes, photos)
+        self.archive = write_archive(self.file.with_name("predictions.zip"), self.out, formats, classes, photos)
         left_out = len(self.photos) - len(photos)
         rest = f"; {left_out} left out: not searched for every class" if left_out else ""
         return f"{len(photos)} photos packed{rest}"

@@ -32,8 +32,12 @@ export function close() {
   [undone, done, before] = [[], [], null];
 }
 
-// Take a photo's mask as the server has it
+// What a save asks of a version: the persons' masks and the photo, without the network's result
+const saidIn = (version) => version.slice(version.indexOf("-"));
+
+// Take a photo's mask as the server has it; what another window has said since can no longer be undone here
 export function take(scene) {
+  if (saidIn(scene.version) !== saidIn(mask.version)) [undone, done] = [[], []];
   Object.assign(mask, { width: scene.width, height: scene.height, version: scene.version });
   mask.label = decode(scene.runs, scene.width * scene.height);
   mask.persons = new Set(scene.persons);

@@ -16,8 +16,9 @@ from annotations.shapes import decoded
 from photos import persons
 from photos.photo_files import read_photo
 from photos.prediction import is_same_file, paths_of
-from photos.results import FOUND, Results, own_record
+from photos.results import FOUND, Results, own_record, pictures_of
 from photos.segmenter import Segmenter
+from util.files import own_name
 from util.files.errors import UserError
 from util.files.images import header_of, upright_size
 
@@ -34,12 +35,8 @@ class PhotoMasks:
 
     def record(self, path: Path) -> dict[str, Any]:
         """Return a photo's result; empty where it has none, or one of a photo that was replaced."""
-        record = own_record(self._result(path))
+        record = own_record(self.results.paths(path)[0])
         return record if record and is_same_file(record["query_file"], path) else {}
-
-    def _result(self, path: Path) -> Path:
-        """Return the file of a photo's result."""
-        return paths_of(self.out, path.stem)[0]
 
     def looks(self, path: Path) -> dict[str, list[Any]]:
         """Return of each class that is known of a photo by whom its mask is, its share and its presence."""
@@ -65,7 +62,7 @@ class PhotoMasks:
 
         Its first part, of the result, only tells the browser to look again; a save asks the others, which are contents.
         """
-        result = self._result(path)
+        result = self.results.paths(path)[0]
         parts = (
             str(result.stat().st_mtime_ns) if result.exists() else "",
             persons.digest_of(self.out, path),
@@ -80,8 +77,7 @@ class PhotoMasks:
 
     def forget(self, path: Path) -> None:
         """Remove a photo's result, and what persons have said of it."""
-        persons.write_masks(self.out, path, {})
-        self._result(path).unlink(missing_ok=True)
+        self._write(path, {}, {}, [])
 
     def say(self, path: Path, masks: Mapping[str, np.ndarray]) -> None:
         """Keep what persons say of a photo, class -> (H, W) bool, and write its result with it."""
@@ -111,7 +107,9 @@ class PhotoMasks:
         """Write persons' masks of a photo, and its result of them and the network's rows; none where none is left."""
         persons.write_masks(self.out, path, masks)
         if not found and not masks:
-            self.forget(path)
+            result = self.results.paths(path)[0]
+            for name in (*pictures_of(own_record(result)), result.name):
+                (self.out / own_name(name)).unlink(missing_ok=True)
             return
         facts = {key: value for key, value in record.items() if key not in PHOTO_KEYS}
         self.results.write_rows(path, read_photo(path), found, {**self.segmenter.without_classes().facts, **facts})
@@ -123,7 +121,7 @@ def _found_in(record: dict[str, Any]) -> list[dict[str, Any]]:
     return record.get("classes", []) if found is None else found
 
 
-def runs_of(label: np.ndarray) -> list[int]:
+def runs_by_row(label: np.ndarray) -> list[int]:
     """Return a mask (H, W) uint8 as value, length, value, length ... in the order of its rows."""
     flat = label.ravel()
     starts = np.concatenate([[0], np.flatnonzero(np.diff(flat)) + 1])
@@ -131,8 +129,8 @@ def runs_of(label: np.ndarray) -> list[int]:
     return np.stack([flat[starts], lengths], 1).ravel().tolist()
 
 
-def label_of(runs: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the mask (H, W) uint8 of ``runs_of``; UserError: they are of another form or size."""
+def label_by_row(runs: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the mask (H, W) uint8 of ``runs_by_row``; UserError: they are of another form or size."""
     with content_errors("this mask cannot be read (", "); load the page again"):
         values, lengths = np.array(runs, np.int64).reshape(-1, 2).T
         fits = bool((values >= 0).all() and (values < 255).all() and (lengths > 0).all())

@@ -28,11 +28,7 @@ def region_at(segmenter: Segmenter, image: np.ndarray, column: int, row: int) ->
     click_segmenter = segmenter.without_classes()
     click_segmenter.add(None, [LoadedExample(image, label, "the click")])
     probability = click_segmenter(image).probability[-1]
-    return part_at(probability >= CLICK_SHARE * probability[row, column], column, row)
-
-
-def part_at(inside: np.ndarray, column: int, row: int) -> np.ndarray:
-    """Return the connected part of a mask (H, W) bool that holds a pixel of it, (H, W) bool."""
+    inside = probability >= CLICK_SHARE * probability[row, column]
     _, parts = cv2.connectedComponents(inside.astype(np.uint8))
     return parts == parts[row, column]
 

@@ -137,7 +137,7 @@ class Handler(BaseHTTPRequestHandler):
         photo = query.get("photo", "")
         with folder.lock:
             if name == "state":
-                return state_of(folder, query.get("seen", "")), JSON
+                return page_state(folder, query.get("seen", "")), JSON
             if name == "mask":
                 return folder.scene(photo), JSON
             if name == "thumb":
@@ -162,7 +162,7 @@ class Handler(BaseHTTPRequestHandler):
         return answer if isinstance(answer, dict) else {"note": answer}, JSON
 
 
-def state_of(folder: Folder, seen: str) -> dict[str, Any]:
+def page_state(folder: Folder, seen: str) -> dict[str, Any]:
     """Return what the browser shows; only its digest where that was ``seen``."""
     model = folder.segmenter.model
     state = {
@@ -220,8 +220,7 @@ def serve(segmenter: Segmenter, out: Path, port: int, photos: Sequence[Path], ex
         if examples:
             print(folder.take_examples(examples))
         address = f"http://{HOSTS[1]}:{server.server_address[1]}"
-        title = segmenter.model.title
-        print(f"{title}: open {address}; work is kept in {out}; Ctrl-C ends this program", flush=True)
+        print(f"{segmenter.model.title}: open {address}; work is kept in {out}; Ctrl-C ends this program", flush=True)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         with suppress(KeyboardInterrupt):
             server.serve_forever()

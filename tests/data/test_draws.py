@@ -85,7 +85,7 @@ def test_hsnets_lists_give_the_episodes_of_published_runs(dataset: str, shots: i
             protocol = config.protocols[name]
             assert (protocol.draw, protocol.seeds, protocol.episodes) == (HSNET, [0], 1000)
             assert why_not_published(images, config.data, protocol) == ""
-        sampler = PublishedSampler(images, HSNET, config.protocols["hsnet"].query, shots, 0, 1000)
+        sampler = PublishedSampler(images, HSNET, config.protocols["hsnet"].query, shots, 0)
         assert digest(sampler, 1000)[:16] == golden
 
 
@@ -94,7 +94,7 @@ def test_hsnets_lists_give_the_episodes_of_published_runs(dataset: str, shots: i
 @pytest.mark.parametrize("dataset", ["pascal", "coco"])
 def test_hsnets_draw_is_that_of_published_logs(dataset: str, shots: int, fold: int) -> None:
     images, config = hsnet_list(dataset, fold)
-    sampler = PublishedSampler(images, HSNET, config.protocols["hsnet"].query, shots, 0, 100)  # drawn on when needed
+    sampler = PublishedSampler(images, HSNET, config.protocols["hsnet"].query, shots, 0)
     assert rows_of(sampler, 1000) == expected(f"{dataset}_fold{fold}_{shots}shot")
 
 
@@ -115,7 +115,7 @@ def test_fss1000_draws_among_the_numbers_of_a_class() -> None:
     protocol = ProtocolSettings(draw=HSNET, query="pairs", supports="with_replacement")
     assert why_not_published(images, data, protocol) == ""
     for shots, golden in GOLDEN_FSS1000.items():
-        assert digest(PublishedSampler(images, HSNET, "pairs", shots, 0, 2400), 2400)[:16] == golden
+        assert digest(PublishedSampler(images, HSNET, "pairs", shots, 0), 2400)[:16] == golden
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +133,7 @@ def real_photos(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
 def test_pfenets_draw_on_real_photos_is_that_of_the_published_loader(real_photos, shots, seed, episodes) -> None:
     images, config = real_photos
     assert why_not_published(images, config.data, config.protocols["bam"]) == ""
-    sampler = PublishedSampler(images, PFENET, "sequential", shots, seed, episodes)
+    sampler = PublishedSampler(images, PFENET, "sequential", shots, seed)
     assert rows_of(sampler, episodes) == expected(f"pfenet_family_pascal_fold0_{shots}shot_seed{seed}")
 
 
@@ -143,9 +143,8 @@ def test_a_draw_never_changes(shots: int) -> None:
     images = golden_list()
     if shots == 5:
         images = replace(images, candidates={c: np.arange(20) for c in images.classes})
-    sampler = PublishedSampler(images, PFENET, "sequential", shots, SEED, 300)
+    sampler = PublishedSampler(images, PFENET, "sequential", shots, SEED)
     assert digest(sampler, 300)[:16] == GOLDEN_PFENET[shots]
-    assert sampler(299) == replace(sampler, length=1)(299)  # in whatever parts it is drawn
 
 
 def _pixel_list(photos: int, pairs: int, data: DataSettings) -> ImageList:
@@ -195,7 +194,7 @@ def test_a_draw_with_other_rules_is_refused(settings: dict) -> None:
 
 @pytest.mark.process
 def test_workers_draw_the_same_episodes_with_the_last_support_first(novel: ImageList, mini_data) -> None:
-    sampler = PublishedSampler(novel, PFENET, "sequential", 2, SEED, 8)
+    sampler = PublishedSampler(novel, PFENET, "sequential", 2, SEED)
     episodes = EpisodeDataset(sampler, Fold.of(mini_data()), 33, view=View("stretch", 33, 33))
     forward = TrialDataset(episodes, ("original",))
     backward = TrialDataset(episodes, ("original",), last_support_first=True)

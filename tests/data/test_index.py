@@ -141,15 +141,6 @@ def test_masks_that_know_no_background_are_refused(mini_data, tmp_path: Path, va
         load_index(replace(data, root=str(root), cache=str(tmp_path / "cache")), "test", progress=False)
 
 
-def test_two_names_of_one_photo_are_refused(tiny: DataSettings) -> None:
-    root = Path(tiny.root)
-    (root / "JPEGImages/again.jpg").symlink_to("photo0.jpg")
-    (root / "SegmentationClassAug/again.png").symlink_to("photo0.png")
-    (root / "train.txt").write_text((root / "train.txt").read_text() + "again\n")
-    with pytest.raises(UserError, match=r"photo0\.jpg and .*again\.jpg are the same file"):
-        load_index(tiny, "train")
-
-
 def test_a_damaged_cache_file_is_rebuilt(tiny: DataSettings) -> None:
     first = _load(tiny)
     (path,) = Path(tiny.cache).glob("*")

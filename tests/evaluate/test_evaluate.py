@@ -67,11 +67,6 @@ def counts_of(folder: Path) -> tuple[list[dict], list[dict], list[str]]:
     return lines(folder), result["per_seed"], result["episode_digests"]
 
 
-def test_all_protocols_of_one_class_are_scored_together(config) -> None:
-    names = {result["protocol"] for result in score(config(PROTOTYPE, *FEW), protocols=("all",))}
-    assert {"symnet", "bam", "hsnet"} <= names and "2way" not in names
-
-
 def test_protocols_together_equal_each_in_a_test_of_its_own(config):
     one_draw = "protocols.symnet.draw=pfenet"
     together = score(config(PROTOTYPE, "data.workers=1", one_draw), ("symnet", "bam", "hdmnet", "ssp"))

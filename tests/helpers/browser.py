@@ -1,5 +1,6 @@
 """The page of ``predict.py --serve`` as a browser sees it: requests to its server."""
 
+import io
 import json
 import threading
 import zipfile
@@ -12,7 +13,7 @@ import numpy as np
 
 from photos import Segmenter
 from photos.page.folder import Folder
-from photos.page.masks import label_of, runs_of
+from photos.page.masks import label_by_row, runs_by_row
 from photos.page.server import JSON, Handler, Server
 
 IN_BOX = (slice(5, 30), slice(10, 40))  # pixels that tests paint
@@ -31,7 +32,7 @@ class Page:
         self.server.shutdown()
         self.server.server_close()
         self.folder.end()
-        self.folder._only.close() if hasattr(self.folder._only, "close") else None
+        self.folder._only.close()
 
     def get(self, path: str, body: bytes | None = None, **headers: str) -> Any:
         """Return an answer: what JSON says, else bytes."""
@@ -62,7 +63,7 @@ class Page:
     def mask(self, name: str) -> tuple[np.ndarray, dict[str, Any]]:
         """Return a photo's mask, and all that the server says of it."""
         scene = self.get(f"mask?photo={name}")
-        return label_of(scene["runs"], (scene["height"], scene["width"])), scene
+        return label_by_row(scene["runs"], (scene["height"], scene["width"])), scene
 
     def paint(self, name: str, value: int = 1, place: tuple[slice, slice] | None = IN_BOX) -> str:
         """Paint a class as a browser does; without a place, say that nothing of it is there."""
@@ -73,13 +74,10 @@ class Page:
         return self.save(name, label, [*scene["persons"], value], scene["version"])
 
     def save(self, name: str, label: np.ndarray, values: list[int], version: str) -> str:
-        return self.do("save", photo=name, runs=runs_of(label), persons_values=sorted(set(values)), version=version)
+        return self.do("save", photo=name, runs=runs_by_row(label), persons_values=sorted(set(values)), version=version)
 
 
 def unpacked(page: Page, folder: Path) -> Path:
     """Return the folder of the page's download, unpacked."""
-    archive = folder.with_suffix(".zip")
-    archive.write_bytes(page.get("download"))
-    with zipfile.ZipFile(archive) as opened:
-        opened.extractall(folder)
+    zipfile.ZipFile(io.BytesIO(page.get("download"))).extractall(folder)
     return folder

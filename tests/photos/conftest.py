@@ -18,7 +18,6 @@ from util.run.build import build_model
 from util.run.run import Run
 from util.weights import checkpoint
 
-SIDE = 33  # of the networks' inputs where a method takes it
 WIDTH, HEIGHT = 60, 44  # of the photos that the tests mark
 BOX = (12, 8, 40, 30)  # x0, y0, x1, y1 of their object
 

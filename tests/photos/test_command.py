@@ -33,9 +33,7 @@ def test_it_writes_mask_overlay_probability_and_numbers(
     out = tmp_path / "out"
     words = ["--config", baseline, "--support", f"cat={example_texts['box']}", "--out", out]
     done = predict(*words, "--no-refine", "--query", photos[0], photos[1])
-    assert done.code == 0
-    assert "2 of 2 photos" in done.output
-    assert "predict: " in done.errors
+    assert done.code == 0 and "2 of 2 photos" in done.output and "predict: " in done.errors
     segmenter = Segmenter([example_texts["box"]], config=baseline, decision=Decision(refine=False))
     for photo in photos[:2]:
         record = json.loads((out / f"{photo.stem}.json").read_text())
@@ -234,6 +232,4 @@ def test_photos_and_supports_behind_links_are_found(predict, baseline: Path, pho
     assert outcome.code == 0 and "3 of 3 photos" in outcome.output, outcome.errors
     (queries / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
     outcome = predict(*words, "--recursive", "--query", queries, "--resume")
-    assert outcome.code == 2
-    assert "1 could not be segmented" in outcome.output
-    assert "gone.jpg" in outcome.errors
+    assert outcome.code == 2 and "1 could not be segmented" in outcome.output and "gone.jpg" in outcome.errors

@@ -69,6 +69,7 @@ def test_marks_that_cannot_be_read_are_refused(baseline: Path, example_texts: di
         ({"format": "cocoo"}, "did you mean 'coco'?"),
         ({"classes": "horse", "supports": "set"}, "'horse' is not a class of set"),
         ({"classes": "dog", "supports": "one"}, "no photo shows one of the classes"),
+        ({"min_presence": 50}, "min_presence 50: is no presence score"),
         ({"min_presence": 0.5}, "presence score of at least 0.5"),
         ({"config": "gone.yaml"}, "gone.yaml: "),
         ({"config": None, "net": "lite0"}, "--net: has no effect without --model"),

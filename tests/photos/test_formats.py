@@ -33,11 +33,6 @@ def _json(path: Path) -> Any:
     return json.loads(path.read_text())
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
-
-
 ALL_FORMATS = "coco,yolo,labelme,labelstudio,cutout,png"
 
 
@@ -56,7 +51,7 @@ def test_every_format_is_written(run, photos: list[Path], tmp_path: Path) -> Non
     tasks = _json(out / "labelstudio/tasks.json")
     places = [task["data"]["image"].rpartition("=")[2] for task in tasks]
     assert places == [f"JPEGImages/{photo.name}" for photo in photos]
-    rows = _rows(out / "summary.csv")
+    rows = [*csv.DictReader((out / "summary.csv").open())]
     assert [(row["photo"], row["class"]) for row in rows] == [*product(map(str, photos), ("cat", "dog"))]
     assert [int(row["pixels"]) for row in rows[:2]] == [
         entry["pixels"] for entry in _json(out / f"{photos[0].stem}.json")["classes"]
@@ -133,9 +128,8 @@ def test_bad_photos_of_a_folder_are_named_and_passed_over(run, photos: list[Path
     (folder / "cut.jpg").write_bytes(content[: len(content) // 2])
     done = run("--query", folder, "--format", "coco")
     assert done.code == 2
-    assert "1 of 3 photos" in done.output
-    assert "2 could not be segmented" in done.output
-    errors = {Path(row["photo"]).name: row["error"] for row in _rows(tmp_path / "out/summary.csv")}
+    assert "1 of 3 photos" in done.output and "2 could not be segmented" in done.output
+    errors = {Path(row["photo"]).name: row["error"] for row in csv.DictReader((tmp_path / "out/summary.csv").open())}
     assert not errors["good.jpg"]
     for name in ("cut.jpg", "no photo.jpg"):
         assert f"error: {folder / name}: " in done.errors

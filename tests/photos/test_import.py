@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
@@ -24,16 +23,6 @@ SLOW = {"timm", "torchvision", "torch._dynamo", "torch.onnx", "matplotlib", "gen
 SLOW |= {"skimage", "scipy.stats", "scipy.optimize", "tensorboardX", "torch.distributed.run"}
 
 
-class State(NamedTuple):
-    """The state of a process, as ``CODE`` prints it."""
-
-    environment: dict[str, str]
-    raises_log_errors: bool
-    log_handlers: list
-    signal_handlers: list[str]
-    threads: list[int]
-
-
 CODE = f"""
 import ctypes, json, logging, os, signal, sys, cv2, torch
 called = []
@@ -43,7 +32,8 @@ ctypes.CDLL.__getattr__ = lambda library, name: called.append(name) or find(libr
 def state():
     handlers = [str(signal.getsignal(s)) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)]
     threads = [cv2.getNumThreads(), torch.get_num_threads()]
-    return [dict(os.environ), logging.raiseExceptions, logging.root.handlers, handlers, threads]
+    logs = {{"raises": logging.raiseExceptions, "handlers": logging.root.handlers}}
+    return {{"environment": dict(os.environ), "logs": logs, "handlers": handlers, "threads": threads}}
 
 states = [state()]
 from photos import Segmenter
@@ -72,9 +62,9 @@ def test_a_segmenter_in_another_folder_changes_nothing_but_a_command_does(tmp_pa
     done = subprocess.run(command, cwd=tmp_path, env=given_environment, capture_output=True, text=True)
     assert done.returncode == 0 and done.stderr == "", done.stderr
     assert (tmp_path / "results" / "line.1_mask.png").is_file()
-    before, imported, configured = (State(*state) for state in json.loads(done.stdout))
-    assert configured.environment == {**imported.environment, HUGE_PAGES: "1"}
-    assert configured.raises_log_errors is False
+    before, imported, configured = json.loads(done.stdout)
+    assert configured["environment"] == {**imported["environment"], HUGE_PAGES: "1"}
+    assert configured["logs"]["raises"] is False
     for name in THIRD_PARTY:
-        imported.environment.pop(name, None)
+        imported["environment"].pop(name, None)
     assert imported == before

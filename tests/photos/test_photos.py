@@ -31,7 +31,7 @@ def test_a_folder_gives_photos_of_every_kind_and_says_what_it_passes_over(tmp_pa
         photo(tmp_path / name)
     photos = photos_in([tmp_path], recursive=True)
     assert [str(path.relative_to(tmp_path)) for path in photos] == kinds
-    said = "5 files are not read, since they are no photos in a known format, such as h.cr2"
+    said = "5 files are not read, which are no photos in a known format or lead nowhere, such as h.cr2"
     assert said in capsys.readouterr().err
     assert {read_photo(path).shape for path in photos} == {(40, 60, 3)}
 
@@ -42,7 +42,7 @@ def test_a_kind_that_needs_a_package_says_so(tmp_path: Path, monkeypatch, capsys
     for module in (pictures, photo_names):
         monkeypatch.setattr(module, "find_spec", lambda name: None)
     assert photos_in([tmp_path]) == [tmp_path / "a.jpg"]
-    assert "in a known format, such as a.HEIC (HEIC needs pip install" in capsys.readouterr().err
+    assert "or lead nowhere, such as a.HEIC (HEIC needs pip install" in capsys.readouterr().err
     with pytest.raises(UserError, match=r"a\.HEIC: HEIC needs pip install pillow-heif"):
         read_photo(tmp_path / "a.HEIC")
 

@@ -39,6 +39,12 @@ def test_probabilities_are_calibrated() -> None:
     assert _predicted(min_presence=0.9).mask.tolist() == [[0, 0, 0, 0]]  # the score of both is 0.73
 
 
+@pytest.mark.parametrize("score", [50, -0.1, float("nan")])
+def test_a_least_presence_score_that_is_none_is_refused(score: float) -> None:
+    with pytest.raises(UserError, match=f"^min_presence {score}: is no presence score; give one from 0 to 1"):
+        Decision(min_presence=score)
+
+
 def test_instances_and_saved_files_are_those_of_the_command(tmp_path: Path) -> None:
     prediction = _predicted()
     cat, far_cat, dog = prediction.instances()

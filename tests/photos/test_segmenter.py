@@ -121,14 +121,12 @@ def test_supports_of_a_class_are_a_list_of_pairs(baseline: Path, photos: list[Pa
     assert "object (1)" in repr(segmenter)
     assert next(segmenter.many(photos[0].parent)).photo == photos[0]
     assert "object: " in repr(segmenter(image))
-    wrong_photos = [(image.astype(np.uint16), r"not ndarray \(.*, 3\) uint16$"), (image[..., 0], "uint8$")]
-    wrong_photos += [(None, "not NoneType$"), (7, "not int$")]
-    for wrong, fix in wrong_photos:
-        with pytest.raises(UserError, match=fix):
+    wrong_photos = {"uint16": image.astype(np.uint16), "uint8": image[..., 0], "not NoneType": None, "not int": 7}
+    for end, wrong in wrong_photos.items():
+        with pytest.raises(UserError, match=f"{end}$"):
             segmenter(wrong)
-    in_one_text = "cup.jpg:box=9,9,50,50"
     not_lists = [(image, image[..., 0] > 9), [], [image], [(image, image[:9, :9, 0] > 9)], [(image, None)]]
-    for wrong in (*not_lists, in_one_text, ("cup.jpg", "box=9,9,50,50")):
+    for wrong in (*not_lists, "cup.jpg:box=9,9,50,50", ("cup.jpg", "box=9,9,50,50")):
         with pytest.raises(UserError):
             Segmenter(None, {"cup": wrong}, config=baseline)
 

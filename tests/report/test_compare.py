@@ -123,13 +123,13 @@ def stage(**changes) -> dict:
     [
         ({}, {}, "", "significant: "),
         ({}, {"content": "12" * 32}, "", f"{SCORED} (photos or masks of the same names: efef"),
-        ({}, {"protocol": "ssp"}, "", f"{SCORED} (protocols: bam, ssp)"),
+        ({}, {"protocol": "ssp"}, "", f"{SCORED} (protocols: bam; ssp)"),
         ({"edges": True}, {}, "", f"{SCORED} (edges of"),
-        ({"label_side": 81}, {"label_side": 161}, "", f"{SCORED} (sides of the masks: 81, 161)"),
+        ({"label_side": 81}, {"label_side": 161}, "", f"{SCORED} (sides of the masks: 81; 161)"),
         ({"label_side": 81}, {}, "", "significant: "),
-        ({"input_side": 81}, {"input_side": 161}, "different image sides: 81, 161", "significant: "),
+        ({"input_side": 81}, {"input_side": 161}, "different image sides: 81; 161", "significant: "),
         ({"input_side": 81}, {"input_side": None}, "", "significant: "),
-        (stage(), stage(steps=5), "trainings: meta stage 500 steps with batch 4, meta stage 5 steps", "significant: "),
+        (stage(), stage(steps=5), "trainings: meta stage 500 steps with batch 4; meta stage 5 steps", "significant: "),
         (stage(), stage(seed=2), "", "significant: "),
         (stage(), {}, "", "significant: "),
     ],
@@ -156,6 +156,6 @@ def test_other_episodes_outputs_or_several_results_are_refused(leave, tmp_path):
         with pytest.raises(UserError, match=place):
             compare(first, second, output=output)
     with pytest.raises(
-        UserError, match=r"30 episodes, published episodes\) and .*b/result.json \(29 episodes\) differ"
+        UserError, match=r"published episodes.*, 30 episodes\) and .*b/result.json \(bam .*, 29 episodes\) differ"
     ):
         compare(published, fewer)

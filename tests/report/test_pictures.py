@@ -16,7 +16,7 @@ from util.evaluate.evaluation import Evaluation
 from util.evaluate.schema import read_result
 from util.files.errors import UserError
 from util.report import pictures as module
-from util.report.pictures import chosen, draw_episodes, iou_of
+from util.report.pictures import chosen, draw_figure, iou_of
 
 
 def test_episodes_are_chosen_by_number_or_by_their_scores() -> None:
@@ -44,8 +44,8 @@ def test_methods_are_drawn_beside_each_other_on_equal_episodes(mini_yaml, tmp_pa
     with monkeypatch.context() as patched:
         patched.setattr(module, "draw", lambda rows: drawn.extend(rows) or "figure")
         patched.setattr(module, "write_figure", lambda path, figure, suffix: [path])
-        assert draw_episodes(folders, "5,0", out) == [out]
-        draw_episodes(folders[:1], "worst:1", out)
+        assert draw_figure(folders, "5,0", out) == [out]
+        draw_figure(folders[:1], "worst:1", out)
     *beside, alone = drawn
     for number, row in zip((5, 0), beside, strict=True):
         support, query, truth, *methods = (caption for caption, _ in row)
@@ -71,9 +71,9 @@ def test_results_that_cannot_be_drawn_are_refused(mini_yaml, tmp_path: Path) -> 
         )
     path = folders[1] / "result.json"
     with pytest.raises(UserError, match="different episodes"):
-        draw_episodes(folders, "1", tmp_path / "figure")
+        draw_figure(folders, "1", tmp_path / "figure")
     stored = read_result(path)
     path.write_text(json.dumps({**stored, "weights": "0" * 64}))
     with pytest.raises(UserError, match="the weights have changed"):
-        draw_episodes([path], "1", tmp_path / "figure")
+        draw_figure([path], "1", tmp_path / "figure")
     assert not (tmp_path / "figure.png").exists()

@@ -212,9 +212,6 @@ class Inputs(Batch):
     def valid_pixels(self) -> torch.Tensor:
         return torch.tensor(len(self.known()))
 
-    def images(self) -> torch.Tensor:
-        return torch.tensor(len(self.pairs))
-
 
 class TwoWeights(nn.Module):
     """Its loss is 3 a x + 4 b y for an input (x, y), the mean over the known ones, or all, of a batch."""
@@ -227,7 +224,7 @@ class TwoWeights(nn.Module):
     def forward(self, inputs: Inputs) -> Output:
         known = inputs.known()
         losses = 3 * self.a * known[:, 0] + 4 * self.b * known[:, 1]
-        count = inputs.images() if self.image_losses else inputs.valid_pixels()
+        count = torch.tensor(len(inputs.pairs)) if self.image_losses else inputs.valid_pixels()
         loss = batch_mean(losses.sum(), count)
         return Output(inputs.pairs, losses={"main": loss}, image_losses=self.image_losses)
 

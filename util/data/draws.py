@@ -10,7 +10,7 @@ On the list of the published run the episodes are the published ones. ``lists/pu
 
 from collections.abc import Iterator, Sequence
 from functools import cache
-from itertools import count, islice
+from itertools import count
 from random import Random
 from typing import Any, Final
 
@@ -30,11 +30,12 @@ STREAMS = 8  # workers of the published loader
 PUBLISHED_LISTS = REPOSITORY / "lists/published.yaml"
 # the images of an episode, as rows of the index, and its class (1-based); supports in the order of the draw
 Drawn = tuple[int, int, tuple[int, ...]]  # query, class, supports
-_sequences: dict[tuple, tuple[Drawn, ...]] = {}  # of this process: a few megabytes for each seed of a test
+# of this process: the episodes that it has drawn, a few megabytes for each seed of a test, and the rest
+_sequences: dict[tuple, tuple[list[Drawn], Iterator[Drawn]]] = {}
 
 
-def draw_episodes(images: ImageList, draw: str, query: str, *, shots: int, seed: int, least: int) -> tuple[Drawn, ...]:
-    """Return the first episodes of a published draw; they are drawn once and kept.
+def draw_published(images: ImageList, draw: str, query: str, *, shots: int, seed: int, number: int) -> Drawn:
+    """Return an episode of a published draw; all up to it are drawn once and kept.
 
     Args:
         images: the test list of a fold.
@@ -42,13 +43,16 @@ def draw_episodes(images: ImageList, draw: str, query: str, *, shots: int, seed:
         query: the query rule; of ``hsnet`` ``pairs`` or ``class_then_query``.
         shots: supports of an episode.
         seed: of the published run.
-        least: episodes to return at least.
+        number: of the episode.
     """
     key = (draw, query, shots, seed, images.digest, images.index.fingerprint)
-    if len(_sequences.get(key, ())) < least:
+    if key not in _sequences:
         episodes = _hsnet(images, query, shots, seed) if draw == HSNET else _pfenet(images, shots, seed)
-        _sequences[key] = tuple(islice(episodes, least))
-    return _sequences[key]
+        _sequences[key] = [], episodes
+    drawn, rest = _sequences[key]
+    while len(drawn) <= number:
+        drawn.append(next(rest))
+    return drawn[number]
 
 
 def _hsnet(images: ImageList, query_rule: str, shots: int, seed: int) -> Iterator[Drawn]:

@@ -16,7 +16,7 @@ from util.files import kept_json
 from util.files.made import made_aside
 from util.files.mask_images import write_mask
 
-MANIFEST = "mini.json"  # the parameters, in the data set's folder
+RECORD = "mini.json"  # the parameters, in the data set's folder
 IMAGES = "JPEGImages"
 MASKS = "SegmentationClassAug"
 LISTS = "ImageSets/Segmentation"
@@ -80,7 +80,7 @@ def generate(
         UserError: ``root`` holds other files.
     """
     root = Path(root).resolve()
-    manifest: dict[str, Any] = {
+    record: dict[str, Any] = {
         "version": VERSION,
         "images_train": images_train,
         "images_test": images_test,
@@ -88,10 +88,10 @@ def generate(
         "seed": seed,
         "classes": list(CLASS_NAMES),
     }
-    if kept_json(root / MANIFEST) == manifest:
+    if kept_json(root / RECORD) == record:
         return False
     ids = [f"mini_{number:06d}" for number in range(images_train + images_test)]
-    with made_aside(root, MANIFEST) as folder:
+    with made_aside(root, RECORD) as folder:
         for path in (IMAGES, MASKS, LISTS):
             (folder / path).mkdir(parents=True)
         for number in progress(range(len(ids))):
@@ -100,7 +100,7 @@ def generate(
             write_mask(folder / MASKS / f"{ids[number]}.png", mask)
         for name, listed in {"train.txt": ids[:images_train], "val.txt": ids[images_train:]}.items():
             (folder / LISTS / name).write_text("".join(f"{image_id}\n" for image_id in listed))
-        (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+        (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n")
     return True
 
 

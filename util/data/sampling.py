@@ -10,7 +10,7 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
-from util.data.draws import draw_episodes
+from util.data.draws import draw_published
 from util.data.lists.image_list import ImageList
 
 # Independent streams of random numbers for the different uses of one seed.
@@ -183,22 +183,18 @@ class ListedEpisodes:
 
 @dataclass(frozen=True)
 class PublishedSampler:
-    """Episode ``number`` of a published run's sequence (``util/data/draws.py``), which is drawn once."""
+    """Episode ``number`` of a published run's sequence (``util/data/draws.py``)."""
 
     images: ImageList
     draw: str
     query: str  # the query rule
     shots: int  # K
     seed: int
-    length: int  # episodes that are drawn at once
 
     def __call__(self, number: int) -> EpisodeKey:
         """Return the episode of a number."""
-        least = self.length
-        while least <= number:
-            least *= 2
-        drawn = draw_episodes(self.images, self.draw, self.query, shots=self.shots, seed=self.seed, least=least)
-        return EpisodeKey(number, *drawn[number])
+        drawn = draw_published(self.images, self.draw, self.query, shots=self.shots, seed=self.seed, number=number)
+        return EpisodeKey(number, *drawn)
 
 
 Sampler = EpisodeSampler | PublishedSampler | ListedEpisodes

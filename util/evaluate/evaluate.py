@@ -43,7 +43,7 @@ def evaluate(
     """Score the model over the episodes and seeds of each protocol; write and return the results, by their files.
 
     Args:
-        protocols: names of entries, or ``all``, those of one class per episode that fit; none means ``test.protocol``.
+        protocols: names of entries; none means ``test.protocol``.
         shots: numbers of supports; none means ``data.shot``.
         manifest: a file of episodes to replay.
         stored: the checkpoint, where it was read already.

@@ -163,7 +163,8 @@ class Evaluation:
         """
         weights_mark = self.run.weights_origin
         if weights_mark == FOREIGN:  # many such files are called best.pth
-            weights_mark += f"-{_digest(os.path.relpath(self.run.weights, self.config.run.folder))}"
+            place = os.path.relpath(self.run.weights, self.config.run.folder)
+            weights_mark += f"-{sha256(place.encode()).hexdigest()[:6]}"
         seeds = self.config.test.seeds
         episodes = ""
         if self.replayed:
@@ -181,7 +182,3 @@ def deciding_scores(merged: dict[str, Any]) -> dict[str, Any]:
     settings = deciding(with_its_protocol, Decides.SCORES, skip=("base_stage", "meta_stage", "run.deterministic"))
     settings["run"]["precision"] = precision_asked_of_test(merged["run"].get("precision"))
     return settings
-
-
-def _digest(text: str) -> str:
-    return sha256(text.encode()).hexdigest()[:6]

@@ -26,7 +26,7 @@ from util.evaluate.schema import (
     SeedScores,
     Subject,
     Track,
-    Training,
+    Trained,
     over_seeds,
 )
 from util.evaluate.scoring import Scoring
@@ -101,7 +101,7 @@ def _procedure(scoring: Scoring) -> Procedure:
     }
 
 
-def _training(evaluation: Evaluation) -> Training:
+def _training(evaluation: Evaluation) -> Trained:
     """Return what the weights of a test are, and how they were trained."""
     data = evaluation.config.data
     weights = evaluation.loaded

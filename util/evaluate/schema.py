@@ -83,7 +83,7 @@ class Procedure(TypedDict):
     seeds: list[int]
 
 
-class Training(TypedDict):
+class Trained(TypedDict):
     """The weights of a test, and how they were trained."""
 
     exclude_novel: bool  # whether training omitted images that show novel classes
@@ -140,7 +140,7 @@ class OverSeeds(TypedDict):
     deviation: dict[str, Scores]  # standard deviation over seeds (of a sample: n - 1); 0 with one seed
 
 
-class Result(InSome, Subject, Procedure, Training, Scored, OverSeeds, Computation):
+class Result(InSome, Subject, Procedure, Trained, Scored, OverSeeds, Computation):
     """A result of one model, protocol, number of shots and fold."""
 
     schema: Literal["sym-net-result/1"]

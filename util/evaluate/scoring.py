@@ -60,8 +60,7 @@ def scorings_of(
     Args:
         config: of the command.
         world: the processes of the command.
-        protocols: names of entries; with ``all``, those of one class per episode, of which the ones that do not fit
-            model and data are logged and omitted; none means ``test.protocol``.
+        protocols: names of entries; none means ``test.protocol``.
         shots: numbers of supports; none means ``data.shot``.
         manifest: a file of episodes to replay.
         stored: the checkpoint, where it was read already.
@@ -69,25 +68,15 @@ def scorings_of(
     Raises:
         UserError: a protocol, a number of shots, the manifest, the checkpoint or the data does not fit.
     """
-    every = list(protocols) == ["all"]
     names = list(dict.fromkeys(protocols or (config.test.protocol,)))
-    if every:
-        names = [name for name, protocol in config.protocols.items() if protocol.ways == 1]
     different_shots = list(dict.fromkeys(shots or (config.data.shot,)))
     _check_names(config, names)
     shared = Shared(stored)
     scorings = list[Scoring]()
     for shot, name in itertools.product(different_shots, names):
         evaluation = Evaluation.of(config, name, shot, replayed=manifest, progress=world.is_main, shared=shared)
-        try:
-            scorings.append(_scoring(evaluation, world))
-        except UserError as error:
-            if not every:
-                raise
-            log.info("left out: %s, %s-shot: %s", name, shot, error)
+        scorings.append(_scoring(evaluation, world))
     shared.stored = None  # its tensors are the networks' now
-    if not scorings:
-        raise UserError(f"{config.source}: no protocol fits this model and data set; the lines above say why")
     return scorings
 
 

@@ -32,13 +32,10 @@ def photos_below(folder: Path, recursive: bool = True) -> list[Path]:
 
 
 def _say_what_is_not_read(folder: Path, others: list[Path]) -> None:
-    """Print notes on files of a folder that are not read: of other kinds, and links that lead nowhere."""
-    unread = [path for path in others if UNREAD.fullmatch(path.name) or path.suffix.lower() in HEIF]
+    """Print a note on files of a folder that are not read: of other kinds, and links that lead nowhere."""
+    of_heif = [path for path in others if path.suffix.lower() in HEIF]
+    unread = of_heif + [path for path in others if UNREAD.fullmatch(path.name) or leads_nowhere(path)]
     if unread:
-        needs_heif = any(path.suffix.lower() in HEIF for path in unread)
-        fix = f" ({NEEDS_HEIF})" if needs_heif else ""
-        what = f"{len(unread)} files are not read, since they are no photos in a known format"
+        what = f"{len(unread)} files are not read, which are no photos in a known format or lead nowhere"
+        fix = f" ({NEEDS_HEIF})" if of_heif else ""
         note(f"{folder}: {what}, such as {unread[0].name}{fix}")
-    lost = [path for path in others if leads_nowhere(path)]
-    if lost:
-        note(f"{folder}: {len(lost)} links lead nowhere, such as {lost[0].name}")

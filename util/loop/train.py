@@ -133,8 +133,9 @@ def _shares_of(world: ProcessGroup, parts: Sequence[Any]) -> list[Share]:
     """Return the share of each part in the batch, counted over all processes."""
     if len(parts) == 1:
         return [WHOLE]
-    counts = torch.stack([torch.stack([part.valid_pixels(), part.images()]) for part in parts])
-    shares = world.sum(counts.float())
+    pixels = torch.stack([part.valid_pixels() for part in parts])
+    images = pixels.new_tensor([len(part.tensors()[0]) for part in parts])
+    shares = world.sum(torch.stack([pixels, images], dim=1).float())
     shares /= shares.sum(0).clamp(min=1)
     return [Share(*share) for share in shares]
 

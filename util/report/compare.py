@@ -11,7 +11,7 @@ import numpy as np
 
 from util.data.lists.manifest import read_manifest, ways_of
 from util.evaluate.schema import MANIFEST, Result, find_results, read_result
-from util.evaluate.titles import draw_text, title
+from util.evaluate.titles import title
 from util.files.errors import UserError
 from util.files.table import Table
 from util.loop.metrics import FINAL, mean_iou
@@ -49,7 +49,7 @@ class Difference(NamedTuple):
         return self.a - self.b
 
 
-class Scored(NamedTuple):
+class Compared(NamedTuple):
     """A result that is compared."""
 
     file: Path
@@ -84,14 +84,14 @@ def compare(*runs: Path, output: str = FINAL) -> Table:
     return out
 
 
-def _systems_of(runs: Sequence[Path], output_a: str, output_b: str) -> tuple[list[Scored], list[Scored]]:
+def _systems_of(runs: Sequence[Path], output_a: str, output_b: str) -> tuple[list[Compared], list[Compared]]:
     """Return the results of A and of B; UserError: as ``compare``, but for their episodes."""
     if len(runs) < 2 or len(runs) % 2:
         raise UserError(f"compare takes pairs MINE BASELINE, not {len(runs)} paths; {runs[-1]} has no partner")
     return [read_scored(run, output_a) for run in runs[::2]], [read_scored(run, output_b) for run in runs[1::2]]
 
 
-def _rows_of_pairs(of_a: Sequence[Scored], of_b: Sequence[Scored]) -> list[list[str]]:
+def _rows_of_pairs(of_a: Sequence[Compared], of_b: Sequence[Compared]) -> list[list[str]]:
     """Return the rows of several pairs; none of one, whose row is that of all."""
     if len(of_a) == 1:
         return []
@@ -104,7 +104,7 @@ def _row(name: str, delta: Difference) -> list[str]:
     return [name, f"{delta.a:.2f}", f"{delta.b:.2f}", *signed]
 
 
-def _check_episodes(scored: Sequence[Scored]) -> None:
+def _check_episodes(scored: Sequence[Compared]) -> None:
     """Refuse (UserError) results on different episodes."""
     first = scored[0]
     for other in scored[1:]:
@@ -112,16 +112,11 @@ def _check_episodes(scored: Sequence[Scored]) -> None:
             continue
         pairs = zip_longest(first.episodes, other.episodes)
         number = next(number for number, (one, another) in enumerate(pairs) if one != another)
-        both = f"{_size_of(first)} and {_size_of(other)} differ from number {number} on"
-        raise UserError(f"{both}; {SAME_EPISODES}")
+        both = (f"{each.file} ({title(each.result)}, {len(each.episodes)} episodes)" for each in (first, other))
+        raise UserError(f"{' and '.join(both)} differ from number {number} on; {SAME_EPISODES}")
 
 
-def _size_of(scored: Scored) -> str:
-    draw = draw_text(scored.result)
-    return f"{scored.file} ({len(scored.episodes)} episodes{draw and f', {draw}'})"
-
-
-def _difference_lines(delta: Difference, which: str, of_a: Sequence[Scored]) -> list[str]:
+def _difference_lines(delta: Difference, which: str, of_a: Sequence[Compared]) -> list[str]:
     """Return the lines that say what the difference of all pairs is, and of what."""
     pairs = len(of_a)
     episodes = pairs * len(of_a[0].episodes)
@@ -137,13 +132,13 @@ def _difference_lines(delta: Difference, which: str, of_a: Sequence[Scored]) -> 
     return lines
 
 
-def _verdict(scored: Sequence[Scored], delta: Difference) -> list[str]:
+def _verdict(scored: Sequence[Compared], delta: Difference) -> list[str]:
     """Return in what else the results differ, and whether the interval decides between the systems."""
     facts = facts_of({each.file: each.result for each in scored})
     facts["label_side"] = facts.index.map({str(each.file): each.label_side for each in scored})
     lines = [f"note: different {fact}: {values}" for fact, values in differences(facts, BESIDE).items()]
     if scoring := differences(facts, SCORING):
-        shown = "; ".join(f"{fact}: {values}" for fact, values in scoring.items())
+        shown = ", ".join(f"{fact}: {values}" for fact, values in scoring.items())
         lines.append(f"no verdict on the systems, which were scored differently ({shown})")
     elif delta.low <= 0 <= delta.high:
         lines.append("not significant: the interval contains 0")
@@ -152,7 +147,7 @@ def _verdict(scored: Sequence[Scored], delta: Difference) -> list[str]:
     return lines
 
 
-def read_scored(path: Path, output: str) -> Scored:
+def read_scored(path: Path, output: str) -> Compared:
     """Return what a result is compared by.
 
     Args:
@@ -167,7 +162,7 @@ def read_scored(path: Path, output: str) -> Scored:
         raise UserError(f"{path}: holds {len(others) + 1} results; name one of them, such as {file.parent}")
     result = read_result(file)
     manifest = read_manifest(file.with_name(MANIFEST))
-    return Scored(
+    return Compared(
         file=file,
         result=result,
         label_side=manifest.header.get("label_side"),

@@ -82,20 +82,19 @@ def are_across(facts: DataFrame) -> bool:
 def check_one_table(facts: DataFrame) -> None:
     """Refuse results that differ where a table, a column, a row or a cell shows one value.
 
-    UserError: names two results, and what they differ in.
+    UserError: names a result for each value, and what they differ in.
     """
     rows = facts.reset_index()
     terms = ONE + [("a table", [], column, column) for column in facts if column.startswith("metric ")]
     if not are_across(facts):
         terms += ONE_OF_FOLDS
     for part, keys, column, name in terms:
-        first: dict[tuple, dict] = {}
-        for row in rows.dropna(subset=[column]).to_dict("records"):  # others do not know it
-            known = first.setdefault(tuple(row[key] for key in keys), row)
-            if row[column] != known[column]:
-                which = f" ({', '.join(f'{key} {row[key]}' for key in keys)})" if keys else ""
-                differ = f"{part}{which} shows one {name} ({known[column]}; {row[column]})"
-                raise UserError(f"{known['file']} and {row['file']}: {differ}: name fewer runs")
+        groups = rows.groupby(keys, dropna=False) if keys else [((), rows)]
+        for which, group in groups:
+            if values := differences(group, {column: name}).get(name):
+                files = " and ".join(group.drop_duplicates(column)["file"])
+                place = " ".join([part, *map("{} {}".format, keys, which)])
+                raise UserError(f"{files}: {place} shows one {name} ({values}): name fewer runs")
 
 
 def doubts_by_place(every: DataFrame) -> dict[str, tuple[str, ...]]:

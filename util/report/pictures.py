@@ -16,7 +16,7 @@ from model.episode import Output
 from model.tensors.ops import resize
 from model.trial import Trial
 from util.data.episodes import numbered
-from util.data.lists.manifest import read_manifest, ways_of
+from util.data.lists.manifest import ways_of
 from util.data.sampling import EpisodeKey
 from util.evaluate.evaluation import Evaluation
 from util.evaluate.schema import MANIFEST, Result, read_results
@@ -38,7 +38,7 @@ from util.loop.processes import ProcessGroup
 from util.loop.score import score, scored_outputs
 from util.report.charts import Panels, draw, write_figure
 from util.report.compare import SAME_EPISODES
-from util.report.results import row_name
+from util.report.results import episodes_by_seed, row_name
 from util.report.verify import evaluation_of
 from util.run.data import trials
 
@@ -70,7 +70,7 @@ def iou_of(row: dict[str, Any], output: str) -> float:
     return 100 * intersection / max(union, 1)
 
 
-def draw_episodes(
+def draw_figure(
     paths: Sequence[Path], episodes: str, out: Path, suffix: str = "png", protocol: str | None = None
 ) -> list[Path]:
     """Predict some episodes by the networks of results, draw them and return the files.
@@ -90,23 +90,17 @@ def draw_episodes(
     for place in paths:
         results |= read_results([place], [protocol] if protocol else [])
     first, *others = results
-    rows = _rows_of_first_seed(first, results[first])
+    rows, *_ = episodes_by_seed(first, results[first])
     numbers = chosen(episodes, rows)
     boards = _boards(first, results[first], rows, numbers, every_output=not others)
     for path in others:
-        of_other = _rows_of_first_seed(path, results[path])
+        of_other, *_ = episodes_by_seed(path, results[path])
         if any(_episode(rows[number]) != _episode(of_other[number]) for number in numbers):
             problem = f"{first} and {path} have different episodes under these numbers"
             raise UserError(f"{problem}; {SAME_EPISODES}; or name a --protocol")
         for board, panels in zip(boards, _boards(path, results[path], of_other, numbers), strict=True):
             board.append(panels[-1])
     return write_figure(out, draw(boards), suffix)
-
-
-def _rows_of_first_seed(path: Path, result: Result) -> list[dict[str, Any]]:
-    """Return the episodes of a result's first seed, as its manifest has them."""
-    first_seed = result["seeds"][0]
-    return [row for row in read_manifest(path.with_name(MANIFEST)).episodes if row["seed"] == first_seed]
 
 
 def _episode(row: dict[str, Any]) -> tuple:

@@ -116,13 +116,10 @@ def facts_of(by_file: dict[Path, Result]) -> DataFrame:
 
 def _facts(result: Result) -> dict[str, Any]:
     """Return the columns of a result; settings that have to agree are texts."""
-    as_they_are = {name: fact for name, fact in result.items() if name in {*AS_THEY_ARE, *OF_PROTOCOL}}
-    return as_they_are | _identity(result) | _protocol(result) | _training(result)
-
-
-def _identity(result: Result) -> dict[str, Any]:
-    """Return the columns that say which result it is."""
+    seconds = 60 * result["minutes"] * result["processes"] / (result["episodes"] * len(result["seeds"]))
     return {
+        **{name: fact for name, fact in result.items() if name in {*AS_THEY_ARE, *OF_PROTOCOL}},
+        # which result it is
         "row": row_name(result),
         "training_seed": training_seed(result),
         "draw": result["protocol_settings"].get("draw", "own"),
@@ -131,27 +128,16 @@ def _identity(result: Result) -> dict[str, Any]:
         "weights": result["weights"][:12],
         "date": result["date"][:10],
         "commit": str(result["environment"].get("commit", ""))[:8],
-    }
-
-
-def _protocol(result: Result) -> dict[str, Any]:
-    """Return the columns that say by which protocol and metrics it was scored."""
-    return {
+        # by which protocol and metrics it was scored
         "is_replay": result["replayed"] is not None,
         "edges": bool(result.get("edges")),
         "scored on": SCORED_ON[result["scored_on"]],
         "title": protocol_title(result),
         "protocol_settings": _text(_without(result["protocol_settings"], "list_file", "side")),
         "fold_classes": str(result["config"]["data"].get("fold_classes")),
-        **{f"metric {name}": facts for name, facts in result.get("metrics", {}).items()},
+        **{f"metric {name}": _text({**facts}) for name, facts in result.get("metrics", {}).items()},
         "classes": [*result["novel"].values()],
-    }
-
-
-def _training(result: Result) -> dict[str, Any]:
-    """Return the columns that say how its weights were trained, and what they cost."""
-    seconds = 60 * result["minutes"] * result["processes"] / (result["episodes"] * len(result["seeds"]))
-    return {
+        # how its weights were trained, and what they cost
         "track": result["track"],
         "track_text": track_text({result["shot"]: result["track"]}),
         "departures": [*departures(result)],
@@ -175,7 +161,7 @@ def differences(facts: DataFrame, names: Mapping[str, str]) -> dict[str, str]:
     for column, name in names.items():
         known = facts[column].replace("", None).dropna().unique()
         if len(known) > 1:
-            found[name] = ", ".join(map(str, known))
+            found[name] = "; ".join(map(str, known))
     return found
 
 
@@ -238,18 +224,18 @@ def counts(path: Path, output: str) -> DataFrame:
     return pandas.DataFrame(rows, columns=["seed", "number", "query", "class", "intersection", "union"])
 
 
+def episodes_by_seed(path: Path, result: Result) -> list[list[dict[str, Any]]]:
+    """Return the episodes beside a result as its manifest has them, a list for each of its seeds."""
+    episodes = read_manifest(path.with_name(MANIFEST)).episodes
+    return [[row for row in episodes if row["seed"] == seed] for seed in result["seeds"]]
+
+
 def _mark(result: Result) -> str:
-    """Return what distinguishes a result from the own test of its run's best weights; '' for that."""
-    of_weights = result["weights_mark"]
-    if of_weights == "foreign":  # of which there may be many
-        of_weights += f" {result['checkpoint']}"
-    marks = {
-        "edges": result.get("edges"),
-        of_weights: True,
-        "replay": result["replayed"],
-        "quick": result["quick_look"],
-    }
-    return "; ".join(mark for mark, holds in marks.items() if mark and holds)
+    """Return what distinguishes a result from its protocol's number by its run's best weights; '' for that."""
+    weights = result["weights_mark"]
+    if weights == "foreign":  # of which there may be many
+        weights += f" {result['checkpoint']}"
+    return "; ".join(filter(None, [weights, *departures(result)]))
 
 
 def training_seed(result: Result) -> int | None:

@@ -60,7 +60,7 @@ def summary(by_file: dict[Path, Result], form: str = "markdown") -> str:
     return "\n".join(texts)
 
 
-def over_seeds(scores: DataFrame) -> DataFrame:
+def means_of_seeds(scores: DataFrame) -> DataFrame:
     """Return mean and deviation over seeds of each output, class and score, in their order, with its column's heading.
 
     The text of the mean has the deviation if there are several seeds.
@@ -76,7 +76,7 @@ def score_table(result: Result, scores: DataFrame) -> Table:
     """Return the table of a result: a row for each output, each score as mean (and deviation) over seeds."""
     import pandas
 
-    cells = over_seeds(scores[scores["class"] == ""])
+    cells = means_of_seeds(scores[scores["class"] == ""])
     line, outputs = cells["output"].factorize()
     column, _ = cells["score"].factorize()
     cells = cells.assign(line=line, column=column, cell=cells["text"] + cells["spread"])
@@ -93,7 +93,7 @@ def class_table(result: Result, scores: DataFrame) -> Table:
     import pandas
 
     names = [*result["novel"].values()]
-    cells = over_seeds(scores[scores["class"] != ""])
+    cells = means_of_seeds(scores[scores["class"] != ""])
     order = product(scores["score"].unique(), result["mean"])
     is_iou = cells["score"] == MIOU
     cells = cells.assign(

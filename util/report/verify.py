@@ -13,16 +13,16 @@ import numpy as np
 
 from util.config.read import from_dict
 from util.config.same import known_today
-from util.data.lists.manifest import counts_of, digest, digest_of_rows, read_manifest
+from util.data.lists.manifest import counts_of, digest, digest_of_rows
 from util.evaluate.done import facts_today
 from util.evaluate.evaluation import Evaluation
 from util.evaluate.result import photos_trained_on
-from util.evaluate.schema import MANIFEST, Result, SeedScores, find_results, over_seeds, read_result
+from util.evaluate.schema import Result, SeedScores, find_results, over_seeds, read_result
 from util.evaluate.titles import classes_in_no_mean, departures, draw_text, seen_text, title
 from util.files.errors import UserError
 from util.files.table import Table
 from util.loop.metrics import BASE, CLASS, episode_scores
-from util.report.results import scores_of
+from util.report.results import episodes_by_seed, scores_of
 from util.run.data import photos_listed
 from util.weights.origin import Origin
 
@@ -79,7 +79,7 @@ def checks_of(path: Path, result: Result, overrides: Sequence[str] = ()) -> Chec
     checks = {
         "scores": _check(lambda: _score_difference(path, result), on_error=DIFFERS),
         "episodes": _check(
-            lambda: _digest_difference(result, map(digest_of_rows, _episodes_by_seed(path, result))), on_error=DIFFERS
+            lambda: _digest_difference(result, map(digest_of_rows, episodes_by_seed(path, result))), on_error=DIFFERS
         ),
     }
     try:
@@ -141,12 +141,6 @@ def _photos_difference(result: Result, evaluation: Evaluation) -> str:
     return f"now {seen_text({**result, **today}) or 'none'}" if differs else ""
 
 
-def _episodes_by_seed(path: Path, result: Result) -> list[list[dict[str, Any]]]:
-    """Return the episodes beside a result, a list for each of its seeds."""
-    episodes = read_manifest(path.with_name(MANIFEST)).episodes
-    return [[row for row in episodes if row["seed"] == seed] for seed in result["seeds"]]
-
-
 def evaluation_of(path: Path, result: Result, overrides: Sequence[str] = ()) -> Evaluation:
     """Return the test that repeats a result of this file, of the run that it lies in.
 
@@ -168,7 +162,7 @@ def _record(result: Result) -> tuple[dict[str, Any], dict[str, Any]]:
 def _score_difference(path: Path, result: Result) -> str:
     """Say which score is not that of the episodes' counts, '' if all are."""
     known = {name: facts for name, facts in scores_of(result).items() if facts["smaller_is_better"] is not None}
-    by_seed = zip(result["seeds"], _episodes_by_seed(path, result), result["per_seed"], strict=True)
+    by_seed = zip(result["seeds"], episodes_by_seed(path, result), result["per_seed"], strict=True)
     for seed, rows, outputs in by_seed:
         further = {name: known[name]["scale"] for name in rows[0] if name in known}
         for name, scores in outputs.items():

@@ -207,8 +207,7 @@ def protocol_sampler(run: Run, images: ImageList, protocol: ProtocolSettings, se
     """Return the sampler of a protocol's episodes of one seed."""
     sampler = _sampler(run, images, protocol, seed)
     if protocol.draw != OWN:
-        length = protocol.number(run.config.data.fold) or len(images.pairs)
-        return PublishedSampler(images, protocol.draw, protocol.query, sampler.shots, seed, length)
+        return PublishedSampler(images, protocol.draw, protocol.query, sampler.shots, seed)
     return replace(sampler, ways=protocol.ways, references=protocol.references)
 
 

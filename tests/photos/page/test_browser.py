@@ -76,7 +76,7 @@ def tab(served: Page) -> Iterator[Tab]:
         browser.close()
 
 
-def test_classes_are_drawn_accepted_denied_given_back_and_downloaded(served: Page, tab: Tab, tmp_path) -> None:
+def test_classes_are_drawn_accepted_denied_and_downloaded(served: Page, tab: Tab, tmp_path) -> None:
     tab.open(0)
     tab.page.evaluate("document.getElementById('size').value = 100")
     tab.paint(157, 50)
@@ -110,12 +110,27 @@ def test_classes_are_drawn_accepted_denied_given_back_and_downloaded(served: Pag
     after = served.mask("coins_1.jpg")[0]
     assert 0 < (after == 1).sum() < (before == 1).sum() < (after == 2).sum()
     assert {name: by for name, (by, _) in served.known("portrait.jpg").items()} == {"coin": "person", "edge": "network"}
-    tab.open(1)
-    tab.press("empty")
-    tab.shows("note", "coins_2.jpg: nothing of edge is there, by you")
-    tab.press("back")
-    tab.shows("note", "edge on coins_2.jpg is the network's again")
     tab.press("pack")
     tab.shows("note", "5 photos packed")
     rows = json.loads((unpacked(served, tmp_path / "made") / "portrait.json").read_text())["classes"]
     assert {row["name"]: row["by"] for row in rows} == {"coin": "person", "edge": "network"}
+
+
+def test_undo_and_redo_bring_nothing_back_over_what_another_tab_says(served: Page, tab: Tab) -> None:
+    tab.open(0)
+    tab.paint(157, 50)
+    tab.shows("count", "coin: 1 by you")
+    tab.press("back")
+    tab.shows("note", "coin on coins_1.jpg is the network's again")
+    tab.shows("count", "coin: 5 not searched")
+    tab.press("undo")  # a step can be undone now, and another one redone
+    tab.shows("count", "coin: 1 by you")
+    other = Tab(tab.page.context.browser.new_page())
+    other.page.goto(served.address)
+    other.open(0)
+    other.press("empty")
+    tab.shows("about", "coins_1.jpg: coin: by you, nothing")
+    for action in ("undo", "redo"):
+        tab.press(action)
+        tab.shows("note", f"nothing is left to {action} on this photo")
+    assert served.known("coins_1.jpg") == {"coin": ("person", False)} and other.errors == []

@@ -10,6 +10,7 @@ import numpy as np
 from pycocotools.coco import COCO
 
 from photos.example_files import read_examples
+from photos.examples import parse_example
 from photos.results import SUMMARY
 from tests.helpers.browser import IN_BOX, Page, unpacked
 
@@ -106,13 +107,23 @@ def test_classes_are_renamed_and_removed_and_the_others_stay(page: Page) -> None
     assert "no longer there" in page.do("remove_class", value=1)
 
 
-def test_a_removed_photo_does_not_return(page: Page, start: Callable[[], Page], copies: list[Path]) -> None:
+def test_a_removed_photo_does_not_return(
+    page: Page, start: Callable[[], Page], copies: list[Path], tmp_path: Path
+) -> None:
     page.paint("a.jpg")
     page.do("remove", photo="a.jpg")
+    assert not [*tmp_path.glob("out/**/a[._]*")]
     again = start()
     assert "3 skipped" in again.folder.open(copies)  # as the same command opens them again
     assert {row["name"] for row in again.get("state")["photos"]} == {"b.jpg", "c.jpg"}
     assert copies[1].exists()
+
+
+def test_annotations_of_open_photos_are_a_persons_and_others_are_counted(page: Page, copies, tmp_path: Path) -> None:
+    namesake = shutil.copy(copies[2], tmp_path / "b.jpg")
+    examples = [parse_example(f"cup={path}:box=9,9,50,50") for path in (copies[1], namesake)]
+    assert page.folder.take_examples(examples) == "1 annotations taken; 1 are of photos that are not open"
+    assert page.known("a.jpg") == {"cup": YOURS} and page.known("b.jpg") == {}
 
 
 def test_a_result_of_a_photo_that_was_replaced_is_made_again(page: Page, copies: list[Path]) -> None:
@@ -136,8 +147,7 @@ def test_a_mask_is_checked_before_it_is_kept(page: Page) -> None:
     assert "no longer there" in page.save("a.jpg", label, [7], scene["version"])
     assert "was changed meanwhile" in page.save("a.jpg", label, [1], "other")
     for runs in ([1, -5], [300, 9], "x", [[1]], [1]):
-        words = {"photo": "a.jpg", "runs": runs, "persons_values": [1], "version": scene["version"]}
-        assert page.do("save", **words)
+        assert page.do("save", photo="a.jpg", runs=runs, persons_values=[1], version=scene["version"])
     assert page.known("a.jpg") == {}
 
 
@@ -148,7 +158,6 @@ def test_uploads_replace_no_photo_and_take_no_paths(page: Page, copies: list[Pat
         return "".join(page.get(f"upload?name={name}", sent, Content_Type="application/octet-stream").values())
 
     assert "open already" in send("b.jpg", content)
-    shutil.copy(copies[2], tmp_path / "fresh.jpg")
     assert "is no photo" in send("x.jpg", b"no photo")
     page.do("remove", photo="a.jpg")
     assert send("..%2F..%2Fa.jpg", other) == "a.jpg is a_2.jpg here: another photo has its name"

@@ -12,7 +12,7 @@ that learn from all classes of a photo, its masks are joined: an image's own cla
 
 import contextlib
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, partial
 from pathlib import Path
@@ -157,13 +157,27 @@ class Index:
 def load_index(data: DataSettings, part: str, progress: bool = True) -> Index:
     """Return the index of ``part`` (as in ``list_of``), from the cache if that is valid, else built and cached.
 
-    UserError: a folder, list, image or mask is missing, a photo is cut off, a mask holds no class indices, has another
-    size or no background, or two names are of one photo.
+    UserError: a folder, list, image or mask is missing, a photo is cut off, or a mask holds no class indices, has
+    another size or no background.
     """
+    listed = read_list(data, part)
+    highest = VALUE if data.mask_form == BINARY else len(data.classes)  # value in masks, but 255
+    table = _measure_list(listed, data, part, highest, progress)
+    content = f"{FORMAT} {highest}\n{listed.text}".encode() + table["digests"].tobytes()
+    index = Index(
+        names=tuple(row[0] for row in listed.rows),
+        areas=table["areas"],
+        images=listed.images,
+        masks=listed.masks,
+        fingerprint=hashlib.sha256(content).hexdigest(),
+        sizes=table["sizes"],
+        digests=table["digests"],
+        listed=listed.path,
+    )
     if data.mask_form == BINARY:
-        index = _index_of_binary_masks(data, part, progress)
-    else:
-        index = _index_of_class_ids(data, part, progress)
+        class_ids = np.array([int(class_id) for _, class_id, _ in listed.rows])
+        areas = OneClassAreas(table["areas"], class_ids, len(data.classes))
+        index = replace(index, areas=areas, joined=has_class_maps(vars(data)))
     _check_background(index, data, part, progress)
     return index
 
@@ -196,39 +210,6 @@ def _say_once(line: str) -> None:
     note(line)
 
 
-def _index_of_class_ids(data: DataSettings, part: str, progress: bool) -> Index:
-    """Return the index of masks of class ids; errors as ``load_index``."""
-    listed = read_list(data, part)
-    table = _measure_list(listed, data, part, len(data.classes), progress)
-    _refuse_links_to_one(listed.images, table["states"], listed.path)
-    return _index_of_table(listed, table, len(data.classes))
-
-
-def _index_of_binary_masks(data: DataSettings, part: str, progress: bool) -> Index:
-    """Return the index of masks of one class each, which may share their photo; errors as ``load_index``."""
-    listed = read_list(data, part)
-    table = _measure_list(listed, data, part, VALUE, progress)
-    class_ids = np.array([int(class_id) for _, class_id, _ in listed.rows])
-    areas = OneClassAreas(table["areas"], class_ids, len(data.classes))
-    index = _index_of_table(listed, table, VALUE)
-    return replace(index, areas=areas, joined=has_class_maps(vars(data)))
-
-
-def _index_of_table(listed: Listed, table: dict[str, Any], classes: int) -> Index:
-    """Return the index of a list from what was measured of masks with values up to ``classes``."""
-    content = f"{FORMAT} {classes}\n{listed.text}".encode() + table["digests"].tobytes()
-    return Index(
-        names=tuple(row[0] for row in listed.rows),
-        areas=table["areas"],
-        images=listed.images,
-        masks=listed.masks,
-        fingerprint=hashlib.sha256(content).hexdigest(),
-        sizes=table["sizes"],
-        digests=table["digests"],
-        listed=listed.path,
-    )
-
-
 def _measure_list(listed: Listed, data: DataSettings, part: str, classes: int, progress: bool) -> dict[str, Any]:
     """Return areas, sizes, digests and states of the files of all images, from the cache if these are as it says.
 
@@ -257,17 +238,6 @@ def _read_files(pair: tuple[Path, Path], classes: int) -> tuple[np.ndarray, np.n
     check_photo(pair[0])
     content_digests = b"".join(map(content_digest, pair))
     return areas, size, np.frombuffer(content_digests, np.uint8).reshape(FILES, DIGEST_BYTES)
-
-
-def _refuse_links_to_one(images: Iterable[Path], states: np.ndarray, listed: Path) -> None:
-    """Refuse (UserError) two photos of a list that are one file."""
-    known: dict[int, Path] = {}
-    for image, inode in zip(images, states[:, 0, -1].tolist(), strict=True):
-        other = known.setdefault(inode, image)
-        if other is not image and other.samefile(image):
-            raise UserError(
-                f"{listed}: {other} and {image} are the same file, which would be its own support; list one"
-            )
 
 
 def measure(pair: tuple[Path, Path], classes: int) -> tuple[np.ndarray, np.ndarray]:

@@ -9,10 +9,12 @@ from util.files.errors import UserError
 from util.files.photos import IMAGE_SUFFIXES
 
 MASK_SUFFIX = ".png"  # of the masks of a data set
-WORDS_OF_BINARY = 3  # of a line of a list with a mask per photo and class: mask, class id, photo
-COLUMNS = 2  # of a line of BAM's and PFENet's lists: the paths of photo and mask
-FORM_OF_NAMES = "the name of an image, or the paths of photo and mask"
-FORM_OF_BINARY = "a mask, its class id and its photo"
+NAME, COLUMNS, OF_BINARY = 1, 2, 3  # words of a line: lists of names, BAM's and PFENet's, and of a mask per class
+FORMS = {
+    NAME: "the name of an image",
+    COLUMNS: "the paths of photo and mask",
+    OF_BINARY: "a mask, its class id and its photo",
+}
 
 
 @dataclass(frozen=True)
@@ -47,9 +49,9 @@ def read_list(data: DataSettings, part: str) -> Listed:
         fix = f"set data.root, or make it: python prepare.py {data.name} --out {root} (--help says from what)"
         raise UserError(f"{root}: this data folder does not exist; {fix}")
     if data.mask_form == BINARY:
-        rows = _read_rows(path, (WORDS_OF_BINARY,), FORM_OF_BINARY)
+        rows = _read_rows(path, OF_BINARY)
         return _unique(path, rows, [_named_files(data, name=row[0], photo=row[-1]) for row in rows])
-    rows = _read_rows(path, (1, COLUMNS), FORM_OF_NAMES)
+    rows = _read_rows(path, NAME, COLUMNS)
     if len(rows[0]) == COLUMNS:
         return _of_columns(path, rows, data)
     return _unique(path, rows, [_named_files(data, name=name, photo=name) for (name,) in rows])
@@ -57,12 +59,15 @@ def read_list(data: DataSettings, part: str) -> Listed:
 
 def read_names(path: Path) -> tuple[str, ...]:
     """Return the image names of a list that has one in each line; UserError: it is missing, or has another form."""
-    rows = _read_rows(path, (1,), "the name of an image")
+    rows = _read_rows(path, NAME)
     return tuple(row[0] for row in _unique(path, rows, []).rows)
 
 
-def _read_rows(path: Path, words: tuple[int, ...], form: str) -> list[list[str]]:
-    """Return the words of each line of a list, whose lines all have as many; UserError: they have not, or none has."""
+def _read_rows(path: Path, *counts: int) -> list[list[str]]:
+    """Return the words of each line of a list, of which each line has one of some counts, the same in all.
+
+    UserError: lines have other forms, or there is none.
+    """
     rows: list[list[str]] = []
     text = read_text(path, "this list", "set data.train_list / data.test_list")
     for number, line in enumerate(text.splitlines(), 1):
@@ -70,19 +75,14 @@ def _read_rows(path: Path, words: tuple[int, ...], form: str) -> list[list[str]]
         if not row:
             continue
         rows.append(row)
-        is_alike = len(row) == len(rows[0])
-        if not is_alike or not _has_form(row, words) or "\0" in line:
+        has_form = len(row) in counts and len(row) == len(rows[0])
+        has_class = len(row) != OF_BINARY or row[1].isdecimal()
+        if not has_form or not has_class or "\0" in line:
+            form = ", or ".join(map(FORMS.__getitem__, counts))
             raise UserError(f"{path}:{number}: {line[:80]!r} is not {form}, as a line must be; write all lines so")
     if not rows:
         raise UserError(f"{path}: this list names no image; write one name per line")
     return rows
-
-
-def _has_form(row: list[str], words: tuple[int, ...]) -> bool:
-    """Return whether a line has one of some numbers of words, and that of a binary mask a class."""
-    if len(row) not in words:
-        return False
-    return words != (WORDS_OF_BINARY,) or row[1].isdecimal()
 
 
 def _named_files(data: DataSettings, name: str, photo: str) -> tuple[Path, Path]:
