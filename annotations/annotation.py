@@ -1,25 +1,26 @@
 """Annotated photos and predictions in one form each, whatever their format, and the masks that they describe."""
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from pycocotools import mask as rle
 
 from annotations.photo_files import PhotoFiles
 from annotations.pictures import header_of
-from annotations.remarks import Remarks
-from annotations.shapes import checked, decoded, has_area, polygons_of
+from annotations.shapes import decoded, encoded, has_area, polygons_of
 from util.files import write_atomically
 from util.files.errors import UserError
 from util.files.images import upright_size
 from util.files.mask_images import fitted_mask
 from util.files.palette import IGNORE
+from util.files.progress import ProgressBar
 from util.files.sizes import check_outlines
 
 Shape = tuple[np.ndarray, ...] | dict[str, Any]
@@ -31,14 +32,8 @@ class Instance(NamedTuple):
     category: int
     shape: Shape = ()  # polygons, each (2 x points,) float64; or a run-length encoding {"size", "counts"}
     is_boxed: bool = False  # whether its shape is a box, in which the object is somewhere
-    crowd: bool = False  # whether COCO's ``iscrowd`` says that it is of many objects
-    unknown: bool = False  # whether it says nothing of its pixels
+    unknown: bool = False  # whether its pixels may be of its category or not, as in COCO's crowds
     confirmed: bool = True  # by a person; a network's result may not be
-
-    @property
-    def is_object(self) -> bool:
-        """Whether its pixels are of its category."""
-        return not (self.crowd or self.unknown)
 
 
 class AnnotatedPhoto(NamedTuple):
@@ -51,30 +46,51 @@ class AnnotatedPhoto(NamedTuple):
     is_upright: bool = False  # the instances are of the upright photo, also where its size leaves that open
 
 
-@dataclass(frozen=True)
+@dataclass
 class Annotations:
-    """Annotated photos in the file's order, COCO's by ascending id, and category id -> name by ascending id."""
+    """Annotated photos in the file's order, COCO's by ascending id, which a reader adds one after the other."""
 
-    photos: tuple[AnnotatedPhoto, ...]
-    categories: dict[int, str]
+    source: Path  # the file or folder that is read
     files: PhotoFiles  # the photos among which they are found
-    source: Path  # the file or folder that was read
-    remarks: Remarks = field(default_factory=Remarks)  # of the reader, on what it read in another way or not at all
+    photos: list[AnnotatedPhoto] = field(default_factory=list)
+    categories: dict[int, str] = field(default_factory=dict)  # id -> name, by ascending id
+    remarks: Counter[str] = field(default_factory=Counter)  # what becomes of entries that are no objects, and which
+
+    @classmethod
+    def begin(cls, source: Path, home: Path, folder: Path | None) -> Self:
+        """Return no annotations yet; the photos lie in ``home`` unless the user has named their ``folder``."""
+        return cls(source, PhotoFiles(folder or home, is_named=folder is not None))
 
     @property
-    def annotated(self) -> tuple[AnnotatedPhoto, ...]:
+    def annotated(self) -> list[AnnotatedPhoto]:
         """The photos that have at least one annotation."""
-        return tuple(photo for photo in self.photos if photo.instances)
+        return [photo for photo in self.photos if photo.instances]
 
     def path_of(self, photo: AnnotatedPhoto) -> Path:
         """Return the file of a photo; errors as ``PhotoFiles.find``."""
         return self.files.find(photo.name, self.source)
 
+    def each(self, files: list[Path]) -> Iterable[Path]:
+        """Return the files of annotations, with a bar where they take long."""
+        return ProgressBar(files, str(self.source), unit="file", leave=False, delay=1)
+
+    def category(self, name: str) -> int:
+        """Return the id of a category, whose name counts without spaces around it; a new one gets the next, from 1."""
+        name = name.strip()
+        if name not in self.categories.values():
+            self.categories[len(self.categories) + 1] = name
+        return next(number for number, known in self.categories.items() if known == name)
+
+    def add(self, photo: Path, size: tuple[int, int], instances: Iterable[Instance], is_upright: bool = False) -> None:
+        """Take the instances of a photo of a size (height, width)."""
+        name = os.path.relpath(photo, self.files.folder)
+        self.photos.append(AnnotatedPhoto(name, *size, tuple(instances), is_upright))
+
 
 def class_mask(photo: AnnotatedPhoto, table: Mapping[int, int], covered: Counter[int] | None = None) -> np.ndarray:
     """Return a photo's class indices, (H, W) uint8: 0 is background, 255 is unknown.
 
-    First crowd and unknown regions are painted, then instances from the largest to the smallest by the pixels of their
+    First unknown regions are painted, then instances from the largest to the smallest by the pixels of their
     own masks: of two overlapping instances the smaller is on top, of two equal ones the later in the file. Polygons of
     fewer than three points, or of points on one line, cover nothing.
 
@@ -93,10 +109,10 @@ def class_mask(photo: AnnotatedPhoto, table: Mapping[int, int], covered: Counter
         mask = np.zeros(size, np.uint8)
         for instance in instances:
             runs = runs_of(instance.shape, size)
-            if instance.is_object:
-                objects.append((int(rle.area(runs)), table[instance.category], runs))
-            else:
+            if instance.unknown:
                 mask[rle.decode(runs).view(bool)] = IGNORE
+            else:
+                objects.append((int(rle.area(runs)), table[instance.category], runs))
     for _, class_id, runs in sorted(objects, key=itemgetter(0), reverse=True):
         mask[rle.decode(runs).view(bool)] = class_id
     if covered is not None:
@@ -142,11 +158,14 @@ def pixels_of(shape: Shape, size: list[int]) -> np.ndarray:
 
 
 def runs_of(shape: Shape, size: list[int]) -> dict[str, Any]:
-    """Return the pixels of an annotation in the run lengths of ``pycocotools``, after ``check_outlines``."""
+    """Return the pixels of an annotation in the run lengths of ``pycocotools``, after ``check_outlines``.
+
+    ValueError: it has another size than the photo, or as ``decoded``.
+    """
     if isinstance(shape, dict):
         if shape["size"] != size:
             raise ValueError(f"its size is {shape['size']}, the image's {size}")
-        return checked(shape)
+        return encoded(decoded(shape))
     polygons = [polygon for polygon in shape if has_area((polygon,))]
     if not polygons:
         return rle.encode(np.zeros(size, np.uint8, order="F"))

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,7 @@ from annotations.annotation import (
     Shape,
     content_errors,
 )
-from annotations.photo_files import PhotoFiles
-from annotations.remarks import LEFT_OUT, Remarks
-from annotations.shapes import checked, corners_of
+from annotations.shapes import compressed, corners_of
 from util.files import read_text, write_atomically
 from util.files.made import link
 
@@ -40,22 +38,20 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     Raises:
         UserError: the file is missing, cut short, not JSON, or holds no instance annotations.
     """
-    remarks = Remarks()
+    home = path.parent.parent if path.parent.name == ANNOTATIONS else path.parent
+    annotations = Annotations.begin(path, home, folder)
     text = read_text(path, "this annotation file", "unpack, download or export it again")
     with content_errors(f"{path}: holds no instances in COCO's format (", "); export or download it again"):
         content = json.loads(text, object_hook=_compact)
-        categories = _categories(content["categories"])
+        annotations.categories = _categories(content["categories"])
         images = {int(image["id"]): image for image in content["images"]}
         if len({image["file_name"] for image in images.values()}) < len(content["images"]):
             raise ValueError("two images have the same id or file_name")
-        instances = _instances_of(content["annotations"], categories)
-        photos = [_photo(images[number], instances.pop(number, []), remarks) for number in sorted(images)]
-        for image_id, others in instances.items():
-            unlisted = "annotations of photos that are not listed"
-            remarks.add(LEFT_OUT, unlisted, f"of image_id {image_id}", len(others))
-    home = path.parent.parent if path.parent.name == ANNOTATIONS else path.parent
-    photo_files = PhotoFiles(folder or home, is_named=folder is not None)
-    return Annotations(tuple(photos), categories, photo_files, path, remarks)
+        instances = _instances_of(content["annotations"], annotations.categories)
+        for number in sorted(images):
+            annotations.photos.append(_photo(images[number], instances.pop(number, []), annotations.remarks))
+        annotations.remarks["left out: annotations of photos that are not listed"] += sum(map(len, instances.values()))
+    return annotations
 
 
 def _instances_of(entries: list[Any], categories: dict[int, str]) -> dict[int, list[Instance]]:
@@ -83,7 +79,7 @@ def _categories(entries: list[dict[str, Any]]) -> dict[int, str]:
     return categories
 
 
-def _photo(image: dict[str, Any], instances: list[Instance], remarks: Remarks) -> AnnotatedPhoto:
+def _photo(image: dict[str, Any], instances: list[Instance], remarks: Counter[str]) -> AnnotatedPhoto:
     """Return an entry ``images`` with its instances.
 
     But for COCO's own photos, crowds of run lengths are objects: Datumaro and CVAT write masks so.
@@ -91,9 +87,9 @@ def _photo(image: dict[str, Any], instances: list[Instance], remarks: Remarks) -
     name = str(image["file_name"])
     if not COCO_PHOTO_NAME.search(name):
         for number, instance in enumerate(instances):
-            if instance.crowd and isinstance(instance.shape, dict):
-                instances[number] = instance._replace(crowd=False)
-                remarks.add("read as objects", "crowds (iscrowd 1) of run lengths")
+            if instance.unknown and isinstance(instance.shape, dict):
+                instances[number] = instance._replace(unknown=False)
+                remarks["read as objects: crowds (iscrowd 1) of run lengths"] += 1
     return AnnotatedPhoto(name, int(image["height"]), int(image["width"]), tuple(instances))
 
 
@@ -115,21 +111,11 @@ def _compact(entry: dict[str, Any]) -> dict[str, Any] | tuple[int, Instance]:
 def shape_of(segmentation: Any) -> Shape:
     """Return a segmentation as a shape, outlines or run lengths; ValueError, KeyError or TypeError: it is neither."""
     if isinstance(segmentation, dict):
-        return _run_lengths(segmentation)
+        return compressed(segmentation)
     polygons = tuple(np.array(outline, np.float64).reshape(-1) for outline in segmentation or ())
     if any(len(polygon) % 2 for polygon in polygons):
         raise ValueError(f"an outline has an odd number of numbers; {EXPECTED}")
     return polygons
-
-
-def _run_lengths(segmentation: dict[str, Any]) -> dict[str, Any]:
-    counts = segmentation["counts"]
-    height, width = segmentation["size"]
-    if not isinstance(counts, str):
-        counts = np.array([*counts], np.uint32).reshape(len(counts))
-    runs = {"size": [int(height), int(width)], "counts": counts}
-    checked(runs)
-    return runs
 
 
 def write(folder: Path, predictions: Predictions) -> None:

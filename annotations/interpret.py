@@ -1,12 +1,12 @@
 """The meaning of annotations in any format: which of their entries mark objects, and of which form of a photo."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 
 from annotations.annotation import AnnotatedPhoto, Annotations, Instance
-from annotations.masks import check_alike
+from annotations.masks import check_names
 from annotations.pictures import header_of
-from annotations.remarks import CUT, LEFT_OUT, UNKNOWN, Remarks
 from annotations.shapes import has_area, reaches_beyond
 from annotations.words import BACKGROUND, is_class, is_unknown
 from util.files.errors import UserError, note
@@ -16,47 +16,45 @@ MARGIN = 2  # pixels by which outlines may reach beyond a photo without a word
 
 
 def interpret(annotations: Annotations) -> Annotations:
-    """Return the entries that mark objects; lines say what does not, and what was decided (``remarks.py``).
+    """Return the entries that mark objects; lines say what does not, and what was decided.
 
     Regions whose name says so (``is_unknown``) are unknown for all classes of the photo, those of ``BACKGROUND`` are
     left out. Outlines beyond a turned photo's stated size tell that sizes are of its other form.
 
-    UserError: nothing has a meaning, or two names differ by case alone.
+    UserError: nothing marks an object, or two names are equal but for case.
     """
     remarks = annotations.remarks
     categories = annotations.categories
-    photos = tuple(_with_meaning(photo, categories, remarks) for photo in annotations.photos)
-    instances = [instance for photo in photos for instance in photo.instances]
-    marked = sorted({instance.category for instance in instances})
-    check_alike([categories[number] for number in marked], annotations.source)
-    lines = "; ".join(remarks.lines())
-    if lines and not instances:
-        fix = "give the objects outlines or boxes"
-        raise UserError(f"{annotations.source}: none of its entries shows an object: {lines}; {fix}")
+    photos = [_with_meaning(photo, categories, remarks) for photo in annotations.photos]
+    marked = {instance.category for photo in photos for instance in photo.instances}
+    check_names([categories[number] for number in sorted(marked)], annotations.source)
     classes = {number: name for number, name in categories.items() if is_class(name)}
     meaning = _with_fitting_sizes(replace(annotations, photos=photos, categories=classes))
-    for line in remarks.lines():
-        note(f"{annotations.source}: {line}")
+    for what, count in remarks.items():
+        if count:
+            note(f"{annotations.source}: {what} ({count})")
+    if not marked:
+        raise UserError(f"{annotations.source}: none of its entries shows an object; outline or box the objects")
     return meaning
 
 
-def _with_meaning(photo: AnnotatedPhoto, categories: Mapping[int, str], remarks: Remarks) -> AnnotatedPhoto:
+def _with_meaning(photo: AnnotatedPhoto, categories: Mapping[int, str], remarks: Counter[str]) -> AnnotatedPhoto:
     """Return a photo with unknown regions for all of its classes, without background and what has no area."""
     objects: list[Instance] = []
     ignored: list[Instance] = []
     for instance in photo.instances:
         name = categories[instance.category]
         if not has_area(instance.shape):
-            remarks.add(LEFT_OUT, "objects without outline or box")
+            remarks["left out: objects without outline or box"] += 1
         elif name.casefold() in BACKGROUND:
-            remarks.add(LEFT_OUT, f"regions of {name}")
+            remarks[f"left out: regions of {name}"] += 1
         elif is_unknown(name):
-            remarks.add(UNKNOWN, f"regions of {name}")
+            remarks[f"unknown (255): regions of {name}"] += 1
             ignored.append(instance)
         else:
             objects.append(instance)
-            remarks.add("read as boxes", "objects whose outline is a box", count=instance.is_boxed)
-            remarks.add(UNKNOWN, f"crowd regions of {name}", count=instance.crowd)
+            remarks["read as boxes: objects whose outline is a box"] += instance.is_boxed
+            remarks[f"unknown (255): regions of {name}"] += instance.unknown
     classes = dict.fromkeys(instance.category for instance in objects)
     unknown = [instance._replace(category=category, unknown=True) for instance in ignored for category in classes]
     return photo._replace(instances=(*unknown, *objects))
@@ -73,13 +71,12 @@ def _with_fitting_sizes(annotations: Annotations) -> Annotations:
     witness = next(filter(_fits, others), None)
     if witness is not None:
         turned = [_exchanged(photo, annotations) for photo in photos]
-        photos = tuple(new if new.is_upright == witness.is_upright else old for new, old in zip(turned, photos))
-    remarks = annotations.remarks
-    beyond = [photo.name for photo in photos if not _fits(photo)]
-    remarks.add_photos(CUT, "photos with outlines beyond their stated size", beyond)
-    changed = [new.name for new, old in zip(photos, annotations.photos) if new.height != old.height]
-    sideways = "photos with an EXIF orientation and outlines beyond their stated size"
-    remarks.add_photos("height and width exchanged", sideways, changed)
+        photos = [new if new.is_upright == witness.is_upright else old for new, old in zip(turned, photos)]
+    beyond = "photos with outlines beyond their stated size"
+    exchanged = f"height and width exchanged: those with an EXIF orientation, because of {beyond}"
+    for new, old in zip(photos, annotations.photos, strict=True):
+        annotations.remarks[f"cut at the photo's edges: {beyond}"] += not _fits(new)
+        annotations.remarks[exchanged] += new.height != old.height
     return replace(annotations, photos=photos)
 
 

@@ -19,8 +19,6 @@ from annotations.annotation import (
     pixels_of,
     write_of_photo,
 )
-from annotations.reading import Reading
-from annotations.remarks import LEFT_OUT
 from annotations.shapes import corners_of, ellipse_of, encoded, region_in
 from annotations.words import BACKGROUND
 from util.files import files_below, read_text
@@ -43,35 +41,33 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     message names the file.
     """
     home = path if path.is_dir() else path.parent
-    reading = Reading(path, home, folder)
-    for file in reading.each(files_below(path, SUFFIX) if path.is_dir() else [path]):
+    annotations = Annotations.begin(path, home, folder)
+    for file in annotations.each(files_below(path, SUFFIX) if path.is_dir() else [path]):
         with content_errors(f"{file}: not in labelme's form (", "); export it again"):
             content = json.loads(read_text(file, "these outlines", "check the file's name"))
             if path.is_dir() and "shapes" not in content:
-                reading.remarks.add(LEFT_OUT, "JSON files of other kinds", file.name)
+                annotations.remarks["left out: JSON files of other kinds"] += 1
                 continue
-            image = _photo_of(content["imagePath"], file, home, reading)
+            image = _photo_of(content["imagePath"], file, home, annotations)
             size = int(content["imageHeight"]), int(content["imageWidth"])
             check_stated(image, *size)
-            reading.add(image, size, _instances(content["shapes"], size, reading))
-    if path.is_dir() and folder is None:
-        reading.count_photos_without("JSON file")
-    return reading.annotations()
+            annotations.add(image, size, _instances(content["shapes"], size, annotations))
+    return annotations
 
 
-def _photo_of(stated: str, file: Path, home: Path, reading: Reading) -> Path:
+def _photo_of(stated: str, file: Path, home: Path, annotations: Annotations) -> Path:
     """Return the photo that a file states: from its own folder on, else by its name, in the folder like the file's.
 
     UserError: it is missing.
     """
     path = PureWindowsPath(stated)
     place = file.parent / path.as_posix()
-    if place.resolve().is_relative_to(reading.files.folder.resolve()) and place.is_file():
+    if place.resolve().is_relative_to(annotations.files.folder.resolve()) and place.is_file():
         return place
-    return reading.files.find(str(file.parent.relative_to(home) / path.name), file)
+    return annotations.files.find(str(file.parent.relative_to(home) / path.name), file)
 
 
-def _instances(shapes: list[dict[str, Any]], size: tuple[int, int], reading: Reading) -> list[Instance]:
+def _instances(shapes: list[dict[str, Any]], size: tuple[int, int], annotations: Annotations) -> list[Instance]:
     """Return the instances of a file's ``shapes`` on a photo of a size (height, width).
 
     As labelme paints them, in order, a region of background hides what comes before it. ValueError: a shape is damaged.
@@ -83,16 +79,16 @@ def _instances(shapes: list[dict[str, Any]], size: tuple[int, int], reading: Rea
             shape = _shape(entry, kind, size)
             label = str(entry["label"]).strip()
         if shape is None:
-            reading.remarks.add(LEFT_OUT, f"shapes of the kind '{kind}'")
+            annotations.remarks[f"left out: shapes of the kind '{kind}'"] += 1
         else:
-            labelled.append((label, Instance(reading.category(label), shape, is_boxed=kind in BOXES)))
+            labelled.append((label, Instance(annotations.category(label), shape, is_boxed=kind in BOXES)))
     check_outlines([outline for _, instance in labelled for outline in outlines_of(instance.shape)], *size)
     visible: list[Instance] = []
     for label, instance in labelled:
         if label.casefold() in BACKGROUND:
             hole = pixels_of(instance.shape, [*size])
             visible = [_without(below, hole) for below in visible]
-            reading.remarks.add("holes in the objects below", f"regions of {label}")
+            annotations.remarks[f"holes in the objects below: regions of {label}"] += 1
         else:
             visible.append(instance)
     return visible

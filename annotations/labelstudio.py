@@ -20,8 +20,6 @@ from annotations.annotation import (
     content_errors,
 )
 from annotations.photo_files import LOCAL_FILES, spellings
-from annotations.reading import Reading
-from annotations.remarks import LEFT_OUT
 from annotations.shapes import corners_of, decoded, ellipse_of, encoded, region_in
 from util.files import read_json, write_atomically
 from util.files.photos import IMAGE_SUFFIXES
@@ -40,18 +38,18 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     and those without a label, are left out and counted. The photos are found by name in ``folder``, default the file's
     own. UserError: the file is unreadable or in another format, a photo is missing, or a task has several.
     """
-    reading = Reading(path, path.parent, folder)
+    annotations = Annotations.begin(path, path.parent, folder)
     tasks = read_json(path, "these annotations", "export them again")
     with content_errors(f"{path}: not in Label Studio's JSON form (", "); export it again"):
-        for number, (task, annotations) in enumerate(zip(tasks, _annotations_of(tasks)), 1):
+        for number, (task, given) in enumerate(zip(tasks, _annotations_of(tasks)), 1):
             with content_errors(f"task {task.get('id', number)}: ", kind=ValueError):
-                entries = _regions_of(annotations)
+                entries = _regions_of(given)
                 if entries:
-                    photo = reading.files.find(_photo_of(task), path)
+                    photo = annotations.files.find(_photo_of(task), path)
                     size = int(entries[0]["original_height"]), int(entries[0]["original_width"])
                     check_stated(photo, *size)
-                    reading.add(photo, size, instances_of(entries, size, reading))
-    return reading.annotations()
+                    annotations.add(photo, size, instances_of(entries, size, annotations))
+    return annotations
 
 
 def _annotations_of(tasks: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
@@ -94,7 +92,7 @@ def _names_photo(text: Any) -> bool:
     return isinstance(text, str) and any(spelling.lower().endswith(IMAGE_SUFFIXES) for spelling in spellings(text))
 
 
-def instances_of(entries: list[dict[str, Any]], size: tuple[int, int], reading: Reading) -> Iterator[Instance]:
+def instances_of(entries: list[dict[str, Any]], size: tuple[int, int], annotations: Annotations) -> Iterator[Instance]:
     """Yield the instances of a photo's regions, each once for every label; count what has no label or no outline.
 
     A tool and its labels may be two entries of one region. ValueError, KeyError or TypeError: an entry has another
@@ -105,11 +103,11 @@ def instances_of(entries: list[dict[str, Any]], size: tuple[int, int], reading: 
         instance = _instance(entry, size)
         labels = _labels(entry)
         if instance is None:
-            reading.remarks.add(LEFT_OUT, f"regions of '{entry['type']}'", count=bool(labels))
+            annotations.remarks[f"left out: regions of '{entry['type']}'"] += bool(labels)
         elif labels:
-            yield from (instance._replace(category=reading.category(label)) for label in dict.fromkeys(labels))
+            yield from (instance._replace(category=annotations.category(label)) for label in dict.fromkeys(labels))
         elif entry.get("id") not in labelled:
-            reading.remarks.add(LEFT_OUT, "regions without a label")
+            annotations.remarks["left out: regions without a label"] += 1
 
 
 def _labels(entry: dict[str, Any]) -> list[str]:
@@ -165,10 +163,7 @@ def brush_mask(runs: list[int], size: tuple[int, int]) -> np.ndarray:
     bits = StringIO("".join(f"{byte:08b}" for byte in bytes([*runs])))
 
     def number(length: int) -> int:
-        digits = bits.read(length)
-        if len(digits) < length:
-            raise ValueError("run lengths of a brush are cut short")
-        return int(digits, 2)
+        return int(bits.read(length), 2)
 
     remaining = number(32)
     word = number(5) + 1

@@ -1,10 +1,9 @@
-"""Which files are masks, and of which photos: by folders of usual names, of the parts of a set, and of classes."""
+"""Which files are masks, and of which photos: by folders of usual names, and of classes."""
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from annotations.photo_files import PhotoFiles, name_key
 from annotations.words import BACKGROUND
@@ -23,18 +22,6 @@ MASK_FOLDER_NAMES = (
 FOLDER_WORDS = ("dir", "folder", "set")
 NO_CLASS = PARTS.union(PHOTO_FOLDER_NAMES, MASK_FOLDER_NAMES, FOLDER_WORDS)
 LIKE_PHOTOS = "name masks like photos, photo.jpg: photo.png (no JPEG, which changes values)"
-
-
-class ClassFolder(NamedTuple):
-    """A folder of masks of one class."""
-
-    folder: Path
-    place: tuple[str, ...]  # the folders from that of all masks to the class's own
-
-    @property
-    def name(self) -> str:
-        """The name of the class."""
-        return self.folder.name.strip()
 
 
 def folders_in(path: Path, photos: Path | None = None) -> tuple[Path, Path]:
@@ -72,26 +59,15 @@ def masks_in(folder: Path) -> list[Path]:
     return pngs or [path for path in pictures if path.suffix.lower() in LOSSLESS]
 
 
-def masks_of_set(folder: Path) -> list[Path]:
-    """Return the masks in a folder; where it holds none, those in its parts, such as train and val.
-
-    UserError: other folders hold masks too, as those of classes do.
-    """
-    if not folder.is_dir():
-        return []
-    if masks := masks_in(folder):
+def masks_below(folder: Path) -> list[Path]:
+    """Return the masks in a folder; where it holds none, those in its sub-folders, but for folders of photos."""
+    masks = masks_in(folder)
+    if masks:
         return masks
-    entries = folders_of(folder)
-    classes = [entry for entry in entries if not _is_of_set(entry.name) and masks_in(entry)]
-    in_parts: list[Path] = []
-    for entry in entries:
-        if _is_of_set(entry.name) and not is_named(entry.name, PHOTO_FOLDER_NAMES):
-            in_parts += masks_of_set(folders_in(entry)[1])
-    if classes and in_parts:
-        part = in_parts[0].relative_to(folder).parts[0]
-        problem = f"'{part}' is the name of a part of a set, '{classes[0].name}' that of a class"
-        raise UserError(f"{folder}: holds folders of masks of two kinds: {problem}; move or rename one of them")
-    return in_parts
+    for place in sorted({file.parent for file in files_below(folder)}):
+        if not any(is_named(name, PHOTO_FOLDER_NAMES) for name in place.relative_to(folder).parts):
+            masks += masks_in(place)
+    return masks
 
 
 def words_of(name: str) -> set[str]:
@@ -104,7 +80,7 @@ def is_named(name: str, kind: Sequence[str]) -> bool:
     return not words_of(name).isdisjoint(kind)
 
 
-def _is_of_set(name: str) -> bool:
+def is_of_set(name: str) -> bool:
     """Return whether a folder's name is that of a part of a set, or of its photos or masks, and not of a class."""
     words = words_of(name)
     return bool(words) and words <= NO_CLASS
@@ -117,34 +93,21 @@ def part_of(name: str) -> set[str]:
 
 def parts_of_set(folder: Path) -> list[str]:
     """Return the names of the folders in a folder that are parts of a set."""
-    return [entry.name for entry in folders_of(folder) if _is_of_set(entry.name)]
+    return [entry.name for entry in folders_of(folder) if is_of_set(entry.name)]
 
 
-def class_folders(masks: Path) -> dict[str, list[ClassFolder]]:
-    """Return the folders of each class, by its name, theirs; none if ``masks_of_set`` finds masks; errors as that.
-
-    Parts of a set may each have such folders.
-    """
-    classes = defaultdict[str, list[ClassFolder]](list)
-    if masks.is_dir() and not masks_of_set(masks):
-        for folder in _class_folders(masks, ()):
-            classes[folder.name].append(folder)
+def class_folders(masks: Path) -> dict[str, list[Path]]:
+    """Return the folders of each class in a folder, by its name, theirs; none if the folder itself holds masks."""
+    classes = defaultdict[str, list[Path]](list)
+    for folder in [] if masks_in(masks) else folders_of(masks):
+        name = folder.name.strip()
+        is_class = name.lower() not in BACKGROUND and not is_named(name, PHOTO_FOLDER_NAMES)
+        if is_class and masks_in(folder):
+            classes[name].append(folder)
     return dict(classes)
 
 
-def _class_folders(folder: Path, place: tuple[str, ...]) -> Iterator[ClassFolder]:
-    """Yield the folder of each class in a folder, whose own place is given, and in the parts in it."""
-    for entry in folders_of(folder):
-        name = entry.name.strip()
-        if name.lower() in BACKGROUND or is_named(name, PHOTO_FOLDER_NAMES):
-            continue
-        if masks_in(entry):
-            yield ClassFolder(entry, place)
-        elif _is_of_set(name):
-            yield from _class_folders(entry, (*place, entry.name))
-
-
-def pairs(photos: Path, masks: Path, every_folder: bool = False) -> list[tuple[Path, Path]]:
+def pairs(photos: Path, masks: Path, named: bool = True) -> list[tuple[Path, Path]]:
     """Return photos with their masks, in the order of the photos' paths; what has no partner is left out.
 
     Photo and mask have the same stem; of several photos of one stem the one in the same part of the set. A line says
@@ -152,13 +115,14 @@ def pairs(photos: Path, masks: Path, every_folder: bool = False) -> list[tuple[P
 
     Args:
         photos: a folder.
-        masks: a folder, whose masks are those of ``masks_of_set``.
-        every_folder: take the masks in all of its sub-folders.
+        masks: a folder.
+        named: whether names say what masks hold; then their folders, as of parts or videos, say nothing of classes, and
+            masks are those of ``masks_below``.
 
     Raises:
         UserError: a folder does not exist, no photo has a mask, or the names of two photos or masks are equal.
     """
-    mask_files = [*_masks_below(masks)] if every_folder else masks_of_set(masks)
+    mask_files = masks_below(masks) if named else masks_in(masks)
     no_photos = {*mask_files}
     photos_of_stem = _by_stem([photo for photo in PhotoFiles(photos).paths if photo not in no_photos])
     mask_of_photo: dict[Path, Path] = {}
@@ -173,17 +137,13 @@ def pairs(photos: Path, masks: Path, every_folder: bool = False) -> list[tuple[P
             else:
                 mask_of_photo[photo] = mask
     if not mask_of_photo:
-        raise _without_pairs(photos, masks, mask_files)
+        such = f", such as {mask_files[0].name}" if mask_files else ""
+        fix = f"{LIKE_PHOTOS}; give masks in folders a file of names, YOLO's labels a data.yaml or classes.txt"
+        problem = f"none of its {len(mask_files)} masks has the name of a photo in {photos}{such}"
+        raise UserError(f"{masks}: {problem}; {fix}")
     if photos != masks and without_photo:
         note(f"{masks}: left out: masks without a photo ({len(without_photo)}, such as {without_photo[0].name})")
     return sorted(mask_of_photo.items())
-
-
-def _masks_below(masks: Path) -> Iterator[Path]:
-    """Yield the masks of a folder and its sub-folders."""
-    folders = {file.parent for file in files_below(masks)}
-    for folder in sorted(folders):
-        yield from masks_in(folder)
 
 
 def _by_stem(files: Sequence[Path]) -> dict[str, list[Path]]:
@@ -216,13 +176,5 @@ def _place(file: Path, folder: Path) -> tuple[str, ...]:
     """Return the names of a file's folders from a folder on, without what says that they are of photos or masks."""
     names = []
     for name in file.relative_to(folder).parts[:-1]:
-        names.append(" ".join(sorted(part_of(name))) if _is_of_set(name) else name_key(name))
+        names.append(" ".join(sorted(part_of(name))) if is_of_set(name) else name_key(name))
     return tuple(filter(None, names))
-
-
-def _without_pairs(photos: Path, folder: Path, masks: Sequence[Path]) -> UserError:
-    """Return the error that none of the masks in a folder has a photo: why, and what to do."""
-    if not masks:
-        lack = "holds no mask, nor annotations that are read here" if folder.exists() else "does not exist"
-        return UserError(f"{folder}: {lack}; {LIKE_PHOTOS}; give YOLO's labels a data.yaml or classes.txt")
-    return UserError(f"{folder}: no mask has the name of a photo in {photos}, such as {masks[0].name}; {LIKE_PHOTOS}")

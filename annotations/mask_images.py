@@ -8,7 +8,7 @@ from typing import cast
 import numpy as np
 from PIL import Image
 
-from annotations.pictures import frame_of, header_of, opened, say_once, values_in, white_is_zero
+from annotations.pictures import frame_of, header_of, opened, values_in
 from util.files.errors import UserError
 from util.files.images import JPEG_FORMATS
 from util.files.mask_images import fitted_mask
@@ -19,16 +19,11 @@ Colours = Mapping[tuple[int, ...], int]  # red, green, blue in a mask -> class i
 
 @contextmanager
 def opened_mask(path: Path, content: bytes | None = None) -> Iterator[Image.Image]:
-    """Open a mask as ``opened`` does a photo; a line says where its numbers are not those shown.
-
-    UserError also for a JPEG, and for grey of 2 or 4 bits.
-    """
+    """Open a mask as ``opened`` does a photo; UserError also for a JPEG, and for grey of 2 or 4 bits."""
     with opened(path, "mask", content) as image:
         refuse_few_bits(image, path)
         if image.format in JPEG_FORMATS:
             raise UserError(f"{path}: this mask is a JPEG, which changes values along edges; export it as PNG")
-        if white_is_zero(image):
-            say_once(path, "inverted", "0 is white in this TIFF; its stored numbers are read, not the colours shown")
         yield image
 
 
@@ -89,8 +84,9 @@ def indices_of_colours(image: Image.Image, path: Path, colours: Colours) -> np.n
     if image.mode not in ("P", "RGB", "RGBA"):
         return None
     rgb = image.convert("RGB")
-    shown = colours_in(rgb, rgb.width * rgb.height) or {}
-    unknown = sorted(shown.keys() - colours.keys())
+    counted = rgb.getcolors(rgb.width * rgb.height) or []
+    shown = {cast(tuple[int, ...], colour) for _, colour in counted}
+    unknown = sorted(shown - colours.keys())
     if unknown and image.mode == "P":
         return None
     if unknown:
@@ -103,11 +99,3 @@ def indices_of_colours(image: Image.Image, path: Path, colours: Colours) -> np.n
     for colour in shown:
         indices[codes == place_values @ colour] = colours[colour]
     return indices
-
-
-def colours_in(image: Image.Image, most: int) -> dict[tuple[int, ...], int] | None:
-    """Return the colours of an image and how many pixels have them; None if there are more than ``most``."""
-    counted = image.getcolors(most)
-    if counted is None:
-        return None
-    return {cast(tuple[int, ...], colour): count for count, colour in counted}

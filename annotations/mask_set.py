@@ -12,16 +12,12 @@ import numpy as np
 from annotations.mask_images import Colours, indices_of, opened_mask
 from annotations.masks import MaskNames
 from util.files.errors import UserError, note
-from util.files.palette import IGNORE, palette_of, voc_palette
+from util.files.palette import IGNORE, palette_of
 from util.files.parallel import attempt, parallel_map
 
 Colour = tuple[int, ...]  # red, green, blue
-VOC_COLOURS: dict[Colour, int] = {
-    tuple(colour): value for value, colour in enumerate(np.reshape(voc_palette(), (-1, 3)).tolist())
-}
-GREYS: dict[Colour, int] = {(level, level, level): level for level in range(256)}
 FIX_OF_PALETTES = "name the colours in a labelmap.txt, name:red,green,blue, or save the masks as grey PNGs of class ids"
-SHOWN = 3  # names in a line
+MANY_MASKS = 3  # to read, so that a bar shows how far it is
 SHOWN_VALUES = 8  # values in a line
 MANY = 0.1  # of all masks
 REACH = 4  # pixels from a band to both of its neighbours, at most
@@ -86,43 +82,26 @@ def _count(values: np.ndarray) -> np.ndarray:
 def facts_of_all(masks: Sequence[Path], colours: Colours | None = None) -> list[MaskFacts | UserError]:
     """Return the facts of each mask, or why it does not hold class ids; a bar shows the progress of many."""
     read = partial(attempt, partial(facts_of, colours=colours))
-    return [*parallel_map(read, masks, "masks", progress=len(masks) > SHOWN)]
+    return [*parallel_map(read, masks, "masks", progress=len(masks) > MANY_MASKS)]
 
 
 def check_set(facts: Sequence[MaskFacts], known: MaskNames) -> None:
     """Refuse (UserError) masks whose colours, edges or names leave open what their values are; lines say the rest."""
-    check_palettes(facts, len(known.names))
+    check_palettes(facts)
     _check_edges(facts)
     _check_names(facts, known)
 
 
-def check_palettes(facts: Iterable[MaskFacts], classes: int) -> None:
-    """Refuse (UserError) palettes that were reduced to the colours in use: their indices are not values of classes.
-
-    Then an index has two colours, or all colours are PASCAL VOC's, or of grey, and one is that of another value up to
-    ``classes``, or of 255.
-    """
+def check_palettes(facts: Iterable[MaskFacts]) -> None:
+    """Refuse (UserError) palettes that were reduced to the colours in use: an index has two colours, and no meaning."""
     first_of_value: dict[int, tuple[Path, Colour]] = {}
     for mask in facts:
         for value, colour in mask.colours.items():
             first, known = first_of_value.setdefault(value, (mask.path, colour))
             if known != colour:
                 problem = f"its palette gives the value {value} the colour {colour}, but in {first} it has {known}"
-                raise UserError(f"{mask.path}: {problem}; {FIX_OF_PALETTES}")
-    shown = {value: seen for value, seen in first_of_value.items() if value != IGNORE}
-    for scale in (VOC_COLOURS, GREYS):
-        if all(colour in scale for _, colour in shown.values()):
-            _check_scale(shown, scale, classes)
-
-
-def _check_scale(shown: Mapping[int, tuple[Path, Colour]], scale: Mapping[Colour, int], classes: int) -> None:
-    """Refuse (UserError) a value whose colour stands for another one in a usual scale of colours."""
-    for value, (path, colour) in shown.items():
-        other = scale[colour]
-        is_of_class = 0 < other <= classes or (other == IGNORE and scale is VOC_COLOURS)
-        if other != value and is_of_class:
-            problem = f"its palette gives the value {value} the colour {colour}, which usually stands for {other}"
-            raise UserError(f"{path}: {problem}: was it reduced to the colours in use? {FIX_OF_PALETTES}")
+                fix = f"were palettes reduced to the colours in use? {FIX_OF_PALETTES}"
+                raise UserError(f"{mask.path}: {problem}; {fix}")
 
 
 def _check_edges(facts: Sequence[MaskFacts]) -> None:
@@ -156,9 +135,8 @@ def _check_names(facts: Sequence[MaskFacts], known: MaskNames) -> None:
 
 
 def _named(names: Mapping[int, str]) -> str:
-    """Return the first of some names with their values, and how many others there are."""
-    first = ", ".join(f"{name} ({value})" for value, name in [*names.items()][:SHOWN])
-    return f"{first} and {len(names) - SHOWN} more" if len(names) > SHOWN else first
+    """Return some names with their values."""
+    return ", ".join(f"{name} ({value})" for value, name in names.items())
 
 
 def masks_of_255(facts: Iterable[MaskFacts]) -> list[Path]:

@@ -149,32 +149,24 @@ def _names_of_values(entries: list[tuple[int, str]], path: Path) -> dict[int, st
             raise UserError(f"{path}: '{name}' has the value {value}; {fix}")
         names[value] = name
     classes = [name for name in names.values() if not is_unknown(name)]
-    check_unique(classes, path)
-    check_alike(classes, path)
+    check_names(classes, path)
     return dict(sorted(names.items()))
 
 
-def check_unique(names: list[str], path: Path) -> None:
-    """Refuse (UserError) class names that occur twice or have control characters."""
-    known = set[str]()
-    for name in names:
-        if name in known or not name.isprintable():
-            raise UserError(f"{path}: {name!r} names two classes, or has characters that cannot be printed; rename it")
-        known.add(name)
-
-
-def check_alike(names: Iterable[str], path: Path) -> None:
-    """Refuse (UserError) two class names that differ by case alone, or by how accents are composed.
+def check_names(names: Iterable[str], path: Path) -> None:
+    """Refuse (UserError) class names that are equal but for case and how accents are composed, or cannot be printed.
 
     A line says which differ by a number alone, as the objects of one class do where each has a label of its own.
     """
     known: dict[str, str] = {}
     numbered: dict[str, list[str]] = {}  # by the name without its number
     for name in names:
-        other = known.setdefault(name_key(name), name)
-        if other != name:
+        key = name_key(name)
+        if key in known or not name.isprintable():
             fix = "write one of both if they are one class, else rename one"
-            raise UserError(f"{path}: the classes '{other}' and '{name}' differ by upper and lower case alone; {fix}")
+            other = known.get(key, name)
+            raise UserError(f"{path}: the class names {other!r} and {name!r} are alike, or cannot be printed; {fix}")
+        known[key] = name
         if match := NUMBERED.fullmatch(name):
             numbered.setdefault(match[1], []).append(name)
     for stem, alike in numbered.items():

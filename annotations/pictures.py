@@ -17,10 +17,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from util.files.errors import TooLarge, UserError, note
+from util.files.errors import UserError
 from util.files.images import JPEG, PNG, Frame, check_image, decode, read_errors, stated_orientation
 from util.files.photos import NEEDS_HEIF
-from util.files.sizes import FIX
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF")  # none that Pillow hands to another program
 HEIF_START = re.compile(rb"(?s).{4}ftyp(hei|hev|mif1|msf1)")  # the beginning of a file
@@ -29,10 +28,8 @@ WIDTH_TAG = 256
 HEIGHT_TAG = 257
 BITS_TAG = 258
 PHOTOMETRIC_TAG = 262  # whether its lowest value is shown white
-MAX_BYTES = 2**29  # of an open file: ``MAX_PIXELS`` of 16 bits fit
 HEADER = 16  # bytes that tell a kind of file
 NARROW = 2**14  # a range of values of 16 bits, below which they are stretched
-SAID: set[tuple[Path, str]] = set()  # folders of photos, and kinds of remarks on them, each of which is printed once
 
 
 def frame_of(image: Image.Image) -> Frame:
@@ -61,7 +58,7 @@ def opened(path: Path, what: str = "photo", content: bytes | None = None) -> Ite
         path.open("rb") if content is None else BytesIO(content) as file,
         _identified(file, path) as image,
     ):
-        _turn_to_largest_page(image, path)
+        _turn_to_largest_page(image)
         check_image(image, path)
         yield image
 
@@ -80,25 +77,15 @@ def _identified(file: BinaryIO, path: Path) -> Image.Image:
     return Image.open(file, formats=formats)
 
 
-def _turn_to_largest_page(image: Image.Image, path: Path) -> None:
-    """Turn a TIFF to the first of its largest pages, and say so unless it is its first and the others are smaller."""
+def _turn_to_largest_page(image: Image.Image) -> None:
+    """Turn a TIFF to the first of its largest pages."""
     if image.format != "TIFF":
         return
     sizes = []
     for page in range(getattr(image, "n_frames", 1)):
         image.seek(page)
         sizes.append(image.width * image.height)
-    best = sizes.index(max(sizes))
-    image.seek(best)
-    if best > 0 or sizes.count(max(sizes)) > 1:
-        say_once(path, "pages", f"page {best + 1} of {len(sizes)} is read")
-
-
-def say_once(path: Path, kind: str, line: str) -> None:
-    """Print a note on a photo, once for all photos of its folder."""
-    if (path.parent, kind) not in SAID:
-        SAID.add((path.parent, kind))
-        note(f"{path}: {line}, in files like it too")
+    image.seek(sizes.index(max(sizes)))
 
 
 def header_of(path: Path) -> tuple[tuple[int, int], int]:
@@ -111,14 +98,14 @@ def header_of(path: Path) -> tuple[tuple[int, int], int]:
 def read_image(path: Path, content: bytes | None = None) -> np.ndarray:
     """Return a photo as RGB, (H, W, 3) uint8, upright, white where it is transparent; ``content`` as ``opened``.
 
-    UserError: it is missing, damaged, too large, of 32-bit values, or transparent everywhere.
+    UserError: it is missing, damaged, too large, or of 32-bit values.
     """
     with opened(path, content=content) as photo:
         frame = frame_of(photo)
         content = content or path.read_bytes()
         if content.startswith((JPEG, PNG)) or _has_colours_of_16_bits(photo):
             decoded = decode(content, page=photo.tell())
-            colours = over_white(eight_bits(decoded, path), photo, path)
+            colours = over_white(eight_bits(decoded), photo)
         else:
             colours = colours_of(photo, path)
         return frame.upright(colours)
@@ -135,43 +122,37 @@ def _has_colours_of_16_bits(photo: Image.Image) -> bool:
 def colours_of(image: Image.Image, path: Path) -> np.ndarray:
     """Return what Pillow decodes, as RGB, (H, W, 3) uint8, white where it is transparent.
 
-    UserError: its values have 32 bits or a sign, or all of it is transparent.
+    UserError: its values have 32 bits or a sign.
     """
     if image.mode in ("I", "F"):
         raise UserError(
             f"{path}: has values of 32 bits or more, or signed ones, whose white is unknown; save it with 8 or 16 bits"
         )
     if image.mode.startswith("I;16"):
-        grey = eight_bits(values_in(image), path)
+        grey = eight_bits(values_in(image))
         if white_is_zero(image):
             grey = ~grey
         return cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)
     if image.has_transparency_data:
         rgba = np.asarray(image.convert("RGBA"))
-        return over_white(rgba[..., :3], image, path)
+        return over_white(rgba[..., :3], image)
     return np.array(image.convert("RGB"))
 
 
-def over_white(colours: np.ndarray, image: Image.Image, path: Path) -> np.ndarray:
-    """Return the colours (H, W, 3) uint8 of an image as a white page shows them: colours that it hides do not count.
-
-    UserError: all of it is transparent.
-    """
+def over_white(colours: np.ndarray, image: Image.Image) -> np.ndarray:
+    """Return the colours (H, W, 3) uint8 of an image as a white page shows them: colours that it hides do not count."""
     if not image.has_transparency_data:
         return colours
     opacity = np.asarray(image.convert("RGBA"))[..., 3:]
     if opacity.min() == 255:
         return np.ascontiguousarray(colours)
-    if not opacity.any():
-        raise UserError(f"{path}: is transparent everywhere; save it without transparency")
-    say_once(path, "transparent", "is transparent in places, which are read as white")
     weight = opacity.astype(np.uint16)
     blended = colours * weight + 255 * (255 - weight)
     return ((blended + 127) // 255).astype(np.uint8)
 
 
-def eight_bits(values: np.ndarray, path: Path) -> np.ndarray:
-    """Return values of 16 bits in 8: the upper half; those of a narrow range are stretched, which is said.
+def eight_bits(values: np.ndarray) -> np.ndarray:
+    """Return values of 16 bits in 8: the upper half; those of a narrow range are stretched.
 
     Those of 8 bits are returned as they are.
 
@@ -182,27 +163,8 @@ def eight_bits(values: np.ndarray, path: Path) -> np.ndarray:
     low, high = np.percentile(values, (0.1, 99.9))
     if not 0 < high - low < NARROW:
         return (values // 256).astype(np.uint8)
-    say_once(path, "bits", f"16-bit values {low:.0f} to {high:.0f} are stretched to 0..255")
     stretched = (values - low) * (255 / (high - low))
     return np.clip(stretched, 0, 255).round().astype(np.uint8)
-
-
-def content_of(given: object) -> bytes | None:
-    """Return the content of a file that is given as bytes or as an open file; None of anything else.
-
-    UserError: it is open as text. TooLarge: it has more than ``MAX_BYTES``.
-    """
-    if isinstance(given, bytes | bytearray | memoryview):
-        return bytes(given)
-    read = getattr(given, "read", None)
-    if read is None:
-        return None
-    content = read(MAX_BYTES + 1)
-    if not isinstance(content, bytes):
-        raise UserError("a file that is open as text is no picture; open it with mode 'rb'")
-    if len(content) > MAX_BYTES:
-        raise TooLarge(f"a file of more than {MAX_BYTES} bytes; {FIX}")
-    return content
 
 
 def values_in(image: Image.Image) -> np.ndarray:

@@ -4,18 +4,17 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from annotations import coco, cutout, labelme, labelstudio, results, yolo
+from annotations import coco, labelme, labelstudio, results, yolo
 from annotations.annotation import Annotations, Predictions
 from annotations.interpret import interpret
-from annotations.mask_files import folders_in, masks_of_set
-from util.files import files_below, read_json, visible
+from annotations.mask_files import folders_in, masks_below, masks_in
+from util.files import files_below, visible
 from util.files.errors import UserError
 
 COCO = "coco"
 YOLO = "yolo"
 LABELME = "labelme"
 LABELSTUDIO = "labelstudio"
-CUTOUT = "cutout"  # which is written alone
 RESULTS = "results"
 MASKS = "masks"
 # of a path, and the folder of photos where named
@@ -31,7 +30,6 @@ WRITERS: dict[str, Callable[[Path, Predictions], None]] = {
     YOLO: yolo.write,
     LABELME: labelme.write,
     LABELSTUDIO: labelstudio.write,
-    CUTOUT: cutout.write,
 }
 FORMATS = (*READERS, MASKS)  # that are read; masks hold no annotations, see ``mask_files.pairs``
 START = 2**16  # bytes of a JSON file that tell its format
@@ -95,8 +93,6 @@ def _format_of(file: Path) -> str:
         return kind
     if file.suffix.lower() in yolo.YAML_SUFFIXES or file.name == yolo.CLASS_FILE:
         return YOLO
-    if file.suffix.lower() == labelme.SUFFIX:
-        read_json(file, "these annotations", "export or copy the file again")
     raise UserError(f"{file}: its format is unknown; name {EXPECTED}; export other formats as COCO")
 
 
@@ -116,11 +112,11 @@ def _files_in(folder: Path) -> dict[str, list[Path]]:
     if any(path.suffix.lower() in yolo.YAML_SUFFIXES for path in data_files):
         files[YOLO] = data_files
     _, mask_folder = folders_in(folder)
-    if files or masks_of_set(mask_folder):
+    if files or masks_in(mask_folder):
         return files
     files = _by_format(files_below(folder, labelme.SUFFIX))
     files.pop(RESULTS, None)  # of photos elsewhere
-    return {**files, YOLO: data_files} if data_files else files
+    return {**files, YOLO: data_files} if data_files and not masks_below(mask_folder) else files
 
 
 def _by_format(paths: list[Path]) -> dict[str, list[Path]]:

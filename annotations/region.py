@@ -6,21 +6,20 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from annotations.mask_images import colours_in, opened_mask
-from annotations.pictures import content_of, frame_of, header_of, values_in
+from annotations.mask_images import opened_mask
+from annotations.pictures import frame_of, header_of, values_in
 from util.files.errors import UserError
 from util.files.images import UPRIGHT, check_image
 from util.files.mask_images import fitted_mask
-from util.files.palette import DARK, IGNORE, has_sorted_palette, palette_of
+from util.files.palette import IGNORE, has_sorted_palette, palette_of
 
 SMALL = 64  # values below are numbers of classes
 VALUE_MODES = ("1", "L", "I", "F")  # of Pillow; also I;16
 GREY_MODES = ("L", "I", "F")
-PICTURE = 2**12  # colours, more than which a painted mask does not have
+PICTURE = 2**10  # colours, more than which a painted mask does not have
+SHADE = 16  # levels by which a colour may differ from a shade of another
 EDGES = 4  # levels; more are of soft edges
-LEVEL = 0.05  # of the object, that each of few levels or colours covers; others are of soft edges
-MOSTLY = 0.8  # of the object, that its colours cover together
-
+LEVEL = 0.05  # of the object, that each of few levels covers; others are of soft edges
 SHOWN = 3  # values in a line
 FIX = "and nothing names them; paint the object alone, or name the classes (predict.py --mask-value takes one value)"
 
@@ -34,16 +33,15 @@ def read_region(mask: Any) -> tuple[np.ndarray, bool]:
     beside numbers below 64 is unknown. A palette counts by its colours where black is not the first.
 
     Args:
-        mask: a file, also open or its bytes, an image of Pillow, or an array or tensor (H, W).
+        mask: a file or its bytes, an image of Pillow, or an array or tensor (H, W).
 
     Raises:
         UserError: the mask is unreadable, of another form, or holds several values or colours that nothing names.
     """
     is_path = isinstance(mask, str | Path)
     source = str(mask) if is_path else getattr(mask, "filename", "") or "an example's mask"
-    content = content_of(mask)
-    if is_path or content is not None:
-        with opened_mask(Path(source), content=content) as image:
+    if is_path or isinstance(mask, bytes):
+        with opened_mask(Path(source), content=None if is_path else mask) as image:
             return _region_in_image(image, source)
     if isinstance(mask, Image.Image):
         check_image(mask, Path(source))
@@ -55,11 +53,8 @@ def read_region(mask: Any) -> tuple[np.ndarray, bool]:
 def _region_in_image(image: Image.Image, source: str) -> tuple[np.ndarray, bool]:
     """Return ``read_region`` of an image of Pillow; ``source`` is its name in messages."""
     frame = frame_of(image)
-    colours = _main_colours(image)
-    if len(colours) > 1:
-        named = ", ".join(map(str, sorted(colours)[:SHOWN]))
-        raise UserError(f"{source}: holds the colours {named}, {FIX}")
-    region = _region_in(_painted(image, source), source)
+    _colour_in(image, source)
+    region = _region_in(_painted(image), source)
     return frame.upright(region), frame.stated is not None
 
 
@@ -94,8 +89,8 @@ def _has_soft_edges(brightness: np.ndarray) -> bool:
     return not _are_levels(brightness) and (brightness < 0.75 * brightness.max()).mean() < 0.5
 
 
-def _painted(image: Image.Image, source: str) -> np.ndarray:
-    """Return what a mask of one class shows, (H, W) of any numbers, 0 beside the object; errors as ``read_region``."""
+def _painted(image: Image.Image) -> np.ndarray:
+    """Return what a mask of one class shows, (H, W) of any numbers, 0 beside the object."""
     if image.mode in VALUE_MODES or image.mode.startswith("I;16"):
         return values_in(image)
     rgba = np.asarray(image.convert("RGBA"))
@@ -104,10 +99,7 @@ def _painted(image: Image.Image, source: str) -> np.ndarray:
         return opacity > opacity.max() // 2
     if _has_indices(image):
         return values_in(image)
-    brightness = rgba[..., :3].max(2)
-    if brightness.min() >= DARK and (rgba != rgba[0, 0]).any():
-        raise UserError(f"{source}: this mask has several colours, and none is black; paint the background black")
-    return brightness
+    return rgba[..., :3].max(2)
 
 
 def _has_indices(image: Image.Image) -> bool:
@@ -137,7 +129,8 @@ def classes_in(mask: Path) -> set[Any]:
             palette = palette_of(image)
             return {tuple(palette[index].tolist()) for index in indices if index < len(palette)}
         if image.mode not in GREY_MODES and not image.mode.startswith("I;16"):
-            return _main_colours(image)
+            colour = _colour_in(image, str(mask))
+            return {colour} if colour else set()
         numbers = {*np.unique(values_in(image)).tolist()} - {0, IGNORE}
     return numbers if max(numbers, default=0) < SMALL else set()
 
@@ -149,22 +142,24 @@ def _are_levels(values: np.ndarray) -> bool:
     return bool(are_few and counts.min() >= LEVEL * counts.sum())
 
 
-def _main_colours(image: Image.Image) -> set[Colour]:
-    """Return the colours in which objects are painted; none if all is grey, or a picture."""
+def _colour_in(image: Image.Image, source: str) -> Colour | None:
+    """Return the colour (red, green, blue) in which an object is painted; None if it is grey, numbers or a picture.
+
+    UserError: there are several colours, and not shades of one, as soft edges have them.
+    """
     if image.mode not in ("P", "RGB", "RGBA") or _has_indices(image):
-        return set()
-    painted = _painted_colours(colours_in(image.convert("RGBA"), PICTURE) or {})
-    total = sum(painted.values())
-    main = {colour: count for colour, count in painted.items() if count >= LEVEL * total}
-    is_grey = all(len({*colour}) == 1 for colour in main)
-    return set() if is_grey or sum(main.values()) < MOSTLY * total else {*main}
-
-
-def _painted_colours(counts: dict[Colour, int]) -> dict[Colour, int]:
-    """Return the counts of the colours (red, green, blue) that are opaque and not black."""
-    half_opaque = max((colour[3] for colour in counts), default=0) // 2
-    painted: dict[Colour, int] = {}
-    for (red, green, blue, opacity), count in counts.items():
-        if opacity > half_opaque and max(red, green, blue) >= DARK:
-            painted[red, green, blue] = count
-    return painted
+        return None
+    rgba = image.convert("RGBA")
+    if rgba.getcolors(PICTURE) is None:
+        return None
+    pixels = np.asarray(rgba).reshape(-1, 4)
+    is_opaque = pixels[:, 3] >= pixels[:, 3].max() / 2
+    colours = pixels[is_opaque, :3]
+    brightness = colours.max(1)
+    brightest = colours[brightness.argmax()]
+    shades = np.outer(brightness / max(brightness.max(), 1), brightest)
+    is_other = np.abs(shades - colours).max(1) > SHADE
+    if is_other.any():
+        other = colours[is_other.argmax()]
+        raise UserError(f"{source}: holds the colours {tuple(other.tolist())}, {tuple(brightest.tolist())}, {FIX}")
+    return None if np.ptp(brightest) <= SHADE else tuple(brightest.tolist())

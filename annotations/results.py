@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from annotations.annotation import Annotations, Instance, check_stated, content_errors
-from annotations.reading import Reading
-from annotations.remarks import LEFT_OUT
 from annotations.shapes import decoded, encoded
 from util.files import own_name, read_json, visible
 from util.files.mask_images import read_mask
@@ -24,25 +22,25 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     from the folder above the results. UserError: a file is unreadable, or a photo or its mask is missing.
     """
     home = path if path.is_dir() else path.parent
-    reading = Reading(path, home.parent, folder)
-    for file in reading.each(visible(path.glob("*.json"), path) if path.is_dir() else [path]):
+    annotations = Annotations.begin(path, home.parent, folder)
+    for file in annotations.each(visible(path.glob("*.json"), path) if path.is_dir() else [path]):
         record = read_json(file, "this result", "make it again")
         with content_errors(f"{file}: is no result of this project (", "); make it again"):
             stated = str(record["query"])
             is_there = folder is None and Path(stated).is_file()
-            photo = Path(stated) if is_there else reading.files.find(stated, file)
+            photo = Path(stated) if is_there else annotations.files.find(stated, file)
             size = int(record["height"]), int(record["width"])
             check_stated(photo, *size)
-            reading.add(photo, size, _instances(record, home, reading), is_upright=True)
-    return reading.annotations()
+            annotations.add(photo, size, _instances(record, home, annotations), is_upright=True)
+    return annotations
 
 
-def _instances(record: dict[str, Any], home: Path, reading: Reading) -> list[Instance]:
+def _instances(record: dict[str, Any], home: Path, annotations: Annotations) -> list[Instance]:
     """Return the objects in the record of a result in the folder ``home``."""
     mask = read_mask(home / own_name(record["mask"])) if "mask" in record else None
     instances = []
     for entry in record["classes"]:
-        category = reading.category(str(entry["name"]))
+        category = annotations.category(str(entry["name"]))
         pixels = decoded(entry["runs"]) if mask is None else mask == int(entry["value"])
         if pixels.any():
             instances.append(Instance(category, encoded(pixels), confirmed=entry.get("by") == PERSON))
@@ -54,8 +52,8 @@ def confirmed_alone(annotations: Annotations) -> Annotations:
     photos = []
     for photo in annotations.photos:
         others = [instance for instance in photo.instances if not instance.confirmed]
-        unconfirmed = "masks that nobody confirmed (--unconfirmed takes them)"
-        annotations.remarks.add(LEFT_OUT, unconfirmed, count=len(others))
+        unconfirmed = "left out: masks that nobody confirmed (--unconfirmed takes them)"
+        annotations.remarks[unconfirmed] += len(others)
         kept = [instance if instance.confirmed else instance._replace(unknown=True) for instance in photo.instances]
         photos.append(photo._replace(instances=tuple(kept) if len(others) < len(kept) else ()))
-    return replace(annotations, photos=tuple(photos))
+    return replace(annotations, photos=photos)

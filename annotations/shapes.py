@@ -7,6 +7,7 @@ outline by a line that is walked both ways.
 """
 
 import base64
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,7 @@ TOLERANCE = 0.4  # pixels; turns the steps of a slanted edge into a line
 ENLARGED = 3  # OpenCV's contours run through centres of pixels; those of a mask enlarged so give the corners
 WITHIN = 0.05  # pixels
 UNKNOWN = 3  # radii around a point within which other pixels are unknown
-BITS = 5  # of a number in a character of COCO's text form
-MORE = 32  # the bit of a character that says whether more follow
-SIGN = 16  # the bit of the last one that says whether the number is negative
-MAX_PLACE = 6  # of a character in a number of 32 bits
+RUNS = re.compile("([P-o]{0,6}[0-O])+")  # COCO's text form: a character holds five bits of a number, the last below P
 RIGHT = 0.03  # the cosine of a right angle, at most: corners are rounded
 MIN_AREA = 1e-6  # square pixels; the smallest step of COCO's coordinates is 0.01
 # columns of OpenCV's hierarchy of contours
@@ -68,7 +66,7 @@ def region_in(text: str, size: tuple[int, int]) -> np.ndarray:
 def has_area(shape: tuple[np.ndarray, ...] | dict[str, Any]) -> bool:
     """Return whether run lengths cover a pixel, or a polygon (2 x points,) has three points that are not on a line."""
     if isinstance(shape, dict):
-        return bool(rle.area(checked(shape)))
+        return bool(rle.area(compressed(shape)))
     return any(len(polygon) >= 6 and not _is_on_a_line(polygon) for polygon in shape)
 
 
@@ -105,46 +103,30 @@ def encoded(mask: np.ndarray) -> dict[str, Any]:
 
 
 def decoded(runs: dict[str, Any]) -> np.ndarray:
-    """Return the mask of a run-length encoding, (H, W) bool; errors as ``checked``."""
-    return rle.decode(checked(runs)).view(bool)
+    """Return the mask of a run-length encoding, (H, W) bool.
 
-
-def checked(runs: dict[str, Any]) -> dict[str, Any]:
-    """Return a run-length encoding, whose counts are text or an array of numbers, as ``pycocotools`` takes it.
-
-    pycocotools leaves pixels that no run covers to chance. ValueError: it is too large or damaged.
+    pycocotools leaves pixels that no run covers to chance. ValueError: as ``compressed``, or there are such pixels.
     """
-    height, width = runs["size"]
+    text = compressed(runs)
+    mask = rle.decode(text).view(bool)
+    if encoded(mask)["counts"] != text["counts"]:
+        raise ValueError(f"its run lengths do not cover each of its {mask.size} pixels once")
+    return mask
+
+
+def compressed(runs: dict[str, Any]) -> dict[str, Any]:
+    """Return a run-length encoding, whose counts are text or a list of numbers, in COCO's text form, not decoded yet.
+
+    ValueError: it is too large, or its text damaged.
+    """
+    height, width = map(int, runs["size"])
     check_size(height, width)
-    covered = int(_lengths(runs["counts"]).sum())
-    if covered != height * width:
-        raise ValueError(f"its runs cover {covered} pixels, the image has {height * width}")
-    return runs if isinstance(runs["counts"], str) else rle.frPyObjects(runs, height, width)
-
-
-def _lengths(counts: str | np.ndarray) -> np.ndarray:
-    """Return the runs of COCO's text form, or of its list of numbers, (runs,) int64; ValueError: the text is damaged.
-
-    Each character holds five bits of a number, the lowest first, and a bit that says whether more follow. From the
-    fourth run on, the numbers are differences from the run before the last.
-    """
+    counts = runs["counts"]
     if not isinstance(counts, str):
-        return counts.astype(np.int64)
-    groups = np.frombuffer(counts.encode(), np.uint8).astype(np.int64) - ord("0")
-    is_text = len(groups) and groups.min() >= 0 and groups.max() < 2 * MORE and groups[-1] < MORE
-    if not is_text:
+        counts = rle.frPyObjects({"size": [height, width], "counts": counts}, height, width)["counts"].decode()
+    if not RUNS.fullmatch(counts):
         raise ValueError("its run lengths are damaged")
-    ends = np.flatnonzero(groups < MORE)
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    place = np.arange(len(groups)) - np.repeat(starts, ends + 1 - starts)
-    runs = np.add.reduceat((groups & (MORE - 1)) << (BITS * place), starts)
-    is_negative = groups[ends] & SIGN > 0
-    runs -= np.where(is_negative, MORE << (BITS * place[ends]), 0)
-    runs[1::2] = runs[1::2].cumsum()
-    runs[2::2] = runs[2::2].cumsum()
-    if place.max() > MAX_PLACE or runs.min() < 0:
-        raise ValueError("its run lengths are damaged")
-    return runs
+    return {"size": [height, width], "counts": counts}
 
 
 def polygons_of(mask: np.ndarray) -> list[np.ndarray]:

@@ -12,9 +12,8 @@ import numpy as np
 import yaml
 
 from annotations.annotation import Annotations, Instance, PredictedPhoto, Predictions, content_errors, write_of_photo
-from annotations.masks import check_unique
+from annotations.masks import check_names
 from annotations.pictures import header_of
-from annotations.reading import Reading
 from annotations.shapes import corners_of, is_rectangle
 from util.files import files_below, read_text, visible, write_atomically
 from util.files.errors import UserError
@@ -45,15 +44,15 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
             raise UserError(f"{path}: holds {len(data_files)} data files with the class names; name one of them")
         (path,) = data_files
     names, root = read_data_file(path)
-    reading = Reading(path, root, folder)
-    for file in reading.each(_text_files(root)):
+    annotations = Annotations.begin(path, root, folder)
+    annotations.categories = {number + 1: name for number, name in names.items()}
+    for file in annotations.each(_text_files(root)):
         parts = file.relative_to(root).with_suffix("").parts
         stated = "/".join(IMAGES if part == LABELS else part for part in parts)
-        photo = reading.files.find(stated, file)
+        photo = annotations.files.find(stated, file)
         size = upright_size(*header_of(photo))
-        reading.add(photo, size, _rows(file, size, names))
-    reading.count_photos_without("text file")
-    return reading.annotations({number + 1: name for number, name in names.items()})
+        annotations.add(photo, size, _rows(file, size, names))
+    return annotations
 
 
 def _text_files(root: Path) -> list[Path]:
@@ -94,7 +93,7 @@ def read_data_file(path: Path) -> tuple[dict[int, str], Path]:
     else:
         lines = [line.strip() for line in text.split("\n")]
         names = dict(enumerate(filter(None, lines)))
-    check_unique([*names.values()], path)
+    check_names(names.values(), path)
     return names, root
 
 
@@ -131,8 +130,6 @@ def _instance(row: np.ndarray, size: tuple[int, int], classes: Mapping[int, str]
         shares = corners_of(x - width / 2, y - height / 2, x + width / 2, y + height / 2)
     if len(shares) % 2:
         raise ValueError("an odd number of coordinates; take out the last number if it is a confidence")
-    if len(shares) < 6:
-        raise ValueError("an outline has at least three corners x y")
     if not ((shares >= -BEYOND) & (shares <= 1 + BEYOND)).all():
         raise ValueError("coordinates must be shares of the photo's sides, from 0 to 1")
     outline = (np.clip(shares, 0, 1).reshape(-1, 2) * size[::-1]).reshape(-1)

@@ -8,7 +8,6 @@ import numpy as np
 
 from annotations import recognise
 from annotations.annotation import AnnotatedPhoto, Annotations, label_of
-from annotations.masks import check_unique
 from datasets.custom_plan import CustomOptions, plan_of, rare_classes, selected_classes
 from datasets.recipes.recipe import MaskJob, Piece, Plan
 from util.files.errors import UserError, one_line
@@ -22,7 +21,6 @@ def from_annotations(options: CustomOptions) -> Plan:
     """
     source = Path(options.annotations)
     annotations = recognise.read(options.annotations, options.images, unconfirmed=options.unconfirmed)
-    check_unique(list(annotations.categories.values()), source)
     category_ids = {name: category for category, name in annotations.categories.items()}
     if options.classes:
         classes = selected_classes(options.classes, category_ids, f"category of {source}")
@@ -43,7 +41,7 @@ def _shown_classes(annotations: Annotations) -> list[str]:
     """Return the categories of which a photo shows an object; a line names the others."""
     shown = set[int]()
     for photo in annotations.annotated:
-        shown.update(instance.category for instance in photo.instances if instance.is_object)
+        shown.update(instance.category for instance in photo.instances if not instance.unknown)
     absent = [name for category, name in annotations.categories.items() if category not in shown]
     if absent:
         print(one_line(f"left out, on no image: {', '.join(absent)}"))
@@ -51,10 +49,10 @@ def _shown_classes(annotations: Annotations) -> list[str]:
 
 
 def _photos_of_categories(annotations: Annotations) -> Counter[int]:
-    """Return on how many photos each category is marked other than by crowd regions."""
+    """Return on how many photos each category is marked other than by unknown regions."""
     counts = Counter[int]()
     for photo in annotations.annotated:
-        counts.update({instance.category for instance in photo.instances if not instance.crowd})
+        counts.update({instance.category for instance in photo.instances if not instance.unknown})
     return counts
 
 

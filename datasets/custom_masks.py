@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from annotations.mask_files import ClassFolder, class_folders, folders_in, masks_in, pairs, parts_of_set
+from annotations.mask_files import class_folders, folders_in, is_of_set, masks_in, pairs, parts_of_set
 from annotations.mask_images import read_mask_of
 from annotations.mask_set import MaskFacts, check_set, facts_of_all, masks_of_255, photos_with
-from annotations.masks import MaskNames, check_alike, names_beside, names_in
+from annotations.masks import MaskNames, check_names, names_beside, names_in
 from annotations.photo_files import PhotoFiles, name_key
 from annotations.pictures import header_of
 from annotations.region import read_region
@@ -34,15 +34,13 @@ def from_masks(options: CustomOptions) -> Plan:
         raise UserError(f"--masks {options.masks}: this folder does not exist; check its name")
     _, mask_folder = folders_in(options.masks, options.images)
     folders = class_folders(mask_folder)
-    named = {*names_in(options.classes).classes.values()} if options.classes else set()
-    are_of_photos = bool(folders and named) and named.isdisjoint(folders)  # folders of days or videos
-    if folders and not are_of_photos:
-        return _from_class_folders(options, folders)
     known = names_of(options)
-    if known is None:
+    if known is None and (not folders or any(map(is_of_set, folders))):
         raise UserError(_needs_names(mask_folder))
+    if known is None or not folders.keys().isdisjoint(known.classes.values()):
+        return _from_class_folders(options, folders)
     photo_folder, _ = folders_in(options.images)
-    masks = dict(pairs(photo_folder, mask_folder, every_folder=are_of_photos))
+    masks = dict(pairs(photo_folder, mask_folder))
     used = {*masks, *masks.values()}
     _print_unused("mask", [path for path in PhotoFiles(photo_folder).paths if path not in used])
     return _from_class_ids(options, masks, known)
@@ -72,7 +70,8 @@ def _needs_names(masks: Path) -> str:
     """Return the refusal of masks without names of their classes."""
     names = "--classes cat,dog, or names.txt with a class per line, the first is id 1"
     if parts := parts_of_set(masks):
-        return f"--masks {masks}: the folders {', '.join(parts)} are parts of a set, no classes; add {names}"
+        fix = "or put all masks of a class into <class>/photo.png"
+        return f"--masks {masks}: the folders {', '.join(parts)} are parts of a set, no classes; add {names}, {fix}"
     fix = "or a folder of masks for each class, <class>/photo.png"
     return f"prepare.py custom: --masks needs {names}; {fix}"
 
@@ -147,20 +146,20 @@ def _renumbered(values: np.ndarray, source: Path, known: MaskNames, unused: Sequ
     return table[values]
 
 
-def _from_class_folders(options: CustomOptions, folders: dict[str, list[ClassFolder]]) -> Plan:
+def _from_class_folders(options: CustomOptions, folders: dict[str, list[Path]]) -> Plan:
     """Return the plan of masks in a folder for each class; their photos lie in such folders too, or all in one.
 
     Equal files are one photo, which has several classes. UserError: a class has no folder, no mask has
     a photo, or one photo has two masks of a class.
     """
     classes = _classes_in_folders(options, folders)
-    masks: dict[Path, ClassFolder] = {}
+    masks: dict[Path, str] = {}
     for name in classes:
         for folder in folders[name]:
-            masks |= dict.fromkeys(masks_in(folder.folder), folder)
-    rare = rare_classes(options, Counter(folder.name for folder in masks.values()))
+            masks |= dict.fromkeys(masks_in(folder), name)
+    rare = rare_classes(options, Counter(masks.values()))
     classes = [name for name in classes if name not in rare]
-    masks = {mask: folder for mask, folder in masks.items() if folder.name not in rare}
+    masks = {mask: name for mask, name in masks.items() if name not in rare}
     photo_of_mask = _photos_of_masks(masks, options)
     jobs = _class_jobs(photo_of_mask, masks, classes, options.images)
     by_name((job.photo_name, job.photo) for job in jobs)  # refuses equal names, and two masks of a photo's class
@@ -168,7 +167,7 @@ def _from_class_folders(options: CustomOptions, folders: dict[str, list[ClassFol
     return Plan(jobs, one_class, classes, parts=(ALL,), suffix="")
 
 
-def _classes_in_folders(options: CustomOptions, folders: dict[str, list[ClassFolder]]) -> list[str]:
+def _classes_in_folders(options: CustomOptions, folders: dict[str, list[Path]]) -> list[str]:
     """Return the classes that folders name, or those of ``--classes``; UserError: one has no folder."""
     classes = [name for name in folders if not is_unknown(name)]
     if len(classes) < len(folders):
@@ -176,17 +175,17 @@ def _classes_in_folders(options: CustomOptions, folders: dict[str, list[ClassFol
         print(one_line(f"left out, folders of unknown pixels: {unknown}"))
     if options.classes:
         classes = selected_classes(options.classes, folders, f"folder of {options.masks}")
-    check_alike(classes, options.masks)
+    check_names(classes, options.masks)
     return classes
 
 
-def _photos_of_masks(masks: Mapping[Path, ClassFolder], options: CustomOptions) -> dict[Path, Path]:
+def _photos_of_masks(masks: Mapping[Path, str], options: CustomOptions) -> dict[Path, Path]:
     """Return the photo of each mask that has one; lines say how many have no partner. UserError: none has a photo."""
     paths = [path for path in PhotoFiles(options.images).paths if path not in masks]
     photos = {(path.parent, name_key(path.stem)): path for path in paths}
     photo_of_mask = {}
-    for mask, folder in masks.items():
-        places = [(place, name_key(mask.stem)) for place in _photo_folders(options.images, folder)]
+    for mask in masks:
+        places = [(place, name_key(mask.stem)) for place in (options.images / mask.parent.name, options.images)]
         found = [photos[place] for place in places if place in photos]
         if found:
             photo_of_mask[mask] = found[0]
@@ -198,25 +197,18 @@ def _photos_of_masks(masks: Mapping[Path, ClassFolder], options: CustomOptions) 
     return photo_of_mask
 
 
-def _photo_folders(images: Path, folder: ClassFolder) -> list[Path]:
-    """Return where the photos of a class may be below all photos, in its part first."""
-    part = images.joinpath(*folder.place)
-    name = folder.folder.name
-    return [part / name, part, images / name, images]
-
-
 def _class_jobs(
-    photo_of_mask: Mapping[Path, Path], folder_of_mask: Mapping[Path, ClassFolder], classes: list[str], images: Path
+    photo_of_mask: Mapping[Path, Path], class_of_mask: Mapping[Path, str], classes: list[str], images: Path
 ) -> list[MaskJob]:
     """Return the jobs of masks of one class; equal files are the first of them."""
     first_of_photo = _first_of_equal([*dict.fromkeys(photo_of_mask.values())])
     jobs = []
     for mask, photo in photo_of_mask.items():
         first = first_of_photo[photo]
-        folder = folder_of_mask[mask]
-        mask_name = word("/".join((folder.name, *folder.place, mask.stem)))
+        class_name = class_of_mask[mask]
+        mask_name = word(f"{class_name}/{mask.stem}")
         photo_name = word(str(first.relative_to(images)))
-        class_id = classes.index(folder.name) + 1
+        class_id = classes.index(class_name) + 1
         jobs.append(MaskJob(first, mask, mask_name, class_id, photo_name, parts=(ALL,)))
     return jobs
 

@@ -60,7 +60,7 @@ def _of_masks(path: Path, photos: Path | None, shots: int | None) -> tuple[list[
     """
     photo_folder, mask_folder = mask_files.folders_in(path, photos)
     known = masks.names_beside(mask_folder)
-    pairs = mask_files.pairs(photo_folder, mask_folder)
+    pairs = mask_files.pairs(photo_folder, mask_folder, named=known is not None)
     if known is None:
         return list(islice(_unnamed_masks(pairs), shots)), {}
     return list(_named_masks(pairs, known)), known.classes
@@ -121,7 +121,7 @@ def _check_one_class(values: set[Any], mask: Path) -> None:
 def _of_annotations(annotations: Annotations) -> Iterator[Example]:
     """Yield an example of every class on every photo of a file of annotations; the photos are not found yet."""
     for photo in annotations.photos:
-        categories = dict.fromkeys(instance.category for instance in photo.instances if instance.is_object)
+        categories = dict.fromkeys(instance.category for instance in photo.instances if not instance.unknown)
         for category in categories:
             instances = tuple(instance for instance in photo.instances if instance.category == category)
             annotated = photo._replace(instances=instances)

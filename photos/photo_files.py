@@ -3,20 +3,19 @@
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from annotations.pictures import colours_of, content_of, frame_of, read_image
+from annotations.pictures import colours_of, frame_of, read_image
 from util.files import SYSTEM_FILES
 from util.files.errors import UserError
 from util.files.images import check_image, read_errors
 from util.files.photos import IMAGE_SUFFIXES, photos_below
 
 GIVEN = Path("the photo")  # in messages, where a file has no name
-GivenPhoto = str | Path | bytes | IO[bytes] | Image.Image | np.ndarray | Tensor
+GivenPhoto = str | Path | bytes | Image.Image | np.ndarray | Tensor
 
 
 def photos_in(paths: Iterable[Path], recursive: bool = False) -> list[Path]:
@@ -54,8 +53,8 @@ def _is_picture_of_result(path: Path) -> bool:
 def read_photo(photo: GivenPhoto) -> np.ndarray:
     """Return a photo as viewers show it, upright and RGB, (H, W, 3) uint8.
 
-    It is a file: its path, its content or an open file; an image of Pillow; an array of that form; or a tensor
-    (3, H, W), uint8 or floats in 0..1. Size and kind of a file are known by its header before it is decoded.
+    It is a file: its path or its bytes; an image of Pillow; an array of that form; or a tensor (3, H, W), uint8 or
+    floats in 0..1. Size and kind of a file are known by its header before it is decoded.
 
     Raises:
         UserError: the file is missing, no image, too large (``check_size``), damaged or of 32-bit values, or the array
@@ -65,9 +64,8 @@ def read_photo(photo: GivenPhoto) -> np.ndarray:
         return read_image(Path(photo))
     if isinstance(photo, Image.Image):
         return _colours_of_image(photo)
-    content = content_of(photo)
-    if content is not None:
-        return read_image(GIVEN, content)
+    if isinstance(photo, bytes):
+        return read_image(GIVEN, photo)
     return _checked_array(photo)
 
 
@@ -78,7 +76,7 @@ def _checked_array(photo: object) -> np.ndarray:
     if isinstance(photo, np.ndarray) and photo.shape[2:] == (3,) and photo.dtype == np.uint8 and photo.size:
         return photo
     kind = f"{type(photo).__name__} {getattr(photo, 'shape', '')} {getattr(photo, 'dtype', '')}".rstrip()
-    form = "a file, an image of Pillow, an array (H, W, 3) uint8 or a tensor (3, H, W), uint8 or floats in 0..1"
+    form = "a path, a file's bytes, an image of Pillow, an array (H, W, 3) uint8 or a tensor (3, H, W)"
     raise UserError(f"{GIVEN}: must be {form}, not {kind}")
 
 

@@ -132,7 +132,7 @@ class Segmenter:
         return out
 
     def __call__(self, photo: GivenPhoto) -> Prediction:
-        """Return the ``Prediction`` for a photo: its path, bytes or open file, a Pillow image, array or tensor."""
+        """Return the ``Prediction`` for a photo: its path or bytes, a Pillow image, array or tensor."""
         return next(self.many([photo]))
 
     def many(

@@ -55,7 +55,7 @@ def find(options: argparse.Namespace) -> Plan:
         raise UserError(f"{options.out}: is the download itself, its lists would be lost; give another --out")
     sets = _training_sets(voc, sbd) | {"val": dict.fromkeys(voc.sets["val"])}
     jobs = _jobs([voc, sbd] if sbd else [voc], sets)
-    check_masks(jobs, classes=CLASSES)
+    check_masks(jobs)
     return Plan(
         jobs,
         read,

@@ -173,11 +173,11 @@ def is_read(read: Callable[[Path], object], file: Path) -> bool:
     return not isinstance(attempt(read, file), UserError)
 
 
-def check_masks(jobs: Sequence[MaskJob], classes: int) -> None:
-    """Refuse (UserError) masks of jobs whose palettes are not those of the values 1 to ``classes``."""
+def check_masks(jobs: Sequence[MaskJob]) -> None:
+    """Refuse (UserError) masks of jobs whose palettes give a value two colours."""
     masks = [job.source for job in jobs if isinstance(job.source, Path) and job.source.suffix == ".png"]
     facts = facts_of_all(masks)
-    check_palettes([mask for mask in facts if isinstance(mask, MaskFacts)], classes)
+    check_palettes(mask for mask in facts if isinstance(mask, MaskFacts))
 
 
 def grey(job: MaskJob, image: np.ndarray) -> Piece | None:

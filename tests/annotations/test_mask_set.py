@@ -159,9 +159,6 @@ REFUSED: dict[str, tuple[list[Image.Image], str, str]] = {  # the masks, their n
     ),
     "VOC's colours": ([*map(reduced(VOC), SIMPLE)], "cat\ndog", "the value 1 the colour (0, 128, 0), but in"),
     "own colours": ([*map(reduced(OWN), SIMPLE)], "cat\ndog", "the value 1 the colour (0, 200, 10), but in"),
-    "VOC's 8, 12": ([reduced(VOC)(ids((CAT, 8), (DOG, 12)))], FIFTEEN, "(64, 0, 0), which usually stands for 8"),
-    "grey 8, 12": ([reduced(GREY)(ids((CAT, 8), (DOG, 12)))], FIFTEEN, "(8, 8, 8), which usually stands for 8"),
-    "border": ([reduced(VOC)(ids((CAT, 1), (DOG, 255)))], FIFTEEN, "(224, 224, 192), which usually stands for 255"),
     "a photo without ground": (
         [reduced(OWN)(ids((CAT, 1), (DOG, 2))), reduced(OWN)(FILLED)],
         "cat\ndog",

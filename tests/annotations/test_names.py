@@ -57,7 +57,7 @@ REFUSED_NAMES = {
     "cat\ndog\nbackground": "'background' has the value 3",
     "1: cat\n1: dog": "'dog' has the value 1, which is that of another class",
     "0: none\n255: cat": "'cat' has the value 255",
-    "1: cat\n2: cat": "names two classes",
+    "1: cat\n2: cat": "the class names 'cat' and 'cat' are alike",
     "cat:48,112,32::\ndog:48,112,32::\n": "'dog' has the colour (48, 112, 32) of another class",
     "cat:0,0,0::\n": "'cat' has the colour (0, 0, 0)",
 }

@@ -89,7 +89,10 @@ def test_a_class_name_that_cannot_be_of_a_file_is_refused_with_its_file(tmp_path
 def test_masks_whose_names_match_no_photo_are_named(tmp_path: Path) -> None:
     photo(tmp_path / "train" / PHOTO)
     index_mask(tmp_path / "train/a_mask.png", region(*BOXES.values()))
-    assert "no mask has the name of a photo" in (line := refusal(tmp_path))
+    assert "none of its 0 masks has the name of a photo" in (line := refusal(tmp_path))
+    assert "give masks in folders a file of names" in line
+    (tmp_path / "names.txt").write_text("cat\ndog\n")
+    assert "none of its 1 masks has the name of a photo" in (line := refusal(tmp_path))
     assert "such as a_mask.png" in line
 
 
@@ -114,7 +117,7 @@ def test_labels_are_stripped_and_case_alone_is_refused(tmp_path: Path) -> None:
     assert areas(folder) == {"cat": sum(AREAS.values())}
     labelme_json(tmp_path, polygon("cat"), polygon("dog") | {"label": "Cat "})
     assert [*read_annotations(folder).categories.values()] == ["cat", "Cat"]
-    assert "the classes 'cat' and 'Cat' differ by upper and lower case alone" in refusal(folder)
+    assert "the class names 'cat' and 'Cat' are alike" in refusal(folder)
 
 
 def test_an_unused_category_may_repeat_a_name(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_one_unambiguous_outline_decides_whether_all_are_of_turned_photos(tmp_pa
 
 def test_photos_whose_outlines_contradict_each_other_are_said_to_be_cut(tmp_path: Path, capsys) -> None:
     recognise.read(str(two_turned(tmp_path, UPRIGHT, STORED)))
-    assert "beyond their stated size (1, such as p1.jpg)" in capsys.readouterr().err
+    assert "cut at the photo's edges: photos with outlines beyond their stated size (1)" in capsys.readouterr().err
 
 
 def test_photos_that_state_their_size_in_another_way_keep_it(tmp_path: Path) -> None:

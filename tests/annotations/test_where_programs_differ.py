@@ -10,9 +10,9 @@ import pytest
 import tifffile
 import torch
 
-from annotations.annotation import AnnotatedPhoto, Instance, class_mask, pixels_of
+from annotations.annotation import AnnotatedPhoto, Annotations, Instance, class_mask, pixels_of
 from annotations.labelstudio import instances_of
-from annotations.reading import Reading
+from annotations.photo_files import PhotoFiles
 from annotations.region import read_region
 from util.loop.metrics import class_counts, class_scores
 
@@ -55,7 +55,7 @@ def turned_box() -> list[float]:
     """Corners of Label Studio's box, that is turned on a photo of 200 x 100."""
     value = {**TURNED, "rectanglelabels": ["cat"]}
     entry = {"type": "rectanglelabels", "value": value}
-    (instance,) = instances_of([entry], (100, 200), Reading(Path("a.json"), Path()))
+    (instance,) = instances_of([entry], (100, 200), Annotations(Path("a.json"), PhotoFiles(Path())))
     (outline,) = instance.shape
     return outline.tolist()
 

@@ -111,7 +111,7 @@ def test_pycocotools_reads_cocos_json(photos: list[PredictedPhoto], polygons: bo
 
 
 @BOTH
-@pytest.mark.parametrize("kind", [kind for kind in recognise.WRITERS if kind != "cutout"])  # for people alone
+@pytest.mark.parametrize("kind", recognise.WRITERS)
 def test_written_annotations_are_read_back(
     photos: list[PredictedPhoto], kind: str, polygons: bool, tmp_path: Path
 ) -> None:

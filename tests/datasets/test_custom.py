@@ -174,7 +174,7 @@ MARKS = [{"id": c, "image_id": 0, "category_id": c, "segmentation": BOX, "iscrow
     [
         (
             {"categories": [{"id": 1, "name": "cat\nrun: {folder: /tmp/elsewhere}"}], "annotations": MARKS[:1]},
-            "names two classes, or",
+            "are alike, or cannot be printed",
         ),
         ({"categories": THINGS, "annotations": MARKS}, "300 classes"),
     ],

@@ -1,4 +1,4 @@
-"""Masks of a data set of your own in folders: of parts of a set, of classes, of both, and of days or videos."""
+"""Masks of a data set of your own in folders: of parts of a set, of classes, and of days or videos."""
 
 from pathlib import Path
 
@@ -92,26 +92,21 @@ def test_folders_of_days_are_no_classes_where_a_file_names_these(tmp_path: Path)
     assert made(tmp_path, "photos", "masks") == {"monday/0": WHOLE, "tuesday/0": WHOLE}
 
 
-def test_folders_of_classes_in_parts_are_classes(tmp_path: Path) -> None:
+def test_folders_of_classes_in_parts_are_refused(tmp_path: Path) -> None:
     for seed, part in enumerate(("train", "val")):
         save_photo(tmp_path / "photos" / part / "0.jpg", seed, (HEIGHT, WIDTH))
-        for value, name in enumerate(("cat", "dog"), 1):
-            save_grey(tmp_path / "masks" / part / name / "0.png", region(CAT, DOG) == value)
-    areas = made(tmp_path, "photos", "masks", named=False)
-    expected = {}
-    for class_id, name in enumerate(("cat", "dog"), 1):
-        for part in ("train", "val"):
-            expected[f"{name}/{part}/0"] = ["cat", "dog", str(class_id), f"{part}/0.jpg", AREAS[name]]
-    assert areas == expected
+        save_grey(tmp_path / "masks" / part / "cat/0.png", region(CAT) == 1)
+    with pytest.raises(UserError, match=r"train, val are parts of a set, no classes; .* put all masks of a class"):
+        made(tmp_path, "photos", "masks", named=False)
 
 
 @pytest.mark.parametrize(
     ("folders", "outcome"),
     [
-        (["bus", "train"], "'train' is the name of a part of a set, 'bus' that of a class"),
+        (["bus", "train"], "the folders train are parts of a set, no classes"),
         (["bus", "images"], {"bus"}),
-        (["bus", "test"], "'test' is the name of a part of a set, 'bus' that of a class"),
-        (["Bus", "bus"], "the classes 'Bus' and 'bus' differ by upper and lower case alone"),
+        (["bus", "test"], "the folders test are parts of a set, no classes"),
+        (["Bus", "bus"], "the class names 'Bus' and 'bus' are alike"),
     ],
 )
 def test_names_of_parts_beside_classes(tmp_path: Path, folders: list[str], outcome: set[str] | str) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 from pycocotools.coco import COCO
 
 from annotations.shapes import decoded
@@ -33,7 +32,7 @@ def _json(path: Path) -> Any:
     return json.loads(path.read_text())
 
 
-ALL_FORMATS = "coco,yolo,labelme,labelstudio,cutout,png"
+ALL_FORMATS = "coco,yolo,labelme,labelstudio,png"
 
 
 def test_every_format_is_written(run, photos: list[Path], tmp_path: Path) -> None:
@@ -56,19 +55,6 @@ def test_every_format_is_written(run, photos: list[Path], tmp_path: Path) -> Non
     assert [int(row["pixels"]) for row in rows[:2]] == [
         entry["pixels"] for entry in _json(out / f"{photos[0].stem}.json")["classes"]
     ]
-    _check_cutouts(out, photos[0])
-
-
-def _check_cutouts(out: Path, photo: Path) -> None:
-    """Check that the pictures of a photo's objects show them as the photo does, and nothing else."""
-    mask = read_mask(out / f"{photo.stem}_mask.png")
-    for value, name in enumerate(("cat", "dog"), 1):
-        file = out / f"cutout/{photo.stem}_{name}.png"
-        assert file.is_file() == (mask == value).any()
-        if file.is_file():
-            *_, alpha = np.moveaxis(np.asarray(Image.open(file)), 2, 0)
-            assert np.array_equal(alpha, np.where(mask == value, 255, 0))
-            assert np.array_equal(np.asarray(Image.open(file))[..., :3], np.asarray(Image.open(photo).convert("RGB")))
 
 
 def _check_coco(out: Path, photos: list[Path]) -> None:

@@ -107,7 +107,7 @@ def test_soft_edges_are_cut_in_the_middle_and_borders_of_255_are_unknown() -> No
 
 TRIMAP = np.where(region((8, 7, 40, 10)) == 1, 128, 255 * INSIDE).astype(np.uint8)
 OPEN = {
-    "without black": (np.where(INSIDE[..., None] == 1, 150, WHITE).astype(np.uint8), "none is black"),
+    "without black": (np.where(INSIDE[..., None] == 1, 150, WHITE).astype(np.uint8), "holds the values 150, 255"),
     "red on white": (np.where(INSIDE[..., None] == 1, (255, 0, 0), WHITE).astype(np.uint8), "holds the colours"),
     "class ids": (region(CAT, DOG), "holds the values 1, 2, and nothing names them"),
     "a trimap": (TRIMAP, "holds the values 128, 255, and nothing names them"),

@@ -48,20 +48,14 @@ def test_a_kind_that_needs_a_package_says_so(tmp_path: Path, monkeypatch, capsys
 
 
 @pytest.mark.parametrize("name", ["grey.png", "grey.tif", "colours.png", "colours.tif"])
-def test_the_bits_of_a_camera_are_stretched_and_that_is_said_once(
-    tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    monkeypatch.setattr(pictures, "SAID", set())  # folders of an earlier test may have had this name
+def test_the_bits_of_a_camera_are_stretched(tmp_path: Path, name: str) -> None:
     pixels = NOISE if "grey" in name else np.dstack([NOISE // 2, NOISE, NOISE])  # blue, green, red
-    for number in range(2):
-        path = tmp_path / f"{number}{name}"
-        cv2.imwrite(str(path), pixels)
-        image = read_photo(path).astype(int)
-        low, high = np.percentile(image, (1, 99))
-        assert high - low > 200
-        red, _, blue = image.mean((0, 1))
-        assert (red == blue) if "grey" in name else blue < red - 50
-    assert capsys.readouterr().err.count("are stretched to 0..255") == 1
+    cv2.imwrite(str(tmp_path / name), pixels)
+    image = read_photo(tmp_path / name).astype(int)
+    low, high = np.percentile(image, (1, 99))
+    assert high - low > 200
+    red, _, blue = image.mean((0, 1))
+    assert (red == blue) if "grey" in name else blue < red - 50
     cv2.imwrite(str(tmp_path / "wide.png"), NOISE * 30)
     assert np.array_equal(read_photo(tmp_path / "wide.png")[..., 0], NOISE * 30 // 256)  # as they are
     assert np.ptp(read_photo(Image.fromarray(NOISE))) == 255
@@ -80,18 +74,12 @@ def test_edges_move_to_those_of_the_photo() -> None:
     assert wrong_after < wrong_before / 4
 
 
-def test_bytes_and_open_files_are_read_as_their_path_is(tmp_path: Path) -> None:
+def test_bytes_are_read_as_their_path_is(tmp_path: Path) -> None:
     path = photo(tmp_path / "a.jpg", turned=True)
-    expected = read_photo(path)
-    content = path.read_bytes()
-    with path.open("rb") as file:
-        for given in (content, memoryview(content), io.BytesIO(content), file):
-            assert np.array_equal(read_photo(given), expected)
-    with path.open(encoding="latin1") as text, pytest.raises(UserError, match="open it with mode 'rb'"):
-        read_photo(text)
+    assert np.array_equal(read_photo(path.read_bytes()), read_photo(path))
 
 
-@pytest.mark.parametrize("form", [str, Path.read_bytes, lambda path: path.open("rb"), Image.open])
+@pytest.mark.parametrize("form", [str, Path.read_bytes, Image.open])
 def test_a_photo_of_too_many_pixels_is_refused_in_every_form(form: Callable, tmp_path: Path, monkeypatch) -> None:
     path = photo(tmp_path / "a.jpg")
     given = form(path)
@@ -104,7 +92,7 @@ def test_what_is_said_of_a_photo_without_a_name_is_one_plain_line(tmp_path: Path
     content = photo(tmp_path / "a.png").read_bytes()
     damaged = [b"", b"no photo", content[: len(content) // 2], b"\0\0\0\x18ftypheic"]
     lines = []
-    for given in (*damaged, *map(io.BytesIO, damaged), Image.open(io.BytesIO(damaged[2]))):
+    for given in (*damaged, Image.open(io.BytesIO(damaged[2]))):
         with pytest.raises(UserError, match="the photo: ") as caught:
             read_photo(given)
         lines.append(str(caught.value))
