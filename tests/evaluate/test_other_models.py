@@ -155,5 +155,5 @@ def test_an_authors_checkpoint_of_something_else_is_refused(config, tmp_path: Pa
     torch.save({name: torch.zeros(1) for name in models()[other].published.signature}, path)
     run = Run(config(model))
     network = build_model(run.config, run.text_width)
-    with pytest.raises(UserError, match="not weights of this model as configured: .*; check model.name"):
+    with pytest.raises(UserError, match=r"not weights of this model as configured: .*; check model\.name"):
         fill(network, checkpoint.read(path))
