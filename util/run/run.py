@@ -62,11 +62,6 @@ class StageFolder:
         return bool(kept_json(self.path / METRICS).get("finished")) and (self.path / BEST).exists()
 
     @property
-    def started(self) -> bool:
-        """Whether a training was started here, of which there may be no checkpoint yet."""
-        return (self.path / ENVIRONMENT).exists()
-
-    @property
     def run(self) -> str | None:
         """The name of the run that trained it last; None: not known."""
         return kept_json(self.path / ENVIRONMENT).get(RUN)

@@ -7,13 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from model.contract import FewShotMethod
 from model.mismatch import ModelMismatch
-
-
-def load_parts(model: type[FewShotMethod], settings: Any) -> list[Any]:
-    """Return what a model takes beside settings and task: networks, and a tokenizer; errors as ``load_from_hub``."""
-    return [load_from_hub(kind, settings.weights[number]) for kind, number in model.pretrained_parts.items()]
 
 
 def load_from_hub(kind: str, weights: str) -> Any:
