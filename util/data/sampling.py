@@ -10,7 +10,7 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
-from util.data.draws import draw_published
+from util.data.draws import PAIRS, draw_published
 from util.data.lists.image_list import ImageList
 
 # Independent streams of random numbers for the different uses of one seed.
@@ -141,7 +141,7 @@ class EpisodeSampler:
     def _query(self, number: int, random: np.random.Generator) -> tuple[int, int]:
         """Return the query and the class of an episode by the query rule."""
         images = self.images
-        if self.query in ("pairs", SHUFFLED_PAIRS):
+        if self.query in (PAIRS, SHUFFLED_PAIRS):
             return self.pairs[self._position(number, len(self.pairs))]
         if self.query in ("class_then_query", "class_in_turn"):
             class_id = self._drawn_class(number, random)

@@ -4,7 +4,6 @@ Photos are turned upright as their EXIF data say. The orientation is 1 to 8, as 
 formats, 16 bits and transparency are read by ``annotations/pictures.py``.
 """
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import SEEK_END
@@ -24,7 +23,6 @@ TAG = 0x0112  # of the orientation in EXIF data
 UPRIGHT = 1  # an orientation
 FORMATS = ("JPEG", "PNG")
 JPEG_FORMATS = ("JPEG", "MPO")  # Pillow's names of JPEGs with one picture and with several
-ADDRESS = re.compile(r"<[^<>]* at 0x[0-9a-f]+>")  # of an object in memory
 NAMES_OF_FORMATS = "JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF, HEIC with pip install pillow-heif"  # of photos
 CONVERT = "trainings and tests read JPEG and PNG of 8 bits: python prepare.py custom converts other files"
 JPEG, PNG = b"\xff\xd8", b"\x89PNG"  # beginnings of files
@@ -124,7 +122,7 @@ def _problem(path: Path, error: Exception) -> str:
         return f"cannot be read ({cause}); restore it or leave it out"
     if other := stand_in(path):
         return f"is {other}"
-    return f"is damaged ({ADDRESS.sub('', str(error))}); restore it or leave it out"
+    return f"is damaged ({error}); restore it or leave it out"
 
 
 def turned(array: np.ndarray, orientation: int) -> np.ndarray:

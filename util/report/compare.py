@@ -43,11 +43,6 @@ class Difference(NamedTuple):
     low: float
     high: float
 
-    @property
-    def value(self) -> float:
-        """A - B."""
-        return self.a - self.b
-
 
 class Compared(NamedTuple):
     """A result that is compared."""
@@ -78,7 +73,9 @@ def compare(*runs: Path, output: str = FINAL) -> Table:
     _check_episodes(scored)
     overall = difference([a.sums for a in of_a], [b.sums for b in of_b])
     names = [f"A: {row_name(of_a[0].result)}", f"B: {row_name(of_b[0].result)}"]
-    out = Table(["mIoU %", *names, "A - B", "95 % from", "to"], [*_rows_of_pairs(of_a, of_b), _row(which, overall)])
+    several = zip(of_a, of_b) if len(of_a) > 1 else ()
+    rows = [_row(f"pair {n}", difference([a.sums], [b.sums])) for n, (a, b) in enumerate(several, start=1)]
+    out = Table(["mIoU %", *names, "A - B", "95 % from", "to"], [*rows, _row(which, overall)])
     out.notes = [f"{letter}: {each.file}: {title(each.result)}" for letter, each in zip("AB" * len(of_a), scored)]
     out.notes += [*_difference_lines(overall, which, of_a), *_verdict(scored, overall)]
     return out
@@ -91,16 +88,8 @@ def _systems_of(runs: Sequence[Path], output_a: str, output_b: str) -> tuple[lis
     return [read_scored(run, output_a) for run in runs[::2]], [read_scored(run, output_b) for run in runs[1::2]]
 
 
-def _rows_of_pairs(of_a: Sequence[Compared], of_b: Sequence[Compared]) -> list[list[str]]:
-    """Return the rows of several pairs; none of one, whose row is that of all."""
-    if len(of_a) == 1:
-        return []
-    pairs = enumerate(zip(of_a, of_b), start=1)
-    return [_row(f"pair {number}", difference([a.sums], [b.sums])) for number, (a, b) in pairs]
-
-
 def _row(name: str, delta: Difference) -> list[str]:
-    signed = (f"{value:+.2f}" for value in (delta.value, delta.low, delta.high))
+    signed = (f"{value:+.2f}" for value in (delta.a - delta.b, delta.low, delta.high))
     return [name, f"{delta.a:.2f}", f"{delta.b:.2f}", *signed]
 
 
@@ -123,7 +112,7 @@ def _difference_lines(delta: Difference, which: str, of_a: Sequence[Compared]) -
     query_images = of_a[0].sums.shape[1]
     over = f", mean of {pairs} pairs" if pairs > 1 else ""
     lines = [
-        f"A - B = {delta.value:+.2f} mIoU points of the {which}{over}, "
+        f"A - B = {delta.a - delta.b:+.2f} mIoU points of the {which}{over}, "
         f"95 % interval [{delta.low:+.2f}, {delta.high:+.2f}] over {episodes} paired episodes "
         f"({DRAWS} bootstrap samples of their {query_images} query images, each with all its episodes)"
     ]

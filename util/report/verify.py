@@ -6,6 +6,7 @@ protocol draws from the list; list and weights are read again where data and che
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,6 @@ from util.weights.origin import Origin
 
 AGREES, DIFFERS, UNCHECKED = "agrees", "DIFFERS", "not checked"
 Checks = dict[str, tuple[str, str]]  # subject -> outcome, reason
-OF_EVALUATION = ("list", "draw", "code", "weights", "training photos")  # subjects that need the test's settings
 
 
 def verify(paths: Sequence[Path], form: str = "markdown", overrides: Sequence[str] = ()) -> int:
@@ -76,24 +76,18 @@ def _subjects(checks: Checks, wanted: str) -> str:
 
 def checks_of(path: Path, result: Result, overrides: Sequence[str] = ()) -> Checks:
     """Return the checks of a result file: of its counts, and each of what else is here: data, code, weights."""
-    checks = {
+    test = cache(lambda: evaluation_of(path, result, overrides))
+    draw = ": ".join(filter(None, [draw_text(result), result["draw_note"]]))
+    return {
         "scores": _check(lambda: _score_difference(path, result), on_error=DIFFERS),
         "episodes": _check(
             lambda: _digest_difference(result, map(digest_of_rows, episodes_by_seed(path, result))), on_error=DIFFERS
         ),
-    }
-    try:
-        evaluation = evaluation_of(path, result, overrides)
-    except UserError as error:
-        return checks | dict.fromkeys(OF_EVALUATION, (UNCHECKED, str(error)))
-    draw = ": ".join(filter(None, [draw_text(result), result["draw_note"]]))
-    return {
-        **checks,
-        "list": _check(lambda: _other_facts(result, evaluation, "list", "content")),
-        "draw": _check(lambda: _other_draw(result, evaluation), agreed=draw),
-        "code": _check(lambda: _other_facts(result, evaluation, "code")),
-        "weights": _check(lambda: _other_facts(result, evaluation, "weights", "training")),
-        "training photos": _check(lambda: _photos_difference(result, evaluation), agreed=seen_text(result)),
+        "list": _check(lambda: _other_facts(result, test(), "list", "content")),
+        "draw": _check(lambda: _other_draw(result, test()), agreed=draw),
+        "code": _check(lambda: _other_facts(result, test(), "code")),
+        "weights": _check(lambda: _other_facts(result, test(), "weights", "training")),
+        "training photos": _check(lambda: _photos_difference(result, test()), agreed=seen_text(result)),
     }
 
 
