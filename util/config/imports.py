@@ -9,7 +9,6 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from functools import partial
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -77,8 +76,13 @@ def beside(names: Sequence[str], folder: Path) -> list[str]:
 def add_import(out: argparse.ArgumentParser) -> None:
     """Add the option of modules that a command without a config imports, as ``imports`` of a config does."""
     text = "a module, or a .py file, that registers a method or metric of your own; may be repeated"
-    read = partial(import_named, folder=Path(), place="--import")
-    out.add_argument("--import", action="append", type=lambda name: read([name]), metavar="MODULE", help=text)
+    out.add_argument(
+        "--import",
+        action="append",
+        type=lambda name: import_named([name], Path(), "--import"),
+        metavar="MODULE",
+        help=text,
+    )
 
 
 def _import_file(path: Path) -> None:
