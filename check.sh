@@ -29,9 +29,9 @@ if [ "$1" = --lowest ]; then
     shift
     environment=.venv-lowest
     for python in python3.10 python3.11 python3.12 python3; do
-        "$python" -m util.requirements --python-alone 2>/dev/null && break
+        "$python" -m util.requirements 2>/dev/null && break
     done
-    "$python" -m util.requirements --python-alone
+    "$python" -m util.requirements
     install "$python" uv
     grep pytest tests/requirements.txt >"$environment/tests.txt"
     "$environment/bin/uv" pip install --quiet --python "$environment/bin/python" --resolution lowest-direct \
@@ -46,7 +46,7 @@ if [ "$1" = --quick ]; then
     shift
 fi
 environment=.venv
-[ -x .venv/bin/python ] || python3 -m util.requirements --python-alone
+[ -x .venv/bin/python ] || python3 -m util.requirements
 install python3 -r tests/requirements.txt
 
 failed=""

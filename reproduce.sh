@@ -21,7 +21,6 @@
 case "$# $* " in "0 "* | *" -h "* | *" --help "*) exec sed -n '2,/^case/s/^# \{0,1\}//p' "$0" ;; esac
 cd "$(dirname "$0")" || exit 1
 [ -x .venv/bin/python ] && PATH="$PWD/.venv/bin:$PATH"
-python3 -m util.requirements || exit
 
 refuse() {
     echo "error: $1; sh reproduce.sh --help tells more" >&2
@@ -88,7 +87,8 @@ fold=${fold:-0}
 config=$(launch test "$dataset" "$@" --print-config) || exit
 folds=${folds:-$(seq -s , 0 $(($(setting data folds) - 1)))}
 protocol=${protocol:-$(setting test protocol)}
-others=$(setting test data_sets)
+others=""
+[ "$dataset" != crossdomain ] || others=fss1000,deepglobe,isic,chestxray
 trained_on=$(setting data name)
 
 code=0 results=""
@@ -99,7 +99,7 @@ for action in $actions; do
                 rehearse) launch train "$dataset" "$@" --resume --dry-run || code=$? ;;
                 run)
                     launch train "$dataset" "$@" --resume || exit
-                    if [ "$others" = null ]; then score "$dataset" "$@"; else score_elsewhere "$@"; fi
+                    if [ -z "$others" ]; then score "$dataset" "$@"; else score_elsewhere "$@"; fi
                     ;;
             esac
         done

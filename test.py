@@ -10,11 +10,9 @@ from pathlib import Path
 
 from util import cli
 from util.config import command_line
-from util.config.tree import override
 from util.evaluate.evaluate import evaluate
 from util.files.launcher import place_of_process
 from util.files.table import add_format
-from util.launch import check_processes, read_words
 from util.report.tables import summary
 from util.run.run import Run
 
@@ -22,15 +20,11 @@ from util.run.run import Run
 def command() -> None:
     """Parse, build, call; print the tables of the results."""
     options = _options()
-    words = read_words(options)
-    if words.checkpoint:
-        options.overrides.insert(0, override("test.checkpoint", words.checkpoint))
     run, stored = Run(command_line.read(options)).as_tested()
     config = run.config
     options.overrides = config.given
     if command_line.print_config_if_asked(options):
         return
-    check_processes(words)
     results = evaluate(
         config,
         protocols=cli.comma_separated(options.protocol),

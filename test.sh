@@ -28,5 +28,4 @@
 case "$# $* " in "0 "* | *" -h "* | *" --help "*) exec sed -n '2,/^case/s/^# \{0,1\}//p' "$0" ;; esac
 cd "$(dirname "$0")" || exit 1
 [ -x .venv/bin/python ] && PATH="$PWD/.venv/bin:$PATH"
-python3 -m util.requirements || exit
 exec python3 -m util.launch test "$@"

@@ -9,8 +9,6 @@ from argparse import Namespace
 
 from util import cli
 from util.config import command_line
-from util.files.launcher import nodes
-from util.launch import check_processes, read_words
 from util.run.begin import Asked, dry_run
 from util.train.stages import train
 
@@ -18,21 +16,19 @@ from util.train.stages import train
 def command() -> int:
     """Parse, build, call; return the exit code."""
     options = _options()
-    words = read_words(options)
     if command_line.print_config_if_asked(options):
         return 0
     asked = Asked(
         resume=options.resume,
         overwrite=options.overwrite,
         allow_changes=options.allow_changes,
-        checkpoint=options.checkpoint or words.checkpoint,
+        checkpoint=options.checkpoint,
         stage=options.stage,
     )
     config = command_line.read(options)
     if options.dry_run:
-        dry_run(config, asked, processes=max(words.gpus or 1, 1) * nodes())
+        dry_run(config, asked, processes=options.dry_run)
         return 0
-    check_processes(words)
     return train(config, asked)
 
 
@@ -47,7 +43,7 @@ def _options() -> Namespace:
     text = "resume although settings that decide the result were changed"
     add("--allow-changes", action="store_true", help=text)
     text = "print every stage with its state, steps and disk space, and every error that would stop it; train nothing"
-    add("--dry-run", action="store_true", help=text)
+    add("--dry-run", nargs="?", type=int, const=1, metavar="PROCESSES", help=text)
     return parser.parse_args()
 
 

@@ -21,13 +21,11 @@
 #   --list               only print the known recipes, methods, encoders and data sets
 #   --version            only print the version
 #
-# Environment variables: MODEL is the method (default symnet), NET the encoder (default resnet50). Several machines also
-# need NNODES, NODE_RANK, MASTER_ADDR and MASTER_PORT.
+# Environment variables: MODEL is the method (default symnet), NET the encoder (default resnet50).
 #
 #   sh train.sh split0 pascal 4
 #   MODEL=ssp NET=resnet101 sh train.sh split2 pascal 1 --set data.shot=5
 case "$# $* " in "0 "* | *" -h "* | *" --help "*) exec sed -n '2,/^case/s/^# \{0,1\}//p' "$0" ;; esac
 cd "$(dirname "$0")" || exit 1
 [ -x .venv/bin/python ] && PATH="$PWD/.venv/bin:$PATH"
-python3 -m util.requirements || exit
 exec python3 -m util.launch train "$@"

@@ -204,7 +204,6 @@ class Predictions:
     folder: Path  # of all photos
     categories: dict[int, str]  # all of them, id -> name by ascending id, whether predicted or not
     model: str = ""  # its name, for people
-    polygons: bool = False  # write outlines in place of exact masks in COCO's file, which may have both
 
 
 def write_of_photo(photo: PredictedPhoto, path: Path, text: str) -> None:

@@ -121,8 +121,7 @@ def shape_of(segmentation: Any) -> Shape:
 def write(folder: Path, predictions: Predictions) -> None:
     """Write predictions as one JSON file; each annotation has a ``score`` beside COCO's keys.
 
-    The area of an object is the number of its pixels, also where polygons are written. A link ``images`` lies beside
-    the file.
+    Masks are run lengths, which are exact. A link ``images`` lies beside the file.
     """
     ids = {name: number for number, name in predictions.categories.items()}
     images: list[dict[str, Any]] = []
@@ -132,19 +131,16 @@ def write(folder: Path, predictions: Predictions) -> None:
         images.append({"id": len(images) + 1, "file_name": photo.name, "height": photo.height, "width": photo.width})
         for predicted in photo.objects:
             numbers = {"id": len(annotations) + 1, "image_id": len(images), "category_id": ids[predicted.name]}
-            annotations.append(numbers | _annotation(predicted, predictions.polygons))
+            annotations.append(numbers | _annotation(predicted))
     categories = [{"id": number, "name": name} for number, name in predictions.categories.items()]
     content = {"images": images, "annotations": annotations, "categories": categories}
     write_atomically(folder / "instances.json", json.dumps(content))
 
 
-def _annotation(predicted: PredictedObject, as_polygons: bool) -> dict[str, Any]:
+def _annotation(predicted: PredictedObject) -> dict[str, Any]:
     """Return what an annotation says of an object beside its numbers."""
-    segmentation: Any = predicted.runs
-    if as_polygons:
-        segmentation = [polygon.reshape(-1).tolist() for polygon in predicted.polygons()]
     annotation = {
-        "segmentation": segmentation,
+        "segmentation": predicted.runs,
         "bbox": [*map(int, rle.toBbox(predicted.runs))],
         "area": int(rle.area(predicted.runs)),
         "iscrowd": 0,

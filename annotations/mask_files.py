@@ -110,7 +110,7 @@ def class_folders(masks: Path) -> dict[str, list[Path]]:
 def pairs(photos: Path, masks: Path, named: bool = True) -> list[tuple[Path, Path]]:
     """Return photos with their masks, in the order of the photos' paths; what has no partner is left out.
 
-    Photo and mask have the same stem; of several photos of one stem the one in the same part of the set. A line says
+    Photo and mask have the same stem; of several photos of one stem the one in like folders. A line says
     how many masks are left out.
 
     Args:
@@ -123,19 +123,19 @@ def pairs(photos: Path, masks: Path, named: bool = True) -> list[tuple[Path, Pat
         UserError: a folder does not exist, no photo has a mask, or the names of two photos or masks are equal.
     """
     mask_files = masks_below(masks) if named else masks_in(masks)
-    no_photos = {*mask_files}
-    photos_of_stem = _by_stem([photo for photo in PhotoFiles(photos).paths if photo not in no_photos])
+    photos_of_stem = defaultdict[str, list[Path]](list)
+    for photo in sorted({*PhotoFiles(photos).paths}.difference(mask_files)):
+        photos_of_stem[name_key(photo.stem)].append(photo)
     mask_of_photo: dict[Path, Path] = {}
     without_photo: list[Path] = []
-    for stem, equal in _by_stem(mask_files).items():
-        for mask in equal:
-            photo = _photo_of(mask, photos_of_stem.get(stem, []), photos, masks, is_alone=len(equal) == 1)
-            if photo is None:
-                without_photo.append(mask)
-            elif photo in mask_of_photo:
-                raise UserError(f"{mask} and {mask_of_photo[photo]} are both masks of {photo}; rename one")
-            else:
-                mask_of_photo[photo] = mask
+    for mask in mask_files:
+        found = _photo_of(mask, photos_of_stem[name_key(mask.stem)], photos, masks)
+        if found is None:
+            without_photo.append(mask)
+        elif found in mask_of_photo:
+            raise UserError(f"{mask} and {mask_of_photo[found]} are both masks of {found}; rename one")
+        else:
+            mask_of_photo[found] = mask
     if not mask_of_photo:
         such = f", such as {mask_files[0].name}" if mask_files else ""
         fix = f"{LIKE_PHOTOS}; give masks in folders a file of names, YOLO's labels a data.yaml or classes.txt"
@@ -146,27 +146,19 @@ def pairs(photos: Path, masks: Path, named: bool = True) -> list[tuple[Path, Pat
     return sorted(mask_of_photo.items())
 
 
-def _by_stem(files: Sequence[Path]) -> dict[str, list[Path]]:
-    by_stem = defaultdict[str, list[Path]](list)
-    for file in files:
-        by_stem[name_key(file.stem)].append(file)
-    return by_stem
-
-
-def _photo_of(mask: Path, candidates: list[Path], photos: Path, masks: Path, is_alone: bool) -> Path | None:
+def _photo_of(mask: Path, candidates: list[Path], photos: Path, masks: Path) -> Path | None:
     """Return the photo of a mask among those of its stem; None: there is none.
 
     Args:
         mask: a file below ``masks``.
         candidates: the photos of its stem, below ``photos``.
-        is_alone: no other mask has this stem.
 
     Raises:
         UserError: nothing tells which photo it is.
     """
     place = _place(mask, masks)
     near = [photo for photo in candidates if _place(photo, photos) == place]
-    found = near or (candidates if is_alone else [])
+    found = near or candidates
     if len(found) > 1:
         raise UserError(f"{found[0]} and {found[1]} have the same name; rename one")
     return found[0] if found else None

@@ -2,14 +2,15 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 from PIL import Image
 
-from annotations.pictures import frame_of, header_of, opened, values_in
-from util.files.errors import UserError
+from annotations.pictures import frame_of, header_of, opened, values_in, white_is_zero
+from util.files.errors import UserError, note
 from util.files.images import JPEG_FORMATS
 from util.files.mask_images import fitted_mask
 from util.files.palette import IGNORE, check_indices, refuse_few_bits
@@ -19,12 +20,23 @@ Colours = Mapping[tuple[int, ...], int]  # red, green, blue in a mask -> class i
 
 @contextmanager
 def opened_mask(path: Path, content: bytes | None = None) -> Iterator[Image.Image]:
-    """Open a mask as ``opened`` does a photo; UserError also for a JPEG, and for grey of 2 or 4 bits."""
+    """Open a mask as ``opened`` does a photo; a line says where its numbers are not those shown.
+
+    UserError also for a JPEG, and for grey of 2 or 4 bits.
+    """
     with opened(path, "mask", content) as image:
         refuse_few_bits(image, path)
         if image.format in JPEG_FORMATS:
             raise UserError(f"{path}: this mask is a JPEG, which changes values along edges; export it as PNG")
+        if white_is_zero(image):
+            _say_inverted(path.parent)
         yield image
+
+
+@cache
+def _say_inverted(folder: Path) -> None:
+    """Print a note on the masks in a folder, once."""
+    note(f"{folder}: 0 is white in TIFFs here; their stored numbers are read, not the colours shown")
 
 
 def read_mask_of(image: Path, mask: Path, colours: Colours | None = None) -> np.ndarray:
@@ -66,9 +78,7 @@ def stored_indices(image: Image.Image, path: Path) -> np.ndarray:
 
 
 def as_indices(values: np.ndarray, path: Path) -> np.ndarray:
-    """Return whole numbers (H, W) from 0 to 255 as uint8; UserError: other forms, or others among them."""
-    if values.ndim != 2 or values.dtype.kind not in "biuf":
-        raise UserError(f"{path}: holds {values.dtype} of the shape {values.shape}; save it with class ids (H, W)")
+    """Return whole numbers (H, W) from 0 to 255 as uint8; UserError: there are others among them."""
     if not ((values >= 0) & (values <= IGNORE) & (values % 1 == 0)).all():
         span = f"{values.min():g} to {values.max():g}"
         fix = "save it with class ids, whole numbers from 0 to 255; resize masks by nearest neighbour"

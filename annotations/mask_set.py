@@ -17,7 +17,6 @@ from util.files.parallel import attempt, parallel_map
 
 Colour = tuple[int, ...]  # red, green, blue
 FIX_OF_PALETTES = "name the colours in a labelmap.txt, name:red,green,blue, or save the masks as grey PNGs of class ids"
-MANY_MASKS = 3  # to read, so that a bar shows how far it is
 SHOWN_VALUES = 8  # values in a line
 MANY = 0.1  # of all masks
 REACH = 4  # pixels from a band to both of its neighbours, at most
@@ -80,9 +79,9 @@ def _count(values: np.ndarray) -> np.ndarray:
 
 
 def facts_of_all(masks: Sequence[Path], colours: Colours | None = None) -> list[MaskFacts | UserError]:
-    """Return the facts of each mask, or why it does not hold class ids; a bar shows the progress of many."""
+    """Return the facts of each mask, or why it does not hold class ids; a bar shows the progress."""
     read = partial(attempt, partial(facts_of, colours=colours))
-    return [*parallel_map(read, masks, "masks", progress=len(masks) > MANY_MASKS)]
+    return [*parallel_map(read, masks, "masks")]
 
 
 def check_set(facts: Sequence[MaskFacts], known: MaskNames) -> None:

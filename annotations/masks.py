@@ -18,7 +18,7 @@ LABEL_MAP = "labelmap.txt"  # CVAT's, with the colours of masks
 # Lines of a file of names: a colour or a value beside the name
 RGB = r"[(\[]?(?P<red>\d{1,3})[\s,;]+(?P<green>\d{1,3})[\s,;]+(?P<blue>\d{1,3})[)\]]?"
 NAME_AND_COLOUR = re.compile(rf"(?P<name>[^\d\s].*?)[\s:=,;|]+{RGB}(:[^:]*)?(:[^:]*)?")
-VALUE_AND_NAME = re.compile(r"[\"']?(?P<value>-?\d+)[\"']?(?P<mark>\s*[:=,;|.)\t]|(?=\s))\s*(?P<name>.*)")
+VALUE_AND_NAME = re.compile(r"[\"']?(?P<value>-?\d+)[\"']?\s*[:=,;|.)\t]\s*(?P<name>.*)")
 NUMBERED = re.compile(r"(.*[^\W\d])[\W_]*\d+")  # a name and a number
 SHOWN = 4  # names in a line
 BLACK = (0, 0, 0)  # the colour of background
@@ -72,12 +72,9 @@ def read_names(path: Path) -> MaskNames:
     the file cannot be read, or as ``_names_of_values``.
     """
     lines = [line.strip() for line in read_text(path, "the class names", "write one name per line").splitlines()]
-    lines = [line for line in dropwhile(_is_comment, filter(None, lines)) if not line.startswith("# ")]
+    from_first_name = dropwhile(lambda line: line.startswith("#"), filter(None, lines))
+    lines = [line for line in from_first_name if not line.startswith("# ")]
     return _coloured_names(lines, path) or _stated_names(lines, path) or _counted_names(lines, path)
-
-
-def _is_comment(line: str) -> bool:
-    return line.startswith("#")
 
 
 def _matches(form: re.Pattern[str], lines: list[str]) -> list[re.Match[str]]:
@@ -95,7 +92,7 @@ def _coloured_names(lines: list[str], path: Path) -> MaskNames | None:
     Background and black are 0, wherever they stand, and the others count from 1, as in masks that CVAT writes with
     numbers. UserError: as ``_names_of_values``, or a colour occurs twice.
     """
-    matches = _matches(NAME_AND_COLOUR, [line for line in lines if not _is_comment(line)])
+    matches = _matches(NAME_AND_COLOUR, [line for line in lines if not line.startswith("#")])
     if not matches:
         return None
     entries = [match["name"].strip("\"' ") for match in matches]
@@ -113,15 +110,12 @@ def _coloured_names(lines: list[str], path: Path) -> MaskNames | None:
 
 
 def _stated_names(lines: list[str], path: Path) -> MaskNames | None:
-    """Return names whose values lines state, parted by a mark, or by a space where they count; None: one does not."""
+    """Return names whose values lines state, parted by a mark; None: one does not."""
     matches = _matches(VALUE_AND_NAME, lines)
-    values = [int(match["value"]) for match in matches]
-    first = min([*values[:1], 1])
-    counts_up = values == [*range(first, first + len(values))]
-    if not matches or not (counts_up or all(match["mark"] for match in matches)):
+    if not matches:
         return None
-    names = [match["name"].strip("\"' ") for match in matches]
-    return MaskNames(_names_of_values([*zip(values, names)], path), path, states_values=True)
+    entries = [(int(match["value"]), match["name"].strip("\"' ")) for match in matches]
+    return MaskNames(_names_of_values(entries, path), path, states_values=True)
 
 
 def _counted_names(lines: list[str], path: Path) -> MaskNames:

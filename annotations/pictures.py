@@ -3,7 +3,6 @@
 Trainings and tests read JPEG and PNG of 8 bits (``util/files/images.py``); ``prepare.py custom`` converts the rest.
 """
 
-import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,16 +18,13 @@ from PIL import Image
 
 from util.files.errors import UserError
 from util.files.images import JPEG, PNG, Frame, check_image, decode, read_errors, stated_orientation
-from util.files.photos import NEEDS_HEIF
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF")  # none that Pillow hands to another program
-HEIF_START = re.compile(rb"(?s).{4}ftyp(hei|hev|mif1|msf1)")  # the beginning of a file
 # Tags of a page of TIFF
 WIDTH_TAG = 256
 HEIGHT_TAG = 257
 BITS_TAG = 258
 PHOTOMETRIC_TAG = 262  # whether its lowest value is shown white
-HEADER = 16  # bytes that tell a kind of file
 NARROW = 2**14  # a range of values of 16 bits, below which they are stretched
 
 
@@ -56,20 +52,16 @@ def opened(path: Path, what: str = "photo", content: bytes | None = None) -> Ite
     with (
         read_errors(path, what),
         path.open("rb") if content is None else BytesIO(content) as file,
-        _identified(file, path) as image,
+        _identified(file) as image,
     ):
         _turn_to_largest_page(image)
         check_image(image, path)
         yield image
 
 
-def _identified(file: BinaryIO, path: Path) -> Image.Image:
-    """Return the image in a file, not decoded yet; UserError: a package lacks for its format."""
-    start = file.read(HEADER)
-    file.seek(0)
-    if HEIF_START.match(start):
-        if not find_spec("pillow_heif"):
-            raise UserError(f"{path}: {NEEDS_HEIF}")
+def _identified(file: BinaryIO) -> Image.Image:
+    """Return the image in a file, not decoded yet."""
+    if find_spec("pillow_heif"):
         import_module("pillow_heif").register_heif_opener()
     Image.init()
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # of images below the limit

@@ -83,7 +83,9 @@ def read(text: str, photos: Path | None = None, unconfirmed: bool = True) -> Ann
     if kind == MASKS:
         raise UserError(f"{path}: holds masks, not annotations; name the folder with --masks")
     annotations = READERS[kind](path, photos)
-    return interpret(annotations if unconfirmed else results.confirmed_alone(annotations))
+    if not unconfirmed:
+        results.leave_unconfirmed(annotations)
+    return interpret(annotations)
 
 
 def _format_of(file: Path) -> str:

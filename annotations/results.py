@@ -3,7 +3,6 @@
 The mask counts before the run lengths in the JSON, so that it can be corrected in any program.
 """
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +46,10 @@ def _instances(record: dict[str, Any], home: Path, annotations: Annotations) -> 
     return instances
 
 
-def confirmed_alone(annotations: Annotations) -> Annotations:
-    """Return the masks that a person confirmed; others beside them are unknown, and their photos alone left out."""
-    photos = []
-    for photo in annotations.photos:
-        others = [instance for instance in photo.instances if not instance.confirmed]
-        unconfirmed = "left out: masks that nobody confirmed (--unconfirmed takes them)"
-        annotations.remarks[unconfirmed] += len(others)
-        kept = [instance if instance.confirmed else instance._replace(unknown=True) for instance in photo.instances]
-        photos.append(photo._replace(instances=tuple(kept) if len(others) < len(kept) else ()))
-    return replace(annotations, photos=photos)
+def leave_unconfirmed(annotations: Annotations) -> None:
+    """Leave out masks that no person confirmed: they are unknown beside others, and their photos alone show nothing."""
+    for number, photo in enumerate(annotations.photos):
+        instances = [instance._replace(unknown=not instance.confirmed) for instance in photo.instances]
+        unknown = sum(instance.unknown for instance in instances)
+        annotations.remarks["left out: masks that nobody confirmed (--unconfirmed takes them)"] += unknown
+        annotations.photos[number] = photo._replace(instances=tuple(instances) if unknown < len(instances) else ())

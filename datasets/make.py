@@ -16,7 +16,7 @@ import numpy as np
 
 from annotations.pictures import header_of, read_image
 from datasets.recipes.recipe import MaskJob, Plan, Recipe, compare_count, is_read
-from util.config.folder import OWN, config_folder
+from util.config.folder import LOCAL, config_folder
 from util.files import files_below, kept_json, write_atomically
 from util.files.errors import UserError
 from util.files.images import UPRIGHT, check_photo
@@ -261,6 +261,6 @@ def begin_own_configs() -> None:
     A clone has it already; where the project is an installed package, a data set of one's own begins it.
     """
     project = config_folder()
-    if project != OWN:
+    if project != LOCAL:
         for path in files_below(project):
-            link(path, OWN / path.relative_to(project))
+            link(path, LOCAL / path.relative_to(project))

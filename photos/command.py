@@ -95,7 +95,6 @@ def predict(arguments: list[str]) -> int:
         [name or UNNAMED for name in by_class(examples)],  # in the order of their values in masks
         asked.formats,
         declared=categories,
-        polygons=asked.outlines == options.POLYGONS,
         instances=asked.instances,
     )
     queries = photos_in(asked.queries, asked.recursive)

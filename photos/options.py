@@ -17,8 +17,6 @@ from util.engine import MAX_SIDE
 from util.files.errors import UserError
 from util.files.palette import IGNORE
 
-RLE, POLYGONS = "rle", "polygons"  # of --outlines
-
 
 def add_weights(parser: ArgumentParser) -> None:
     """Declare the weights, and how the network computes."""
@@ -149,12 +147,6 @@ def add_results(parser: ArgumentParser) -> None:
         help=f"formats of results, separated by commas: {', '.join(FORMATS)}; default {PICTURES}",
     )
     parser.add_argument("--instances", action="store_true", help="list the connected parts of a class as objects")
-    parser.add_argument(
-        "--outlines",
-        choices=(RLE, POLYGONS),
-        default=RLE,
-        help=f"form of masks in coco; default {RLE}",
-    )
 
 
 def segmenter_of(asked: Namespace, examples: Sequence[Example]) -> Segmenter:

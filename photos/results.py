@@ -71,7 +71,6 @@ class Results:
         names: the classes, in the order of their values in masks.
         formats: what is written beside the JSON files.
         declared: categories of the supports' file, id -> name, which keep their ids.
-        polygons: write outlines in place of exact masks where a format has both.
         instances: list the connected parts of each class in the JSON.
 
     UserError: a format is unknown, or there is none.
@@ -84,12 +83,10 @@ class Results:
         formats: Sequence[str] = (PICTURES,),
         *,
         declared: dict[int, str] | None = None,
-        polygons: bool = False,
         instances: bool = False,
     ):
         self.out = out
         self.formats = formats
-        self.polygons = polygons
         self.instances = instances
         for name in formats or [""]:
             if name not in FORMATS:
@@ -213,7 +210,7 @@ class Results:
         """
         model = read_json(self.paths(queries[0])[0], "this result", "make it again")["model"]
         photos = self._found(queries, home)
-        recognise.WRITERS[name](folder, Predictions(photos, home, self.categories, model, self.polygons))
+        recognise.WRITERS[name](folder, Predictions(photos, home, self.categories, model))
 
     def _found(self, queries: Sequence[Path], folder: Path) -> Iterator[PredictedPhoto]:
         """Yield the objects in the JSON files of queries, whose names are relative to the folder of all."""

@@ -46,7 +46,7 @@ OTHERS = {
     "--from",
     "--array",
     "--nodes",
-    "--nproc-per-node",
+    *("--nnodes", "--nproc-per-node", "--rdzv-backend", "--rdzv-endpoint"),
     *("--models", "--seeds", "--folds"),
     "--kill-on-bad-exit",
     "--eposide",

@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import difflib
 import errno
 import gc
 import logging
@@ -18,7 +17,7 @@ from typing import Any, NoReturn
 
 from model.mismatch import ModelMismatch
 from util.files import REPOSITORY
-from util.files.errors import EXIT_INTERRUPTED, EXIT_UNREAD, EXIT_USER_ERROR, PeerLost, UserError, nearest, one_line
+from util.files.errors import EXIT_INTERRUPTED, EXIT_UNREAD, EXIT_USER_ERROR, PeerLost, UserError, closest, one_line
 from util.files.launcher import is_first_of_machine
 from util.files.parallel import KEEP_ALL, KEEP_SMALL, set_allocator
 from util.loop.interrupt import STOPS
@@ -56,11 +55,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise the error of a wrong command line, a UserError."""
-        if re.match(r"unrecognized arguments: \w[\w.]*=", message):
-            message = f"{message.partition(': ')[2]}: write --set before each section.key=value"
-        elif unknown := re.match(r"unrecognized arguments: (-[-\w]+)", message):
-            known = [name for action in self._actions for name in action.option_strings]
-            message += nearest(unknown[1], difflib.get_close_matches(unknown[1], known, 1))
+        if unknown := re.match(r"unrecognized arguments: (-[-\w]+)", message):
+            message += closest(unknown[1], [name for action in self._actions for name in action.option_strings])
         raise UserError(f"{message}; see {self.prog} --help")
 
 

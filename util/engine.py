@@ -24,19 +24,17 @@ from model.mismatch import ModelMismatch
 from model.registry import class_of
 from util.config.compose import source_of
 from util.config.read import from_dict, read_config, to_dict
-from util.config.settings import Config
 from util.config.tree import override
 from util.data.views import PHOTO_RULE, View, channels_first
 from util.evaluate.store import ShotStore, Support
 from util.files import REPOSITORY
 from util.files.errors import UserError
 from util.loop.device import describe, pick_device
-from util.loop.network import autocast, check_finite, prepare_network
+from util.loop.network import autocast, check_prediction, prepare_network
 from util.run.build import precision_of_test
 from util.run.run import Run
 from util.run.weights import Weights, load_weights
 from util.weights import checkpoint
-from util.weights.checkpoint import Checkpoint
 
 __all__ = [
     "MAX_SIDE",
@@ -144,11 +142,6 @@ class Engine:
         return to_dict(self.run.config)["model"]
 
     @property
-    def learns(self) -> bool:
-        """Whether it was trained."""
-        return self.network.learns
-
-    @property
     def trained_shots(self) -> int | None:
         """The number of shots that its weights were trained for; None if they serve any number."""
         return self.network.shots_of(self.network.state_dict())
@@ -205,7 +198,7 @@ class Engine:
         """Return the scores of queries (B, 3, S, S) by supports of classes; UserError: they are not finite."""
         with self.forward_pass():
             output = self.network.forward_classes([self._episode(query, batch, text) for batch, text in supports])
-            check_finite(output.logits.isfinite().all())
+            check_prediction(output.logits.isfinite().all())
         logits = output.logits.float()
         features = output.presence_features
         return Scores(logits[:, 1:] - logits[:, :1], None if features is None else features.float())
@@ -274,16 +267,18 @@ def load_method(
         weights = SHIPPED
     if weights is not None:
         overrides.append(override("test.checkpoint", str(weights)))
+    if side is not None:
+        overrides.append(override("data.size", side))
     if config is not None:
         run, stored = Run(read_config(source_of(str(config)), overrides)).as_tested()
     else:
         stored = checkpoint.read(str(weights))
-        run = Run(_settings_in(stored, str(weights), overrides))
+        if stored.config is None:
+            raise UserError(f"{weights}: contains no config; name that of its training: --config config/pascal/X.yaml")
+        run = Run(from_dict(stored.config, str(weights), overrides))
     settings, data = run.config, run.config.data
-    side = side or data.size
-    _check_side(side, settings)
     torch_device = pick_device(device or settings.run.device)
-    loaded = load_weights(run, side, stored)
+    loaded = load_weights(run, stored=stored)
     precision = precision_of_test(settings, torch_device)
     prepare_network(loaded.network.eval(), torch_device, precision)  # not compiled: a few photos do not repay it
     note = f"weights: {loaded.source}" if weights is None else ""
@@ -294,29 +289,9 @@ def load_method(
         weights=loaded,
         device=torch_device,
         precision=precision,
-        view=View(PHOTO_RULE, side, side),
+        view=View(PHOTO_RULE, data.size, data.size),
         note=note,
     )
-
-
-def _settings_in(stored: Checkpoint, weights: str, overrides: list[str]) -> Config:
-    """Return the settings in a checkpoint, which is called ``weights``."""
-    if stored.config is None:
-        fix = "name that of its training: --config config/pascal/X.yaml"
-        raise UserError(f"{weights}: contains no config; {fix}")
-    return from_dict(stored.config, weights, overrides)
-
-
-def _check_side(side: int, settings: Config) -> None:
-    """Refuse (UserError) a side of the input that the model does not take."""
-    trained = settings.data.size
-    if side == trained:
-        return
-    cls = class_of(settings.model)
-    sides = cls.sizes_around(side, settings.model)
-    if side != sides[0] or side != cls.nearest_side(side, settings.model):
-        near = f"nearest: {', '.join(map(str, sides))}; as trained: {trained}"
-        raise UserError(f"side {side}: the model does not take it; {near}")
 
 
 def _digest_of(tensors: Sequence[Tensor]) -> bytes:

@@ -6,7 +6,6 @@ Python 3.6 can read this file and the entry points, so that an older Python than
 import gc
 import importlib.util
 import sys
-from pathlib import Path
 
 OLDEST_PYTHON = (3, 10)
 PACKAGES = (
@@ -27,28 +26,26 @@ def python_problem() -> str:
 def packages_problem() -> str:
     """Return which required package this Python lacks, and the way out; '' if it has all."""
     missing = [name for name in PACKAGES.split() if importlib.util.find_spec(name) is None]
-    if not missing:
-        return ""
-    problem = f"the package '{missing[0]}' is not installed for {sys.executable}"
-    project = Path(__file__).resolve().parents[1]
-    if not (project / "demo.sh").exists():
-        return f"{problem}; install symnet again, with all that it depends on"
-    remedy = ". .venv/bin/activate" if (project / ".venv").exists() else "sh demo.sh, which installs everything"
-    return f"{problem}; first run: {remedy}"
+    remedy = "first run: sh demo.sh, which installs everything into .venv, or . .venv/bin/activate"
+    return f"the package '{missing[0]}' is not installed for {sys.executable}; {remedy}" if missing else ""
 
 
-def check(python_alone: bool = False) -> None:
-    """End this process with one line and exit code 2 if Python is too old or, but for ``python_alone``, lacks packages.
+def check() -> None:
+    """End this process with one line and exit code 2 if Python is too old or lacks a package.
 
-    Commands and shell scripts call it, imports never do. The imports after it are made without a search for garbage,
-    which takes a sixth of their time and finds none; ``cli.main`` has it on again.
+    Commands call it, imports never do. The imports after it are made without a search for garbage, which takes a sixth
+    of their time and finds none; ``cli.main`` has it on again.
     """
     gc.disable()
-    problem = python_problem() or ("" if python_alone else packages_problem())
+    end_by(python_problem() or packages_problem())
+
+
+def end_by(problem: str) -> None:
+    """End this process with a problem, if there is one."""
     if problem:
         print(f"error: {problem}", file=sys.stderr)
         sys.exit(2)
 
 
-if __name__ == "__main__":
-    check(python_alone="--python-alone" in sys.argv[1:])
+if __name__ == "__main__":  # demo.sh, before it installs the packages
+    end_by(python_problem())

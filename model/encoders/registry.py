@@ -77,11 +77,6 @@ def in_words(spec: EncoderSpec, stem: str) -> str:
     return f"{spec.title} with a {stem} stem" if len(spec.stems) > 1 else spec.title
 
 
-def downloadable() -> tuple[str, ...]:
-    """Return the names of the encoders that torchvision has ImageNet weights of."""
-    return tuple(name for name, spec in encoders().items() if spec.torchvision is not None)
-
-
 def title_of(backbone: str | None) -> str:
     """Return an encoder's name in tables and messages; "" for a model without one."""
     if backbone is None:

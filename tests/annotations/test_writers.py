@@ -86,12 +86,8 @@ def test_outlines_that_are_not_simplified_are_exact(seed: int, monkeypatch: pyte
     assert simplified < sum(map(len, polygons_of(mask))) * 0.7
 
 
-BOTH = pytest.mark.parametrize("polygons", [False, True])  # whether outlines are written in place of masks
-
-
-@BOTH
-def test_pycocotools_reads_cocos_json(photos: list[PredictedPhoto], polygons: bool, tmp_path: Path) -> None:
-    coco.write(tmp_path / "out", Predictions(photos, tmp_path / "photos", NAMES, polygons=polygons))
+def test_pycocotools_reads_cocos_json(photos: list[PredictedPhoto], tmp_path: Path) -> None:
+    coco.write(tmp_path / "out", Predictions(photos, tmp_path / "photos", NAMES))
     opened = COCO(tmp_path / "out/instances.json")
     assert (tmp_path / "out/images/a.jpg").is_file()
     sizes = {image["file_name"]: (image["width"], image["height"]) for image in opened.loadImgs([1, 2])}
@@ -103,20 +99,16 @@ def test_pycocotools_reads_cocos_json(photos: list[PredictedPhoto], polygons: bo
     assert stated == [(1, 3, 0.75), (1, 44, 0.5)]
     for annotation, predicted in zip(annotations, photos[0].objects, strict=True):
         mask = decoded(predicted.runs)
-        assert iou(opened.annToMask(annotation).astype(bool), mask) > (SIMILAR if polygons else 1 - 1e-9)
+        assert iou(opened.annToMask(annotation).astype(bool), mask) > 1 - 1e-9
         assert annotation["area"] == mask.sum()
         assert annotation["bbox"] == [*cv2.boundingRect(mask.astype(np.uint8))]
-        assert isinstance(annotation["segmentation"], list) == polygons
     assert len(opened.loadRes(annotations).getAnnIds()) == 2
 
 
-@BOTH
 @pytest.mark.parametrize("kind", recognise.WRITERS)
-def test_written_annotations_are_read_back(
-    photos: list[PredictedPhoto], kind: str, polygons: bool, tmp_path: Path
-) -> None:
+def test_written_annotations_are_read_back(photos: list[PredictedPhoto], kind: str, tmp_path: Path) -> None:
     out = str(tmp_path / "out")
-    recognise.WRITERS[kind](tmp_path / "out", Predictions(photos, tmp_path / "photos", NAMES, polygons=polygons))
+    recognise.WRITERS[kind](tmp_path / "out", Predictions(photos, tmp_path / "photos", NAMES))
     recognised, _ = recognise.recognise(out)
     assert recognised == kind
     read = recognise.read(out, tmp_path / "photos")
@@ -124,7 +116,7 @@ def test_written_annotations_are_read_back(
     # nothing is annotated on the second photo of Label Studio's tasks, and so it is none of them
     names = ["a.jpg"] if kind == "labelstudio" else ["a.jpg", "b.jpg"]
     assert [Path(photo.name).name for photo in read.photos] == names
-    is_exact = kind in ("coco", "labelstudio") and not polygons
+    is_exact = kind in ("coco", "labelstudio")
     photo = read.photos[0]
     for category, predicted in zip(read.categories, photos[0].objects, strict=True):
         label = label_of(photo, read.path_of(photo), {category: 1})

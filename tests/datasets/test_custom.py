@@ -76,7 +76,7 @@ def test_a_data_set_that_is_there_is_left_alone(prepare, project: Path, toy_mask
         (("--name", "pascal"), "reserved:"),
         (("--fold", "striped disk", "--fold", "dotted ring"), "did you mean 'striped disc'"),
         (("--folds", 3, "--fold", "dotted ring"), "--folds 3"),
-        (("--folds", 9), "fold_classes must name"),
+        (("--folds", 9), "fold_classes must list"),
         (("--images", "nowhere"), "does not exist"),
         (("--masks", "nowhere"), "does not exist"),
         (("--classes", "nowhere.txt"), "cannot read the class names"),

@@ -100,6 +100,6 @@ def test_weights_of_another_data_set_need_its_name() -> None:
 
     check("pascal")
     for trained_on, expected in (("null", "isic"), ("coco", "coco")):
-        fix = "to test weights of another data set: --set test.trained_on=pascal"
+        fix = "name a checkpoint of such a run; --set test.trained_on=pascal tests it all the same"
         with pytest.raises(UserError, match=rf"data\.name = pascal, this run has {expected}; {fix}"):
             check(trained_on)

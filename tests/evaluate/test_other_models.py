@@ -149,18 +149,11 @@ def test_pairs_make_an_epoch_each_once(config) -> None:
     assert query.dtype == torch.float32
 
 
-@pytest.mark.parametrize(
-    ("model", "other", "reason"),
-    [
-        ("ssp", "dcama", "this is a DCAMA checkpoint, the config wants SSP"),
-        ("bam", "hdmnet", "this is a HDMNet checkpoint, the config wants BAM"),
-        ("hdmnet", "hdmnet", "not weights of this model as configured"),
-    ],
-)
-def test_an_authors_checkpoint_of_something_else_is_named(config, tmp_path: Path, model: str, other: str, reason: str):
+@pytest.mark.parametrize(("model", "other"), [("ssp", "dcama"), ("bam", "hdmnet"), ("hdmnet", "hdmnet")])
+def test_an_authors_checkpoint_of_something_else_is_refused(config, tmp_path: Path, model: str, other: str):
     path = tmp_path / "authors.pth"
     torch.save({name: torch.zeros(1) for name in models()[other].published.signature}, path)
     run = Run(config(model))
     network = build_model(run.config, run.text_width)
-    with pytest.raises(UserError, match=reason):
+    with pytest.raises(UserError, match=r"not weights of this model as configured: .*; check model\.name"):
         fill(network, checkpoint.read(path))

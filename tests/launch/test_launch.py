@@ -28,7 +28,7 @@ from util.config.compose import find_config
 from util.config.read import read_config
 from util.data.mini import generate
 from util.files.errors import Refusals, UserError
-from util.launch import Words, check_processes
+from util.launch import read_words
 from util.loop.optim import StepSchedule
 from util.run import disk
 from util.run.begin import Asked, StageTask, dry_run, stage_of, stages_asked
@@ -58,17 +58,32 @@ def handlers() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-def test_words_after_the_gpus_are_text_vectors_and_a_checkpoint_in_either_order(tmp_path: Path):
+def test_words_after_the_gpus_are_text_vectors_and_a_checkpoint_in_either_order() -> None:
     for words in (["glove", "a.pth"], ["a.pth", "glove"]):
-        found = Words.of(["split0", "pascal", "0", *words])
-        assert (found.config, found.gpus, found.checkpoint) == (["split0", "pascal"], 0, "a.pth")
-        assert found.settings == ["run.device=cpu", "data.text=glove"]
-    assert Words.of(["split0", "pascal", "4"]).settings == ["run.device=cuda"]
-    assert Words.of(["mine.yaml"]) == Words(["mine.yaml"])
-    with pytest.raises(UserError, match="write --set before"):
-        Words.of(["split0", "pascal", "0", "runs/lr=0.1/best.pth", "data.shot=5"])
-    with pytest.raises(UserError, match="2 GPUs need 2 processes, but 1 started"):
-        check_processes(Words.of(["split0", "pascal", "2"]))
+        fixed = ["split0", "pascal", "--set", "run.device=cpu", "--set", "data.text=glove"]
+        assert read_words("train", ["split0", "pascal", "0", *words]) == (1, [*fixed, "--checkpoint", "a.pth"])
+        assert read_words("test", ["split0", "pascal", "0", *words]) == (1, [*fixed, "--set", "test.checkpoint=a.pth"])
+    assert read_words("train", ["split0", "pascal", "4"]) == (4, ["split0", "pascal", "--set", "run.device=cuda"])
+    with pytest.raises(UserError, match="text vectors and a checkpoint at most"):
+        read_words("test", ["split0", "pascal", "0", "runs/lr=0.1/best.pth", "b.pth"])
+
+
+@pytest.mark.parametrize(
+    ("words", "given"),
+    [
+        (["split0", "pascal", "8", "--dry-run"], ["split0", "pascal", "--set", "run.device=cuda", "--dry-run=8"]),
+        (["split0", "pascal", "--dry-run"], ["split0", "pascal", "--dry-run=1"]),
+        (["--list"], ["--list"]),
+    ],
+)
+def test_what_needs_no_gpu_is_one_process(words: list[str], given: list[str], monkeypatch) -> None:
+    """A dry run counts with the processes of the training."""
+    called = Mock(side_effect=SystemExit)
+    monkeypatch.setattr(launch, "run_here", called)
+    monkeypatch.setattr(sys, "argv", ["launch", "train", *words])
+    with pytest.raises(SystemExit):
+        launch.main()
+    called.assert_called_once_with("train", given)
 
 
 @pytest.mark.process
@@ -136,7 +151,6 @@ def test_the_published_batch_holds_on_any_number_of_gpus(dataset: str, method: s
         (["train", "split0", "pascall", "0"], "'pascal'"),
         (["train", "splitt0", "pascal", "0"], "splitt0: no such config for pascal; did you mean 'split0'"),
         (["train", "split0", "pascal", "0", "--model", "sspp"], "sspp.*'ssp'"),
-        (["test", "split0", "pascal", "0", "some/where"], "'some/where'"),
     ],
 )
 def test_words_that_mean_nothing_are_refused_before_anything_starts(words: list[str], place: str, monkeypatch):

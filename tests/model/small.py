@@ -15,7 +15,7 @@ from model.episode import IGNORE, Episode
 from model.registry import models
 from tests.helpers.narrow import NARROW
 from tests.model.tiny import networks_of
-from util.weights.parts import load_parts
+from util.run.build import parts_of
 
 WITH_ENCODER = sorted(name for name, cls in models().items() if issubclass(cls, Method))
 BASE_CLASSES, TEXT_WIDTH = 3, 8
@@ -60,7 +60,7 @@ def small_model(name: str, shots: int, seed: int = 0, **changes: object) -> FewS
     else:
         settings.encoder = EncoderSettings(BACKBONES.get(name, NARROW), "plain")
     torch.manual_seed(seed)
-    network = model_class(settings, task_of(name, shots), *load_parts(model_class, settings)).eval()
+    network = model_class(settings, task_of(name, shots), *parts_of(model_class, settings)).eval()
     with torch.no_grad():
         for p in network.parameters():
             if p.requires_grad:

@@ -69,7 +69,7 @@ def _check_coco(out: Path, photos: list[Path]) -> None:
 
 def test_connected_parts_are_objects_on_request(run, photos: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "out"
-    assert run("--query", photos[0], "--format", "coco", "--instances", "--outlines", "polygons").code == 0
+    assert run("--query", photos[0], "--format", "coco", "--instances").code == 0
     assert not list(out.glob("*.png"))
     (predicted,) = Results(out, ["cat", "dog"], instances=True)._found(photos[:1], photos[0].parent)
     assert len(_json(out / "coco/instances.json")["annotations"]) == len(predicted.objects) > 0

@@ -209,10 +209,3 @@ def test_the_text_of_a_class_is_in_its_episodes_and_notes(empty_segmenter, drawn
     hook.remove()
     (episode,) = seen
     assert np.array_equal(episode.text, 2 * [segmenter.model.run.vectors[1]])
-
-
-def test_missing_weights_of_a_large_encoder_say_what_a_download_would_bring() -> None:
-    words = "split0 pascal --model insid3 --net dinov2_vits14"
-    line = r"gone\.pth: these weights do not exist; .*which downloads vit_small_patch14_dinov2\S*, about 8\d MB, once; "
-    with pytest.raises(UserError, match=f"{line}licence: apache-2.0"):
-        Segmenter(config=words, overrides=["model.encoder.weights=gone.pth"], device="cpu")

@@ -9,7 +9,7 @@ from util import cli
 from util.files.errors import UserError
 from util.files.launcher import Place, place_of_process
 
-NAMES = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+NAMES = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 MEETING = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29400"}
 LEFT_OVER = {"RANK": "1", "LOCAL_RANK": "1", **MEETING}
 
@@ -29,8 +29,8 @@ def test_one_process_whatever_else_is_left_over(monkeypatch, size: dict[str, str
 
 
 def test_a_place_among_processes(monkeypatch) -> None:
-    set_variables(monkeypatch, {"WORLD_SIZE": "4", "RANK": "3", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", **MEETING})
-    assert place_of_process() == Place(rank=3, size=4, local_rank=1, local_size=2, meeting="127.0.0.1:29400")
+    set_variables(monkeypatch, {"WORLD_SIZE": "4", "RANK": "3", "LOCAL_RANK": "1", **MEETING})
+    assert place_of_process() == Place(rank=3, size=4, local_rank=1, meeting="127.0.0.1:29400")
 
 
 INCOMPLETE = [

@@ -50,7 +50,7 @@ def test_tests_of_replaced_weights_are_in_no_table(
     stage = {"validate_every": 0, "epoch_length": 4}
     run = Run(read_config(mini_yaml("ssp", meta_stage=stage, model={"encoder": encoder})))
     assert train_meta(run.config, resume=True) == 0
-    assert "--resume: tiny begins now, since nothing of it is there" in capsys.readouterr().out
+    assert "runs/tiny/meta: not begun" in capsys.readouterr().out
     photos = checkpoint.read(run.folder("meta") / BEST).photos
     index = load_index(run.config.data, "train")
     of_list = photos - {BEFORE}

@@ -7,7 +7,7 @@ import torch
 from torchvision import models
 
 from util.files.errors import UserError
-from util.weights.sources import download, print_download
+from util.weights.sources import download
 
 
 @pytest.mark.parametrize("content", [b"PK\3\4 cut", b"<!DOCTYPE html><html></html>"])
@@ -18,13 +18,3 @@ def test_a_damaged_file_in_torchs_cache_is_one_line(tmp_path: Path, monkeypatch,
     file.write_bytes(content)
     with pytest.raises(UserError, match=f"could not download resnet50 .*; remove a damaged file below {tmp_path}"):
         download("torchvision", "resnet50", "resnet50")
-
-
-def test_a_download_states_its_size_and_licence_before(capsys) -> None:
-    encoder = torch.nn.Linear(1000, 1000, bias=False)
-    encoder.licence = "apache-2.0"
-    print_download("package", encoder)
-    print_download("timm", encoder)
-    assert capsys.readouterr().err.splitlines() == [
-        "note: the encoder's weights come from timm: about 4 MB, once; licence: apache-2.0"
-    ]

@@ -119,17 +119,12 @@ def _problems(config: Config) -> Iterator[tuple[str, str]]:
         yield f"model.{key}", reason
 
 
-def _of(section: str, problems: Iterator[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    """Yield problems of a section with whole keys."""
-    for key, reason in problems:
-        yield f"{section}.{key}", reason
-
-
 def _fold_problems(config: Config) -> Iterator[tuple[str, str]]:
     """Yield what is wrong with the folds, also for a method that learns their base classes."""
     data = config.data
     cls = class_of(config.model)
-    yield from _of("data", folds.problems(data))
+    for key, reason in folds.problems(data):
+        yield f"data.{key}", reason
     has_folds = data.fold_rule != folds.LISTS and folds.has_class_maps(vars(data))
     if cls.has_base_stage() and not has_folds:
         needs = f"{cls.title} has a base learner, which learns the base classes of a fold"
@@ -143,7 +138,8 @@ def _protocol_problems(config: Config) -> Iterator[tuple[str, str]]:
     if name not in config.protocols:
         yield "test.protocol", f"= {name!r} is unknown{nearest(name, config.protocols)}"
     for name, protocol in config.protocols.items():
-        yield from _of(f"protocols.{name}", protocol.problems())
+        for key, reason in protocol.problems():
+            yield f"protocols.{name}.{key}", reason
         if isinstance(protocol.episodes, list) and len(protocol.episodes) != config.data.folds:
             numbers = f"holds {len(protocol.episodes)} numbers; give {config.data.folds}, one for each fold"
             yield f"protocols.{name}.episodes", numbers

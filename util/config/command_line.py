@@ -7,11 +7,11 @@ from typing import Any
 
 from util import cli
 from util.config.compose import CHOICE, NAMES, TIMM_PREFIX, add_choice, files_of, source_named
-from util.config.folder import OWN, data_file, data_sets, encoders, methods
+from util.config.folder import LOCAL, data_file, data_sets, encoders, methods
 from util.config.parts import merged
-from util.config.read import read_with_places, to_dict
+from util.config.read import read_config, to_dict, tree_of
 from util.config.settings import Config
-from util.config.tree import OVERRIDE, Leaf, Tree, flow, value_of
+from util.config.tree import OVERRIDE, Leaf, flow, value_of
 from util.files.errors import one_line
 
 
@@ -19,7 +19,9 @@ def parser(description: str | None) -> cli.Parser:
     """Return a parser of the options that all commands on one config share."""
     out = cli.Parser(description=description)
     out.add_argument("config", nargs="+", help=NAMES)
-    add_method_options(out)
+    add_choice(out)
+    model, net = (os.environ.get(name) or None for name in CHOICE)
+    out.set_defaults(model=model, net=net)
     add_overrides(out)
     text = "print the merged config and where each value comes from, and end"
     out.add_argument("--print-config", action="store_true", help=text)
@@ -31,13 +33,6 @@ def add_overrides(out: argparse.ArgumentParser) -> None:
     """Add the option of ``section.key=value``."""
     text = "override one setting; may be repeated"
     out.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value", help=text)
-
-
-def add_method_options(out: argparse.ArgumentParser) -> None:
-    """Add the options that choose method and encoder of an experiment; their defaults are in the environment."""
-    model, net = (os.environ.get(name) or None for name in CHOICE)
-    add_choice(out)
-    out.set_defaults(model=model, net=net)
 
 
 class _List(argparse.Action):
@@ -55,7 +50,7 @@ def _listing() -> Iterator[str]:
     yield "data sets with their folds, and their own files for methods and encoders:"
     for name in data_sets():
         file = data_file(name)
-        stems = {path.stem for folder in (file.parent, OWN / name) for path in folder.glob("*.yaml")}
+        stems = {path.stem for folder in (file.parent, LOCAL / name) for path in folder.glob("*.yaml")}
         recipes = sorted(stems - {name})
         folds = value_of(merged([file]), "data.folds")
         experiments = "split0" if folds == 1 else f"split0 to split{folds - 1}"
@@ -64,19 +59,16 @@ def _listing() -> Iterator[str]:
 
 def read(options: argparse.Namespace) -> Config:
     """Return the config that a command line names; errors as ``source_named`` and ``read_config``."""
-    return _read(options)[0]
+    return read_config(source_named(options.config, options.model, options.net), options.overrides)
 
 
 def print_config_if_asked(options: argparse.Namespace) -> bool:
     """Print the config where the command line asks for that; return whether it does; errors as ``read``."""
     if options.print_config:
-        config, tree = _read(options)
+        config = read(options)
+        tree = tree_of(config.source, config.given)
         print("\n".join([f"# {files_of(config.source)}", *_lines(to_dict(config), tree, indent="")]))
     return options.print_config
-
-
-def _read(options: argparse.Namespace) -> tuple[Config, Tree]:
-    return read_with_places(source_named(options.config, options.model, options.net), options.overrides)
 
 
 def _lines(section: dict[str, Any], tree: Any, indent: str) -> Iterator[str]:

@@ -18,8 +18,8 @@ from pathlib import Path
 from model.registry import models
 from util import cli
 from util.config.folder import (
+    LOCAL,
     MAIN_METHOD,
-    OWN,
     TIMM,
     config_folder,
     data_file,
@@ -137,7 +137,7 @@ def find_config(
 def _own_file(experiment: str, dataset: str) -> Path:
     """Return the file that a command line names, as one of the data set's folder or by its path; UserError: no file."""
     name = with_ending(experiment)
-    for path in (in_configs(OWN / dataset / name), in_configs(Path(name))):
+    for path in (in_configs(LOCAL / dataset / name), in_configs(Path(name))):
         if path.is_file():
             return path
     files = [path.stem for path in data_file(dataset).parent.glob("*.yaml")]
@@ -150,7 +150,7 @@ def _of_fold(fold: int, dataset: str, method: str, net: str | None) -> Source:
     """Return what makes the config of a fold, for a method with an encoder or with networks of its own."""
     if method not in methods():
         raise UserError(f"MODEL {method}: no such method{nearest(method, methods())}; {LISTED}")
-    recipe = in_configs(OWN / dataset / f"{method}.yaml")
+    recipe = in_configs(LOCAL / dataset / f"{method}.yaml")
     encoder: list[Path] = []
     values: Tree = {}
     in_name = ""
@@ -168,7 +168,7 @@ def _of_fold(fold: int, dataset: str, method: str, net: str | None) -> Source:
     words = f"split{fold} {dataset} --model {method}" + (f" --net {net}" if net else "")
     parts = (f"{dataset}_split{fold}", "" if method == MAIN_METHOD else method, in_name)
     name = "_".join(filter(None, parts))
-    files = [in_configs(OWN / dataset / f"{name}.yaml"), recipe]
+    files = [in_configs(LOCAL / dataset / f"{name}.yaml"), recipe]
     chosen = next(([file] for file in files if file.exists()), [data_file(dataset), method_file(method)])
     return Source(words, name, (*chosen, *encoder), merge(values, nested("data.fold", Leaf(fold, words))))
 

@@ -4,19 +4,19 @@ from pathlib import Path
 
 from util.files import REPOSITORY
 
-OWN = Path("config")  # in the working folder
+LOCAL = Path("config")  # in the working folder
 MAIN_METHOD = "symnet"  # not part of its runs' names
 TIMM = "timm"  # the name of the file for all networks of timm
 
 
 def config_folder() -> Path:
     """Return the folder of all configs: that of the working folder if it has one, else the project's."""
-    return OWN if (OWN / "model" / f"{MAIN_METHOD}.yaml").exists() else REPOSITORY / "config"
+    return LOCAL if (LOCAL / "model" / f"{MAIN_METHOD}.yaml").exists() else REPOSITORY / "config"
 
 
 def in_configs(path: Path) -> Path:
     """Return where a file ``config/...`` lies: in the working folder, or where that lacks it, in the project."""
-    return config_folder() / path.relative_to(OWN) if path.is_relative_to(OWN) and not path.exists() else path
+    return config_folder() / path.relative_to(LOCAL) if path.is_relative_to(LOCAL) and not path.exists() else path
 
 
 def data_file(dataset: str) -> Path:

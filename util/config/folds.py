@@ -133,10 +133,9 @@ def _problems_of_given(data: DataSettings, fold_classes: list[list[str]]) -> Ite
     """Yield what is wrong with folds that the settings list by name."""
     names = [name for fold in fold_classes for name in fold]
     unknown = [name for name in names if name not in data.classes]
-    if len(fold_classes) != data.folds or data.folds < 2:
-        sizes = f"lists {len(fold_classes)} folds, data.folds is {data.folds}"
-        yield "fold_classes", f"{sizes}; both must be equal, at least 2"
     if unknown:
         yield "fold_classes", f"names '{unknown[0]}', which is not in data.classes{nearest(unknown[0], data.classes)}"
-    if len(set(names)) < len(names) or not all(0 < len(fold) < len(data.classes) for fold in fold_classes):
-        yield "fold_classes", "must name every class at most once, and in each fold at least one class but not all"
+    are_parts = len(set(names)) == len(names) and all(0 < len(fold) < len(data.classes) for fold in fold_classes)
+    if not are_parts or len(fold_classes) != data.folds or data.folds < 2:
+        each = "in each at least one class but not all, and no class twice"
+        yield "fold_classes", f"must list as many folds as data.folds = {data.folds}, at least 2, {each}"

@@ -76,17 +76,17 @@ def beside(names: Sequence[str], folder: Path) -> list[str]:
 def add_import(out: argparse.ArgumentParser) -> None:
     """Add the option of modules that a command without a config imports, as ``imports`` of a config does."""
     text = "a module, or a .py file, that registers a method or metric of your own; may be repeated"
-    out.add_argument("--import", action="append", type=_import_at_once, metavar="MODULE", help=text)
-
-
-def _import_at_once(name: str) -> list[str]:
-    return import_named([name], Path(), "--import")
+    out.add_argument(
+        "--import",
+        action="append",
+        type=lambda name: import_named([name], Path(), "--import"),
+        metavar="MODULE",
+        help=text,
+    )
 
 
 def _import_file(path: Path) -> None:
     """Import a file as the module that it is: of its package, or of its own name."""
-    if not path.is_file():
-        raise FileNotFoundError("no such file; name it by --set imports=[FILE]")
     root, name = _module_of(path)
     if str(root) not in sys.path:
         sys.path.append(str(root))  # processes that this one starts find it there too

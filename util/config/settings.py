@@ -280,8 +280,6 @@ class EvaluationSettings:
     # data.name of the weights' data set. Another one: a cross-domain test. This one: weights of another fold are scored
     # too, whose base classes may be novel here (marked)
     trained_on: str | None = bounded(None, decides=Decides.SCORES)
-    # Data sets that reproduce.sh tests this run on in place of its own
-    data_sets: list[str] | None = bounded(None, decides=Decides.NOTHING)
     metrics: list[str] = bounded([], decides=Decides.SCORES)  # boundary_iou, or your own (docs/evaluation.md)
 
 
@@ -303,10 +301,8 @@ class RunSettings:
     # trainings where it is faster (compute capability 8, AMX, AVX-512 BF16 of AMD). Tests take neither of both
     precision: Literal["float32", "tf32", "bf16", "fp16", "auto"] | None = None
     # torch.compile: some minutes at the first batch; results agree up to rounding. Code that the compiler rejects runs
-    # as it is, with a warning. A name is a mode of torch's
-    compile: bool | Literal["reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] = bounded(
-        False, decides=Decides.NOTHING
-    )
+    # as it is, with a warning
+    compile: bool = bounded(False, decides=Decides.NOTHING)
     deterministic: bool = False  # operators of a fixed order: a resumed training has equal weights on a GPU; slower
     seed: int = bounded(321, 0)  # of initial weights, training episodes, augmentation and dropout
 

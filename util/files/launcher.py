@@ -11,12 +11,11 @@ FIX = "for one process: unset WORLD_SIZE; several are started by train.sh, test.
 
 @dataclass(frozen=True)
 class Place:
-    """The number of this process and that of all processes, of the run and on this machine."""
+    """The number of this process, in all and on this machine, and that of all processes."""
 
     rank: int = 0
     size: int = 1
     local_rank: int = 0
-    local_size: int = 1
     meeting: str = ""  # address and port at which processes meet
 
 
@@ -38,7 +37,6 @@ def place_of_process() -> Place:
         rank=rank,
         size=size,
         local_rank=number_of("LOCAL_RANK", 0, least=0),
-        local_size=number_of("LOCAL_WORLD_SIZE", size),
         meeting=f"{os.environ['MASTER_ADDR']}:{number_of('MASTER_PORT', 0)}",
     )
 
@@ -51,11 +49,6 @@ def number_of(name: str, default: int, least: int = 1) -> int:
     if not text.isdecimal() or int(text) < least:
         raise UserError(f"{name} = '{text}' is no number of at least {least}; set it, or unset it", local=True)
     return int(text)
-
-
-def nodes() -> int:
-    """Return the number of machines that run a command together."""
-    return number_of("NNODES", 1)
 
 
 def is_first_of_machine() -> bool:

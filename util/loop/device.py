@@ -14,7 +14,6 @@ CUDA = "cuda"
 MOST_AT_ONCE = 8  # episodes of a test; more save no time
 BYTES_OF_PIXEL = 2**12  # that a test needs for a pixel of an image, in the method that needs most
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}  # precision -> type of automatic mixed precision
-SHOWN = 160  # characters of an error that are shown
 
 
 def pick_device(name: str, local_rank: int = 0) -> torch.device:
@@ -32,10 +31,8 @@ def pick_device(name: str, local_rank: int = 0) -> torch.device:
             torch.cuda.set_device(device)
         torch.ones(1, device=device)  # a kernel runs
     except (RuntimeError, AssertionError, ImportError) as error:  # as of a torch without CUDA
-        problem = f"run.device = {name}, GPU {local_rank}: {str(error)[:SHOWN]}"
-        fix = "take cpu, cuda or another number of GPUs (0: the CPU); "
-        fix += "to choose GPU 1: CUDA_VISIBLE_DEVICES=1 and the number 1"
-        raise UserError(f"{problem}; {fix}", local=True) from None
+        fix = "take cpu, cuda or another number of GPUs (0: the CPU)"
+        raise UserError(f"run.device = {name}, GPU {local_rank}: {error}; {fix}", local=True) from None
     return device
 
 

@@ -21,7 +21,6 @@ from util.files.parallel import end_with_parent, usable_cores
 # Phrases of the errors of a loader process that was killed, or that cannot pass a batch on
 FAILED = ("DataLoader worker (", "shared memory", "unable to resize file", "Too many open files", "ancdata")
 LONGEST_FOLDER = 85  # letters of the temporary folder, in which processes meet; a socket's name has 107
-SHOWN = 160  # characters of an error that are shown
 
 
 def training_numbers(
@@ -84,10 +83,9 @@ def batches(
     except (RuntimeError, OSError, EOFError) as error:
         if not _is_of_a_loader_process(error):
             raise
-        reason = str(error).rsplit("Error: ", 1)[-1][:SHOWN] or type(error).__name__
-        problem = f"a loader process failed ({reason}): lower data.workers, give /dev/shm more space"
-        fix = "(docker run --shm-size=8g), or raise ulimit -n; a training continues with --resume"
-        raise UserError(f"{problem} {fix}", local=True) from None
+        reason = str(error).rsplit("Error: ", 1)[-1] or type(error).__name__
+        fix = "lower data.workers, give /dev/shm more space, or raise ulimit -n"
+        raise UserError(f"a loader process failed ({reason}); {fix}", local=True) from None
     finally:  # an error keeps a reference to the loader, whose processes outlive the SIGTERM that they get at exit
         getattr(stream, "_shutdown_workers", lambda: None)()
 

@@ -22,7 +22,7 @@ from util.loop.processes import ProcessGroup
 log = logging.getLogger("symnet")
 
 
-def check_finite(finite: Tensor) -> None:
+def check_prediction(finite: Tensor) -> None:
     """Refuse (UserError) predictions that are not all finite, as a flag says; their classes would be background."""
     if not finite:
         raise UserError("the network's prediction is not finite: restore its weights, or set run.precision: float32")
@@ -63,7 +63,7 @@ def prepare_network(
     network: Trainable,
     device: torch.device,
     precision: str = "float32",
-    compile: bool | str = False,
+    compile: bool = False,
     trained_by: ProcessGroup | None = None,
 ) -> PreparedNetwork:
     """Move a network to a device, in place, and return it ready to be called; state-dict names do not change.
@@ -74,7 +74,7 @@ def prepare_network(
         network: whose parameters stay the same objects.
         device: that it computes on.
         precision: float32, tf32, bf16 or fp16; its float32 is that of the whole process.
-        compile: whether it is compiled, at the first call, or the mode of ``torch.compile``.
+        compile: whether it is compiled, at the first call.
         trained_by: the processes that train it together; in evaluation each has its own batches.
     """
     together = trained_by if trained_by is not None and trained_by.size > 1 else None
@@ -85,9 +85,9 @@ def prepare_network(
     if together and device.type != "cpu":  # which has no SyncBatchNorm
         synchronise_norms(network, together.group)
     if compile:
-        _compile(network, mode=None if compile is True else compile)
+        _compile(network)
     learner = _distributed(network, together) if together else network
-    return PreparedNetwork(network, learner, device, precision, compiled=bool(compile))
+    return PreparedNetwork(network, learner, device, precision, compiled=compile)
 
 
 def _layout_on_gpu(precision: str) -> torch.memory_format:
@@ -104,7 +104,7 @@ def _distributed(network: nn.Module, world: ProcessGroup) -> DistributedDataPara
     return learner
 
 
-def _compile(network: nn.Module, mode: str | None) -> None:
+def _compile(network: nn.Module) -> None:
     """Compile the calls of a network, in place."""
     from torch._dynamo import config  # takes seconds
 
@@ -114,7 +114,7 @@ def _compile(network: nn.Module, mode: str | None) -> None:
             if name == "forward":
                 log.warning("run.compile has no effect on %s: its steps depend on values", module.title)
             setattr(module, name, torch.compiler.disable(getattr(module, name)))
-    network.compile(mode=mode)
+    network.compile()
 
 
 def _let_sizes_vary(inputs: Sequence[Batch]) -> None:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,47 +19,9 @@ from util.loop.optimizers import OPTIMIZERS
 POWER = 0.9  # of the schedule ``poly``
 MILESTONES = (0.3333333, 0.6666666)  # of the schedule ``step``: shares of all steps
 DECAY = 0.1  # of the learning rate at each of them
+OptimizerRule = Any  # the settings of one optimiser, ``OptimizerSettings`` of a config
+StageRule = Any  # the settings of a stage's length, ``StageSettings`` of a config
 WARM_UP = 10  # an average's decay is at most (1 + step) / (WARM_UP + step): early weights are soon forgotten
-
-
-class OptimizerRule(Protocol):
-    """The settings of one optimiser, ``OptimizerSettings`` of a config."""
-
-    @property
-    def kind(self) -> str:
-        """Its name in ``OPTIMIZERS``."""
-
-    @property
-    def lr(self) -> float:
-        """The learning rate, which each group of parameters multiplies by its factor."""
-
-    @property
-    def weight_decay(self) -> float:
-        """The weight decay."""
-
-    @property
-    def schedule(self) -> str:
-        """The schedule of the learning rate, see ``lr_factor``."""
-
-    @property
-    def clip(self) -> float | None:
-        """The largest norm of its gradients together; None: any."""
-
-
-class StageRule(Protocol):
-    """The settings of a stage's length, ``StageSettings`` of a config."""
-
-    @property
-    def epochs(self) -> int:
-        """The number of epochs."""
-
-    @property
-    def batch(self) -> int:
-        """The examples of a step, over all processes."""
-
-    @property
-    def accumulate(self) -> int:
-        """The parts of a process's share of a batch, whose gradients are added."""
 
 
 def build_optimizers(groups: list[ParamGroup], settings: Mapping[str, OptimizerRule]) -> dict[str, Optimizer]:

@@ -22,7 +22,6 @@ NO_MEMORY = (
     *("can't allocate memory", "Cannot allocate memory", "not enough memory", "Insufficient memory", "out of memory"),
     *("STATUS_ALLOC_FAILED", "bad_alloc", "Storage size calculation overflowed", "could not create a memory object"),
 )
-SHOWN = 120  # characters of the original message that are shown
 PATIENCE = timedelta(hours=6)  # that processes wait for the first one, which may index a data set or decode its photos
 
 Made = TypeVar("Made")
@@ -136,8 +135,7 @@ def _explained(error: Exception, lower: str) -> UserError | None:
     """Return an error of the machine as one of a line; None: it is another error."""
     text = " ".join(str(error).split())
     if isinstance(error, MemoryError) or any(phrase in text for phrase in NO_MEMORY):
-        return UserError(f"out of memory ({text[:SHOWN].rstrip('. ')}); lower {lower}", local=True)
+        return UserError(f"out of memory ({text.rstrip('. ')}); lower {lower}", local=True)
     if isinstance(error, distributed.DistError | ConnectionError | TimeoutError) or "gloo" in text:
-        fix = "if none has ended, check NCCL_SOCKET_IFNAME (a network of all machines) and the driver"
-        return PeerLost(f"this process cannot reach the others of the run ({text[:SHOWN]}); {fix}")
+        return PeerLost(f"this process cannot reach the others of the run ({text})")
     return None

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,7 +19,7 @@ from util.loop import metrics
 from util.loop.loading import batches, evaluation_numbers
 from util.loop.mask_metrics import METRICS
 from util.loop.metrics import ALL_FOREGROUND, BASE, FINAL
-from util.loop.network import PreparedNetwork, check_finite
+from util.loop.network import PreparedNetwork, check_prediction
 from util.loop.processes import ProcessGroup
 
 
@@ -115,13 +116,9 @@ class Scoreboard:
 
 def _joined_records(records_by_rank: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """Return every output's records of all processes, sorted by the episode's number, then by class."""
-    by_output = defaultdict[str, list[np.ndarray]](list)
-    for records_of_rank in records_by_rank:
-        for name, records in records_of_rank.items():
-            by_output[name].append(records)
     joined = {}
-    for name, parts in by_output.items():
-        records = np.concatenate(parts)
+    for name in dict.fromkeys(chain.from_iterable(records_by_rank)):
+        records = np.concatenate([of_rank[name] for of_rank in records_by_rank if name in of_rank])
         order = np.argsort(records[:, metrics.NUMBER], kind="stable")
         joined[name] = records[order]
     return joined
@@ -171,7 +168,7 @@ def score(
             output = _predict(prepared, item, store)
             finite &= torch.stack(output.logits.aminmax()).isfinite().all()  # NaN is both
             if done % 100 == 0 or numbers_of_batch is numbers[-1]:
-                check_finite(finite)
+                check_prediction(finite)
             for observer in observers:
                 observer.add(numbers_of_batch, item, output)
             bar.update(min(len(numbers_of_batch) * world.size, episodes - bar.n))

@@ -140,7 +140,7 @@ def _shares_of(world: ProcessGroup, parts: Sequence[Any]) -> list[Share]:
     return [Share(*share) for share in shares]
 
 
-def check_finite(finite: bool, step: int, what: str) -> None:
+def check_learning(finite: bool, step: int, what: str) -> None:
     """Refuse (UserError) a loss or weights that are not finite."""
     if not finite:
         fix = "lower the learning rate, then continue from the last checkpoint by train.sh --resume --allow-changes"
@@ -170,7 +170,7 @@ def _means_over_processes(training: Training, losses: dict[str, Tensor]) -> dict
     by_name = dict(zip(losses, means, strict=True))
     total = sum(by_name.values())
     by_name["total"] = total
-    check_finite(math.isfinite(total), training.progress.step, f"the loss {by_name}")
+    check_learning(math.isfinite(total), training.progress.step, f"the loss {by_name}")
     return by_name
 
 

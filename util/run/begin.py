@@ -18,6 +18,7 @@ from model.contract import FewShotMethod, Trainable
 from model.registry import class_of
 from util.config.compose import files_of
 from util.config.folds import MAX_INDEX, has_class_maps
+from util.config.place import ENVIRONMENT
 from util.config.settings import Config, StageSettings
 from util.data.lists.index import load_index
 from util.data.lists.published_sizes import published, whole
@@ -79,7 +80,7 @@ def stages_asked(config: Config, asked: Asked) -> tuple[Run, list[str]]:
         return run, []
     _check_method(config, asked)
     if asked.resume:
-        begun = "meta" if run.at("meta").started else "base"
+        begun = "meta" if (run.folder("meta") / ENVIRONMENT).exists() else "base"  # perhaps without a checkpoint yet
         run = run.with_training_options(asked.stage or begun)
     if asked.stage is None:
         return run, _lacking_stages(run, asked)

@@ -34,18 +34,18 @@ def build_model(
         torch.default_generator.manual_seed(config.run.seed)
         try:
             model = class_of(config.model)
-            return model(config.model, task, *_parts_of(model, config.model))
+            return model(config.model, task, *parts_of(model, config.model))
         except ModelMismatch as error:
             raise UserError(f"{config.source}: {error}") from None
 
 
-def _parts_of(model: type[FewShotMethod], settings: Any) -> list[Any]:
+def parts_of(model: type[FewShotMethod], settings: Any) -> list[Any]:
     """Return the pretrained parts of a model; ModelMismatch: they cannot be had."""
     if not model.pretrained_parts:
         return []
-    from util.weights.parts import load_parts  # for methods on foundation models
+    from util.weights.parts import load_from_hub  # for methods on foundation models
 
-    return load_parts(model, settings)
+    return [load_from_hub(kind, settings.weights[number]) for kind, number in model.pretrained_parts.items()]
 
 
 def precision_of_training(config: Config, device: torch.device) -> str:

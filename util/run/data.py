@@ -12,7 +12,6 @@ from util.config.read import read_data
 from util.config.settings import (
     HELD_OUT,
     AugmentSettings,
-    Config,
     DataSettings,
     ProtocolSettings,
     StageSettings,
@@ -33,7 +32,7 @@ from util.run.input_size import view_of
 from util.run.run import Run
 
 log = logging.getLogger("symnet")
-RUN_SETTINGS = ("size", "shot", "text", "cache", "decoded_gib", "workers")  # data settings of no data set
+NOT_OF_DATA_SET = ("size", "shot", "text", "cache", "decoded_gib", "workers")  # data settings of no data set
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,7 @@ def validation_run(run: Run) -> Run:
     config = run.config
     if config.meta_stage.validate_on in (None, HELD_OUT):
         return run
-    settings_of_run = {key: getattr(config.data, key) for key in RUN_SETTINGS}
+    settings_of_run = {key: getattr(config.data, key) for key in NOT_OF_DATA_SET}
     other_data = read_data(project_path(config.meta_stage.validate_on))
     return Run(replace(config, data=replace(other_data, **settings_of_run)))
 
@@ -136,11 +135,6 @@ def images_for_training(run: Run, progress: bool = True, stage: StageSettings | 
     if stage.images == "all":
         return lists.whole_list(index, run.fold)
     return _logged(data.classes, lists.train_list(index, run.fold, data, stage.list_file), progress)
-
-
-def listed_for_training(config: Config, stage: StageSettings) -> ImageList:
-    """Return a stage's training list without text vectors and decoded photos; errors as ``images_for_training``."""
-    return images_for_training(Run(config.with_data(decoded_gib=0.0)), False, stage)
 
 
 def images_for_test(run: Run, progress: bool = True, protocol: ProtocolSettings | None = None) -> ImageList:

@@ -31,7 +31,7 @@ from util.weights.origin import Origin
 log = logging.getLogger("symnet")
 METRICS = "metrics.json"
 NO_CHECKPOINT = "none"
-OWN = {"best": BEST, "last": LAST}  # values of test.checkpoint that name a checkpoint of the run itself
+CHECKPOINTS = {"best": BEST, "last": LAST}  # values of test.checkpoint that name a checkpoint of the run itself
 TRAINING_FREE = "training-free"
 UNTRAINED = "untrained"
 FOREIGN = "foreign"
@@ -42,7 +42,7 @@ PRECISION = "run.precision"
 ALLOWED = ("code", "precision", "list", "content")  # facts of an ``Origin`` that may be others by ``ALLOW``
 # Beginnings of the settings of a training that may be others in a test of it, and in runs that share a base stage
 TEST_SETTINGS = ("data.shot", "data.rare_classes", PRECISION)
-RUN_SETTINGS = ("data.", "model.", "run.")
+SHARING_SETTINGS = ("data.", "model.", "run.")
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,6 @@ class StageFolder:
     def finished(self) -> bool:
         """Whether it holds a completed training."""
         return bool(kept_json(self.path / METRICS).get("finished")) and (self.path / BEST).exists()
-
-    @property
-    def started(self) -> bool:
-        """Whether a training was started here, of which there may be no checkpoint yet."""
-        return (self.path / ENVIRONMENT).exists()
 
     @property
     def run(self) -> str | None:
@@ -89,13 +84,10 @@ class StageFolder:
     @property
     def why_taken(self) -> str:
         """Which run is here, and how to go on with it; '' if none is."""
-        checkpoints = [name for name in (LAST, PREVIOUS, BEST) if (self.path / name).exists()]
-        if not checkpoints:
+        if not self.begun and not (self.path / BEST).exists():
             return ""
-        fix = "start again with --overwrite, or set another run.name"
-        if self.begun:
-            fix = f"continue it with --resume, or {fix}"
-        return f"{self.path}: holds a run already ({', '.join(checkpoints)}); {fix}"
+        fix = "continue it with --resume, start again with --overwrite, or set another run.name"
+        return f"{self.path}: holds a run already; {fix}"
 
 
 @dataclass(frozen=True)
@@ -190,7 +182,7 @@ class Run:
             return TRAINING_FREE
         if wanted == NO_CHECKPOINT:
             return UNTRAINED
-        return self.trained / OWN[wanted] if wanted in OWN else checkpoint.file_of(wanted)
+        return self.trained / CHECKPOINTS[wanted] if wanted in CHECKPOINTS else checkpoint.file_of(wanted)
 
     @property
     def weights_origin(self) -> str:
@@ -287,10 +279,7 @@ def check_continues(stored: Checkpoint, now: Origin, allow_changes: bool) -> Non
     if stored.config is None:
         raise UserError(f"{stored.path}: holds only weights, without a training's state; start again with --overwrite")
     if other := stored.origin.differences(now, skip=ALLOWED if allow_changes else ()):
-        undo = "restore what was there"
-        if stored.origin.precision not in (None, now.precision):  # perhaps another machine, not another setting
-            undo += f" (the precision by --set {PRECISION}={stored.origin.precision})"
-        fix = f"{undo}, or start again with --overwrite; {ALLOW} continues with other photos, precision or code"
+        fix = f"restore that, or start again with --overwrite; {ALLOW} continues with other photos, precision or code"
         raise UserError(f"{stored.path}: was trained with {', '.join(other)}; {fix}")
 
 

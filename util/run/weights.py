@@ -19,21 +19,16 @@ from util.files.launcher import is_first_of_machine
 from util.files.typecheck import convert
 from util.run import run as runs
 from util.run.build import build_model
-from util.run.data import listed_for_training
-from util.run.run import BEST, OWN, TRAINING_FREE, UNTRAINED, Run, StageFolder
+from util.run.data import images_for_training
+from util.run.run import BEST, CHECKPOINTS, TRAINING_FREE, UNTRAINED, Run, StageFolder
 from util.weights import checkpoint
 from util.weights.checkpoint import Checkpoint
-from util.weights.encoders import FOLD_HINT, encoder_data, encoder_licence, photos_of_encoder, start_encoder
+from util.weights.encoders import encoder_data, encoder_licence, photos_of_encoder, start_encoder
 from util.weights.fill import fill
 from util.weights.origin import Origin
 from util.weights.sources import SOURCES
 
 FOLD = "data.fold"  # the beginning of the settings that decide which classes are novel
-AGAIN = {  # how a stage is trained again, or another one taken
-    "base": "--stage base --overwrite, or name its file with --checkpoint",
-    "meta": "--overwrite, or set another run.name",
-}
-SHOWN = 5  # differences of a training in a message
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,29 +182,24 @@ def refusal_to_take(run: Run, stage: str, stored: Checkpoint, finished: bool = T
     other_stage = "meta_stage" if stage == "base" else "base_stage"
     may_differ: tuple[str, ...] = (runs.PRECISION,)
     if finished:
-        may_differ = runs.RUN_SETTINGS if stage == "base" else runs.TEST_SETTINGS
+        may_differ = runs.SHARING_SETTINGS if stage == "base" else runs.TEST_SETTINGS
     found = in_words(run.differences(stored.config, Decides.WEIGHTS, (other_stage, *may_differ)))
     if finished:
         found += stored.origin.differences(
-            origin_today(run, stage), skip=("list", "content") if run.shared(stored) else ()
+            training_origin_today(run, stage), skip=("list", "content") if run.shared(stored) else ()
         )
     if not found:
         return ""
-    fix = f"undo the change, train it again with {AGAIN[stage]}"
+    fix = f"undo the change, train it again by --stage {stage} --overwrite, or set another run.name"
     if not finished:
         fix += f"; if its steps are the same, {runs.ALLOW} continues it"
-    return f"{stored.path.parent}: the {stage} stage was trained with {shown(found)}; {fix}"
+    return f"{stored.path.parent}: the {stage} stage was trained with {', '.join(found)}; {fix}"
 
 
-def shown(found: list[str]) -> str:
-    """Return the first of some differences on one line, and how many more there are."""
-    more = [f"and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
-    return ", ".join([*found[:SHOWN], *more])
-
-
-def origin_today(run: Run, stage: str) -> Origin:
+def training_origin_today(run: Run, stage: str) -> Origin:
     """Return the origin of a training of a stage as it would begin today, as far as what it needs is here."""
-    images = cache(lambda: listed_for_training(run.config, getattr(run.config, f"{stage}_stage")))
+    undecoded = Run(run.config.with_data(decoded_gib=0.0))
+    images = cache(lambda: images_for_training(undecoded, progress=False, stage=getattr(run.config, f"{stage}_stage")))
     facts: dict[str, Callable[[], Any]] = {
         "list": lambda: images().digest,
         "content": lambda: images().files_digest,
@@ -251,7 +241,7 @@ def load_weights(run: Run, side: int | None = None, stored: Checkpoint | None = 
     config = run.config
     source = run.weights
     wanted = config.test.checkpoint
-    if source == TRAINING_FREE and wanted not in (*OWN, runs.NO_CHECKPOINT):
+    if source == TRAINING_FREE and wanted not in (*CHECKPOINTS, runs.NO_CHECKPOINT):
         raise UserError(f"{wanted}: this method is not trained and loads no checkpoint; leave test.checkpoint out")
     if isinstance(source, str):
         network = build_model(config, run.text_width, side)
@@ -299,8 +289,11 @@ def check_fits(stored: Checkpoint, config: Config, stage: str) -> None:
     for key, (given, wanted) in found.items():
         is_related = key == "model.name" and (stage == "base" or related(given, wanted))
         if not is_related and not key.startswith(_may_differ(config, stage)):
-            hint = _hint(key, given, stage)
-            raise UserError(f"{stored.path}: was trained with {key} = {given}, this run has {wanted}; {hint}")
+            fix = "name a checkpoint of such a run"
+            if stage == "meta" and key.startswith("data."):
+                name = stored.config["data"]["name"]
+                fix += f"; --set test.trained_on={name} tests it all the same, with classes that may not be novel to it"
+            raise UserError(f"{stored.path}: was trained with {key} = {given}, this run has {wanted}; {fix}")
 
 
 def _may_differ(config: Config, stage: str) -> tuple[str, ...]:
@@ -308,12 +301,3 @@ def _may_differ(config: Config, stage: str) -> tuple[str, ...]:
     if config.crosses_data_sets:
         return ("data.classes", FOLD)
     return (FOLD,) if stage == "meta" and config.takes_other_folds else ()
-
-
-def _hint(key: str, given: Any, stage: str) -> str:
-    """Return how to go on with a checkpoint of a stage that has another value of a setting."""
-    if stage == "meta" and key.startswith(FOLD):
-        return FOLD_HINT
-    if stage == "meta" and key == "data.name":
-        return f"to test weights of another data set: --set test.trained_on={given}"
-    return "name a checkpoint of such a run"

@@ -14,7 +14,7 @@ from model.contract import FewShotMethod
 from model.encoders.encoder import Features
 from model.tensors.mask import Mask
 
-GIB, MIB = 2**30, 2**20
+GIB = 2**30
 KEPT_GIB = 12  # of disk at most, of half of what the checkpoints leave of it; no number depends on it
 
 
@@ -45,9 +45,6 @@ class RecordFile:
             self._file.seek(start)
             record.tofile(self._file)
             self.slots[key] = len(self.slots)
-
-    def __str__(self) -> str:
-        return f"{len(self.slots)} views kept, {len(self.slots) * self.record_bytes / MIB:.0f} MiB"
 
 
 def packed(features: Features) -> np.ndarray:

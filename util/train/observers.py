@@ -17,7 +17,7 @@ from util.loop.interrupt import Interrupted
 from util.loop.network import PreparedNetwork
 from util.loop.observers import TrainingObserver
 from util.loop.optim import StepSchedule, copy_tensors, load_optimizers
-from util.loop.train import check_finite
+from util.loop.train import check_learning
 from util.loop.training import Progress, Training
 from util.run.folder import RunFolder
 from util.run.run import BEST, LAST, METRICS, PREVIOUS, StageFolder, check_continues
@@ -182,7 +182,7 @@ class Checkpoints(TrainingObserver):
         weights = checkpoint.on_cpu(training.prepared.network.stored_state())
         for tensor, values in weights.items():  # the loss may still be finite, its gradients not
             if values.is_floating_point():
-                check_finite(bool(values.isfinite().all()), progress.step, tensor)
+                check_learning(bool(values.isfinite().all()), progress.step, tensor)
         content = {**self.state, "weights": weights, "progress": asdict(progress)}
         if resumable:
             content["optimizers"] = {key: optimizer.state_dict() for key, optimizer in training.optimizers.items()}
@@ -212,9 +212,8 @@ class Checkpoints(TrainingObserver):
                 if content.get("scaler") and training.scaler.is_enabled():
                     training.scaler.load_state_dict(content["scaler"])
         except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-            fix = "undo the changed settings, or start again with --overwrite"
             problem = f"its optimisers or EMA do not fit the model's parameters ({error})"
-            raise UserError(f"{path}: {problem}; {fix}") from None
+            raise UserError(f"{path}: {problem}; start again with --overwrite") from None
         photos = checkpoint.photos_text(checkpoint.photos_in(self.state.get("photos")) or (), before=stored.photos)
         self.state |= {"base": content.get("base", []), "initial": content.get("initial"), "photos": photos}
         training.progress = Progress(**content["progress"])

@@ -82,10 +82,7 @@ def _begin(claims: ExitStack, run: Run, stage: str, asked: Asked) -> StageTask |
     if stage == "base" and not task.left and not task.continues:
         print(f"base stage: {folder / BEST} is kept: {task.state}", flush=True)
         return None
-    nothing = asked.resume and not any(run.at(each).begun for each in run.stages)
-    begins = f"note: --resume: {run.config.run.name} begins now, since nothing of it is there; is it the run you mean?"
-    lines = [f"{stage} stage: {folder}: {task.state}", begins if nothing else ""]
-    print("\n".join(filter(None, lines)), flush=True)
+    print(f"{stage} stage: {folder}: {task.state}", flush=True)
     return task
 
 
@@ -212,11 +209,7 @@ def _train(training: Training, data: StageData, observers: list[TrainingObserver
         parts=training.parts,
     )
     with closing(batches(data.training, numbers, data.workers, world.device)) as stream:
-        finished = loop.train(training, stream, observers)
-    kept = getattr(training.prepared.network, "kept_maps", None)
-    if kept is not None:
-        log.info("encoder: %s", kept.file)
-    return finished
+        return loop.train(training, stream, observers)
 
 
 def _keep_maps(config: Config, task: StageTask, world: ProcessGroup, begun: Begun) -> None:

@@ -1,16 +1,11 @@
 """The weights that an encoder starts from, a file or a source's; their licence, and the data they were trained on."""
 
-from pathlib import Path
 from typing import Any
-
-import torch
 
 from model.contract import FewShotMethod, Trainable
 from model.decides import Decides
 from model.encoders.encoder import Encoder
-from model.encoders.registry import downloadable
 from model.encoders.settings import EncoderSettings
-from model.encoders.variant import PREFIX, bare_name
 from util.config.read import to_dict
 from util.config.same import differences, in_words
 from util.config.settings import Config
@@ -18,18 +13,10 @@ from util.files import project_path
 from util.files.errors import UserError
 from util.weights.checkpoint import Checkpoint, read
 from util.weights.fill import fill
-from util.weights.sources import (
-    SOURCES,
-    TIMM,
-    checksum_of,
-    download,
-    licence_of,
-    pretraining_of,
-    print_download,
-    size_and_licence,
-)
+from util.weights.sources import SOURCES, download, licence_of, pretraining_of
 
 FOLD_HINT = "its base classes may be novel here; take this fold's (test.trained_on=DATA_SET scores it all the same)"
+MISSING = "put them there, as initmodel/README.md says, or take others: NET=lite0, or NET=resnet50_plain, a download"
 
 
 def start_encoder(config: Config, network: FewShotMethod) -> tuple[str, Checkpoint | None]:
@@ -67,15 +54,10 @@ def file_of_encoder(config: Config, encoder: Encoder) -> Checkpoint:
     """
     start = config.model.encoder
     if start.weights in SOURCES:
-        print_download(start.weights, encoder)
         return download(start.weights, start.backbone, encoder.torchvision)
     path = project_path(start.weights)
     if not path.exists():
-        backbone = config.model.backbone() or ""
-        fix = fix_of_missing(path, backbone)
-        if backbone.startswith(PREFIX):
-            what = f"{bare_name(backbone)}, {size_and_licence(TIMM, encoder)}"
-            fix += f", or add --set model.encoder.weights=timm, which downloads {what}"
+        fix = "train the base stage of that run first" if path.parent.name == "base" else MISSING
         raise UserError(f"{path}: these weights do not exist; {fix}")
     stored = read(path)
     if stored.config is not None and not config.takes_other_folds:
@@ -84,21 +66,6 @@ def file_of_encoder(config: Config, encoder: Encoder) -> Checkpoint:
             other = ", ".join(in_words(found))
             raise UserError(f"{path}: this encoder was trained with {other}; {FOLD_HINT}")
     return stored
-
-
-def fix_of_missing(path: Path, backbone: str | None) -> str:
-    """Say how to get a missing file of an encoder's weights, and what works without it."""
-    run = path.parent.parent.name  # of runs/<data set>_<experiment>_<encoder>/base/<file>
-    if path.parent.name == "base" and run.count("_") >= 2:
-        dataset, experiment, net = run.split("_", 2)
-        return f"train it first: NET={net} sh train.sh {experiment} {dataset} {torch.cuda.device_count()}"
-    digits = checksum_of(path.name)
-    checksum = "" if digits is None else f" (its SHA-256 begins with {digits})"
-    fix = f"put it there{checksum}, initmodel/README.md says where it comes from; or take NET=lite0"
-    if backbone in downloadable():
-        plain = "--set model.encoder.stem=plain --set model.encoder.weights=torchvision"
-        fix += f", or add {plain}, which downloads others"
-    return fix
 
 
 def encoder_licence(start: EncoderSettings | None, network: Trainable) -> str | None:

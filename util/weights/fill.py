@@ -9,9 +9,10 @@ from model.encoders.encoder import Encoder
 from model.encoders.layouts import load_encoder
 from model.mismatch import ModelMismatch
 from model.published import COUNTER
-from model.registry import published_layout
 from util.files.errors import UserError
 from util.weights.checkpoint import Checkpoint
+
+KEYS = "model.name, model.encoder and the model's other settings, data.name, data.folds, data.shot and data.text"
 
 
 def fill(network: Trainable | Encoder, stored: Checkpoint, partial: bool = False) -> list[str]:
@@ -34,8 +35,7 @@ def fill(network: Trainable | Encoder, stored: Checkpoint, partial: bool = False
     given = _under_names_of(network, stored)
     expected = network.stored_state()
     if problem := _misfits(given, expected):
-        remedy = _remedy(network, stored.weights, given) if isinstance(network, FewShotMethod) else ""
-        raise UserError(f"{stored.path}: not weights of this model as configured: {problem}; {remedy}")
+        raise UserError(f"{stored.path}: not weights of this model as configured: {problem}; check {KEYS}")
     filled = {name: given.get(name, tensor).to(tensor.device) for name, tensor in expected.items()}
     network.load_state_dict({**network.state_dict(), **filled})
     return []
@@ -74,17 +74,3 @@ def _misfit(name: str, given: Tensor, expected: Tensor) -> str:
     if expected.is_floating_point() != given.is_floating_point() or not given.isfinite().all():
         return f"{name} does not hold finite numbers of the right kind"
     return ""
-
-
-def _remedy(network: FewShotMethod, state: dict[str, Tensor], given: dict[str, Tensor]) -> str:
-    """Return the fix for a state dict that does not fit, ``given`` under our names."""
-    authors = published_layout(state)
-    if authors not in (None, network.published):
-        return f"this is a {authors.title} checkpoint, the config wants {network.title}; change model.name"
-    shots = network.shots_of(given)
-    expected_shots = network.task.shots
-    if shots not in (None, expected_shots):
-        fix = f"train it with --set data.shot={expected_shots}, or test with --shot {shots}"
-        return f"it was trained with {shots} shot(s), this network takes {expected_shots}: {fix}"
-    keys = "model.name, model.encoder and the model's other settings, data.name, data.folds, data.shot and data.text"
-    return f"check {keys}"

@@ -7,13 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from model.contract import FewShotMethod
 from model.mismatch import ModelMismatch
-
-
-def load_parts(model: type[FewShotMethod], settings: Any) -> list[Any]:
-    """Return what a model takes beside settings and task: networks, and a tokenizer; errors as ``load_from_hub``."""
-    return [load_from_hub(kind, settings.weights[number]) for kind, number in model.pretrained_parts.items()]
 
 
 def load_from_hub(kind: str, weights: str) -> Any:
@@ -34,7 +28,9 @@ def load_from_hub(kind: str, weights: str) -> Any:
             return builder(builder.config_class.from_pretrained(weights, local_files_only=is_folder))
         network, facts = builder.from_pretrained(weights, local_files_only=is_folder, **options)
     except Exception as error:  # many kinds: gated, no network, no such name, no config, a damaged file
-        raise ModelMismatch(f"model.weights = {weights}: {_reason(error, is_folder)}") from None
+        reason = " ".join(str(error).split())[:200]
+        fix = "name a folder of config.json and model.safetensors, or a network of the hub that is open to you"
+        raise ModelMismatch(f"model.weights = {weights}: holds no such network ({reason}); {fix}") from None
     mismatched = {str(key) for key, *_ in facts["mismatched_keys"]}
     lacking = sorted(mismatched.union(facts["missing_keys"]))
     if lacking:
@@ -54,13 +50,3 @@ def _class_of_transformers(name: str) -> Any:
     except (ImportError, AttributeError) as error:
         fix = "pip install 'transformers>=5' (Python 3.11 or later)"
         raise ModelMismatch(f"this method needs {name} of the package transformers ({error}): {fix}") from None
-
-
-def _reason(error: Exception, is_folder: bool) -> str:
-    """Explain why a network could not be had, and the fix."""
-    text = " ".join(str(error).split())[:200]
-    if is_folder:
-        return f"this folder holds no such network ({text}); it needs config.json and model.safetensors"
-    if any(word in text.lower() for word in ("gated", "401", "403")):
-        return "is gated: ask for access on its page, then `hf auth login`; or set model.weights to a folder"
-    return f"no such folder, and the hub gave no network of this name ({text}); set model.weights to a folder"

@@ -1,9 +1,7 @@
-"""Where the weights of an encoder come from: downloads, installed packages; size, licence and training data of each."""
+"""Where the weights of an encoder come from: downloads, installed packages; licence and training data of each."""
 
 import importlib.util
 import logging
-import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,6 @@ TIMM = "timm"
 PACKAGE = "package"
 RELEASES = {TORCHVISION: "IMAGENET1K_V1", TORCHVISION_V2: "IMAGENET1K_V2"}  # torchvision's names of its weights
 SOURCES = (*RELEASES, TIMM, PACKAGE)
-CHECKSUM = re.compile(r"-([0-9a-f]{8,64})\.(?:pth|safetensors)$")  # in names of torchvision's and timm's files
 
 LITE0 = f"{PREFIX}tf_efficientnet_lite0"
 PACKAGES = {  # the encoders whose weights a package holds: its name, and its file
@@ -56,26 +53,13 @@ def download(source: str, backbone: str, torchvision: str | None = None) -> Chec
     raise UserError(f"model.encoder.weights = {source}: it has no weights of {backbone}; set it to a file, or to null")
 
 
-def print_download(source: str, encoder: Encoder) -> None:
-    """Print what a download by name brings where it is not here yet: its size and its licence."""
-    if source == PACKAGE:
-        return
-    print(f"note: the encoder's weights come from {source}: {size_and_licence(source, encoder)}", file=sys.stderr)
-
-
 def _fetched(source: str, name: str, fetch: Callable[[str], dict[str, Tensor]]) -> dict[str, Tensor]:
     """Return the weights of the encoder that a source has by this name; UserError: they could not be fetched."""
     try:
         return fetch(name)
-    except UserError:
-        raise
     except Exception as error:  # the hub raises many kinds: no weights, no network, a gated file, a damaged download
-        text = str(error)
-        reason = next(iter(text.strip().splitlines()), type(error).__name__)
-        fix = f"remove a damaged file below {torch.hub.get_dir()}, or bring the weights to this machine and add "
-        fix += "--set model.encoder.weights=FILE (null: random values)"
-        if any(word in text.lower() for word in ("gated", "401", "403")):
-            fix = f"accept its licence on its page and log in there first, or {fix}"
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        fix = f"remove a damaged file below {torch.hub.get_dir()}, or add --set model.encoder.weights=FILE"
         raise UserError(f"model.encoder.weights = {source}: could not download {name} ({reason}); {fix}") from None
 
 
@@ -121,18 +105,6 @@ def package_file(backbone: str) -> Path | None:
     folders = [] if spec is None else list(spec.submodule_search_locations or [])
     paths = (Path(folder) / file for folder in folders)
     return next((path for path in paths if path.exists()), None)
-
-
-def size_and_licence(source: str, encoder: Encoder) -> str:
-    """Say what a download of an encoder's weights brings."""
-    size = sum(tensor.nbytes for tensor in encoder.state_dict().values())
-    return f"about {size / 1e6:.0f} MB, once; licence: {licence_of(source, encoder) or 'not known here'}"
-
-
-def checksum_of(name: str) -> str | None:
-    """Return the first digits of a file's SHA-256 that its name states; None if it states none."""
-    match = CHECKSUM.search(name)
-    return None if match is None else match[1]
 
 
 def licence_of(source: str | None, encoder: Encoder) -> str | None:
