@@ -1,10 +1,11 @@
 """Annotated photos and predictions in one form each, whatever their format, and the masks that they describe."""
 
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -54,7 +55,8 @@ class Annotations:
     files: PhotoFiles  # the photos among which they are found
     photos: list[AnnotatedPhoto] = field(default_factory=list)
     categories: dict[int, str] = field(default_factory=dict)  # id -> name, by ascending id
-    remarks: Counter[str] = field(default_factory=Counter)  # what becomes of entries that are no objects, and which
+    # what becomes of entries that are no objects, and which -> how many, by their photos or files
+    remarks: dict[str, Counter[str]] = field(default_factory=partial(defaultdict, Counter))
 
     @classmethod
     def begin(cls, source: Path, home: Path, folder: Path | None) -> Self:

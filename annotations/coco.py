@@ -50,7 +50,9 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
         instances = _instances_of(content["annotations"], annotations.categories)
         for number in sorted(images):
             annotations.photos.append(_photo(images[number], instances.pop(number, []), annotations.remarks))
-        annotations.remarks["left out: annotations of photos that are not listed"] += sum(map(len, instances.values()))
+        annotations.remarks["left out: annotations of photos that are not listed"].update(
+            {f"image_id {number}": len(others) for number, others in instances.items()}
+        )
     return annotations
 
 
@@ -79,7 +81,7 @@ def _categories(entries: list[dict[str, Any]]) -> dict[int, str]:
     return categories
 
 
-def _photo(image: dict[str, Any], instances: list[Instance], remarks: Counter[str]) -> AnnotatedPhoto:
+def _photo(image: dict[str, Any], instances: list[Instance], remarks: dict[str, Counter[str]]) -> AnnotatedPhoto:
     """Return an entry ``images`` with its instances.
 
     But for COCO's own photos, crowds of run lengths are objects: Datumaro and CVAT write masks so.
@@ -89,7 +91,7 @@ def _photo(image: dict[str, Any], instances: list[Instance], remarks: Counter[st
         for number, instance in enumerate(instances):
             if instance.unknown and isinstance(instance.shape, dict):
                 instances[number] = instance._replace(unknown=False)
-                remarks["read as objects: crowds (iscrowd 1) of run lengths"] += 1
+                remarks["read as objects: crowds (iscrowd 1) of run lengths"][name] += 1
     return AnnotatedPhoto(name, int(image["height"]), int(image["width"]), tuple(instances))
 
 

@@ -30,31 +30,34 @@ def interpret(annotations: Annotations) -> Annotations:
     check_names([categories[number] for number in sorted(marked)], annotations.source)
     classes = {number: name for number, name in categories.items() if is_class(name)}
     meaning = _with_fitting_sizes(replace(annotations, photos=photos, categories=classes))
-    for what, count in remarks.items():
-        if count:
-            note(f"{annotations.source}: {what} ({count})")
+    for what, counts in remarks.items():
+        if counts.total():
+            most = max(counts, key=counts.__getitem__)
+            note(f"{annotations.source}: {what} ({counts.total()}), see {most}")
     if not marked:
         raise UserError(f"{annotations.source}: none of its entries shows an object; outline or box the objects")
     return meaning
 
 
-def _with_meaning(photo: AnnotatedPhoto, categories: Mapping[int, str], remarks: Counter[str]) -> AnnotatedPhoto:
+def _with_meaning(
+    photo: AnnotatedPhoto, categories: Mapping[int, str], remarks: dict[str, Counter[str]]
+) -> AnnotatedPhoto:
     """Return a photo with unknown regions for all of its classes, without background and what has no area."""
     objects: list[Instance] = []
     ignored: list[Instance] = []
     for instance in photo.instances:
         name = categories[instance.category]
         if not has_area(instance.shape):
-            remarks["left out: objects without outline or box"] += 1
+            remarks["left out: objects without outline or box"][photo.name] += 1
         elif name.casefold() in BACKGROUND:
-            remarks[f"left out: regions of {name}"] += 1
+            remarks[f"left out: regions of {name}"][photo.name] += 1
         elif is_unknown(name):
-            remarks[f"unknown (255): regions of {name}"] += 1
+            remarks[f"unknown (255): regions of {name}"][photo.name] += 1
             ignored.append(instance)
         else:
             objects.append(instance)
-            remarks["read as boxes: objects whose outline is a box"] += instance.is_boxed
-            remarks[f"unknown (255): regions of {name}"] += instance.unknown
+            remarks["read as boxes: objects whose outline is a box"][photo.name] += instance.is_boxed
+            remarks[f"unknown (255): regions of {name}"][photo.name] += instance.unknown
     classes = dict.fromkeys(instance.category for instance in objects)
     unknown = [instance._replace(category=category, unknown=True) for instance in ignored for category in classes]
     return photo._replace(instances=(*unknown, *objects))
@@ -75,8 +78,8 @@ def _with_fitting_sizes(annotations: Annotations) -> Annotations:
     beyond = "photos with outlines beyond their stated size"
     exchanged = f"height and width exchanged: those with an EXIF orientation, because of {beyond}"
     for new, old in zip(photos, annotations.photos, strict=True):
-        annotations.remarks[f"cut at the photo's edges: {beyond}"] += not _fits(new)
-        annotations.remarks[exchanged] += new.height != old.height
+        annotations.remarks[f"cut at the photo's edges: {beyond}"][new.name] += not _fits(new)
+        annotations.remarks[exchanged][new.name] += new.height != old.height
     return replace(annotations, photos=photos)
 
 

@@ -46,12 +46,12 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
         with content_errors(f"{file}: not in labelme's form (", "); export it again"):
             content = json.loads(read_text(file, "these outlines", "check the file's name"))
             if path.is_dir() and "shapes" not in content:
-                annotations.remarks["left out: JSON files of other kinds"] += 1
+                annotations.remarks["left out: JSON files of other kinds"][file.name] += 1
                 continue
             image = _photo_of(content["imagePath"], file, home, annotations)
             size = int(content["imageHeight"]), int(content["imageWidth"])
             check_stated(image, *size)
-            annotations.add(image, size, _instances(content["shapes"], size, annotations))
+            annotations.add(image, size, _instances(content["shapes"], size, annotations, file.name))
     return annotations
 
 
@@ -67,8 +67,10 @@ def _photo_of(stated: str, file: Path, home: Path, annotations: Annotations) -> 
     return annotations.files.find(str(file.parent.relative_to(home) / path.name), file)
 
 
-def _instances(shapes: list[dict[str, Any]], size: tuple[int, int], annotations: Annotations) -> list[Instance]:
-    """Return the instances of a file's ``shapes`` on a photo of a size (height, width).
+def _instances(
+    shapes: list[dict[str, Any]], size: tuple[int, int], annotations: Annotations, file: str
+) -> list[Instance]:
+    """Return the instances of the ``shapes`` of a file on a photo of a size (height, width).
 
     As labelme paints them, in order, a region of background hides what comes before it. ValueError: a shape is damaged.
     """
@@ -79,7 +81,7 @@ def _instances(shapes: list[dict[str, Any]], size: tuple[int, int], annotations:
             shape = _shape(entry, kind, size)
             label = str(entry["label"]).strip()
         if shape is None:
-            annotations.remarks[f"left out: shapes of the kind '{kind}'"] += 1
+            annotations.remarks[f"left out: shapes of the kind '{kind}'"][file] += 1
         else:
             labelled.append((label, Instance(annotations.category(label), shape, is_boxed=kind in BOXES)))
     check_outlines([outline for _, instance in labelled for outline in outlines_of(instance.shape)], *size)
@@ -88,7 +90,7 @@ def _instances(shapes: list[dict[str, Any]], size: tuple[int, int], annotations:
         if label.casefold() in BACKGROUND:
             hole = pixels_of(instance.shape, [*size])
             visible = [_without(below, hole) for below in visible]
-            annotations.remarks[f"holes in the objects below: regions of {label}"] += 1
+            annotations.remarks[f"holes in the objects below: regions of {label}"][file] += 1
         else:
             visible.append(instance)
     return visible

@@ -48,7 +48,7 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
                     photo = annotations.files.find(_photo_of(task), path)
                     size = int(entries[0]["original_height"]), int(entries[0]["original_width"])
                     check_stated(photo, *size)
-                    annotations.add(photo, size, instances_of(entries, size, annotations))
+                    annotations.add(photo, size, instances_of(entries, photo.name, size, annotations))
     return annotations
 
 
@@ -92,7 +92,9 @@ def _names_photo(text: Any) -> bool:
     return isinstance(text, str) and any(spelling.lower().endswith(IMAGE_SUFFIXES) for spelling in spellings(text))
 
 
-def instances_of(entries: list[dict[str, Any]], size: tuple[int, int], annotations: Annotations) -> Iterator[Instance]:
+def instances_of(
+    entries: list[dict[str, Any]], photo: str, size: tuple[int, int], annotations: Annotations
+) -> Iterator[Instance]:
     """Yield the instances of a photo's regions, each once for every label; count what has no label or no outline.
 
     A tool and its labels may be two entries of one region. ValueError, KeyError or TypeError: an entry has another
@@ -103,11 +105,11 @@ def instances_of(entries: list[dict[str, Any]], size: tuple[int, int], annotatio
         instance = _instance(entry, size)
         labels = _labels(entry)
         if instance is None:
-            annotations.remarks[f"left out: regions of '{entry['type']}'"] += bool(labels)
+            annotations.remarks[f"left out: regions of '{entry['type']}'"][photo] += bool(labels)
         elif labels:
             yield from (instance._replace(category=annotations.category(label)) for label in dict.fromkeys(labels))
         elif entry.get("id") not in labelled:
-            annotations.remarks["left out: regions without a label"] += 1
+            annotations.remarks["left out: regions without a label"][photo] += 1
 
 
 def _labels(entry: dict[str, Any]) -> list[str]:

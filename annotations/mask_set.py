@@ -16,7 +16,6 @@ from util.files.palette import IGNORE, palette_of
 from util.files.parallel import attempt, parallel_map
 
 Colour = tuple[int, ...]  # red, green, blue
-FIX_OF_PALETTES = "name the colours in a labelmap.txt, name:red,green,blue, or save the masks as grey PNGs of class ids"
 SHOWN_VALUES = 8  # values in a line
 MANY = 0.1  # of all masks
 REACH = 4  # pixels from a band to both of its neighbours, at most
@@ -99,7 +98,10 @@ def check_palettes(facts: Iterable[MaskFacts]) -> None:
             first, known = first_of_value.setdefault(value, (mask.path, colour))
             if known != colour:
                 problem = f"its palette gives the value {value} the colour {colour}, but in {first} it has {known}"
-                fix = f"were palettes reduced to the colours in use? {FIX_OF_PALETTES}"
+                fix = (
+                    "were palettes reduced to the colours in use? name the colours in a labelmap.txt, "
+                    "name:red,green,blue, or save the masks as grey PNGs of class ids"
+                )
                 raise UserError(f"{mask.path}: {problem}; {fix}")
 
 

@@ -11,7 +11,7 @@ from annotations.pictures import frame_of, header_of, values_in
 from util.files.errors import UserError
 from util.files.images import UPRIGHT, check_image
 from util.files.mask_images import fitted_mask
-from util.files.palette import IGNORE, has_sorted_palette, palette_of
+from util.files.palette import DARK, IGNORE, has_sorted_palette, palette_of
 
 SMALL = 64  # values below are numbers of classes
 VALUE_MODES = ("1", "L", "I", "F")  # of Pillow; also I;16
@@ -150,12 +150,13 @@ def _colour_in(image: Image.Image, source: str) -> Colour | None:
     if image.mode not in ("P", "RGB", "RGBA") or _has_indices(image):
         return None
     rgba = image.convert("RGBA")
-    if rgba.getcolors(PICTURE) is None:
-        return None
     pixels = np.asarray(rgba).reshape(-1, 4)
     is_opaque = pixels[:, 3] >= pixels[:, 3].max() / 2
     colours = pixels[is_opaque, :3]
     brightness = colours.max(1)
+    has_background = not is_opaque.all() or brightness.min() < DARK
+    if has_background and rgba.getcolors(PICTURE) is None:  # a picture of the object alone
+        return None
     brightest = colours[brightness.argmax()]
     shades = np.outer(brightness / max(brightness.max(), 1), brightest)
     is_other = np.abs(shades - colours).max(1) > SHADE

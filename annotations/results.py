@@ -49,7 +49,9 @@ def _instances(record: dict[str, Any], home: Path, annotations: Annotations) -> 
 def leave_unconfirmed(annotations: Annotations) -> None:
     """Leave out masks that no person confirmed: they are unknown beside others, and their photos alone show nothing."""
     for number, photo in enumerate(annotations.photos):
-        instances = [instance._replace(unknown=not instance.confirmed) for instance in photo.instances]
-        unknown = sum(instance.unknown for instance in instances)
-        annotations.remarks["left out: masks that nobody confirmed (--unconfirmed takes them)"] += unknown
-        annotations.photos[number] = photo._replace(instances=tuple(instances) if unknown < len(instances) else ())
+        confirmed = [instance for instance in photo.instances if instance.confirmed]
+        unknown = [instance._replace(unknown=True) for instance in photo.instances if not instance.confirmed]
+        annotations.remarks["left out: masks that nobody confirmed (--unconfirmed takes them)"][photo.name] += len(
+            unknown
+        )
+        annotations.photos[number] = photo._replace(instances=(*unknown, *confirmed) if confirmed else ())

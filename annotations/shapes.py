@@ -110,7 +110,7 @@ def decoded(runs: dict[str, Any]) -> np.ndarray:
     text = compressed(runs)
     mask = rle.decode(text).view(bool)
     if encoded(mask)["counts"] != text["counts"]:
-        raise ValueError(f"its run lengths do not cover each of its {mask.size} pixels once")
+        raise ValueError(f"its run lengths do not cover its {mask.size} pixels, or one is 0")
     return mask
 
 

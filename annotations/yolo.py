@@ -27,7 +27,6 @@ DATA_FILE = "data.yaml"
 CLASS_FILE = "classes.txt"
 LABELS, IMAGES = "labels", "images"  # folders
 BEYOND = 0.01  # of the photo's side: rounding of other programs
-NOT_ROW = "is not in YOLO's form for segmentation"
 # A loader whose plain values stay the text that they are: ``no`` and ``1`` are names too
 AS_WRITTEN = type("AsWritten", (Loader,), {"yaml_implicit_resolvers": {}})
 
@@ -114,7 +113,7 @@ def _rows(path: Path, size: tuple[int, int], classes: Mapping[int, str]) -> Iter
     text = read_text(path, "these outlines", "check the file's name")
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
-            with content_errors(f"{path}: line {number} {NOT_ROW} (", ")"):
+            with content_errors(f"{path}: line {number} is not in YOLO's form for segmentation (", ")"):
                 row = np.array(line.split(), np.float64)
                 yield _instance(row, size, classes)
 

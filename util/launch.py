@@ -39,8 +39,8 @@ def read_words(script: str, words: list[str]) -> tuple[int, list[str]]:
         raise UserError(f"'{gpus}' is no number of GPUs; name EXPERIMENT DATASET GPUS, such as split0 pascal 4")
     checkpoints = [word for word in others if _is_checkpoint(word)]
     texts = [word for word in others if word not in checkpoints]
-    if len(checkpoints) > 1 or len(texts) > 1:
-        raise UserError(f"'{' '.join(others)}': name text vectors and a checkpoint at most")
+    if len(checkpoints) > 1 or len(texts) > 1 or "=" in "".join(texts):
+        raise UserError(f"'{' '.join(others)}': name text vectors and a checkpoint at most, and --set before a setting")
     options = ["--set", f"run.device={CUDA if int(gpus) else 'cpu'}"]
     for text in texts:
         options += ["--set", override("data.text", text)]

@@ -57,8 +57,9 @@ COCO: list[Damage] = [
     (
         "a.jpg",
         _json("annotations", segmentation=SIZE | {"counts": "0>"}),
-        "do not cover each of its 6912 pixels",
+        "do not cover its 6912 pixels, or one is 0",
     ),
+    ("a.jpg", _json("annotations", segmentation=SIZE | {"counts": [9, 5, 0, 6898]}), "or one is 0"),
     ("coco.json", _json("annotations", segmentation=SIZE | {"counts": "0o"}), "its run lengths are damaged"),
     ("coco.json", _json("annotations", segmentation=SIZE | {"counts": "0é"}), "its run lengths are damaged"),
     ("a.jpg", _json("annotations", segmentation=SIZE | {"counts": "0O"}), "Invalid RLE"),

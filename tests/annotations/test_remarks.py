@@ -56,7 +56,7 @@ RIGHT = (60, 4, 90, 60)
 @pytest.mark.parametrize(
     ("marks", "expected", "said"),
     [
-        ([OUTLINED_CAT, crowd(RIGHT)], CATS, "unknown (255): regions of cat (1)"),
+        ([OUTLINED_CAT, crowd(RIGHT)], CATS, "unknown (255): regions of cat (1), see p0.jpg"),
         ([OUTLINED_CAT, brush(RIGHT)], {"cat": 1280 + 1680}, "read as objects: crowds (iscrowd 1) of run lengths (1)"),
         ([brush(CAT), OUTLINED_DOG], AREAS, "read as objects: crowds (iscrowd 1) of run lengths (1)"),
     ],
@@ -64,6 +64,11 @@ RIGHT = (60, 4, 90, 60)
 def test_crowds_are_unknown_and_brushes_objects(tmp_path, capsys, marks, expected, said) -> None:
     assert areas(coco(tmp_path, *marks)) == expected
     assert said in capsys.readouterr().err
+
+
+def test_crowds_stay_unknown_where_confirmed_masks_alone_are_taken(tmp_path: Path) -> None:
+    (annotated,) = recognise.read(str(coco(tmp_path, OUTLINED_CAT, crowd(RIGHT))), unconfirmed=False).annotated
+    assert [instance.unknown for instance in annotated.instances] == [False, True]
 
 
 def shape(label: str, box: tuple[int, ...]) -> dict[str, Any]:
@@ -103,7 +108,7 @@ def test_labelmes_background_cuts_a_hole_into_lower_shapes(
 def test_annotations_of_photos_that_are_not_listed_are_counted(tmp_path: Path, capsys) -> None:
     unlisted = {"segmentation": [outline(DOG)], "image_id": 99}
     assert areas(coco(tmp_path, OUTLINED_CAT, unlisted, unlisted)) == CATS
-    line = "left out: annotations of photos that are not listed (2)"
+    line = "left out: annotations of photos that are not listed (2), see image_id 99"
     assert line in capsys.readouterr().err
 
 
@@ -111,7 +116,7 @@ def test_files_of_other_kinds_beside_labelme_s_are_counted(tmp_path: Path, capsy
     folder = drawn.labelme(tmp_path)
     (folder / "prepared.json").write_text("[]")
     assert areas(folder) == AREAS
-    assert "left out: JSON files of other kinds (1)" in capsys.readouterr().err
+    assert "left out: JSON files of other kinds (1), see prepared.json" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

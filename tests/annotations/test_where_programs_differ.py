@@ -55,7 +55,7 @@ def turned_box() -> list[float]:
     """Corners of Label Studio's box, that is turned on a photo of 200 x 100."""
     value = {**TURNED, "rectanglelabels": ["cat"]}
     entry = {"type": "rectanglelabels", "value": value}
-    (instance,) = instances_of([entry], (100, 200), Annotations(Path("a.json"), PhotoFiles(Path())))
+    (instance,) = instances_of([entry], "a.jpg", (100, 200), Annotations(Path("a.json"), PhotoFiles(Path())))
     (outline,) = instance.shape
     return outline.tolist()
 

@@ -19,6 +19,7 @@ from util.files.errors import UserError
 from util.files.mask_images import read_mask
 
 INSIDE = region(CAT)
+RANDOM = np.random.default_rng(0)
 SOFT = Image.fromarray(255 * INSIDE).filter(ImageFilter.GaussianBlur(1))
 
 
@@ -53,7 +54,7 @@ FORMS = {
     "white layer": _layer(255),
     "black layer": _layer(0),
     "thin layer": _layer((255, 0, 0), 127),
-    "cut-out": _layer(np.random.default_rng(0).integers(0, 255, (*INSIDE.shape, 3), np.uint8)),
+    "cut-out": _layer(RANDOM.integers(0, 255, (*INSIDE.shape, 3), np.uint8)),
     "grey cut-out": _layer(255).convert("LA"),
 }
 
@@ -109,6 +110,10 @@ TRIMAP = np.where(region((8, 7, 40, 10)) == 1, 128, 255 * INSIDE).astype(np.uint
 OPEN = {
     "without black": (np.where(INSIDE[..., None] == 1, 150, WHITE).astype(np.uint8), "holds the values 150, 255"),
     "red on white": (np.where(INSIDE[..., None] == 1, (255, 0, 0), WHITE).astype(np.uint8), "holds the colours"),
+    "a photo with the object in red": (
+        np.where(INSIDE[..., None] == 1, (255, 0, 0), RANDOM.integers(64, 256, (*INSIDE.shape, 3))).astype(np.uint8),
+        "holds the colours",
+    ),
     "class ids": (region(CAT, DOG), "holds the values 1, 2, and nothing names them"),
     "a trimap": (TRIMAP, "holds the values 128, 255, and nothing names them"),
     "instances": (np.arange(INSIDE.size).reshape(INSIDE.shape).astype(np.uint8), "holds the values 1, 2, 3"),
