@@ -23,7 +23,7 @@ STATEMENTS = {  # house -> ceiling, goal
     "tests": (11375, 12000),
     "util": (7300, 7300),
 }
-RAISES = (378, 430)  # of all houses but the tests
+RAISES = (383, 430)  # of all houses but the tests
 BEHIND_TRAIN = (109, 70)  # files of this project that ``train.py`` imports at its head
 HOUSES = tuple(name for name in STATEMENTS if name != "tests")
 COUNT_IMPORTED = f"import sys, train; print(sum(m.partition('.')[0] in {HOUSES} for m in sys.modules))"
