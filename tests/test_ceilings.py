@@ -20,7 +20,7 @@ STATEMENTS = {  # house -> ceiling, goal
     "datasets": (1341, 1550),
     "model": (5951, 6000),
     "photos": (1813, 1850),
-    "tests": (11375, 12000),
+    "tests": (11390, 12000),
     "util": (7300, 7300),
 }
 RAISES = (383, 430)  # of all houses but the tests
