@@ -149,8 +149,8 @@ MUTATIONS = [
     Mutation(
         "a row of YOLO is of the class before its own",
         "annotations/yolo.py",
-        "reading.annotations({number + 1: name",
-        "reading.annotations({number + 2: name",
+        "annotations.categories = {number + 1: name",
+        "annotations.categories = {number + 2: name",
         "tests/annotations/test_writers.py::test_written_annotations_are_read_back",
     ),
     Mutation(

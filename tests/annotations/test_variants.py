@@ -102,6 +102,11 @@ def test_numbers_of_yolo_may_be_decimal_and_begin_with_the_background(
     assert "read as boxes: objects whose outline is a box (2)" in capsys.readouterr().err
 
 
+def test_a_row_of_yolo_without_an_outline_is_counted(tmp_path: Path, capsys) -> None:
+    assert areas(yolo(tmp_path, row(0, CAT) + "1 0.1 0.1\n", "[cat, dog]")) == CATS
+    assert "left out: objects without outline or box (1)" in capsys.readouterr().err
+
+
 def hide_copies(file: Path) -> None:
     """Write hidden copies of a file as notebooks and systems do."""
     for hidden in (".ipynb_checkpoints", "__MACOSX"):

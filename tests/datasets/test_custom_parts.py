@@ -118,3 +118,12 @@ def test_names_of_parts_beside_classes(tmp_path: Path, folders: list[str], outco
         return
     with pytest.raises(UserError, match=outcome):
         made(tmp_path, "photos", "masks", named=False)
+
+
+def test_a_class_may_have_the_name_of_a_part_where_names_say_so(tmp_path: Path) -> None:
+    photo(tmp_path / "photos/0.jpg")
+    for folder in ("bus", "train"):
+        save_grey(tmp_path / "masks" / folder / "0.png", np.eye(HEIGHT, WIDTH) > 0)
+    plan = from_masks(CustomOptions(images=tmp_path / "photos", masks=tmp_path / "masks", classes=Path("train,bus")))
+    assert plan.classes == ["train", "bus"]
+    assert sorted(job.name for job in plan.jobs) == ["bus/0", "train/0"]
