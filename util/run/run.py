@@ -86,7 +86,7 @@ class StageFolder:
         """Which run is here, and how to go on with it; '' if none is."""
         if not self.begun and not (self.path / BEST).exists():
             return ""
-        fix = "continue it with --resume, start again with --overwrite, or set another run.name"
+        fix = "continue it with --resume if last.pth is there, start again with --overwrite, or set another run.name"
         return f"{self.path}: holds a run already; {fix}"
 
 
