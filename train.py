@@ -43,7 +43,7 @@ def _options() -> Namespace:
     text = "resume although settings that decide the result were changed"
     add("--allow-changes", action="store_true", help=text)
     text = "print every stage with its state, steps and disk space, and every error that would stop it; train nothing"
-    add("--dry-run", nargs="?", type=int, const=1, metavar="PROCESSES", help=text)
+    add("--dry-run", nargs="?", type=cli.within(int, 1), const=1, metavar="PROCESSES", help=text)
     return parser.parse_args()
 
 

@@ -150,6 +150,7 @@ def test_the_published_batch_holds_on_any_number_of_gpus(dataset: str, method: s
         (["train", "split0", "pascal", "\u00b2"], "no number of GPUs"),
         (["train", "split0", "pascall", "0"], "'pascal'"),
         (["train", "split0", "pascal", "0", "data.shot=5"], "data.shot=5.* --set before a setting"),
+        (["train", "split0", "pascal", "0", "--dry-run=0"], "--dry-run: 0 is out of range; allowed: at least 1"),
         (["train", "splitt0", "pascal", "0"], "splitt0: no such config for pascal; did you mean 'split0'"),
         (["train", "split0", "pascal", "0", "--model", "sspp"], "sspp.*'ssp'"),
     ],
