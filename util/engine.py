@@ -36,16 +36,6 @@ from util.run.run import Run
 from util.run.weights import Weights, load_weights
 from util.weights import checkpoint
 
-__all__ = [
-    "MAX_SIDE",
-    "OUTLOOK",
-    "SHIPPED",
-    "ClassText",
-    "Engine",
-    "Scores",
-    "SupportBatch",
-    "load_method",
-]
 SHIPPED = REPOSITORY / "initmodel" / "pocket_lite0_voc.safetensors"  # the weights where no model is named
 COCO_NAMES = {"airplane", "couch", "motorcycle", "tv"}  # of classes of VOC, where they differ
 OUTLOOK = "a class that these weights were not trained on has masks of 28 % IoU on average: look at each"

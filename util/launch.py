@@ -37,16 +37,22 @@ def read_words(script: str, words: list[str]) -> tuple[int, list[str]]:
     experiment, dataset, gpus, *others = words
     if not gpus.isascii() or not gpus.isdecimal():
         raise UserError(f"'{gpus}' is no number of GPUs; name EXPERIMENT DATASET GPUS, such as split0 pascal 4")
-    checkpoints = [word for word in others if _is_checkpoint(word)]
-    texts = [word for word in others if word not in checkpoints]
+    device = f"run.device={CUDA if int(gpus) else 'cpu'}"
+    return max(int(gpus), 1), [experiment, dataset, "--set", device, *_options_of(script, others)]
+
+
+def _options_of(script: str, words: list[str]) -> list[str]:
+    """Return the options that name the text vectors and the checkpoint among words; errors as ``read_words``."""
+    checkpoints = [word for word in words if _is_checkpoint(word)]
+    texts = [word for word in words if word not in checkpoints]
     if len(checkpoints) > 1 or len(texts) > 1 or "=" in "".join(texts):
-        raise UserError(f"'{' '.join(others)}': name text vectors and a checkpoint at most, and --set before a setting")
-    options = ["--set", f"run.device={CUDA if int(gpus) else 'cpu'}"]
+        raise UserError(f"'{' '.join(words)}': name text vectors and a checkpoint at most, and --set before a setting")
+    options = []
     for text in texts:
         options += ["--set", override("data.text", text)]
     for file in checkpoints:
         options += ["--checkpoint", file] if script == "train" else ["--set", override("test.checkpoint", file)]
-    return max(int(gpus), 1), [experiment, dataset, *options]
+    return options
 
 
 def _is_checkpoint(word: str) -> bool:

@@ -252,15 +252,17 @@ def test_stray_bytes_before_the_end_of_a_jpeg_are_no_damage(tmp_path: Path, kind
     path = tmp_path / "a.jpg"
     path.write_bytes(content + end)
     whole = read_image(path)
-    path.write_bytes(content + STRAY[kind] + end + b"film")
-    assert np.array_equal(read_image(path), whole)
+    for behind in (b"film", content + end):  # such as the second picture of a phone
+        path.write_bytes(content + STRAY[kind] + end + behind)
+        assert np.array_equal(read_image(path), whole)
 
 
+@pytest.mark.parametrize("behind", [b"", bytes(3000) + b"\xff\xd9"])
 @pytest.mark.parametrize("progressive", [False, True])
-def test_many_stray_bytes_are_taken_for_damaged_pixels(tmp_path: Path, progressive: bool) -> None:
+def test_many_stray_bytes_are_taken_for_damaged_pixels(tmp_path: Path, progressive: bool, behind: bytes) -> None:
     content, end = _jpeg_with_markers_in_exif(progressive)
     noise = np.random.default_rng(1).integers(1, 255, 300, np.uint8).tobytes()
-    (tmp_path / "a.jpg").write_bytes(content + noise + end)
+    (tmp_path / "a.jpg").write_bytes(content + noise + end + behind)
     with pytest.raises(UserError, match="extraneous bytes"):
         read_image(tmp_path / "a.jpg")
 

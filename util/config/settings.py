@@ -54,11 +54,6 @@ def _repeated(values: list[int] | None) -> str | None:
     return None
 
 
-def _unordered(values: list[float]) -> str | None:
-    """Say that a range begins with its larger end."""
-    return None if values == sorted(values) else "must be [least, largest]"
-
-
 def _leads_away(name: str | None) -> str | None:
     """Say that a name would lead out of the folder that it names a folder or file in."""
     if name is None or {"", ".", ".."}.isdisjoint(name.split("/")):
@@ -114,7 +109,13 @@ class AugmentSettings:
     """Random changes of a training image."""
 
     # Random factor on the original image's size
-    scale: list[float] = bounded([0.9, 1.1], 0.01, 100, length=(2, 2), problem=_unordered)
+    scale: list[float] = bounded(
+        [0.9, 1.1],
+        0.01,
+        100,
+        length=(2, 2),
+        problem=lambda ends: "must be [least, largest]" if ends[0] > ends[1] else None,
+    )
     # Each with a probability of a half: a turn by up to 10 degrees, either way; a 5 x 5 Gaussian blur; left to right
     changes: list[Literal["rotate", "blur", "flip"]] = field(default_factory=lambda: ["rotate", "blur", "flip"])
     # Redraw the crop until it keeps this share of the target's pixels, at most 31 times

@@ -27,7 +27,6 @@ HSNET: Final = "hsnet"
 PFENET: Final = "pfenet"
 PAIRS = "pairs"  # a query rule
 STREAMS = 8  # workers of the published loader
-PUBLISHED_LISTS = REPOSITORY / "lists/published.yaml"
 # the images of an episode, as rows of the index, and its class (1-based); supports in the order of the draw
 Drawn = tuple[int, int, tuple[int, ...]]  # query, class, supports
 # of this process: the episodes that it has drawn, a few megabytes for each seed of a test, and the rest
@@ -146,4 +145,4 @@ def _is_published(images: ImageList, data: DataSettings, expected: str | dict[st
 
 @cache
 def _published_lists() -> dict[str, dict[str, list[Any]]]:
-    return read_yaml(PUBLISHED_LISTS.read_text(encoding="utf-8"))
+    return read_yaml((REPOSITORY / "lists/published.yaml").read_text(encoding="utf-8"))

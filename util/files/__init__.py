@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, TextIO
 
 from util.files.errors import UserError, WriteError, note
 
@@ -216,22 +216,16 @@ def leads_nowhere(path: Path) -> bool:
     return path.is_symlink() and not path.exists()
 
 
-class FileState(NamedTuple):
-    """Numbers that change when a file changes, known without reading it; an int64 array holds them."""
+def state_of(path: Path) -> tuple[int, ...]:
+    """Return numbers that change when a file changes (bytes, times, inode), which an int64 array holds.
 
-    bytes: int
-    content_changed_ns: int
-    status_changed_ns: int
-    inode: int
-
-
-def state_of(path: Path) -> FileState:
-    """Return the state of a file; UserError if there is no such file."""
+    Equal ones spare reading the file again; what it is, its digest decides. UserError: there is no such file.
+    """
     try:
         status = path.stat()
     except OSError:
         raise UserError(f"{path}: this file does not exist; check its name, or the list that names it") from None
-    return FileState(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino % 2**63)
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino % 2**63
 
 
 def content_digest(path: Path) -> bytes:

@@ -5,6 +5,7 @@ import re
 import numpy as np
 import simplejpeg
 
+START_OF_SCAN = 0xDA  # the second byte of a marker
 END_OF_IMAGE = b"\xff\xd9"  # a marker
 STRAY = re.compile(r"(\d+) extraneous bytes before marker 0xd9$")  # libjpeg's first complaint, at the end of all pixels
 FEW_STRAY = 8  # bytes, beside those that libjpeg has in hand; more are damage, unless they fill a gap
@@ -34,7 +35,17 @@ def _decode_small(content: bytes) -> None:
 
 def _are_harmless(content: bytes, stray: int) -> bool:
     """Return whether so many stray bytes before the end marker are few, or almost all of one value."""
-    end = content.rindex(END_OF_IMAGE)
+    end = content.index(END_OF_IMAGE, _start_of_scan(content))
     values = np.frombuffer(content[end - stray : end], np.uint8)
     most_frequent = np.bincount(values).max()
     return bool(stray <= FEW_STRAY or most_frequent >= FILLER * stray)
+
+
+def _start_of_scan(content: bytes) -> int:
+    """Return the place of the first scan's marker in a JPEG that libjpeg has read: headers may hold other pictures."""
+    place = 2
+    while content[place + 1] != START_OF_SCAN:
+        is_filler = content[place] != 0xFF or content[place + 1] in (0x00, 0xFF)
+        segment_length = int.from_bytes(content[place + 2 : place + 4], "big")
+        place += 1 if is_filler else 2 + segment_length
+    return place

@@ -8,7 +8,6 @@ from util.files import files_below, leads_nowhere, visible
 from util.files.errors import note
 
 HEIF = (".heic", ".heif")
-NEEDS_HEIF = "HEIC needs pip install pillow-heif"
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".avif", *HEIF)
 # endings of pictures, volumes and videos that are not read
 PICTURES = r"arw|cr[23]|dng|eps|jp2|jxl|nef|orf|pdf|psd|raf|raw|rw2|svg|xcf"
@@ -37,5 +36,5 @@ def _say_what_is_not_read(folder: Path, others: list[Path]) -> None:
     unread = of_heif + [path for path in others if UNREAD.fullmatch(path.name) or leads_nowhere(path)]
     if unread:
         what = f"{len(unread)} files are not read, which are no photos in a known format or lead nowhere"
-        fix = f" ({NEEDS_HEIF})" if of_heif else ""
+        fix = " (HEIC needs pip install pillow-heif)" if of_heif else ""
         note(f"{folder}: {what}, such as {unread[0].name}{fix}")

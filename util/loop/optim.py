@@ -20,7 +20,6 @@ POWER = 0.9  # of the schedule ``poly``
 MILESTONES = (0.3333333, 0.6666666)  # of the schedule ``step``: shares of all steps
 DECAY = 0.1  # of the learning rate at each of them
 OptimizerRule = Any  # the settings of one optimiser, ``OptimizerSettings`` of a config
-StageRule = Any  # the settings of a stage's length, ``StageSettings`` of a config
 WARM_UP = 10  # an average's decay is at most (1 + step) / (WARM_UP + step): early weights are soon forgotten
 
 
@@ -89,8 +88,8 @@ class StepSchedule:
     batch: int  # over all processes
 
     @classmethod
-    def from_settings(cls, stage: StageRule, epoch_length: int, processes: int, key: str) -> StepSchedule:
-        """Return the schedule of a stage, the config's section ``key``, for epochs of so many examples.
+    def from_settings(cls, stage: Any, epoch_length: int, processes: int, key: str) -> StepSchedule:
+        """Return the schedule of a stage by its ``StageSettings``, the section ``key``, for epochs of so many examples.
 
         UserError: the batch is too small for the processes and the parts of an accumulated batch.
         """

@@ -25,7 +25,6 @@ from util.files.yaml_text import Dumper
 log = logging.getLogger("symnet")
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "matplotlib", "tensorboardX", "gensim")
 UNKNOWN = "unknown"  # commit or version
-LOG = "log.txt"
 
 
 class RunFolder:
@@ -50,7 +49,7 @@ class RunFolder:
             return
         path.mkdir(parents=True, exist_ok=True)
         _delete(list(path.iterdir() if fresh else path.glob(f".*{TEMPORARY}*")))  # the latter of a run that was killed
-        self._handler = logging.FileHandler(path / LOG, encoding="utf-8")
+        self._handler = logging.FileHandler(path / "log.txt", encoding="utf-8")
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         log.addHandler(self._handler)
 

@@ -289,11 +289,16 @@ def check_fits(stored: Checkpoint, config: Config, stage: str) -> None:
     for key, (given, wanted) in found.items():
         is_related = key == "model.name" and (stage == "base" or related(given, wanted))
         if not is_related and not key.startswith(_may_differ(config, stage)):
-            fix = "name a checkpoint of such a run"
-            if stage == "meta" and key.startswith("data."):
-                name = stored.config["data"]["name"]
-                fix += f"; --set test.trained_on={name} tests it all the same, with classes that may not be novel to it"
+            fix = "name a checkpoint of such a run" + _other_data(key, stored, stage)
             raise UserError(f"{stored.path}: was trained with {key} = {given}, this run has {wanted}; {fix}")
+
+
+def _other_data(key: str, stored: Checkpoint, stage: str) -> str:
+    """Say how a checkpoint of other data is tested, where a setting of data differs; '' for other settings."""
+    if stored.config is None or stage != "meta" or not key.startswith("data."):
+        return ""
+    name = stored.config["data"]["name"]
+    return f"; --set test.trained_on={name} tests it all the same, with classes that may not be novel to it"
 
 
 def _may_differ(config: Config, stage: str) -> tuple[str, ...]:

@@ -15,7 +15,6 @@ from util.weights.checkpoint import Checkpoint, read
 from util.weights.fill import fill
 from util.weights.sources import SOURCES, download, licence_of, pretraining_of
 
-FOLD_HINT = "its base classes may be novel here; take this fold's (test.trained_on=DATA_SET scores it all the same)"
 MISSING = "put them there, as initmodel/README.md says, or take others: NET=lite0, or NET=resnet50_plain, a download"
 
 
@@ -64,7 +63,10 @@ def file_of_encoder(config: Config, encoder: Encoder) -> Checkpoint:
         found = differences(stored.config, to_dict(config), Decides.IDENTITY, skip=("data.classes", "model."))
         if found and "data.name" not in found:
             other = ", ".join(in_words(found))
-            raise UserError(f"{path}: this encoder was trained with {other}; {FOLD_HINT}")
+            fix = (
+                "its base classes may be novel here; take this fold's (test.trained_on=DATA_SET scores it all the same)"
+            )
+            raise UserError(f"{path}: this encoder was trained with {other}; {fix}")
     return stored
 
 

@@ -53,10 +53,6 @@ class Origin:
                 found[name] = find()
         return cls(**found)
 
-    def known(self) -> dict[str, Any]:
-        """Return the facts that are known by their names."""
-        return {name: value for name, value in vars(self).items() if value is not None}
-
     def differences(self, now: Origin, skip: tuple[str, ...] = ()) -> Sequence[str]:
         """Say which facts are known of both and not equal, but for some that do not count here."""
         said = []

@@ -21,6 +21,7 @@ from util.files.photos import IMAGE_SUFFIXES
 
 PUBLISHED = "lists/"  # which names of the project's published lists begin with
 COCO_IMAGE = re.compile(r"[tv]\d{1,12}")  # part and number of an image of COCO 2014
+CLASS_ID = re.compile("0*[1-9][0-9]*")  # 1-based
 COCO_PARTS = {"t": "train", "v": "val"}  # v294163 is COCO_val2014_000000294163
 
 
@@ -103,13 +104,13 @@ def _rows_of_line(line: str) -> list[Row] | None:
     if not words:
         return []
     first, *others = words
-    if first.isdecimal() and int(first) and others and all(map(COCO_IMAGE.fullmatch, others)):
+    if CLASS_ID.fullmatch(first) and others and all(map(COCO_IMAGE.fullmatch, others)):
         return [Row(f"COCO_{COCO_PARTS[word[0]]}2014_{int(word[1:]):012d}", int(first)) for word in others]
     if len(others) != 1:
         return None
     stem = _stem(first)
     second = others[0]
-    if second.isdecimal() and int(second):
+    if CLASS_ID.fullmatch(second):
         return [Row(stem, int(second))]
     return [Row(stem, files=(first, second))] if stem == _stem(second) else None
 
