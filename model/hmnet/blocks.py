@@ -8,11 +8,13 @@ state.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from model.tensors.ops import in_float32, resize
 from model.tensors.scan import Recap, Sequences, scan, scan_of
@@ -23,8 +25,7 @@ STATE = 16  # N
 RANK = 16  # of the step sizes Delta
 SIDE = 4  # windows in a row and in a column of the query's map
 STEP_LOW, STEP_HIGH = 0.001, 0.1  # of the initial step sizes
-LINEAR_FROM = 20.0  # softplus(x) is x
-TOKENS_AT_ONCE = 64
+TOKENS_AT_ONCE = 32  # so few that their step sizes stay in the cache
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class Core(nn.Module):
         y = self._skip() * small
         decays, states = [], []
         for turn in (0, 1):
-            tokens = _sequences(to_sequences(_turned(small, turn)), *self._weights(2 * turn, 2 * turn + 2))
+            tokens = _sequences_of_map(1, turn, small, *self._weights(2 * turn, 2 * turn + 2))
             outputs, state = scan(tokens)
             y = y + _turned(to_map(outputs.unflatten(0, (-1, 2))), turn)
             decays.append(torch.exp(tokens.a * tokens.delta.sum(1).unsqueeze(1)))
@@ -121,16 +122,12 @@ class Core(nn.Module):
         return _resized(y.unflatten(1, (grid // SIDE, -1)), grid)
 
     def _scanned(self, x_bggd: Tensor, recaps: Sequence[Recap], side: int = 1) -> Tensor:
-        """Return the sum of the four directions' outputs on the map, (B, G, G, D), made again for the gradients."""
+        """Return the sum of the four directions' outputs on the map, (B, G, G, D); for gradients only it is kept."""
         y = self._skip() * x_bggd
-
-        def made(turned: Tensor, *weights: Tensor) -> Sequences:
-            return _sequences(to_sequences(turned, side), *weights)
-
         for turn, recap in enumerate(recaps):
-            inputs = [_turned(x_bggd, turn), *self._weights(2 * turn, 2 * turn + 2)]
-            outputs, _ = scan_of(made, inputs, recap)
-            y = y + _turned(to_map(outputs.unflatten(0, (-1, 2)), side), turn)
+            make = partial(_sequences_of_map, side, turn)
+            outputs, _ = scan_of(make, [x_bggd, *self._weights(2 * turn, 2 * turn + 2)], recap)
+            y += _turned(to_map(outputs.unflatten(0, (-1, 2)), side), turn)
         return y
 
     def _skip(self) -> Tensor:
@@ -154,13 +151,13 @@ class _Softplus(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_rld: Tensor) -> Tensor:
         ctx.save_for_backward(x_rld)
-        blocks = []
-        for x in x_rld.split(TOKENS_AT_ONCE, dim=-2):  # so few that they stay in the cache
-            raised = x.exp()
-            total = raised + 1
-            correction = raised.sub_(total - 1).div_(total)
-            blocks.append(torch.where(x > LINEAR_FROM, x, correction.add_(total.log_())))
-        return torch.cat(blocks, dim=-2)
+        out_rld = torch.empty_like(x_rld)
+        blocks = (tensor.split(TOKENS_AT_ONCE, dim=-2) for tensor in (x_rld, out_rld))
+        for x, out in zip(*blocks, strict=True):
+            total = torch.exp(x, out=out) + 1
+            out.sub_(total - 1).div_(total).add_(total.log_())
+            torch.fmax(out, x, out=out)  # x where e^x is infinite
+        return out_rld
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
@@ -172,11 +169,16 @@ def _sequences(u_bkld: Tensor, project: Tensor, step: Tensor, step_bias: Tensor,
     """Return B times K sequences with step sizes, and inputs and outputs of the states."""
     projected = u_bkld @ project.transpose(1, 2)
     rank, b, c = projected.split([RANK, STATE, STATE], dim=3)
-    raw = rank @ step.transpose(1, 2) + step_bias.unsqueeze(1)
+    raw = (rank @ step.transpose(1, 2)).add_(step_bias.unsqueeze(1))
     decay = -log_decay.exp().transpose(1, 2)
     a = decay.expand(len(u_bkld), *decay.shape)
     delta = _Softplus.apply(raw) if raw.is_cpu else F.softplus(raw)
     return Sequences(*(x.flatten(0, 1) for x in (u_bkld, delta, a, b, c)))
+
+
+def _sequences_of_map(side: int, turn: int, x_bggd: Tensor, *weights: Tensor) -> Sequences:
+    """Return a map's sequences by rows and by columns."""
+    return _sequences(to_sequences(_turned(x_bggd, turn), side), *weights)
 
 
 class Branch(nn.Module):
@@ -238,9 +240,13 @@ class HybridBlock(nn.Module):
         return self._after(self.query, x_bggc, y, gate)
 
     def _after(self, branch: Branch, x_bggc: Tensor, y_bggd: Tensor, gate_bggd: Tensor) -> Tensor:
-        """Return tokens with a block's two residual parts: the gated scan, and the MLP."""
-        x = x_bggc + branch.leave(self.core_norm(y_bggd) * F.silu(gate_bggd))
-        return x + branch.mlp(self.norm2(x))
+        """Return tokens with a block's two residual parts: the gated scan, and the MLP; for gradients made again."""
+
+        def made(x_bggc: Tensor, y_bggd: Tensor, gate_bggd: Tensor) -> Tensor:
+            x = x_bggc + branch.leave(self.core_norm(y_bggd) * F.silu(gate_bggd))
+            return x + branch.mlp(self.norm2(x))
+
+        return checkpoint(made, x_bggc, y_bggd, gate_bggd, use_reentrant=False, preserve_rng_state=False)
 
 
 class HybridBlocks(nn.Module):

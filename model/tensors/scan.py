@@ -1,16 +1,15 @@
 """The selective scan of state-space models, exact and without a kernel of its own: in blocks of steps.
 
 h_t = exp(Delta_t A) h_{t-1} + Delta_t B_t u_t with h_0 = 0, and y_t = sum_n C_t h_t. Only states and their gradients go
-step by step; all else is computed for a block of steps together, in the cache. The backward pass keeps the states
-between blocks. A GPU passes a sequence in many lanes side by side: first from states of 0, which gives what each lane
-adds to the state, then from the states with which the lanes truly begin. A CPU has one lane.
+step by step; all else is computed for a block of steps together, in the cache. States between blocks are kept for the
+backward pass. A GPU passes a sequence in lanes side by side: first from 0, for what each adds, then from true states.
 Shape letters: R sequences, L tokens, D channels, N numbers of a channel's state, T steps, C lanes.
 Source: Gu and Dao, Mamba: Linear-Time Sequence Modeling with Selective State Spaces (arXiv 2312.00752).
 """
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -48,9 +47,8 @@ class Sequences:
 
 def scan(x: Sequences, recap: Recap | None = None) -> tuple[Tensor, Tensor]:
     """Return y (R, L, D) and the last state (R, N, D), in the type of the sequences; all inputs have gradients."""
-    if recap is None:
-        recap = Recap(torch.zeros_like(x.a), torch.zeros_like(x.a), windows=1)  # the whole sequence begins with 0
-    return scan_of(Sequences, list(vars(x).values()), recap)
+    zero = torch.zeros_like(x.a)
+    return scan_of(Sequences, list(vars(x).values()), recap or Recap(zero, zero, windows=1))
 
 
 def scan_of(make: Callable[..., Sequences], inputs: Sequence[Tensor], recap: Recap) -> tuple[Tensor, Tensor]:
@@ -59,16 +57,22 @@ def scan_of(make: Callable[..., Sequences], inputs: Sequence[Tensor], recap: Rec
     return y, last
 
 
+class _Steps:
+    """A tensor of all states of a block, (T, R, C, N, D), and its steps."""
+
+    def __init__(self, everything: Tensor):
+        self.all, self.each = everything, everything.unbind()
+
+
 class _Rows:
     """Some sequences that are computed together, lane beside lane: step t of all C lanes is (R, C, ...)."""
 
     def __init__(self, x: Sequences, recap: Recap):
         tokens = x.u.shape[1]
         window = tokens // recap.windows
-        self.parts, self.of_part = recap.windows, max(round(window / math.sqrt(tokens)), 1)
-        if x.u.device.type in ONE_LANE:
-            self.parts, self.of_part = 1, 1
-        self.tokens = tokens // self.parts
+        of_window = max(round(window / math.sqrt(tokens)), 1)
+        self.parts, self.of_part = (1, 1) if x.u.device.type in ONE_LANE else (recap.windows, of_window)
+        self.tokens = tokens // self.parts  # of a part
         self.steps = -(-self.tokens // self.of_part)
         self.starts = range(0, self.steps, min(window, self.steps))  # of windows, with which blocks begin
         block = (math.isqrt(tokens) + 1) // 2  # so short that its states stay in the cache, so long that few are kept
@@ -77,10 +81,11 @@ class _Rows:
         self.first = (slice(None), slice(None, None, self.of_part))  # of the lanes, those that begin windows
         self.u, self.delta, self.b, self.c = (self.cut(of_tokens) for of_tokens in (x.u, x.delta, x.b, x.c))
         of_rows = (x.a, recap.decay, recap.state)
-        self.a, self.recap_decay, self.recap_state = (x.unsqueeze(1).contiguous() for x in of_rows)
+        self.a, self.recap_decay, self.recap_state = (x.unsqueeze(1).contiguous() for x in of_rows)  # (R, 1, N, D)
+        self.a_of_2 = self.a / math.log(2)  # a CPU computes powers of 2 in a third of the time of those of e
         self.lanes = self.parts * self.of_part
         self.zero = zero = self.a.new_zeros(len(self.a), self.lanes, *self.a.shape[2:])  # (R, C, N, D)
-        self.room = defaultdict[str, Tensor](lambda: zero.new_empty(block + 1, *zero.shape))  # which blocks share
+        self.room = defaultdict[str, _Steps](lambda: _Steps(zero.new_empty(block + 1, *zero.shape)))  # of each block
 
     def cut(self, x_rlc: Tensor) -> Tensor:
         """Return (T, R, C, ...); lanes at the end of a window are filled up with 0, which leave states as they are."""
@@ -94,63 +99,58 @@ class _Rows:
         lanes = x_trcd.permute(1, 2, 0, 3).unflatten(1, (self.parts, self.of_part))
         return lanes.flatten(2, 3)[:, :, : self.tokens].flatten(1, 2)
 
-    def decay(self, steps: slice) -> Tensor:
+    def decay(self, steps: slice) -> _Steps:
         """Return exp(Delta A) of a block, (T, R, C, N, D)."""
-        delta = self.delta[steps].unsqueeze(3)
-        return torch.mul(delta, self.a, out=self.room["decay"][: len(delta)]).exp_()
+        decay = self.room["decay"]
+        torch.mul(self.delta[steps].unsqueeze(3), self.a_of_2, out=decay.all[: steps.stop - steps.start]).exp2_()
+        return decay
 
-    def states(self, steps: slice, decay: Tensor, before: Tensor) -> Tensor:
+    def states(self, steps: slice, decay: _Steps, before: Tensor) -> Tensor:
         """Return the state before a block, with the recap, and those after its steps, (T + 1, R, C, N, D)."""
-        states = self.room["states"][: len(decay) + 1]
-        states[0] = before
+        states = self.room["states"]
+        states.each[0].copy_(before)
         if steps.start in self.starts:
-            states[0][self.first].mul_(self.recap_decay).add_(self.recap_state)
+            states.each[0][self.first].mul_(self.recap_decay).add_(self.recap_state)
         added = self.delta[steps] * self.u[steps]
-        torch.mul(self.b[steps].unsqueeze(4), added.unsqueeze(3), out=states[1:])
-        each = states.unbind()
-        for t, of_step in enumerate(decay.unbind()):
-            each[t + 1].addcmul_(of_step, each[t])
-        return states
+        torch.mul(self.b[steps].unsqueeze(4), added.unsqueeze(3), out=states.all[1 : len(added) + 1])
+        for t in range(len(added)):
+            states.each[t + 1].addcmul_(decay.each[t], states.each[t])
+        return states.all[: len(added) + 1]
 
-    def of_states(self, steps: slice, decay: Tensor, of_y: Tensor, of_end: Tensor) -> Tensor:
+    def of_states(self, steps: slice, decay: _Steps, of_y: Tensor, of_end: Tensor) -> Tensor:
         """Return the gradients of the states after a block's steps, (T, R, C, N, D), from that of its end."""
-        out = self.room["of_states"][: len(decay)]
-        torch.mul(self.c[steps].unsqueeze(4), of_y[steps].unsqueeze(3), out=out)
-        each = out.unbind()
-        each[-1].add_(of_end)
-        for t in reversed(range(len(each) - 1)):
-            each[t].addcmul_(decay[t + 1], each[t + 1])
-        return out
+        out = self.room["of_states"]
+        last = steps.stop - steps.start - 1
+        torch.mul(self.c[steps].unsqueeze(4), of_y[steps].unsqueeze(3), out=out.all[: last + 1])[last].add_(of_end)
+        for t in reversed(range(last)):
+            out.each[t].addcmul_(decay.each[t + 1], out.each[t + 1])
+        return out.all[: last + 1]
 
     def begins(self) -> Tensor:
         """Return the states with which the lanes begin, (R, C, N, D)."""
         adds = self.zero
         for steps in self.blocks:
             adds = self.states(steps, self.decay(steps), adds)[-1].clone()
-        return _chained(self.zero[:, 0], self._whole_decay(), adds)
+        return self._before_lanes(self.zero[:, 0], adds, range(self.lanes))
 
     def of_ends(self, of_y: Tensor, of_last: Tensor) -> Tensor:
         """Return the gradients of the states with which the lanes end, (R, C, N, D)."""
         adds = self.zero
         for steps in reversed(self.blocks):
             decay = self.decay(steps)
-            adds = decay[0] * self.of_states(steps, decay, of_y, adds)[0]
+            adds = decay.each[0] * self.of_states(steps, decay, of_y, adds)[0]
         adds[self.first].mul_(self.recap_decay)
-        return _chained(of_last, self._whole_decay().flip(1), adds.flip(1)).flip(1)
+        return self._before_lanes(of_last, adds, reversed(range(self.lanes)))
 
-    def _whole_decay(self) -> Tensor:
+    def _before_lanes(self, x_rnd: Tensor, adds: Tensor, order: Iterable[int]) -> Tensor:
+        """Return what comes to each lane, (R, C, N, D), where each passes on a part of it and adds to it."""
         decay = torch.exp(self.delta.sum(0).unsqueeze(2) * self.a)
-        decay[self.first].mul_(self.recap_decay)
-        return decay
-
-
-def _chained(state: Tensor, decay: Tensor, added: Tensor) -> Tensor:
-    """Return the state before each of C lanes, (R, C, N, D): the first one's, and decay state + added after each."""
-    before = torch.empty_like(added)
-    for lane in range(added.shape[1]):
-        before[:, lane] = state
-        state = decay[:, lane] * state + added[:, lane]
-    return before
+        decay[self.first] *= self.recap_decay
+        before = torch.empty_like(adds)
+        for lane in order:
+            before[:, lane] = x_rnd
+            x_rnd = decay[:, lane] * x_rnd + adds[:, lane]
+        return before
 
 
 def _forward(rows: _Rows, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
@@ -181,8 +181,9 @@ def _backward(rows: _Rows, before: Tensor, of_y: Tensor, of_last: Tensor) -> lis
         of_c[steps] = torch.matmul(of_y[steps].unsqueeze(3), states[1:].transpose(3, 4)).squeeze(3)
         of_b[steps] = torch.matmul((delta * u).unsqueeze(3), of_states.transpose(3, 4)).squeeze(3)
         of_added = torch.matmul(rows.b[steps].unsqueeze(3), of_states).squeeze(3)
-        of_end = decay.mul_(of_states)[0].clone()
-        of_exponent = decay.mul_(states[:-1])
+        of_exponent = decay.all[: len(of_states)].mul_(of_states)
+        of_end = of_exponent[0].clone()  # as long as it is the gradient of the states before
+        of_exponent *= states[:-1]
         of_u[steps] = of_added * delta
         of_delta[steps] = of_added * u + torch.mul(of_exponent, rows.a, out=of_states).sum(3)
         of_a += of_exponent.mul_(delta.unsqueeze(3)).sum((0, 2)).unsqueeze(1)
@@ -198,8 +199,7 @@ def _backward(rows: _Rows, before: Tensor, of_y: Tensor, of_last: Tensor) -> lis
 def _groups(windows: int, *tensors: Tensor) -> Iterator[tuple[_Rows, Sequence[Tensor]]]:
     """Yield sequences and recaps, as many at a time as there is room for, and the same rows of the other tensors."""
     u, _, a, *_ = tensors
-    states = u.shape[1] * a[0].numel()
-    count = max((AT_ONCE if u.is_cpu else AT_ONCE_ON_GPU) // states, 1)
+    count = max((AT_ONCE if u.is_cpu else AT_ONCE_ON_GPU) // (u.shape[1] * a[0].numel()), 1)
     for group in zip(*(tensor.split(count) for tensor in tensors), strict=True):
         yield _Rows(Sequences(*group[:5]), Recap(*group[5:7], windows)), group[7:]
 
