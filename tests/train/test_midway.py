@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 from model.contract import Trainable
 from model.episode import LabelledImages, Output
 from util.config.settings import AugmentSettings, OptimizerSettings, StageSettings
-from util.data.lists.index import PHOTO_DIGITS
+from util.files import PHOTO_DIGITS
 from util.files.errors import UserError
 from util.loop.interrupt import Interrupt
 from util.loop.loading import batches, training_numbers

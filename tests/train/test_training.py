@@ -30,7 +30,7 @@ from util.loop.train import optimiser_step
 from util.loop.training import Training
 from util.run.build import build_model
 from util.run.run import BEST, Run
-from util.run.weights import fill_at_start
+from util.run.start import fill_at_start
 from util.train import stages
 from util.weights import checkpoint
 from util.weights.encoders import start_encoder

@@ -25,7 +25,8 @@ from util.engine import load_method
 from util.files.errors import UserError
 from util.run.build import build_model
 from util.run.run import BEST, LAST, PREVIOUS, Run, StageFolder, check_continues
-from util.run.weights import check_fits, refusal_to_take
+from util.run.start import refusal_to_take
+from util.run.weights import check_fits
 from util.weights import checkpoint
 from util.weights.checkpoint import Checkpoint
 from util.weights.fill import fill

@@ -1,15 +1,19 @@
 """A store, so that no support is encoded twice, of a test and for photos, and no query for each of its episodes."""
 
+from __future__ import annotations
+
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from model.episode import Episode
 from model.trial import Trial
-from util.data.sampling import Sampler
+
+if TYPE_CHECKING:
+    from util.data.sampling import Sampler
 
 GIB, MIB = 2**30, 2**20
 

@@ -28,7 +28,7 @@ from util.run.data import StageData, epoch_length, stage_data
 from util.run.disk import Stored, checkpoint_bytes, free_on_disk
 from util.run.folder import RunFolder, claim
 from util.run.run import BEST, OPTIONS, RUN, Run
-from util.run.weights import Start, fill_at_start
+from util.run.start import Start, fill_at_start
 from util.train.curves import Curves
 from util.train.kept_features import GIB, KEPT_GIB, KeptMaps, RecordFile, is_frozen
 from util.train.observers import Checkpoints, Losses, Patience, Validation, Watch

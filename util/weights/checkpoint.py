@@ -24,8 +24,7 @@ from torch import Tensor
 from model.contract import Trainable
 from model.published import DDP_PREFIX
 from model.registry import published_layout
-from util.data.lists.index import PHOTO_DIGITS
-from util.files import project_path, write_atomically
+from util.files import PHOTO_DIGITS, project_path, write_atomically
 from util.files.errors import UserError
 from util.weights.content import SAFETENSORS, load
 from util.weights.origin import Origin
