@@ -80,7 +80,7 @@ def test_weights_depend_on_the_pixels_and_not_on_what_is_kept(
 
 def test_fixed_views_repeat_and_differ_from_each_other(config) -> None:
     run = Run(config("views", model="sccan"))
-    dataset = meta_stage_data(run, WORLD).training
+    dataset = meta_stage_data(run, progress=False).training
     key = dataset.sampler(0)
     views = set()
     for number in range(20):

@@ -125,7 +125,9 @@ def _begun(run: Run, task: StageTask, world: ProcessGroup, base: str | None) -> 
     model = build_model(run.config, run.text_width)
     start = Start() if task.continues else fill_at_start(run, model, task.stage, base)  # fails before photos are read
     network = trained_part(model, task.stage)
-    return Begun(network, start, stage_data(run, task.stage, world))
+    with world.rank_zero_first():  # which may build an index
+        data = stage_data(run, task.stage, world.is_main)
+    return Begun(network, start, data)
 
 
 def _training(run: Run, task: StageTask, world: ProcessGroup, begun: Begun) -> Training:
