@@ -30,7 +30,8 @@ from util.loop.optim import StepSchedule, build_optimizers
 from util.run.build import build_model
 from util.run.data import epoch_length, stage_data
 from util.run.disk import Stored, room
-from util.run.run import BEST, Run, StageFolder
+from util.run.folder import StageFolder
+from util.run.run import BEST, Run
 from util.run.start import fill_at_start, refusal_to_take
 from util.weights import checkpoint
 
