@@ -99,7 +99,7 @@ def test_maps_are_kept_by_image_and_mask(tmp_path: Path) -> None:
 
 def test_fixed_views_repeat_and_differ_from_each_other(config) -> None:
     run = Run(config("views", model="sccan"))
-    dataset = meta_stage_data(run, WORLD).training
+    dataset = meta_stage_data(run, progress=False).training
     key = dataset.sampler(0)
     views = set()
     for number in range(20):

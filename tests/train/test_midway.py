@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 
 from model.contract import Trainable
 from model.episode import LabelledImages, Output
+from util.config.place import BEST, LAST
 from util.config.settings import AugmentSettings, OptimizerSettings, StageSettings
 from util.files import PHOTO_DIGITS
 from util.files.errors import UserError
@@ -29,8 +30,7 @@ from util.loop.optim import EMA, StepSchedule, build_optimizers
 from util.loop.processes import ProcessGroup
 from util.loop.train import train
 from util.loop.training import Training
-from util.run.folder import RunFolder
-from util.run.run import BEST, LAST, METRICS
+from util.run.folder import METRICS, RunFolder
 from util.train.observers import Checkpoints, Losses, Patience, Validation, Watch
 from util.weights import checkpoint
 

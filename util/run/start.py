@@ -21,6 +21,7 @@ from util.weights import checkpoint
 from util.weights.checkpoint import Checkpoint
 from util.weights.encoders import digest_of_files, encoders_of, photos_of_encoders, start_encoders, starts_of
 from util.weights.fill import fill
+from util.weights.may_differ import CONTINUED, FINISHED
 from util.weights.origin import Origin
 from util.weights.sources import SOURCES
 
@@ -96,14 +97,11 @@ def refusal_to_take(run: Run, stage: str, stored: Checkpoint, finished: bool = T
     if stored.config is None:
         return ""
     other_stage = "meta_stage" if stage == "base" else "base_stage"
-    may_differ: tuple[str, ...] = (runs.PRECISION,)
+    may_differ = FINISHED[stage] if finished else CONTINUED
+    found = in_words(run.differences(stored.config, Decides.WEIGHTS, (other_stage, *may_differ.settings)))
     if finished:
-        may_differ = runs.SHARING_SETTINGS if stage == "base" else runs.TEST_SETTINGS
-    found = in_words(run.differences(stored.config, Decides.WEIGHTS, (other_stage, *may_differ)))
-    if finished:
-        found += stored.origin.differences(
-            training_origin_today(run, stage), skip=("list", "content") if run.shared(stored) else ()
-        )
+        is_shared = bool(run.shared(stored))
+        found += stored.origin.differences(training_origin_today(run, stage), may_differ.facts if is_shared else ())
     if not found:
         return ""
     fix = f"undo the change, train it again by --stage {stage} --overwrite, or set another run.name"

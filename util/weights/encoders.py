@@ -17,6 +17,7 @@ from util.files import project_path
 from util.files.errors import UserError
 from util.weights.checkpoint import Checkpoint, digest_of, read
 from util.weights.fill import fill
+from util.weights.may_differ import ENCODER
 from util.weights.sources import SOURCES, download, licence_of, pretraining_of
 
 MISSING = "put them there, as initmodel/README.md says, or take others: NET=lite0, or NET=resnet50_plain, a download"
@@ -111,7 +112,7 @@ def file_of_encoder(config: Config, encoder: Encoder) -> Checkpoint:
         raise UserError(f"{path}: these weights do not exist; {fix}")
     stored = read(path)
     if stored.config is not None and not config.takes_other_folds:
-        found = differences(stored.config, to_dict(config), Decides.IDENTITY, skip=("data.classes", "model."))
+        found = differences(stored.config, to_dict(config), Decides.IDENTITY, ENCODER.settings)
         if found and "data.name" not in found:
             other = ", ".join(in_words(found))
             fix = (
