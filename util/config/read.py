@@ -13,7 +13,7 @@ from util.config.place import placed
 from util.config.same import known_today
 from util.config.settings import Config, DataSettings, EvaluationSettings, ProtocolSettings
 from util.config.tree import Tree, place_of, place_written, plain, with_places
-from util.files.errors import UserError, nearest
+from util.files.errors import UserError, unknown
 from util.files.typecheck import Misfit, convert
 
 IMPORT_IT = "name it in imports of a config, in report.py by --import, in Python by import"
@@ -102,5 +102,5 @@ def _method(name: Any) -> type[FewShotMethod]:
     """Return the method of a name; Misfit: there is none."""
     known = models()
     if str(name) not in known:
-        raise Misfit("model.name", f"model.name = {name!r} is not a model{nearest(str(name), known)}")
+        raise Misfit("model.name", f"model.name = {name!r}: {unknown(known, str(name))}")
     return known[str(name)]

@@ -10,8 +10,8 @@ from types import CodeType
 from typing import Any
 
 from model.code import code_of
-from model.tables import add_once
-from util.files.errors import UserError
+from model.tables import Kind
+from util.files.errors import UserError, in_words
 from util.loop.training import Training
 
 log = logging.getLogger("symnet")
@@ -65,21 +65,9 @@ class TrainingObserver:
         """See that the training is done."""
 
 
-Make = Callable[[Path], TrainingObserver]  # of the stage's folder
-OBSERVERS: dict[str, Make] = {}
-
-
-def register_observer(name: str) -> Callable[[Make], Make]:
-    """Return a decorator of a class or function that lets it look at every training whose config imports it.
-
-    It takes the folder of the stage. ValueError: another module has registered the name.
-    """
-
-    def add(make: Make) -> Make:
-        add_once(OBSERVERS, name, make, "observer", lambda make: make)
-        return make
-
-    return add
+OBSERVERS = Kind("observer", "observers")
+# A class, or a function that makes an observer of the folder of a stage.
+register_observer = OBSERVERS.register
 
 
 def registered_observers(folder: Path) -> list[Any]:
@@ -143,8 +131,3 @@ def _names_in(code: CodeType) -> Iterator[str]:
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             yield from _names_in(constant)
-
-
-def in_words(error: Exception) -> str:
-    """Return an error of the code of others."""
-    return f"{type(error).__name__}: {error}"
