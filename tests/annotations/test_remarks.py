@@ -130,7 +130,7 @@ def test_files_of_other_kinds_beside_labelme_s_are_counted(tmp_path: Path, capsy
 )
 def test_written_names_equal_the_data_files(tmp_path: Path, text: str, names: dict[int, str]) -> None:
     (tmp_path / "data.yaml").write_text(text)
-    assert yolo.read_data_file(tmp_path / "data.yaml") == (names, tmp_path)
+    assert yolo.read_data_file(tmp_path / "data.yaml") [:2] == (names, tmp_path)
 
 
 def test_numbers_of_classes_may_begin_with_any(tmp_path: Path) -> None:
