@@ -4,12 +4,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from annotations.photo_files import PhotoFiles
+from annotations.photo_files import BY_NAME, PhotoFiles
 from annotations.words import (
     BACKGROUND,
     FOLDER_WORDS,
     MASK_FOLDER_NAMES,
     PHOTO_FOLDER_NAMES,
+    are_other_places,
     is_of_set,
     name_key,
     place_of,
@@ -124,6 +125,10 @@ def pairs(photos: Path, masks: Path, named: bool = True) -> list[tuple[Path, Pat
         fix = f"{LIKE_PHOTOS}; give masks in folders a file of names, YOLO's labels a data.yaml or classes.txt"
         problem = f"none of its {len(mask_files)} masks has the name of a photo in {photos}{such}"
         raise UserError(f"{masks}: {problem}; {fix}")
+    for photo, mask in mask_of_photo.items():
+        if are_other_places(_place(photo, photos), _place(mask, masks)):
+            note(f"{masks}: {BY_NAME}, such as {photo} for {mask}")
+            break
     if photos != masks and without_photo:
         note(f"{masks}: left out: masks without a photo ({len(without_photo)}, such as {without_photo[0].name})")
     return sorted(mask_of_photo.items())
@@ -139,9 +144,14 @@ def _photo_of(mask: Path, candidates: list[Path], photos: Path, masks: Path) -> 
     Raises:
         UserError: nothing tells which photo it is.
     """
-    place = place_of(mask.relative_to(masks).parts[:-1])
-    near = [photo for photo in candidates if place_of(photo.relative_to(photos).parts[:-1]) == place]
+    place = _place(mask, masks)
+    near = [photo for photo in candidates if _place(photo, photos) == place]
     found = near or candidates
     if len(found) > 1:
         raise UserError(f"{found[0]} and {found[1]} have the same name; rename one")
     return found[0] if found else None
+
+
+def _place(file: Path, folder: Path) -> tuple[str, ...]:
+    """Return the names of a file's folders from a folder on, as ``place_of``."""
+    return place_of(file.relative_to(folder).parts[:-1])

@@ -7,11 +7,12 @@ from itertools import takewhile
 from pathlib import Path, PureWindowsPath
 from urllib.parse import unquote
 
-from annotations.words import name_key, place_of
+from annotations.words import are_other_places, name_key, place_of
 from util.files.errors import UserError, nearest, note
 from util.files.photos import photos_below
 
 LOCAL_FILES = "?d="  # in Label Studio's address of a file on its own machine
+BY_NAME = "photos are found by their names alone, in other folders"
 UPLOADED = re.compile(r"^(.*[/\\])?[0-9a-f]{8}-")  # Label Studio puts these digits before the name of an uploaded file
 
 
@@ -89,10 +90,9 @@ class PhotoFiles:
         root = [] if path.anchor else [self.folder.resolve().name]
         place = place_of([*root, *photo.relative_to(self.folder).parts[:-1]])
         stated_place = place_of(path.relative_to(path.anchor).parts[:-1])
-        pairs = zip(reversed(place), reversed(stated_place))
-        if not self._has_noted and any(name != stated for name, stated in pairs):
+        if not self._has_noted and are_other_places(place, stated_place):
             self._has_noted = True
-            note(f"{source}: photos are found by their names alone, in other folders, such as {photo} for {path}")
+            note(f"{source}: {BY_NAME}, such as {photo} for {path}")
 
     def _candidates(self, path: PureWindowsPath) -> list[Path]:
         """Return the photos of a stated name; where photos lie in folders of the stated name, only those in these."""

@@ -72,3 +72,9 @@ def place_of(folders: Iterable[str]) -> tuple[str, ...]:
     for name in folders:
         names.append(" ".join(sorted(part_of(name))) if is_of_set(name) else name_key(name))
     return tuple(filter(None, names))
+
+
+def are_other_places(place: tuple[str, ...], other: tuple[str, ...]) -> bool:
+    """Return whether two ``place_of`` differ in a folder, from the innermost on as far as both have some."""
+    pairs = zip(reversed(place), reversed(other))
+    return any(name != other_name for name, other_name in pairs)
