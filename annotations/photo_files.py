@@ -113,9 +113,8 @@ class PhotoFiles:
         """Return the words on a stated photo that is not there, with the nearest that is."""
         last = PureWindowsPath(spellings(stated)[-1])
         missing = last.as_posix() if _is_within(last) else last.name
-        known = set()
-        for path in self.paths:
-            known.add(path.relative_to(self.folder).as_posix() if path.name == last.name else path.name)
+        places = {path.relative_to(self.folder).as_posix() for path in self.paths if path.name == last.name}
+        known = places or {path.name for path in self.paths}
         fix = "" if self.is_named else "; name the folder of the photos with --photos"
         return f"its photo '{missing}' is not in the folder of photos, {self.folder}{nearest(missing, known)}{fix}"
 

@@ -124,6 +124,6 @@ def read_words(path: Path, limit: int | None = None) -> KeyedVectors:
         if table.vector_size < 2:
             raise ValueError("no lines of a word and numbers, separated by spaces")
     except Exception:  # a damaged file can raise any exception
-        form = "a word and its numbers on each line, as word2vec, GloVe and fastText (.vec) write them"
-        raise UserError(f"{path}: holds no word vectors, or not all of them: {form}; download it again") from None
+        rows = "a word and its numbers on each line, as word2vec, GloVe and fastText (.vec) write them"
+        raise UserError(f"{path}: holds no word vectors, or not all of them: {rows}; download it again") from None
     return table
