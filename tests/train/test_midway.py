@@ -249,6 +249,13 @@ def test_a_run_that_ends_at_a_midway_validation_continues_to_the_unbroken_end(tm
     assert second.outcome() == unbroken.outcome()
 
 
+@pytest.mark.parametrize(("seconds", "step"), [(600, 7), (0, 8)])
+def test_the_last_checkpoint_is_at_most_so_old(tmp_path: Path, seconds: int, step: int, monkeypatch) -> None:
+    monkeypatch.setattr("util.train.observers.SAVE_SECONDS", seconds)
+    run = Run(tmp_path, float, end=BATCH * 8).fit()  # it ends after step 8; its newest record is of step 7
+    assert checkpoint.read(run.folder / LAST).entries["progress"]["step"] == step
+
+
 @pytest.mark.parametrize("before", [signal.SIG_DFL, signal.SIG_IGN])
 def test_a_closed_terminal_interrupts_a_run_that_does_not_ignore_it(before: signal.Handlers) -> None:
     restored = signal.signal(signal.SIGHUP, before)

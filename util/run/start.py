@@ -19,7 +19,7 @@ from util.run.run import BEST, Run
 from util.run.weights import check_fits
 from util.weights import checkpoint
 from util.weights.checkpoint import Checkpoint
-from util.weights.encoders import photos_of_encoder, start_encoder
+from util.weights.encoders import digest_of_files, encoders_of, photos_of_encoders, start_encoders, starts_of
 from util.weights.fill import fill
 from util.weights.may_differ import CONTINUED, FINISHED
 from util.weights.origin import Origin
@@ -56,14 +56,14 @@ def fill_at_start(
     """
     if stage == "meta" and run.model_class.has_base_stage():
         stored = _fill_base_stage(run, network, base)
-        initial = None if base else checkpoint.digest_of(stored.weights)
-        return Start(f"base stage: {stored.path}", initial, stored.photos, stored.training)
-    encoder = run.config.model.encoder
-    if encoder is not None and encoder.weights in SOURCES and not downloads:
-        return Start()
-    note, file = start_encoder(run.config, network)
-    initial = None if file is None else checkpoint.digest_of(file.weights)
-    return Start(note, initial, photos_of_encoder(file))
+        filled = encoders_of(network.base_stage())
+        note, files = start_encoders(run.config, network, filled, downloads=downloads)
+        initial = digest_of_files(files if base else [stored, *files])
+        note = "; ".join(filter(None, [f"base stage: {stored.path}", note]))
+        photos = None if stored.photos is None else photos_of_encoders([stored, *files])
+        return Start(note, initial, photos, stored.training)
+    note, files = start_encoders(run.config, network, downloads=downloads)
+    return Start(note, digest_of_files(files), photos_of_encoders(files))
 
 
 def _fill_base_stage(run: Run, network: FewShotMethod, base: str | Path | None) -> Checkpoint:
@@ -132,11 +132,8 @@ def initial_digest(run: Run, stage: str) -> str | None:
 
     UserError: their file is missing or damaged.
     """
-    encoder = run.config.model.encoder
+    paths = {key: start.weights for key, start in starts_of(run.config.model).items()}
     if stage == "meta" and run.model_class.has_base_stage():
-        path: str | Path = run.folder("base") / BEST
-    elif encoder is None or encoder.weights is None or encoder.weights in SOURCES:
-        return None
-    else:
-        path = encoder.weights
-    return checkpoint.digest_of(checkpoint.read(path).weights)
+        paths["encoder"] = str(run.folder("base") / BEST)
+    files = [path for path in paths.values() if path is not None and path not in SOURCES]
+    return digest_of_files(map(checkpoint.read, files))

@@ -21,7 +21,7 @@ from util.run.folder import StageFolder
 from util.run.run import CHECKPOINTS, TRAINING_FREE, UNTRAINED, Run
 from util.weights import checkpoint
 from util.weights.checkpoint import Checkpoint
-from util.weights.encoders import encoder_data, encoder_licence, photos_of_encoder, start_encoder
+from util.weights.encoders import encoder_data, encoder_licence, photos_of_encoders, start_encoders
 from util.weights.fill import fill
 from util.weights.may_differ import FOLD, TESTED_ON_OTHER_DATA, TESTED_ON_OTHER_FOLDS, MayDiffer
 from util.weights.origin import Origin
@@ -60,7 +60,7 @@ class Weights:
     @property
     def encoder_licence(self) -> str | None:
         """The licence of the weights that the encoder started from, where it is known."""
-        return encoder_licence(self.network.settings.encoder, self.network)
+        return encoder_licence(self.network)
 
     @property
     def encoder_data(self) -> str | None:
@@ -124,8 +124,8 @@ def load_weights(run: Run, side: int | None = None, stored: Checkpoint | None = 
         raise UserError(f"{wanted}: this method is not trained and loads no checkpoint; leave test.checkpoint out")
     if isinstance(source, str):
         network = build_model(config, run.text_width, side)
-        note, file = start_encoder(config, network)
-        return Weights(run, network, Checkpoint(Path(source), {}, photos=photos_of_encoder(file)), start=note)
+        note, files = start_encoders(config, network)
+        return Weights(run, network, Checkpoint(Path(source), {}, photos=photos_of_encoders(files)), start=note)
     if stored is None or stored.path != source:
         stored = checkpoint.read(source)
     base_classes = None

@@ -233,7 +233,7 @@ def _checkpoint_facts(run: Run, stage: str, begun: Begun) -> dict[str, Any]:
     images = begun.data.images
     start = begun.start
     return {
-        "licence": encoder_licence(run.config.model.encoder, begun.network),
+        "licence": encoder_licence(begun.network),
         "stage": stage,
         "config": to_dict(run.config),
         "list": images.digest,
