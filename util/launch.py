@@ -120,8 +120,10 @@ def _refuse_killed(exit_codes: dict[int, int]) -> None:
     """Raise a UserError if a signal that no user sends ended one of several processes."""
     for rank, code in exit_codes.items():
         if code < 0 and -code not in cli.STOPS:
-            killed = f"process {rank} was killed ({signal.Signals(-code).name}): see the lines above"
-            raise UserError(f"{killed}; a training continues from its last checkpoint with --resume") from None
+            raise UserError(
+                f"process {rank} was killed ({signal.Signals(-code).name}): see the lines above",
+                fix="a training continues from its last checkpoint with --resume",
+            ) from None
 
 
 if __name__ == "__main__":

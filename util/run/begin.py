@@ -98,8 +98,10 @@ def _check_method(config: Config, asked: Asked) -> None:
     if problem := _unfit_data(config):
         raise UserError(f"{config.source}: {problem}; take another data set or method")
     if asked.checkpoint and (asked.stage == "base" or not model_class.has_base_stage()):
-        fix = "leave the checkpoint out; to continue a training write --resume"
-        raise UserError(f"{asked.checkpoint}: only the stage after a base stage starts from a checkpoint; {fix}")
+        raise UserError(
+            f"{asked.checkpoint}: only the stage after a base stage starts from a checkpoint",
+            fix="leave the checkpoint out; to continue a training write --resume",
+        )
 
 
 def _unfit_data(config: Config) -> str:

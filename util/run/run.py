@@ -63,8 +63,10 @@ class Run:
         if self.model_class.reads_text:
             return text.class_vectors(data)
         if data.text != text.NO_TEXT:
-            problem = f"this model ({self.model_class.title}) reads no text vectors; set data.text: {text.NO_TEXT}"
-            raise UserError(f"{self.config.source}: data.text = {data.text}, but {problem}")
+            raise UserError(
+                f"{self.config.source}: data.text = {data.text}, but {self.model_class.title} reads no text vectors",
+                fix=f"set data.text: {text.NO_TEXT}",
+            )
         return None
 
     @property
@@ -227,8 +229,10 @@ def check_continues(stored: Checkpoint, now: Origin, allow_changes: bool) -> Non
         raise UserError(f"{stored.path}: holds only weights, without a training's state; start again with --overwrite")
     may_differ = CONTINUED_CHANGED if allow_changes else CONTINUED
     if other := stored.origin.differences(now, may_differ.facts):
-        fix = f"restore that, or start again with --overwrite; {ALLOW} continues with other photos, precision or code"
-        raise UserError(f"{stored.path}: was trained with {', '.join(other)}; {fix}")
+        raise UserError(
+            f"{stored.path}: was trained with {', '.join(other)}",
+            fix=f"restore it, or start again with --overwrite; {ALLOW} continues with other photos, precision or code",
+        )
 
 
 def _training_options(folder: Path) -> dict[str, str]:

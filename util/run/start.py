@@ -70,8 +70,10 @@ def _fill_base_stage(run: Run, network: FewShotMethod, base: str | Path | None) 
     """Fill the parts of a model's base stage from a checkpoint, default the run's own, and return that."""
     start = Path(base or run.folder("base") / BEST)
     if base is None and not start.exists():
-        fix = "train it first (--stage base), or name one with --checkpoint"
-        raise UserError(f"{start}: the base stage's checkpoint does not exist; {fix}")
+        raise UserError(
+            f"{start}: the base stage's checkpoint does not exist",
+            fix="train it first (--stage base), or name one with --checkpoint",
+        )
     stored = checkpoint.read(start)
     check_fits(stored, run.config, "base")
     fill(network.base_stage(), stored)

@@ -135,8 +135,10 @@ def load_weights(run: Run, side: int | None = None, stored: Checkpoint | None = 
     check_fits(stored, config, "meta")
     asked = Origin(vectors=run.text_digest, networks=checkpoint.digest_of_rest(network))
     if other := stored.origin.differences(asked):
-        keys = f"data.text = {config.data.text}, model.weights = {config.model.backbone()}"
-        raise UserError(f"{source}: was trained with {', '.join(other)} than are set here ({keys}); set those")
+        raise UserError(
+            f"{source}: was trained with {', '.join(other)} than are set here",
+            fix=f"set those (data.text = {config.data.text}, model.weights = {config.model.backbone()})",
+        )
     fill(network, stored)
     return Weights(run, network, replace(stored, weights={}, entries={}, named={}))
 
@@ -159,9 +161,8 @@ def check_fits(stored: Checkpoint, config: Config, stage: str) -> None:
     if stored.config is None:
         return
     if stored.stage != stage:
-        problem = f"is of the {stored.stage} stage, one of the {stage} stage is needed"
         fix = "; to continue its training write --resume and no checkpoint" if stage == "base" else ""
-        raise UserError(f"{stored.path}: {problem}{fix}")
+        raise UserError(f"{stored.path}: is of the {stored.stage} stage, one of the {stage} stage is needed{fix}")
     now = to_dict(config)
     now["data"]["name"] = config.test.trained_on or now["data"]["name"]
     found = differences(stored.config, now, Decides.IDENTITY)
