@@ -32,7 +32,7 @@ def read_config(source: str | Path | Source, overrides: list[str] | None = None)
         from util.config.imports import with_imports  # the code of others
 
         tree = with_imports(tree)
-    return _typed(tree, source, overrides or [])
+    return _typed(tree, source, overrides or [], checks_observers=True)
 
 
 def tree_of(source: Source, overrides: list[str]) -> Tree:
@@ -80,7 +80,7 @@ def to_dict(config: Config) -> dict[str, Any]:
     return out
 
 
-def _typed(tree: Tree, source: Source, overrides: list[str]) -> Config:
+def _typed(tree: Tree, source: Source, overrides: list[str], checks_observers: bool = False) -> Config:
     """Return the typed and checked configuration of a tree, which overrides are in already."""
     content = plain(tree)
     try:
@@ -90,6 +90,10 @@ def _typed(tree: Tree, source: Source, overrides: list[str]) -> Config:
             content["model"] = convert(method.Settings, model, "model", as_yaml=True)
             if isinstance(test := content.setdefault("test", {}), dict):
                 test.setdefault("protocol", method.protocol)
+        if content.get("observers"):
+            from util.config.registry import with_observers  # all that may be registered
+
+            content = with_observers(content, checks_observers)
         config = convert(Config, {**content, "given": overrides}, "", as_yaml=True)
         name = source.name if config.run.name is None else config.run.name
         config = dataclasses.replace(config, source=source, run=dataclasses.replace(config.run, name=name))

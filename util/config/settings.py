@@ -13,6 +13,7 @@ from model.contract import ModelSettings
 from model.decides import Decides
 from model.tables import Kind
 from util.files.errors import unknown
+from util.loop.mask_metrics import METRICS
 from util.loop.optim import SCHEDULES
 from util.loop.optimizers import OPTIMIZERS
 
@@ -48,7 +49,7 @@ def bounded(default: Any, low: float | None = None, high: float | None = None, *
             value is impossible, None if it is possible; ``only``, (key, value) of the same section beside which alone
             the setting means something, value True for any that is not 0, false or null; ``stage``, base or meta, the
             only one that has the setting; ``decides``, see ``Decides``, default what the section's own field does;
-            ``chooses``, see ``ProtocolSettings``.
+            ``chooses``, see ``ProtocolSettings``; ``kind``, of what the setting names.
     """
     metadata = {"low": low, "high": high, **others}
     if isinstance(default, list):
@@ -58,7 +59,7 @@ def bounded(default: Any, low: float | None = None, high: float | None = None, *
 
 def named(kind: Kind, default: str, *others: str, **facts: Any) -> Any:
     """Return the field of a registered name, or of one of ``others``; ``facts`` as of ``bounded``."""
-    return bounded(default, problem=partial(unknown, kind, others=others), **facts)
+    return bounded(default, problem=partial(unknown, kind, others=others), kind=kind, **facts)
 
 
 def _repeated(values: list[int] | None) -> str | None:
@@ -298,7 +299,9 @@ class EvaluationSettings:
     # data.name of the weights' data set. Another one: a cross-domain test. This one: weights of another fold are scored
     # too, whose base classes may be novel here (marked)
     trained_on: str | None = bounded(None, decides=Decides.SCORES)
-    metrics: list[str] = bounded([], decides=Decides.SCORES)  # boundary_iou, or your own (docs/evaluation.md)
+    metrics: list[str] = bounded(
+        [], decides=Decides.SCORES, kind=METRICS
+    )  # boundary_iou, or your own (docs/evaluation.md)
 
 
 @dataclass(frozen=True)
@@ -336,8 +339,11 @@ class Config:
     test: EvaluationSettings = field(metadata={"decides": Decides.SCORES})
     protocols: dict[str, ProtocolSettings] = field(metadata={"decides": Decides.SCORES})
     base_stage: StageSettings | None = None  # None for a model without that stage
-    # Modules, or files relative to this one (mine.py), that register methods, encoders, metrics or optimisers
+    # Modules, or files relative to this one (mine.py), that register what a config may name
     imports: list[str] = bounded([], decides=Decides.NOTHING)
+    # Registered observers of a training, each with its settings; {}: all that ``imports`` register, with defaults.
+    # Checkpoints state settings and code of each; those that may decide are the same when a training continues
+    observers: dict[str, Any] = field(default_factory=dict, metadata={"decides": Decides.NOTHING})
 
     source: Any = field(default=None, compare=False)  # what it was read from (``compose.Source``); not a setting
     given: list[str] = field(default_factory=list, compare=False)  # the overrides after it; not a setting

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from types import CodeType
@@ -11,7 +12,7 @@ from typing import Any
 
 from model.code import code_of
 from model.tables import Kind
-from util.files.errors import UserError, in_words
+from util.files.errors import UserError, ask, in_words
 from util.loop.training import Training
 
 log = logging.getLogger("symnet")
@@ -66,18 +67,21 @@ class TrainingObserver:
 
 
 OBSERVERS = Kind("observer", "observers")
-# A class, or a function that makes an observer of the folder of a stage.
+# A class, or a function that makes an observer, of the folder of a stage and, where it has some, its ``Settings``.
 register_observer = OBSERVERS.register
 
 
-def registered_observers(folder: Path) -> list[Any]:
-    """Return the observers that imports have registered, for the stage of a folder; UserError: one cannot be made."""
+def registered_observers(folder: Path, asked: Mapping[str, Any] | None = None) -> list[Any]:
+    """Return the observers of a training, for the stage of a folder; UserError: one cannot be made.
+
+    ``asked``: their settings by name; none: all that imports have registered, with their defaults.
+    """
     observers = []
-    for name, make in OBSERVERS.items():
-        try:
-            observers.append(Guarded(name, make(folder)))
-        except Exception as error:
-            raise UserError(f"the observer {name} cannot be made: {in_words(error)}; mend its code") from None
+    for name in asked or OBSERVERS:
+        make = OBSERVERS[name]
+        settings = [(asked or {}).get(name) or make.Settings()] if hasattr(make, "Settings") else []
+        observer = ask(f"the observer {name}, as it is made,", make, folder, *settings)
+        observers.append(Guarded(name, observer, asdict(settings[0]) if settings else {}))
     return observers
 
 
@@ -88,11 +92,12 @@ class Guarded:
     it is not called again.
     """
 
-    def __init__(self, name: str, observer: TrainingObserver):
+    def __init__(self, name: str, observer: TrainingObserver, settings: dict[str, Any]):
         self.name = name
         self.observer = observer
         self.decides = may_decide(observer)
-        self.facts = {"decides": self.decides, "code": code_of(type(observer), but=TrainingObserver)}
+        code = code_of(type(observer), but=TrainingObserver)
+        self.facts: dict[str, Any] = {"decides": self.decides, "settings": settings, "code": code}
 
     def __getattr__(self, call: str) -> Callable[..., Any]:
         """Return a call of the observer."""
