@@ -87,8 +87,8 @@ def read_data_file(path: Path) -> tuple[dict[int, str], Path]:
             content = read_yaml(text, AS_WRITTEN)
             names = _names_in(content)
             stated = path.parent / str(content.get("path", ""))
-        if "path" in content and stated.is_dir():
-            root = stated
+            if "path" in content and stated.is_dir():
+                root = stated
     else:
         lines = [line.strip() for line in text.split("\n")]
         names = dict(enumerate(filter(None, lines)))

@@ -157,6 +157,24 @@ def test_other_tables_and_rows_without_direction_are_refused(tmp_path: Path, tex
         build_vectors(file, ["dog"])
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"2 300\n" + bytes(2**22), "has more than 1048576 bytes"),
+        (b"2 300\ndog " + b"1 " * 2**21, "has more than 1048576 bytes"),
+        (b"dog 1 2\n" * 2**18, "bytes unpacked, the file"),
+    ],
+    ids=["no word ends", "no line ends", "many rows"],
+)
+def test_a_compressed_file_is_read_in_pieces_before(tmp_path: Path, content: bytes, said: str, monkeypatch) -> None:
+    monkeypatch.setattr(sizes, "ROOM", 2**10)
+    file = tmp_path / "words.vec.gz"
+    file.write_bytes(gzip.compress(content))
+    monkeypatch.setattr("gensim.models.KeyedVectors.load_word2vec_format", None)  # which reads lines whole
+    with pytest.raises(UserError, match=said):
+        read_words(file)
+
+
 def test_rare_words_are_found_in_a_second_pass(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("util.data.words.vectors.COMMON", 95)
     words = words_of(*(f"word{i}" for i in range(100)), "background")

@@ -16,12 +16,13 @@ from __future__ import annotations
 import logging
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from util.files import stand_in
 from util.files.errors import UserError
+from util.files.sizes import TIMES, largest_content
 
 if TYPE_CHECKING:
     from gensim.models import KeyedVectors
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 INSTEAD = {"aeroplane": "airplane", "diningtable": "table", "pottedplant": "potted plant", "tvmonitor": "tv"}
 ADDED = {"baseball bat", "baseball glove", "dining table", "hair drier", "hot dog", "parking meter", "sports ball"}
 ADDED |= {"stop sign", "traffic light", "wine glass"}
+PACKED = (".gz", ".bz2", ".xz", ".zst")
+PIECE = 2**20  # bytes, in which many words end
 COMMON = 500_000  # rows that are read first; files are sorted by frequency
 
 
@@ -107,8 +110,10 @@ def read_words(path: Path, limit: int | None = None) -> KeyedVectors:
         with unpacked(str(path), "rb") as file:
             head = file.readline(2**18)
             sample = file.read(2**12)
-        has_header = len(head.split()) == 2
-        is_binary = has_header and any(byte < 9 or 13 < byte < 32 for byte in sample)
+            has_header = len(head.split()) == 2
+            is_binary = has_header and any(byte < 9 or 13 < byte < 32 for byte in sample)
+            if path.suffix in PACKED:
+                _check_unpacked(file, path, b" " if is_binary else b"\n")
         form = {"binary": is_binary, "no_header": not has_header, "unicode_errors": "replace"}
         table = KeyedVectors.load_word2vec_format(str(path), limit=limit, **form)
         if table.vector_size < 2:
@@ -118,3 +123,14 @@ def read_words(path: Path, limit: int | None = None) -> KeyedVectors:
         problem = f"is {other}" if other else f"holds no word vectors of word2vec, GloVe or fastText ({error!r})"
         raise UserError(f"{path}: {problem}") from None
     return table
+
+
+def _check_unpacked(file: IO[bytes], path: Path, after_words: bytes) -> None:
+    """Refuse (ValueError) a compressed file that is many times as large unpacked, or has words or lines without end."""
+    unpacked = 0
+    while piece := file.read(PIECE):
+        unpacked += len(piece)
+        if unpacked > TIMES * largest_content(path):
+            raise ValueError(f"it has more than {unpacked} bytes unpacked, the file {path.stat().st_size}")
+        if len(piece) == PIECE and after_words not in piece:
+            raise ValueError(f"a word or line of it has more than {PIECE} bytes")
