@@ -160,9 +160,9 @@ def test_other_tables_and_rows_without_direction_are_refused(tmp_path: Path, tex
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"2 300\n" + bytes(2**22), "has more than 1048576 bytes"),
-        (b"2 300\ndog " + b"1 " * 2**21, "has more than 1048576 bytes"),
-        (b"dog 1 2\n" * 2**18, "bytes unpacked, the file"),
+        (b"2 300\n" + bytes(2**22), "has a word or a line of more than 1048576 bytes"),
+        (b"2 300\ndog " + b"1 " * 2**21, "has a word or a line of more than 1048576 bytes"),
+        (b"dog 1 2\n" * 2**18, "is far larger unpacked"),
     ],
     ids=["no word ends", "no line ends", "many rows"],
 )
@@ -173,6 +173,24 @@ def test_a_compressed_file_is_read_in_pieces_before(tmp_path: Path, content: byt
     monkeypatch.setattr("gensim.models.KeyedVectors.load_word2vec_format", None)  # which reads lines whole
     with pytest.raises(UserError, match=said):
         read_words(file)
+
+
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [
+        (b"PK\x03\x04", "is a zip archive; unpack it"),
+        (b"\xba\x16\x4f\x2f", "is a model of fastText"),
+        (b"\x80\x04\x95", "is a pickle, as gensim saves vectors"),
+        (b"\x93NUMPY", "is an array of NumPy"),
+        (b"\x89HDF\r\n", "is an HDF5 file"),
+        (b"2 3\ndog \xff\xfe", "holds no word vectors, or not all of them: a word and its numbers"),
+    ],
+)
+def test_other_files_of_vectors_are_refused_in_words(tmp_path: Path, start: bytes, said: str) -> None:
+    (tmp_path / "words").write_bytes(start + bytes(100))
+    with pytest.raises(UserError, match=r"^[ -~]*$") as caught:
+        build_vectors(tmp_path / "words", ["dog"])
+    assert f"words: {said}" in str(caught.value)
 
 
 def test_rare_words_are_found_in_a_second_pass(tmp_path: Path, monkeypatch) -> None:
