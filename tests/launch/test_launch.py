@@ -293,7 +293,7 @@ def check_stage_folder(folder: Path, stage: str) -> None:
     assert "fold: 0" in (folder / "config.yaml").read_text()
     log = (folder / "log.txt").read_text()
     first_line, *_ = log.splitlines()
-    files = " + ".join(f"config/{name}.yaml" for name in ("mini/mini", "model/symnet", "encoder/resnet10"))
+    files = " + ".join(f"config/{name}.yaml" for name in ("mini/symnet", "encoder/resnet10"))
     assert first_line.endswith(f" config: {files}")
     assert f"{stage} stage" in log
     metrics = json.loads((folder / "metrics.json").read_text())
