@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from datasets.copies import leave_out_copies, photo_groups, print_versions
+from datasets.copies import leave_out_copies, note_alike_classes, photo_groups, print_versions
 from datasets.custom_annotations import from_annotations
 from datasets.custom_masks import from_masks
 from datasets.custom_plan import ALL, CustomOptions, with_background
@@ -135,6 +135,7 @@ def _make_data(options: CustomOptions, out: Path) -> DataSettings:
     _refuse_absent_classes(data, index, options)
     groups = photo_groups(index)
     print_versions(index, groups)
+    note_alike_classes(index, data.classes, options.masks)
     write_look(out / LOOK, index, data.classes)
     data = _divided(data, plan, index, groups, options)
     shutil.rmtree(data.cache)
