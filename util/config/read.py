@@ -37,7 +37,7 @@ def read_config(source: str | Path | Source, overrides: list[str] | None = None)
 
 def tree_of(source: Source, overrides: list[str]) -> Tree:
     """Return the values of a config after overrides, and where each was written; errors as ``read_tree``."""
-    return completed(placed(read_tree(source), source.files[0]), overrides)
+    return completed(placed(read_tree(source), Path(source.own)), overrides)
 
 
 def from_dict(content: dict[str, Any], origin: str, overrides: list[str] | None = None) -> Config:
@@ -45,14 +45,18 @@ def from_dict(content: dict[str, Any], origin: str, overrides: list[str] | None 
 
     Settings of tests that a former version had are left out: they decide no weights. Nothing is imported.
     """
-    test, _ = known_today(content.get("test", {}), EvaluationSettings)
+    try:
+        test, _ = known_today(convert(dict, content.get("test", {}), "test"), EvaluationSettings)
+        entries = convert(dict[str, dict], content.get("protocols", {}), "protocols")
+    except Misfit as misfit:
+        raise UserError(f"{origin}: {misfit}") from None
     recorded = {**content, "test": test, "protocols": {}}
-    for name, entry in content.get("protocols", {}).items():
+    for name, entry in entries.items():
         protocol, unknown = known_today(entry, ProtocolSettings)
         if not any(unknown.values()):  # else it was another protocol
             recorded["protocols"][name] = protocol
-    source = file_source(Path(origin))
-    tree = completed(placed(with_places(recorded, origin), source.files[0]), overrides or [])
+    source = Source(origin, Path(origin).stem, (Path(origin),), own=origin)
+    tree = completed(placed(with_places(recorded, origin), Path(origin)), overrides or [])
     try:
         return _typed(tree, source, overrides or [])
     except UserError as error:

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from yaml.constructor import SafeConstructor
 
 from util.files import read_text
 from util.files.errors import UserError
-from util.files.yaml_text import Loader, composed
+from util.files.yaml_text import Loader, composed, constructed
 
 Tree = dict[str, Any]  # section or key -> Tree or Leaf
 
@@ -27,7 +26,8 @@ ENDINGS = (".yaml", ".yml")  # of files
 OVERRIDE = "--set "  # before the place of a value from the command line
 LISTED = "python train.py --list prints what there is"
 FIX = f"name one under config/, or an experiment such as: split2 pascal --model ssp; {LISTED}"
-ENCODERS, METHODS = "encoders", "methods"  # keys of a file: what changes with an encoder or a method, by its name
+# Keys of a file: what it changes with an encoder, by its name; the encoder where a command line names none
+ENCODERS, NET = "encoders", "net"
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def _parsed(path: Path, text: str) -> Tree:
 def _read(node: yaml.Node | None, where: str, place_of: Callable[[yaml.Node], str]) -> Any:
     """Return the tree of a mapping, whose keys are written at ``place_of``, or the leaf of another value."""
     if not isinstance(node, yaml.MappingNode):
-        return Leaf(None if node is None else SafeConstructor().construct_object(node, deep=True), where)
+        return Leaf(None if node is None else constructed(node), where)
     tree: Tree = {}
     for key_node, value in node.value:
         key, where = str(key_node.value), place_of(key_node)
@@ -127,17 +127,10 @@ def merge(low: Tree, high: Tree) -> Tree:
     return out
 
 
-def settings_of(content: Tree, path: Path) -> Tree:
-    """Return the settings of a file's content: without its bases, and without what it says about encoders and methods.
-
-    ``net``, the encoder where a command line names none, is of the files of methods and data sets.
-    """
-    about_files = ["base", ENCODERS, METHODS]
-    folder = path.parent
-    if folder.name == "model" or (folder / f"{folder.name}.yaml").exists():
-        about_files.append("net")
+def settings_of(content: Tree) -> Tree:
+    """Return the settings of a file's content: without its bases, and without what it says about encoders."""
     empty = [key for key, value in content.items() if isinstance(value, Leaf) and value.value is None]  # or comments
-    return {key: value for key, value in content.items() if key not in (*about_files, *empty)}
+    return {key: value for key, value in content.items() if key not in ("base", ENCODERS, NET, *empty)}
 
 
 def bases_of(path: Path) -> list[str]:
