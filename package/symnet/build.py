@@ -15,7 +15,9 @@ build_editable = build_meta.build_editable  # its modules are those of the clone
 PACKAGE = Path("package/symnet")
 DATA = ("config", "lists")
 HEADS = ("train.sh", "test.sh")  # whose heads are the help of these commands
-SHIPPED = tuple(f"initmodel/{name}" for name in ("pocket_lite0_voc.safetensors", "word2vec_pascal.npz", "word2vec_coco.npz"))
+SHIPPED = tuple(
+    f"initmodel/{name}" for name in ("pocket_lite0_voc.safetensors", "word2vec_pascal.npz", "word2vec_coco.npz")
+)
 TEXTS = (".py", ".sh", ".yaml", ".md")
 PROJECT = ("pyproject.toml", "README.md", "LICENSE", "requirements.txt")
 

@@ -173,10 +173,10 @@ def _with_state(task: StageTask, run: Run, files: StageFolder) -> StageTask:
 
 
 def _is_kept(task: StageTask, run: Run, asked: Asked) -> bool:
-    """Return whether a finished base stage is kept: it is neither asked for by ``--stage base`` nor to be repeated."""
+    """Return whether a finished base stage is kept: it is not asked for, or is one that runs share."""
     if task.stage != "base" or task.left or asked.stage is not None:
         return False
-    return not asked.overwrite or not task.refusal or bool(run.config.run.base_folder)
+    return not asked.overwrite or bool(run.config.run.base_folder)
 
 
 @dataclass

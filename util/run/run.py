@@ -115,7 +115,7 @@ class Run:
         data = self.config.data
         reads_text = self.model_class.reads_text
         if reads_text == (data.text == text.NO_TEXT):
-            needs = "reads text vectors; set data.text: word2vec, or names"
+            needs = "reads text vectors; set data.text: word2vec or names"
             problem = needs if reads_text else f"reads no text vectors; set data.text: {text.NO_TEXT}"
             stated = f"data.text = {data.text}, but this model ({self.model_class.title})"
             raise UserError(f"{self.config.source}: {stated} {problem}")
