@@ -103,6 +103,8 @@ def run_together(name: str, processes: int, arguments: list[str]) -> int:
 
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the scripts name the error themselves
     signal.signal(signal.SIGUSR1, lambda *_: signal.raise_signal(signal.SIGTERM))  # which torchrun passes on
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # by nohup; torchrun would heed it again
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
     options = ["--standalone", f"--nproc_per_node={processes}"]
     try:
         torchrun.run(torchrun.parse_args([*options, *program(name), *arguments]))
@@ -136,4 +138,4 @@ def _refuse_killed(exit_codes: dict[int, int]) -> None:
 
 if __name__ == "__main__":
     cli.heed_stops()
-    cli.main(main)
+    cli.main(main, writes_files=True)

@@ -193,7 +193,9 @@ def _observers(task: StageTask, checkpoints: Checkpoints, held_out: HeldOut) -> 
         observers += [Validation(held_out, task.settings, checkpoints), Patience(task.settings.patience)]
     elif task.settings.validate_every:
         log.info("no validations: the test list has too few images of the training list's classes")
-    return [*observers, *registered_observers(task.folder), checkpoints]
+    own = registered_observers(task.folder)
+    checkpoints.state["observers"] = {observer.name: observer.facts for observer in own}
+    return [*observers, *own, checkpoints]
 
 
 def _train(training: Training, data: StageData, observers: list[TrainingObserver]) -> bool:

@@ -171,13 +171,14 @@ def _training_of(entries: dict[str, Any]) -> list[dict[str, Any]]:
     """Return how the weights of a checkpoint were trained, stage by stage.
 
     Each stage has its name, the steps that were done and planned, batch, image size, seed, digest of the list, the
-    section of its config, and the precision that it was computed in.
+    section of its config, and the precision that it was computed in; where there are any, the observers of one's own,
+    and the one that ended it.
     """
     config = entries["config"]
     stage = entries["stage"]
     settings = config[f"{stage}_stage"]
     schedule = entries.get("schedule", {})
-    facts = {
+    facts: dict[str, Any] = {
         "stage": stage,
         "step": entries.get("progress", {}).get("step"),
         "steps": schedule.get("steps"),
@@ -188,6 +189,7 @@ def _training_of(entries: dict[str, Any]) -> list[dict[str, Any]]:
         "settings": settings,
         "precision": entries.get("precision"),
     }
+    facts |= {key: entries[key] for key in ("observers", "ended_by") if entries.get(key)}
     return [*entries.get("base", []), facts]
 
 
