@@ -4,7 +4,8 @@ PAGE = "docs/from_bam.md in the repository"
 TODAY = {  # their key -> what it is here, '' where it is nothing; none of them is a key of this project
     "DATA": "sections data, base_stage and meta_stage",
     "TRAIN": "sections data, model, meta_stage and run",
-    "Method": "model.name",
+    "Method": "sections model and run",
+    "Test_Finetune": "section test",
     "data_root": "data.root",
     "val_list": "data.test_list",
     "base_data_root": "",
@@ -35,6 +36,7 @@ TODAY = {  # their key -> what it is here, '' where it is nothing; none of them 
     "seed_deterministic": "run.deterministic",
     "save_freq": "",
     "print_freq": "",
+    "start_epoch": "",
     "fix_bn": "",
     "layers": "NET=resnet50",
     "vgg": "NET=vgg16",
