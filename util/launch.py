@@ -125,15 +125,17 @@ def _refuse_missing_gpus(processes: int, arguments: list[str]) -> None:
     device = [word for word in arguments if word.startswith("run.device=")][-1]
     if device.endswith(CUDA) and found < processes:
         asked = f"{processes} GPUs are asked for, and torch finds {found} on this machine"
-        raise UserError(f"{asked}; write another number after the data set (0: the CPU)")
+        raise UserError(asked, fix="write another number after the data set (0: the CPU)")
 
 
 def _refuse_killed(exit_codes: dict[int, int]) -> None:
     """Raise a UserError if a signal that no user sends ended one of several processes."""
     for rank, code in exit_codes.items():
         if code < 0 and -code not in cli.STOPS:
-            killed = f"process {rank} was killed ({signal.Signals(-code).name}): see the lines above"
-            raise UserError(f"{killed}; a training continues from its last checkpoint with --resume") from None
+            raise UserError(
+                f"process {rank} was killed ({signal.Signals(-code).name}): see the lines above",
+                fix="a training continues from its last checkpoint with --resume",
+            ) from None
 
 
 if __name__ == "__main__":

@@ -226,7 +226,7 @@ def state_of(path: Path) -> tuple[int, ...]:
         status = path.stat()
     except OSError:
         fix = "check its name, or the list that names it, whose paths begin below data.root"
-        raise UserError(f"{path}: this file does not exist; {fix}") from None
+        raise UserError(f"{path}: this file does not exist", fix=fix) from None
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino % 2**63
 
 

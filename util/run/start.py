@@ -19,8 +19,9 @@ from util.run.run import BEST, Run
 from util.run.weights import check_fits
 from util.weights import checkpoint
 from util.weights.checkpoint import Checkpoint
-from util.weights.encoders import photos_of_encoder, start_encoder
+from util.weights.encoders import digest_of_files, encoders_of, photos_of_encoders, start_encoders, starts_of
 from util.weights.fill import fill
+from util.weights.may_differ import CONTINUED, FINISHED
 from util.weights.origin import Origin
 from util.weights.sources import SOURCES
 
@@ -55,22 +56,24 @@ def fill_at_start(
     """
     if stage == "meta" and run.model_class.has_base_stage():
         stored = _fill_base_stage(run, network, base)
-        initial = None if base else checkpoint.digest_of(stored.weights)
-        return Start(f"base stage: {stored.path}", initial, stored.photos, stored.training)
-    encoder = run.config.model.encoder
-    if encoder is not None and encoder.weights in SOURCES and not downloads:
-        return Start()
-    note, file = start_encoder(run.config, network)
-    initial = None if file is None else checkpoint.digest_of(file.weights)
-    return Start(note, initial, photos_of_encoder(file))
+        filled = encoders_of(network.base_stage())
+        note, files = start_encoders(run.config, network, filled, downloads=downloads)
+        initial = digest_of_files(files if base else [stored, *files])
+        note = "; ".join(filter(None, [f"base stage: {stored.path}", note]))
+        photos = None if stored.photos is None else photos_of_encoders([stored, *files])
+        return Start(note, initial, photos, stored.training)
+    note, files = start_encoders(run.config, network, downloads=downloads)
+    return Start(note, digest_of_files(files), photos_of_encoders(files))
 
 
 def _fill_base_stage(run: Run, network: FewShotMethod, base: str | Path | None) -> Checkpoint:
     """Fill the parts of a model's base stage from a checkpoint, default the run's own, and return that."""
     start = Path(base or run.folder("base") / BEST)
     if base is None and not start.exists():
-        fix = "train it first (--stage base), or name one with --checkpoint"
-        raise UserError(f"{start}: the base stage's checkpoint does not exist; {fix}")
+        raise UserError(
+            f"{start}: the base stage's checkpoint does not exist",
+            fix="train it first (--stage base), or name one with --checkpoint",
+        )
     stored = checkpoint.read(start)
     check_fits(stored, run.config, "base")
     fill(network.base_stage(), stored)
@@ -96,14 +99,11 @@ def refusal_to_take(run: Run, stage: str, stored: Checkpoint, finished: bool = T
     if stored.config is None:
         return ""
     other_stage = "meta_stage" if stage == "base" else "base_stage"
-    may_differ: tuple[str, ...] = (runs.PRECISION,)
+    may_differ = FINISHED[stage] if finished else CONTINUED
+    found = in_words(run.differences(stored.config, Decides.WEIGHTS, (other_stage, *may_differ.settings)))
     if finished:
-        may_differ = runs.SHARING_SETTINGS if stage == "base" else runs.TEST_SETTINGS
-    found = in_words(run.differences(stored.config, Decides.WEIGHTS, (other_stage, *may_differ)))
-    if finished:
-        found += stored.origin.differences(
-            training_origin_today(run, stage), skip=("list", "content") if run.shared(stored) else ()
-        )
+        is_shared = bool(run.shared(stored))
+        found += stored.origin.differences(training_origin_today(run, stage), may_differ.facts if is_shared else ())
     if not found:
         return ""
     fix = f"undo the change, train it again by --stage {stage} --overwrite, or set another run.name"
@@ -132,11 +132,8 @@ def initial_digest(run: Run, stage: str) -> str | None:
 
     UserError: their file is missing or damaged.
     """
-    encoder = run.config.model.encoder
+    paths = {key: start.weights for key, start in starts_of(run.config.model).items()}
     if stage == "meta" and run.model_class.has_base_stage():
-        path: str | Path = run.folder("base") / BEST
-    elif encoder is None or encoder.weights is None or encoder.weights in SOURCES:
-        return None
-    else:
-        path = encoder.weights
-    return checkpoint.digest_of(checkpoint.read(path).weights)
+        paths["encoder"] = str(run.folder("base") / BEST)
+    files = [path for path in paths.values() if path is not None and path not in SOURCES]
+    return digest_of_files(map(checkpoint.read, files))

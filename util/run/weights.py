@@ -17,14 +17,14 @@ from util.files.errors import UserError
 from util.files.typecheck import convert
 from util.run import run as runs
 from util.run.build import build_model
-from util.run.run import CHECKPOINTS, TRAINING_FREE, UNTRAINED, Run, StageFolder
+from util.run.folder import StageFolder
+from util.run.run import CHECKPOINTS, TRAINING_FREE, UNTRAINED, Run
 from util.weights import checkpoint
 from util.weights.checkpoint import Checkpoint
-from util.weights.encoders import encoder_data, encoder_licence, photos_of_encoder, start_encoder
+from util.weights.encoders import encoder_data, encoder_licence, photos_of_encoders, start_encoders
 from util.weights.fill import fill
+from util.weights.may_differ import FOLD, TESTED_ON_OTHER_DATA, TESTED_ON_OTHER_FOLDS, MayDiffer
 from util.weights.origin import Origin
-
-FOLD = "data.fold"  # the beginning of the settings that decide which classes are novel
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +60,7 @@ class Weights:
     @property
     def encoder_licence(self) -> str | None:
         """The licence of the weights that the encoder started from, where it is known."""
-        return encoder_licence(self.network.settings.encoder, self.network)
+        return encoder_licence(self.network)
 
     @property
     def encoder_data(self) -> str | None:
@@ -124,8 +124,8 @@ def load_weights(run: Run, side: int | None = None, stored: Checkpoint | None = 
         raise UserError(f"{wanted}: this method is not trained and loads no checkpoint; leave test.checkpoint out")
     if isinstance(source, str):
         network = build_model(config, run.text_width, side)
-        note, file = start_encoder(config, network)
-        return Weights(run, network, Checkpoint(Path(source), {}, photos=photos_of_encoder(file)), start=note)
+        note, files = start_encoders(config, network)
+        return Weights(run, network, Checkpoint(Path(source), {}, photos=photos_of_encoders(files)), start=note)
     if stored is None or stored.path != source:
         stored = checkpoint.read(source)
     base_classes = None
@@ -135,8 +135,10 @@ def load_weights(run: Run, side: int | None = None, stored: Checkpoint | None = 
     check_fits(stored, config, "meta")
     asked = Origin(vectors=run.text_digest, networks=checkpoint.digest_of_rest(network))
     if other := stored.origin.differences(asked):
-        keys = f"data.text = {config.data.text}, model.weights = {config.model.backbone()}"
-        raise UserError(f"{source}: was trained with {', '.join(other)} than are set here ({keys}); set those")
+        raise UserError(
+            f"{source}: was trained with {', '.join(other)} than are set here",
+            fix=f"set those (data.text = {config.data.text}, model.weights = {config.model.backbone()})",
+        )
     fill(network, stored)
     return Weights(run, network, replace(stored, weights={}, entries={}, named={}))
 
@@ -159,15 +161,15 @@ def check_fits(stored: Checkpoint, config: Config, stage: str) -> None:
     if stored.config is None:
         return
     if stored.stage != stage:
-        problem = f"is of the {stored.stage} stage, one of the {stage} stage is needed"
         fix = "; to continue its training write --resume and no checkpoint" if stage == "base" else ""
-        raise UserError(f"{stored.path}: {problem}{fix}")
+        raise UserError(f"{stored.path}: is of the {stored.stage} stage, one of the {stage} stage is needed{fix}")
     now = to_dict(config)
     now["data"]["name"] = config.test.trained_on or now["data"]["name"]
     found = differences(stored.config, now, Decides.IDENTITY)
+    may_differ = _may_differ(config, stage)
     for key, (given, wanted) in found.items():
         is_related = key == "model.name" and (stage == "base" or related(given, wanted))
-        if not is_related and not key.startswith(_may_differ(config, stage)):
+        if not is_related and not key.startswith(may_differ.settings):
             fix = "name a checkpoint of such a run" + _other_data(key, stored, stage)
             raise UserError(f"{stored.path}: was trained with {key} = {given}, this run has {wanted}; {fix}")
 
@@ -180,8 +182,8 @@ def _other_data(key: str, stored: Checkpoint, stage: str) -> str:
     return f"; --set test.trained_on={name} tests it all the same, with classes that may not be novel to it"
 
 
-def _may_differ(config: Config, stage: str) -> tuple[str, ...]:
-    """Return the beginnings of the settings in which a checkpoint of a stage may differ from a run."""
+def _may_differ(config: Config, stage: str) -> MayDiffer:
+    """Return in which data a checkpoint of a stage may differ from a run."""
     if config.crosses_data_sets:
-        return ("data.classes", FOLD)
-    return (FOLD,) if stage == "meta" and config.takes_other_folds else ()
+        return TESTED_ON_OTHER_DATA
+    return TESTED_ON_OTHER_FOLDS if stage == "meta" and config.takes_other_folds else MayDiffer()

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from model.decides import Decides
+from util.config.place import BEST, LAST, PREVIOUS
 from util.config.same import differences
 from util.config.settings import StageSettings
 from util.files.errors import UserError
@@ -19,8 +20,8 @@ from util.loop.observers import TrainingObserver
 from util.loop.optim import StepSchedule, copy_tensors, load_optimizers
 from util.loop.train import check_learning
 from util.loop.training import Progress, Training
-from util.run.folder import RunFolder
-from util.run.run import BEST, LAST, METRICS, PREVIOUS, StageFolder, check_continues
+from util.run.folder import METRICS, RunFolder, StageFolder
+from util.run.run import check_continues
 from util.weights import checkpoint
 from util.weights.checkpoint import Checkpoint
 from util.weights.fill import fill

@@ -130,8 +130,10 @@ def read(path: str | Path) -> Checkpoint:
     """
     path = file_of(path)
     if not path.is_file():
-        fix = "train first, or name another: --set test.checkpoint=FILE, or predict.py --checkpoint FILE"
-        raise UserError(f"{path}: this checkpoint does not exist; {fix}")
+        raise UserError(
+            f"{path}: this checkpoint does not exist",
+            fix="train first, or name another: --set test.checkpoint=FILE, or predict.py --checkpoint FILE",
+        )
     content = load(path)
     if isinstance(content, dict) and content.get("format") == FORMAT:
         try:

@@ -250,9 +250,10 @@ def count_classes(mask: np.ndarray, mask_path: Path, classes: int) -> np.ndarray
     counts = np.bincount(mask.ravel(), minlength=256)
     for value in np.flatnonzero(counts):
         if value > classes and value != IGNORE:
-            allowed = f"class ids are 0 to {classes}, and 255 is unknown"
-            cause = "was a palette mask saved as grey, or are objects numbered?"
-            raise UserError(f"{mask_path}: holds the value {value}; {allowed} ({cause})")
+            raise UserError(
+                f"{mask_path}: holds the value {value}; class ids are 0 to {classes}, and 255 is unknown "
+                "(was a palette mask saved as grey, or are objects numbered?)"
+            )
     return counts[: classes + 1].astype(np.int64)
 
 
