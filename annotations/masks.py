@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from annotations.mask_images import Colours
-from annotations.photo_files import name_key
-from annotations.words import is_nothing, is_unknown
+from annotations.words import is_nothing, is_unknown, name_key
 from util.files import read_text
 from util.files.errors import UserError, note
 from util.files.palette import IGNORE

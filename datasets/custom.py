@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from datasets.copies import leave_out_copies, photo_groups, print_versions
+from datasets.copies import leave_out_copies, note_alike_classes, photo_groups, print_versions
 from datasets.custom_annotations import from_annotations
 from datasets.custom_masks import from_masks
 from datasets.custom_plan import ALL, CustomOptions, with_background
@@ -30,9 +30,8 @@ from datasets.recipes.recipe import Plan, config_text
 from util.config.folds import LISTS, Fold, problems
 from util.config.settings import DataSettings
 from util.config.tree import flow
-from util.data.lists.image_list import rare_classes
+from util.data.lists.image_list import rare_classes, test_list, train_list
 from util.data.lists.index import Index, load_index
-from util.data.lists.published_sizes import MAKERS
 from util.files import write_atomically
 from util.files.errors import UserError, note
 from util.files.made import made_aside
@@ -44,7 +43,7 @@ RESERVED = sorted({*recipes(), *IN_CONFIG})
 LISTS_FOLDER = "lists"
 LOOK = "look.jpg"
 ALL_IMAGES = f"{LISTS_FOLDER}/{ALL}.txt"
-MAKERS_WITH_VALIDATION = {**MAKERS, "validation": MAKERS["test"]}  # validations are on novel classes too
+MAKERS = {"train": train_list, "test": test_list, "validation": test_list}  # validations are on novel classes too
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -136,6 +135,7 @@ def _make_data(options: CustomOptions, out: Path) -> DataSettings:
     _refuse_absent_classes(data, index, options)
     groups = photo_groups(index)
     print_versions(index, groups)
+    note_alike_classes(index, data.classes, options.masks)
     write_look(out / LOOK, index, data.classes)
     data = _divided(data, plan, index, groups, options)
     shutil.rmtree(data.cache)
@@ -240,7 +240,7 @@ def _with_presence(data: DataSettings) -> DataSettings:
 
     The published values come first, then fewer pixels, then training images that show novel classes.
     """
-    indices = {part: load_index(data, part) for part in MAKERS_WITH_VALIDATION if getattr(data, f"{part}_list")}
+    indices = {part: load_index(data, part) for part in MAKERS if getattr(data, f"{part}_list")}
     for exclude_novel, min_pixels in itertools.product((True, False), (2048, 1024, 512, 256, 128, 64)):
         candidate = replace(data, min_pixels=min_pixels, exclude_novel=exclude_novel)
         try:
@@ -261,7 +261,7 @@ def _rare_classes(data: DataSettings, indices: dict[str, Index]) -> str:
         fewest: dict[str, int] = {}  # of a rare class, images in the list of the fold that has fewest
         for fold in range(data.folds):
             fold_data = replace(data, fold=fold)
-            images = MAKERS_WITH_VALIDATION[part](index, Fold.of(fold_data), fold_data)
+            images = MAKERS[part](index, Fold.of(fold_data), fold_data)
             for class_id, count in rare_classes(images, data.shot).items():
                 name = data.classes[class_id - 1]
                 fewest[name] = min(count, fewest.get(name, count))

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from annotations.mask_files import class_folders, folders_in, is_of_set, masks_in, pairs, parts_of_set
+from annotations.mask_files import class_folders, folders_in, masks_in, pairs, parts_of_set
 from annotations.mask_images import read_mask_of
 from annotations.mask_set import MaskFacts, check_set, facts_of_all, masks_of_255, photos_with
 from annotations.masks import MaskNames, check_names, names_beside, names_in
-from annotations.photo_files import PhotoFiles, name_key
+from annotations.photo_files import PhotoFiles
 from annotations.pictures import header_of
 from annotations.region import read_region
-from annotations.words import is_unknown
+from annotations.words import is_of_set, is_unknown, name_key
 from datasets.custom_plan import ALL, CustomOptions, plan_of, rare_classes, selected_classes, word
 from datasets.recipes.recipe import MaskJob, Piece, Plan, by_name, labels
 from model.episode import IGNORE

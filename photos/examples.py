@@ -30,7 +30,7 @@ from annotations.mask_images import Colours, read_mask_of
 from annotations.region import read_region_of
 from annotations.shapes import point_label
 from photos.drawn import BOX, POINTS, SCRIBBLE
-from photos.photo_files import GivenPhoto, read_photo
+from photos.photo_files import BETWEEN, GivenPhoto, read_photo
 from util.files.errors import UserError, nearest
 from util.files.palette import IGNORE
 from util.files.progress import ProgressBar
@@ -84,7 +84,7 @@ class Example:
         for example in (self, *self.others):
             labels += example._labels(image)
         sources = [self.source, *(str(other.annotation) for other in self.others)]
-        return LoadedExample(image, merged(labels), " + ".join(sources))
+        return LoadedExample(image, merged(labels), BETWEEN.join(sources))
 
     def _labels(self, image: np.ndarray) -> Iterable[np.ndarray]:
         """Return the labels of its annotation, without ``others``, on its photo, which has been read."""

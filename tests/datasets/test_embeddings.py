@@ -178,6 +178,24 @@ def test_other_tables_and_rows_without_direction_are_refused(tmp_path: Path, tex
         build_vectors(file, ["dog"])
 
 
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [
+        (b"PK\x03\x04", "is a zip archive; unpack it"),
+        (b"\xba\x16\x4f\x2f", "is a model of fastText"),
+        (b"\x80\x04\x95", "is a pickle, as gensim saves vectors"),
+        (b"\x93NUMPY", "is an array of NumPy"),
+        (b"\x89HDF\r\n", "is an HDF5 file"),
+        (b"2 3\ndog \xff\xfe", "holds no word vectors, or not all of them: a word and its numbers"),
+    ],
+)
+def test_other_files_of_vectors_are_refused_in_words(tmp_path: Path, start: bytes, said: str) -> None:
+    (tmp_path / "words").write_bytes(start + bytes(100))
+    with pytest.raises(UserError, match=r"^[ -~]*$") as caught:
+        build_vectors(tmp_path / "words", ["dog"])
+    assert f"words: {said}" in str(caught.value)
+
+
 def test_rare_words_are_found_in_a_second_pass(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("util.data.words.vectors.COMMON", 95)
     words = words_of(*(f"word{i}" for i in range(100)), "background")

@@ -217,14 +217,6 @@ def test_all_that_does_not_depend_on_each_other_is_refused_together(mini_yaml, t
     assert not (tmp_path / "runs").exists()
 
 
-def test_the_steps_are_those_of_the_published_list_where_the_data_is_not_there(capsys):
-    config = read_config(find_config("split0", "coco", "symnet", "resnet50"), ["data.root=/nowhere"])
-    with pytest.raises(UserError, match=r"prepare\.py coco --out /nowhere"):
-        dry_run(config, Asked(), 4)
-    (row,) = re.findall(r"\| +meta \|.*", capsys.readouterr().out)
-    assert row.split("|")[3].strip() == "~34200"  # 21,916 images, 50 epochs of a batch of 32
-
-
 def test_a_dry_run_takes_a_base_stage_that_fits(mini_yaml, tmp_path: Path):
     run = Run(read_config(mini_yaml("bam")))
     torch.save(build_model(run.config, text_width=0).base_stage().state_dict(), tmp_path / "named.pth")
@@ -309,7 +301,7 @@ def check_stage_folder(folder: Path, stage: str) -> None:
     assert "fold: 0" in (folder / "config.yaml").read_text()
     log = (folder / "log.txt").read_text()
     first_line, *_ = log.splitlines()
-    files = " + ".join(f"config/{name}.yaml" for name in ("mini/mini", "model/symnet", "encoder/resnet10"))
+    files = " + ".join(f"config/{name}.yaml" for name in ("mini/symnet", "encoder/resnet10"))
     assert first_line.endswith(f" config: {files}")
     assert f"{stage} stage" in log
     metrics = json.loads((folder / "metrics.json").read_text())

@@ -1,6 +1,9 @@
 """A segmenter encodes supports once, takes queries in batches, and treats shots as its model was trained."""
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -17,6 +20,7 @@ from photos.examples import BOXED, Example, LoadedExample, parse_example
 from photos.photo_files import read_photo
 from photos.prediction import Decision
 from tests.helpers.close import close, same_pixels
+from tests.helpers.paths import REPOSITORY
 from util.data.mini import CLASS_NAMES
 from util.engine import OUTLOOK
 from util.files.errors import UserError
@@ -165,6 +169,34 @@ def test_four_threads_share_a_segmenter_while_another_adds_a_class(photos) -> No
         probability = future.result()
         expected = of_one if len(probability) == 1 else of_two
         assert close(probability, expected[n % 3])
+
+
+FORK = """
+import os, sys, time, torch
+from photos import Segmenter
+torch.set_num_threads(2)
+photo = sys.argv[1]
+segmenter = Segmenter([photo + ":points=30,30"], config="split0 mini --model multiprototype --net lite0", device="cpu")
+segmenter(photo)
+child = os.fork()
+if not child:
+    segmenter(photo)
+    os._exit(41)
+deadline = time.monotonic() + 15
+while time.monotonic() < deadline:
+    ended, status = os.waitpid(child, os.WNOHANG)
+    if ended:
+        sys.exit(os.waitstatus_to_exitcode(status))
+    time.sleep(0.1)
+os.kill(child, 9)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+def test_a_segmenter_answers_in_a_forked_process(photos: list[Path]) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    words = [sys.executable, "-c", FORK, photos[0]]
+    assert subprocess.run(words, cwd=REPOSITORY, env=environment, check=False).returncode == 41
 
 
 def test_the_object_is_searched_in_a_box(photos: list[Path], baseline: Path) -> None:

@@ -38,7 +38,7 @@ def read_config(source: str | Path | Source, overrides: list[str] | None = None)
 
 def tree_of(source: Source, overrides: list[str]) -> Tree:
     """Return the values of a config after overrides, and where each was written; errors as ``read_tree``."""
-    return completed(placed(read_tree(source), source.files[0]), overrides)
+    return completed(placed(read_tree(source), Path(source.own)), overrides)
 
 
 def from_dict(content: dict[str, Any], origin: str, overrides: list[str] | None = None) -> Config:
@@ -52,8 +52,8 @@ def from_dict(content: dict[str, Any], origin: str, overrides: list[str] | None 
         protocol, unknown = known_today(entry, ProtocolSettings)
         if not any(unknown.values()):  # else it was another protocol
             recorded["protocols"][name] = protocol
-    source = file_source(Path(origin))
-    tree = completed(placed(with_places(recorded, origin), source.files[0]), overrides or [])
+    source = Source(origin, Path(origin).stem, (Path(origin),), own=origin)
+    tree = completed(placed(with_places(recorded, origin), Path(origin)), overrides or [])
     try:
         return _typed(tree, source, overrides or [])
     except UserError as error:

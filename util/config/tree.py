@@ -27,7 +27,8 @@ ENDINGS = (".yaml", ".yml")  # of files
 OVERRIDE = "--set "  # before the place of a value from the command line
 LISTED = "python train.py --list prints what there is"
 FIX = f"name one under config/, or an experiment such as: split2 pascal --model ssp; {LISTED}"
-ENCODERS, METHODS = "encoders", "methods"  # keys of a file: what changes with an encoder or a method, by its name
+# Keys of a file: what it changes with an encoder, by its name; the encoder where a command line names none
+ENCODERS, NET = "encoders", "net"
 
 
 @dataclass(frozen=True)
@@ -127,17 +128,10 @@ def merge(low: Tree, high: Tree) -> Tree:
     return out
 
 
-def settings_of(content: Tree, path: Path) -> Tree:
-    """Return the settings of a file's content: without its bases, and without what it says about encoders and methods.
-
-    ``net``, the encoder where a command line names none, is of the files of methods and data sets.
-    """
-    about_files = ["base", ENCODERS, METHODS]
-    folder = path.parent
-    if folder.name == "model" or (folder / f"{folder.name}.yaml").exists():
-        about_files.append("net")
+def settings_of(content: Tree) -> Tree:
+    """Return the settings of a file's content: without its bases, and without what it says about encoders."""
     empty = [key for key, value in content.items() if isinstance(value, Leaf) and value.value is None]  # or comments
-    return {key: value for key, value in content.items() if key not in (*about_files, *empty)}
+    return {key: value for key, value in content.items() if key not in ("base", ENCODERS, NET, *empty)}
 
 
 def bases_of(path: Path) -> list[str]:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -33,21 +33,18 @@ def project_path(name: str | Path) -> Path:
     return path
 
 
-def stand_in(path: Path) -> str:
-    """Say what a file is that stands in place of another, and the fix; '' if it is none."""
+def stand_in(path: Path, others: Mapping[bytes, str] = STAND_INS) -> str:
+    """Say what a file is that stands in place of another, by its beginning as in ``others``, and the fix; else ''."""
     try:
         with path.open("rb") as file:
-            return _stand_in(file.read(1024))
+            return _stand_in(file.read(1024), others)
     except OSError:
         return ""
 
 
-def _stand_in(content: bytes) -> str:
+def _stand_in(content: bytes, others: Mapping[bytes, str] = STAND_INS) -> str:
     start = content[:1024].removeprefix(b"\xef\xbb\xbf")
-    for beginning, description in STAND_INS.items():
-        if re.match(beginning, start):
-            return description
-    return ""
+    return next((what for beginning, what in others.items() if re.match(beginning, start)), "")
 
 
 def read_bytes(path: Path, what: str, fix: str, parse: Callable[[bytes], Any] = bytes) -> Any:

@@ -55,8 +55,8 @@ def fill_at_start(
         UserError: the weights are missing or do not fit.
     """
     if stage == "meta" and run.model_class.has_base_stage():
+        filled = encoders_of(network.base_stage())  # before, since it lets them learn
         stored = _fill_base_stage(run, network, base)
-        filled = encoders_of(network.base_stage())
         note, files = start_encoders(run.config, network, filled, downloads=downloads)
         initial = digest_of_files(files if base else [stored, *files])
         note = "; ".join(filter(None, [f"base stage: {stored.path}", note]))

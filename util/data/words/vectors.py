@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from util.files import stand_in
+from util.files import STAND_INS, stand_in
 from util.files.errors import UserError
 
 if TYPE_CHECKING:
@@ -33,6 +33,14 @@ if TYPE_CHECKING:
 INSTEAD = {"aeroplane": "airplane", "diningtable": "table", "pottedplant": "potted plant", "tvmonitor": "tv"}
 ADDED = {"baseball bat", "baseball glove", "dining table", "hair drier", "hot dog", "parking meter", "sports ball"}
 ADDED |= {"stop sign", "traffic light", "wine glass"}
+# beginnings of files of other forms -> what they are, and the fix; as ``STAND_INS``
+OTHER_FILES = STAND_INS | {
+    rb"PK\x03\x04": "a zip archive; unpack it, and name the file of word vectors that was in it",
+    rb"\xba\x16O\x2f": "a model of fastText (.bin); name its file of word vectors (.vec), or write one from it",
+    rb"\x80[\x02-\x05]": "a pickle, as gensim saves vectors; write them by save_word2vec_format, and name that file",
+    rb"\x93NUMPY": "an array of NumPy without its words; name the file that has both",
+    rb"\x89HDF": "an HDF5 file; name the same vectors as text, a word and its numbers on each line",
+}
 COMMON = 500_000  # rows that are read first; files are sorted by frequency
 
 
@@ -103,6 +111,8 @@ def read_words(path: Path, limit: int | None = None) -> KeyedVectors:
     from gensim.utils import open as unpacked
 
     logging.getLogger("gensim").setLevel(logging.ERROR)
+    if other := stand_in(path, OTHER_FILES):
+        raise UserError(f"{path}: is {other}")
     try:
         with unpacked(str(path), "rb") as file:
             head = file.readline(2**18)
@@ -113,8 +123,7 @@ def read_words(path: Path, limit: int | None = None) -> KeyedVectors:
         table = KeyedVectors.load_word2vec_format(str(path), limit=limit, **form)
         if table.vector_size < 2:
             raise ValueError("no lines of a word and numbers, separated by spaces")
-    except Exception as error:  # a damaged file can raise any exception
-        other = stand_in(path)
-        problem = f"is {other}" if other else f"holds no word vectors of word2vec, GloVe or fastText ({error!r})"
-        raise UserError(f"{path}: {problem}") from None
+    except Exception:  # a damaged file can raise any exception
+        rows = "a word and its numbers on each line, as word2vec, GloVe and fastText (.vec) write them"
+        raise UserError(f"{path}: holds no word vectors, or not all of them: {rows}; download it again") from None
     return table
