@@ -53,8 +53,8 @@ def from_dict(content: dict[str, Any], origin: str, overrides: list[str] | None 
         raise UserError(f"{origin}: {misfit}") from None
     recorded = {**content, "test": test, "protocols": {}}
     for name, entry in entries.items():
-        protocol, unknown = known_today(entry, ProtocolSettings)
-        if not any(unknown.values()):  # else it was another protocol
+        protocol, others = known_today(entry, ProtocolSettings)
+        if not any(others.values()):  # else it was another protocol
             recorded["protocols"][name] = protocol
     source = Source(origin, Path(origin).stem, (Path(origin),), own=origin)
     tree = completed(placed(with_places(recorded, origin), Path(origin)), overrides or [])
