@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -30,7 +29,7 @@ def two_turned(folder: Path, first: tuple[int, ...], second: tuple[int, ...], **
     """Write the same with the second box on a second photo, which may state another ``size``."""
     photo(folder / "p1.jpg", turned=True)
     path = turned(folder, first, second)
-    content: dict[str, Any] = json.loads(path.read_text())
+    content = json.loads(path.read_text())
     content["images"].append(content["images"][0] | {"id": 8, "file_name": "p1.jpg"} | size)
     content["annotations"][1]["image_id"] = 8
     path.write_text(json.dumps(content))

@@ -30,7 +30,7 @@ OTHER = {  # another value of every setting, by what it decides
 
 def passes_of(protocol: ProtocolSettings) -> int:
     """Return the number of passes of a protocol and a plain one on one list, of one seed."""
-    scorings: list[Any] = []
+    scorings = []
     for each in (PLAIN, protocol):
         images = SimpleNamespace(digest="one")
         evaluation = SimpleNamespace(

@@ -90,7 +90,7 @@ def test_what_needs_no_gpu_is_one_process(words: list[str], given: list[str], mo
 @pytest.mark.parametrize("script", ["train", "test"])
 def test_help_names_all_options_of_a_script(script: str, monkeypatch):
     """The shell script prints its own head, without Python."""
-    parsers: list[cli.Parser] = []
+    parsers = []
     monkeypatch.setattr(cli.Parser, "parse_args", lambda self, *_: parsers.append(self) or sys.exit())
     with pytest.raises(SystemExit):
         {"train": train.command, "test": scoring.command}[script]()
@@ -322,7 +322,7 @@ def check_result(folder: Path) -> None:
 
 def check_further_training(run: Path, options: list[str], monkeypatch, capsys) -> None:
     """Train over a finished training: continued, with other settings, and again."""
-    called = list[tuple]()  # stage, whether it continues, whether it discards
+    called = []  # stage, whether it continues, whether it discards
 
     def note(run: Run, task: StageTask, *_: object) -> int:
         called.append((task.stage, task.continues, task.discards, run.config.data.size))

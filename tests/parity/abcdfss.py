@@ -1,6 +1,5 @@
 """ABCDFSS: its values of the measured cases, whose heads start from given weights, and whose shears are given too."""
 
-from typing import Any
 from unittest import mock
 
 import torch
@@ -31,13 +30,13 @@ def abcdfss_case(case: Arrays, state_dict: dict[str, Tensor], device: str = "cpu
     settings = [f"data.size={size}", f"data.shot={shots}", f"model.steps={case['steps']}", "run.device=cpu"]
     config = read_config(find_config("split0", "pascal", "abcdfss", "resnet50"), settings)
     with skip_init():
-        network: Any = build_model(config, text_width=0)
+        network = build_model(config, text_width=0)
     load_encoder(network.encoder, state_dict, partial=False)
     network.shears = case["shears"].tolist()
     network.to(device).eval()
 
-    heads, thresholds = list[nn.Module](), list[Any]()
-    losses: dict[str, list[float]] = {name: [] for name in LOSSES}
+    heads, thresholds = [], []
+    losses = {name: [] for name in LOSSES}
     on_calls(abcdfss, "threshold", lambda inputs, output: thresholds.append((inputs[0], output)))
     on_calls(abcdfss, "_new_head", lambda _, head: heads.append(_begun(head, len(heads))))
     for name, ours in OURS.items():

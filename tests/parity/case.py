@@ -62,7 +62,7 @@ def forward_case(
         output = network(_episode(case, Fold.of(config.data), vectors).to(torch.device(device)))
     mock.patch.stopall()
     values = {**usual(output), **collect(output)}
-    result: dict[str, Any] = {name: x.detach().cpu() for name, x in values.items() if isinstance(x, Tensor)}
+    result = {name: x.detach().cpu() for name, x in values.items() if isinstance(x, Tensor)}
     if train:
         sum(output.losses.values()).backward()
         result[GRADIENTS] = _gradient_norms(

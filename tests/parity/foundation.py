@@ -97,7 +97,7 @@ def sam3_case(inputs: Arrays) -> Mapping[str, Any]:
         boxes = np.stack([canvas.box_of(inputs[f"mask_{k}"]) for k in range(shots)])
     prompt = torch.from_numpy(np.stack([inputs["input_ids"], inputs["attention_mask"]]))[:, None]
     model._prompt = lambda *_: prompt
-    network_output = dict[str, Any]()
+    network_output = {}
     searches = []
     drawn = []
     search = model.search

@@ -19,7 +19,7 @@ from tests.parity.drawn.cases import check_sum, joined
 from tests.parity.drawn.weights import fill
 from tests.parity.foundation import require_transformers
 
-FOLDER = Path(__file__).parent / "drawn" / "sansa"
+FOLDER = Path(__file__).parent / "drawn/sansa"
 TASK = Task(base_classes=1, shots=1, size=97, text_width=0)
 INPUTS = {"network", "seed", "shots", "side", "crop", "inputs_crc32", "all_frames"}
 CODE = "prompt_encoder.shared_embedding.positional_embedding"

@@ -121,7 +121,7 @@ def test_what_decides_a_result_is_compared(resume, example_texts: dict, photos: 
     for changed in others:
         assert resume(*changed) == resume() == "0 of 2"
     assert resume("--set", "run.precision=auto") == "2 of 2"  # whose predictions are in float32 on any processor
-    assert read_json(tmp_path / "out" / "query.json", "", "")["precision"] == "float32"
+    assert read_json(tmp_path / "out/query.json", "", "")["precision"] == "float32"
 
 
 def test_results_that_lack_or_are_damaged_are_resumed(resume, photos: list[Path], tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_interrupted_results_are_listed(predict, baseline_words, photos, tmp_pat
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background ignores it
     monkeypatch.setattr(Results, "write", write_first)
     assert predict(*baseline_words, "--query", *photos[:2], "--out", tmp_path / "out").code == 130
-    summary = (tmp_path / "out" / "summary.csv").read_text()
+    summary = (tmp_path / "out/summary.csv").read_text()
     assert str(photos[0]) in summary
     assert str(photos[1]) not in summary
 

@@ -22,7 +22,7 @@ def run(predict, baseline: Path, tmp_path: Path) -> Callable[..., object]:
     """Return a function that predicts with the supports of a COCO file into ``out``, with more words."""
     drawn.coco(tmp_path / "set")
 
-    def call(*words: object, supports: object = tmp_path / "set" / "coco.json") -> object:
+    def call(*words: object, supports: object = tmp_path / "set/coco.json") -> object:
         return predict("--config", baseline, "--supports", supports, "--out", tmp_path / "out", *words)
 
     return call

@@ -83,7 +83,7 @@ class Run:
     ):
         self.folder = folder
         self.score = score
-        self.validated = list[int]()
+        self.validated = []
         self.data = Numbers(end)
         stage = {"epochs": 4, "batch": BATCH, "validate_midway": True, "ema_decay": 0.5} | stage
         settings = StageSettings({"main": OptimizerSettings(lr=0.01)}, AugmentSettings(), **stage)
@@ -196,7 +196,7 @@ def test_patience_counts_epochs_since_the_best_validation(
 @pytest.mark.parametrize(("left", "heard"), [(3, True), (0, False)])
 def test_a_signal_is_heard_between_the_batches_of_a_validation(tmp_path: Path, left: int, heard: bool) -> None:
     """Only in those that every process has; the continued run validates again, to the same end."""
-    validated_batches = list[int]()
+    validated_batches = []
 
     def score(step: int) -> float:
         if step == 12:

@@ -173,7 +173,7 @@ def test_two_processes_train_like_one(mini_yaml, tmp_path: Path, device: str):
     stage["optimizers"] = {"main": {"kind": "sgd", "lr": 0.02}}  # AdamW would blow rounding up to whole steps
     path = mini_yaml(meta_stage=stage, run={"device": device, "precision": "float32"})
     driver = REPOSITORY / "tests/train/train_without_dropout.py"
-    folder = tmp_path / "runs" / "tiny" / "meta"
+    folder = tmp_path / "runs/tiny/meta"
     spawned.run(driver, path)
     one = folder.rename(tmp_path / "one")
     ranks = spawned.start_ranks(2, driver, path)
@@ -209,7 +209,7 @@ def test_the_average_decays_and_weights_are_restored() -> None:
 def numbers_of_steps(steps: range, **shares: int) -> list[int]:
     """Return the numbers of all batches of some steps, by default of one process in one part."""
     shares = {"batch": 8, "rank": 0, "processes": 1, "parts": 1} | shares
-    numbers = list[int]()
+    numbers = []
     for batch in training_numbers(steps.start, steps.stop, **shares):
         numbers += batch
     return numbers

@@ -159,7 +159,7 @@ def test_weights_that_do_not_fit_name_a_tensor_of_each_side(tmp_path: Path):
 def test_a_test_and_a_prediction_read_their_checkpoint_once(mini_yaml, monkeypatch: pytest.MonkeyPatch) -> None:
     config = quick_config(mini_yaml, SYMNET, "test.checkpoint=best", *FEW)
     best = new_checkpoint(config, Run(config).folder("meta") / BEST)
-    read: list[Path] = []
+    read = []
     load = checkpoint.load
     monkeypatch.setattr(checkpoint, "load", lambda path: read.append(path) or load(path))
     run, stored = Run(config).as_tested()

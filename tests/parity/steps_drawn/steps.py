@@ -86,11 +86,11 @@ def deviations_of_steps(run: str) -> list[str]:
     drawn = batches(stage, facts["side"])
     assert check_sums(drawn) == facts["inputs_crc32"], "other images are drawn"
     config = _config(model, stage, facts["side"])
-    settings: StageSettings = getattr(config, f"{stage}_stage")
+    settings = getattr(config, f"{stage}_stage")
     vectors = word_vectors() if models()[model].reads_text else None
     with skip_init():
         whole = build_model(config, text_width=0 if vectors is None else vectors.shape[1])
-    network: Any = (whole.base_stage() if stage == "base" else whole).double()
+    network = (whole.base_stage() if stage == "base" else whole).double()
     begin = _begin(network, rows)
     examples = [_images(batch) if stage == "base" else _episode(batch, config, vectors) for batch in drawn]
     with join("cpu", stage) as world:
