@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from tests.datasets.printed import assert_done
-from util.config.compose import find_config
-from util.config.read import read_config
+from tests.helpers.read import config_of
 from util.config.settings import DataSettings
 from util.data.words import text
 from util.data.words.text import class_vectors, name_vectors, read_vectors, write_vectors
@@ -46,7 +45,7 @@ def words_of(*names: str, width: int = 8, seed: int = 0) -> dict[str, np.ndarray
 
 
 def dataset_settings(name: str) -> DataSettings:
-    return read_config(find_config("split0", name)).data
+    return config_of("split0", name).data
 
 
 def mini_words() -> dict[str, np.ndarray]:

@@ -14,6 +14,7 @@ from pycocotools.coco import COCO
 from annotations.shapes import decoded
 from photos.results import Results
 from tests.annotations import drawn
+from tests.helpers.read import json_of
 from util.files.mask_images import read_mask
 
 
@@ -29,7 +30,7 @@ def run(predict, baseline: Path, tmp_path: Path) -> Callable[..., object]:
 
 
 def _json(path: Path) -> Any:
-    return json.loads(path.read_text())
+    return json_of(path)
 
 
 ALL_FORMATS = "coco,yolo,labelme,labelstudio,png"

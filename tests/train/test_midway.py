@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from torch.utils.data import Dataset
 
 from model.contract import Trainable
 from model.episode import LabelledImages, Output
+from tests.helpers.read import json_of
 from util.config.place import BEST, LAST
 from util.config.settings import AugmentSettings, OptimizerSettings, StageSettings
 from util.files import PHOTO_DIGITS
@@ -131,7 +131,7 @@ class Run:
 
     @property
     def record(self) -> dict[str, Any]:
-        return {k: v for k, v in json.loads((self.folder / METRICS).read_text()).items() if k != "minutes"}
+        return {k: v for k, v in json_of(self.folder / METRICS).items() if k != "minutes"}
 
     def weights(self, name: str) -> list[list[float]]:
         return [w.tolist() for w in checkpoint.read(self.folder / name).entries["weights"].values()]

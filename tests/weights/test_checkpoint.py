@@ -313,8 +313,8 @@ def test_what_is_equal_unknown_or_allowed_continues() -> None:
 @pytest.mark.parametrize(
     ("setting", "theirs"), [("run.seed", 2), ("model.aux_weight", None), ("meta_stage.optimizers.main.lr", 0.2)]
 )
-def test_a_training_with_other_settings_is_not_continued(mini_yaml, setting: str, theirs: Any) -> None:
-    run = Run(read_config(mini_yaml()))
+def test_a_training_with_other_settings_is_not_continued(mini_config, setting: str, theirs: Any) -> None:
+    run = Run(mini_config())
     config = to_dict(run.config)
     *names, last = setting.split(".")
     section = reduce(getitem, names, config)

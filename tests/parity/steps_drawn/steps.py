@@ -17,14 +17,13 @@ from torch import Tensor
 
 from model.episode import Episode, LabelledImages
 from model.registry import models
+from tests.helpers.read import config_of
 from tests.helpers.skip_init import skip_init
 from tests.model.small import without_dropout
 from tests.parity.drawn.drawn import word_vectors
 from tests.parity.drawn.weights import fill
 from tests.parity.steps_drawn.batches import BATCH, STEPS, Arrays, batches, check_sums
-from util.config.compose import find_config
 from util.config.folds import Fold
-from util.config.read import read_config
 from util.config.settings import Config, StageSettings
 from util.loop.network import prepare_network
 from util.loop.optim import EMA, StepSchedule, build_optimizers, set_learning_rates
@@ -133,7 +132,7 @@ def _config(model: str, stage: str, side: int) -> Config:
         settings.append(f"base_stage.size={side}")
     if model == "sccan":
         settings.append(f"model.grid={GRID}")
-    return read_config(find_config("split0", "pascal", model, "resnet50"), settings)
+    return config_of("split0", "pascal", model, "resnet50", overrides=settings)
 
 
 def _begin(network: Any, rows: list[Row]) -> State:
