@@ -157,6 +157,24 @@ def test_other_tables_and_rows_without_direction_are_refused(tmp_path: Path, tex
 
 
 @pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"2 300\n" + bytes(2**22), "has a word or a line of more than 1048576 bytes"),
+        (b"2 300\ndog " + b"1 " * 2**21, "has a word or a line of more than 1048576 bytes"),
+        (b"dog 1 2\n" * 2**18, "is far larger unpacked"),
+    ],
+    ids=["no word ends", "no line ends", "many rows"],
+)
+def test_a_compressed_file_is_read_in_pieces_before(tmp_path: Path, content: bytes, said: str, monkeypatch) -> None:
+    monkeypatch.setattr(sizes, "ROOM", 2**10)
+    file = tmp_path / "words.vec.gz"
+    file.write_bytes(gzip.compress(content))
+    monkeypatch.setattr("gensim.models.KeyedVectors.load_word2vec_format", None)  # which reads lines whole
+    with pytest.raises(UserError, match=said):
+        read_words(file)
+
+
+@pytest.mark.parametrize(
     ("start", "said"),
     [
         (b"PK\x03\x04", "is a zip archive; unpack it"),

@@ -111,6 +111,8 @@ def test_an_archive_that_is_larger_unpacked_is_refused_before(tmp_path: Path, mo
         ({"config": {"run": {}}}, "_stage"),
         ({"stage": "base"}, "base_stage"),
         ({"weights": [1]}, "list"),
+        ({"weights": {"w": 5}}, "int"),
+        ({"weights": {5: torch.ones(1)}}, "5 is no name of a tensor"),
         ({"progress": 7}, "int"),
     ],
 )

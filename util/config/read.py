@@ -45,9 +45,13 @@ def from_dict(content: dict[str, Any], origin: str, overrides: list[str] | None 
 
     Settings of tests that a former version had are left out: they decide no weights. Nothing is imported.
     """
-    test, _ = known_today(content.get("test", {}), EvaluationSettings)
+    try:
+        test, _ = known_today(convert(dict, content.get("test", {}), "test"), EvaluationSettings)
+        entries = convert(dict[str, dict], content.get("protocols", {}), "protocols")
+    except Misfit as misfit:
+        raise UserError(f"{origin}: {misfit}") from None
     recorded = {**content, "test": test, "protocols": {}}
-    for name, entry in content.get("protocols", {}).items():
+    for name, entry in entries.items():
         protocol, unknown = known_today(entry, ProtocolSettings)
         if not any(unknown.values()):  # else it was another protocol
             recorded["protocols"][name] = protocol

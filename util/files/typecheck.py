@@ -133,16 +133,16 @@ def _shown(value: Any) -> str:
 
 def _check(value: Any, key: str, metadata: Mapping[str, Any]) -> None:
     """Refuse a value, or an item of a list, that a field's ``metadata`` does not allow."""
-    problem = metadata.get("problem")
-    if problem is not None:
-        reason = problem(value)
-        if reason is not None:
-            raise Misfit(key, f"{key} = {value!r}: {reason}")
     items = value if isinstance(value, list) else [value]
     shortest, longest = metadata.get("length", (0, None))
     if isinstance(value, list) and not shortest <= len(value) <= (longest or len(value)):
         allowed = f"at least {shortest}" if longest is None else f"{shortest} to {longest}"
         raise Misfit(key, f"{key} = {_shown(value)} has {len(value)} values; allowed: {allowed}")
+    problem = metadata.get("problem")
+    if problem is not None:
+        reason = problem(value)
+        if reason is not None:
+            raise Misfit(key, f"{key} = {value!r}: {reason}")
     for item in items:
         _check_range(item, key, metadata.get("low"), metadata.get("high"))
 

@@ -16,6 +16,7 @@ from util.config.same import deciding
 from util.data.lists.manifest import counts_of, read_manifest
 from util.evaluate.schema import MANIFEST, NOT_STATED, SCORED_ON, Result, check_output, read_results
 from util.evaluate.titles import departures, protocol_title, seen_text, track_text
+from util.files.errors import UserError
 from util.loop.mask_metrics import METRICS, ScoreFacts
 from util.loop.metrics import BASE, MIOU, per_class
 
@@ -238,8 +239,14 @@ def counts(path: Path, output: str) -> DataFrame:
 
 
 def episodes_by_seed(path: Path, result: Result) -> list[list[dict[str, Any]]]:
-    """Return the episodes beside a result as its manifest has them, a list for each of its seeds."""
+    """Return the episodes beside a result as its manifest has them, a list for each of its seeds.
+
+    UserError: the manifest is missing or damaged, or has other seeds than the result.
+    """
     episodes = read_manifest(path.with_name(MANIFEST)).episodes
+    seeds = sorted({row["seed"] for row in episodes})
+    if seeds != sorted(result["seeds"]):
+        raise UserError(f"{path}: seeds {result['seeds']}, its {MANIFEST} has episodes of {seeds}")
     return [[row for row in episodes if row["seed"] == seed] for seed in result["seeds"]]
 
 
