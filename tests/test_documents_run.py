@@ -46,8 +46,8 @@ LEFT_OUT = {  # the start of a line: why it is not run
 }
 INSTEAD = {  # words of a line: what stands for them on a machine without GPU and network
     "prepare.py pascal --voc data/raw --sbd data/sbd": "prepare.py pascal --voc made/VOC2012",
-    "sh train.sh split0 pascal 4": "NET=resnet10 sh train.sh split0 pascal 0 --set data.text=names",
-    "sh test.sh split0 pascal 1 --protocol": "NET=resnet10 sh test.sh split0 pascal 0 --set data.text=names --protocol",
+    "sh train.sh split0 pascal 4": "NET=resnet10 sh train.sh split0 pascal 0",
+    "sh test.sh split0 pascal 1 --protocol": "NET=resnet10 sh test.sh split0 pascal 0 --protocol",
     "--models pocket": "--models pocket --folds 0",
     "split0 pascal 1": "split0 pascal 0",
     "path/to/this/clone": ".",

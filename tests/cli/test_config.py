@@ -92,6 +92,8 @@ MISTAKES = [  # text, line, and parts of the message
     ("meta_stage:\n  augment:\n    scal: [1, 1]\n", 4, "unknown key 'meta_stage.augment.scal'", "mean 'scale'?"),
     ("test: {qqqqqq: 1}\n", 2, "unknown key 'test.qqqqqq'", "known: batch, checkpoint, "),
     ("path: elsewhere\n", 2, "unknown key 'path'"),
+    ("DATA: {split: 0}\n", 2, "'DATA' is a key of BAM's configs", "docs/from_bam.md"),
+    ("data: {split: 0}\n", 2, "'split' is a key of BAM's configs, here data.fold;"),
     ("model: {name: symnett}\n", 2, "model.name = 'symnett'", "did you mean 'symnet'?"),
     ("data: {size: null}\n", 2, "data.size", "a whole number"),
     ("data: {size: {value: 97}}\n", 2, "data.size", "a whole number"),

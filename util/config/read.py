@@ -7,6 +7,7 @@ from typing import Any
 
 from model.contract import FewShotMethod
 from model.registry import models
+from util.config.bam import as_today
 from util.config.checks import checked
 from util.config.compose import Source, completed, file_source, read_tree
 from util.config.place import placed
@@ -14,7 +15,7 @@ from util.config.same import known_today
 from util.config.settings import Config, DataSettings, EvaluationSettings, ProtocolSettings
 from util.config.tree import Tree, place_of, place_written, plain, with_places
 from util.files.errors import UserError, nearest
-from util.files.typecheck import Misfit, convert
+from util.files.typecheck import UNKNOWN, Misfit, convert
 
 IMPORT_IT = "name it in imports of a config, in report.py by --import, in Python by import"
 
@@ -99,7 +100,8 @@ def _typed(tree: Tree, source: Source, overrides: list[str]) -> Config:
         config = dataclasses.replace(config, source=source, run=dataclasses.replace(config.run, name=name))
         return checked(config, partial(place_written, tree, source.own))
     except Misfit as misfit:
-        raise UserError(f"{place_of(tree, misfit.key) or source}: {misfit}") from None
+        unknown = as_today(misfit.key) if str(misfit).startswith(UNKNOWN) else ""
+        raise UserError(f"{place_of(tree, misfit.key) or source}: {unknown or misfit}") from None
 
 
 def _method(name: Any) -> type[FewShotMethod]:

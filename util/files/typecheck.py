@@ -11,6 +11,7 @@ from typing import Any, Literal
 from util.files.errors import closest, nearest
 
 NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text", dict: "a section"}
+UNKNOWN = "unknown key"  # begins the message about one
 MAX_SHOWN = 80  # characters of a value in a message
 MAX_NUMBER = 2**63 - 1  # the largest whole number that a tensor holds
 hints_of = functools.cache(typing.get_type_hints)  # the types of a class's fields by name
@@ -77,7 +78,7 @@ def _entry(kind: Any, name: str, value: Any, place: str, as_yaml: bool) -> Any:
     """Return the value of a section's key, within its bounds; ``place`` is the whole key."""
     hints = hints_of(kind)
     if name not in hints:
-        raise Misfit(place, f"unknown key '{place}'{nearest(str(name), hints)}")
+        raise Misfit(place, f"{UNKNOWN} '{place}'{nearest(str(name), hints)}")
     converted = convert(hints[name], value, place, as_yaml)
     if dataclasses.is_dataclass(kind):
         _check(converted, place, kind.__dataclass_fields__[name].metadata)
