@@ -17,7 +17,7 @@ from util.config.tree import Tree, place_of, place_written, plain, with_places
 from util.files.errors import UserError, unknown
 from util.files.typecheck import UNKNOWN, Misfit, convert
 
-IMPORT_IT = "name it in imports of a config, in report.py by --import, in Python by import"
+IMPORT_IT = "name it in imports of a config, in report.py and predict.py by --import, in Python by import"
 
 
 def read_config(source: str | Path | Source, overrides: list[str] | None = None) -> Config:
