@@ -114,8 +114,8 @@ def _check_edges(facts: Sequence[MaskFacts]) -> None:
         raise UserError(
             f"{smooth[0].path}: values such as {values} lie only in thin bands along edges, between others, as "
             f"interpolation makes them ({len(smooth)} of {len(facts)} masks)",
-            fix="resize and rotate masks by nearest neighbour and never save them as JPEG; a class of thin borders needs "
-            "a value above those on both sides",
+            fix="resize and rotate masks by nearest neighbour and never save them as JPEG; a class of thin borders "
+            "needs a value above those on both sides",
         )
 
 
