@@ -1,6 +1,7 @@
 """A method of another repository: `imports` of a config name it, every command knows it, no checkpoint imports it."""
 
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,6 +61,8 @@ def test_a_config_imports_files_beside_it_once(mine: Path, monkeypatch: pytest.M
     assert yaml.safe_load((folder.path / "config.yaml").read_text())["imports"] == ["../../../code/mylab/mine.py"]
     assert registry.class_of(read_config(folder.path / "config.yaml").model) is cls
     assert json.loads((folder.path / "environment.json").read_text())["imports"] == {whole: UNKNOWN}
+    copied = Path(shutil.copytree(folder.path, mine / "of/another/depth/runs/mine/meta"))
+    assert read_config(copied / "config.yaml").imports == [whole]  # in the working folder
     (mine / "code/named.yaml").write_text("base: ../mine.yaml\nimports: [mylab/mine.py]")
     assert read_config(mine / "code/named.yaml").imports == [whole]
 
@@ -68,7 +71,11 @@ def test_a_config_imports_files_beside_it_once(mine: Path, monkeypatch: pytest.M
     ("entry", "code", "said"),
     [
         ("mylab.missing", "", "mine.yaml:1: imports: mylab.missing cannot be imported: ModuleNotFoundError: No module"),
-        ("missing.py", "", "missing.py cannot be imported: ModuleNotFoundError: No module"),
+        (
+            "missing.py",
+            "",
+            r"missing.py is neither there, nor beside the config.*; copy it there, or .* imports=\[PATH\]",
+        ),
         (
             "bad.py",
             "x = 1\ny = z\n",
@@ -105,7 +112,7 @@ def test_a_checkpoint_imports_nothing_and_names_the_module_to_import(mine: Path)
     del contract.MODELS["ssp_of_mine"]
     sys.modules.pop("mine", None)
     with pytest.raises(
-        UserError, match=r"a.pth: model.name = 'ssp_of_mine' is not a model.* it was made with .*mine.py"
+        UserError, match=r"a.pth: model.name = 'ssp_of_mine' is not a model.* it was made with .*mine.py: .*--config"
     ):
         from_dict(content, "a.pth")
     assert "mine" not in sys.modules

@@ -16,7 +16,7 @@ from util.config.tree import Tree, place_of, place_written, plain, with_places
 from util.files.errors import UserError, nearest
 from util.files.typecheck import Misfit, convert
 
-IMPORT_IT = "name it in imports of a config, in report.py by --import, in Python by import"
+IMPORT_IT = "name it in imports of a config (predict.py --config FILE), in report.py by --import, in Python by import"
 
 
 def read_config(source: str | Path | Source, overrides: list[str] | None = None) -> Config:
