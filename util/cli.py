@@ -59,7 +59,7 @@ class Parser(argparse.ArgumentParser):
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Return the options of a command line, in whose words ``~/`` is the home also after = : and , of a path."""
         words = sys.argv[1:] if args is None else args
-        home = os.path.expanduser("~/")
+        home = f"{Path.home()}/"
         return super().parse_args([HOME.sub(lambda _: home, word) for word in words], namespace)
 
     def error(self, message: str) -> NoReturn:

@@ -63,7 +63,7 @@ def import_named(names: Sequence[str], folder: Path, place: str) -> list[str]:
 
 
 def _found(folder: Path, name: str, place: str) -> Path:
-    """Return a file as a folder's config names it or, as of a run that was copied, beside that or in the working folder.
+    """Return a file as a folder's config names it or, of a copied run, beside the config or in the working folder.
 
     UserError: it is at none of these places.
     """

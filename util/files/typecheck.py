@@ -3,10 +3,10 @@
 import contextlib
 import dataclasses
 import functools
-import os
 import types
 import typing
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from util.files.errors import closest, nearest
@@ -114,7 +114,7 @@ def _choice(choices: list[Any], value: Any, key: str) -> Any:
 def _plain(kind: Any, value: Any, key: str, as_yaml: bool) -> Any:
     """Return a value of a plain type."""
     if type(value) is kind:
-        return os.path.expanduser(value) if as_yaml and kind is str and value.startswith("~/") else value
+        return f"{Path.home()}{value[1:]}" if as_yaml and kind is str and value.startswith("~/") else value
     taken = {float: (int, str), int: (str,), str: (int, float)} if as_yaml else {float: (int,)}
     if type(value) in taken.get(kind, ()):
         with contextlib.suppress(ValueError, OverflowError):  # text that is no number; hundreds of digits
