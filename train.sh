@@ -12,7 +12,7 @@
 #
 #   --stage STAGE        train only this stage: base or meta
 #   --resume             continue from the last checkpoint, with the options of the first command
-#   --overwrite          start again, and discard the earlier run of this name
+#   --overwrite          begin both stages again (or that of --stage), and discard the earlier run of this name
 #   --allow-changes      resume although settings that decide the result were changed
 #   --dry-run            print every stage with its state, steps and disk space, and every error that would stop it;
 #                        needs no GPU, and writes only the data's index (data.cache)

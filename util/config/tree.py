@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from yaml.constructor import SafeConstructor
 
 from util.files import read_text
 from util.files.errors import UserError
-from util.files.yaml_text import Loader, composed
+from util.files.yaml_text import Loader, composed, constructed
 
 Tree = dict[str, Any]  # section or key -> Tree or Leaf
 
@@ -88,7 +87,7 @@ def _parsed(path: Path, text: str) -> Tree:
 def _read(node: yaml.Node | None, where: str, place_of: Callable[[yaml.Node], str]) -> Any:
     """Return the tree of a mapping, whose keys are written at ``place_of``, or the leaf of another value."""
     if not isinstance(node, yaml.MappingNode):
-        return Leaf(None if node is None else SafeConstructor().construct_object(node, deep=True), where)
+        return Leaf(None if node is None else constructed(node), where)
     tree: Tree = {}
     for key_node, value in node.value:
         key, where = str(key_node.value), place_of(key_node)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from util.files.errors import closest, nearest
 
 NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text", dict: "a section"}
+UNKNOWN = "unknown key"  # begins the message about one
 MAX_SHOWN = 80  # characters of a value in a message
 MAX_NUMBER = 2**63 - 1  # the largest whole number that a tensor holds
 hints_of = functools.cache(typing.get_type_hints)  # the types of a class's fields by name
@@ -78,7 +79,7 @@ def _entry(kind: Any, name: str, value: Any, place: str, as_yaml: bool) -> Any:
     """Return the value of a section's key, within its bounds; ``place`` is the whole key."""
     hints = hints_of(kind)
     if name not in hints:
-        raise Misfit(place, f"unknown key '{place}'{nearest(str(name), hints)}")
+        raise Misfit(place, f"{UNKNOWN} '{place}'{nearest(str(name), hints)}")
     converted = convert(hints[name], value, place, as_yaml)
     if dataclasses.is_dataclass(kind):
         _check(converted, place, kind.__dataclass_fields__[name].metadata)
@@ -134,16 +135,16 @@ def _shown(value: Any) -> str:
 
 def _check(value: Any, key: str, metadata: Mapping[str, Any]) -> None:
     """Refuse a value, or an item of a list, that a field's ``metadata`` does not allow."""
-    problem = metadata.get("problem")
-    if problem is not None:
-        reason = problem(value)
-        if reason is not None:
-            raise Misfit(key, f"{key} = {value!r}: {reason}")
     items = value if isinstance(value, list) else [value]
     shortest, longest = metadata.get("length", (0, None))
     if isinstance(value, list) and not shortest <= len(value) <= (longest or len(value)):
         allowed = f"at least {shortest}" if longest is None else f"{shortest} to {longest}"
         raise Misfit(key, f"{key} = {_shown(value)} has {len(value)} values; allowed: {allowed}")
+    problem = metadata.get("problem")
+    if problem is not None:
+        reason = problem(value)
+        if reason is not None:
+            raise Misfit(key, f"{key} = {value!r}: {reason}")
     for item in items:
         _check_range(item, key, metadata.get("low"), metadata.get("high"))
 
