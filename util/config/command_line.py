@@ -19,7 +19,7 @@ from util.config.tree import OVERRIDE, Leaf, flow, value_of
 from util.files.errors import one_line
 from util.files.typecheck import Misfit, convert
 
-PRINT, ALL = "--print-config", "all"
+PRINT = "--print-config"
 
 
 def parser(description: str | None) -> cli.Parser:
@@ -31,7 +31,7 @@ def parser(description: str | None) -> cli.Parser:
     out.set_defaults(model=model, net=net)
     add_overrides(out)
     text = "print what differs from the defaults, with its file, or by 'all' every value, and end"
-    out.add_argument(PRINT, action="store_true", help=text)
+    out.add_argument("--print-config", action="store_true", help=text)
     out.add_argument("--list", action=_List, nargs=0, help="print data sets, recipes, methods and encoders, and end")
     return out
 
@@ -43,7 +43,7 @@ class _Parser(cli.Parser):
         """Return the options of a command line."""
         words = [*(sys.argv[1:] if args is None else args)]
         after = words.index(PRINT) + 1 if PRINT in words else len(words)
-        is_all = words[after : after + 1] == [ALL]
+        is_all = words[after : after + 1] == ["all"]
         del words[after : after + is_all]
         options = super().parse_args(words, namespace)
         options.prints_all = is_all
