@@ -38,7 +38,16 @@ from util.files.made import made_aside
 
 CONFIG = Path(__file__).with_suffix(".yaml")  # a data set's, with its values in braces
 SYMNET = Path(__file__).with_name("custom_symnet.yaml")  # Sym-Net's recipe on it
-IN_CONFIG = {"beyondvoc", "calibration", "crossdomain", "encoder", "mini", "model", "voc"}  # folders of this project
+IN_CONFIG = {
+    "beyondvoc",
+    "calibration",
+    "crossdomain",
+    "encoder",
+    "laptop",
+    "mini",
+    "model",
+    "voc",
+}  # folders of this project
 RESERVED = sorted({*recipes(), *IN_CONFIG})
 LISTS_FOLDER = "lists"
 LOOK = "look.jpg"
