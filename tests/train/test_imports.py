@@ -1,5 +1,6 @@
 """A method of another repository: `imports` of a config name it, every command knows it, no checkpoint imports it."""
 
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,6 +59,8 @@ def test_a_config_imports_files_beside_it_once(mine: Path, monkeypatch: pytest.M
     folder.close()
     assert yaml.safe_load((folder.path / "config.yaml").read_text())["imports"] == ["../../../code/mylab/mine.py"]
     assert registry.class_of(read_config(folder.path / "config.yaml").model) is cls
+    copied = Path(shutil.copytree(folder.path, mine / "of/another/depth/runs/mine/meta"))
+    assert read_config(copied / "config.yaml").imports == [whole]  # in the working folder
     assert json_of(folder.path / "environment.json")["imports"] == {whole: UNKNOWN}
     (mine / "code/named.yaml").write_text("base: ../mine.yaml\nimports: [mylab/mine.py]")
     assert read_config(mine / "code/named.yaml").imports == [whole]
@@ -67,7 +70,11 @@ def test_a_config_imports_files_beside_it_once(mine: Path, monkeypatch: pytest.M
     ("entry", "code", "said"),
     [
         ("mylab.missing", "", "mine.yaml:1: imports: mylab.missing cannot be imported: ModuleNotFoundError: No module"),
-        ("missing.py", "", "missing.py cannot be imported: ModuleNotFoundError: No module"),
+        (
+            "missing.py",
+            "",
+            r"missing.py is neither there, nor beside the config.*; copy it there, or .* imports=\[PATH\]",
+        ),
         (
             "bad.py",
             "x = 1\ny = z\n",
@@ -104,7 +111,7 @@ def test_a_checkpoint_imports_nothing_and_names_the_module_to_import(mine: Path)
     del contract.MODELS["ssp_of_mine"]
     sys.modules.pop("mine", None)
     with pytest.raises(
-        UserError, match=r"a.pth: model.name = 'ssp_of_mine': no such method.* it was made with .*mine.py"
+        UserError, match=r"a.pth: model.name = 'ssp_of_mine': no such method.* it was made with .*mine.py: .*--config"
     ):
         from_dict(content, "a.pth")
     assert "mine" not in sys.modules
@@ -130,5 +137,5 @@ def test_a_method_of_ones_own_file_is_trained_tested_and_verified(mine: Path) ->
     known = spawned.run(REPOSITORY / "report.py", "verify", path, "--import", mine / "code/mylab/mine.py")
     assert "DIFFERS" not in known.stdout and "it was made with" not in known.stdout
     share = "predict.py", "share", "--checkpoint", meta / "best.pth", "--out", meta / "shared"
-    assert "predict.py by --import" in spawned.run(*share, check=2).stderr
+    assert "by --import of report.py or predict.py" in spawned.run(*share, check=2).stderr
     spawned.run(*share, "--import", mine / "code/mylab/mine.py")

@@ -50,7 +50,7 @@ def import_named(names: Sequence[str], folder: Path, place: str) -> list[str]:
     """
     models()  # this project's own come first: a name that one of them has is taken
     _answer_as_package()
-    whole = [str((folder / name).resolve()) if name.endswith(".py") else name for name in names]
+    whole = [str(_found(folder, name, place)) if name.endswith(".py") else name for name in names]
     for name in whole:
         try:
             if name.endswith(".py"):
@@ -60,6 +60,20 @@ def import_named(names: Sequence[str], folder: Path, place: str) -> list[str]:
         except (Exception, SystemExit) as error:  # the code of others may raise anything
             raise UserError(f"{place}: {name} cannot be imported: {in_words(error)}") from None
     return whole
+
+
+def _found(folder: Path, name: str, place: str) -> Path:
+    """Return a file as a folder's config names it or, of a copied run, beside the config or in the working folder.
+
+    UserError: it is at none of these places.
+    """
+    path = Path(name)
+    below = Path(*[part for part in path.parts if part not in ("..", path.anchor)])
+    for found in (folder / path, folder / path.name, below, Path(path.name)):
+        if found.is_file():
+            return found.resolve()
+    fix = f"copy it there, or name its path: --set {KEY}=[PATH], or --import PATH"
+    raise UserError(f"{place}: {name} is neither there, nor beside the config, nor in the working folder; {fix}")
 
 
 def beside(names: Sequence[str], folder: Path) -> list[str]:
