@@ -98,7 +98,12 @@ def test_rows_are_compared_as_files(tiny: DataSettings) -> None:
 
 
 @pytest.mark.parametrize(
-    "form", ["JPEGImages/{}.jpg SegmentationClassAug/{}.png", "/JPEGImages/{}.jpg {root}/SegmentationClassAug/{}.png"]
+    "form",
+    [
+        "JPEGImages/{}.jpg SegmentationClassAug/{}.png",
+        "/JPEGImages/{}.jpg {root}/SegmentationClassAug/{}.png",
+        "../data/VOC2012/JPEGImages/{}.jpg /home/of/another/VOC2012/SegmentationClassAug/{}.png",
+    ],
 )
 def test_a_list_of_photos_and_masks_is_the_list_of_their_names(tiny: DataSettings, form: str) -> None:
     named = _load(tiny)

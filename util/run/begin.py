@@ -180,10 +180,10 @@ def _found(run: Run, stage: str, files: StageFolder) -> Found:
 
 
 def _is_kept(found: Found, run: Run, asked: Asked) -> bool:
-    """Return whether a finished base stage is kept: it is neither asked for by ``--stage base`` nor to be repeated."""
+    """Return whether a finished base stage is kept: it is not asked for, or is one that runs share."""
     if found.left or asked.stage is not None:
         return False
-    return not asked.overwrite or not found.misfit or bool(run.config.run.base_folder)
+    return not asked.overwrite or bool(run.config.run.base_folder)
 
 
 @dataclass

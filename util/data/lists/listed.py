@@ -109,11 +109,17 @@ def _of_columns(path: Path, rows: list[list[str]], data: DataSettings) -> Listed
 
 
 def stated_file(root: Path, stated: str) -> Path:
-    """Return the file that a list states: from the data set's folder on, also with a leading slash, or anywhere."""
+    """Return the file that a list states: from the data set's folder on, also with a leading slash, or anywhere.
+
+    Of a path that leads out of the folder to nothing, as in lists of another machine, the rest below the folder counts.
+    """
     stated = stated.replace("\\", "/")
     path = Path(stated)
     is_elsewhere = path.is_absolute() and (path.exists() or path.is_relative_to(root.resolve()))
     place = path if is_elsewhere else root / stated.lstrip("/")
+    if (path.is_absolute() or path.parts[:1] == ("..",)) and not place.exists():
+        rests = (root.joinpath(*path.parts[start:]) for start in range(1, len(path.parts) - 1))
+        place = next(filter(Path.exists, rests), place)
     for folder in (root, root.resolve()):
         if place.is_relative_to(folder):
             return root / place.relative_to(folder)
