@@ -119,28 +119,27 @@ def within(kind: Callable[[str], Any], low: float, high: float = math.inf) -> Ca
 
 
 class LastingOutput:
-    """An output of a command that writes files: once it cannot be written, it goes nowhere.
-
-    Its terminal was closed, or the program that read it has ended.
-    """
+    """An output that goes nowhere once it cannot be written: its terminal was closed, or its reader has ended."""
 
     def __init__(self, stream: Any):
         self._stream = stream
 
     def write(self, text: str) -> int:
         """Write a text, perhaps nowhere."""
-        try:
-            return self._stream.write(text)
-        except OSError:
-            to_nowhere(self._stream)
-            return len(text)
+        self._attempt(lambda: self._stream.write(text))
+        return len(text)
 
     def flush(self) -> None:
         """Write what is kept, perhaps nowhere."""
+        self._attempt(self._stream.flush)
+
+    def _attempt(self, write: Callable[[], Any]) -> None:
         try:
-            self._stream.flush()
+            write()
         except OSError:
-            to_nowhere(self._stream)
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
 
     def __getattr__(self, name: str) -> Any:
         """Return any other property of the stream."""
@@ -150,13 +149,6 @@ class LastingOutput:
 def outlast_output() -> None:
     """Let the end of what reads this process's output not end the process."""
     sys.stdout, sys.stderr = LastingOutput(sys.stdout), LastingOutput(sys.stderr)
-
-
-def to_nowhere(stream: Any) -> None:
-    """Send an output, and what is left of it, nowhere."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, stream.fileno())
-    os.close(nowhere)
 
 
 def main(command: Callable[[], int | None], training: bool = False, writes_files: bool = False) -> None:
@@ -182,12 +174,12 @@ def main(command: Callable[[], int | None], training: bool = False, writes_files
         print("interrupted", file=sys.stderr)
         code = EXIT_INTERRUPTED
     except BrokenPipeError:
-        _drop_unwritable_output()
+        LastingOutput(sys.stdout).flush()  # what is left would raise again at the end of the process
         code = EXIT_UNREAD
     except OSError as error:
         _print_file_error(error)
         if error.filename is None:
-            _drop_unwritable_output()
+            LastingOutput(sys.stdout).flush()
         code = EXIT_USER_ERROR
     gc.freeze()  # the end of Python would search torch's objects for garbage: half a second that frees nothing
     sys.exit(code)
@@ -216,17 +208,6 @@ def _print_file_error(error: OSError) -> None:
     if not place and error.errno in (errno.ENOSPC, errno.EDQUOT):
         place = "the output could not be written"
     print(one_line(f"error: {place or type(error).__name__}: {error.strerror or error}"), file=sys.stderr)
-
-
-def _drop_unwritable_output() -> None:
-    """Send what is left of an output that cannot be written nowhere: it would raise again at the end of the process.
-
-    An output that works stays as it is, such as the file of a test runner in the place of standard output.
-    """
-    try:
-        sys.stdout.flush()
-    except OSError:
-        to_nowhere(sys.stdout)
 
 
 def heed_stops() -> None:
