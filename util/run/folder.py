@@ -71,7 +71,7 @@ class StageFolder:
             return checkpoint.read(self.path / PREVIOUS)
 
     @property
-    def why_taken(self) -> str:
+    def why_occupied(self) -> str:
         """Which run is here, and how to go on with it; '' if none is."""
         if not self.begun and not (self.path / BEST).exists():
             return ""
@@ -113,11 +113,11 @@ class RunFolder:
             self.write_json(ENVIRONMENT, environment(config["imports"]) | facts)
 
     def write_json(self, name: str, content: Any) -> None:
-        """Write a JSON file; errors as ``write_atomically``."""
+        """Write a JSON file; raises as ``write_atomically`` does."""
         self.write_text(name, json.dumps(content, indent=2) + "\n")
 
     def write_text(self, name: str, text: str) -> None:
-        """Write a text file; errors as ``write_atomically``."""
+        """Write a text file; raises as ``write_atomically`` does."""
         if self.writes:
             write_atomically(self.path / name, text)
 
