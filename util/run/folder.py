@@ -17,7 +17,6 @@ from typing import Any, TextIO
 import yaml
 
 from util.config.compose import CHOICE
-from util.config.imports import beside
 from util.config.place import BEST, CONFIG, ENVIRONMENT, LAST, PREVIOUS
 from util.config.read import kept
 from util.files import REPOSITORY, TEMPORARY, kept_json, lock, write_atomically
@@ -108,6 +107,8 @@ class RunFolder:
     def describe(self, config: dict[str, Any], **facts: Any) -> None:
         """Write the merged config and the environment: commit, versions, machine, command, and ``facts``."""
         if self.writes:
+            from util.config.imports import beside  # for a writer alone
+
             content = kept({**config, "imports": beside(config["imports"], self.path)})
             self.write_text(CONFIG, yaml.dump(content, Dumper=Dumper, sort_keys=False))
             self.write_json(ENVIRONMENT, environment(config["imports"]) | facts)
