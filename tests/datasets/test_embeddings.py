@@ -14,6 +14,7 @@ import pytest
 
 from tests.datasets.printed import assert_done
 from tests.helpers.paths import REPOSITORY
+from tests.helpers.read import config_of
 from util.config.compose import find_config
 from util.config.read import read_config
 from util.config.settings import DataSettings
@@ -49,7 +50,7 @@ def words_of(*names: str, width: int = 8, seed: int = 0) -> dict[str, np.ndarray
 
 
 def dataset_settings(name: str) -> DataSettings:
-    return read_config(find_config("split0", name)).data
+    return config_of("split0", name).data
 
 
 def mini_words() -> dict[str, np.ndarray]:

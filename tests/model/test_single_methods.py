@@ -22,7 +22,7 @@ from tests.model.varied import bare_encoder
 
 @pytest.mark.parametrize("read", [[], [3]])  # stages that are read at the first block
 def test_blocks_come_whatever_stages_were_read_before(read: list[int]) -> None:
-    stages: dict[int, torch.Tensor] = {}
+    stages = {}
 
     def steps() -> Iterator[tuple[int, torch.Tensor]]:
         for stage in (2, 3):

@@ -1,6 +1,5 @@
 """A method of another repository: `imports` of a config name it, every command knows it, no checkpoint imports it."""
 
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from model import contract, registry
 from tests.helpers import spawned
 from tests.helpers.method_of_mine import METHOD
 from tests.helpers.paths import REPOSITORY
+from tests.helpers.read import json_of
 from util.config.read import from_dict, read_config, to_dict
 from util.files.errors import UserError
 from util.loop.mask_metrics import METRICS
@@ -59,7 +59,7 @@ def test_a_config_imports_files_beside_it_once(mine: Path, monkeypatch: pytest.M
     folder.close()
     assert yaml.safe_load((folder.path / "config.yaml").read_text())["imports"] == ["../../../code/mylab/mine.py"]
     assert registry.class_of(read_config(folder.path / "config.yaml").model) is cls
-    assert json.loads((folder.path / "environment.json").read_text())["imports"] == {whole: UNKNOWN}
+    assert json_of(folder.path / "environment.json")["imports"] == {whole: UNKNOWN}
     (mine / "code/named.yaml").write_text("base: ../mine.yaml\nimports: [mylab/mine.py]")
     assert read_config(mine / "code/named.yaml").imports == [whole]
 
@@ -118,11 +118,11 @@ def test_a_method_of_ones_own_file_is_trained_tested_and_verified(mine: Path) ->
     config = read_config(mine / "mine.yaml")
     spawned.run(REPOSITORY / "train.py", mine / "mine.yaml")
     meta = Run(config).folder("meta")
-    assert "mine_plain" in json.loads((meta / "metrics.json").read_text())["epochs"][0]["losses"]
+    assert "mine_plain" in json_of(meta / "metrics.json")["epochs"][0]["losses"]
     assert {"mine", "model.ssp.ssp"} <= checkpoint.read(meta / "best.pth").entries["code"].keys()
     spawned.run(REPOSITORY / "test.py", meta / "config.yaml")
     (path,) = meta.parent.glob("test/*/result.json")
-    result = json.loads(path.read_text())
+    result = json_of(path)
     assert (result["model"], result["method"]) == ("ssp_of_mine", "SSP (ssp_of_mine)")
     assert result["mean"]["final"]["dice_of_mine"] >= 0
     unknown = spawned.run(REPOSITORY / "report.py", "verify", path)

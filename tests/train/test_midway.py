@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from torch.utils.data import Dataset
 
 from model.contract import Trainable
 from model.episode import LabelledImages, Output
+from tests.helpers.read import json_of
 from util.config.place import BEST, LAST
 from util.config.settings import AugmentSettings, OptimizerSettings, StageSettings
 from util.files import PHOTO_DIGITS
@@ -83,7 +83,7 @@ class Run:
     ):
         self.folder = folder
         self.score = score
-        self.validated = list[int]()
+        self.validated = []
         self.data = Numbers(end)
         stage = {"epochs": 4, "batch": BATCH, "validate_midway": True, "ema_decay": 0.5} | stage
         settings = StageSettings({"main": OptimizerSettings(lr=0.01)}, AugmentSettings(), **stage)
@@ -131,7 +131,7 @@ class Run:
 
     @property
     def record(self) -> dict[str, Any]:
-        return {k: v for k, v in json.loads((self.folder / METRICS).read_text()).items() if k != "minutes"}
+        return {k: v for k, v in json_of(self.folder / METRICS).items() if k != "minutes"}
 
     def weights(self, name: str) -> list[list[float]]:
         return [w.tolist() for w in checkpoint.read(self.folder / name).entries["weights"].values()]
@@ -196,7 +196,7 @@ def test_patience_counts_epochs_since_the_best_validation(
 @pytest.mark.parametrize(("left", "heard"), [(3, True), (0, False)])
 def test_a_signal_is_heard_between_the_batches_of_a_validation(tmp_path: Path, left: int, heard: bool) -> None:
     """Only in those that every process has; the continued run validates again, to the same end."""
-    validated_batches = list[int]()
+    validated_batches = []
 
     def score(step: int) -> float:
         if step == 12:

@@ -47,7 +47,7 @@ def test_a_step_that_an_observer_skips_changes_no_weights(tmp_path: Path) -> Non
     @register_observer("all")
     class SkipsAll(TrainingObserver):
         def __init__(self, folder: Path):
-            self.weights = list[float]()
+            self.weights = []
 
         def skips(self, training: Training) -> bool:
             self.weights.append(training.prepared.network.layer.weight.sum().item())

@@ -34,13 +34,13 @@ def saved(path: Path, value: Any) -> Path:
 
 
 def cyclic() -> dict[str, Any]:
-    config: dict[str, Any] = dict(CONFIG)
+    config = dict(CONFIG)
     config["model"] = {"name": "symnet", "parent": config}
     return {**OWN, "config": config}
 
 
 def aliased() -> dict[str, Any]:
-    values: list[Any] = ["x"] * 10
+    values = ["x"] * 10
     for _ in range(8):
         values = [values] * 10
     return {**OWN, "config": {**CONFIG, "model": {"name": values}}}
