@@ -17,7 +17,7 @@
 #   --dry-run            print every stage with its state, steps and disk space, and every error that would stop it;
 #                        needs no GPU, and writes only the data's index (data.cache)
 #   --set KEY=VALUE      override a setting, such as data.shot=5; may be repeated
-#   --print-config       only print the config and the source of each value
+#   --print-config       only print what differs from the defaults, with its file; --print-config all: every value
 #   --list               only print the known recipes, methods, encoders and data sets
 #   --version            only print the version
 #

@@ -50,6 +50,7 @@ def test_overrides_win_over_files_and_later_ones_over_earlier(tmp_path: Path) ->
         ("data=3", ("data = 3 must be a section",)),
         ("base=other.yaml", ("unknown key 'base'",)),
         ("test.seeds=[1", ("flow sequence",)),
+        ("run.name=", ("write section.key=value",)),
         ("test={seeds: [1], seeds: [2]}", ("key 'seeds' is written twice",)),
     ],
 )
@@ -84,6 +85,16 @@ def test_numbers_may_be_written_in_any_way(tmp_path: Path, written: str, value: 
     assert read_config(MINI, [f"meta_stage.optimizers.main.lr={written}"]).meta_stage.optimizers["main"].lr == value
 
 
+@pytest.mark.parametrize("word", ["010", "2026_11_29", "#1", "1.50", "0x1F", "1:30", "a: b #2", "~/a"])
+def test_a_name_is_the_word_that_was_written(tmp_path: Path, monkeypatch, word: str) -> None:
+    """And a number the number that it means; YAML reads some of these as numbers, or as a comment."""
+    monkeypatch.setenv("HOME", "/home/a")
+    whole = word.replace("~", "/home/a")
+    assert read_config(MINI, [f"data.text={word}"]).data.text == whole
+    assert "#" in word or read_text(tmp_path, f"data: {{text: {word}}}\n").data.text == whole
+    assert read_config(MINI, ["data.fold=01"]).data.fold == 1
+
+
 MISTAKES = [  # text, line, and parts of the message
     ("data:\n  fold: 1\n  shot: 1\n  fold: 1\n", 5, "is written twice"),
     ("data: {fold: 1}\nrun: {seed: 1}\ndata: {shot: 1}\n", 4, "is written twice"),
@@ -115,7 +126,7 @@ MISTAKES = [  # text, line, and parts of the message
     ),
     ("data: {fold_rule: interleave}\n", 2, "data.fold_rule", "did you mean 'interleaved'?"),
     ("meta_stage: {optimizers: {main: {lr: -0.1}}}\n", 2, "meta_stage.optimizers.main.lr = -0.1", "at least 0"),
-    ("meta_stage: {optimizers: {main: {lr: .nan}}}\n", 2, "meta_stage.optimizers.main.lr = nan"),
+    ("meta_stage: {optimizers: {main: {lr: .nan}}}\n", 2, "meta_stage.optimizers.main.lr = '.nan'", "a number"),
     ("meta_stage: {optimizers: {main: {kind: adamw, betas: [0.9, 0.9]}}}\n", 2, "unknown key", "betas"),
     ("meta_stage: {augment: {scale: [2, 1]}}\n", 2, "meta_stage.augment.scale = [2.0, 1.0]", "[least, largest]"),
     ("meta_stage: {augment: {scale: [1.0]}}\n", 2, "meta_stage.augment.scale = [1.0] has 1 values", "2 to 2"),

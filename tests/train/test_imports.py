@@ -1,5 +1,6 @@
 """A method of another repository: `imports` of a config name it, every command knows it, no checkpoint imports it."""
 
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,14 +9,13 @@ import pytest
 import yaml
 
 from model import contract, registry
+from model.tables import KINDS
 from tests.helpers import spawned
 from tests.helpers.method_of_mine import METHOD
 from tests.helpers.paths import REPOSITORY
 from tests.helpers.read import json_of
 from util.config.read import from_dict, read_config, to_dict
 from util.files.errors import UserError
-from util.loop.mask_metrics import METRICS
-from util.loop.optimizers import OPTIMIZERS
 from util.run.folder import UNKNOWN, RunFolder
 from util.run.run import Run
 from util.weights import checkpoint
@@ -25,7 +25,7 @@ from util.weights import checkpoint
 def mine(mini_yaml, tmp_path: Path) -> Iterator[Path]:
     """Return a folder of another repository with a method in ``code/mylab/mine.py``, and a config that names it."""
     registry.models()
-    before = {id(table): dict(table) for table in (contract.MODELS, OPTIMIZERS, METRICS)}
+    before = {title: dict(kind) for title, kind in KINDS.items()}
     modules, paths = set(sys.modules), list(sys.path)
     folder = tmp_path / "repository"
     (folder / "code/mylab").mkdir(parents=True)
@@ -38,9 +38,9 @@ def mine(mini_yaml, tmp_path: Path) -> Iterator[Path]:
     content["data"]["workers"] = 2
     (folder / "mine.yaml").write_text(yaml.safe_dump({"imports": ["./code/mylab/mine.py"], **content}))
     yield folder
-    for table in (contract.MODELS, OPTIMIZERS, METRICS):
-        table.clear()
-        table.update(before[id(table)])
+    for title, kind in KINDS.items():
+        kind.clear()
+        kind.update(before[title])
     for name in {*sys.modules} - modules:
         if name.startswith(("mine", "mylab", "symnet")):
             del sys.modules[name]
@@ -59,6 +59,8 @@ def test_a_config_imports_files_beside_it_once(mine: Path, monkeypatch: pytest.M
     folder.close()
     assert yaml.safe_load((folder.path / "config.yaml").read_text())["imports"] == ["../../../code/mylab/mine.py"]
     assert registry.class_of(read_config(folder.path / "config.yaml").model) is cls
+    copied = Path(shutil.copytree(folder.path, mine / "of/another/depth/runs/mine/meta"))
+    assert read_config(copied / "config.yaml").imports == [whole]  # in the working folder
     assert json_of(folder.path / "environment.json")["imports"] == {whole: UNKNOWN}
     (mine / "code/named.yaml").write_text("base: ../mine.yaml\nimports: [mylab/mine.py]")
     assert read_config(mine / "code/named.yaml").imports == [whole]
@@ -68,7 +70,11 @@ def test_a_config_imports_files_beside_it_once(mine: Path, monkeypatch: pytest.M
     ("entry", "code", "said"),
     [
         ("mylab.missing", "", "mine.yaml:1: imports: mylab.missing cannot be imported: ModuleNotFoundError: No module"),
-        ("missing.py", "", "missing.py cannot be imported: ModuleNotFoundError: No module"),
+        (
+            "missing.py",
+            "",
+            r"missing.py is neither there, nor beside the config.*; copy it there, or .* imports=\[PATH\]",
+        ),
         (
             "bad.py",
             "x = 1\ny = z\n",
@@ -105,7 +111,7 @@ def test_a_checkpoint_imports_nothing_and_names_the_module_to_import(mine: Path)
     del contract.MODELS["ssp_of_mine"]
     sys.modules.pop("mine", None)
     with pytest.raises(
-        UserError, match=r"a.pth: model.name = 'ssp_of_mine' is not a model.* it was made with .*mine.py"
+        UserError, match=r"a.pth: model.name = 'ssp_of_mine': no such method.* it was made with .*mine.py: .*--config"
     ):
         from_dict(content, "a.pth")
     assert "mine" not in sys.modules

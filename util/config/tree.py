@@ -15,13 +15,29 @@ from util.files.yaml_text import Loader, composed, constructed
 Tree = dict[str, Any]  # section or key -> Tree or Leaf
 
 
-def _without_dates(rules: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
-    return [(tag, rule) for tag, rule in rules if not tag.endswith(":timestamp")]
+class _AsPrinted:
+    """The rule of a number's word: others, such as 010 and 2026_11_29, stay text until the setting's type is known."""
+
+    def __init__(self, kind: type):
+        self.kind = kind
+
+    def match(self, word: str) -> bool:
+        """Return whether a word is a number as Python prints it."""
+        try:
+            return str(self.kind(word)) == word
+        except ValueError:
+            return False
 
 
+TAG = "tag:yaml.org,2002:"
+OTHERS = {f"{TAG}int": _AsPrinted(int), f"{TAG}float": _AsPrinted(float)}  # of YAML's own rules
 # Of what a word of YAML is, by its first letter; a date is text.
-RULES = {first: _without_dates(rules) for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()}
+RULES = {
+    first: [(tag, OTHERS.get(tag, rule)) for tag, rule in rules if tag != f"{TAG}timestamp"]
+    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 LOADER = type("Loader", (Loader,), {"yaml_implicit_resolvers": RULES})
+QUOTED = tuple("[{\"'!&*|>")  # begin a value that is more than one word
 ENDINGS = (".yaml", ".yml")  # of files
 OVERRIDE = "--set "  # before the place of a value from the command line
 LISTED = "python train.py --list prints what there is"
@@ -90,12 +106,19 @@ def override_tree(text: str) -> Tree:
     """Return the tree of one ``section.key=value``; UserError if it has another form, or its value is no YAML."""
     key, equals, value = text.partition("=")
     try:
-        if not equals or not key.strip():
-            raise ValueError("write section.key=value")
+        if not equals or not key.strip() or not value.strip():
+            raise ValueError("write section.key=value; null is none")
         where = OVERRIDE + text
-        return nested(key.strip(), _read(composed(value, LOADER), where, lambda _: where))
+        node = composed(value, LOADER) if value.strip().startswith(QUOTED) else _word(value.strip())
+        return nested(key.strip(), _read(node, where, lambda _: where))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{OVERRIDE}{text}: {error}") from None
+
+
+def _word(text: str) -> yaml.Node:
+    """Return a text without quotes or brackets as one value, also with # and colons in it."""
+    tag = next((tag for tag, rule in RULES.get(text[0], []) if rule.match(text)), f"{TAG}str")
+    return yaml.ScalarNode(tag, text)
 
 
 def nested(key: str, value: Any) -> Tree:

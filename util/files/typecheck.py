@@ -6,6 +6,7 @@ import functools
 import types
 import typing
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from util.files.errors import closest, nearest
@@ -33,8 +34,8 @@ def convert(kind: Any, value: Any, key: str, as_yaml: bool = False) -> Any:
         kind: a plain type, ``Any``, ``Literal``, a union, ``list[...]``, ``dict[str, ...]``, a ``TypedDict``, or a
             dataclass, whose fields' ``metadata`` may hold the bounds that ``util/config/settings.py`` describes.
         key: name of the value in messages.
-        as_yaml: also take text that reads as a number for a float (YAML 1.1 reads 1e-4, without a dot, as text) and a
-            number for text.
+        as_yaml: also take text that reads as a number for one (1e-4, 010) and a number for text, in which ``~/`` is
+            the home.
 
     Misfit: the value, or the first part of it that is wrong, has another type or is out of its bounds.
     """
@@ -114,8 +115,8 @@ def _choice(choices: list[Any], value: Any, key: str) -> Any:
 def _plain(kind: Any, value: Any, key: str, as_yaml: bool) -> Any:
     """Return a value of a plain type."""
     if type(value) is kind:
-        return value
-    taken = {float: (int, str) if as_yaml else (int,), str: (int, float) if as_yaml else ()}
+        return f"{Path.home()}{value[1:]}" if as_yaml and kind is str and value.startswith("~/") else value
+    taken = {float: (int, str), int: (str,), str: (int, float)} if as_yaml else {float: (int,)}
     if type(value) in taken.get(kind, ()):
         with contextlib.suppress(ValueError, OverflowError):  # text that is no number; hundreds of digits
             return kind(value)

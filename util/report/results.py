@@ -315,7 +315,7 @@ def stages_text(result: Result) -> str:
     texts = []
     for stage in result["training"]:
         done = stage.get("step", stage["steps"])
-        is_whole = result.get("finished", True) or done == stage["steps"]
+        is_whole = done == stage["steps"] or (result.get("finished", True) and not stage.get("ended_by"))
         steps = stage["steps"] if is_whole else f"{done} of {stage['steps']}"
         texts.append(f"{stage['stage']} stage {steps} steps with batch {stage['batch']}")
     return ", ".join(texts)

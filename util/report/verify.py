@@ -22,6 +22,7 @@ from util.evaluate.schema import Result, SeedScores, find_results, over_seeds, r
 from util.evaluate.titles import classes_in_no_mean, departures, draw_text, seen_text, title
 from util.files.errors import UserError
 from util.files.table import Table
+from util.loop.mask_metrics import check_metrics
 from util.loop.metrics import BASE, CLASS, episode_scores
 from util.report.results import episodes_by_seed, scores_of
 from util.run.data import photos_listed
@@ -123,7 +124,8 @@ def _other_code(result: Result, evaluation: Evaluation) -> str:
     stated = result["code"]
     if not stated:
         raise UserError("the result does not state its code")
-    today = code_of_test(evaluation.run.model_class)
+    check_metrics(evaluation.config.test.metrics, evaluation.config.source)  # else their code is not here
+    today = code_of_test(evaluation)
     changed = [name for name in {**stated, **today} if stated.get(name) != today.get(name)]
     commit = str(result["environment"].get("commit", UNKNOWN))[:8]
     return f"scored at commit {commit}; changed since: {', '.join(changed)}" if changed else ""
