@@ -32,7 +32,7 @@ from util.evaluate.schema import (
 from util.evaluate.scoring import Scoring
 from util.evaluate.titles import MADE_FROM_MASKS, draw_text
 from util.loop.device import describe
-from util.loop.mask_metrics import METRICS
+from util.loop.mask_metrics import METRICS, counted_in_episodes
 from util.loop.metrics import FINAL, FURTHER, INTERSECTION, NUMBER, SIDES, UNION
 from util.loop.processes import ProcessGroup
 from util.run.data import photos_listed
@@ -211,7 +211,7 @@ def _episodes_of_seed(scoring: Scoring, seed: int, outputs: dict[str, np.ndarray
         episode: dict[str, Any] = {"seed": seed, "number": number, **described(key, names)}
         rows_by_output = {name: parts[place] for name, parts in by_episode.items()}
         episode["outputs"] = {name: _counts(rows) for name, rows in rows_by_output.items()}
-        for column, metric in zip(count(FURTHER, 2), evaluation.config.test.metrics):
+        for column, metric in zip(count(FURTHER, 2), counted_in_episodes(evaluation.config.test.metrics)):
             columns = slice(column, column + 2)
             episode[metric] = {name: rows[:, columns].ravel().tolist() for name, rows in rows_by_output.items()}
         episodes.append(episode)
