@@ -72,7 +72,7 @@ class Segmenter:
         if self.calibration is not None and decision.min_presence is None:
             decision = replace(decision, min_presence=self.calibration.threshold)
         if self.calibration is None and decision.min_presence is not None:
-            fix = "has no calibration for these weights; make one: python predict.py --calibrate CONFIG"
+            fix = "has no calibration for these weights; make one: python predict.py calibrate CONFIG"
             raise UserError(f"presence score of at least {decision.min_presence:g}: {self.model.title} {fix}")
         self.decision = decision
         self.classes: list[EncodedClass] = []
