@@ -126,8 +126,10 @@ def _refuse_options(options: CustomOptions) -> None:
         if out.resolve() in (path, *path.parents):
             raise UserError(f"{option} {folder}: lies in --out {out}; name another --out")
     if (out / STAMP).exists():
-        fix = f"remove {out} and config/{options.name} to make it anew, or take another --name"
-        raise UserError(f"{out}: is made already; {fix}")
+        raise UserError(
+            f"{out}: is made already",
+            fix=f"remove {out} and config/{options.name} to make it anew, or take another --name",
+        )
 
 
 def _make_data(options: CustomOptions, out: Path) -> DataSettings:
@@ -198,8 +200,10 @@ def _settings(name: str, plan: Plan, out: Path) -> DataSettings:
 def _refuse_folds(data: DataSettings, options: CustomOptions) -> None:
     """Refuse (UserError) folds that the classes cannot make, before a photo is converted."""
     if data.folds > 1 == len(data.classes):
-        fix = "annotate another class for training, or leave out the folds for a data set that is only tested"
-        raise UserError(f"--folds, --fold: '{data.classes[0]}' is the only class; {fix}")
+        raise UserError(
+            f"--folds, --fold: '{data.classes[0]}' is the only class",
+            fix="annotate another class for training, or leave out the folds for a data set that is only tested",
+        )
     if data.fold_rule == LISTS:
         return
     fold_classes = options.fold or [data.classes[number :: data.folds] for number in range(data.folds)]
@@ -259,8 +263,7 @@ def _with_presence(data: DataSettings) -> DataSettings:
         if not shortage:
             return candidate
     remedy = f"add photos (a class needs {2 * LEAST_PHOTOS}), leave classes out by --skip-rare N or --classes"
-    fix = f"{remedy}, or change --folds"
-    raise UserError(f"{shortage}; {fix}")
+    raise UserError(shortage, fix=f"{remedy}, or change --folds")
 
 
 def _rare_classes(data: DataSettings, indices: dict[str, Index]) -> str:

@@ -52,7 +52,7 @@ def test_marks_that_cannot_be_read_are_refused(baseline: Path, example_texts: di
         ({"support": None}, "add --support"),
         (
             {"support": "photo.jpg"},
-            "photo.jpg: the photo has no annotation. Write PHOTO:mask.png or PHOTO:box=x0,y0,x1,y1",
+            "photo.jpg: the photo has no annotation; write PHOTO:mask.png or PHOTO:box=x0,y0,x1,y1",
         ),
         ({"support": ".._/x=photo.jpg:mask.png"}, "'.._/x'"),
         ({"support": "photo.jpg:photo.json"}, "outlines in a file are read by --supports photo.json"),

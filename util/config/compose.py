@@ -161,8 +161,10 @@ def find_config(
         return _of_fold(int(fold[1]), dataset, method or MAIN_METHOD, net)
     file = Path(experiment) if dataset is None else _own_file(experiment, dataset)
     if method or net:
-        fix = "leave out --model, --net, MODEL and NET, or name a fold: split0"
-        raise UserError(f"{file}: names its method and encoder itself; {fix}")
+        raise UserError(
+            f"{file}: names its method and encoder itself",
+            fix="leave out --model, --net, MODEL and NET, or name a fold: split0",
+        )
     return file_source(file)
 
 
@@ -174,8 +176,11 @@ def _own_file(experiment: str, dataset: str) -> Path:
             return path
     files = [path.stem for path in data_file(dataset).parent.glob("*.yaml")]
     near = nearest(Path(experiment).stem, [*files, *(f"split{fold}" for fold in range(4))])
-    fix = f"name a fold, such as split0, with MODEL and NET, a file of config/{dataset}/, or the path of one"
-    raise UserError(f"{experiment}: no such config for {dataset}{near}; {fix}; {LISTED}")
+    raise UserError(
+        f"{experiment}: no such config for {dataset}{near}",
+        fix=f"name a fold, such as split0, with MODEL and NET, a file of config/{dataset}/, or the path of one; "
+        f"{LISTED}",
+    )
 
 
 def _of_fold(fold: int, dataset: str, method: str, net: str | None) -> Source:
@@ -219,8 +224,10 @@ def _check_fold(own: Path, fold: int) -> None:
     """Refuse (UserError) the own file of a fold's run that states another fold."""
     stated = find(parse_file(own), "data.fold")
     if isinstance(stated, Leaf) and stated.value != fold:
-        fix = f"write {fold}, or give the file another name"
-        raise UserError(f"{stated.where}: data.fold = {stated.value} in the file of split{fold}; {fix}")
+        raise UserError(
+            f"{stated.where}: data.fold = {stated.value} in the file of split{fold}",
+            fix=f"write {fold}, or give the file another name",
+        )
 
 
 def _usual_net(*files: Path) -> str:

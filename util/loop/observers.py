@@ -115,8 +115,11 @@ class Guarded:
     def _fail(self, training: Training, call: str, error: str) -> None:
         step = training.progress.step
         if self.decides:
-            problem = f"the observer {self.name}, which may decide, failed in {call}: {error}"
-            raise UserError(f"step {step}: {problem}; mend its code, then continue by train.sh --resume", local=True)
+            raise UserError(
+                f"step {step}: the observer {self.name}, which may decide, failed in {call}: {error}",
+                fix="mend its code, then continue by train.sh --resume",
+                local=True,
+            )
         log.warning("the observer %s failed, and is not called again: %s", self.name, error)
         self.facts["left_out"] = f"step {step}: {error}"
         self.observer = TrainingObserver()

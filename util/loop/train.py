@@ -148,8 +148,10 @@ def _shares_of(world: ProcessGroup, parts: Sequence[Any]) -> list[Share]:
 def check_learning(finite: bool, step: int, what: str) -> None:
     """Refuse (UserError) a loss or weights that are not finite."""
     if not finite:
-        fix = "lower the learning rate, then continue from the last checkpoint by train.sh --resume --allow-changes"
-        raise UserError(f"step {step}: {what} is not finite; {fix}")
+        raise UserError(
+            f"step {step}: {what} is not finite",
+            fix="lower the learning rate, then continue from the last checkpoint by train.sh --resume --allow-changes",
+        )
 
 
 def _step(training: Training) -> None:

@@ -131,8 +131,11 @@ def read_words(path: Path, limit: int | None = None) -> KeyedVectors:
     except UserError:
         raise
     except Exception:  # a damaged file can raise any exception
-        rows = "a word and its numbers on each line, as word2vec, GloVe and fastText (.vec) write them"
-        raise UserError(f"{path}: holds no word vectors, or not all of them: {rows}; download it again") from None
+        raise UserError(
+            f"{path}: holds no word vectors, or not all of them: a word and its numbers on each line, as word2vec, "
+            "GloVe and fastText (.vec) write them",
+            fix="download it again",
+        ) from None
     return table
 
 
