@@ -63,6 +63,7 @@ def _parser() -> tuple[Parser, dict[str, Callable[[Namespace], int]]]:
     sharing = commands.add_parser("share", help=SHARE, description=SHARE)
     sharing.add_argument("--checkpoint", required=True, help="weights of this project")
     sharing.add_argument("--out", type=Path, required=True, help="folder to write")
+    options.add_import(sharing)
     return parser, {SEGMENT: predict, "serve": serve, "calibrate": calibrate, "share": share}
 
 
