@@ -62,8 +62,10 @@ class PhotoFiles:
             raise UserError(f"{source}: {self._missing(stated)}")
         before = self._stated.setdefault(photo, stated)
         if before != stated:
-            problem = f"'{before}' and '{stated}' are two photos, but {self.folder} has only {photo.name} for both"
-            raise UserError(f"{source}: {problem}; put each there under a name of its own, or take one out")
+            raise UserError(
+                f"{source}: '{before}' and '{stated}' are two photos, but {self.folder} has only {photo.name} for both",
+                fix="put each there under a name of its own, or take one out",
+            )
         return photo
 
     def _found(self, paths: list[PureWindowsPath], source: Path) -> Path | None:
@@ -78,8 +80,10 @@ class PhotoFiles:
             matches = [photo for photo in candidates if self._fit(photo, path) == best]
             if len(matches) > 1:
                 name = matches[0].name
-                fix = "rename one, or name the folder of those that are meant"
-                raise UserError(f"{source}: {len(matches)} photos in {self.folder} are named '{name}'; {fix}")
+                raise UserError(
+                    f"{source}: {len(matches)} photos in {self.folder} are named '{name}'",
+                    fix="rename one, or name the folder of those that are meant",
+                )
             if matches:
                 self._note_elsewhere(matches[0], path, source)
                 return matches[0]

@@ -90,8 +90,8 @@ def read_data_file(path: Path) -> tuple[dict[int, str], Path, list[str]]:
             names = _names_in(content)
             unread = _unread_parts(content)
             stated = path.parent / str(content.get("path", ""))
-        if "path" in content and stated.is_dir():
-            root = stated
+            if "path" in content and stated.is_dir():
+                root = stated
     else:
         lines = [line.strip() for line in text.split("\n")]
         names = dict(enumerate(filter(None, lines)))

@@ -190,8 +190,10 @@ def _photos_of_masks(masks: Mapping[Path, str], options: CustomOptions) -> dict[
         if found:
             photo_of_mask[mask] = found[0]
     if not photo_of_mask:
-        fix = f"name photos like masks: {min(masks).stem}.jpg, there or in a folder of the class"
-        raise UserError(f"{options.masks}: no mask has a photo in {options.images}; {fix}")
+        raise UserError(
+            f"{options.masks}: no mask has a photo in {options.images}",
+            fix=f"name photos like masks: {min(masks).stem}.jpg, there or in a folder of the class",
+        )
     _print_unused("mask", {*photos.values()} - {*photo_of_mask.values()})
     _print_unused("photo", masks.keys() - photo_of_mask.keys())
     return photo_of_mask
@@ -237,8 +239,10 @@ def one_class(job: MaskJob, image: np.ndarray) -> Piece | None:
     label, is_upright = read_region(job.source)
     stored, orientation = header_of(job.photo)
     if label.shape not in (stored, image.shape[:2]):
-        sizes = f"is {label.shape} (height, width), its photo {image.shape[:2]}"
-        raise UserError(f"{job.source}: {sizes}; export it in the photo's size")
+        raise UserError(
+            f"{job.source}: is {label.shape} (height, width), its photo {image.shape[:2]}",
+            fix="export it in the photo's size",
+        )
     if not (label == 1).any():
         return None
     return Piece(fitted_mask(label, is_upright, stored, orientation, job.source))

@@ -79,8 +79,10 @@ def _checked_array(photo: object) -> np.ndarray:
     if isinstance(photo, np.ndarray) and photo.shape[2:] == (3,) and photo.dtype == np.uint8 and photo.size:
         return photo
     kind = f"{type(photo).__name__} {getattr(photo, 'shape', '')} {getattr(photo, 'dtype', '')}".rstrip()
-    form = "a path, a file's bytes, an image of Pillow, an array (H, W, 3) uint8 or a tensor (3, H, W)"
-    raise UserError(f"{GIVEN}: must be {form}, not {kind}")
+    raise UserError(
+        f"{GIVEN}: must be a path, a file's bytes, an image of Pillow, an array (H, W, 3) uint8 "
+        f"or a tensor (3, H, W), not {kind}"
+    )
 
 
 def _colours_of_image(photo: Image.Image) -> np.ndarray:

@@ -72,8 +72,11 @@ class Segmenter:
         if self.calibration is not None and decision.min_presence is None:
             decision = replace(decision, min_presence=self.calibration.threshold)
         if self.calibration is None and decision.min_presence is not None:
-            fix = "has no calibration for these weights; make one: python predict.py --calibrate CONFIG"
-            raise UserError(f"presence score of at least {decision.min_presence:g}: {self.model.title} {fix}")
+            raise UserError(
+                f"presence score of at least {decision.min_presence:g}: {self.model.title} has no calibration "
+                "for these weights",
+                fix="make one: python predict.py --calibrate CONFIG",
+            )
         self.decision = decision
         self.classes: list[EncodedClass] = []
         self.notes: list[str] = []

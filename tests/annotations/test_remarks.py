@@ -23,6 +23,7 @@ from tests.annotations.drawn import (
     refusal,
     region,
 )
+from tests.helpers.read import json_of
 
 CATS = {"cat": AREAS["cat"]}
 
@@ -41,7 +42,7 @@ def coco(folder: Path, *marks: dict[str, Any], images: Sequence[dict[str, Any]] 
     for name in ("p0.jpg", "p1.jpg"):
         photo(folder / name)
     path = coco_json(folder)
-    content = json.loads(path.read_text())
+    content = json_of(path)
     content["images"] += images
     content["annotations"] = [{"id": n, "image_id": 7, "category_id": 1} | mark for n, mark in enumerate(marks, 1)]
     path.write_text(json.dumps(content))
@@ -123,7 +124,7 @@ def test_parts_that_no_folder_says_are_counted(tmp_path: Path, capsys) -> None:
 
 def test_predictions_beside_annotations_are_counted(tmp_path: Path, capsys) -> None:
     path = drawn.labelstudio(tmp_path)
-    tasks = json.loads(path.read_text())
+    tasks = json_of(path)
     path.write_text(json.dumps([*tasks, {"id": 7, "data": {}, "predictions": [{"result": []}]}]))
     assert areas(path) == AREAS
     assert "left out: predictions of tasks that nobody annotated (1), see task 7" in capsys.readouterr().err

@@ -11,6 +11,7 @@ from datasets.copies import photo_groups
 from tests.datasets.class_trees import disc, save_grey, save_photo
 from tests.datasets.printed import assert_done
 from tests.datasets.test_custom_split import annotated, lists_of
+from tests.helpers.read import json_of
 from util.data.lists.index import Index
 
 
@@ -35,7 +36,7 @@ def versions(folder: Path, photos: int) -> tuple[object, ...]:
     names = [f"{n}_jpg.rf.{letter}{n:031x}" for n in range(photos) for letter in "abc"]
     words = annotated(folder, "coco", {f"{n}": [1 + n % 2] for n in range(3 * photos)})
     path = folder / "coco/instances.json"
-    content = json.loads(path.read_text())
+    content = json_of(path)
     for number, (image, name) in enumerate(zip(content["images"], names, strict=True)):
         image["file_name"] = f"{name}.png"
         (folder / f"photos/{number}.png").rename(folder / f"photos/{name}.png")

@@ -137,6 +137,17 @@ def _short(path: Path) -> str:
     return path.name if len(name) <= LONG_NAME else hashlib.sha256(name).hexdigest() + path.suffix
 
 
+def is_running(process: str) -> bool:
+    """Return whether a process of this machine has a number, as names of files that are being written begin with."""
+    try:
+        os.kill(int(process), 0)  # which ends nothing
+    except PermissionError:  # of another user
+        return True
+    except (OSError, ValueError, OverflowError):
+        return False
+    return True
+
+
 def lock(path: Path, refusal: str) -> TextIO:
     """Return a locked file; the system releases the lock when the file is closed or this process ends.
 
@@ -222,7 +233,8 @@ def state_of(path: Path) -> tuple[int, ...]:
     try:
         status = path.stat()
     except OSError:
-        raise UserError(f"{path}: this file does not exist; check its name, or the list that names it") from None
+        fix = "check its name, or the list that names it, whose paths begin below data.root"
+        raise UserError(f"{path}: this file does not exist", fix=fix) from None
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino % 2**63
 
 

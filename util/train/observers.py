@@ -222,8 +222,10 @@ class Checkpoints(TrainingObserver):
                 if content.get("scaler") and training.scaler.is_enabled():
                     training.scaler.load_state_dict(content["scaler"])
         except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-            problem = f"its optimisers or EMA do not fit the model's parameters ({error})"
-            raise UserError(f"{path}: {problem}; start again with --overwrite") from None
+            raise UserError(
+                f"{path}: its optimisers or EMA do not fit the model's parameters ({error})",
+                fix="start again with --overwrite",
+            ) from None
         photos = checkpoint.photos_text(checkpoint.photos_in(self.state.get("photos")) or (), before=stored.photos)
         self.state |= {"base": content.get("base", []), "initial": content.get("initial"), "photos": photos}
         training.progress = Progress(**content["progress"])
