@@ -173,6 +173,7 @@ def share(arguments: list[str]) -> int:
     parser = Parser(prog="predict.py share", description="Write a checkpoint as a folder with a model card.")
     parser.add_argument("--checkpoint", required=True, help="weights of this project")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    options.add_import(parser)
     asked = parser.parse_args(arguments)
     from photos.share import share as write_shared
 

@@ -136,3 +136,6 @@ def test_a_method_of_ones_own_file_is_trained_tested_and_verified(mine: Path) ->
     assert "did you mean" not in unknown.stdout
     known = spawned.run(REPOSITORY / "report.py", "verify", path, "--import", mine / "code/mylab/mine.py")
     assert "DIFFERS" not in known.stdout and "it was made with" not in known.stdout
+    share = "predict.py", "share", "--checkpoint", meta / "best.pth", "--out", meta / "shared"
+    assert "by --import of report.py or predict.py" in spawned.run(*share, check=2).stderr
+    spawned.run(*share, "--import", mine / "code/mylab/mine.py")

@@ -19,7 +19,9 @@ from util.files.errors import UserError, unknown
 from util.files.typecheck import UNKNOWN, Misfit, convert
 
 DEFAULT = LOCAL / "default.yaml"
-IMPORT_IT = "name it in imports of a config (predict.py --config FILE), in report.py by --import, in Python by import"
+IMPORT_IT = (
+    "name it in imports of a config (predict.py --config FILE), by --import of report.py or predict.py, or import it"
+)
 
 
 def read_config(source: str | Path | Source, overrides: list[str] | None = None) -> Config:

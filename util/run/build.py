@@ -34,7 +34,9 @@ def build_model(
         torch.default_generator.manual_seed(config.run.seed)
         try:
             model = class_of(config.model)
-            return model(config.model, task, *parts_of(model, config.model))
+            network = model(config.model, task, *parts_of(model, config.model))
+            network.freeze(all_exist=True)
+            return network
         except ModelMismatch as error:
             raise UserError(f"{config.source}: {error}") from None
 
