@@ -14,6 +14,7 @@ from tests.helpers import spawned
 from tests.helpers.method_of_mine import METHOD
 from tests.helpers.paths import REPOSITORY
 from tests.helpers.read import json_of
+from util.config import registry as kinds  # noqa: F401  which all are registered then
 from util.config.read import from_dict, read_config, to_dict
 from util.files.errors import UserError
 from util.run.folder import UNKNOWN, RunFolder

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
 from itertools import count
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -92,7 +92,7 @@ def _procedure(scoring: Scoring) -> Procedure:
     return {
         "input": input_in_words(evaluation.view, evaluation.protocol.input, evaluation.protocol.scored_on),
         "input_side": evaluation.view.side or None,
-        "scored_on": evaluation.scored_on,
+        "scored_on": cast(Any, evaluation.scored_on),  # one of three words
         "quick_look": evaluation.quick_look,
         "other_seeds": evaluation.replayed is None and list(evaluation.samplers) != evaluation.protocol.seeds,
         "replayed": None if evaluation.replayed is None else str(evaluation.replayed),

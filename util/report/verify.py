@@ -186,7 +186,8 @@ def evaluation_of(path: Path, result: Result, overrides: Sequence[str] = ()) -> 
 def _record(result: Result) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the config of a result as far as this version knows it, and its other settings by their keys."""
     protocol = result["protocol"]
-    return known_today({**result["config"], "protocols": {protocol: result["config"]["protocols"][protocol]}})
+    settings = result["config"].get("protocols", {}).get(protocol, {})
+    return known_today({**result["config"], "protocols": {protocol: settings}})
 
 
 def _score_difference(result: Result, by_seed: list[list[dict[str, Any]]]) -> str:
