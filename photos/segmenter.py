@@ -75,7 +75,7 @@ class Segmenter:
             raise UserError(
                 f"presence score of at least {decision.min_presence:g}: {self.model.title} has no calibration "
                 "for these weights",
-                fix="make one: python predict.py --calibrate CONFIG",
+                fix="make one: python predict.py calibrate CONFIG",
             )
         self.decision = decision
         self.classes: list[EncodedClass] = []

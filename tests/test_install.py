@@ -78,6 +78,8 @@ def test_imports_files_and_texts_are_of_the_package(installed: Installed) -> Non
     assert of_package == of_clone
     sources = [path for path in installed.files() if path.suffix == ".py"]
     assert {path.name for path in installed.package.iterdir()} >= {*HOUSES, "config", "lists", "initmodel"}
+    vectors = {f"word2vec_{name}.npz" for name in ("pascal", "coco")}
+    assert {path.name for path in (installed.package / "initmodel").iterdir()} > vectors
     assert len(sources) > 200
     for source in sources:
         text = source.read_text()

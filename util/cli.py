@@ -23,28 +23,13 @@ from util.files.parallel import KEEP_ALL, KEEP_SMALL, set_allocator
 from util.loop.interrupt import STOPS
 
 HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"  # which torch reads at its first tensor
-GONE = {  # word of a former version in a command line -> what to use
-    "predict export": "predict.py share writes the weights; docs/service.md shows a service by Segmenter",
-    "predict publish": "predict.py share",
-    "predict --adapt": "--model probe",
-    "predict --overwrite": "--resume replaces results of other examples or options; remove the folder for all",
-    "predict --vectors": "give the class a name of the weights' data set",
-    "predict --label-studio": "--format labelstudio writes predictions to import; --supports reads the JSON export",
-    "predict --host": "forward the port from your machine: ssh -L 7860:localhost:7860 SERVER",
-    "prepare check": "sh train.sh EXPERIMENT DATASET GPUS --dry-run says all that is missing",
-    "report page": "docs/results.md says how to verify results",
-    "test --calibrate": "predict.py --calibrate CONFIG",
-    "test --save-images": "report.py figure RUN --episodes worst:8",
-}
+HOME = re.compile(r"(?:^|(?<=[=:,]))~/")  # a shell leaves it as it is in the middle of a word
 
 
 def version() -> str:
     """Return the version that ``pyproject.toml`` states."""
     text = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
     return re.findall("^version = .([0-9.]+)", text, re.MULTILINE)[0]
-
-
-HOME = re.compile(r"(?:^|(?<=[=:,]))~/")  # a shell leaves it as it is in the middle of a word
 
 
 class Parser(argparse.ArgumentParser):
@@ -65,8 +50,17 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise the error of a wrong command line, a UserError."""
         if unknown := re.match(r"unrecognized arguments: (-[-\w]+)", message):
-            message += closest(unknown[1], [name for action in self._actions for name in action.option_strings])
+            message += closest(unknown[1], {*self._option_names()} - {unknown[1]})
         raise UserError(f"{message}; see {self.prog} --help")
+
+    def _option_names(self) -> list[str]:
+        """Return the names of all options, also of sub-commands."""
+        names = [name for action in self._actions for name in action.option_strings]
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                for subparser in action.choices.values():
+                    names += subparser._option_names()
+        return names
 
 
 def run_one_of(commands: dict[str, Any], description: str | None) -> int:
@@ -171,7 +165,6 @@ def main(command: Callable[[], int | None], training: bool = False, writes_files
         outlast_output()
     try:
         try:
-            _refuse_former(sys.argv)
             code = command() or 0
         finally:
             sys.stdout.flush()
@@ -191,15 +184,6 @@ def main(command: Callable[[], int | None], training: bool = False, writes_files
         code = EXIT_USER_ERROR
     gc.freeze()  # the end of Python would search torch's objects for garbage: half a second that frees nothing
     sys.exit(code)
-
-
-def _refuse_former(arguments: list[str]) -> None:
-    """Raise a UserError if a command line begins with a sub-command, or has an option, that is gone."""
-    script, *words = arguments
-    name = Path(script.split()[-1]).stem  # of ``predict.py`` or ``symnet predict``
-    for word in words[:1] + [word for word in words if word.startswith("--")]:
-        if instead := GONE.get(f"{name} {word}"):
-            raise UserError(f"{word} is gone: {instead}")
 
 
 def _print_user_error(error: UserError | ModelMismatch) -> None:

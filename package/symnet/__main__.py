@@ -1,4 +1,4 @@
-"""The command ``symnet``: ``symnet train split0 pascal 4``, ``symnet predict --serve``; ``symnet --help`` lists all."""
+"""The command ``symnet``: ``symnet train split0 pascal 4``, ``symnet predict serve``; ``symnet --help`` lists all."""
 
 import runpy
 import sys

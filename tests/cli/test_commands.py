@@ -3,7 +3,6 @@
 import ast
 import io
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -49,17 +48,6 @@ def test_an_output_that_is_no_longer_read_or_has_no_room(lines: int, ended) -> N
         with full.open("w") as output:
             said = "error: the output could not be written: No space left on device\n"
             assert ended(lambda: print("a line\n" * lines), output) == (EXIT_USER_ERROR, said)
-
-
-@pytest.mark.parametrize(
-    "line", ["predict.py export", "symnet predict --serve --host 0.0.0.0", "prepare.py check", "test.py --calibrate"]
-)
-def test_a_word_of_a_former_version_gets_its_successor(line: str, ended, monkeypatch: pytest.MonkeyPatch) -> None:
-    script, words = re.fullmatch(r"(.*predict|.*\.py) (.*)", line).groups()
-    monkeypatch.setattr(sys, "argv", [script, *words.split()])
-    code, said = ended(lambda: 0)
-    assert code == EXIT_USER_ERROR
-    assert " is gone: " in said
 
 
 @pytest.mark.parametrize("error", [OSError(12, "Cannot allocate memory"), OSError("no route to host")], ids=str)

@@ -140,6 +140,20 @@ def test_settings_of_a_method_and_an_encoder(name: str) -> None:
         assert {key: found[key] for key in settings} == settings, section
 
 
+def test_the_methods_of_the_league_have_equal_terms() -> None:
+    """But for the side where a method's grids need another, steps, and what a method alone has."""
+    terms = set()
+    for method in ("symnet", "pfenet", "hsnet", "ssp", "dcama", "bam", "hdmnet", "sccan", "hmnet", "pocket"):
+        config = read_config(find_config("split0", "laptop", method))
+        assert config.data.size == (256 if method == "dcama" else 241)
+        stage, data = config.meta_stage, config.data
+        learns = (stage.batch, stage.optimizers["main"], stage.augment, stage.query, stage.supports, stage.list_file)
+        chosen = (stage.validate_on, stage.validate_episodes, stage.validate_seed, stage.patience, stage.size)
+        of_data = (data.train_list, data.exclude_novel, data.workers, config.model.encoder.backbone)
+        terms.add(str((learns, chosen, of_data, config.run.precision, config.run.seed, config.test)))
+    assert len(terms) == 1, terms
+
+
 @pytest.mark.parametrize("dataset", ["pascal", "coco"])
 def test_methods_over_a_base_learner_may_share_its_stage(dataset: str) -> None:
     bam, *others = (read_config(find_config("split3", dataset, method, "vgg16")) for method in WITH_BASE_STAGE)
