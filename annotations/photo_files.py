@@ -69,7 +69,7 @@ class PhotoFiles:
         return photo
 
     def _found(self, paths: list[PureWindowsPath], source: Path) -> Path | None:
-        """Return the photo of the first of some paths that leads to one; errors as ``find``."""
+        """Return the photo of the first of some paths that leads to one; raises as ``find`` does."""
         for path in paths:
             place = self.folder / path.as_posix()
             if (_is_within(path) or not self.is_named) and place.is_file():

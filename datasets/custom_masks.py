@@ -235,7 +235,7 @@ def _print_unused(lacking: str, files: Collection[Path]) -> None:
 
 
 def one_class(job: MaskJob, image: np.ndarray) -> Piece | None:
-    """Return a mask of one class; errors as ``read_region`` and ``fitted_mask``."""
+    """Return a mask of one class; raises as ``read_region`` and ``fitted_mask`` do."""
     label, is_upright = read_region(job.source)
     stored, orientation = header_of(job.photo)
     if label.shape not in (stored, image.shape[:2]):
