@@ -14,7 +14,7 @@ from photos.prediction import percent
 from photos.results import Results
 from photos.segmenter import Segmenter
 from util.cli import Parser, within
-from util.engine import load_method
+from util.engine import load_engine
 from util.files.errors import EXIT_USER_ERROR, UserError
 from util.files.progress import ProgressBar
 from util.loop.processes import explained_memory_errors
@@ -77,11 +77,11 @@ def calibrate(asked: Namespace) -> int:
     """Fit a calibration of weights on a config's data, and return the exit code 0."""
     from photos.calibrate import calibrate as fit  # whose packages take a second
 
-    method = load_method(
+    engine = load_engine(
         asked.checkpoint, asked.config, overrides=asked.overrides, side=asked.side, device=asked.device
     )
     with explained_memory_errors("test.batch, data.size or data.workers"):
-        fit(method)
+        fit(engine)
     return 0
 
 
@@ -117,7 +117,7 @@ def predict(asked: Namespace) -> int:
 
 
 def _queries(asked: Namespace, examples: Sequence[Example]) -> list[Path]:
-    """Return the photos to segment; errors as ``photos_in``."""
+    """Return the photos to segment; raises as ``photos_in`` does."""
     return photos_in(asked.queries, asked.recursive, (example.source for example in examples))
 
 
@@ -143,7 +143,7 @@ def _write_results(segmenter: Segmenter, results: Results, queries: Sequence[Pat
         results.write_formats(complete)
     problem = f"; {len(failed)} could not be segmented" if failed else ""
     stay = f"; {kept} results stay" if kept else ""
-    done = f"{len(waiting) - len(failed)} of {len(waiting)} photos segmented on {segmenter.model.place}"
+    done = f"{len(waiting) - len(failed)} of {len(waiting)} photos segmented on {segmenter.engine.place}"
     print(*_not_found(entries, segmenter.decision.min_presence), f"{results.out}: {done}{stay}{problem}", sep="\n")
     return failed
 
@@ -182,6 +182,6 @@ def share(asked: Namespace) -> int:
     """Write a folder that ``Segmenter`` and ``--checkpoint`` load, and return the exit code 0."""
     from photos.share import share as write_shared
 
-    write_shared(load_method(asked.checkpoint, device="cpu").weights, asked.out)
+    write_shared(load_engine(asked.checkpoint, device="cpu").loaded, asked.out)
     print(f"{asked.out}: {', '.join(sorted(path.name for path in asked.out.iterdir()))}")
     return 0

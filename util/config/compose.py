@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import reduce
 from pathlib import Path
 
-from model.registry import models
+from model.registry import methods
 from util.config.folder import (
     LOCAL,
     MAIN_METHOD,
@@ -27,7 +27,7 @@ from util.config.folder import (
     encoders,
     in_configs,
     method_file,
-    methods,
+    method_names,
 )
 from util.config.parts import bases, is_encoder, merged, with_bases
 from util.config.tree import (
@@ -90,7 +90,7 @@ def _of_run_file(path: Path) -> Source | None:
     if named is None or not path.exists() or named[1] not in data_sets():
         return None
     dataset, fold, rest = named.groups()
-    method = next((name for name in methods() if f"{rest}_".startswith(f"{name}_")), MAIN_METHOD)
+    method = next((name for name in method_names() if f"{rest}_".startswith(f"{name}_")), MAIN_METHOD)
     net = rest.removeprefix(method).removeprefix("_").replace("timm-", TIMM_PREFIX).replace("--", "/")
     if not net or (has_encoder(method) and not _is_encoder(net)):
         return None
@@ -112,7 +112,7 @@ def files_of(source: Source) -> str:
 
 
 def source_of(text: str) -> Source:
-    """Return the config that a text names: a file, or ``split2 pascal --model ssp``; errors as ``source_named``."""
+    """Return the config of a text: a file, or ``split2 pascal --model ssp``; raises as ``source_named`` does."""
     if Path(text).exists():
         return file_source(Path(text))
     from util import cli  # for such words alone
@@ -184,8 +184,8 @@ def _own_file(experiment: str, dataset: str) -> Path:
 
 def _of_fold(fold: int, dataset: str, method: str, net: str | None) -> Source:
     """Return what makes the config of a fold, for a method with an encoder or with networks of its own."""
-    if method not in methods():
-        raise UserError(f"MODEL {method}: no such method{nearest(method, methods())}; {LISTED}")
+    if method not in method_names():
+        raise UserError(f"MODEL {method}: no such method{nearest(method, method_names())}; {LISTED}")
     recipe = in_configs(LOCAL / dataset / f"{method}.yaml")
     encoder: list[Path] = []
     values: Tree = {}
@@ -258,9 +258,9 @@ def has_encoder(method: str) -> bool:
 
 
 def _takes_encoder(tree: Tree) -> bool:
-    """Return the same of a config's method; False: it names none."""
+    """Return this of a config's method; False: it names none."""
     name = value_of(tree, "model.name")
-    cls = models().get(str(name))
+    cls = methods().get(str(name))
     return name is not None and (cls is None or any(setting.name == "encoder" for setting in fields(cls.Settings)))
 
 

@@ -37,8 +37,8 @@ def code_of_run(method: type, *sections: Any) -> dict[str, str]:
     found = code_of(method)
     for section in sections:
         for piece in _pieces_of(section):
-            house, _, _ = PACKAGE.sub("", piece.__module__).partition(".")
-            if house not in ("model", "util"):
+            folder, _, _ = PACKAGE.sub("", piece.__module__).partition(".")
+            if folder not in ("model", "util"):
                 found |= code_of(piece)
     return found
 

@@ -118,7 +118,7 @@ class Begun:
 
 
 def _begun(run: Run, task: StageTask, world: ProcessGroup, base: str | None) -> Begun:
-    """Return the network of a stage with the weights that it starts from, and its data; errors as both.
+    """Return the network of a stage with the weights that it starts from, and its data; raises as both do.
 
     ``base``: a base stage's checkpoint, instead of the run's own.
     """
@@ -147,7 +147,7 @@ def _training(run: Run, task: StageTask, world: ProcessGroup, begun: Begun) -> T
         ema=ema,
         schedule=schedule,
         world=world,
-        parts=stage.accumulate,
+        accumulate=stage.accumulate,
         seed=config.run.seed,
     )
 
@@ -210,7 +210,7 @@ def _train(training: Training, data: StageData, observers: list[TrainingObserver
         batch=schedule.batch,
         rank=world.rank,
         processes=world.size,
-        parts=training.parts,
+        parts=training.accumulate,
     )
     with closing(batches(data.training, numbers, data.workers, world.device)) as stream:
         return loop.train(training, stream, observers)
