@@ -23,7 +23,7 @@ from util.files.parallel import KEEP_ALL, KEEP_SMALL, set_allocator
 from util.loop.interrupt import STOPS
 
 HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"  # which torch reads at its first tensor
-HOME = re.compile(r"(?:^|(?<=[=:,]))~/")  # a shell leaves it as it is in the middle of a word
+HOME = re.compile(r"(?:^|[=:,])~(?=/)|^--[\w-]+=~$")  # a shell leaves ~ as it is in the middle of a word
 
 
 def version() -> str:
@@ -44,23 +44,16 @@ class Parser(argparse.ArgumentParser):
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Return the options of a command line, in whose words ``~/`` is the home also after = : and , of a path."""
         words = sys.argv[1:] if args is None else args
-        home = f"{Path.home()}/"
-        return super().parse_args([HOME.sub(lambda _: home, word) for word in words], namespace)
+        home = str(Path.home())
+        return super().parse_args(
+            [HOME.sub(lambda found: found[0].replace("~", home), word) for word in words], namespace
+        )
 
     def error(self, message: str) -> NoReturn:
         """Raise the error of a wrong command line, a UserError."""
         if unknown := re.match(r"unrecognized arguments: (-[-\w]+)", message):
-            message += closest(unknown[1], {*self._option_names()} - {unknown[1]})
+            message += closest(unknown[1], [name for action in self._actions for name in action.option_strings])
         raise UserError(f"{message}; see {self.prog} --help")
-
-    def _option_names(self) -> list[str]:
-        """Return the names of all options, also of sub-commands."""
-        names = [name for action in self._actions for name in action.option_strings]
-        for action in self._actions:
-            if isinstance(action, argparse._SubParsersAction):
-                for subparser in action.choices.values():
-                    names += subparser._option_names()
-        return names
 
 
 def run_one_of(commands: dict[str, Any], description: str | None) -> int:
