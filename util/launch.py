@@ -16,6 +16,8 @@ from itertools import takewhile
 from pathlib import Path
 from typing import NoReturn
 
+import torch
+
 from util import cli
 from util.config.tree import override
 from util.files import REPOSITORY
@@ -42,7 +44,7 @@ def read_words(script: str, words: list[str]) -> tuple[int, list[str]]:
 
 
 def _options_of(script: str, words: list[str]) -> list[str]:
-    """Return the options that name the text vectors and the checkpoint among words; errors as ``read_words``."""
+    """Return the options that name the text vectors and the checkpoint among words; raises as ``read_words`` does."""
     checkpoints = [word for word in words if _is_checkpoint(word)]
     texts = [word for word in words if word not in checkpoints]
     if len(checkpoints) > 1 or len(texts) > 1 or "=" in "".join(texts):
@@ -66,7 +68,7 @@ def program(name: str) -> list[str]:
 
 
 def main() -> int:
-    """Run a script in this process or under torchrun; return the exit code; errors as ``read_words``.
+    """Run a script in this process or under torchrun; return the exit code; raises as ``read_words`` does.
 
     A dry run is told the number of processes that it counts with.
     """
@@ -80,6 +82,7 @@ def main() -> int:
     options = [f"{DRY_RUN}={processes}" if option == DRY_RUN else option for option in options]
     if is_alone or processes == 1:
         run_here(script, [*words, *options])
+    _refuse_missing_gpus(processes, [*words, *options])
     return run_together(script, processes, [*words, *options])
 
 
@@ -100,6 +103,8 @@ def run_together(name: str, processes: int, arguments: list[str]) -> int:
 
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the scripts name the error themselves
     signal.signal(signal.SIGUSR1, lambda *_: signal.raise_signal(signal.SIGTERM))  # which torchrun passes on
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # by nohup; torchrun would heed it again
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
     options = ["--standalone", f"--nproc_per_node={processes}"]
     try:
         torchrun.run(torchrun.parse_args([*options, *program(name), *arguments]))
@@ -114,14 +119,25 @@ def run_together(name: str, processes: int, arguments: list[str]) -> int:
     return 0
 
 
+def _refuse_missing_gpus(processes: int, arguments: list[str]) -> None:
+    """Raise a UserError if there are fewer GPUs than processes that take one each: once, not in each of them."""
+    found = torch.cuda.device_count()
+    device = [word for word in arguments if word.startswith("run.device=")][-1]
+    if device.endswith(CUDA) and found < processes:
+        asked = f"{processes} GPUs are asked for, and torch finds {found} on this machine"
+        raise UserError(asked, fix="write another number after the data set (0: the CPU)")
+
+
 def _refuse_killed(exit_codes: dict[int, int]) -> None:
     """Raise a UserError if a signal that no user sends ended one of several processes."""
     for rank, code in exit_codes.items():
         if code < 0 and -code not in cli.STOPS:
-            killed = f"process {rank} was killed ({signal.Signals(-code).name}): see the lines above"
-            raise UserError(f"{killed}; a training continues from its last checkpoint with --resume") from None
+            raise UserError(
+                f"process {rank} was killed ({signal.Signals(-code).name}): see the lines above",
+                fix="a training continues from its last checkpoint with --resume",
+            ) from None
 
 
 if __name__ == "__main__":
     cli.heed_stops()
-    cli.main(main)
+    cli.main(main, writes_files=True)

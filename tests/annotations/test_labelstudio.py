@@ -20,7 +20,7 @@ EMBEDDED = {"image": "data:image/png;base64,iVBORw0KGgo="}
 
 def entry(box: tuple[int, ...], label: str | None, **changes: Any) -> dict[str, Any]:
     """Return a polygon about a box as an entry of ``result``."""
-    value: dict[str, Any] = {"points": [[100 * x / WIDTH, 100 * y / HEIGHT] for x, y in corners(box)]}
+    value = {"points": [[100 * x / WIDTH, 100 * y / HEIGHT] for x, y in corners(box)]}
     if label is not None:
         value["polygonlabels"] = [label]
     polygon = {
@@ -57,6 +57,16 @@ def test_a_task_states_its_photo_in_its_data_or_as_an_upload(tmp_path: Path, dat
     (support,), _ = read_examples([str(path)])
     assert support.photo.name == "p0.jpg"
     assert int(support.read().label.sum()) == AREAS["cat"]
+
+
+@pytest.mark.parametrize(("rotation", "along_x", "along_y"), [(0, 30, 10), (90, 10, 30)])
+def test_an_ellipse_has_two_radii(tmp_path: Path, rotation: int, along_x: int, along_y: int) -> None:
+    radii = {"radiusX": 100 * 30 / WIDTH, "radiusY": 100 * 10 / HEIGHT, "rotation": rotation}
+    ellipse = entry(CAT, None, type="ellipselabels", value={"x": 50, "y": 50, "ellipselabels": ["cat"], **radii})
+    (support,), _ = read_examples([str(tasks(tmp_path, {"image": "p0.jpg"}, {"result": [ellipse]}))])
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH] + 0.5
+    inside = ((columns - WIDTH / 2) / along_x) ** 2 + ((rows - HEIGHT / 2) / along_y) ** 2 <= 1
+    assert (support.read().label != inside).sum() < 0.02 * inside.sum()
 
 
 @pytest.mark.parametrize("data", [{"image": "x0.jpg", "image2": "p0.jpg"}, {"images": ["x0.jpg", "p0.jpg"]}])

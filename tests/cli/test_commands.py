@@ -3,7 +3,6 @@
 import ast
 import io
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -27,10 +26,11 @@ ENTRY_POINTS = ("train.sh", "test.sh", "reproduce.sh", *(f"{name}.py" for name i
 def ended(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture):
     """Return a function that runs a command with an output, and gives exit code and errors."""
 
-    def run(command: Callable[[], object], output: TextIO | None = None) -> tuple[int, str]:
+    def run(command: Callable[[], object], output: TextIO | None = None, **options: bool) -> tuple[int, str]:
         with monkeypatch.context() as patched, pytest.raises(SystemExit) as left:
             patched.setattr(sys, "stdout", output or sys.stdout)
-            cli.main(command)
+            patched.setattr(sys, "stderr", sys.stderr)
+            cli.main(command, **options)
         return left.value.code or 0, capfd.readouterr().err
 
     return run
@@ -38,25 +38,28 @@ def ended(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture):
 
 @pytest.mark.parametrize("lines", [1, 100_000])
 def test_an_output_that_is_no_longer_read_or_has_no_room(lines: int, ended) -> None:
-    reader, writer = os.pipe()
-    os.close(reader)
-    with os.fdopen(writer, "w") as output:
-        assert ended(lambda: print("a line\n" * lines), output) == (EXIT_UNREAD, "")
+    """It ends a command that only prints, and none that writes files."""
+    for writes_files, code in ((False, EXIT_UNREAD), (True, 0)):
+        reader, writer = os.pipe()
+        os.close(reader)
+        with os.fdopen(writer, "w") as output:
+            assert ended(lambda: print("a line\n" * lines), output, writes_files=writes_files) == (code, "")
     if (full := Path("/dev/full")).exists():
         with full.open("w") as output:
             said = "error: the output could not be written: No space left on device\n"
             assert ended(lambda: print("a line\n" * lines), output) == (EXIT_USER_ERROR, said)
 
 
-@pytest.mark.parametrize(
-    "line", ["predict.py export", "symnet predict --serve --host 0.0.0.0", "prepare.py check", "test.py --calibrate"]
-)
-def test_a_word_of_a_former_version_gets_its_successor(line: str, ended, monkeypatch: pytest.MonkeyPatch) -> None:
-    script, words = re.fullmatch(r"(.*predict|.*\.py) (.*)", line).groups()
-    monkeypatch.setattr(sys, "argv", [script, *words.split()])
-    code, said = ended(lambda: 0)
-    assert code == EXIT_USER_ERROR
-    assert " is gone: " in said
+def test_a_tilde_at_the_start_of_a_path_is_the_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/a")
+    parser = cli.Parser()
+    parser.add_argument("--out")
+    parser.add_argument("words", nargs="*")
+    options = parser.parse_args(["--out=~/found", "cat=~/p.jpg:~/m.png", "~/a,~/b", "a~/b"])
+    assert (options.out, options.words) == (
+        "/home/a/found",
+        ["cat=/home/a/p.jpg:/home/a/m.png", "/home/a/a,/home/a/b", "a~/b"],
+    )
 
 
 @pytest.mark.parametrize("error", [OSError(12, "Cannot allocate memory"), OSError("no route to host")], ids=str)

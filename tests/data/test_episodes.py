@@ -7,15 +7,15 @@ import torch
 from util.config.folds import Fold
 from util.config.read import read_config
 from util.config.settings import AugmentSettings
+from util.data.augmentation import warp_training
 from util.data.episodes import EpisodeDataset
 from util.data.lists.image_list import ImageList
 from util.data.mini import CLASS_NAMES
-from util.data.sampling import EpisodeSampler
+from util.data.sampling import AUGMENT, EpisodeSampler, random_stream
 from util.data.views import View
 from util.data.words.text import name_vectors
 from util.files.images import read_image
 from util.files.mask_images import read_mask
-from util.loop.processes import ProcessGroup
 from util.run.data import meta_stage_data
 from util.run.run import Run
 
@@ -96,6 +96,22 @@ def test_training_view_without_any_change_keeps_every_class_id(lists) -> None:
     assert len(shown_values) >= 3
 
 
+def test_a_crop_keeps_the_class_of_its_episode(lists) -> None:
+    """Photos are larger than the side, so that crops are drawn again."""
+    fold, train, _ = lists
+    dataset = EpisodeDataset(EpisodeSampler(train, "shuffle", 1, 0), fold, SIZE // 2, STILL)
+    for number in range(20):
+        key = dataset.sampler(number)
+        views = []
+        for target in (key.class_id, 1):
+            random = random_stream(0, AUGMENT, number, 0)
+            views.append(warp_training(train.index.stacked(key.query), SIZE // 2, STILL, random, target)[0])
+        assert (dataset[number].query.numpy() == views[0]).all()
+        if key.class_id > 1 and (views[0] != views[1]).any():
+            return
+    pytest.fail("no crop was drawn again")
+
+
 def test_query_and_supports_are_augmented_independently(lists) -> None:
     fold, train, _ = lists
     augment = AugmentSettings(scale=[1, 1], changes=["flip"])
@@ -119,7 +135,7 @@ def test_query_and_supports_are_augmented_independently(lists) -> None:
 @pytest.mark.parametrize(("classes", "is_spared"), [("base", True), ("null", False)], ids=["base", "novel"])
 def test_a_class_is_spared_in_a_validation_on_base_classes_alone(mini_yaml, classes: str, is_spared: bool) -> None:
     run = Run(read_config(mini_yaml("bam"), [f"meta_stage.validate_on={classes}"]))
-    trials = meta_stage_data(run, ProcessGroup(0, 1, torch.device("cpu"))).held_out
+    trials = meta_stage_data(run, progress=False).held_out
     for number in range(8):
         episode = trials[number].episode
         assert (episode.base_id > 0) == is_spared

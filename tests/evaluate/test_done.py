@@ -11,6 +11,7 @@ import torch
 from model.encoders.settings import EncoderSettings, build_encoder
 from tests.data.drawn import overwrite
 from tests.helpers.narrow import NARROW
+from tests.helpers.read import json_of
 from util.config.read import read_config
 from util.config.settings import Config, EvaluationSettings
 from util.data.mini import generate
@@ -92,12 +93,19 @@ def test_a_result_that_is_damaged_or_lacks_its_episodes_is_scored_again(tested) 
     path = Evaluation.of(config).folder / RESULT
     path.with_name(MANIFEST).unlink()
     assert kept() == "scored again"
-    content = json.loads(path.read_text())
+    content = json_of(path)
     for now in ({"vectors": "of others"}, {"weights_mark": "foreign"}, {"code": {"model.other": "1"}}):
         path.write_text(json.dumps(content | now))
         assert bool(reason(config)) == (now.keys() != {"vectors"})  # of a method that reads none
     path.write_text(json.dumps(content)[:-9])
     assert reason(config) == "the result there cannot be read"
+
+
+def test_text_vectors_decide_and_foreign_weights_of_one_name_have_folders_of_their_own(mini_yaml) -> None:
+    path = mini_yaml("symnet", data={"text": "names"})
+    tests = [Evaluation.of(read_config(path, [f"test.checkpoint={place}/best.pth"])) for place in "ab"]
+    assert Origin(vectors="a").differences(Origin(vectors=done.facts_today(tests[0])["vectors"]()))
+    assert tests[0].folder != tests[1].folder
 
 
 def test_what_is_not_known_is_no_difference_and_an_empty_list_is_one() -> None:

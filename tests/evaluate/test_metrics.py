@@ -1,10 +1,12 @@
 """Metrics equal a brute-force recount, ignored pixels left out, sums taken before any division."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
-from util.loop.mask_metrics import METRICS, Metric
+from util.loop.mask_metrics import METRICS, EpisodeCounts, Metric, SeenEpisode, counted_in_episodes
 from util.loop.metrics import class_counts, class_scores, episode_records, episode_scores, mean_iou
 
 NOVEL = (2, 5)
@@ -30,7 +32,7 @@ def test_scores_of_episodes_equal_a_recount(seed: int, ways: int):
     labels = random.choice([*range(ways + 1), 1, 255], size=(12, 9, 7))
     predictions = random.integers(0, ways + 1, size=labels.shape)
     records = []
-    masks: dict[int, list] = {c: [] for c in NOVEL}  # (prediction, label) of each episode of a class
+    masks = {c: [] for c in NOVEL}  # (prediction, label) of each episode of a class
     for n, (prediction, label) in enumerate(zip(predictions, labels)):
         classes = [NOVEL[n % 2], NOVEL[1 - n % 2]][:ways]
         records.append(episode_records(n, torch.tensor(classes), torch.tensor(prediction), torch.tensor(label)))
@@ -97,8 +99,11 @@ def test_a_class_that_occurred_without_a_pixel_counts_as_an_iou_of_0():
     assert mean_iou(np.array([0, 6, 0, 5]), np.array([0, 8, 0, 5]), np.array([0, 2, 1, 0])) == 75 / 2
 
 
-def test_a_mean_of_episodes_is_averaged_within_its_class_first(monkeypatch: pytest.MonkeyPatch):
-    missed = Metric("missed", lambda mask, true, labelled: (float((true > mask).sum()), 1), unit="px", scale=1)
+@pytest.mark.parametrize("whole", [1, np.uint64(1), np.float32(2**-9)])
+def test_a_mean_of_episodes_is_averaged_within_its_class_first(whole: float, monkeypatch: pytest.MonkeyPatch):
+    """Its wholes may sum to less than 1, and be of any type: what is counted beside it stays exact."""
+    kind = type(whole)
+    missed = Metric("missed", lambda mask, true, _: (kind((true > mask).sum() * whole), whole), unit="px", scale=1)
     monkeypatch.setitem(METRICS, "missed", missed)
     label = torch.zeros(60, 80, dtype=torch.long)
     label[20:40, 20:40] = 1
@@ -106,7 +111,34 @@ def test_a_mean_of_episodes_is_averaged_within_its_class_first(monkeypatch: pyte
     records = []
     for n, (c, prediction) in enumerate(zip((2, 2, 5), predictions)):
         records.append(episode_records(n, torch.tensor([c]), prediction, label, ["missed"]))
-    scores = episode_scores(torch.cat(records).numpy(), 6, {"missed": 1})
+    together = torch.cat(records)
+    assert together.dtype == (torch.float64 if kind is np.float32 else torch.int64)
+    scores = episode_scores(together.numpy(), 6, {"missed": 1})
     assert scores["missed"] == pytest.approx((200 + 0) / 2)  # class 2: 0 and the whole object of 400 pixels
     assert scores["per_class_missed"] == pytest.approx({"2": 200, "5": 0})
     assert scores["miou"] == pytest.approx((50 + 100) / 2)
+
+
+def test_a_metric_may_see_the_episode_or_all_counts_at_the_end(monkeypatch: pytest.MonkeyPatch):
+    seen = list[SeenEpisode]()
+
+    def twice_class(*arguments: Any) -> tuple[int, int]:
+        seen.append(arguments[3])
+        return 2 * seen[-1].class_id, 1
+
+    def spread(counts: EpisodeCounts) -> float:
+        assert counts.number.tolist() == [0, 0, 1, 1] and counts.class_id.tolist() == [2, 5, 2, 5]
+        return float(np.ptp(counts.intersection / counts.union))
+
+    monkeypatch.setitem(METRICS, "class", Metric("class", twice_class, scale=1, sees_episode=True))
+    monkeypatch.setitem(METRICS, "spread", Metric("spread", spread, at_end=True))
+    label = torch.tensor([[0, 1], [2, 2]])
+    records = []
+    for number, prediction in enumerate((label, torch.tensor([[0, 1], [2, 1]]))):
+        further = counted_in_episodes(["class", "spread"])
+        records.append(
+            episode_records(number, torch.tensor([2, 5]), prediction, label, further, query=f"photo{number}")
+        )
+    assert seen[1] == SeenEpisode(0, "photo0", 5)
+    scores = episode_scores(torch.cat(records).numpy(), 6, {"class": 1}, ["spread"])
+    assert (scores["class"], scores["per_class_class"], scores["spread"]) == (7, {"2": 4, "5": 10}, 50)

@@ -4,7 +4,6 @@ Python waits for the GPU a few times in a call, and uploads nothing.
 """
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 
 import pytest
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor
 from model.contract import FewShotMethod
 from model.episode import Episode
 from model.kinds.foundation import Foundation
-from model.registry import models
+from model.registry import methods
 from model.tensors.mask import fixed_shapes
 from tests.helpers.pretend import GPU, PretendCuda, pretend_cuda
 from tests.model.small import drawn_episode, small_model, without_dropout
@@ -88,15 +87,15 @@ def counted(
 
 
 def test_every_method_has_its_ceiling_of_waits() -> None:
-    whole = {name for name, kind in models().items() if issubclass(kind, Foundation)}  # networks of transformers
-    assert set(models()) - whole == WAITS.keys()
+    whole = {name for name, kind in methods().items() if issubclass(kind, Foundation)}  # networks of transformers
+    assert set(methods()) - whole == WAITS.keys()
 
 
 @pytest.mark.parametrize("name", sorted(WAITS))
 def test_a_pretended_gpu_and_fixed_shapes_give_the_same_numbers_with_few_waits(name: str) -> None:
     network, episode = small_model(name, SHOTS, **CHEAP.get(name, {})), drawn_episode(name, SHOTS, EPISODES)
     without_dropout(network)  # all shots at once draw in another order
-    ways: list[tuple[Callable[[], AbstractContextManager[object]], torch.device]] = [(pretend_cuda, GPU)]
+    ways = [(pretend_cuda, GPU)]
     if name in FIXED:
         ways.append((fixed_shapes, torch.device("cpu")))
     tasks = [predicted, learnt] if network.learns else [predicted]

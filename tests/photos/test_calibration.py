@@ -25,7 +25,7 @@ from util.files.typecheck import convert
 from util.run.build import build_model
 from util.run.run import TRAINING_FREE, Run
 from util.weights.checkpoint import digest_of
-from util.weights.encoders import start_encoder
+from util.weights.encoders import start_encoders
 
 
 def test_the_regression_is_where_its_gradient_vanishes_and_tells_probabilities() -> None:
@@ -66,7 +66,7 @@ def test_the_score_of_a_mask_is_how_often_it_overlaps_by_half() -> None:
 def test_a_calibration_is_made_on_training_images(mini_yaml, tmp_path: Path, predict, caplog) -> None:
     path = mini_yaml("prototype", test={"checkpoint": "none"})
     settings = [word for text in ("data.test_list=no_such_list.txt", "test.episodes=160") for word in ("--set", text)]
-    outcome = predict("--calibrate", path, *settings)
+    outcome = predict("calibrate", path, *settings)
     file = tmp_path / "runs/tiny" / FILE
     assert f"calibration: {file}" in outcome.output and "presence accuracy" in outcome.output
     made = convert(Calibration, yaml.safe_load(file.read_text()), "")
@@ -88,7 +88,7 @@ def test_calibrations_of_lite0_are_shipped(model: str, other: str, tmp_path: Pat
     sizes = ["run.folder=/no/folder", "data.size=33"]
     run = Run(read_config(path, sizes))
     network = build_model(run.config, run.text_width)
-    start_encoder(run.config, network)
+    start_encoders(run.config, network)
     digest = digest_of(network.state_dict())
     shipped = find_calibration(run.config, "training-free", digest)
     assert shipped is not None

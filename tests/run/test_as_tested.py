@@ -6,19 +6,20 @@ from pathlib import Path
 
 import pytest
 
+from util.config.place import BEST, LAST
 from util.config.read import read_config, to_dict
 from util.config.settings import Config
 from util.evaluate.evaluation import Evaluation
 from util.run.begin import Asked, stage_of
-from util.run.folder import ENVIRONMENT
-from util.run.run import BEST, LAST, METRICS, Run
+from util.run.folder import ENVIRONMENT, METRICS
+from util.run.run import Run
 from util.weights import checkpoint
 
 
 @pytest.fixture
-def done_run(mini_yaml):
+def done_run(mini_config):
     """Return a config of a model that learns, and its meta folder as a finished run leaves it."""
-    config = Evaluation.of(read_config(mini_yaml()), "bam", 1).config
+    config = Evaluation.of(mini_config(), "bam", 1).config
     meta = Run(config).folder("meta")
     meta.mkdir(parents=True)
     (meta / METRICS).write_text('{"finished": true}')

@@ -1,8 +1,8 @@
 """Training: its start, its episodes by number, its gradients, and one process beside two."""
 
-import json
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,18 @@ import pytest
 import torch
 from torch import nn
 
+from model import contract
 from model.contract import FewShotMethod
+from model.encoders.settings import EncoderSettings, build_encoder
+from model.encoders.variant import NOTHING
 from model.episode import Batch, Episode, Output
 from model.parts.loss import batch_mean, mask_loss
+from model.parts.with_encoder import MID
+from model.ssp.ssp import SSP, SSPSettings
 from tests.helpers import spawned
 from tests.helpers.narrow import NARROW
 from tests.helpers.paths import REPOSITORY
+from tests.helpers.read import json_of
 from tests.helpers.trained import train_base, train_meta
 from util.config.read import read_config, to_dict
 from util.config.settings import OptimizerSettings
@@ -30,10 +36,10 @@ from util.loop.train import optimiser_step
 from util.loop.training import Training
 from util.run.build import build_model
 from util.run.run import BEST, Run
-from util.run.weights import fill_at_start
+from util.run.start import fill_at_start, initial_digest
 from util.train import stages
 from util.weights import checkpoint
-from util.weights.encoders import start_encoder
+from util.weights.encoders import digest_of_files, encoder_data, start_encoders
 
 BASE = "runs/mini_split0_resnet10/base/gone.pth"
 GONE = {"encoder": {"weights": "initmodel/gone.pth"}}
@@ -68,15 +74,60 @@ def test_missing_files_are_named_with_their_command_before_photos_are_read(mini_
         begin(Run(other))
 
 
-def test_a_partial_files_missing_tensors_are_counted(mini_yaml, tmp_path: Path) -> None:
+def test_a_partial_files_missing_tensors_are_counted(mini_config, tmp_path: Path) -> None:
     file = tmp_path / "partial.pth"
     encoder = {"backbone": NARROW, "stem": "plain", "weights": str(file), "partial": True}
-    config = read_config(mini_yaml("ssp", model={"encoder": encoder}))
+    config = mini_config("ssp", model={"encoder": encoder})
     network = build_model(config, text_width=0)
     kept = {name: x for name, x in network.encoder.state_dict().items() if not name.startswith("layer3")}
     torch.save(kept, file)
     counted = r"\d\d tensors start from random values, such as layer3\.\S+"
-    assert re.fullmatch(rf"encoder: {file}, {counted}", start_encoder(config, network)[0])
+    assert re.fullmatch(rf"encoder: {file}, {counted}", start_encoders(config, network)[0])
+
+
+@dataclass
+class TwoSettings(SSPSettings):
+    second: EncoderSettings = field(default_factory=EncoderSettings)
+
+
+class Two(SSP):
+    """SSP beside another encoder."""
+
+    title = "Two"
+    Settings = TwoSettings
+
+    def __init__(self, settings: Any, task: Any) -> None:
+        super().__init__(settings, task)  # which freezes what is there
+        self.beside = build_encoder(settings.second, MID)
+
+    def frozen(self) -> Iterator[nn.Module]:
+        yield from super().frozen()
+        yield self.beside
+
+
+def test_each_encoder_of_a_method_starts_from_its_weights(mini_yaml, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setitem(contract.METHODS, "two", Two)
+    file = tmp_path / "second.pth"
+    second = {"backbone": "resnet18", "stem": "plain", "weights": str(file), "pretraining": "drawings"}
+    path = mini_yaml("ssp", model={"name": "two", "second": second})
+    config = read_config(path, ["model.encoder.weights=null"])
+    network = build_model(config, text_width=0)
+    with pytest.raises(UserError, match=r"second.pth: these weights do not exist"):
+        start_encoders(config, network)
+    filled = {name: torch.full_like(x, 3) for name, x in network.beside.state_dict().items()}
+    torch.save(filled, file)
+    note, files = start_encoders(config, network)
+    assert note == f"encoder: random weights (model.encoder.weights is null); beside: {file}, complete"
+    assert all(bool((x == 3).all()) for x in network.beside.state_dict().values())
+    assert digest_of_files(files) == initial_digest(Run(config), "meta") == checkpoint.digest_of(filled)
+    assert not any(parameter.requires_grad for parameter in network.beside.parameters())
+    assert encoder_data(network, None) == f"{NOTHING}; beside: drawings"
+    network.beside.mean.fill_(0.25)
+    image = torch.full((1, 3, 33, 33), 255.0)
+    assert (network._maps(image).images_for(network.beside) * network.beside.std).allclose(torch.tensor(0.75))
+    network.beside = nn.Identity()
+    with pytest.raises(UserError, match=r"model.second.weights = .*second.pth is read by no encoder; set it to null"):
+        start_encoders(config, network)
 
 
 def test_a_meta_stage_refuses_a_base_stage_with_other_settings(mini_yaml) -> None:
@@ -104,7 +155,7 @@ class WithNorm(FewShotMethod):
 
 def epochs_of(folder: Path) -> dict[float, dict[str, Any]]:
     """Return the records of a training by their epochs, each of which has one."""
-    records = json.loads((folder / "metrics.json").read_text())["epochs"]
+    records = json_of(folder / "metrics.json")["epochs"]
     by_epoch = {record["epoch"]: record for record in records}
     assert len(by_epoch) == len(records)
     return by_epoch
@@ -128,7 +179,7 @@ def test_two_processes_train_like_one(mini_yaml, tmp_path: Path, device: str):
     stage["optimizers"] = {"main": {"kind": "sgd", "lr": 0.02}}  # AdamW would blow rounding up to whole steps
     path = mini_yaml(meta_stage=stage, run={"device": device, "precision": "float32"})
     driver = REPOSITORY / "tests/train/train_without_dropout.py"
-    folder = tmp_path / "runs" / "tiny" / "meta"
+    folder = tmp_path / "runs/tiny/meta"
     spawned.run(driver, path)
     one = folder.rename(tmp_path / "one")
     ranks = spawned.start_ranks(2, driver, path)
@@ -164,7 +215,7 @@ def test_the_average_decays_and_weights_are_restored() -> None:
 def numbers_of_steps(steps: range, **shares: int) -> list[int]:
     """Return the numbers of all batches of some steps, by default of one process in one part."""
     shares = {"batch": 8, "rank": 0, "processes": 1, "parts": 1} | shares
-    numbers = list[int]()
+    numbers = []
     for batch in training_numbers(steps.start, steps.stop, **shares):
         numbers += batch
     return numbers

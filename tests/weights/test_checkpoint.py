@@ -20,12 +20,15 @@ from model.contract import FewShotMethod, ModelSettings, Task
 from tests.evaluate.quick import FEW, SYMNET, new_checkpoint, quick_config
 from tests.helpers import spawned
 from tests.helpers.scored import score
+from util.config.place import BEST, LAST, PREVIOUS
 from util.config.read import read_config, to_dict
-from util.engine import load_method
+from util.engine import load_engine
 from util.files.errors import UserError
 from util.run.build import build_model
-from util.run.run import BEST, LAST, PREVIOUS, Run, StageFolder, check_continues
-from util.run.weights import check_fits, refusal_to_take
+from util.run.folder import StageFolder
+from util.run.run import Run, check_continues
+from util.run.start import why_not_used
+from util.run.weights import check_fits
 from util.weights import checkpoint
 from util.weights.checkpoint import Checkpoint
 from util.weights.fill import fill
@@ -65,9 +68,9 @@ def test_a_truncated_or_changed_checkpoint_is_refused(tmp_path: Path):
     place = content.index(torch.full((9,), 7.0).numpy().tobytes()) + 40
     flipped = bytearray(content)
     flipped[place] ^= 1
-    for damaged, said in ((b"", ""), (content[:-100], ""), (flipped, ".*checksum")):
+    for damaged, said in ((b"", ""), (content[:-100], ""), (flipped, r" \(the checksum .*\)")):
         path.write_bytes(damaged)
-        with pytest.raises(UserError, match=rf"best\.pth: truncated{said}"):
+        with pytest.raises(UserError, match=rf"best\.pth: truncated, or not a check[a-z ]+ safely{said}; copy it"):
             checkpoint.read(path)
 
 
@@ -156,14 +159,14 @@ def test_weights_that_do_not_fit_name_a_tensor_of_each_side(tmp_path: Path):
 def test_a_test_and_a_prediction_read_their_checkpoint_once(mini_yaml, monkeypatch: pytest.MonkeyPatch) -> None:
     config = quick_config(mini_yaml, SYMNET, "test.checkpoint=best", *FEW)
     best = new_checkpoint(config, Run(config).folder("meta") / BEST)
-    read: list[Path] = []
+    read = []
     load = checkpoint.load
     monkeypatch.setattr(checkpoint, "load", lambda path: read.append(path) or load(path))
     run, stored = Run(config).as_tested()
     score(run.config, stored=stored)
     assert read == [best]
-    load_method(None, str(config.source), overrides=config.given, device="cpu")
-    load_method(str(best), device="cpu")
+    load_engine(None, str(config.source), overrides=config.given, device="cpu")
+    load_engine(str(best), device="cpu")
     assert read == [best] * 3
 
 
@@ -262,12 +265,12 @@ def saved(config: dict[str, Any] | None = None, **changes: Any) -> Checkpoint:
 
 
 def test_a_folder_with_any_checkpoint_holds_a_run(tmp_path: Path) -> None:
-    assert not StageFolder(tmp_path).why_taken
+    assert not StageFolder(tmp_path).why_occupied
     for name in (BEST, LAST, PREVIOUS):
         path = tmp_path / f"with_{name}"
         path.mkdir()
         (path / name).touch()
-        assert "holds a run already; continue it with --resume" in StageFolder(path).why_taken
+        assert "holds a run already; continue it with --resume" in StageFolder(path).why_occupied
 
 
 def test_a_damaged_or_missing_last_checkpoint_leaves_the_one_before(tmp_path: Path) -> None:
@@ -310,8 +313,8 @@ def test_what_is_equal_unknown_or_allowed_continues() -> None:
 @pytest.mark.parametrize(
     ("setting", "theirs"), [("run.seed", 2), ("model.aux_weight", None), ("meta_stage.optimizers.main.lr", 0.2)]
 )
-def test_a_training_with_other_settings_is_not_continued(mini_yaml, setting: str, theirs: Any) -> None:
-    run = Run(read_config(mini_yaml()))
+def test_a_training_with_other_settings_is_not_continued(mini_config, setting: str, theirs: Any) -> None:
+    run = Run(mini_config())
     config = to_dict(run.config)
     *names, last = setting.split(".")
     section = reduce(getitem, names, config)
@@ -322,9 +325,9 @@ def test_a_training_with_other_settings_is_not_continued(mini_yaml, setting: str
     config["base_stage"]["epochs"] = 7
     del config["data"]["exclude_novel"]  # as of a file that was written before the setting existed
     stored = Checkpoint.of({"stage": "meta", "config": config, "weights": {}}, Path(LAST))
-    said = refusal_to_take(run, "meta", stored, finished=False)
+    said = why_not_used(run, "meta", stored, finished=False)
     assert f" was trained with {setting} = {theirs}, now {ours}; " in said and said.endswith(
         "--allow-changes continues it"
     )
     section[last] = ours
-    assert refusal_to_take(run, "meta", stored, finished=False) == ""
+    assert why_not_used(run, "meta", stored, finished=False) == ""

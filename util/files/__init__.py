@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -15,6 +15,7 @@ from util.files.errors import UserError, WriteError, note
 REPOSITORY = Path(__file__).resolve().parents[2]
 SYSTEM_FILES = ("thumbs.db", "desktop.ini", "__macosx", "@eadir")  # in lower case: what systems put beside files
 DIGEST_BYTES = 16  # of a file's content
+PHOTO_DIGITS = 16  # of its digest in hexadecimal, that tell photos apart
 TEMPORARY = ".tmp."  # in the name of a file that is being written, after a dot and the number of its process
 LONG_NAME = 200  # bytes; file systems have room for 255
 STAND_INS = {  # beginnings of files that stand in place of others -> what they are, and the fix
@@ -32,21 +33,18 @@ def project_path(name: str | Path) -> Path:
     return path
 
 
-def stand_in(path: Path) -> str:
-    """Say what a file is that stands in place of another, and the fix; '' if it is none."""
+def stand_in(path: Path, others: Mapping[bytes, str] = STAND_INS) -> str:
+    """Say what a file is that stands in place of another, by its beginning as in ``others``, and the fix; else ''."""
     try:
         with path.open("rb") as file:
-            return _stand_in(file.read(1024))
+            return _stand_in(file.read(1024), others)
     except OSError:
         return ""
 
 
-def _stand_in(content: bytes) -> str:
+def _stand_in(content: bytes, others: Mapping[bytes, str] = STAND_INS) -> str:
     start = content[:1024].removeprefix(b"\xef\xbb\xbf")
-    for beginning, description in STAND_INS.items():
-        if re.match(beginning, start):
-            return description
-    return ""
+    return next((what for beginning, what in others.items() if re.match(beginning, start)), "")
 
 
 def read_bytes(path: Path, what: str, fix: str, parse: Callable[[bytes], Any] = bytes) -> Any:
@@ -72,12 +70,12 @@ def read_bytes(path: Path, what: str, fix: str, parse: Callable[[bytes], Any] = 
 
 
 def read_text(path: Path, what: str, fix: str) -> str:
-    """Return the text of a file in UTF-8, without a byte-order mark; errors as ``read_bytes``."""
+    """Return the text of a file in UTF-8, without a byte-order mark; raises as ``read_bytes`` does."""
     return read_bytes(path, what, fix, lambda content: content.decode("utf-8-sig"))
 
 
 def read_json(path: Path, what: str, fix: str) -> Any:
-    """Return the content of a JSON file; errors as ``read_bytes``."""
+    """Return the content of a JSON file; raises as ``read_bytes`` does."""
     return read_bytes(path, what, fix, json.loads)
 
 
@@ -137,6 +135,17 @@ def _short(path: Path) -> str:
     """Return a file's name, or for a long one another of its own with its suffix."""
     name = os.fsencode(path.name)
     return path.name if len(name) <= LONG_NAME else hashlib.sha256(name).hexdigest() + path.suffix
+
+
+def is_running(process: str) -> bool:
+    """Return whether a process of this machine has a number, as names of files that are being written begin with."""
+    try:
+        os.kill(int(process), 0)  # which ends nothing
+    except PermissionError:  # of another user
+        return True
+    except (OSError, ValueError, OverflowError):
+        return False
+    return True
 
 
 def lock(path: Path, refusal: str) -> TextIO:
@@ -224,7 +233,8 @@ def state_of(path: Path) -> tuple[int, ...]:
     try:
         status = path.stat()
     except OSError:
-        raise UserError(f"{path}: this file does not exist; check its name, or the list that names it") from None
+        fix = "check its name, or the list that names it, whose paths begin below data.root"
+        raise UserError(f"{path}: this file does not exist", fix=fix) from None
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino % 2**63
 
 

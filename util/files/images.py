@@ -97,8 +97,9 @@ def read_errors(path: Path, what: str = "photo") -> Iterator[None]:
         raise TooLarge(f"{path}: has more than {sizes.MAX_PIXELS} pixels; {FIX}") from None
     except Exception as error:  # a damaged file can raise any exception
         if isinstance(error, UnidentifiedImageError) and not stand_in(path):
-            fix = "convert it to one of these, or leave it out"
-            raise UserError(f"{path}: is no {what} ({NAMES_OF_FORMATS}); {fix}") from None
+            raise UserError(
+                f"{path}: is no {what} ({NAMES_OF_FORMATS})", fix="convert it to one of these, or leave it out"
+            ) from None
         raise UserError(f"{path}: this {what} {_problem(path, error)}") from None
 
 
@@ -190,7 +191,7 @@ def decode(content: bytes, page: int = 0) -> np.ndarray:
 
 
 def header_of(path: Path) -> tuple[tuple[int, int], int]:
-    """Return (height, width) of a photo's stored pixels, and its orientation, by its header; errors as ``opened``."""
+    """Return (height, width) of a photo's stored pixels, and its orientation; raises as ``opened`` does."""
     with opened(path) as image:
         frame = frame_of(image)
         return frame.size, frame.orientation

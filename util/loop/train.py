@@ -43,7 +43,8 @@ WHOLE = Share()  # of a batch in one part
 def train(training: Training, batches: Iterator[Any], observers: Sequence[TrainingObserver]) -> bool:
     """Train to the end and return True; False: a signal interrupted it, after ``interrupted`` of the observers.
 
-    There are ``training.parts`` batches for each of the steps that are left.
+    It ends after the last step, or where an observer ends it.
+    There are ``training.accumulate`` batches for each of the steps that are left.
     """
     progress = training.progress
     schedule = training.schedule
@@ -54,9 +55,12 @@ def train(training: Training, batches: Iterator[Any], observers: Sequence[Traini
         for observer in observers:
             observer.begin(training, progress.step)
         _record(training, observers)  # the run may have ended between a step and its validation
-        while progress.step < schedule.steps and not any(observer.ends(training) for observer in observers):
-            rates = set_learning_rates(training.optimizers, training.rules, progress.step, schedule.steps)
-            parts = [next(batches) for _ in range(training.parts)]
+        _ask_to_end(training, observers)
+        while progress.step < schedule.steps and not progress.ended_by:
+            rates = set_learning_rates(
+                training.optimizers, training.rules, progress.step, schedule.steps, progress.history
+            )
+            parts = [next(batches) for _ in range(training.accumulate)]
             # So a checkpoint holds no random state, and a resumed run draws the dropout masks of an uninterrupted one.
             torch.manual_seed(zlib.crc32(f"{training.seed} {progress.step} {world.rank}".encode()))
             losses = optimiser_step(training, parts, observers)
@@ -71,6 +75,7 @@ def train(training: Training, batches: Iterator[Any], observers: Sequence[Traini
                     observer.interrupted(training)
                 break
             _record(training, observers)
+            _ask_to_end(training, observers)
         else:
             for observer in observers:
                 observer.finished(training)
@@ -143,8 +148,10 @@ def _shares_of(world: ProcessGroup, parts: Sequence[Any]) -> list[Share]:
 def check_learning(finite: bool, step: int, what: str) -> None:
     """Refuse (UserError) a loss or weights that are not finite."""
     if not finite:
-        fix = "lower the learning rate, then continue from the last checkpoint by train.sh --resume --allow-changes"
-        raise UserError(f"step {step}: {what} is not finite; {fix}")
+        raise UserError(
+            f"step {step}: {what} is not finite",
+            fix="lower the learning rate, then continue from the last checkpoint by train.sh --resume --allow-changes",
+        )
 
 
 def _step(training: Training) -> None:
@@ -184,7 +191,7 @@ def _record(training: Training, observers: Sequence[TrainingObserver]) -> None:
     """Let the observers write a record at the end of an epoch, and where one of them finds it due."""
     progress = training.progress
     is_due = training.ends_epoch or any(observer.is_record_due(training) for observer in observers)
-    if progress.on_record or not is_due:
+    if progress.on_record or not (is_due or progress.ended_by):
         return
     entry: dict[str, Any] = {"step": progress.step}
     for observer in observers:
@@ -192,3 +199,14 @@ def _record(training: Training, observers: Sequence[TrainingObserver]) -> None:
     progress.history.append(entry)
     for observer in observers:
         observer.recorded(training, entry)
+
+
+def _ask_to_end(training: Training, observers: Sequence[TrainingObserver]) -> None:
+    """Note the observer that ends the training here, if one does; its last step has a record."""
+    progress = training.progress
+    if progress.step == training.schedule.steps or progress.ended_by:
+        return
+    progress.ended_by = next((observer.name for observer in observers if observer.ends(training)), "")
+    if progress.ended_by:
+        log.info("ended after step %d of %d by %s", progress.step, training.schedule.steps, progress.ended_by)
+        _record(training, observers)

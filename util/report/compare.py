@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 SAME_EPISODES = "score both on the same episodes: test.py --manifest FILE, the episodes.jsonl of one of them"
+MOST_CELLS = 2**24  # of the table of sums: 384 MiB
 DRAWS, CHUNK = 2000, 100  # number of bootstrap samples, and of those computed at once
 # Facts of results in which the scoring of systems may differ, and others, in words
 SCORING = {
@@ -33,6 +35,8 @@ SCORING = {
     "content": "photos or masks of the same names",
 }
 BESIDE = {"input_side": "image sides", "stages": "trainings"}
+METHOD = {fact: fact for fact in ("method", "encoder", "settings", "code", "vectors")}
+NETWORKS = {"training_seed": "training seeds", "weights": "weights"}
 
 
 class Difference(NamedTuple):
@@ -77,7 +81,7 @@ def compare(*runs: Path, output: str = FINAL) -> Table:
     rows = [_row(f"pair {n}", difference([a.sums], [b.sums])) for n, (a, b) in enumerate(several, start=1)]
     out = Table(["mIoU %", *names, "A - B", "95 % from", "to"], [*rows, _row(which, overall)])
     out.notes = [f"{letter}: {each.file}: {title(each.result)}" for letter, each in zip("AB" * len(of_a), scored)]
-    out.notes += [*_difference_lines(overall, which, of_a), *_verdict(scored, overall)]
+    out.notes += [*_difference_lines(overall, which, of_a), *_verdict(scored, overall, output_a == output_b)]
     return out
 
 
@@ -121,16 +125,26 @@ def _difference_lines(delta: Difference, which: str, of_a: Sequence[Compared]) -
     return lines
 
 
-def _verdict(scored: Sequence[Compared], delta: Difference) -> list[str]:
-    """Return in what else the results differ, and whether the interval decides between the systems."""
+def _verdict(scored: Sequence[Compared], delta: Difference, of_one_output: bool) -> list[str]:
+    """Return in what else the results differ, and whether the interval decides between the systems.
+
+    Between networks of one method, settings and code it decides nothing about methods.
+    """
     facts = facts_of({each.file: each.result for each in scored})
     facts["label_side"] = facts.index.map({str(each.file): each.label_side for each in scored})
     lines = [f"note: different {fact}: {values}" for fact, values in differences(facts, BESIDE).items()]
+    networks = differences(facts, NETWORKS)
+    is_one_method = bool(of_one_output and networks) and not differences(facts, METHOD)
+    if is_one_method:
+        name, values = next(iter(networks.items()))
+        lines.append(f"note: one method with the same settings and code; the networks have different {name}: {values}")
     if scoring := differences(facts, SCORING):
         shown = ", ".join(f"{fact}: {values}" for fact, values in scoring.items())
         lines.append(f"no verdict on the systems, which were scored differently ({shown})")
     elif delta.low <= 0 <= delta.high:
         lines.append("not significant: the interval contains 0")
+    elif is_one_method:
+        lines.append("no difference between methods: the interval excludes 0 for these networks of one method alone")
     else:
         lines.append("significant: the interval excludes 0 (how much trainings vary is not in it)")
     return lines
@@ -156,7 +170,7 @@ def read_scored(path: Path, output: str) -> Compared:
         result=result,
         label_side=manifest.header.get("label_side"),
         episodes=[(episode["seed"], episode["query"], ways_of(episode)) for episode in manifest.episodes],
-        sums=_sums_by_query(counts(file, output)),
+        sums=_sums_by_query(counts(file, output), file.with_name(MANIFEST)),
     )
 
 
@@ -186,12 +200,17 @@ def difference(sums_a: Sequence[np.ndarray], sums_b: Sequence[np.ndarray]) -> Di
     return Difference(a, b, float(low), float(high))
 
 
-def _sums_by_query(counted: DataFrame) -> np.ndarray:
-    """Return intersections, unions and numbers of episodes, (seeds, queries, classes, 3), by query image."""
+def _sums_by_query(counted: DataFrame, place: Path) -> np.ndarray:
+    """Return intersections, unions and numbers of episodes, (seeds, queries, classes, 3), by query image.
+
+    UserError: there are too many of these for the memory; it names ``place``.
+    """
     import pandas
 
     columns = ["intersection", "union", "episodes"]
     sums = counted.assign(episodes=1).groupby(["seed", "query", "class"])[columns].sum()
+    if math.prod(sums.index.levshape) > MOST_CELLS:
+        raise UserError(f"{place}: {sums.index.levshape} seeds, queries and classes are more than {MOST_CELLS} sums")
     every = pandas.MultiIndex.from_product(sums.index.levels)
     return sums.reindex(every, fill_value=0).to_numpy(float).reshape(*every.levshape, 3)
 

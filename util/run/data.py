@@ -11,6 +11,7 @@ from util.config.folds import has_class_maps
 from util.config.read import read_data
 from util.config.settings import (
     HELD_OUT,
+    SAMPLERS,
     AugmentSettings,
     DataSettings,
     ProtocolSettings,
@@ -23,11 +24,10 @@ from util.data.lists import image_list as lists
 from util.data.lists.image_list import ImageList
 from util.data.lists.index import load_index
 from util.data.lists.listed import read_list
-from util.data.sampling import SHUFFLED_PAIRS, EpisodeSampler, PublishedSampler, Sampler
+from util.data.sampling import SHUFFLED_PAIRS, EpisodeSampler, PublishedSampler, RegisteredSampler, Sampler
 from util.data.views import STRETCH, View
 from util.files import project_path
 from util.files.errors import UserError
-from util.loop.processes import ProcessGroup
 from util.run.input_size import view_of
 from util.run.run import Run
 
@@ -47,24 +47,23 @@ class StageData:
     workers: int  # that load both
 
 
-def stage_data(run: Run, stage: str, world: ProcessGroup) -> StageData:
-    """Return the data of a stage, base or meta."""
-    return base_stage_data(run, world) if stage == "base" else meta_stage_data(run, world)
+def stage_data(run: Run, stage: str, progress: bool = True) -> StageData:
+    """Return the data of a stage, base or meta; ``progress``: this process shows bars and warnings."""
+    return base_stage_data(run, progress) if stage == "base" else meta_stage_data(run, progress)
 
 
-def base_stage_data(run: Run, world: ProcessGroup) -> StageData:
+def base_stage_data(run: Run, progress: bool = True) -> StageData:
     """Return the data of the base stage: labelled images."""
     data = run.config.data
     stage = cast(StageSettings, run.config.base_stage)
     fold = run.fold
-    with world.rank_zero_first():
-        images = images_for_training(run, world.is_main, stage)
-        index = load_index(data, "test", world.is_main)
-        held_out: ImageList | None
-        if stage.images == "all":
-            held_out = lists.whole_list(index, fold)
-        else:
-            held_out = lists.base_validation_list(index, fold.base, data)
+    images = images_for_training(run, progress, stage)
+    index = load_index(data, "test", progress)
+    held_out: ImageList | None
+    if stage.images == "all":
+        held_out = lists.whole_list(index, fold)
+    else:
+        held_out = lists.base_validation_list(index, fold.base, data)
     size = run.config.stage_size(stage)
     seed = run.config.run.seed
     training = LabelledDataset(images, fold, size, seed, stage.augment)
@@ -75,7 +74,7 @@ def base_stage_data(run: Run, world: ProcessGroup) -> StageData:
     return StageData(images, training, examples, count, data.classes, data.workers)
 
 
-def meta_stage_data(run: Run, world: ProcessGroup) -> StageData:
+def meta_stage_data(run: Run, progress: bool = True) -> StageData:
     """Return the data of the meta stage: episodes of base classes, and those that validate it.
 
     The latter are of the validation list's classes, else of the test list's novel or, by ``meta_stage.validate_on``,
@@ -85,9 +84,8 @@ def meta_stage_data(run: Run, world: ProcessGroup) -> StageData:
     held_out = validation_run(run)
     classes = held_out.config.data.classes
     workers = run.config.data.workers
-    with world.rank_zero_first():
-        images = images_for_training(run, world.is_main)
-        validation_images = _images_for_validation(held_out, images, world.is_main)
+    images = images_for_training(run, progress)
+    validation_images = _images_for_validation(held_out, images, progress)
     training = training_episodes(run, images)
     if validation_images is None:
         return StageData(images, training, None, 0, classes, workers)
@@ -172,7 +170,7 @@ def training_episodes(run: Run, images: ImageList) -> EpisodeDataset:
     """Return the meta stage's training episodes by number."""
     stage = run.config.meta_stage
     size = run.config.stage_size(stage)
-    sampler = _sampler(run, images, stage, run.config.run.seed)
+    sampler = _registered(_sampler(run, images, stage, run.config.run.seed))
     if stage.input == STRETCH:
         view = View(STRETCH, size, size, smooth=True)
         return _episodes(run, sampler, size, view=view, views=1)
@@ -208,7 +206,12 @@ def protocol_sampler(run: Run, images: ImageList, protocol: ProtocolSettings, se
     sampler = _sampler(run, images, protocol, seed)
     if protocol.draw != OWN:
         return PublishedSampler(images, protocol.draw, protocol.query, sampler.shots, seed)
-    return replace(sampler, ways=protocol.ways, references=protocol.references)
+    return _registered(replace(sampler, ways=protocol.ways, references=protocol.references))
+
+
+def _registered(sampler: EpisodeSampler) -> Sampler:
+    """Return the sampler whose query rule is one of others; any other as it is."""
+    return RegisteredSampler(sampler, SAMPLERS[sampler.query]) if sampler.query in SAMPLERS else sampler
 
 
 def check_sampler(images: ImageList, sampler: EpisodeSampler, protocol: str, fold: str) -> None:

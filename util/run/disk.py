@@ -22,7 +22,7 @@ class Stored(NamedTuple):
 
     @classmethod
     def of(cls, network: Trainable, stage: StageSettings) -> Stored:
-        """Return those of a stage's network, whose tensors may be without memory."""
+        """Return the bytes of a stage's network, whose tensors may be without memory."""
         weights = sum(tensor.nbytes for tensor in network.stored_state().values())
         learning = sum(parameter.nbytes for parameter in network.parameters() if parameter.requires_grad)
         average = learning if stage.ema_decay > 0 else 0
@@ -60,6 +60,8 @@ def room(config: Config, stages: Sequence[Stored], folders: Iterable[Path]) -> s
     needed = f"{kept / 1e9:.1f} GB are kept, {extra / 1e9:.1f} GB more are needed during a stage"
     says = f"{needed}, {free / 1e9:.1f} GB are free"
     if kept + extra > free:
-        fix = "free some space, or --set run.folder=<DIR> on another one"
-        raise UserError(f"{config.run.folder}: the disk is too small: {says}; {fix}")
+        raise UserError(
+            f"{config.run.folder}: the disk is too small: {says}",
+            fix="free some space, or --set run.folder=<DIR> on another one",
+        )
     return says

@@ -1,9 +1,8 @@
-"""A run: its config, the folders and state of its stages, its weights, and how these were trained."""
+"""A run: its config, the folders of its stages, its weights, and how these were trained."""
 
 from __future__ import annotations
 
 import hashlib
-import logging
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +14,7 @@ from model.contract import FewShotMethod
 from model.decides import Decides
 from model.registry import class_of
 from util.config.folds import Fold
-from util.config.place import BEST, DISCARDED, ENVIRONMENT, LAST, PREVIOUS, RESULT, stage_name
+from util.config.place import BEST, DISCARDED, LAST, RESULT, stage_name
 from util.config.read import read_config, to_dict
 from util.config.same import Differences, differences, in_words
 from util.config.settings import Config
@@ -24,70 +23,18 @@ from util.data.words import text
 from util.files import kept_json
 from util.files.errors import UserError
 from util.files.launcher import is_first_of_machine
+from util.run.folder import StageFolder
 from util.weights import checkpoint
 from util.weights.checkpoint import Checkpoint
+from util.weights.may_differ import CONTINUED, CONTINUED_CHANGED, TESTED
 from util.weights.origin import Origin
 
-log = logging.getLogger("symnet")
-METRICS = "metrics.json"
 NO_CHECKPOINT = "none"
 CHECKPOINTS = {"best": BEST, "last": LAST}  # values of test.checkpoint that name a checkpoint of the run itself
 TRAINING_FREE = "training-free"
 UNTRAINED = "untrained"
 FOREIGN = "foreign"
 ALLOW = "--allow-changes"
-# Keys of a training in its folder's ENVIRONMENT: its overrides, and the name of its run
-OPTIONS, RUN = "options", "run"
-PRECISION = "run.precision"
-ALLOWED = ("code", "precision", "list", "content")  # facts of an ``Origin`` that may be others by ``ALLOW``
-# Beginnings of the settings of a training that may be others in a test of it, and in runs that share a base stage
-TEST_SETTINGS = ("data.shot", "data.rare_classes", PRECISION)
-SHARING_SETTINGS = ("data.", "model.", "run.")
-
-
-@dataclass(frozen=True)
-class StageFolder:
-    """The folder of a stage's training and its state."""
-
-    path: Path
-
-    @property
-    def begun(self) -> bool:
-        """Whether it holds a training that can be resumed."""
-        return (self.path / LAST).exists() or (self.path / PREVIOUS).exists()
-
-    @property
-    def finished(self) -> bool:
-        """Whether it holds a completed training."""
-        return bool(kept_json(self.path / METRICS).get("finished")) and (self.path / BEST).exists()
-
-    @property
-    def run(self) -> str | None:
-        """The name of the run that trained it last; None: not known."""
-        return kept_json(self.path / ENVIRONMENT).get(RUN)
-
-    @property
-    def options(self) -> list[str]:
-        """The overrides that its training was begun, or last continued, with."""
-        return kept_json(self.path / ENVIRONMENT).get(OPTIONS, [])
-
-    def newest(self) -> Checkpoint:
-        """Return the last checkpoint, else of the one before; UserError if neither can be read."""
-        try:
-            return checkpoint.read(self.path / LAST)
-        except UserError as error:
-            if not (self.path / PREVIOUS).exists():
-                raise
-            log.warning("%s; continuing from the one before, %s", error, self.path / PREVIOUS)
-            return checkpoint.read(self.path / PREVIOUS)
-
-    @property
-    def why_taken(self) -> str:
-        """Which run is here, and how to go on with it; '' if none is."""
-        if not self.begun and not (self.path / BEST).exists():
-            return ""
-        fix = "continue it with --resume if last.pth is there, start again with --overwrite, or set another run.name"
-        return f"{self.path}: holds a run already; {fix}"
 
 
 @dataclass(frozen=True)
@@ -110,15 +57,17 @@ class Run:
     def vectors(self) -> np.ndarray | None:
         """The text vectors, (classes + 1, T) float32, one row per class id; None for a model that reads no text.
 
-        UserError: they are missing or wrong, or given to a model that reads none.
+        UserError: they are missing or wrong, given to a model that reads none, or not given to one that reads them.
         """
         data = self.config.data
-        if self.model_class.reads_text:
-            return text.class_vectors(data)
-        if data.text != text.NO_TEXT:
-            problem = f"this model ({self.model_class.title}) reads no text vectors; set data.text: {text.NO_TEXT}"
-            raise UserError(f"{self.config.source}: data.text = {data.text}, but {problem}")
-        return None
+        reads_text = self.model_class.reads_text
+        if reads_text == (data.text == text.NO_TEXT):
+            reads, fix = ("reads", "word2vec or names") if reads_text else ("reads no", text.NO_TEXT)
+            raise UserError(
+                f"{self.config.source}: data.text = {data.text}, but {self.model_class.title} {reads} text vectors",
+                fix=f"set data.text: {fix}",
+            )
+        return text.class_vectors(data) if reads_text else None
 
     @property
     def text_width(self) -> int:
@@ -175,7 +124,7 @@ class Run:
             print(f"tests of the weights that were there, kept as {DISCARDED} and in no table: {count}", flush=True)
 
     @property
-    def weights(self) -> Path | str:
+    def source(self) -> Path | str:
         """The path of the checkpoint that ``test.checkpoint`` means, or why there is none."""
         wanted = self.config.test.checkpoint
         if not self.model_class.learns:
@@ -185,11 +134,11 @@ class Run:
         return self.trained / CHECKPOINTS[wanted] if wanted in CHECKPOINTS else checkpoint.file_of(wanted)
 
     @property
-    def weights_origin(self) -> str:
+    def weights_mark(self) -> str:
         """'' if a test scores the run's own best weights, else the mark of its result: last, untrained, foreign."""
         if self.config.takes_other_folds:
             return FOREIGN
-        source = self.weights
+        source = self.source
         if isinstance(source, str):
             return source if source == UNTRAINED else ""
         marks = {(self.trained / BEST).resolve(): "", (self.trained / LAST).resolve(): "last"}
@@ -212,10 +161,10 @@ class Run:
         data set the model alone. All options of its own training hold too, but in the sections of tests. The fold, what
         the command names, and settings of the training itself, which a result names where they differ, stay.
         """
-        source = self.weights
+        source = self.source
         if isinstance(source, str) or not source.exists():
             return self, None
-        is_own = self.weights_origin in ("", "last")
+        is_own = self.weights_mark in ("", "last")
         stored = checkpoint.read(source)
         sections = ("model.",) if self.config.crosses_data_sets and not is_own else ("data.", "model.")
         options = self._options_of(stored, sections)
@@ -251,13 +200,13 @@ class Run:
         before = {**stored.config, **stages}
         if "base_stage" not in stages:  # no stage of these weights
             before.pop("base_stage", None)
-        return self.differences(before, Decides.WEIGHTS, TEST_SETTINGS)
+        return self.differences(before, Decides.WEIGHTS, TESTED.settings)
 
     def shared(self, stored: Checkpoint) -> list[str]:
         """Describe the settings of data and run of a base stage that differ, which is kept as runs share it."""
         if stored.stage != "base":
             return []
-        of_methods = ("base_stage", "meta_stage", "model", *TEST_SETTINGS)
+        of_methods = ("base_stage", "meta_stage", "model", *TESTED.settings)
         return in_words(self.differences(stored.config, Decides.WEIGHTS, of_methods))
 
     def differences(self, before: dict[str, Any] | None, what: Decides, skip: tuple[str, ...] = ()) -> Differences:
@@ -266,7 +215,7 @@ class Run:
 
 
 def check_continues(stored: Checkpoint, now: Origin, allow_changes: bool) -> None:
-    """Refuse a checkpoint that a training does not continue; its settings are compared before (``refusal_to_take``).
+    """Refuse a checkpoint that a training does not continue; its settings are compared before (``why_not_used``).
 
     Args:
         stored: the checkpoint.
@@ -278,9 +227,12 @@ def check_continues(stored: Checkpoint, now: Origin, allow_changes: bool) -> Non
     """
     if stored.config is None:
         raise UserError(f"{stored.path}: holds only weights, without a training's state; start again with --overwrite")
-    if other := stored.origin.differences(now, skip=ALLOWED if allow_changes else ()):
-        fix = f"restore that, or start again with --overwrite; {ALLOW} continues with other photos, precision or code"
-        raise UserError(f"{stored.path}: was trained with {', '.join(other)}; {fix}")
+    may_differ = CONTINUED_CHANGED if allow_changes else CONTINUED
+    if other := stored.origin.differences(now, may_differ.facts):
+        raise UserError(
+            f"{stored.path}: was trained with {', '.join(other)}",
+            fix=f"restore it, or start again with --overwrite; {ALLOW} continues with other photos, precision or code",
+        )
 
 
 def _training_options(folder: Path) -> dict[str, str]:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from model.decides import Decides
+from util.config.place import BEST, LAST, PREVIOUS
 from util.config.same import differences
 from util.config.settings import StageSettings
 from util.files.errors import UserError
@@ -19,8 +20,8 @@ from util.loop.observers import TrainingObserver
 from util.loop.optim import StepSchedule, copy_tensors, load_optimizers
 from util.loop.train import check_learning
 from util.loop.training import Progress, Training
-from util.run.folder import RunFolder
-from util.run.run import BEST, LAST, METRICS, PREVIOUS, StageFolder, check_continues
+from util.run.folder import METRICS, RunFolder, StageFolder
+from util.run.run import check_continues
 from util.weights import checkpoint
 from util.weights.checkpoint import Checkpoint
 from util.weights.fill import fill
@@ -67,7 +68,8 @@ class Losses(TrainingObserver):
 class Validation(TrainingObserver):
     """Scores the moving average of the weights, and notes the best score so far.
 
-    Due are every ``validate_every`` epochs, the middle of such epochs by ``validate_midway``, and the end.
+    Due are every ``validate_every`` epochs, the middle of such epochs by ``validate_midway``, and the end, also one
+    inside an epoch.
     """
 
     validate: Validate
@@ -81,7 +83,7 @@ class Validation(TrainingObserver):
         if self._is_midway(training):
             step = (step // length + 1) * length
         interval = max(round(self.stage.validate_every * length), 1)
-        return step % interval == 0 or step == training.schedule.steps
+        return step % interval == 0 or step == training.schedule.steps or bool(training.progress.ended_by)
 
     def record(self, training: Training, entry: dict[str, Any]) -> None:
         """Validate, and add the scores."""
@@ -120,8 +122,8 @@ class Patience(TrainingObserver):
         return newest - progress.best_epoch >= self.epochs
 
     def finished(self, training: Training) -> None:
-        """Say where the training ended."""
-        if training.progress.step < training.schedule.steps:
+        """Say why the training ended."""
+        if training.progress.ended_by == self.name:
             log.info("stopped: no better validation for %d epochs", self.epochs)
 
 
@@ -156,14 +158,22 @@ class Checkpoints(TrainingObserver):
         self.save(training)
 
     def finished(self, training: Training) -> None:
-        """Write the last checkpoint of a training that is done, without optimisers, and its metrics."""
+        """Write the last checkpoint of a training that is done, without optimisers, and its metrics.
+
+        One that an observer ended can still be continued; without a validation its newest weights are the best.
+        """
         path = self.folder.path
-        if training.progress.step == training.schedule.steps:  # a finished training is never resumed
+        progress = training.progress
+        if progress.step == training.schedule.steps:  # a finished training is never resumed
             self.save(training, LAST, resumable=False)
             if training.world.is_main:
                 (path / PREVIOUS).unlink(missing_ok=True)
+        elif not (path / BEST).exists():
+            with training.ema.applied():
+                self.save(training, BEST, resumable=False)
         if training.world.is_main and (path / BEST).exists():  # so that copies of it say so, too
-            checkpoint.save(path / BEST, {**checkpoint.read(path / BEST).entries, "finished": True})
+            end = {"finished": True, "ended_by": progress.ended_by, "observers": self.state.get("observers", {})}
+            checkpoint.save(path / BEST, {**checkpoint.read(path / BEST).entries, **end})
         self._write_metrics(training, finished=True)
 
     def save(self, training: Training, name: str = LAST, resumable: bool = True) -> None:
@@ -200,24 +210,22 @@ class Checkpoints(TrainingObserver):
         if allow_changes:
             self._keep_length(training, stored)
         check_continues(stored, Origin.of_training(self.state), allow_changes)
-        path = stored.path
-        content = stored.entries
-        if changed := differences(content["config"], self.state["config"], Decides.NOTHING):
+        if changed := differences(stored.entries["config"], self.state["config"], Decides.NOTHING):
             log.info("settings changed since the checkpoint: %s", ", ".join(changed))
-        fill(training.prepared.network, replace(stored, weights=content["weights"]))
-        try:
-            if "optimizers" in content:  # a training at its end has none
-                load_optimizers(training.optimizers, content["optimizers"])
-                copy_tensors(content.get("ema", {}), training.ema.average)
-                if content.get("scaler") and training.scaler.is_enabled():
-                    training.scaler.load_state_dict(content["scaler"])
-        except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-            problem = f"its optimisers or EMA do not fit the model's parameters ({error})"
-            raise UserError(f"{path}: {problem}; start again with --overwrite") from None
+        _restore(training, stored)
+        if allow_changes:  # the observers are asked again
+            training.progress.ended_by = ""
+        self._keep_start(stored)
+        log.info("resumed %s after step %d of %d", stored.path, training.progress.step, training.schedule.steps)
+
+    def _keep_start(self, stored: Checkpoint) -> None:
+        """Keep what the training started from and learnt from before."""
         photos = checkpoint.photos_text(checkpoint.photos_in(self.state.get("photos")) or (), before=stored.photos)
-        self.state |= {"base": content.get("base", []), "initial": content.get("initial"), "photos": photos}
-        training.progress = Progress(**content["progress"])
-        log.info("resumed %s after step %d of %d", path, training.progress.step, training.schedule.steps)
+        before = stored.entries
+        self.state |= {"base": before.get("base", []), "initial": before.get("initial"), "photos": photos}
+        for name, facts in before.get("observers", {}).items():
+            if "left_out" in facts and name in self.state["observers"]:
+                self.state["observers"][name]["left_out"] = facts["left_out"]
 
     def _keep_length(self, training: Training, stored: Checkpoint) -> None:
         """Let a training keep the steps that it was begun with where its list is another: a photo was left out."""
@@ -233,8 +241,34 @@ class Checkpoints(TrainingObserver):
         """Write the losses and scores so far."""
         progress = training.progress
         best = None if math.isinf(progress.best) else {"score": progress.best, "epoch": progress.best_epoch}
-        content = {"finished": finished, "best": best, "minutes": progress.minutes, "epochs": progress.history}
+        content: dict[str, Any] = {
+            "finished": finished,
+            "best": best,
+            "minutes": progress.minutes,
+            "epochs": progress.history,
+        }
+        if progress.ended_by:
+            content["ended_by"] = progress.ended_by
         self.folder.write_json(METRICS, content)
+
+
+def _restore(training: Training, stored: Checkpoint) -> None:
+    """Give a training the weights, optimisers, EMA and position of its checkpoint; UserError: they do not fit it."""
+    content = stored.entries
+    training.progress = Progress(**content["progress"])
+    fill(training.prepared.network, replace(stored, weights=content["weights"]))
+    if "optimizers" not in content:  # of a training at its end
+        return
+    try:
+        load_optimizers(training.optimizers, content["optimizers"])
+        copy_tensors(content.get("ema", {}), training.ema.average)
+        if content.get("scaler") and training.scaler.is_enabled():
+            training.scaler.load_state_dict(content["scaler"])
+    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        raise UserError(
+            f"{stored.path}: its optimisers or EMA do not fit the model's parameters ({error})",
+            fix="start again with --overwrite",
+        ) from None
 
 
 @dataclass

@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, cast
 
-from model.code import code_of
 from model.contract import FewShotMethod, Trainable
 from model.registry import described
 from util.config.compose import files_of
 from util.config.read import to_dict
+from util.config.registry import code_of_run
 from util.config.settings import Config
 from util.files.errors import EXIT_INTERRUPTED, UserError
 from util.loop import train as loop
@@ -26,9 +26,9 @@ from util.run.begin import Asked, StageTask, rehearse, stage_of, stages_asked, t
 from util.run.build import build_model, precision_of_training
 from util.run.data import StageData, epoch_length, stage_data
 from util.run.disk import Stored, checkpoint_bytes, free_on_disk
-from util.run.folder import RunFolder, claim
-from util.run.run import BEST, OPTIONS, RUN, Run
-from util.run.weights import Start, fill_at_start
+from util.run.folder import OPTIONS, RUN, RunFolder, claim
+from util.run.run import BEST, Run
+from util.run.start import Start, fill_at_start
 from util.train.curves import Curves
 from util.train.kept_features import GIB, KEPT_GIB, KeptMaps, RecordFile, is_frozen
 from util.train.observers import Checkpoints, Losses, Patience, Validation, Watch
@@ -92,6 +92,8 @@ def train_stage(run: Run, task: StageTask, world: ProcessGroup, asked: Asked) ->
     training = _training(run, task, world, begun)
     checkpoints = _checkpoints(run, task, training, begun)
     with closing(checkpoints.folder):
+        own = registered_observers(task.folder, run.config.observers)
+        checkpoints.state["observers"] = {observer.name: observer.facts for observer in own}
         if task.settings.views is not None and is_frozen(cast(FewShotMethod, begun.network)):
             _keep_maps(run.config, task, world, begun)
         if task.continues:
@@ -100,7 +102,7 @@ def train_stage(run: Run, task: StageTask, world: ProcessGroup, asked: Asked) ->
         resumed_at = training.progress.step + 1 if task.continues else None  # later points of the curves are replaced
         with closing(Curves(task.folder if world.is_main else None, resumed_at)) as curves:
             held_out = HeldOut(training, begun.data, curves, run.config)
-            observers = _observers(task, checkpoints, held_out)
+            observers = _observers(task, checkpoints, held_out, own)
             finished = _train(training, begun.data, observers)
     if finished and not world.any(training.interrupt.requested):
         return 0
@@ -118,14 +120,16 @@ class Begun:
 
 
 def _begun(run: Run, task: StageTask, world: ProcessGroup, base: str | None) -> Begun:
-    """Return the network of a stage with the weights that it starts from, and its data; errors as both.
+    """Return the network of a stage with the weights that it starts from, and its data; raises as both do.
 
     ``base``: a base stage's checkpoint, instead of the run's own.
     """
     model = build_model(run.config, run.text_width)
     start = Start() if task.continues else fill_at_start(run, model, task.stage, base)  # fails before photos are read
     network = trained_part(model, task.stage)
-    return Begun(network, start, stage_data(run, task.stage, world))
+    with world.rank_zero_first():  # which may build an index
+        data = stage_data(run, task.stage, world.is_main)
+    return Begun(network, start, data)
 
 
 def _training(run: Run, task: StageTask, world: ProcessGroup, begun: Begun) -> Training:
@@ -145,7 +149,7 @@ def _training(run: Run, task: StageTask, world: ProcessGroup, begun: Begun) -> T
         ema=ema,
         schedule=schedule,
         world=world,
-        parts=stage.accumulate,
+        accumulate=stage.accumulate,
         seed=config.run.seed,
     )
 
@@ -186,14 +190,14 @@ class HeldOut:
         return scores[leading]["miou"], scores
 
 
-def _observers(task: StageTask, checkpoints: Checkpoints, held_out: HeldOut) -> list[TrainingObserver]:
+def _observers(task: StageTask, checkpoints: Checkpoints, held_out: HeldOut, own: list[Any]) -> list[TrainingObserver]:
     """Return all that looks at a stage's steps, in the order in which it is called."""
     observers: list[TrainingObserver] = [Losses(), held_out.curves]
     if checkpoints.validates:
         observers += [Validation(held_out, task.settings, checkpoints), Patience(task.settings.patience)]
     elif task.settings.validate_every:
         log.info("no validations: the test list has too few images of the training list's classes")
-    return [*observers, *registered_observers(task.folder), checkpoints]
+    return [*observers, *own, checkpoints]
 
 
 def _train(training: Training, data: StageData, observers: list[TrainingObserver]) -> bool:
@@ -206,7 +210,7 @@ def _train(training: Training, data: StageData, observers: list[TrainingObserver
         batch=schedule.batch,
         rank=world.rank,
         processes=world.size,
-        parts=training.parts,
+        parts=training.accumulate,
     )
     with closing(batches(data.training, numbers, data.workers, world.device)) as stream:
         return loop.train(training, stream, observers)
@@ -226,10 +230,11 @@ def _keep_maps(config: Config, task: StageTask, world: ProcessGroup, begun: Begu
 
 def _checkpoint_facts(run: Run, stage: str, begun: Begun) -> dict[str, Any]:
     """Return the entries of a stage's checkpoints that tell its config, photos, texts and base stage."""
+    config = run.config
     images = begun.data.images
     start = begun.start
     return {
-        "licence": encoder_licence(run.config.model.encoder, begun.network),
+        "licence": encoder_licence(begun.network),
         "stage": stage,
         "config": to_dict(run.config),
         "list": images.digest,
@@ -238,7 +243,7 @@ def _checkpoint_facts(run: Run, stage: str, begun: Begun) -> dict[str, Any]:
         "base": start.training,
         "initial": start.initial,
         "text": run.text_digest,
-        "code": code_of(type(begun.network)),
+        "code": code_of_run(type(begun.network), config.model, config.data, getattr(config, f"{stage}_stage")),
         "networks": checkpoint.digest_of_rest(begun.network),
     }
 

@@ -24,8 +24,7 @@ from torch import Tensor
 from model.contract import Trainable
 from model.published import DDP_PREFIX
 from model.registry import published_layout
-from util.data.lists.index import PHOTO_DIGITS
-from util.files import project_path, write_atomically
+from util.files import PHOTO_DIGITS, project_path, write_atomically
 from util.files.errors import UserError
 from util.weights.content import SAFETENSORS, load
 from util.weights.origin import Origin
@@ -57,7 +56,7 @@ class Checkpoint:
         """Return one of our own by its entries."""
         return cls(
             path=path,
-            weights={**entries["weights"], **entries.get("ema", {})},
+            weights=_plain({**entries["weights"], **entries.get("ema", {})}),
             config=entries["config"],
             stage=entries["stage"],
             origin=Origin.of_training(entries),
@@ -109,7 +108,7 @@ def on_cpu(value: Any) -> Any:
 
 
 def save_safetensors(path: Path, content: dict[str, Any]) -> None:
-    """Write a checkpoint without its training's state as ``.safetensors``; errors as ``write_atomically``."""
+    """Write a checkpoint without its training's state as ``.safetensors``; raises as ``write_atomically`` does."""
     weights = {}
     for name, tensor in {**content["weights"], **content.get("ema", {})}.items():
         weights[name] = tensor.clone(memory_format=torch.contiguous_format)
@@ -131,8 +130,10 @@ def read(path: str | Path) -> Checkpoint:
     """
     path = file_of(path)
     if not path.is_file():
-        fix = "train first, or name another: --set test.checkpoint=FILE, or predict.py --checkpoint FILE"
-        raise UserError(f"{path}: this checkpoint does not exist; {fix}")
+        raise UserError(
+            f"{path}: this checkpoint does not exist",
+            fix="train first, or name another: --set test.checkpoint=FILE, or predict.py --checkpoint FILE",
+        )
     content = load(path)
     if isinstance(content, dict) and content.get("format") == FORMAT:
         try:
@@ -155,7 +156,15 @@ def _named_tensors(content: dict[str, Any]) -> dict[str, Tensor]:
         if held:
             return held
     tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
-    return {str(name).replace("_orig_mod.", ""): tensor for name, tensor in tensors.items()}  # of torch.compile
+    plain = _plain({str(name): tensor for name, tensor in tensors.items()})
+    return {name.replace("_orig_mod.", ""): tensor for name, tensor in plain.items()}  # of torch.compile
+
+
+def _plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return named tensors without attributes that a file gives them; TypeError: a value or a name is none."""
+    if others := [name for name in tensors if not isinstance(name, str)]:
+        raise TypeError(f"{others[0]!r} is no name of a tensor")
+    return {name: Tensor.detach(tensor) for name, tensor in tensors.items()}
 
 
 def _wrapper_of(names: Iterable[str]) -> str | None:
@@ -172,13 +181,14 @@ def _training_of(entries: dict[str, Any]) -> list[dict[str, Any]]:
     """Return how the weights of a checkpoint were trained, stage by stage.
 
     Each stage has its name, the steps that were done and planned, batch, image size, seed, digest of the list, the
-    section of its config, and the precision that it was computed in.
+    section of its config, and the precision that it was computed in; where there are any, the observers of one's own,
+    and the one that ended it.
     """
     config = entries["config"]
     stage = entries["stage"]
     settings = config[f"{stage}_stage"]
     schedule = entries.get("schedule", {})
-    facts = {
+    facts: dict[str, Any] = {
         "stage": stage,
         "step": entries.get("progress", {}).get("step"),
         "steps": schedule.get("steps"),
@@ -189,6 +199,7 @@ def _training_of(entries: dict[str, Any]) -> list[dict[str, Any]]:
         "settings": settings,
         "precision": entries.get("precision"),
     }
+    facts |= {key: entries[key] for key in ("observers", "ended_by") if entries.get(key)}
     return [*entries.get("base", []), facts]
 
 

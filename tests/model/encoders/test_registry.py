@@ -7,12 +7,11 @@ from model.encoders.encoder import Encoder
 from model.encoders.registry import build, encoders, title_of
 from model.encoders.settings import EncoderSettings
 from model.encoders.timm_facts import pretraining_of_tag
-from model.registry import models
+from model.registry import methods
+from tests.helpers.read import config_of
 from tests.helpers.skip_init import skip_init
 from tests.model.seeded import takes
 from tests.model.small import WITH_ENCODER
-from util.config.compose import find_config
-from util.config.read import read_config
 from util.files.errors import UserError
 from util.weights.sources import download, release
 
@@ -53,13 +52,13 @@ def test_a_stride_without_one_grid_is_refused_where_it_is_needed() -> None:
 
 
 def problem_at(name: str, stride: int | None) -> tuple[str, str] | None:
-    method = models()[name]
+    method = methods()[name]
     return method.encoder_problem(method.Settings(encoder=EncoderSettings("resnet10", output_stride=stride)))
 
 
 @pytest.mark.parametrize("name", WITH_ENCODER)
 def test_a_method_takes_its_usual_encoder_and_one_of_timm(name: str) -> None:
-    assert takes(name, models()[name].Settings().encoder.backbone)
+    assert takes(name, methods()[name].Settings().encoder.backbone)
     assert takes(name, "timm/test_resnet")
 
 
@@ -101,7 +100,7 @@ def test_a_tag_of_timm_gives_the_pretraining_data() -> None:
 def test_torchvisions_two_releases_of_weights_have_names() -> None:
     assert address_of("resnet50").endswith("resnet50-0676ba61.pth")  # IMAGENET1K_V1
     assert address_of("resnet50", "torchvision_v2").endswith("resnet50-11ad3fa6.pth")  # IMAGENET1K_V2
-    config = read_config(find_config("split0", "deepglobe", "abcdfss", "resnet50"))
+    config = config_of("split0", "deepglobe", "abcdfss", "resnet50")
     assert config.model.encoder.weights == "torchvision_v2"  # as published
     for backbone in ("resnet18", "swin_b"):
         with pytest.raises(UserError, match=f"torchvision_v2: it has no weights of {backbone}"):

@@ -13,6 +13,7 @@ from photos.example_files import read_examples
 from photos.examples import parse_example
 from photos.results import SUMMARY
 from tests.helpers.browser import IN_BOX, Page, unpacked
+from tests.helpers.read import json_of
 
 EMPTY = ("person", False)
 YOURS = ("person", True)
@@ -32,7 +33,7 @@ def test_each_class_is_searched_on_every_photo_where_it_is_not_a_persons(page: P
     assert page.known("c.jpg") == {"cup": EMPTY, "dish": YOURS}
     assert {by for by, _ in page.known("b.jpg").values()} == {"network"}
     for stem in "abc":
-        rows = json.loads((tmp_path / f"out/{stem}.json").read_text())["classes"]
+        rows = json_of(tmp_path / f"out/{stem}.json")["classes"]
         assert [(row["name"], row["value"]) for row in rows] == [("cup", 1), ("dish", 2)]
     assert page.do("pack", formats=["png", "coco"]) == "3 photos packed"
     made = unpacked(page, tmp_path / "made")
@@ -41,7 +42,7 @@ def test_each_class_is_searched_on_every_photo_where_it_is_not_a_persons(page: P
     coco = COCO(str(made / "coco/instances.json"))
     of_c = [entry for entry in coco.loadAnns(coco.getAnnIds()) if coco.imgs[entry["image_id"]]["file_name"] == "c.jpg"]
     assert [(coco.cats[entry["category_id"]]["name"], entry["by"]) for entry in of_c] == [("dish", "person")]
-    assert str(tmp_path) not in json.dumps(json.loads((made / "a.json").read_text()))
+    assert str(tmp_path) not in json.dumps(json_of(made / "a.json"))
 
 
 def test_a_started_page_shows_the_same_and_the_command_goes_on_with_it(
@@ -59,7 +60,7 @@ def test_a_started_page_shows_the_same_and_the_command_goes_on_with_it(
     words = ("--config", baseline, "--supports", tmp_path / "out/persons", "--query", tmp_path / "photos", "--resume")
     run = predict(*words, "--out", tmp_path / "out")
     assert run.code == 0 and "1 of 1 photos segmented" in run.output
-    rows = [json.loads((tmp_path / f"out/{stem}.json").read_text())["classes"][0] for stem in "abc"]
+    rows = [json_of(tmp_path / f"out/{stem}.json")["classes"][0] for stem in "abc"]
     assert [(row["by"], row["pixels"] > 0) for row in rows][::2] == [YOURS, EMPTY]
     assert rows[1]["by"] == "network"
 

@@ -22,6 +22,7 @@ from util.files import read_text
 from util.files.errors import UserError
 from util.files.typecheck import Misfit, convert
 
+MOST_PIXELS = 2**40  # of an image: sums of counts stay below 2**63
 WITH_REPLACEMENT = "with_replacement"  # the header's "supports" where one image may be drawn twice
 
 
@@ -54,8 +55,10 @@ def read_manifest(path: Path) -> Manifest:
             row.setdefault("seed", 0)
             _check_types(row)
         except (ValueError, KeyError, TypeError, RecursionError, Misfit) as error:
-            form = "{'query': name, 'class': id, 'supports': [names]}"
-            raise UserError(f"{path}:{number}: is no episode ({error!r}); write JSON such as {form}") from None
+            raise UserError(
+                f"{path}:{number}: is no episode ({error!r})",
+                fix="write JSON such as {'query': name, 'class': id, 'supports': [names]}",
+            ) from None
         out.episodes.append(row)
         out.lines.append(number)
     if not out.episodes:
@@ -64,12 +67,17 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def _check_types(row: dict[str, Any]) -> None:
-    """Refuse an episode without query, class or supports (KeyError), or one of another type (Misfit)."""
+    """Refuse an episode without query, class or supports (KeyError), or one with values of another type (Misfit)."""
     for key, kind in (("query", str), ("seed", int), ("number", int)):
         convert(kind, row[key] if key == "query" else row.get(key, 0), key)
-    for way in (row, *row.get("others", ())):
+    ways = (row, *row.get("others", ()))
+    for way in ways:
         convert(int, way["class"], "class")
         convert(list[str], way["supports"], "supports")
+    numbers = 2 * len(ways) + (2 if len(ways) == 1 else 4)
+    for output, counts in convert(dict, row.get("outputs", {}), "outputs").items():
+        if len(counts) != numbers or not all(type(count) is int and 0 <= count <= MOST_PIXELS for count in counts):
+            raise Misfit(output, f"outputs.{output} must be {numbers} numbers of pixels")
 
 
 def described(key: EpisodeKey, names: Sequence[str]) -> dict[str, Any]:
@@ -135,8 +143,10 @@ def replay(path: Path, images: ImageList, data: DataSettings, ways: int = 1) -> 
         expected = data.name if key == "dataset" else getattr(data, key)
         stated = manifest.header.get(key, expected)
         if stated != expected:
-            difference = f"this manifest has {key} {stated}, this test has {key} {expected}"
-            raise UserError(f"{path}: {difference}; name another manifest, or change the test")
+            raise UserError(
+                f"{path}: this manifest has {key} {stated}, this test has {key} {expected}",
+                fix="name another manifest, or change the test",
+            )
     rows = {name: row for row, name in enumerate(images.index.names)}
     seeds: dict[int, list[EpisodeKey]] = {}
     for line, episode in zip(manifest.lines, manifest.episodes, strict=True):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from util.config.settings import DataSettings
-from util.files import write_atomically
+from util.files import project_path, write_atomically
 from util.files.errors import UserError
 from util.files.pickles import load_plain
 from util.files.sizes import check_unpacked, largest_content
@@ -16,7 +16,7 @@ NAMES = "names"  # data.text: vectors made from the names themselves
 NO_TEXT = "none"
 FOLDER = "initmodel"  # of vectors that ``data.text`` names
 NAME_VECTOR_WIDTH = 300
-SUFFIXES = (".npz", ".pkl")
+SUFFIXES = (".pkl", ".npz")  # in this order: the shipped files are .npz, and a pickle beside one is of the user
 
 
 def read_vectors(path: Path, classes: list[str] | None = None) -> np.ndarray:
@@ -61,8 +61,10 @@ def _check_rows(path: Path, rows: int, names: list[str] | None, expected: list[s
         return
     unknown = [repr(name) for name in names or () if name not in expected]
     difference = unknown[0] if unknown else f"{rows} rows"
-    fix = f"this data set needs {len(expected)} rows; make them by prepare.py embeddings"
-    raise UserError(f"{path}: holds vectors of other classes ({difference}), {fix}")
+    raise UserError(
+        f"{path}: holds vectors of other classes ({difference})",
+        fix=f"this data set needs {len(expected)} rows; make them by prepare.py embeddings",
+    )
 
 
 def _check_values(path: Path, vectors: np.ndarray, classes: list[str] | None) -> None:
@@ -71,12 +73,14 @@ def _check_values(path: Path, vectors: np.ndarray, classes: list[str] | None) ->
     wrong = np.flatnonzero(~(np.isfinite(lengths) & (lengths > 0)))
     named = [f"{classes[row - 1]} (row {row})" if classes else f"row {row}" for row in wrong if row > 0]
     if named:
-        fix = "make the table by prepare.py embeddings from a file of words, or --set data.text=names"
-        raise UserError(f"{path}: the vectors of these classes are zero or not finite: {', '.join(named)}; {fix}")
+        raise UserError(
+            f"{path}: the vectors of these classes are zero or not finite: {', '.join(named)}",
+            fix="make the table by prepare.py embeddings from a file of words, or --set data.text=names",
+        )
 
 
 def write_vectors(target: Path, table: np.ndarray, classes: list[str]) -> None:
-    """Write rows (classes + 1, T) with the names of their classes as ``.npz``; errors as ``write_atomically``."""
+    """Write rows (classes + 1, T) with the names of their classes as ``.npz``; raises as ``write_atomically`` does."""
     names = np.array(["background", *classes])
     write_atomically(target, lambda path: np.savez(path, vectors=table, names=names))
 
@@ -93,19 +97,22 @@ def name_vectors(names: list[str]) -> np.ndarray:
 
 
 def vectors_path(data: DataSettings) -> Path:
-    """Return the file that ``data.text`` names: itself if it is a path, else ``initmodel/<text>_<name>.npz|.pkl``."""
+    """Return the file that ``data.text`` names: itself if it is a path, else ``initmodel/<text>_<name>.pkl|.npz``."""
     if Path(data.text).suffix in SUFFIXES:
         return Path(data.text)
-    paths = [Path(FOLDER) / f"{data.text}_{data.name}{suffix}" for suffix in SUFFIXES]
+    paths = [project_path(Path(FOLDER) / f"{data.text}_{data.name}{suffix}") for suffix in SUFFIXES]
     return next(filter(Path.exists, paths), paths[-1])
 
 
 def class_vectors(data: DataSettings) -> np.ndarray:
-    """Return the vectors (classes + 1, T) float32 that the settings name; errors as ``read_vectors``."""
+    """Return the vectors (classes + 1, T) float32 that the settings name; raises as ``read_vectors`` does."""
     if data.text == NAMES:
         return name_vectors(data.classes)
     path = vectors_path(data)
     if not path.exists():
-        make = f"python prepare.py embeddings --dataset {data.name} --vectors <GoogleNews-vectors-negative300.bin.gz>"
-        raise UserError(f"{path}: these text vectors do not exist; make them: {make}; or --set data.text=names")
+        raise UserError(
+            f"{path}: these text vectors do not exist",
+            fix=f"make them: python prepare.py embeddings --dataset {data.name} --vectors "
+            "<GoogleNews-vectors-negative300.bin.gz>; or --set data.text=names",
+        )
     return read_vectors(path, data.classes)
