@@ -67,11 +67,11 @@ class _Steps:
 class _Rows:
     """Some sequences that are computed together, lane beside lane: step t of all C lanes is (R, C, ...)."""
 
-    def __init__(self, x: Sequences, recap: Recap):
+    def __init__(self, x: Sequences, recap: Recap, one_lane: bool):
         tokens = x.u.shape[1]
         window = tokens // recap.windows
         of_window = max(round(window / math.sqrt(tokens)), 1)
-        self.parts, self.of_part = (1, 1) if x.u.device.type in ONE_LANE else (recap.windows, of_window)
+        self.parts, self.of_part = (1, 1) if one_lane else (recap.windows, of_window)
         self.tokens = tokens // self.parts  # of a part
         self.steps = -(-self.tokens // self.of_part)
         self.starts = range(0, self.steps, min(window, self.steps))  # of windows, with which blocks begin
@@ -196,22 +196,22 @@ def _backward(rows: _Rows, before: Tensor, of_y: Tensor, of_last: Tensor) -> lis
     return [of_u, of_delta, of_a[:, 0], of_b, of_c, of_decay[:, 0], of_state[:, 0]]
 
 
-def _groups(windows: int, *tensors: Tensor) -> Iterator[tuple[_Rows, Sequence[Tensor]]]:
+def _groups(windows: int, one_lane: bool, *tensors: Tensor) -> Iterator[tuple[_Rows, Sequence[Tensor]]]:
     """Yield sequences and recaps, as many at a time as there is room for, and the same rows of the other tensors."""
     u, _, a, *_ = tensors
     count = max((AT_ONCE if u.is_cpu else AT_ONCE_ON_GPU) // (u.shape[1] * a[0].numel()), 1)
     for group in zip(*(tensor.split(count) for tensor in tensors), strict=True):
-        yield _Rows(Sequences(*group[:5]), Recap(*group[5:7], windows)), group[7:]
+        yield _Rows(Sequences(*group[:5]), Recap(*group[5:7], windows), one_lane), group[7:]
 
 
 class _Scan(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, make: Callable[..., Sequences], windows: int, *given: Tensor) -> tuple[Tensor, Tensor]:
         decay, state, *inputs = given
-        groups = _groups(windows, *vars(make(*inputs)).values(), decay, state)
+        ctx.make, ctx.way = make, (windows, state.device.type in ONE_LANE)
+        groups = _groups(*ctx.way, *vars(make(*inputs)).values(), decay, state)
         parts = [_forward(rows, any(ctx.needs_input_grad)) for rows, _ in groups]
         y, last, before = (joined(of_rows) for of_rows in zip(*parts, strict=True))
-        ctx.make, ctx.windows = make, windows
         ctx.save_for_backward(before, *given)
         return y, last
 
@@ -222,7 +222,7 @@ class _Scan(torch.autograd.Function):
         inputs = [x.detach().requires_grad_() for x in inputs]
         with torch.enable_grad():
             made = list(vars(ctx.make(*inputs)).values())
-        groups = _groups(ctx.windows, *(x.detach() for x in made), decay, state, before, *gradients)
+        groups = _groups(*ctx.way, *(x.detach() for x in made), decay, state, before, *gradients)
         parts = [_backward(rows, *of_rows) for rows, of_rows in groups]
         *of_made, of_decay, of_state = (joined(of_rows) for of_rows in zip(*parts, strict=True))
         return None, None, of_decay, of_state, *torch.autograd.grad(made, inputs, of_made)
