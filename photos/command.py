@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from photos import options
+from photos import options, persons
 from photos.examples import UNNAMED, by_class
 from photos.photo_files import photos_in
 from photos.prediction import percent
@@ -69,6 +69,7 @@ def serve(arguments: list[str]) -> int:
     options.add_photos(parser, required=False)
     port = within(int, 1, 2**16 - 1)
     parser.add_argument("--port", type=port, default=7860, help="port of the page; default %(default)s")
+    parser.add_argument("--unconfirmed", action="store_true", help="also take masks of --supports that no person made")
     parser.set_defaults(out=Path("runs/page"))
     asked = parser.parse_args(arguments)
     from photos.page.server import serve as serve_page
@@ -86,6 +87,7 @@ def predict(arguments: list[str]) -> int:
     options.add_examples(parser)
     options.add_photos(parser, required=True)
     options.add_results(parser)
+    parser.set_defaults(unconfirmed=True)
     asked = parser.parse_args(arguments)
     examples, categories = options.examples_of(asked)
     if not examples:
@@ -99,6 +101,7 @@ def predict(arguments: list[str]) -> int:
     )
     queries = photos_in(asked.queries, asked.recursive)
     results.check(queries, again=asked.resume)
+    persons.convert(asked.out, queries)
     with explained_memory_errors(MEMORY):
         segmenter = options.segmenter_of(asked, examples)
         print(*_first_lines(segmenter), sep="\n")

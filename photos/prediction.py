@@ -22,6 +22,7 @@ from util.files.overlay import PREDICTION_COLOUR, class_map, overlay, write_pict
 
 NETWORK = "network"  # whom a mask is by that no person has confirmed
 CRUMB, CRUMB_SHARE = 64, 0.0002  # a part of fewer pixels, or of less of its photo, is no object
+LEAST_SHARE = 0.001  # of a class's mask in its photo; a smaller one is no object
 DIGITS = 6  # after the decimal point, of shares and scores
 
 
@@ -217,7 +218,7 @@ def write_result(
     *,
     pictures: bool = True,
 ) -> None:
-    """Write mask, overlay and JSON of a photo by the rows of its classes; the JSON, the last, is never there alone.
+    """Write JSON, overlay and mask of a photo by the rows of its classes; no mask is of another JSON, nor is one lost.
 
     Args:
         paths: as ``paths_of``.
@@ -228,17 +229,18 @@ def write_result(
         pictures: whether mask and overlay are written.
     """
     path, mask, overlay_path, *_ = paths
-    path.unlink(missing_ok=True)
+    mask.unlink(missing_ok=True)
     height, width = image.shape[:2]
     record = {"query": str(query), "width": width, "height": height, "query_file": file_facts(query)}
+    label = np.zeros((height, width), np.uint8)
+    for row in rows:
+        label[decoded(row["runs"])] = row["value"]
     if pictures:
-        label = np.zeros((height, width), np.uint8)
-        for row in rows:
-            label[decoded(row["runs"])] = row["value"]
-        write_mask(mask, label, stated=True)
-        write_picture(overlay_path, painted(image, label, len(rows)))
         record |= {"mask": mask.name, "overlay": overlay_path.name}
     write_atomically(path, json.dumps({**record, "classes": rows, **facts}, indent=2) + "\n")
+    if pictures:
+        write_picture(overlay_path, painted(image, label, len(rows)))
+        write_mask(mask, label, stated=True)
 
 
 def _softmax(margins: np.ndarray) -> np.ndarray:
@@ -251,7 +253,7 @@ def _softmax(margins: np.ndarray) -> np.ndarray:
 
 
 def without_crumbs(mask: np.ndarray) -> np.ndarray:
-    """Return a mask of classes (H, W) uint8 without the parts that are too small to be an object."""
+    """Return a mask of classes (H, W) uint8 without the parts and the classes that are too small to be an object."""
     out = mask.copy()
     for value in np.unique(mask[mask > 0]):
         inside = (mask == value).astype(np.uint8)
@@ -259,6 +261,8 @@ def without_crumbs(mask: np.ndarray) -> np.ndarray:
         is_crumb = facts[:, cv2.CC_STAT_AREA] < max(CRUMB, CRUMB_SHARE * mask.size)
         is_crumb[0] = False
         out[is_crumb[parts]] = 0
+        if (out == value).sum() < LEAST_SHARE * mask.size:
+            out[out == value] = 0
     return out
 
 

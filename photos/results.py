@@ -17,12 +17,13 @@ import cv2
 import numpy as np
 
 from annotations import recognise, yolo
-from annotations.annotation import PredictedObject, PredictedPhoto, Predictions
+from annotations.annotation import PredictedObject, PredictedPhoto, Predictions, content_errors
 from annotations.pictures import read_image
 from annotations.shapes import decoded, encoded
 from photos import persons
+from photos.examples import check_class_name
 from photos.prediction import Prediction, is_same_file, paths_of, write_result
-from util.files import kept_json, read_json, writable, write_atomically
+from util.files import kept_json, own_name, read_json, writable, write_atomically
 from util.files.errors import UserError, nearest
 from util.files.overlay import PREDICTION_COLOUR, class_colour
 from util.files.pages import data_of_script, html_of
@@ -30,6 +31,7 @@ from util.files.progress import ProgressBar
 
 FOUND = "found"  # key of a result: the network's classes, whole, where a person has drawn over them
 SAID = "persons"  # key of a result: the digest of what persons have said of the photo
+VALUES = "values"  # key of a page's result: the values of its classes on the page, by their names then
 PICTURES = "png"  # masks, overlays and probabilities
 FORMATS = (PICTURES, *recognise.WRITERS)
 BOX_COLUMNS = ("x0", "y0", "x1", "y1")
@@ -44,9 +46,32 @@ LONGEST = 255  # bytes of a file's name
 
 
 def own_record(path: Path) -> dict[str, Any]:
-    """Return the content of a photo's result; empty if there is none, or that of a former version or other program."""
+    """Return the content of a photo's result; empty if there is none, or that of a former version or other program.
+
+    UserError: an entry is of another form, or leads elsewhere.
+    """
     record = kept_json(path)
-    return record if record.keys() >= RECORD_KEYS else {}
+    if not record.keys() >= RECORD_KEYS:
+        return {}
+    with content_errors(f"{path}: is a damaged result (", "); remove it"):
+        _check_record(record, path.stem)
+    return record
+
+
+def _check_record(record: dict[str, Any], stem: str) -> None:
+    """Raise an error of Python where entries of a photo's result, by its name, are of another form."""
+    Path(record["query"])
+    numbers = [record["height"], record["width"], *record.get(VALUES, {}).values()]
+    for row in (*record["classes"], *(record.get(FOUND) or ())):
+        check_class_name(row["name"])
+        numbers += [row["value"], row["pixels"], row["share"], row["presence"] or 0, row["score"] or 0]
+        numbers += row["box"] or ()
+        if row["runs"]["size"] != [record["height"], record["width"]]:
+            raise ValueError(f"the mask of {row['name']} is of another size than the photo")
+    strange = [name for name in pictures_of(record) if not own_name(name).startswith(f"{stem}_")]
+    strange += [str(number) for number in numbers if type(number) not in (int, float)]
+    if strange:
+        raise ValueError(f"{strange[0]}: no number, or no picture of this photo")
 
 
 def pictures_of(record: dict[str, Any]) -> list[str]:
@@ -114,6 +139,8 @@ class Results:
         UserError: names the first conflict; or a file there is of another program, or numbers other classes.
         """
         paths = self._distinct_paths(queries)
+        for path in self.out.glob("*.json"):
+            own_record(path)
         of_formats = [self.out / name for name in self.formats if name != PICTURES]
         for path in () if again else (*of_formats, *paths):
             if path.exists():

@@ -53,12 +53,12 @@ def test_a_started_page_shows_the_same_and_the_command_goes_on_with_it(
     before = {name: page.known(name) for name in ("a.jpg", "b.jpg", "c.jpg")}
     again = start()
     assert {name: again.known(name) for name in before} == before
-    examples, _ = read_examples([str(tmp_path / "out/persons")])
+    examples, _ = read_examples([str(tmp_path / "out/persons")], tmp_path / "photos")
     assert [example.photo.name for example in examples] == ["a.jpg"]
     again.close()
-    words = ("--config", baseline, "--supports", tmp_path / "out/persons", "--query", tmp_path / "photos", "--resume")
-    run = predict(*words, "--out", tmp_path / "out")
-    assert run.code == 0 and "1 of 1 photos segmented" in run.output
+    words = ("--config", baseline, "--supports", tmp_path / "out/persons", "--photos", tmp_path / "photos")
+    run = predict(*words, "--query", tmp_path / "photos", "--out", tmp_path / "out", "--resume")
+    assert run.code == 0 and "3 results stay" in run.output
     rows = [json.loads((tmp_path / f"out/{stem}.json").read_text())["classes"][0] for stem in "abc"]
     assert [(row["by"], row["pixels"] > 0) for row in rows][::2] == [YOURS, EMPTY]
     assert rows[1]["by"] == "network"
@@ -122,7 +122,7 @@ def test_a_removed_photo_does_not_return(
 def test_annotations_of_open_photos_are_a_persons_and_others_are_counted(page: Page, copies, tmp_path: Path) -> None:
     namesake = shutil.copy(copies[2], tmp_path / "b.jpg")
     examples = [parse_example(f"cup={path}:box=9,9,50,50") for path in (copies[1], namesake)]
-    assert page.folder.take_examples(examples) == "1 annotations taken; 1 are of photos that are not open"
+    assert page.folder.take_examples(examples) .startswith("1 annotations taken; 1 are of photos that are not open (--photos")
     assert page.known("a.jpg") == {"cup": YOURS} and page.known("b.jpg") == {}
 
 
