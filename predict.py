@@ -11,4 +11,4 @@ from photos.command import command
 from util import cli
 
 if __name__ == "__main__":
-    cli.main(lambda: command(sys.argv[1:]))
+    cli.main(lambda: command(sys.argv[1:]), writes_files=True)

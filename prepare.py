@@ -23,4 +23,4 @@ def command() -> int:
 
 
 if __name__ == "__main__":
-    cli.main(command)
+    cli.main(command, writes_files=True)

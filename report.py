@@ -61,6 +61,8 @@ def _parser() -> argparse.ArgumentParser:
 def command() -> int:
     """Parse, call, print; return 1 if a verified result differs."""
     options = _parser().parse_args()
+    if options.command in ("figure", "figures"):
+        cli.outlast_output()
     if options.command == "verify":
         from util.report.verify import verify  # the engine needs seconds to import
 

@@ -52,4 +52,4 @@ def _options() -> Namespace:
 
 
 if __name__ == "__main__":
-    cli.main(command)
+    cli.main(command, writes_files=True)

@@ -48,4 +48,4 @@ def _options() -> Namespace:
 
 
 if __name__ == "__main__":
-    cli.main(command, training=True)
+    cli.main(command, training=True, writes_files=True)

@@ -15,12 +15,12 @@ from torch import nn
 PACKAGE = re.compile(r"\bsymnet\.(?=(?:annotations|model|photos|util)\b)")  # which an installed package adds to names
 
 
-def code_of(cls: type[nn.Module]) -> dict[str, str]:
+def code_of(cls: type, but: type = nn.Module) -> dict[str, str]:
     """Return the SHA-256 of each module that defines a class or its bases, or lies beside one and is imported by it.
 
-    Modules of torch and Python do not count. Folders and line ends do not change a digest.
+    Modules of Python and of the class ``but`` do not count. Folders and line ends do not change a digest.
     """
-    bases = [base for base in cls.__mro__ if base not in nn.Module.__mro__]
+    bases = [base for base in cls.__mro__ if base not in but.__mro__]
     names = [base.__module__ for base in bases if base.__module__ not in sys.stdlib_module_names]
     found: dict[str, str] = {}
     while names:

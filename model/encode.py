@@ -255,18 +255,24 @@ class Method(FewShotMethod):
         if self.kept_maps is not None and self.training:
             kept = self.kept_maps(image_n3hw, mask, self._features)
             blocks = [(stage, x) for stage, maps in kept.intermediate.items() for x in maps]
-            return Maps(kept.stage, blocks, base_learner=self._read_base_learner)
-        return self.maps_of(self.encoder.normalise(image_n3hw), mask, read_again)
+            return Maps(kept.stage, blocks, base_learner=self._read_base_learner, pixels=image_n3hw)
+        return self.maps_of(self.encoder.normalise(image_n3hw), mask, read_again, pixels=image_n3hw)
 
-    def maps_of(self, normalised_n3hw: Tensor, mask: Mask | None = None, read_again: bool = False) -> Maps:
+    def maps_of(
+        self,
+        normalised_n3hw: Tensor,
+        mask: Mask | None = None,
+        read_again: bool = False,
+        pixels: Tensor | None = None,
+    ) -> Maps:
         """Return the maps of images as they enter the encoder, such as changed ``maps.images``; see ``_maps``."""
         if not self.wants.blocks:
             every = self._encoded(normalised_n3hw, mask).stage
             stages = {stage: every[stage] for stage in self.wants.stages}
-            return Maps(stages, (), normalised_n3hw, self._read_base_learner)
+            return Maps(stages, (), normalised_n3hw, self._read_base_learner, pixels)
         stages = {}
         blocks = Passing(self.encoder.steps(stages, normalised_n3hw, intermediate=True))
-        return Maps(stages, [*blocks] if read_again else blocks, normalised_n3hw, self._read_base_learner)
+        return Maps(stages, [*blocks] if read_again else blocks, normalised_n3hw, self._read_base_learner, pixels)
 
     @property
     def _read_base_learner(self) -> Any:

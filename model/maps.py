@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from model.encoders.encoder import Encoder
 from model.parts.base_learner import BaseLearner
 from model.parts.with_encoder import HIGH, LOW, MID
 from model.tensors.layouts import with_gradient_in_layout
@@ -59,11 +60,18 @@ class Maps:
         blocks: Sequence[Block] | Passing = (),
         images: Tensor | None = None,
         base_learner: BaseLearner | None = None,
+        pixels: Tensor | None = None,
     ):
         self._stages = stages  # ``Passing`` blocks add to them
         self._blocks = blocks
         self.images: Any = images  # normalised, (n, 3, H, W); None where a training keeps maps
         self._base_learner = base_learner
+        self._pixels: Any = pixels  # of the images, RGB 0..255
+
+    def images_for(self, encoder: Encoder) -> Tensor:
+        """Return the images as another encoder of the method takes them, normalised by its own mean, (n, 3, H, W)."""
+        assert self._pixels is not None, "these are maps of changed images"
+        return encoder.normalise(self._pixels)
 
     @cached_property
     def base(self) -> Tensor:
@@ -97,8 +105,9 @@ class Maps:
     def rows(self, which: slice) -> "Maps":
         """Return the maps of some of the images, of stages alone."""
         images = None if self.images is None else self.images[which]
+        pixels = None if self._pixels is None else self._pixels[which]
         stages = {stage: x[which] for stage, x in self._stages.items()}
-        return Maps(stages, images=images, base_learner=self._base_learner)
+        return Maps(stages, images=images, base_learner=self._base_learner, pixels=pixels)
 
     @staticmethod
     def join(parts: "Sequence[Maps]") -> "Maps":
@@ -113,7 +122,9 @@ class Maps:
         for of_parts in zip(*(part._blocks for part in parts), strict=True):
             stage, _ = of_parts[0]
             blocks.append((stage, torch.cat([x for _, x in of_parts])))
-        out = Maps(stages, blocks, torch.cat([part.images for part in parts]), first._base_learner)
+        images = torch.cat([part.images for part in parts])
+        pixels = torch.cat([part._pixels for part in parts])
+        out = Maps(stages, blocks, images, first._base_learner, pixels)
         if first._base_learner is not None:
             out.base = torch.cat([part.base for part in parts])
         return out

@@ -12,7 +12,6 @@ from photos.photo_files import photos_in
 from photos.prediction import percent
 from photos.results import Results
 from photos.segmenter import Segmenter
-from photos.share import share as write_shared
 from util.cli import Parser, within
 from util.engine import load_method
 from util.files.errors import EXIT_USER_ERROR, UserError
@@ -172,6 +171,8 @@ def share(arguments: list[str]) -> int:
     parser.add_argument("--checkpoint", required=True, help="weights of this project")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     asked = parser.parse_args(arguments)
+    from photos.share import share as write_shared
+
     write_shared(load_method(asked.checkpoint, device="cpu").weights, asked.out)
     print(f"{asked.out}: {', '.join(sorted(path.name for path in asked.out.iterdir()))}")
     return 0

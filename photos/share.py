@@ -19,8 +19,8 @@ from util.evaluate.schema import NOT_STATED
 from util.files import kept_json, write_atomically
 from util.files.errors import UserError
 from util.files.made import made_aside
-from util.run.folder import ENVIRONMENT
-from util.run.run import Run, StageFolder
+from util.run.folder import ENVIRONMENT, StageFolder
+from util.run.run import Run
 from util.run.weights import Weights
 from util.weights import checkpoint
 

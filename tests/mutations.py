@@ -204,6 +204,34 @@ MUTATIONS = [
         "            pass",
         "tests/data/test_episodes.py",
     ),
+    Mutation(
+        "no checkpoint is written by time",
+        "util/train/observers.py",
+        "if time.monotonic() - self.saved_at > SAVE_SECONDS:",
+        "if False:",
+        "tests/train/test_midway.py::test_the_last_checkpoint_is_at_most_so_old",
+    ),
+    Mutation(
+        "kept maps of a support are found without its mask",
+        "util/train/kept_features.py",
+        "    digest.update(mask.cpu().numpy().tobytes())\n",
+        "",
+        "tests/train/test_kept_features.py::test_maps_are_kept_by_image_and_mask",
+    ),
+    Mutation(
+        "a record of floats makes its counts float32",
+        "util/loop/metrics.py",
+        'np.int64 if values.dtype.kind in "iub" else np.float64',
+        "values.dtype",
+        "tests/evaluate/test_metrics.py::test_a_mean_of_episodes_is_averaged_within_its_class_first",
+    ),
+    Mutation(
+        "a training that an observer ends inside an epoch has no record there",
+        "util/loop/train.py",
+        "if progress.on_record or not (is_due or progress.ended_by):",
+        "if progress.on_record or not is_due:",
+        "tests/train/test_observers.py",
+    ),
 ]
 
 

@@ -109,14 +109,57 @@ def within(kind: Callable[[str], Any], low: float, high: float = math.inf) -> Ca
     return read
 
 
-def main(command: Callable[[], int | None], training: bool = False) -> None:
+class LastingOutput:
+    """An output of a command that writes files: once it cannot be written, it goes nowhere.
+
+    Its terminal was closed, or the program that read it has ended.
+    """
+
+    def __init__(self, stream: Any):
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write a text, perhaps nowhere."""
+        try:
+            return self._stream.write(text)
+        except OSError:
+            to_nowhere(self._stream)
+            return len(text)
+
+    def flush(self) -> None:
+        """Write what is kept, perhaps nowhere."""
+        try:
+            self._stream.flush()
+        except OSError:
+            to_nowhere(self._stream)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return any other property of the stream."""
+        return getattr(self._stream, name)
+
+
+def outlast_output() -> None:
+    """Let the end of what reads this process's output not end the process."""
+    sys.stdout, sys.stderr = LastingOutput(sys.stdout), LastingOutput(sys.stderr)
+
+
+def to_nowhere(stream: Any) -> None:
+    """Send an output, and what is left of it, nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+def main(command: Callable[[], int | None], training: bool = False, writes_files: bool = False) -> None:
     """Configure this process, run ``command`` and exit with its return value (None = 0).
 
-    An error that the user can correct, or of a file, becomes one line and exit code 2, Ctrl-C exit code 130, and an
-    output that is no longer read (``... | head -1``) exit code 141, as with other programs. For ``training`` see
-    ``configure_process``.
+    An error that the user can correct, or of a file, becomes one line and exit code 2, Ctrl-C exit code 130. An output
+    that is no longer read (``... | head -1``) ends a command that writes no files with exit code 141, as it does other
+    programs. For ``training`` see ``configure_process``.
     """
     configure_process(training)
+    if writes_files:
+        outlast_output()
     try:
         try:
             _refuse_former(sys.argv)
@@ -174,9 +217,7 @@ def _drop_unwritable_output() -> None:
     try:
         sys.stdout.flush()
     except OSError:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
+        to_nowhere(sys.stdout)
 
 
 def heed_stops() -> None:

@@ -100,6 +100,8 @@ def run_together(name: str, processes: int, arguments: list[str]) -> int:
 
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the scripts name the error themselves
     signal.signal(signal.SIGUSR1, lambda *_: signal.raise_signal(signal.SIGTERM))  # which torchrun passes on
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # by nohup; torchrun would heed it again
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
     options = ["--standalone", f"--nproc_per_node={processes}"]
     try:
         torchrun.run(torchrun.parse_args([*options, *program(name), *arguments]))
@@ -118,10 +120,12 @@ def _refuse_killed(exit_codes: dict[int, int]) -> None:
     """Raise a UserError if a signal that no user sends ended one of several processes."""
     for rank, code in exit_codes.items():
         if code < 0 and -code not in cli.STOPS:
-            killed = f"process {rank} was killed ({signal.Signals(-code).name}): see the lines above"
-            raise UserError(f"{killed}; a training continues from its last checkpoint with --resume") from None
+            raise UserError(
+                f"process {rank} was killed ({signal.Signals(-code).name}): see the lines above",
+                fix="a training continues from its last checkpoint with --resume",
+            ) from None
 
 
 if __name__ == "__main__":
     cli.heed_stops()
-    cli.main(main)
+    cli.main(main, writes_files=True)

@@ -65,6 +65,7 @@ class Encoder(nn.Module):
     licence: str | None = None  # of the weights, where it is known
     pretraining: str | None = None  # the data that the weights were trained on, where it is known
     constants: tuple[str, ...] = ()  # tensors of its own that belong to no stage, and that files may lack
+    start: Any = None  # the ``EncoderSettings`` that it was built by
     mean: Tensor  # of the pixels 0..1 of each channel, (3, 1, 1), and their standard deviation
     std: Tensor
 

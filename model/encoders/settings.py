@@ -63,8 +63,13 @@ class EncoderSettings:
 
 
 def build_encoder(settings: EncoderSettings, last_stage: int = LAST_STAGE, variant: EncoderVariant = USUAL) -> Encoder:
-    """Return the encoder of ``settings`` with random weights; a stride there replaces the variant's dilation."""
+    """Return the encoder of ``settings`` with random weights; a stride there replaces the variant's dilation.
+
+    A training, or a test without a checkpoint, fills it with the weights that the settings name.
+    """
     if settings.stride is not None:
         dilations = DILATIONS[settings.stride].items()
         variant = replace(variant, dilation={i: d for i, d in dilations if i <= last_stage})
-    return build(settings.backbone, settings.stem, last_stage, variant)
+    encoder = build(settings.backbone, settings.stem, last_stage, variant)
+    encoder.start = settings
+    return encoder

@@ -27,10 +27,11 @@ ENTRY_POINTS = ("train.sh", "test.sh", "reproduce.sh", *(f"{name}.py" for name i
 def ended(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture):
     """Return a function that runs a command with an output, and gives exit code and errors."""
 
-    def run(command: Callable[[], object], output: TextIO | None = None) -> tuple[int, str]:
+    def run(command: Callable[[], object], output: TextIO | None = None, **options: bool) -> tuple[int, str]:
         with monkeypatch.context() as patched, pytest.raises(SystemExit) as left:
             patched.setattr(sys, "stdout", output or sys.stdout)
-            cli.main(command)
+            patched.setattr(sys, "stderr", sys.stderr)
+            cli.main(command, **options)
         return left.value.code or 0, capfd.readouterr().err
 
     return run
@@ -38,10 +39,12 @@ def ended(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture):
 
 @pytest.mark.parametrize("lines", [1, 100_000])
 def test_an_output_that_is_no_longer_read_or_has_no_room(lines: int, ended) -> None:
-    reader, writer = os.pipe()
-    os.close(reader)
-    with os.fdopen(writer, "w") as output:
-        assert ended(lambda: print("a line\n" * lines), output) == (EXIT_UNREAD, "")
+    """It ends a command that only prints, and none that writes files."""
+    for writes_files, code in ((False, EXIT_UNREAD), (True, 0)):
+        reader, writer = os.pipe()
+        os.close(reader)
+        with os.fdopen(writer, "w") as output:
+            assert ended(lambda: print("a line\n" * lines), output, writes_files=writes_files) == (code, "")
     if (full := Path("/dev/full")).exists():
         with full.open("w") as output:
             said = "error: the output could not be written: No space left on device\n"

@@ -15,7 +15,6 @@ from util.data.views import View
 from util.data.words.text import name_vectors
 from util.files.images import read_image
 from util.files.mask_images import read_mask
-from util.loop.processes import ProcessGroup
 from util.run.data import meta_stage_data
 from util.run.run import Run
 
@@ -119,7 +118,7 @@ def test_query_and_supports_are_augmented_independently(lists) -> None:
 @pytest.mark.parametrize(("classes", "is_spared"), [("base", True), ("null", False)], ids=["base", "novel"])
 def test_a_class_is_spared_in_a_validation_on_base_classes_alone(mini_yaml, classes: str, is_spared: bool) -> None:
     run = Run(read_config(mini_yaml("bam"), [f"meta_stage.validate_on={classes}"]))
-    trials = meta_stage_data(run, ProcessGroup(0, 1, torch.device("cpu"))).held_out
+    trials = meta_stage_data(run, progress=False).held_out
     for number in range(8):
         episode = trials[number].episode
         assert (episode.base_id > 0) == is_spared

@@ -97,8 +97,11 @@ def test_a_class_that_occurred_without_a_pixel_counts_as_an_iou_of_0():
     assert mean_iou(np.array([0, 6, 0, 5]), np.array([0, 8, 0, 5]), np.array([0, 2, 1, 0])) == 75 / 2
 
 
-def test_a_mean_of_episodes_is_averaged_within_its_class_first(monkeypatch: pytest.MonkeyPatch):
-    missed = Metric("missed", lambda mask, true, labelled: (float((true > mask).sum()), 1), unit="px", scale=1)
+@pytest.mark.parametrize("whole", [1, np.uint64(1), np.float32(2**-9)])
+def test_a_mean_of_episodes_is_averaged_within_its_class_first(whole: float, monkeypatch: pytest.MonkeyPatch):
+    """Its wholes may sum to less than 1, and be of any type: what is counted beside it stays exact."""
+    kind = type(whole)
+    missed = Metric("missed", lambda mask, true, _: (kind((true > mask).sum() * whole), whole), unit="px", scale=1)
     monkeypatch.setitem(METRICS, "missed", missed)
     label = torch.zeros(60, 80, dtype=torch.long)
     label[20:40, 20:40] = 1
@@ -106,7 +109,9 @@ def test_a_mean_of_episodes_is_averaged_within_its_class_first(monkeypatch: pyte
     records = []
     for n, (c, prediction) in enumerate(zip((2, 2, 5), predictions)):
         records.append(episode_records(n, torch.tensor([c]), prediction, label, ["missed"]))
-    scores = episode_scores(torch.cat(records).numpy(), 6, {"missed": 1})
+    together = torch.cat(records)
+    assert together.dtype == (torch.float64 if kind is np.float32 else torch.int64)
+    scores = episode_scores(together.numpy(), 6, {"missed": 1})
     assert scores["missed"] == pytest.approx((200 + 0) / 2)  # class 2: 0 and the whole object of 400 pixels
     assert scores["per_class_missed"] == pytest.approx({"2": 200, "5": 0})
     assert scores["miou"] == pytest.approx((50 + 100) / 2)

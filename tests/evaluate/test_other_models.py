@@ -112,7 +112,7 @@ def test_a_base_stage_may_train_on_all_images(config) -> None:
     data = {}
     for images in ("fold", "all"):
         settings = config("bam", f"base_stage.images={images}", "base_stage.validate_episodes=100000")
-        data[images] = base_stage_data(Run(settings), WORLD)
+        data[images] = base_stage_data(Run(settings), progress=False)
     fold_images = data["fold"].images
     all_images = data["all"].images
     index = all_images.index

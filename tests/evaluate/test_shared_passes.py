@@ -36,7 +36,7 @@ def passes_of(protocol: ProtocolSettings) -> int:
         evaluation = SimpleNamespace(
             protocol=each, samplers={0: None}, shot=1, view="one", images=images, replayed=None
         )
-        scorings.append(SimpleNamespace(evaluation=evaluation))
+        scorings.append(SimpleNamespace(evaluation=evaluation, prepared=None))
     return len(passes(scorings))
 
 

@@ -244,6 +244,21 @@ def test_an_error_names_the_process_that_was_killed_first(monkeypatch: pytest.Mo
     assert ended({0: failures[0]}) == 2
 
 
+def test_several_processes_that_nohup_began_outlast_their_terminal(monkeypatch: pytest.MonkeyPatch, handlers):
+    def run(_: object) -> None:
+        signal.signal(signal.SIGHUP, lambda *_: pytest.fail("heard"))  # as torchrun does
+        signal.raise_signal(signal.SIGHUP)
+
+    monkeypatch.setattr(torch_run, "run", run)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert launch.run_together("train", 2, []) == 0
+    finally:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what waits is gone
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])
+        signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.process
 @pytest.mark.parametrize(("code", "requeues"), [(130, True), (138, True), (2, False)])
 def test_the_script_for_slurm_requeues_an_interrupted_job(code: int, requeues: bool, tmp_path: Path):

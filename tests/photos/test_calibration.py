@@ -25,7 +25,7 @@ from util.files.typecheck import convert
 from util.run.build import build_model
 from util.run.run import TRAINING_FREE, Run
 from util.weights.checkpoint import digest_of
-from util.weights.encoders import start_encoder
+from util.weights.encoders import start_encoders
 
 
 def test_the_regression_is_where_its_gradient_vanishes_and_tells_probabilities() -> None:
@@ -88,7 +88,7 @@ def test_calibrations_of_lite0_are_shipped(model: str, other: str, tmp_path: Pat
     sizes = ["run.folder=/no/folder", "data.size=33"]
     run = Run(read_config(path, sizes))
     network = build_model(run.config, run.text_width)
-    start_encoder(run.config, network)
+    start_encoders(run.config, network)
     digest = digest_of(network.state_dict())
     shipped = find_calibration(run.config, "training-free", digest)
     assert shipped is not None

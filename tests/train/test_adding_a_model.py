@@ -24,7 +24,7 @@ from util.run.build import build_model
 from util.run.run import Run
 from util.train.observers import Patience
 from util.weights import checkpoint
-from util.weights.encoders import start_encoder
+from util.weights.encoders import start_encoders
 
 CODE = '''
 """A toy: two pixel-wise layers, weighed by the supports' mean colour."""
@@ -113,7 +113,7 @@ def test_a_method_without_encoder_is_chosen_by_its_name(toy: Path, monkeypatch: 
         source = find_config("split0", "mini", "toy", net)
         assert str(source) == "split0 mini --model toy" and source.name == "mini_split0_toy"
     config = read_config(source)
-    assert config.model.encoder is None and start_encoder(config, build_model(config, text_width=0))[0] == ""
+    assert config.model.encoder is None and start_encoders(config, build_model(config, text_width=0))[0] == ""
     with pytest.raises(UserError, match="NET resnet0: unknown key 'model"):
         read_config(find_config("split0", "mini", "toy", "resnet0"))
 

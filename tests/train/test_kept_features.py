@@ -1,12 +1,15 @@
 """Training over the kept features of a frozen encoder: its size changes no weight, and views repeat."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from model.encoders.encoder import Features
 from model.episode import Episode
+from model.tensors.mask import Mask
 from tests.helpers.close import all_close
 from tests.helpers.trained import train_meta
 from util.config.read import read_config
@@ -17,10 +20,9 @@ from util.loop.processes import ProcessGroup
 from util.run.data import meta_stage_data
 from util.run.run import LAST, Run
 from util.train import stages
-from util.train.kept_features import RecordFile
+from util.train.kept_features import KeptMaps, RecordFile
 from util.weights import checkpoint
 
-pytestmark = pytest.mark.train
 ENCODER = {"backbone": "timm/test_efficientnet", "weights": None}
 STAGE = {"epochs": 1, "epoch_length": 8, "batch": 2, "validate_every": 0, "views": 2}
 WORLD = ProcessGroup(0, 1, torch.device("cpu"))
@@ -47,6 +49,7 @@ def weights_after(config) -> dict[str, torch.Tensor]:
     return checkpoint.read(Run(config).folder("meta") / LAST).entries["weights"]
 
 
+@pytest.mark.train
 @pytest.mark.parametrize(
     ("model", "patched", "given"), [("pfenet", "free_on_disk", lambda _: 2**20), ("dcama", "KEPT_GIB", 0.0002)]
 )
@@ -78,9 +81,25 @@ def test_weights_depend_on_the_pixels_and_not_on_what_is_kept(
     assert not all_close(changed, whole)
 
 
+def test_maps_are_kept_by_image_and_mask(tmp_path: Path) -> None:
+    """They are of a support with its mask, which may enter the encoder."""
+    kept = KeptMaps(RecordFile(tmp_path, 1))
+    passed = list[float]()
+
+    def encode(image: torch.Tensor, mask: Mask | None) -> Features:
+        passed.append(0.0 if mask is None else mask.label.sum().item())
+        return Features({2: image.float() + passed[-1]}, {})
+
+    image = torch.zeros(1, 3, 4, 4)
+    masks = [None, Mask(torch.zeros(1, 4, 4, dtype=torch.uint8)), Mask(torch.ones(1, 4, 4, dtype=torch.uint8))]
+    for _ in range(2):
+        assert [kept(image, mask, encode).stage[2].max().item() for mask in masks] == [0, 0, 16]
+    assert passed == [0, 0, 16]
+
+
 def test_fixed_views_repeat_and_differ_from_each_other(config) -> None:
     run = Run(config("views", model="sccan"))
-    dataset = meta_stage_data(run, WORLD).training
+    dataset = meta_stage_data(run, progress=False).training
     key = dataset.sampler(0)
     views = set()
     for number in range(20):

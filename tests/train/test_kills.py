@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from tests.helpers import spawned
-from util.run.run import BEST, LAST, METRICS, StageFolder
+from util.config.place import BEST, LAST
+from util.run.folder import METRICS, StageFolder
 from util.weights import checkpoint
 
 pytestmark = [pytest.mark.process, pytest.mark.train]

@@ -18,8 +18,9 @@ from torch.utils.data import Dataset
 
 from model.contract import Trainable
 from model.episode import LabelledImages, Output
+from util.config.place import BEST, LAST
 from util.config.settings import AugmentSettings, OptimizerSettings, StageSettings
-from util.data.lists.index import PHOTO_DIGITS
+from util.files import PHOTO_DIGITS
 from util.files.errors import UserError
 from util.loop.interrupt import Interrupt
 from util.loop.loading import batches, training_numbers
@@ -29,8 +30,7 @@ from util.loop.optim import EMA, StepSchedule, build_optimizers
 from util.loop.processes import ProcessGroup
 from util.loop.train import train
 from util.loop.training import Training
-from util.run.folder import RunFolder
-from util.run.run import BEST, LAST, METRICS
+from util.run.folder import METRICS, RunFolder
 from util.train.observers import Checkpoints, Losses, Patience, Validation, Watch
 from util.weights import checkpoint
 
@@ -247,6 +247,13 @@ def test_a_run_that_ends_at_a_midway_validation_continues_to_the_unbroken_end(tm
     assert first.validated + second.validated == EVERY  # none twice, none lost
     assert second.record["best"] == {"score": 5, "epoch": 2.5}
     assert second.outcome() == unbroken.outcome()
+
+
+@pytest.mark.parametrize(("seconds", "step"), [(600, 7), (0, 8)])
+def test_the_last_checkpoint_is_at_most_so_old(tmp_path: Path, seconds: int, step: int, monkeypatch) -> None:
+    monkeypatch.setattr("util.train.observers.SAVE_SECONDS", seconds)
+    run = Run(tmp_path, float, end=BATCH * 8).fit()  # it ends after step 8; its newest record is of step 7
+    assert checkpoint.read(run.folder / LAST).entries["progress"]["step"] == step
 
 
 @pytest.mark.parametrize("before", [signal.SIG_DFL, signal.SIG_IGN])

@@ -2,14 +2,20 @@
 
 import logging
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
+from tests.helpers import spawned
 from tests.helpers.paths import REPOSITORY
 from tests.train.test_midway import BATCH, Run
+from util.files.errors import UserError
 from util.loop.observers import OBSERVERS, TrainingObserver, register_observer, registered_observers
 from util.loop.training import Training
+from util.run.run import BEST, LAST
+from util.weights import checkpoint
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +26,9 @@ def no_observer_remains():
 
 
 def with_registered(run: Run) -> Run:
-    run.observers += registered_observers(run.folder)
+    own = registered_observers(run.folder)
+    run.checkpoints.state["observers"] = {observer.name: observer.facts for observer in own}
+    run.observers = [*run.observers[:-1], *own, run.checkpoints]
     return run
 
 
@@ -46,11 +54,14 @@ def test_a_step_that_an_observer_skips_changes_no_weights(tmp_path: Path) -> Non
             return True
 
     run = with_registered(Run(tmp_path, float, validate_every=0)).fit()
-    assert len(set(run.observers[-1].observer.weights)) == 1
+    assert len(set(run.observers[-2].observer.weights)) == 1
     assert [entry["skipped_steps"] for entry in run.record["epochs"]] == [5, 5, 5, 5]
 
 
-def test_an_observer_ends_a_training(tmp_path: Path) -> None:
+@pytest.mark.parametrize("every", [0, 1])
+def test_an_observer_that_ends_a_training_inside_an_epoch_is_named_and_its_weights_are_kept(
+    tmp_path: Path, every: int, caplog
+) -> None:
     @register_observer("seven")
     class Seven(TrainingObserver):
         def __init__(self, folder: Path):
@@ -59,21 +70,87 @@ def test_an_observer_ends_a_training(tmp_path: Path) -> None:
         def ends(self, training: Training) -> bool:
             return training.progress.step == 7
 
-    run = with_registered(Run(tmp_path, float)).fit()
-    assert run.training.progress.step == 7 and run.record["finished"]
+    settings = {"validate_every": every, "validate_midway": False, "patience": every}
+    with caplog.at_level(logging.INFO, "symnet"):
+        run = with_registered(Run(tmp_path, float, **settings)).fit()
+    assert run.record["finished"] and run.record["ended_by"] == "seven"
+    assert [entry["step"] for entry in run.record["epochs"]] == [5, 7] and run.validated == [5, 7][: 2 * every]
+    for name in (BEST, LAST):
+        stored = checkpoint.read(tmp_path / name)
+        assert torch.equal(stored.weights["layer.weight"], run.training.ema.average["layer.weight"])
+        assert stored.entries["progress"]["step"] == 7
+    assert stored.path.name == LAST and "optimizers" in stored.entries
+    assert checkpoint.read(tmp_path / BEST).training[-1]["ended_by"] == "seven"
+    assert "ended after step 7 of 20 by seven" in caplog.messages and "no better" not in caplog.text
 
 
-def test_an_observer_that_fails_is_logged_and_does_not_end_the_training(tmp_path: Path, caplog) -> None:
-    @register_observer("broken")
-    class Broken(TrainingObserver):
-        def __init__(self, folder: Path):
-            pass
+DIFFER = """
+from symnet.util.loop.observers import TrainingObserver, register_observer
 
-        def step(self, *_: object) -> None:
-            raise ValueError("no such column")
 
+@register_observer("differs")
+class Differs(TrainingObserver):
+    def __init__(self, folder):
+        pass
+
+    def skips(self, training):
+        return training.world.rank == 1 and training.progress.step == 1
+
+    def ends(self, training):
+        return training.world.rank == 1 and training.progress.step == 3
+"""
+
+
+@pytest.mark.process
+@pytest.mark.train
+def test_processes_share_an_answer_that_only_one_gives(mini_yaml, tmp_path: Path) -> None:
+    (tmp_path / "differs.py").write_text(DIFFER)
+    path = mini_yaml("ssp", meta_stage={"epoch_length": 16})
+    path.write_text(f"imports: [differs.py]\n{path.read_text()}")
+    ranks = spawned.start_ranks(2, "train.py", path)
+    assert [rank.code for rank in ranks] == [0, 0], [rank.stderr[-2000:] for rank in ranks]
+    stored = checkpoint.read(tmp_path / "runs/tiny/meta" / LAST)
+    progress = stored.entries["progress"]
+    assert (progress["step"], progress["skipped"], progress["ended_by"]) == (3, 1, "differs")
+    (facts,) = stored.training[-1]["observers"].values()
+    assert facts["decides"] and facts["code"].keys() == {"differs"}
+
+
+FAILS = """
+class Fails(TrainingObserver):
+    def __init__(self, folder):
+        pass
+
+    def step(self, training, losses, rates):
+        if training.progress.step == 3:
+            {line}
+
+"""
+LINES = {
+    "rates": "training.rules = {name: replace(rule, lr=losses['none']) for name, rule in training.rules.items()}",
+    "end": "raise ValueError('no such column')",
+    "only looks": "raise ValueError('no such column')",
+}
+
+
+@pytest.mark.parametrize("what", LINES)
+def test_an_observer_that_fails_ends_the_training_if_it_may_decide_and_else_is_left_out(
+    tmp_path: Path, caplog, what: str
+) -> None:
+    text = FAILS.replace("{line}", LINES[what])
+    if what == "end":
+        text += "    def ends(self, training):\n        return False\n"
+    scope = {"TrainingObserver": TrainingObserver, "replace": replace}
+    exec(text, scope)
+    register_observer("broken")(scope["Fails"])
+    run = with_registered(Run(tmp_path, float))
+    if what != "only looks":
+        with pytest.raises(UserError, match="step 3: the observer broken, which may decide, failed in step: "):
+            run.fit()
+        return
     with caplog.at_level(logging.WARNING, "symnet"):
-        run = with_registered(Run(tmp_path, float)).fit()
+        run.fit()
     assert run.training.progress.step == 20
-    (said,) = [r.getMessage() for r in caplog.records if "observer" in r.getMessage()]
-    assert said == "the observer broken failed, and is not called again: ValueError: no such column"
+    assert "the observer broken failed, and is not called again: ValueError: no such column" in caplog.messages
+    (facts,) = checkpoint.read(tmp_path / BEST).training
+    assert facts["observers"]["broken"]["left_out"] == "step 3: ValueError: no such column"

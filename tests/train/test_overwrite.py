@@ -8,7 +8,8 @@ import pytest
 from tests.helpers.trained import train_meta
 from util.config.place import DISCARDED, RESULT
 from util.config.read import read_config, to_dict
-from util.data.lists.index import PHOTO_DIGITS, load_index
+from util.data.lists.index import load_index
+from util.files import PHOTO_DIGITS
 from util.run import folder as run_folder
 from util.run.build import build_model
 from util.run.run import BEST, Run

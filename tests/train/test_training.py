@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,14 @@ import pytest
 import torch
 from torch import nn
 
+from model import contract
 from model.contract import FewShotMethod
+from model.encoders.settings import EncoderSettings, build_encoder
+from model.encoders.variant import NOTHING
 from model.episode import Batch, Episode, Output
 from model.parts.loss import batch_mean, mask_loss
+from model.parts.with_encoder import MID
+from model.ssp.ssp import SSP, SSPSettings
 from tests.helpers import spawned
 from tests.helpers.narrow import NARROW
 from tests.helpers.paths import REPOSITORY
@@ -30,10 +35,10 @@ from util.loop.train import optimiser_step
 from util.loop.training import Training
 from util.run.build import build_model
 from util.run.run import BEST, Run
-from util.run.weights import fill_at_start
+from util.run.start import fill_at_start, initial_digest
 from util.train import stages
 from util.weights import checkpoint
-from util.weights.encoders import start_encoder
+from util.weights.encoders import digest_of_files, encoder_data, start_encoders
 
 BASE = "runs/mini_split0_resnet10/base/gone.pth"
 GONE = {"encoder": {"weights": "initmodel/gone.pth"}}
@@ -76,7 +81,47 @@ def test_a_partial_files_missing_tensors_are_counted(mini_yaml, tmp_path: Path) 
     kept = {name: x for name, x in network.encoder.state_dict().items() if not name.startswith("layer3")}
     torch.save(kept, file)
     counted = r"\d\d tensors start from random values, such as layer3\.\S+"
-    assert re.fullmatch(rf"encoder: {file}, {counted}", start_encoder(config, network)[0])
+    assert re.fullmatch(rf"encoder: {file}, {counted}", start_encoders(config, network)[0])
+
+
+@dataclass
+class TwoSettings(SSPSettings):
+    second: EncoderSettings = field(default_factory=EncoderSettings)
+
+
+class Two(SSP):
+    """SSP beside another encoder."""
+
+    title = "Two"
+    Settings = TwoSettings
+
+    def __init__(self, settings: Any, task: Any) -> None:
+        super().__init__(settings, task)
+        self.beside = build_encoder(settings.second, MID)
+
+
+def test_each_encoder_of_a_method_starts_from_its_weights(mini_yaml, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setitem(contract.MODELS, "two", Two)
+    file = tmp_path / "second.pth"
+    second = {"backbone": "resnet18", "stem": "plain", "weights": str(file), "pretraining": "drawings"}
+    path = mini_yaml("ssp", model={"name": "two", "second": second})
+    config = read_config(path, ["model.encoder.weights=null"])
+    network = build_model(config, text_width=0)
+    with pytest.raises(UserError, match=r"second.pth: these weights do not exist"):
+        start_encoders(config, network)
+    filled = {name: torch.full_like(x, 3) for name, x in network.beside.state_dict().items()}
+    torch.save(filled, file)
+    note, files = start_encoders(config, network)
+    assert note == f"encoder: random weights (model.encoder.weights is null); beside: {file}, complete"
+    assert all(bool((x == 3).all()) for x in network.beside.state_dict().values())
+    assert digest_of_files(files) == initial_digest(Run(config), "meta") == checkpoint.digest_of(filled)
+    assert encoder_data(network, None) == f"{NOTHING}; beside: drawings"
+    network.beside.mean.fill_(0.25)
+    image = torch.full((1, 3, 33, 33), 255.0)
+    assert (network._maps(image).images_for(network.beside) * network.beside.std).allclose(torch.tensor(0.75))
+    network.beside = nn.Identity()
+    with pytest.raises(UserError, match=r"model.second.weights = .*second.pth is read by no encoder; set it to null"):
+        start_encoders(config, network)
 
 
 def test_a_meta_stage_refuses_a_base_stage_with_other_settings(mini_yaml) -> None:

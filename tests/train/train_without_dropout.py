@@ -10,7 +10,7 @@ from tests.model.small import without_dropout
 from util.config.read import read_config
 from util.run import build
 from util.run.begin import Asked
-from util.run.weights import Start
+from util.run.start import Start
 from util.train import stages as training
 
 

@@ -16,7 +16,6 @@ from functools import reduce
 from pathlib import Path
 
 from model.registry import models
-from util import cli
 from util.config.folder import (
     LOCAL,
     MAIN_METHOD,
@@ -86,6 +85,8 @@ def source_of(text: str) -> Source:
     """Return the config that a text names: a file, or ``split2 pascal --model ssp``; errors as ``source_named``."""
     if Path(text).exists():
         return file_source(Path(text))
+    from util import cli  # for such words alone
+
     parser = cli.Parser(prog="train.py", add_help=False)
     parser.add_argument("names", nargs="*")
     add_choice(parser)

@@ -13,18 +13,16 @@ from util.config.compose import files_of
 from util.config.place import DISCARDED
 from util.config.read import to_dict
 from util.config.settings import Config
-from util.data.draws import PFENET
 from util.evaluate.done import reason_to_test
 from util.evaluate.result import manifest_of, result_of
 from util.evaluate.schema import BARS, MANIFEST, RESULT, Result, SeedScores, read_result
-from util.evaluate.scoring import Scoring, passes, scorings_of
+from util.evaluate.scoring import Pass, Scoring, passes, scorings_of
 from util.evaluate.store import ShotStore
 from util.evaluate.titles import score_line
 from util.files.parallel import KEEP_ALL, set_allocator
 from util.loop.device import compute_in_fixed_order, describe, episodes_at_once
 from util.loop.processes import ProcessGroup, join
 from util.loop.score import score
-from util.run.data import trials
 from util.run.folder import RunFolder
 from util.weights.checkpoint import Checkpoint
 
@@ -99,43 +97,35 @@ def _announce(scorings: list[Scoring], world: ProcessGroup) -> None:
 
 def _count(scorings: list[Scoring], world: ProcessGroup, store: ShotStore) -> Iterator[list[Scoring]]:
     """Run the network over all episodes; yield, after each pass, the tests whose episodes are all counted by then."""
-    for seed, members in passes(scorings):
-        _run_shared_pass(members, seed, world, store)
-        yield [scoring for scoring in members if scoring.boards.keys() == scoring.evaluation.samplers.keys()]
+    for one_pass in passes(scorings):
+        _run(one_pass, world, store)
+        yield [scoring for scoring in one_pass.scorings if scoring.boards.keys() == scoring.episodes.keys()]
 
 
-def _run_shared_pass(scorings: list[Scoring], seed: int, world: ProcessGroup, store: ShotStore) -> None:
-    """Run the network once over the episodes of a seed and count them for each of the tests."""
+def _run(one_pass: Pass, world: ProcessGroup, store: ShotStore) -> None:
+    """Run the network over the episodes of a pass and count them for each of its tests."""
     started = time.monotonic()
-    first = scorings[0].evaluation
-    prepared = scorings[0].prepared
-    scored_on = tuple(dict.fromkeys(scoring.evaluation.scored_on for scoring in scorings))
-    longest = max(scoring.evaluation.episodes[seed] for scoring in scorings)
-    first.samplers[seed](longest - 1)  # a published sequence is drawn here, once for all workers
-    backwards = first.protocol.draw == PFENET
-    data = trials(first.run, first.samplers[seed], first.view, scored_on, last_support_first=backwards)
-    names = [scoring.evaluation.name for scoring in scorings]
-    for scoring in scorings:
-        scoring.boards[seed] = scoring.scoreboard(seed)
-        scoring.shared_with = sorted({*scoring.shared_with, *names} - {scoring.evaluation.name})
-    store.use_for(prepared.network, first.view, first.images.index.fingerprint, prepared.precision)
-    title_of_bar = f"{'+'.join(names)} {first.shot}-shot seed {seed}"
-    side = first.view.side or first.config.data.size
-    images_per_episode = first.shot * first.protocol.ways + 1
-    batch = episodes_at_once(first.config.test.batch, world.device, images_per_episode, side)
+    test = one_pass.test
+    for scoring in one_pass.scorings:
+        scoring.boards[one_pass.seed] = scoring.scoreboard(one_pass.seed)
+        scoring.shared_with = sorted({*scoring.shared_with, *one_pass.names} - {scoring.evaluation.name})
+    store.use_for(one_pass.prepared.network, test.view, test.images.index.fingerprint, one_pass.prepared.precision)
+    side = test.view.side or test.config.data.size
+    images_per_episode = test.shot * test.protocol.ways + 1
+    batch = episodes_at_once(test.config.test.batch, world.device, images_per_episode, side)
     score(
-        prepared,
-        data,
-        longest,
-        [scoring.boards[seed] for scoring in scorings],
+        one_pass.prepared,
+        one_pass.trials(),
+        one_pass.episodes,
+        [scoring.boards[one_pass.seed] for scoring in one_pass.scorings],
         world,
-        title=title_of_bar,
+        title=str(one_pass),
         batch=batch,
-        workers=first.config.data.workers,
+        workers=test.config.data.workers,
         store=store,
     )
-    log.info("%s: %s", title_of_bar, store)
-    for scoring in scorings:
+    log.info("%s: %s", one_pass, store)
+    for scoring in one_pass.scorings:
         scoring.batch = batch
         scoring.seconds += time.monotonic() - started
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from util.config.settings import EPISODES, Config
 from util.data.draws import PFENET
+from util.data.episodes import TrialDataset
 from util.evaluate.evaluation import Evaluation, Shared
 from util.files.errors import UserError, nearest
 from util.loop.mask_metrics import check_metrics
@@ -19,6 +20,7 @@ from util.loop.network import PreparedNetwork, prepare_network
 from util.loop.processes import ProcessGroup
 from util.loop.score import Scoreboard
 from util.run.build import precision_of_test
+from util.run.data import trials
 from util.weights.checkpoint import Checkpoint
 
 log = logging.getLogger("symnet")
@@ -29,6 +31,7 @@ class Scoring:
     """A test on a device, and what has been counted of it."""
 
     evaluation: Evaluation
+    episodes: dict[int, int]  # how many are scored, by seed
     prepared: PreparedNetwork  # for the view's image side
     boards: dict[int, Scoreboard] = field(default_factory=dict)  # the counts, by seed
     seconds: float = 0.0
@@ -37,13 +40,44 @@ class Scoring:
 
     def scoreboard(self, seed: int) -> Scoreboard:
         """Return the empty scoreboard of the episodes of a seed."""
-        evaluation = self.evaluation
+        config = self.evaluation.config
         return Scoreboard(
-            classes=len(evaluation.config.data.classes),
-            scored_on=evaluation.scored_on,
-            episodes=evaluation.episodes[seed],
-            further=evaluation.config.test.metrics,
+            classes=len(config.data.classes),
+            scored_on=self.evaluation.scored_on,
+            episodes=self.episodes[seed],
+            further=config.test.metrics,
         )
+
+
+@dataclass(frozen=True)
+class Pass:
+    """The network runs once over the episodes of a seed, which several tests count."""
+
+    seed: int
+    scorings: list[Scoring]  # all begin with the same episodes, some end earlier
+    test: Evaluation  # any of them: its view, list, run and shots are those of all
+    prepared: PreparedNetwork  # of all
+
+    @property
+    def names(self) -> list[str]:
+        """The protocols of its tests."""
+        return [scoring.evaluation.name for scoring in self.scorings]
+
+    @property
+    def episodes(self) -> int:
+        """How many there are."""
+        return max(scoring.episodes[self.seed] for scoring in self.scorings)
+
+    def trials(self) -> TrialDataset:
+        """Return the episodes by number, with the labels of all tests."""
+        test = self.test
+        labels = tuple(dict.fromkeys(scoring.evaluation.scored_on for scoring in self.scorings))
+        backwards = test.protocol.draw == PFENET
+        return trials(test.run, test.samplers[self.seed], test.view, labels, last_support_first=backwards)
+
+    def __str__(self) -> str:
+        """Return its title in bars and logs."""
+        return f"{'+'.join(self.names)} {self.test.shot}-shot seed {self.seed}"
 
 
 def scorings_of(
@@ -91,11 +125,10 @@ def _check_names(config: Config, protocols: Sequence[str]) -> None:
 def _scoring(evaluation: Evaluation, world: ProcessGroup) -> Scoring:
     """Return a test on the device: its list is read, its episodes are chosen, its network is on the device."""
     with world.rank_zero_first():  # which may build an index
-        _ = evaluation.images
-    _ = evaluation.samplers
+        episodes = evaluation.episodes
     key = "prepared", evaluation.shot, evaluation.view.side
     prepared = evaluation.shared.once(key, lambda: _prepare(evaluation, world))
-    return Scoring(evaluation=evaluation, prepared=prepared)
+    return Scoring(evaluation, episodes, prepared)
 
 
 def _prepare(evaluation: Evaluation, world: ProcessGroup) -> PreparedNetwork:
@@ -104,11 +137,8 @@ def _prepare(evaluation: Evaluation, world: ProcessGroup) -> PreparedNetwork:
     return prepare_network(evaluation.loaded.network, world.device, precision, evaluation.config.run.compile)
 
 
-def passes(scorings: list[Scoring]) -> list[tuple[int, list[Scoring]]]:
-    """Return the fewest passes that cover every seed of every test: a seed, and tests with its episodes and its inputs.
-
-    Their numbers of episodes may differ: all begin with the same ones.
-    """
+def passes(scorings: list[Scoring]) -> list[Pass]:
+    """Return the fewest passes that cover every seed of every test."""
     groups = defaultdict[tuple, list[Scoring]](list)
     for scoring in scorings:
         evaluation = scoring.evaluation
@@ -118,4 +148,4 @@ def passes(scorings: list[Scoring]) -> list[tuple[int, list[Scoring]]]:
             rule = "manifest", protocol.draw == PFENET  # which joins supports in another order
         for seed in evaluation.samplers:
             groups[seed, evaluation.shot, evaluation.view, rule, evaluation.images.digest].append(scoring)
-    return [(seed, members) for (seed, *_), members in groups.items()]
+    return [Pass(seed, members, members[0].evaluation, members[0].prepared) for (seed, *_), members in groups.items()]

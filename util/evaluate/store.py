@@ -1,15 +1,19 @@
 """A store, so that no support is encoded twice, of a test and for photos, and no query for each of its episodes."""
 
+from __future__ import annotations
+
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from model.episode import Episode
 from model.trial import Trial
-from util.data.sampling import Sampler
+
+if TYPE_CHECKING:
+    from util.data.sampling import Sampler
 
 GIB, MIB = 2**30, 2**20
 
@@ -74,33 +78,26 @@ class ShotStore:
 
     def _maps_of(self, image_1chw: Tensor, row: int) -> Any:
         """Return the maps of an image, kept or new; None of a method without maps."""
-        kept = self.maps.pop(row, None)
-        if kept is None:
-            kept = self.of_queries.get(row)
-            if kept is None:
-                [kept] = self.network.encode(image_1chw) or [None]
-            if not self.network.supports_enter_as_queries:
-                return kept  # which no support reads
-            self.used += kept.nbytes
-        self.maps[row] = kept
-        return kept
+        maps = self.maps.get(row, self.of_queries.get(row))
+        if maps is None:
+            [maps] = self.network.encode(image_1chw) or [None]
+        if self.network.supports_enter_as_queries:  # else no support reads them
+            self._keep(self.maps, row, maps)
+        return maps
 
     def shots(self, supports: Sequence[Support]) -> list[Any]:
         """Return the shots of supports; missing ones are made. [] for a method that keeps nothing."""
         missing = {support.key: support for support in supports if support.key not in self.kept}
         self.hits += len(supports) - len(missing)
         self.misses += len(missing)
-        for key, shot in zip(missing, self._encoded([*missing.values()]), strict=False):
-            self.kept[key] = shot
-            self.used += shot.nbytes
-        keys = [support.key for support in supports]
-        if any(key not in self.kept for key in keys):
+        made = self._encoded([*missing.values()])
+        if len(made) < len(missing):
             return []
-        for key in keys:
-            self.kept[key] = self.kept.pop(key)
-        shots = [self.kept[key] for key in keys]
+        known = {**self.kept, **dict(zip(missing, made, strict=True))}
+        for support in supports:
+            self._keep(self.kept, support.key, known[support.key])
         self._drop_oldest()
-        return shots
+        return [known[support.key] for support in supports]
 
     def _encoded(self, supports: Sequence[Support]) -> list[Any]:
         """Return the shots of supports, of all in one call where they have one size and no maps are kept."""
@@ -118,6 +115,12 @@ class ShotStore:
         shots = self.network.encode(image, label, maps=[self._maps_of(image, support.row)])
         self._drop_oldest_of(self.maps)
         return shots
+
+    def _keep(self, kept: dict[Any, Any], key: Hashable, value: Any) -> None:
+        """Keep a shot or maps as what was used last."""
+        if kept.pop(key, None) is None:
+            self.used += value.nbytes
+        kept[key] = value
 
     def _drop_oldest(self) -> None:
         """Drop maps, then shots, what was used longest ago first, until the rest fits."""

@@ -15,6 +15,7 @@ from util.files.errors import UserError, WriteError, note
 REPOSITORY = Path(__file__).resolve().parents[2]
 SYSTEM_FILES = ("thumbs.db", "desktop.ini", "__macosx", "@eadir")  # in lower case: what systems put beside files
 DIGEST_BYTES = 16  # of a file's content
+PHOTO_DIGITS = 16  # of its digest in hexadecimal, that tell photos apart
 TEMPORARY = ".tmp."  # in the name of a file that is being written, after a dot and the number of its process
 LONG_NAME = 200  # bytes; file systems have room for 255
 STAND_INS = {  # beginnings of files that stand in place of others -> what they are, and the fix

@@ -29,11 +29,11 @@ def note(line: object) -> None:
 
 
 class UserError(Exception):
-    """A mistake outside the code; the message is one line that names it, its place and its remedy."""
+    """A mistake outside the code; the message is one line that names its place, what is wrong, and the fix."""
 
-    def __init__(self, message: str, local: bool = False):
+    def __init__(self, message: str, *, fix: str = "", local: bool = False):
         """``local``: only one of several processes met the error, and that process reports it."""
-        super().__init__(one_line(message))
+        super().__init__(one_line(f"{message}; {fix}" if fix else message))
         self.local = local
 
 

@@ -97,8 +97,9 @@ def read_errors(path: Path, what: str = "photo") -> Iterator[None]:
         raise TooLarge(f"{path}: has more than {sizes.MAX_PIXELS} pixels; {FIX}") from None
     except Exception as error:  # a damaged file can raise any exception
         if isinstance(error, UnidentifiedImageError) and not stand_in(path):
-            fix = "convert it to one of these, or leave it out"
-            raise UserError(f"{path}: is no {what} ({NAMES_OF_FORMATS}); {fix}") from None
+            raise UserError(
+                f"{path}: is no {what} ({NAMES_OF_FORMATS})", fix="convert it to one of these, or leave it out"
+            ) from None
         raise UserError(f"{path}: this {what} {_problem(path, error)}") from None
 
 

@@ -77,9 +77,10 @@ def fitted_mask(mask: np.ndarray, tagged: bool, stored: tuple[int, int], orienta
         raise UserError(f"{path}: image and mask have different sizes (height, width): {upright} and {mask.shape}")
     turned_mask = turned(mask, orientation)
     if fits_upright and not np.array_equal(turned_mask, mask):
-        problem = f"its photo has EXIF orientation {orientation}, and this mask fits it as stored and upright alike"
-        fix = "save the photo upright without that entry (mogrify -auto-orient), and the mask too"
-        raise UserError(f"{path}: {problem}; {fix}")
+        raise UserError(
+            f"{path}: its photo has EXIF orientation {orientation}, and this mask fits it as stored and upright alike",
+            fix="save the photo upright without that entry (mogrify -auto-orient), and the mask too",
+        )
     return turned_mask
 
 

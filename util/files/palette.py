@@ -15,12 +15,16 @@ INVERTING = np.repeat(np.arange(256)[::-1], 3).reshape(-1, 3)  # a palette from 
 def check_indices(image: Image.Image, indices: np.ndarray, path: Path) -> None:
     """Refuse (UserError) a mask whose stored values (H, W) are no class indices: colours, or a sorted palette."""
     if image.mode not in ("P", "L"):
-        fix = "convert it to a palette or grey PNG of class ids, or name its colours in a labelmap.txt"
         kind = "black and white" if image.mode == "1" else image.mode
-        raise UserError(f"{path}: this mask is stored as {kind}, not as class indices; {fix}")
+        raise UserError(
+            f"{path}: this mask is stored as {kind}, not as class indices",
+            fix="convert it to a palette or grey PNG of class ids, or name its colours in a labelmap.txt",
+        )
     if image.mode == "P" and has_sorted_palette(image, indices[indices != IGNORE]):
-        problem = "the palette of this mask is sorted, not by class ids: black is not its first colour"
-        raise UserError(f"{path}: {problem}; save it with palette or grey values that are class ids")
+        raise UserError(
+            f"{path}: the palette of this mask is sorted, not by class ids: black is not its first colour",
+            fix="save it with palette or grey values that are class ids",
+        )
 
 
 def refuse_few_bits(image: Image.Image, path: Path) -> None:
@@ -29,8 +33,10 @@ def refuse_few_bits(image: Image.Image, path: Path) -> None:
     raw_mode = str(tiles[0][3]) if image.mode == "L" and tiles else ""
     _, _, bits = raw_mode.partition("L;")
     if bits[:1] in ("2", "4"):
-        problem = f"this mask has {bits[0]} bits a pixel, which programs read as different values"
-        raise UserError(f"{path}: {problem}; save it with 8 bits")
+        raise UserError(
+            f"{path}: this mask has {bits[0]} bits a pixel, which programs read as different values",
+            fix="save it with 8 bits",
+        )
 
 
 def has_sorted_palette(image: Image.Image, indices: np.ndarray) -> bool:

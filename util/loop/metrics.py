@@ -60,8 +60,9 @@ def _parts_and_wholes(name: str, prediction_hw: Tensor, label_hw: Tensor, classe
         mask = (prediction == value) * labelled
         true = (label == value) * labelled
         rows.append(METRICS[name].part_and_whole(mask, true, labelled))
-    values = np.array(rows)  # of integers, or of floats
-    return torch.from_numpy(values).to(label_hw.device)
+    values = np.array(rows)
+    kind = np.int64 if values.dtype.kind in "iub" else np.float64  # beside counts, which stay exact in both
+    return torch.from_numpy(values.astype(kind)).to(label_hw.device)
 
 
 def episode_scores(records: np.ndarray, classes: int, scales: Mapping[str, float] | None = None) -> dict[str, Any]:
@@ -84,7 +85,7 @@ def episode_scores(records: np.ndarray, classes: int, scales: Mapping[str, float
     wholes = sums[:, FURTHER + 1 :: 2].T
     for (name, scale), part, whole in zip((scales or {}).items(), parts, wholes, strict=True):
         scores[name] = scale / 100 * float(mean_iou(part, whole, episodes))
-        ratios = part / np.maximum(whole, 1)
+        ratios = _ratio(part, whole)
         scores[per_class(name)] = {str(c): scale * float(ratios[c]) for c in np.flatnonzero(episodes)}
     return scores
 
@@ -129,8 +130,13 @@ def mean_iou(intersection: np.ndarray, union: np.ndarray, episodes: np.ndarray) 
     Given are the summed pixels and the number of episodes of each class; a union of 0 gives an IoU of 0.
     """
     occurred = episodes > 0
-    iou = np.where(occurred, intersection / np.maximum(union, 1), 0)
+    iou = np.where(occurred, _ratio(intersection, union), 0)
     return 100 * iou.sum(-1) / np.maximum(occurred.sum(-1), 1)
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Return parts of wholes, which may be below 1; of a whole of 0 the part."""
+    return part / np.where(whole == 0, 1, whole)
 
 
 def per_class(score: str) -> str:

@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
+from model.code import code_of
 from model.tables import add_once
+from util.files.errors import UserError
 from util.loop.training import Training
 
 log = logging.getLogger("symnet")
+QUESTIONS = ("skips", "is_record_due", "ends")  # to which an answer decides something
+DECIDES_BY = {"rules", "optimizers"}  # of a training: an observer whose code names them may change the rates
 
 
 class TrainingObserver:
     """Looks at a training: every call gets the training itself, and returns at once where it has nothing to do.
 
-    All processes call all observers; ``training.world.is_main`` says which one writes files.
+    All processes call all observers; ``training.world.is_main`` says which one writes files. A question (``QUESTIONS``)
+    to an observer of one's own is answered by yes if it is in any process.
     """
+
+    @property
+    def name(self) -> str:
+        """What log and record call it."""
+        return type(self).__name__.lower()
 
     def begin(self, training: Training, first_step: int) -> None:
         """See the training before its first step; a resumed one does the steps from ``first_step`` on again."""
@@ -26,7 +37,7 @@ class TrainingObserver:
     def skips(self, training: Training) -> bool:
         """Return whether the weights stay as they are in this step, whose gradients are there.
 
-        In fp16 the gradients are still scaled by ``training.scaler``. Processes must agree, as their gradients do.
+        In fp16 the gradients are still scaled by ``training.scaler``.
         """
         return False
 
@@ -44,7 +55,7 @@ class TrainingObserver:
         """See the record of this step, to which all observers have added."""
 
     def ends(self, training: Training) -> bool:
-        """Return whether the training ends before its last step."""
+        """Return whether the training ends after this step, which is then validated and saved like the last one."""
         return False
 
     def interrupted(self, training: Training) -> None:
@@ -72,27 +83,68 @@ def register_observer(name: str) -> Callable[[Make], Make]:
 
 
 def registered_observers(folder: Path) -> list[Any]:
-    """Return the observers that imports have registered, for the stage of a folder."""
-    return [Guarded(name, make(folder)) for name, make in OBSERVERS.items()]
+    """Return the observers that imports have registered, for the stage of a folder; UserError: one cannot be made."""
+    observers = []
+    for name, make in OBSERVERS.items():
+        try:
+            observers.append(Guarded(name, make(folder)))
+        except Exception as error:
+            raise UserError(f"the observer {name} cannot be made: {in_words(error)}; mend its code") from None
+    return observers
 
 
 class Guarded:
-    """An observer whose first error is logged and does not end the training; it is not called again."""
+    """An observer of one's own, whose answers all processes share.
+
+    Its first error ends the training if it ``may_decide``. If it only looks, the error is logged, ``facts`` say so, and
+    it is not called again.
+    """
 
     def __init__(self, name: str, observer: TrainingObserver):
         self.name = name
         self.observer = observer
+        self.decides = may_decide(observer)
+        self.facts = {"decides": self.decides, "code": code_of(type(observer), but=TrainingObserver)}
 
     def __getattr__(self, call: str) -> Callable[..., Any]:
         """Return a call of the observer."""
         return partial(self._call, call)
 
-    def _call(self, name: str, *arguments: Any) -> Any:
+    def _call(self, call: str, training: Training, *arguments: Any) -> bool:
+        """Call the observer; return its answer to a question, UserError: it failed and may decide."""
         try:
-            return getattr(self.observer, name)(*arguments)
+            answer = bool(getattr(self.observer, call)(training, *arguments))
         except Exception as error:
-            log.warning(
-                "the observer %s failed, and is not called again: %s: %s", self.name, type(error).__name__, error
-            )
-            self.observer = TrainingObserver()
-            return getattr(self.observer, name)(*arguments)
+            self._fail(training, call, in_words(error))
+            return False
+        return training.world.any(answer) if self.decides and call in QUESTIONS else answer
+
+    def _fail(self, training: Training, call: str, error: str) -> None:
+        step = training.progress.step
+        if self.decides:
+            problem = f"the observer {self.name}, which may decide, failed in {call}: {error}"
+            raise UserError(f"step {step}: {problem}; mend its code, then continue by train.sh --resume", local=True)
+        log.warning("the observer %s failed, and is not called again: %s", self.name, error)
+        self.facts["left_out"] = f"step {step}: {error}"
+        self.observer = TrainingObserver()
+
+
+def may_decide(observer: object) -> bool:
+    """Return whether an observer answers a question of a training, or its code names what decides the rates."""
+    own = [vars(base) for base in type(observer).__mro__ if base not in TrainingObserver.__mro__]
+    functions = [entry for entries in own for entry in entries.values() if hasattr(entry, "__code__")]
+    answers = any(name in entries for entries in own for name in QUESTIONS)
+    return answers or any(not DECIDES_BY.isdisjoint(_names_in(function.__code__)) for function in functions)
+
+
+def _names_in(code: CodeType) -> Iterator[str]:
+    """Yield the names of attributes and globals that a function and those inside it use."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names_in(constant)
+
+
+def in_words(error: Exception) -> str:
+    """Return an error of the code of others."""
+    return f"{type(error).__name__}: {error}"

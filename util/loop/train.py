@@ -43,6 +43,7 @@ WHOLE = Share()  # of a batch in one part
 def train(training: Training, batches: Iterator[Any], observers: Sequence[TrainingObserver]) -> bool:
     """Train to the end and return True; False: a signal interrupted it, after ``interrupted`` of the observers.
 
+    It ends after the last step, or where an observer ends it.
     There are ``training.parts`` batches for each of the steps that are left.
     """
     progress = training.progress
@@ -54,7 +55,8 @@ def train(training: Training, batches: Iterator[Any], observers: Sequence[Traini
         for observer in observers:
             observer.begin(training, progress.step)
         _record(training, observers)  # the run may have ended between a step and its validation
-        while progress.step < schedule.steps and not any(observer.ends(training) for observer in observers):
+        _ask_to_end(training, observers)
+        while progress.step < schedule.steps and not progress.ended_by:
             rates = set_learning_rates(training.optimizers, training.rules, progress.step, schedule.steps)
             parts = [next(batches) for _ in range(training.parts)]
             # So a checkpoint holds no random state, and a resumed run draws the dropout masks of an uninterrupted one.
@@ -71,6 +73,7 @@ def train(training: Training, batches: Iterator[Any], observers: Sequence[Traini
                     observer.interrupted(training)
                 break
             _record(training, observers)
+            _ask_to_end(training, observers)
         else:
             for observer in observers:
                 observer.finished(training)
@@ -184,7 +187,7 @@ def _record(training: Training, observers: Sequence[TrainingObserver]) -> None:
     """Let the observers write a record at the end of an epoch, and where one of them finds it due."""
     progress = training.progress
     is_due = training.ends_epoch or any(observer.is_record_due(training) for observer in observers)
-    if progress.on_record or not is_due:
+    if progress.on_record or not (is_due or progress.ended_by):
         return
     entry: dict[str, Any] = {"step": progress.step}
     for observer in observers:
@@ -192,3 +195,14 @@ def _record(training: Training, observers: Sequence[TrainingObserver]) -> None:
     progress.history.append(entry)
     for observer in observers:
         observer.recorded(training, entry)
+
+
+def _ask_to_end(training: Training, observers: Sequence[TrainingObserver]) -> None:
+    """Note the observer that ends the training here, if one does; its last step has a record."""
+    progress = training.progress
+    if progress.step == training.schedule.steps or progress.ended_by:
+        return
+    progress.ended_by = next((observer.name for observer in observers if observer.ends(training)), "")
+    if progress.ended_by:
+        log.info("ended after step %d of %d by %s", progress.step, training.schedule.steps, progress.ended_by)
+        _record(training, observers)

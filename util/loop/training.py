@@ -28,6 +28,7 @@ class Progress:
     history: list[dict[str, Any]] = field(default_factory=list)  # a record per epoch and per validation midway
     totals: dict[str, float] = field(default_factory=dict)  # sums of the losses since the epoch began
     skipped: int = 0  # steps since then that were left out
+    ended_by: str = ""  # the observer that ended the training before its last step
 
     @property
     def on_record(self) -> bool:

@@ -116,10 +116,13 @@ def facts_of(by_file: dict[Path, Result]) -> DataFrame:
 
 def _facts(result: Result) -> dict[str, Any]:
     """Return the columns of a result; settings that have to agree are texts."""
-    seconds = 60 * result["minutes"] * result["processes"] / (result["episodes"] * len(result["seeds"]))
+    as_they_are = {name: result.get(name) for name in (*AS_THEY_ARE, *OF_PROTOCOL)}
+    return {**as_they_are, **_names_of(result), **_how_scored(result), **_how_trained(result)}
+
+
+def _names_of(result: Result) -> dict[str, Any]:
+    """Return the columns that tell a result from others."""
     return {
-        **{name: fact for name, fact in result.items() if name in {*AS_THEY_ARE, *OF_PROTOCOL}},
-        # which result it is
         "row": row_name(result),
         "training_seed": training_seed(result),
         "draw": result["protocol_settings"].get("draw", "own"),
@@ -128,26 +131,38 @@ def _facts(result: Result) -> dict[str, Any]:
         "weights": result["weights"][:12],
         "date": result["date"][:10],
         "commit": str(result["environment"].get("commit", ""))[:8],
-        # by which protocol and metrics it was scored
+    }
+
+
+def _how_scored(result: Result) -> dict[str, Any]:
+    """Return the columns on the protocol and the metrics that a result was scored by, and on the time it took."""
+    seconds = 60 * result["minutes"] * result["processes"]  # summed over processes
+    protocol = _without(result["protocol_settings"], "list_file", "side")
+    of_metrics = {f"metric {name}": _text({**facts}) for name, facts in result.get("metrics", {}).items()}
+    return of_metrics | {
         "is_replay": result["replayed"] is not None,
         "edges": bool(result.get("edges")),
         "scored on": SCORED_ON[result["scored_on"]],
         "title": protocol_title(result),
-        "protocol_settings": _text(_without(result["protocol_settings"], "list_file", "side")),
+        "protocol_settings": _text(protocol),
         "fold_classes": str(result["config"]["data"].get("fold_classes")),
-        **{f"metric {name}": _text({**facts}) for name, facts in result.get("metrics", {}).items()},
         "classes": [*result["novel"].values()],
-        # how its weights were trained, and what they cost
+        "tested": result["precision"],
+        "seconds": seconds / (result["episodes"] * len(result["seeds"])),  # an episode
+    }
+
+
+def _how_trained(result: Result) -> dict[str, Any]:
+    """Return the columns on a method, its weights and how they were trained."""
+    return {
         "track": result["track"],
         "track_text": track_text({result["shot"]: result["track"]}),
         "departures": [*departures(result)],
         "trained": trained_precision(result) or NOT_STATED,
-        "tested": result["precision"],
         "stages": stages_text(result),
         "settings": _text(_settings_of(result)),
         "code": _text(result["code"]),
         "vectors": result.get("vectors") or "",
-        "seconds": seconds,  # for an episode, summed over processes
         "parameters": f"{_millions(result['parameters'])} ({_millions(result['learnt_parameters'])})",
     }
 
@@ -184,9 +199,7 @@ def _settings_of(result: Result) -> dict[str, Any]:
     stages = []
     for stage in result["training"]:
         stages.append((stage["batch"], stage["size"], _without(stage["settings"], *FOLD_SETTINGS)))
-    test_data = (
-        result["config"]["data"] if result["folds"] > 1 else {}
-    )  # data sets without folds have lists of their own
+    test_data = result["config"]["data"] if result["folds"] > 1 else {}  # without folds each has a list of its own
     return {
         "size": result["size"],
         "text": result["text"],

@@ -27,17 +27,16 @@ from util.files.errors import Refusals, UserError
 from util.files.table import Table
 from util.loop.mask_metrics import check_metrics
 from util.loop.optim import StepSchedule, build_optimizers
-from util.loop.processes import ProcessGroup
 from util.run.build import build_model
 from util.run.data import epoch_length, stage_data
 from util.run.disk import Stored, room
-from util.run.run import BEST, Run, StageFolder
-from util.run.weights import fill_at_start, refusal_to_take
+from util.run.folder import StageFolder
+from util.run.run import BEST, Run
+from util.run.start import fill_at_start, refusal_to_take
 from util.weights import checkpoint
 
 NOT_BEGUN = "not begun"
 COLUMNS = ["run", "stage", "state", "steps", "px", "batch x processes", "disk GB"]
-SILENT = ProcessGroup(rank=1, size=1, device=torch.device("cpu"))  # reads data without bars and warnings
 
 Made = TypeVar("Made")
 
@@ -99,8 +98,10 @@ def _check_method(config: Config, asked: Asked) -> None:
     if problem := _unfit_data(config):
         raise UserError(f"{config.source}: {problem}; take another data set or method")
     if asked.checkpoint and (asked.stage == "base" or not model_class.has_base_stage()):
-        fix = "leave the checkpoint out; to continue a training write --resume"
-        raise UserError(f"{asked.checkpoint}: only the stage after a base stage starts from a checkpoint; {fix}")
+        raise UserError(
+            f"{asked.checkpoint}: only the stage after a base stage starts from a checkpoint",
+            fix="leave the checkpoint out; to continue a training write --resume",
+        )
 
 
 def _unfit_data(config: Config) -> str:
@@ -137,46 +138,53 @@ def _lacking_stages(run: Run, asked: Asked) -> list[str]:
 def stage_of(run: Run, stage: str, asked: Asked) -> StageTask:
     """Return the task of a run's stage as a command asks for it, with a refusal if its folder has another training."""
     files = run.at(stage)
-    task = _with_state(StageTask(run.config, stage, files.path), run, files)
+    found = _found(run, stage, files)
+    task = StageTask(run.config, stage, files.path, found.state, found.left)
     continues = asked.resume and files.begun
-    is_kept = _is_kept(task, run, asked)
+    is_kept = stage == "base" and _is_kept(found, run, asked)
     if is_kept or continues:
-        refusal = "" if asked.allow_changes else task.refusal
+        refusal = "" if asked.allow_changes else found.misfit
         return replace(task, refusal=refusal, continues=continues and not is_kept)
     if asked.overwrite:
-        state = task.state if task.state == NOT_BEGUN else f"{task.state}, discarded"
-        return replace(task, state=state, left=1.0, refusal="", discards=True)
+        state = found.state if found.state == NOT_BEGUN else f"{found.state}, discarded"
+        return replace(task, state=state, left=1.0, discards=True)
     return replace(task, refusal=files.why_taken)
 
 
-def _with_state(task: StageTask, run: Run, files: StageFolder) -> StageTask:
-    """Return a task with the state of its newest checkpoint, and with the reason if it cannot continue."""
+@dataclass(frozen=True)
+class Found:
+    """The training in the folder of a stage."""
+
+    state: str = NOT_BEGUN  # what has been done, in words
+    left: float = 1.0  # share of the work that is left
+    misfit: str = ""  # why the run cannot take it; '': it can
+
+
+def _found(run: Run, stage: str, files: StageFolder) -> Found:
+    """Return what the newest checkpoint of a stage says."""
     finished = files.finished
     if not finished and not files.begun:
-        return task
+        return Found()
     try:
         stored = checkpoint.read(files.path / BEST) if finished else files.newest()
+        misfit = refusal_to_take(run, stage, stored, finished)
         facts = stored.training[-1]
-        state = f"step {facts['step']} of {facts['steps']}"
-        left = 1 - facts["step"] / facts["steps"]
-        if finished:
-            stated = [f"{key} {facts[key]}" for key in ("steps", "batch", "size", "seed")]
-            state = ", ".join(["finished", *stated, *run.shared(stored)])
-            left = 0.0
-        refusal = refusal_to_take(run, task.stage, stored, finished)
-        return replace(task, state=state, left=left, refusal=refusal)
+        if not finished:
+            return Found(f"step {facts['step']} of {facts['steps']}", 1 - facts["step"] / facts["steps"], misfit)
+        stated = [f"{key} {facts[key]}" for key in ("steps", "batch", "size", "seed")]
+        return Found(", ".join(["finished", *stated, *run.shared(stored)]), 0.0, misfit)
     except UserError as error:
         problem = str(error)
     except IndexError:
         problem = f"{files.path}: holds only weights"
-    return replace(task, state="no training", refusal=f"{problem}; start again by train.sh --overwrite")
+    return Found("no training", misfit=f"{problem}; start again by train.sh --overwrite")
 
 
-def _is_kept(task: StageTask, run: Run, asked: Asked) -> bool:
+def _is_kept(found: Found, run: Run, asked: Asked) -> bool:
     """Return whether a finished base stage is kept: it is neither asked for by ``--stage base`` nor to be repeated."""
-    if task.stage != "base" or task.left or asked.stage is not None:
+    if found.left or asked.stage is not None:
         return False
-    return not asked.overwrite or not task.refusal or bool(run.config.run.base_folder)
+    return not asked.overwrite or not found.misfit or bool(run.config.run.base_folder)
 
 
 @dataclass
@@ -264,7 +272,7 @@ def _rehearse_stage(
     """
     settings = task.settings
     undecoded = Run(run.config.with_data(decoded_gib=0.0))
-    data = rehearsal.attempt(partial(stage_data, undecoded, task.stage, SILENT))
+    data = rehearsal.attempt(partial(stage_data, undecoded, task.stage, progress=False))
     with torch.device("meta"):
         model = rehearsal.attempt(partial(build_model, run.config, run.text_width))
     if model is None:

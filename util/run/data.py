@@ -27,7 +27,6 @@ from util.data.sampling import SHUFFLED_PAIRS, EpisodeSampler, PublishedSampler,
 from util.data.views import STRETCH, View
 from util.files import project_path
 from util.files.errors import UserError
-from util.loop.processes import ProcessGroup
 from util.run.input_size import view_of
 from util.run.run import Run
 
@@ -47,24 +46,23 @@ class StageData:
     workers: int  # that load both
 
 
-def stage_data(run: Run, stage: str, world: ProcessGroup) -> StageData:
-    """Return the data of a stage, base or meta."""
-    return base_stage_data(run, world) if stage == "base" else meta_stage_data(run, world)
+def stage_data(run: Run, stage: str, progress: bool = True) -> StageData:
+    """Return the data of a stage, base or meta; ``progress``: this process shows bars and warnings."""
+    return base_stage_data(run, progress) if stage == "base" else meta_stage_data(run, progress)
 
 
-def base_stage_data(run: Run, world: ProcessGroup) -> StageData:
+def base_stage_data(run: Run, progress: bool = True) -> StageData:
     """Return the data of the base stage: labelled images."""
     data = run.config.data
     stage = cast(StageSettings, run.config.base_stage)
     fold = run.fold
-    with world.rank_zero_first():
-        images = images_for_training(run, world.is_main, stage)
-        index = load_index(data, "test", world.is_main)
-        held_out: ImageList | None
-        if stage.images == "all":
-            held_out = lists.whole_list(index, fold)
-        else:
-            held_out = lists.base_validation_list(index, fold.base, data)
+    images = images_for_training(run, progress, stage)
+    index = load_index(data, "test", progress)
+    held_out: ImageList | None
+    if stage.images == "all":
+        held_out = lists.whole_list(index, fold)
+    else:
+        held_out = lists.base_validation_list(index, fold.base, data)
     size = run.config.stage_size(stage)
     seed = run.config.run.seed
     training = LabelledDataset(images, fold, size, seed, stage.augment)
@@ -75,7 +73,7 @@ def base_stage_data(run: Run, world: ProcessGroup) -> StageData:
     return StageData(images, training, examples, count, data.classes, data.workers)
 
 
-def meta_stage_data(run: Run, world: ProcessGroup) -> StageData:
+def meta_stage_data(run: Run, progress: bool = True) -> StageData:
     """Return the data of the meta stage: episodes of base classes, and those that validate it.
 
     The latter are of the validation list's classes, else of the test list's novel or, by ``meta_stage.validate_on``,
@@ -85,9 +83,8 @@ def meta_stage_data(run: Run, world: ProcessGroup) -> StageData:
     held_out = validation_run(run)
     classes = held_out.config.data.classes
     workers = run.config.data.workers
-    with world.rank_zero_first():
-        images = images_for_training(run, world.is_main)
-        validation_images = _images_for_validation(held_out, images, world.is_main)
+    images = images_for_training(run, progress)
+    validation_images = _images_for_validation(held_out, images, progress)
     training = training_episodes(run, images)
     if validation_images is None:
         return StageData(images, training, None, 0, classes, workers)

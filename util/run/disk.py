@@ -60,6 +60,8 @@ def room(config: Config, stages: Sequence[Stored], folders: Iterable[Path]) -> s
     needed = f"{kept / 1e9:.1f} GB are kept, {extra / 1e9:.1f} GB more are needed during a stage"
     says = f"{needed}, {free / 1e9:.1f} GB are free"
     if kept + extra > free:
-        fix = "free some space, or --set run.folder=<DIR> on another one"
-        raise UserError(f"{config.run.folder}: the disk is too small: {says}; {fix}")
+        raise UserError(
+            f"{config.run.folder}: the disk is too small: {says}",
+            fix="free some space, or --set run.folder=<DIR> on another one",
+        )
     return says

@@ -1,4 +1,4 @@
-"""The folder of one run: merged config, environment, log and JSON files."""
+"""The folder of a stage or a test: its writer (config, environment, log and JSON files), and a stage's state."""
 
 import functools
 import json
@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TextIO
@@ -17,14 +18,64 @@ import yaml
 
 from util.config.compose import CHOICE
 from util.config.imports import beside
-from util.config.place import CONFIG, ENVIRONMENT
-from util.files import REPOSITORY, TEMPORARY, lock, write_atomically
+from util.config.place import BEST, CONFIG, ENVIRONMENT, LAST, PREVIOUS
+from util.files import REPOSITORY, TEMPORARY, kept_json, lock, write_atomically
+from util.files.errors import UserError
 from util.files.progress import ProgressBar
 from util.files.yaml_text import Dumper
+from util.weights import checkpoint
+from util.weights.checkpoint import Checkpoint
 
 log = logging.getLogger("symnet")
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "matplotlib", "tensorboardX", "gensim")
 UNKNOWN = "unknown"  # commit or version
+METRICS = "metrics.json"  # of a training
+OPTIONS, RUN = "options", "run"  # keys of a training in ENVIRONMENT: its overrides, and the name of its run
+
+
+@dataclass(frozen=True)
+class StageFolder:
+    """The folder of a stage's training and its state."""
+
+    path: Path
+
+    @property
+    def begun(self) -> bool:
+        """Whether it holds a training that can be resumed."""
+        return (self.path / LAST).exists() or (self.path / PREVIOUS).exists()
+
+    @property
+    def finished(self) -> bool:
+        """Whether it holds a completed training."""
+        return bool(kept_json(self.path / METRICS).get("finished")) and (self.path / BEST).exists()
+
+    @property
+    def run(self) -> str | None:
+        """The name of the run that trained it last; None: not known."""
+        return kept_json(self.path / ENVIRONMENT).get(RUN)
+
+    @property
+    def options(self) -> list[str]:
+        """The overrides that its training was begun, or last continued, with."""
+        return kept_json(self.path / ENVIRONMENT).get(OPTIONS, [])
+
+    def newest(self) -> Checkpoint:
+        """Return the last checkpoint, else of the one before; UserError if neither can be read."""
+        try:
+            return checkpoint.read(self.path / LAST)
+        except UserError as error:
+            if not (self.path / PREVIOUS).exists():
+                raise
+            log.warning("%s; continuing from the one before, %s", error, self.path / PREVIOUS)
+            return checkpoint.read(self.path / PREVIOUS)
+
+    @property
+    def why_taken(self) -> str:
+        """Which run is here, and how to go on with it; '' if none is."""
+        if not self.begun and not (self.path / BEST).exists():
+            return ""
+        fix = "continue it with --resume if last.pth is there, start again with --overwrite, or set another run.name"
+        return f"{self.path}: holds a run already; {fix}"
 
 
 class RunFolder:

@@ -1,9 +1,8 @@
-"""A run: its config, the folders and state of its stages, its weights, and how these were trained."""
+"""A run: its config, the folders of its stages, its weights, and how these were trained."""
 
 from __future__ import annotations
 
 import hashlib
-import logging
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +14,7 @@ from model.contract import FewShotMethod
 from model.decides import Decides
 from model.registry import class_of
 from util.config.folds import Fold
-from util.config.place import BEST, DISCARDED, ENVIRONMENT, LAST, PREVIOUS, RESULT, stage_name
+from util.config.place import BEST, DISCARDED, LAST, RESULT, stage_name
 from util.config.read import read_config, to_dict
 from util.config.same import Differences, differences, in_words
 from util.config.settings import Config
@@ -24,70 +23,18 @@ from util.data.words import text
 from util.files import kept_json
 from util.files.errors import UserError
 from util.files.launcher import is_first_of_machine
+from util.run.folder import StageFolder
 from util.weights import checkpoint
 from util.weights.checkpoint import Checkpoint
+from util.weights.may_differ import CONTINUED, CONTINUED_CHANGED, TESTED
 from util.weights.origin import Origin
 
-log = logging.getLogger("symnet")
-METRICS = "metrics.json"
 NO_CHECKPOINT = "none"
 CHECKPOINTS = {"best": BEST, "last": LAST}  # values of test.checkpoint that name a checkpoint of the run itself
 TRAINING_FREE = "training-free"
 UNTRAINED = "untrained"
 FOREIGN = "foreign"
 ALLOW = "--allow-changes"
-# Keys of a training in its folder's ENVIRONMENT: its overrides, and the name of its run
-OPTIONS, RUN = "options", "run"
-PRECISION = "run.precision"
-ALLOWED = ("code", "precision", "list", "content")  # facts of an ``Origin`` that may be others by ``ALLOW``
-# Beginnings of the settings of a training that may be others in a test of it, and in runs that share a base stage
-TEST_SETTINGS = ("data.shot", "data.rare_classes", PRECISION)
-SHARING_SETTINGS = ("data.", "model.", "run.")
-
-
-@dataclass(frozen=True)
-class StageFolder:
-    """The folder of a stage's training and its state."""
-
-    path: Path
-
-    @property
-    def begun(self) -> bool:
-        """Whether it holds a training that can be resumed."""
-        return (self.path / LAST).exists() or (self.path / PREVIOUS).exists()
-
-    @property
-    def finished(self) -> bool:
-        """Whether it holds a completed training."""
-        return bool(kept_json(self.path / METRICS).get("finished")) and (self.path / BEST).exists()
-
-    @property
-    def run(self) -> str | None:
-        """The name of the run that trained it last; None: not known."""
-        return kept_json(self.path / ENVIRONMENT).get(RUN)
-
-    @property
-    def options(self) -> list[str]:
-        """The overrides that its training was begun, or last continued, with."""
-        return kept_json(self.path / ENVIRONMENT).get(OPTIONS, [])
-
-    def newest(self) -> Checkpoint:
-        """Return the last checkpoint, else of the one before; UserError if neither can be read."""
-        try:
-            return checkpoint.read(self.path / LAST)
-        except UserError as error:
-            if not (self.path / PREVIOUS).exists():
-                raise
-            log.warning("%s; continuing from the one before, %s", error, self.path / PREVIOUS)
-            return checkpoint.read(self.path / PREVIOUS)
-
-    @property
-    def why_taken(self) -> str:
-        """Which run is here, and how to go on with it; '' if none is."""
-        if not self.begun and not (self.path / BEST).exists():
-            return ""
-        fix = "continue it with --resume if last.pth is there, start again with --overwrite, or set another run.name"
-        return f"{self.path}: holds a run already; {fix}"
 
 
 @dataclass(frozen=True)
@@ -116,8 +63,10 @@ class Run:
         if self.model_class.reads_text:
             return text.class_vectors(data)
         if data.text != text.NO_TEXT:
-            problem = f"this model ({self.model_class.title}) reads no text vectors; set data.text: {text.NO_TEXT}"
-            raise UserError(f"{self.config.source}: data.text = {data.text}, but {problem}")
+            raise UserError(
+                f"{self.config.source}: data.text = {data.text}, but {self.model_class.title} reads no text vectors",
+                fix=f"set data.text: {text.NO_TEXT}",
+            )
         return None
 
     @property
@@ -251,13 +200,13 @@ class Run:
         before = {**stored.config, **stages}
         if "base_stage" not in stages:  # no stage of these weights
             before.pop("base_stage", None)
-        return self.differences(before, Decides.WEIGHTS, TEST_SETTINGS)
+        return self.differences(before, Decides.WEIGHTS, TESTED.settings)
 
     def shared(self, stored: Checkpoint) -> list[str]:
         """Describe the settings of data and run of a base stage that differ, which is kept as runs share it."""
         if stored.stage != "base":
             return []
-        of_methods = ("base_stage", "meta_stage", "model", *TEST_SETTINGS)
+        of_methods = ("base_stage", "meta_stage", "model", *TESTED.settings)
         return in_words(self.differences(stored.config, Decides.WEIGHTS, of_methods))
 
     def differences(self, before: dict[str, Any] | None, what: Decides, skip: tuple[str, ...] = ()) -> Differences:
@@ -278,9 +227,12 @@ def check_continues(stored: Checkpoint, now: Origin, allow_changes: bool) -> Non
     """
     if stored.config is None:
         raise UserError(f"{stored.path}: holds only weights, without a training's state; start again with --overwrite")
-    if other := stored.origin.differences(now, skip=ALLOWED if allow_changes else ()):
-        fix = f"restore that, or start again with --overwrite; {ALLOW} continues with other photos, precision or code"
-        raise UserError(f"{stored.path}: was trained with {', '.join(other)}; {fix}")
+    may_differ = CONTINUED_CHANGED if allow_changes else CONTINUED
+    if other := stored.origin.differences(now, may_differ.facts):
+        raise UserError(
+            f"{stored.path}: was trained with {', '.join(other)}",
+            fix=f"restore it, or start again with --overwrite; {ALLOW} continues with other photos, precision or code",
+        )
 
 
 def _training_options(folder: Path) -> dict[str, str]:

@@ -1,34 +1,30 @@
-"""The weights of a run: the start of a training, and the checkpoint that a test or a prediction loads."""
+"""The checkpoint that a test or a prediction loads, how its training stands to the run, and whether it fits."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from model.code import code_of
 from model.contract import FewShotMethod
 from model.decides import Decides
-from model.registry import class_of, related
+from model.registry import related
 from util.config.folds import Fold
 from util.config.read import to_dict
 from util.config.same import differences, in_words
 from util.config.settings import Config, DataSettings
 from util.files.errors import UserError
-from util.files.launcher import is_first_of_machine
 from util.files.typecheck import convert
 from util.run import run as runs
 from util.run.build import build_model
-from util.run.data import images_for_training
-from util.run.run import BEST, CHECKPOINTS, TRAINING_FREE, UNTRAINED, Run, StageFolder
+from util.run.folder import StageFolder
+from util.run.run import CHECKPOINTS, TRAINING_FREE, UNTRAINED, Run
 from util.weights import checkpoint
 from util.weights.checkpoint import Checkpoint
-from util.weights.encoders import encoder_data, encoder_licence, photos_of_encoder, start_encoder
+from util.weights.encoders import encoder_data, encoder_licence, photos_of_encoders, start_encoders
 from util.weights.fill import fill
+from util.weights.may_differ import FOLD, TESTED_ON_OTHER_DATA, TESTED_ON_OTHER_FOLDS, MayDiffer
 from util.weights.origin import Origin
-from util.weights.sources import SOURCES
-
-FOLD = "data.fold"  # the beginning of the settings that decide which classes are novel
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +60,7 @@ class Weights:
     @property
     def encoder_licence(self) -> str | None:
         """The licence of the weights that the encoder started from, where it is known."""
-        return encoder_licence(self.network.settings.encoder, self.network)
+        return encoder_licence(self.network)
 
     @property
     def encoder_data(self) -> str | None:
@@ -109,123 +105,6 @@ class Weights:
         return "; ".join(words)
 
 
-@dataclass(frozen=True)
-class Start:
-    """The files that a stage starts from, beside random values and the weights of known releases."""
-
-    note: str = ""  # a line for the log
-    initial: str | None = None  # digest of the weights, where the run decides them; None: of no file, or of a named one
-    photos: frozenset[str] | None = frozenset()  # that they were trained on; None: not known
-    training: list[dict[str, Any]] = field(default_factory=list)  # of the base stage, see ``Checkpoint``
-
-
-def fill_at_start(
-    run: Run, network: FewShotMethod, stage: str, base: str | Path | None = None, *, downloads: bool = True
-) -> Start:
-    """Fill a new model with what a run's stage starts from, and return that.
-
-    The base stage, and a model without one, start from the encoder's weights; the meta stage otherwise starts from the
-    base stage's checkpoint.
-
-    Args:
-        run: whose stage it is.
-        network: the model, with random values.
-        stage: base or meta.
-        base: the base stage's checkpoint; default that of the run, if it is still what the run would train.
-        downloads: weights of a release are fetched; else they are taken to be there.
-
-    Raises:
-        UserError: the weights are missing or do not fit.
-    """
-    if stage == "meta" and run.model_class.has_base_stage():
-        stored = _fill_base_stage(run, network, base)
-        initial = None if base else checkpoint.digest_of(stored.weights)
-        return Start(f"base stage: {stored.path}", initial, stored.photos, stored.training)
-    encoder = run.config.model.encoder
-    if encoder is not None and encoder.weights in SOURCES and not downloads:
-        return Start()
-    note, file = start_encoder(run.config, network)
-    initial = None if file is None else checkpoint.digest_of(file.weights)
-    return Start(note, initial, photos_of_encoder(file))
-
-
-def _fill_base_stage(run: Run, network: FewShotMethod, base: str | Path | None) -> Checkpoint:
-    """Fill the parts of a model's base stage from a checkpoint, default the run's own, and return that."""
-    start = Path(base or run.folder("base") / BEST)
-    if base is None and not start.exists():
-        fix = "train it first (--stage base), or name one with --checkpoint"
-        raise UserError(f"{start}: the base stage's checkpoint does not exist; {fix}")
-    stored = checkpoint.read(start)
-    check_fits(stored, run.config, "base")
-    fill(network.base_stage(), stored)
-    network.requires_grad_(True)  # which the base stage has left as it learns
-    network.freeze()
-    if base is None and is_first_of_machine() and (refusal := refusal_to_take(run, "base", stored)):
-        raise UserError(refusal)
-    return stored
-
-
-def refusal_to_take(run: Run, stage: str, stored: Checkpoint, finished: bool = True) -> str:
-    """Explain why a run does not take a training of a stage that is there; '' if it does.
-
-    It was trained with other settings; if it is finished, also with other data, code or initial weights than are here
-    today. A training that continues is asked for these by ``check_continues``.
-
-    Args:
-        run: that might take it.
-        stage: base or meta.
-        stored: its checkpoint.
-        finished: whether the training is.
-    """
-    if stored.config is None:
-        return ""
-    other_stage = "meta_stage" if stage == "base" else "base_stage"
-    may_differ: tuple[str, ...] = (runs.PRECISION,)
-    if finished:
-        may_differ = runs.SHARING_SETTINGS if stage == "base" else runs.TEST_SETTINGS
-    found = in_words(run.differences(stored.config, Decides.WEIGHTS, (other_stage, *may_differ)))
-    if finished:
-        found += stored.origin.differences(
-            training_origin_today(run, stage), skip=("list", "content") if run.shared(stored) else ()
-        )
-    if not found:
-        return ""
-    fix = f"undo the change, train it again by --stage {stage} --overwrite, or set another run.name"
-    if not finished:
-        fix += f"; if its steps are the same, {runs.ALLOW} continues it"
-    return f"{stored.path.parent}: the {stage} stage was trained with {', '.join(found)}; {fix}"
-
-
-def training_origin_today(run: Run, stage: str) -> Origin:
-    """Return the origin of a training of a stage as it would begin today, as far as what it needs is here."""
-    undecoded = Run(run.config.with_data(decoded_gib=0.0))
-    images = cache(lambda: images_for_training(undecoded, progress=False, stage=getattr(run.config, f"{stage}_stage")))
-    facts: dict[str, Callable[[], Any]] = {
-        "list": lambda: images().digest,
-        "content": lambda: images().files_digest,
-        "initial": lambda: initial_digest(run, stage),
-    }
-    if stage != "base":  # whose code, and text, are not those of one method
-        facts["vectors"] = lambda: run.text_digest
-        facts["code"] = lambda: code_of(class_of(run.config.model))
-    return Origin.today(facts)
-
-
-def initial_digest(run: Run, stage: str) -> str | None:
-    """Return the digest of the tensors that a stage's training would start from today; None: of no file.
-
-    UserError: their file is missing or damaged.
-    """
-    encoder = run.config.model.encoder
-    if stage == "meta" and run.model_class.has_base_stage():
-        path: str | Path = run.folder("base") / BEST
-    elif encoder is None or encoder.weights is None or encoder.weights in SOURCES:
-        return None
-    else:
-        path = encoder.weights
-    return checkpoint.digest_of(checkpoint.read(path).weights)
-
-
 def load_weights(run: Run, side: int | None = None, stored: Checkpoint | None = None) -> Weights:
     """Return the network of ``test.checkpoint``, filled.
 
@@ -245,8 +124,8 @@ def load_weights(run: Run, side: int | None = None, stored: Checkpoint | None = 
         raise UserError(f"{wanted}: this method is not trained and loads no checkpoint; leave test.checkpoint out")
     if isinstance(source, str):
         network = build_model(config, run.text_width, side)
-        note, file = start_encoder(config, network)
-        return Weights(run, network, Checkpoint(Path(source), {}, photos=photos_of_encoder(file)), start=note)
+        note, files = start_encoders(config, network)
+        return Weights(run, network, Checkpoint(Path(source), {}, photos=photos_of_encoders(files)), start=note)
     if stored is None or stored.path != source:
         stored = checkpoint.read(source)
     base_classes = None
@@ -256,8 +135,10 @@ def load_weights(run: Run, side: int | None = None, stored: Checkpoint | None = 
     check_fits(stored, config, "meta")
     asked = Origin(vectors=run.text_digest, networks=checkpoint.digest_of_rest(network))
     if other := stored.origin.differences(asked):
-        keys = f"data.text = {config.data.text}, model.weights = {config.model.backbone()}"
-        raise UserError(f"{source}: was trained with {', '.join(other)} than are set here ({keys}); set those")
+        raise UserError(
+            f"{source}: was trained with {', '.join(other)} than are set here",
+            fix=f"set those (data.text = {config.data.text}, model.weights = {config.model.backbone()})",
+        )
     fill(network, stored)
     return Weights(run, network, replace(stored, weights={}, entries={}, named={}))
 
@@ -280,15 +161,15 @@ def check_fits(stored: Checkpoint, config: Config, stage: str) -> None:
     if stored.config is None:
         return
     if stored.stage != stage:
-        problem = f"is of the {stored.stage} stage, one of the {stage} stage is needed"
         fix = "; to continue its training write --resume and no checkpoint" if stage == "base" else ""
-        raise UserError(f"{stored.path}: {problem}{fix}")
+        raise UserError(f"{stored.path}: is of the {stored.stage} stage, one of the {stage} stage is needed{fix}")
     now = to_dict(config)
     now["data"]["name"] = config.test.trained_on or now["data"]["name"]
     found = differences(stored.config, now, Decides.IDENTITY)
+    may_differ = _may_differ(config, stage)
     for key, (given, wanted) in found.items():
         is_related = key == "model.name" and (stage == "base" or related(given, wanted))
-        if not is_related and not key.startswith(_may_differ(config, stage)):
+        if not is_related and not key.startswith(may_differ.settings):
             fix = "name a checkpoint of such a run" + _other_data(key, stored, stage)
             raise UserError(f"{stored.path}: was trained with {key} = {given}, this run has {wanted}; {fix}")
 
@@ -301,8 +182,8 @@ def _other_data(key: str, stored: Checkpoint, stage: str) -> str:
     return f"; --set test.trained_on={name} tests it all the same, with classes that may not be novel to it"
 
 
-def _may_differ(config: Config, stage: str) -> tuple[str, ...]:
-    """Return the beginnings of the settings in which a checkpoint of a stage may differ from a run."""
+def _may_differ(config: Config, stage: str) -> MayDiffer:
+    """Return in which data a checkpoint of a stage may differ from a run."""
     if config.crosses_data_sets:
-        return ("data.classes", FOLD)
-    return (FOLD,) if stage == "meta" and config.takes_other_folds else ()
+        return TESTED_ON_OTHER_DATA
+    return TESTED_ON_OTHER_FOLDS if stage == "meta" and config.takes_other_folds else MayDiffer()

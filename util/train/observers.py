@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from model.decides import Decides
+from util.config.place import BEST, LAST, PREVIOUS
 from util.config.same import differences
 from util.config.settings import StageSettings
 from util.files.errors import UserError
@@ -19,8 +20,8 @@ from util.loop.observers import TrainingObserver
 from util.loop.optim import StepSchedule, copy_tensors, load_optimizers
 from util.loop.train import check_learning
 from util.loop.training import Progress, Training
-from util.run.folder import RunFolder
-from util.run.run import BEST, LAST, METRICS, PREVIOUS, StageFolder, check_continues
+from util.run.folder import METRICS, RunFolder, StageFolder
+from util.run.run import check_continues
 from util.weights import checkpoint
 from util.weights.checkpoint import Checkpoint
 from util.weights.fill import fill
@@ -67,7 +68,8 @@ class Losses(TrainingObserver):
 class Validation(TrainingObserver):
     """Scores the moving average of the weights, and notes the best score so far.
 
-    Due are every ``validate_every`` epochs, the middle of such epochs by ``validate_midway``, and the end.
+    Due are every ``validate_every`` epochs, the middle of such epochs by ``validate_midway``, and the end, also one
+    inside an epoch.
     """
 
     validate: Validate
@@ -81,7 +83,7 @@ class Validation(TrainingObserver):
         if self._is_midway(training):
             step = (step // length + 1) * length
         interval = max(round(self.stage.validate_every * length), 1)
-        return step % interval == 0 or step == training.schedule.steps
+        return step % interval == 0 or step == training.schedule.steps or bool(training.progress.ended_by)
 
     def record(self, training: Training, entry: dict[str, Any]) -> None:
         """Validate, and add the scores."""
@@ -120,8 +122,8 @@ class Patience(TrainingObserver):
         return newest - progress.best_epoch >= self.epochs
 
     def finished(self, training: Training) -> None:
-        """Say where the training ended."""
-        if training.progress.step < training.schedule.steps:
+        """Say why the training ended."""
+        if training.progress.ended_by == self.name:
             log.info("stopped: no better validation for %d epochs", self.epochs)
 
 
@@ -156,14 +158,22 @@ class Checkpoints(TrainingObserver):
         self.save(training)
 
     def finished(self, training: Training) -> None:
-        """Write the last checkpoint of a training that is done, without optimisers, and its metrics."""
+        """Write the last checkpoint of a training that is done, without optimisers, and its metrics.
+
+        One that an observer ended can still be continued; without a validation its newest weights are the best.
+        """
         path = self.folder.path
-        if training.progress.step == training.schedule.steps:  # a finished training is never resumed
+        progress = training.progress
+        if progress.step == training.schedule.steps:  # a finished training is never resumed
             self.save(training, LAST, resumable=False)
             if training.world.is_main:
                 (path / PREVIOUS).unlink(missing_ok=True)
+        elif not (path / BEST).exists():
+            with training.ema.applied():
+                self.save(training, BEST, resumable=False)
         if training.world.is_main and (path / BEST).exists():  # so that copies of it say so, too
-            checkpoint.save(path / BEST, {**checkpoint.read(path / BEST).entries, "finished": True})
+            end = {"finished": True, "ended_by": progress.ended_by, "observers": self.state.get("observers", {})}
+            checkpoint.save(path / BEST, {**checkpoint.read(path / BEST).entries, **end})
         self._write_metrics(training, finished=True)
 
     def save(self, training: Training, name: str = LAST, resumable: bool = True) -> None:
@@ -233,7 +243,14 @@ class Checkpoints(TrainingObserver):
         """Write the losses and scores so far."""
         progress = training.progress
         best = None if math.isinf(progress.best) else {"score": progress.best, "epoch": progress.best_epoch}
-        content = {"finished": finished, "best": best, "minutes": progress.minutes, "epochs": progress.history}
+        content: dict[str, Any] = {
+            "finished": finished,
+            "best": best,
+            "minutes": progress.minutes,
+            "epochs": progress.history,
+        }
+        if progress.ended_by:
+            content["ended_by"] = progress.ended_by
         self.folder.write_json(METRICS, content)
 
 

@@ -26,9 +26,9 @@ from util.run.begin import Asked, StageTask, rehearse, stage_of, stages_asked, t
 from util.run.build import build_model, precision_of_training
 from util.run.data import StageData, epoch_length, stage_data
 from util.run.disk import Stored, checkpoint_bytes, free_on_disk
-from util.run.folder import RunFolder, claim
-from util.run.run import BEST, OPTIONS, RUN, Run
-from util.run.weights import Start, fill_at_start
+from util.run.folder import OPTIONS, RUN, RunFolder, claim
+from util.run.run import BEST, Run
+from util.run.start import Start, fill_at_start
 from util.train.curves import Curves
 from util.train.kept_features import GIB, KEPT_GIB, KeptMaps, RecordFile, is_frozen
 from util.train.observers import Checkpoints, Losses, Patience, Validation, Watch
@@ -125,7 +125,9 @@ def _begun(run: Run, task: StageTask, world: ProcessGroup, base: str | None) -> 
     model = build_model(run.config, run.text_width)
     start = Start() if task.continues else fill_at_start(run, model, task.stage, base)  # fails before photos are read
     network = trained_part(model, task.stage)
-    return Begun(network, start, stage_data(run, task.stage, world))
+    with world.rank_zero_first():  # which may build an index
+        data = stage_data(run, task.stage, world.is_main)
+    return Begun(network, start, data)
 
 
 def _training(run: Run, task: StageTask, world: ProcessGroup, begun: Begun) -> Training:
@@ -193,7 +195,9 @@ def _observers(task: StageTask, checkpoints: Checkpoints, held_out: HeldOut) -> 
         observers += [Validation(held_out, task.settings, checkpoints), Patience(task.settings.patience)]
     elif task.settings.validate_every:
         log.info("no validations: the test list has too few images of the training list's classes")
-    return [*observers, *registered_observers(task.folder), checkpoints]
+    own = registered_observers(task.folder)
+    checkpoints.state["observers"] = {observer.name: observer.facts for observer in own}
+    return [*observers, *own, checkpoints]
 
 
 def _train(training: Training, data: StageData, observers: list[TrainingObserver]) -> bool:
@@ -229,7 +233,7 @@ def _checkpoint_facts(run: Run, stage: str, begun: Begun) -> dict[str, Any]:
     images = begun.data.images
     start = begun.start
     return {
-        "licence": encoder_licence(run.config.model.encoder, begun.network),
+        "licence": encoder_licence(begun.network),
         "stage": stage,
         "config": to_dict(run.config),
         "list": images.digest,

@@ -24,8 +24,7 @@ from torch import Tensor
 from model.contract import Trainable
 from model.published import DDP_PREFIX
 from model.registry import published_layout
-from util.data.lists.index import PHOTO_DIGITS
-from util.files import project_path, write_atomically
+from util.files import PHOTO_DIGITS, project_path, write_atomically
 from util.files.errors import UserError
 from util.weights.content import SAFETENSORS, load
 from util.weights.origin import Origin
@@ -131,8 +130,10 @@ def read(path: str | Path) -> Checkpoint:
     """
     path = file_of(path)
     if not path.is_file():
-        fix = "train first, or name another: --set test.checkpoint=FILE, or predict.py --checkpoint FILE"
-        raise UserError(f"{path}: this checkpoint does not exist; {fix}")
+        raise UserError(
+            f"{path}: this checkpoint does not exist",
+            fix="train first, or name another: --set test.checkpoint=FILE, or predict.py --checkpoint FILE",
+        )
     content = load(path)
     if isinstance(content, dict) and content.get("format") == FORMAT:
         try:
@@ -172,13 +173,14 @@ def _training_of(entries: dict[str, Any]) -> list[dict[str, Any]]:
     """Return how the weights of a checkpoint were trained, stage by stage.
 
     Each stage has its name, the steps that were done and planned, batch, image size, seed, digest of the list, the
-    section of its config, and the precision that it was computed in.
+    section of its config, and the precision that it was computed in; where there are any, the observers of one's own,
+    and the one that ended it.
     """
     config = entries["config"]
     stage = entries["stage"]
     settings = config[f"{stage}_stage"]
     schedule = entries.get("schedule", {})
-    facts = {
+    facts: dict[str, Any] = {
         "stage": stage,
         "step": entries.get("progress", {}).get("step"),
         "steps": schedule.get("steps"),
@@ -189,6 +191,7 @@ def _training_of(entries: dict[str, Any]) -> list[dict[str, Any]]:
         "settings": settings,
         "precision": entries.get("precision"),
     }
+    facts |= {key: entries[key] for key in ("observers", "ended_by") if entries.get(key)}
     return [*entries.get("base", []), facts]
 
 

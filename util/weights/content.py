@@ -59,8 +59,10 @@ def load(path: Path) -> Any:
     except Exception as error:  # torch and safetensors raise many kinds for damaged files
         if other := stand_in(path):
             raise UserError(f"{path}: is {other}") from None
-        why = f"truncated, or not a checkpoint that can be loaded safely ({_reason(error)[:160]})"
-        raise UserError(f"{path}: {why}; copy it anew") from None
+        raise UserError(
+            f"{path}: truncated, or not a checkpoint that can be loaded safely ({_reason(error)[:160]})",
+            fix="copy it anew",
+        ) from None
 
 
 def _reason(error: Exception) -> str:

