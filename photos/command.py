@@ -10,7 +10,7 @@ from photos import options, persons
 from photos.examples import UNNAMED, by_class
 from photos.photo_files import photos_in
 from photos.prediction import percent
-from photos.results import Results
+from photos.results import Results, own_record
 from photos.segmenter import Segmenter
 from util.cli import Parser, within
 from util.engine import load_method
@@ -101,6 +101,8 @@ def predict(arguments: list[str]) -> int:
     queries = photos_in(asked.queries, asked.recursive)
     results.check(queries, again=asked.resume)
     persons.convert(asked.out, queries)
+    for path in asked.out.glob("*.json"):
+        own_record(path)  # which refuses damaged ones
     with explained_memory_errors(MEMORY):
         segmenter = options.segmenter_of(asked, examples)
         print(*_first_lines(segmenter), sep="\n")

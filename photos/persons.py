@@ -27,7 +27,7 @@ from util.files.mask_images import read_mask, write_mask
 
 FOLDER = "persons"
 NAMES = "names.txt"
-EARLIER = "earlier"  # folder in it of masks in the form of version 0.3
+FORMER = ".former"  # suffix of masks in the form of version 0.3 that were taken, or are of no photo that is open
 REMOVED = "void"  # the name of a class that was removed, whose pixels are unknown to other readers
 MOST = 254  # values of classes
 NOT_OURS = "is no file of persons' masks ("
@@ -74,6 +74,11 @@ def write(out: Path, said: Said) -> None:
             confirmed[photo] = {**entry, "classes": values}
     lines = [f"{value}: {name or REMOVED}" for value, name in enumerate(said.classes, 1)]
     write_atomically(out / FOLDER / NAMES, "\n".join([f"# {json.dumps(confirmed)}", *lines, ""]))
+
+
+def values(out: Path) -> dict[str, int]:
+    """Return the value of each class."""
+    return {name: value for value, name in enumerate(read(out).classes, 1) if name}
 
 
 def add_classes(out: Path, names: Iterable[str]) -> None:
@@ -187,28 +192,22 @@ def over(found: Sequence[dict[str, Any]], said: Mapping[str, np.ndarray], order:
 
 
 def convert(out: Path, photos: Sequence[Path]) -> None:
-    """Take persons' masks in the form of version 0.3, a JSON file for each photo, which go to a folder beside them.
+    """Take persons' masks in the form of version 0.3, a JSON file for each photo, which gets another suffix.
 
     UserError: a file is damaged, or there is no space; nothing is lost then.
     """
     photo_of = {photo.stem: photo for photo in photos}
-    taken = []
     earlier = sorted((out / FOLDER).glob("*.json"))
     for path in earlier:
         record = kept_json(path)
-        photo = photo_of.get(path.stem)
-        if photo is None or not is_same_file(record.get("query_file"), photo):
-            continue
-        with content_errors(f"{path}: {NOT_OURS}", DAMAGED):
-            runs = {check_class_name(row["name"]): row["runs"] for row in record["classes"]}
-            if any(of_class["size"] != [*size_of(photo)] for of_class in runs.values()):
-                raise ValueError("a mask is of another size than its photo")
-            add_classes(out, runs)
-            write_masks(out, photo, {name: decoded(of_class) for name, of_class in runs.items()})
-        taken.append(path)
+        photo = photo_of.get(path.stem, path)
+        if is_same_file(record.get("query_file"), photo):
+            with content_errors(f"{path}: {NOT_OURS}", DAMAGED):
+                runs = {check_class_name(row["name"]): row["runs"] for row in record["classes"]}
+                if any(of_class["size"] != [*size_of(photo)] for of_class in runs.values()):
+                    raise ValueError("a mask is of another size than its photo")
+                add_classes(out, runs)
+                write_masks(out, photo, {name: decoded(of_class) for name, of_class in runs.items()})
+        path.replace(path.with_suffix(FORMER))
     if earlier:
-        former = out / FOLDER / EARLIER
-        former.mkdir(exist_ok=True)
-        for path in earlier:
-            path.replace(former / path.name)
-        note(f"{out}: masks by persons are PNGs now, of {len(taken)} of {len(earlier)} photos; {former} has the former")
+        note(f"{out}: persons' masks are PNGs now; those of {len(earlier)} photos as before end in {FORMER}")

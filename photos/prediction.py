@@ -105,6 +105,8 @@ class Prediction:
             margins = np.where(is_shown[:, None, None], margins, -np.inf)
         mask = np.where(margins.max(0) > 0, margins.argmax(0) + 1, 0).astype(np.uint8)
         mask = without_crumbs(without_specks(mask) if decision.refine else mask)
+        is_little = np.bincount(mask.ravel()) < LEAST_SHARE * mask.size
+        mask[is_little[mask]] = 0
         return cls(image, names, mask, probability, presence, calibration)
 
     def __repr__(self) -> str:
@@ -253,7 +255,7 @@ def _softmax(margins: np.ndarray) -> np.ndarray:
 
 
 def without_crumbs(mask: np.ndarray) -> np.ndarray:
-    """Return a mask of classes (H, W) uint8 without the parts and the classes that are too small to be an object."""
+    """Return a mask of classes (H, W) uint8 without the parts that are too small to be an object."""
     out = mask.copy()
     for value in np.unique(mask[mask > 0]):
         inside = (mask == value).astype(np.uint8)
@@ -261,8 +263,6 @@ def without_crumbs(mask: np.ndarray) -> np.ndarray:
         is_crumb = facts[:, cv2.CC_STAT_AREA] < max(CRUMB, CRUMB_SHARE * mask.size)
         is_crumb[0] = False
         out[is_crumb[parts]] = 0
-        if (out == value).sum() < LEAST_SHARE * mask.size:
-            out[out == value] = 0
     return out
 
 

@@ -31,7 +31,7 @@ from util.files.progress import ProgressBar
 
 FOUND = "found"  # key of a result: the network's classes, whole, where a person has drawn over them
 SAID = "persons"  # key of a result: the digest of what persons have said of the photo
-VALUES = "values"  # key of a page's result: the values of its classes on the page, by their names then
+VALUES = "values"  # key of a result: the values of classes in persons' masks, by their names then
 PICTURES = "png"  # masks, overlays and probabilities
 FORMATS = (PICTURES, *recognise.WRITERS)
 BOX_COLUMNS = ("x0", "y0", "x1", "y1")
@@ -139,8 +139,6 @@ class Results:
         UserError: names the first conflict; or a file there is of another program, or numbers other classes.
         """
         paths = self._distinct_paths(queries)
-        for path in self.out.glob("*.json"):
-            own_record(path)
         of_formats = [self.out / name for name in self.formats if name != PICTURES]
         for path in () if again else (*of_formats, *paths):
             if path.exists():
@@ -219,7 +217,8 @@ class Results:
         self.made.add(query)
         said = persons.masks_of(self.out, query)
         rows = persons.over(found, said, self.names) if said else found
-        kept = {SAID: persons.digest_of(self.out, query), FOUND: found if said else None}
+        digest = persons.digest_of(self.out, query)
+        kept = {SAID: digest, FOUND: found if said else None, VALUES: persons.values(self.out)}
         pictures = PICTURES in self.formats
         write_result(paths_of(self.out, query.stem), query, image, rows, {**facts, **kept}, pictures=pictures)
 

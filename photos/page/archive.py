@@ -4,7 +4,6 @@ It is made of copies of what is kept, in a temporary folder, and names photos by
 top, each other format in a folder, with the photos where its programs look for them.
 """
 
-import shutil
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,15 +24,18 @@ PUBLIC = ("model", "input", "precision", "calibration", "decision", SAID)  # ent
 
 def copy_kept(masks: PhotoMasks, photos: Sequence[Path], aside: Path) -> PhotoMasks:
     """Copy what is known of some photos to a temporary folder, and return the masks there."""
-    kept = Results(aside / KEPT, [])
-    shutil.copytree(masks.out / persons.FOLDER, kept.out / persons.FOLDER)
+    files = [masks.out / persons.FOLDER / persons.NAMES]
     for photo in photos:
-        shutil.copy(masks.results.paths(photo)[0], kept.out)
+        files += [persons.file_of(masks.out, photo), masks.results.paths(photo)[0]]
+    kept = Results(aside / KEPT, [])
+    for file in files:
+        if file.is_file():
+            write_atomically(kept.out / file.relative_to(masks.out), file.read_bytes())
     return PhotoMasks(masks.segmenter, kept)
 
 
-def write_archive(file: Path, kept: PhotoMasks, results: Results, photos: Sequence[Path]) -> None:
-    """Write the zip of some photos' results, which are made in a folder beside ``copy_kept`` of them.
+def write_archive(file: Path, kept: PhotoMasks, results: Results, photos: Sequence[Path]) -> Path:
+    """Write the zip of some photos' results, which are made in a folder beside ``copy_kept`` of them, and return it.
 
     UserError: a photo cannot be read, or there is no space.
     """
@@ -45,6 +47,7 @@ def write_archive(file: Path, kept: PhotoMasks, results: Results, photos: Sequen
             _write_format(kind, results, aside, photos)
     results.write_summary({})
     write_atomically(file, lambda path: _zip(path, aside, results.formats))
+    return file
 
 
 def _write_result(photo: Path, kept: PhotoMasks, results: Results) -> None:

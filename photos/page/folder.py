@@ -61,15 +61,13 @@ class Folder:
         self.archive: Path | None = None
         self.work = Background()
         self._rows: dict[str, tuple[Any, dict[str, Any]]] = {}  # of photos, with the state of their files
-        records = [record for path in sorted(out.glob("*.json")) if (record := own_record(path))]
+        records = {path: own_record(path) for path in sorted(out.glob("*.json"))}
         with content_errors(f"{self.file}: is damaged (", "); remove it"):
-            self._open_again(kept_json(self.file), records)
+            self._open_again(kept_json(self.file), [record for record in records.values() if record])
         persons.convert(out, [*self.photos.values()])
-        persons.add_classes(
-            out, [row["name"] for record in records if VALUES not in record for row in record["classes"]]
-        )
+        for path, record in records.items():
+            self._take_names(path, record)
         self._keep_classes(self.classes)
-        self._keep()
         for path in self.photos.values():
             self.masks.keep_in_step(path)
 
@@ -90,21 +88,29 @@ class Folder:
         if isinstance(states, list):  # as version 0.3 kept them, with the classes
             states = dict.fromkeys(states)
             persons.add_classes(self.out, map(check_class_name, filter(None, kept["classes"])))
-        stated = [
-            Path(record["query"]) for record in records if is_same_file(record["query_file"], Path(record["query"]))
-        ]
-        stated += [path for path in map(Path, states) if path.is_file() and states[str(path)] == [*state_of(path)]]
+        stated = [path for path in map(Path, states) if path.is_file() and states[str(path)] == [*state_of(path)]]
+        for record in records:
+            if is_same_file(record["query_file"], Path(record["query"])):
+                stated.append(Path(record["query"]))
         self._take([*visible((self.out / UPLOADS).glob("*"), self.out), *stated])
         closed = {Path(name).name for name in states} - {path.name for path in stated} - self.photos.keys()
         if closed:
-            note(
-                f"{self.out}: {len(closed)} photos are not as they were, such as {min(closed)}; open them with --query"
-            )
+            note(f"{self.out}: {len(closed)} photos are not as they were, such as {min(closed)}; name them by --query")
+
+    def _take_names(self, path: Path, record: dict[str, Any]) -> None:
+        """Add the classes of a result that states no values for them, and let it state these."""
+        values = record.get(VALUES, {})
+        new = [row["name"] for row in record.get("classes", []) if row["name"] not in values]
+        if new:
+            persons.add_classes(self.out, new)
+            write_atomically(path, json.dumps({**record, VALUES: persons.values(self.out) | values}, indent=2) + "\n")
 
     def _keep_classes(self, classes: Sequence[str]) -> None:
         """Keep the classes by their values, "" for one that was removed; without any there is the unnamed one."""
         classes = [*classes] if any(classes) else [*classes, UNNAMED]
-        persons.write(self.out, persons.Said(classes, persons.read(self.out).confirmed))
+        said = persons.read(self.out)
+        if classes != said.classes:
+            persons.write(self.out, persons.Said(classes, said.confirmed))
         self.results.names = self.names
 
     def _take(self, paths: Iterable[Path]) -> int:
@@ -183,7 +189,7 @@ class Folder:
         for reason in reasons.values() if readable else ():
             note(reason)
         if reasons and not readable:
-            raise UserError("; ".join(reasons.values()))
+            raise UserError("; ".join([*reasons.values()][:3]))
         opened = {path.resolve() for path in self.photos.values()}
         others = [path for path in readable if path.resolve() not in opened]
         self.results.check([*self.photos.values(), *others], again=True)
@@ -254,10 +260,12 @@ class Folder:
         for photo in self.work.each("marked", photos):
             with self.lock:
                 path = self.path(photo)
-                masks = persons.masks_of(self.out, path)
-                masks.pop(name, None)
-                nothing = {name: np.zeros(persons.size_of(path), bool)} if absent else {}
-                self.masks.say(path, masks | nothing)
+                said = persons.masks_of(self.out, path)
+                of_class = said.pop(name, None)
+                if absent and of_class is None:
+                    self.masks.say(path, {**said, name: np.zeros(persons.size_of(path), bool)})
+                if not absent and of_class is not None and not of_class.any():
+                    self.masks.say(path, said)
         return f"{len(photos)} photos: " + (f"nothing of {name} is there, by you" if absent else "given back")
 
     def remove(self, photo: str) -> str:
@@ -381,7 +389,6 @@ class Folder:
                 raise UserError("no class has an example: paint over the object on one photo")
             results = Results(self.out, [known.name for known in segmenter.classes])
             facts = {**segmenter.facts, "instances": False, "inputs": segmenter.digest()}
-            values = {VALUES: self.masks.values}
             photos = {path: name for name, path in self.photos.items()}
             waiting = results.waiting([path for path in photos if path.is_file()], facts)
         names = sorted((photos[path] for path in waiting), key=lambda name: name != first)
@@ -394,7 +401,7 @@ class Folder:
                 continue
             with self.lock:
                 if name in self.photos:
-                    results.write(prediction, facts | values)
+                    results.write(prediction, facts)
         self.results.write_summary({})
         failed = [self.errors[name] for name in names if self.errors.get(name)]
         return "; ".join([*self._counts(), *failed[:3]])
@@ -421,23 +428,20 @@ class Folder:
         if not complete:
             raise UserError("nothing to download: annotate a photo, and press Segment")
         names = [name for name, value in self.masks.values.items() if value in values]
-        aside = self.file.with_name("packing")
-        shutil.rmtree(aside, ignore_errors=True)
-        results = Results(aside / PICTURES, names, formats)
-        with content_errors(f"{aside}: cannot be written (", FULL):
-            kept = copy_kept(self.masks, complete, aside)
-        self.work.start("packed", lambda: self._pack(kept, results, complete))
+        results = Results(self.file.with_name("packing") / PICTURES, names, formats)
+        self.work.start("packed", lambda: self._pack(results, complete))
         return ""
 
-    def _pack(self, kept: PhotoMasks, results: Results, photos: Sequence[Path]) -> str:
-        """Pack photos by the copies of what is kept."""
-        archive = self.file.with_name("predictions.zip")
+    def _pack(self, results: Results, photos: Sequence[Path]) -> str:
+        """Pack photos by copies of what is kept, all of one moment."""
+        aside = results.out.parent
         try:
-            with content_errors(f"{archive}: cannot be written (", FULL):
-                write_archive(archive, kept, results, photos)
+            with self.lock:
+                shutil.rmtree(aside, ignore_errors=True)  # of a page that was killed
+                kept = copy_kept(self.masks, photos, aside)
+            self.archive = write_archive(self.file.with_name("predictions.zip"), kept, results, photos)
         finally:
-            shutil.rmtree(kept.out.parent)
-        self.archive = archive
+            shutil.rmtree(aside, ignore_errors=True)
         left_out = len(self.photos) - len(photos)
         rest = f"; {left_out} left out: not searched for every class" if left_out else ""
         return f"{len(photos)} photos packed{rest}"

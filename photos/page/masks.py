@@ -33,7 +33,7 @@ class PhotoMasks:
     @property
     def values(self) -> dict[str, int]:
         """The value of each class."""
-        return {name: value for value, name in enumerate(persons.read(self.out).classes, 1) if name}
+        return persons.values(self.out)
 
     def record(self, path: Path) -> dict[str, Any]:
         """Return a photo's result; empty where it has none, or one of a photo that was replaced."""
@@ -46,11 +46,11 @@ class PhotoMasks:
         """Return the rows of a photo's classes that the network has found, by their present names."""
         record = self.record(path)
         rows = record.get(FOUND)
-        values = record.get(VALUES, self.values)
+        values = {**self.values, **record.get(VALUES, {})}
         names = {value: name for name, value in self.values.items()}
         present = []
         for row in record.get("classes", []) if rows is None else rows:
-            if name := names.get(values.get(row["name"])):
+            if name := names.get(values.get(row["name"], 0)):
                 present.append({**row, "name": name})
         return present
 
@@ -112,7 +112,7 @@ class PhotoMasks:
             self.forget(path)
             return
         facts = {key: value for key, value in self.record(path).items() if key not in PHOTO_KEYS}
-        facts = {**self.segmenter.without_classes().facts, **facts, VALUES: self.values}
+        facts = self.segmenter.without_classes().facts | facts
         self.results.write_rows(path, read_photo(path), self.found(path), facts)
 
 
