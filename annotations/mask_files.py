@@ -138,7 +138,8 @@ def pairs(photos: Path, masks: Path, named: bool = True) -> list[tuple[Path, Pat
             mask_of_photo[found] = mask
     if not mask_of_photo:
         such = f", such as {mask_files[0].name}" if mask_files else ""
-        fix = f"{LIKE_PHOTOS}, name the photos' folder (--photos), or give YOLO's labels a data.yaml or classes.txt"
+        fix = f"{LIKE_PHOTOS}, or name the photos' folder (--photos); give masks in folders a file of names, "
+        fix += "YOLO's labels a data.yaml or classes.txt"
         problem = f"none of its {len(mask_files)} masks has the name of a photo in {photos}{such}"
         raise UserError(f"{masks}: {problem}; {fix}")
     if photos != masks and without_photo:

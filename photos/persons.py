@@ -53,14 +53,19 @@ def _parsed(path: Path, state: tuple[int, ...]) -> Said:
     text = read_text(path, "the class names", "restore it")
     with content_errors(f"{path}: {NOT_OURS}", DAMAGED):
         first, *lines = text.splitlines()
-        names = [line.removeprefix(f"{value}: ") for value, line in enumerate(lines, 1)]
+        names = [line.split(f"{value}: ", 1)[1] for value, line in enumerate(lines, 1)]
         classes = ["" if name == REMOVED else check_class_name(name) for name in names]
         confirmed = {}
         for photo, entry in json.loads(first.removeprefix("# ")).items():
             confirmed[own_name(photo)] = {"classes": [*entry["classes"]], "digest": str(entry["digest"])}
         values = {value for entry in confirmed.values() for value in entry["classes"]}
         known = {value for value, name in enumerate(classes, 1) if name}
-        if not values <= known or len({*classes} - {""}) < len(known) or len(classes) > MOST:
+        if (
+            not values <= known
+            or {*map(type, values)} - {int}
+            or len({*classes} - {""}) < len(known)
+            or len(classes) > MOST
+        ):
             raise ValueError("a class that is not there is confirmed, or there are too many, or two of one name")
     return Said(classes, confirmed)
 
@@ -141,7 +146,8 @@ def write_masks(out: Path, photo: Path, masks: Mapping[str, np.ndarray]) -> None
     if photo.stem in said.confirmed and kept != said.confirmed[photo.stem]["classes"]:
         _confirm(out, photo, kept)
     if not masks:
-        file_of(out, photo).unlink(missing_ok=True)
+        if file_of(out, photo).is_file():
+            file_of(out, photo).unlink()
         return
     label = np.zeros(size_of(photo), np.uint8)
     for value, mask in zip(values, masks.values(), strict=True):
@@ -164,6 +170,12 @@ def digest_of(out: Path, photo: Path) -> str:
     return f"{content_digest(file_of(out, photo)).hex()} {values}" if values else ""
 
 
+def pixels_of(row: dict[str, Any]) -> np.ndarray:
+    """Return the mask of a row of a result, (H, W) bool; UserError: it is damaged."""
+    with content_errors(f"{row['name']}: its mask in a result is damaged (", "); remove the result"):
+        return decoded(row["runs"])
+
+
 def over(found: Sequence[dict[str, Any]], said: Mapping[str, np.ndarray], order: Sequence[str]) -> list[dict[str, Any]]:
     """Return the rows of a photo's classes: those that the network has found, with a person's masks over them.
 
@@ -181,7 +193,7 @@ def over(found: Sequence[dict[str, Any]], said: Mapping[str, np.ndarray], order:
             row |= {"by": PERSON, "presence": None, "score": 1.0}
             inside = said[name]
         else:
-            inside = decoded(row["runs"]) & ~np.any([*said.values()], axis=0)
+            inside = pixels_of(row) & ~np.any([*said.values()], axis=0)
         runs = encoded(inside)
         if row.get("runs") != runs:
             row |= extent_of(inside) | {"runs": runs}
@@ -203,7 +215,7 @@ def convert(out: Path, photos: Sequence[Path]) -> None:
         photo = photo_of.get(path.stem, path)
         if is_same_file(record.get("query_file"), photo):
             with content_errors(f"{path}: {NOT_OURS}", DAMAGED):
-                runs = {check_class_name(row["name"]): row["runs"] for row in record["classes"]}
+                runs = {check_class_name(row["name"], f"{path}: the class"): row["runs"] for row in record["classes"]}
                 if any(of_class["size"] != [*size_of(photo)] for of_class in runs.values()):
                     raise ValueError("a mask is of another size than its photo")
                 add_classes(out, runs)

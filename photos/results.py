@@ -19,7 +19,7 @@ import numpy as np
 from annotations import recognise, yolo
 from annotations.annotation import PredictedObject, PredictedPhoto, Predictions, content_errors
 from annotations.pictures import read_image
-from annotations.shapes import decoded, encoded
+from annotations.shapes import compressed, decoded, encoded
 from photos import persons
 from photos.examples import check_class_name
 from photos.prediction import Prediction, is_same_file, paths_of, write_result
@@ -54,21 +54,21 @@ def own_record(path: Path) -> dict[str, Any]:
     if not record.keys() >= RECORD_KEYS:
         return {}
     with content_errors(f"{path}: is a damaged result (", "); remove it"):
-        _check_record(record, path.stem)
+        _check_record(record, path)
     return record
 
 
-def _check_record(record: dict[str, Any], stem: str) -> None:
-    """Raise an error of Python where entries of a photo's result, by its name, are of another form."""
-    Path(record["query"])
+def _check_record(record: dict[str, Any], path: Path) -> None:
+    """Raise an error of Python, or a UserError, where entries of a photo's result are of another form."""
+    Path(record["query"]).exists()
     numbers = [record["height"], record["width"], *record.get(VALUES, {}).values()]
     for row in (*record["classes"], *(record.get(FOUND) or ())):
-        check_class_name(row["name"])
+        check_class_name(row["name"], f"{path}: the class")
         numbers += [row["value"], row["pixels"], row["share"], row["presence"] or 0, row["score"] or 0]
         numbers += row["box"] or ()
-        if row["runs"]["size"] != [record["height"], record["width"]]:
+        if compressed(row["runs"])["size"] != [record["height"], record["width"]]:
             raise ValueError(f"the mask of {row['name']} is of another size than the photo")
-    strange = [name for name in pictures_of(record) if not own_name(name).startswith(f"{stem}_")]
+    strange = [name for name in pictures_of(record) if not own_name(name).startswith(f"{path.stem}_")]
     strange += [str(number) for number in numbers if type(number) not in (int, float)]
     if strange:
         raise ValueError(f"{strange[0]}: no number, or no picture of this photo")

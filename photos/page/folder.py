@@ -87,12 +87,14 @@ class Folder:
         states = kept.get("photos", {})
         if isinstance(states, list):  # as version 0.3 kept them, with the classes
             states = dict.fromkeys(states)
-            persons.add_classes(self.out, map(check_class_name, filter(None, kept["classes"])))
+            persons.add_classes(
+                self.out, [check_class_name(name, f"{self.file}: the class") for name in kept["classes"] if name]
+            )
         stated = [path for path in map(Path, states) if path.is_file() and states[str(path)] == [*state_of(path)]]
         for record in records:
             if is_same_file(record["query_file"], Path(record["query"])):
                 stated.append(Path(record["query"]))
-        self._take([*visible((self.out / UPLOADS).glob("*"), self.out), *stated])
+        self._take([*filter(Path.is_file, visible((self.out / UPLOADS).glob("*"), self.out)), *stated])
         closed = {Path(name).name for name in states} - {path.name for path in stated} - self.photos.keys()
         if closed:
             note(f"{self.out}: {len(closed)} photos are not as they were, such as {min(closed)}; name them by --query")

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from annotations.annotation import content_errors
-from annotations.shapes import decoded
 from photos import persons
 from photos.photo_files import read_photo
 from photos.prediction import is_same_file
@@ -68,7 +67,7 @@ class PhotoMasks:
         """Return a photo's mask in the values of classes, (H, W) uint8."""
         label = np.zeros(persons.size_of(path), np.uint8)
         for row in self.rows(path):
-            label[decoded(row["runs"])] = self.values[row["name"]]
+            label[persons.pixels_of(row)] = self.values[row["name"]]
         return label
 
     def version(self, path: Path) -> str:

@@ -15,8 +15,8 @@ let turn = Promise.resolve(), waiting = 0; // steps are done one after the other
 let isDrawn = false, openings = 0; // whether the mask was changed since it was sent; photos that are to open
 let view = { zoom: 1, x: 0, y: 0 }, cross = null, drag = null; // drag: {from, last, tool} while a pointer is down
 let uploading = null, asked = 0;
-let around = []; // the names that the grid showed when the open photo was last among them
-let absent = null; // the photos of which "nothing" was said together, and of which class, until the next step
+// the names that the grid showed with the open photo; of which photos and class "nothing" was said together
+let around = [], absent = null;
 
 const className = () => state.classes.find(([known]) => known === value)?.[1] ?? "object";
 const percent = (share) => (share > 0 && share < 0.01 ? "<\u00a01\u00a0%" : `${Math.round(100 * share)}\u00a0%`);
@@ -29,9 +29,7 @@ function made(tag, properties, ...children) {
   return out;
 }
 
-function say(text, kind = "") {
-  [element("note").textContent, element("note").className] = [text, kind];
-}
+const say = (text, kind = "") => Object.assign(element("note"), { textContent: text, className: kind });
 
 async function request(path, body, type = "application/json") {
   try {
@@ -42,7 +40,7 @@ async function request(path, body, type = "application/json") {
   } catch {
     const error = `The server does not answer. The work is kept in ${state.out}: start it again.`;
     say(error, "error");
-    return { error };
+    return { error, isLost: true };
   }
 }
 
@@ -68,7 +66,8 @@ async function save(note = "") {
     isDrawn = false;
     const { name, version, persons } = mask, runs = masks.encode(mask.label);
     const answer = await request("save", JSON.stringify({ photo: name, runs, persons_values: [...persons], version }));
-    if (answer.error) return load(name);
+    isDrawn ||= Boolean(answer.isLost); // then it is sent when the server answers again
+    if (answer.error) return answer.isLost || load(name);
     mask.version = answer.version; // what was drawn meanwhile is sent on it
   }
   say(note);
@@ -132,8 +131,7 @@ async function ask(points, of) {
   show();
   const answer = await request("ask", JSON.stringify({ photo: name, points }));
   asked -= 1;
-  show();
-  if (answer.error) return;
+  if (answer.error) return show();
   masks.change("add", of, answer.runs);
   await changed(`${title} is outlined on ${name}`);
 }
@@ -265,10 +263,7 @@ canvas.onpointermove = (event) => {
   }
   draw();
 };
-canvas.onpointerup = () => {
-  if (drag) end();
-  draw();
-};
+canvas.onpointerup = () => [drag && end(), draw()];
 canvas.onpointercancel = cancel;
 canvas.oncontextmenu = (event) => event.preventDefault();
 canvas.onwheel = (event) => {
@@ -346,7 +341,8 @@ async function look() {
     if (!rows.has(mask.name) && !openings) open(rows.has(wanted) ? wanted : (state.photos[0]?.name ?? ""));
   }
   const row = rows.get(mask.name);
-  if (row && mask.label && row.version !== mask.version && !isDrawn && !drag) await load(mask.name);
+  if (isDrawn && !drag) await save();
+  else if (row && mask.label && row.version !== mask.version && !isDrawn && !drag) await load(mask.name);
   show();
 }
 
@@ -460,10 +456,7 @@ const RUNS = {
   rename_class: () => byName("rename_class", { value }),
   remove_class: () => confirm(`Remove the class "${className()}" and its masks on all photos?`) && act("remove_class", { value }),
   remove: () => confirm(`Remove ${mask.name} and its masks from this page? The photo's file stays.`) && act("remove", { photo: mask.name }),
-  undo: () => {
-    if (absent) return sayAbsent(false, absent.of, absent.photos);
-    return masks.undo() ? changed() : say("nothing is left to undo on this photo");
-  },
+  undo: () => absent ? sayAbsent(false, absent.of, absent.photos) : masks.undo() ? changed() : say("nothing is left to undo on this photo"),
   redo: () => masks.redo() ? changed() : say("nothing is left to redo on this photo"),
   larger: () => zoom(1.5),
   smaller: () => zoom(1 / 1.5),
@@ -478,16 +471,12 @@ const RUNS = {
   pack: () => act("pack", { formats: [...document.querySelectorAll("#formats :checked, #more :checked")].map((one) => one.value) }),
 };
 
-const AT_ONCE = ["pick", "larger", "smaller", "stop"], OPENING = ["next", "previous"];
-
 // Do what a button or a key says, when what came before is done
 function run(action) {
-  if (AT_ONCE.includes(action)) return RUNS[action]();
-  if (OPENING.includes(action)) say(`opening the ${action} photo ...`);
-  return (OPENING.includes(action) ? inOpening : inTurn)(() => {
-    say("");
-    return RUNS[action]();
-  });
+  if (["pick", "larger", "smaller", "stop"].includes(action)) return RUNS[action]();
+  const opens = ["next", "previous"].includes(action);
+  if (opens) say(`opening the ${action} photo ...`);
+  return (opens ? inOpening : inTurn)(() => say("") && RUNS[action]());
 }
 
 function wander(event) {
@@ -513,10 +502,7 @@ document.onkeydown = (event) => {
   const taken = event.target === canvas ? drawByKey(event) : grid.contains(event.target) && wander(event);
   if (taken || press(event)) event.preventDefault();
 };
-document.onclick = (event) => {
-  const button = event.target.closest("[data-do]");
-  if (button) run(button.dataset.do);
-};
+document.onclick = ({ target }) => target.closest("[data-do]") && run(target.closest("[data-do]").dataset.do);
 document.onsubmit = (event) => event.preventDefault();
 document.onchange = ({ target }) => {
   if (target.name === "class") inTurn(() => selectClass(Number(target.value)));
@@ -528,10 +514,7 @@ document.onchange = ({ target }) => {
   }
   show();
 };
-document.ondragover = (event) => {
-  event.preventDefault();
-  document.body.classList.add("drop");
-};
+document.ondragover = (event) => event.preventDefault() || document.body.classList.add("drop");
 document.ondragleave = (event) => event.relatedTarget || document.body.classList.remove("drop"); // of the window
 document.ondrop = async (event) => {
   event.preventDefault();
