@@ -84,7 +84,7 @@ setting() { # SECTION NAME: its value in the first method's config
 }
 model=${models%%,*} fold=${folds%%,*} seed=none shot=1
 fold=${fold:-0}
-config=$(launch test "$dataset" "$@" --print-config) || exit
+config=$(launch test "$dataset" "$@" --print-config all) || exit
 folds=${folds:-$(seq -s , 0 $(($(setting data folds) - 1)))}
 protocol=${protocol:-$(setting test protocol)}
 others=""

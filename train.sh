@@ -12,12 +12,12 @@
 #
 #   --stage STAGE        train only this stage: base or meta
 #   --resume             continue from the last checkpoint, with the options of the first command
-#   --overwrite          start again, and discard the earlier run of this name
+#   --overwrite          begin both stages again (or that of --stage), and discard the earlier run of this name
 #   --allow-changes      resume although settings that decide the result were changed
 #   --dry-run            print every stage with its state, steps and disk space, and every error that would stop it;
 #                        needs no GPU, and writes only the data's index (data.cache)
 #   --set KEY=VALUE      override a setting, such as data.shot=5; may be repeated
-#   --print-config       only print the config and the source of each value
+#   --print-config       only print what differs from the defaults, with its file; --print-config all: every value
 #   --list               only print the known recipes, methods, encoders and data sets
 #   --version            only print the version
 #

@@ -45,6 +45,7 @@ class AnnotatedPhoto(NamedTuple):
     width: int
     instances: tuple[Instance, ...]
     is_upright: bool = False  # the instances are of the upright photo, also where its size leaves that open
+    path: Path | None = None  # of its file, where that was found while annotations were read
 
 
 @dataclass
@@ -70,7 +71,7 @@ class Annotations:
 
     def path_of(self, photo: AnnotatedPhoto) -> Path:
         """Return the file of a photo; errors as ``PhotoFiles.find``."""
-        return self.files.find(photo.name, self.source)
+        return photo.path or self.files.find(photo.name, self.source)
 
     def each(self, files: list[Path]) -> Iterable[Path]:
         """Return the files of annotations, with a bar where they take long."""
@@ -86,7 +87,7 @@ class Annotations:
     def add(self, photo: Path, size: tuple[int, int], instances: Iterable[Instance], is_upright: bool = False) -> None:
         """Take the instances of a photo of a size (height, width)."""
         name = os.path.relpath(photo, self.files.folder)
-        self.photos.append(AnnotatedPhoto(name, *size, tuple(instances), is_upright))
+        self.photos.append(AnnotatedPhoto(name, *size, tuple(instances), is_upright, photo))
 
 
 def class_mask(photo: AnnotatedPhoto, table: Mapping[int, int], covered: Counter[int] | None = None) -> np.ndarray:

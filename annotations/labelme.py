@@ -19,8 +19,9 @@ from annotations.annotation import (
     pixels_of,
     write_of_photo,
 )
+from annotations.photo_files import PhotoFiles
 from annotations.shapes import corners_of, ellipse_of, encoded, region_in
-from annotations.words import BACKGROUND
+from annotations.words import BACKGROUND, place_of
 from util.files import files_below, read_text
 from util.files.sizes import check_outlines
 
@@ -48,23 +49,26 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
             if path.is_dir() and "shapes" not in content:
                 annotations.remarks["left out: JSON files of other kinds"][file.name] += 1
                 continue
-            image = _photo_of(content["imagePath"], file, home, annotations)
+            image = _photo_of(content["imagePath"], file, home, annotations.files)
             size = int(content["imageHeight"]), int(content["imageWidth"])
             check_stated(image, *size)
             annotations.add(image, size, _instances(content["shapes"], size, annotations, file.name))
     return annotations
 
 
-def _photo_of(stated: str, file: Path, home: Path, annotations: Annotations) -> Path:
-    """Return the photo that a file states: from its own folder on, else by its name, in the folder like the file's.
+def _photo_of(stated: str, file: Path, home: Path, files: PhotoFiles) -> Path:
+    """Return the photo that a file states: from its own folder on, else by its name, in folders like the file's.
 
-    UserError: it is missing.
+    A file in no folder of ``home`` has the folders that it states. UserError: as ``PhotoFiles.find``.
     """
     path = PureWindowsPath(stated)
-    place = file.parent / path.as_posix()
-    if place.resolve().is_relative_to(annotations.files.folder.resolve()) and place.is_file():
-        return place
-    return annotations.files.find(str(file.parent.relative_to(home) / path.name), file)
+    place = (file.parent / path.as_posix()).resolve()
+    folder = files.folder.resolve()
+    if place.is_relative_to(folder) and place.is_file():
+        return files.find(str(place.relative_to(folder)), file)
+    folders = [] if path.anchor else [part for part in path.parts[:-1] if place_of([part]) and part != ".."]
+    like = file.parent.relative_to(home).parts or folders
+    return files.find(str(PureWindowsPath(*like, path.name)), file)
 
 
 def _instances(

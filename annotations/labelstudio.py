@@ -42,13 +42,16 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     tasks = read_json(path, "these annotations", "export them again")
     with content_errors(f"{path}: not in Label Studio's JSON form (", "); export it again"):
         for number, (task, given) in enumerate(zip(tasks, _annotations_of(tasks)), 1):
-            with content_errors(f"task {task.get('id', number)}: ", kind=ValueError):
+            name = f"task {task.get('id', number)}"
+            with content_errors(f"{name}: ", kind=ValueError):
                 entries = _regions_of(given)
                 if entries:
                     photo = annotations.files.find(_photo_of(task), path)
                     size = int(entries[0]["original_height"]), int(entries[0]["original_width"])
                     check_stated(photo, *size)
                     annotations.add(photo, size, instances_of(entries, photo.name, size, annotations))
+                elif not given and task.get("predictions"):
+                    annotations.remarks["left out: predictions of tasks that nobody annotated"][name] += 1
     return annotations
 
 

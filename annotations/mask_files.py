@@ -1,26 +1,26 @@
 """Which files are masks, and of which photos: by folders of usual names, and of classes."""
 
-import re
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from annotations.photo_files import PhotoFiles, name_key
-from annotations.words import BACKGROUND
+from annotations.photo_files import BY_NAME, PhotoFiles
+from annotations.words import (
+    BACKGROUND,
+    FOLDER_WORDS,
+    MASK_FOLDER_NAMES,
+    PHOTO_FOLDER_NAMES,
+    are_other_places,
+    is_of_set,
+    name_key,
+    place_of,
+    words_of,
+)
 from util.files import files_below, visible
 from util.files.errors import UserError, note
 from util.files.photos import photos_below
 
 LOSSLESS = (".tif", ".tiff", ".bmp", ".gif")  # suffixes of masks beside PNG
-# words in the names of folders, in lower case: of parts of a set, of photos and of masks, the usual ones first
-PARTS = {"train", "training", "trn", "val", "valid", "validation", "test", "testing"}
-PHOTO_FOLDER_NAMES = ("images", "image", "photos", "photo", "jpegimages", "imgs", "img")
-MASK_FOLDER_NAMES = (
-    *("masks", "mask", "segmentationclass", "segmentationclassaug", "groundtruth", "gt"),
-    *("anns", "ann", "labels", "label", "annotations", "annotation"),
-)
-FOLDER_WORDS = ("dir", "folder", "set")
-NO_CLASS = PARTS.union(PHOTO_FOLDER_NAMES, MASK_FOLDER_NAMES, FOLDER_WORDS)
 LIKE_PHOTOS = "name masks like photos, photo.jpg: photo.png (no JPEG, which changes values)"
 
 
@@ -70,25 +70,9 @@ def masks_below(folder: Path) -> list[Path]:
     return masks
 
 
-def words_of(name: str) -> set[str]:
-    """Return the words in a name, in lower case."""
-    return {*re.findall(r"[a-z]+", name.lower())}
-
-
 def is_named(name: str, kind: Sequence[str]) -> bool:
     """Return whether one of some words is in a name."""
     return not words_of(name).isdisjoint(kind)
-
-
-def is_of_set(name: str) -> bool:
-    """Return whether a folder's name is that of a part of a set, or of its photos or masks, and not of a class."""
-    words = words_of(name)
-    return bool(words) and words <= NO_CLASS
-
-
-def part_of(name: str) -> set[str]:
-    """Return the words in a name that say which part of a set it is of."""
-    return words_of(name) & PARTS
 
 
 def parts_of_set(folder: Path) -> list[str]:
@@ -138,10 +122,15 @@ def pairs(photos: Path, masks: Path, named: bool = True) -> list[tuple[Path, Pat
             mask_of_photo[found] = mask
     if not mask_of_photo:
         such = f", such as {mask_files[0].name}" if mask_files else ""
-        fix = f"{LIKE_PHOTOS}, or name the photos' folder (--photos); give masks in folders a file of names, "
-        fix += "YOLO's labels a data.yaml or classes.txt"
-        problem = f"none of its {len(mask_files)} masks has the name of a photo in {photos}{such}"
-        raise UserError(f"{masks}: {problem}; {fix}")
+        raise UserError(
+            f"{masks}: none of its {len(mask_files)} masks has the name of a photo in {photos}{such}",
+            fix=f"{LIKE_PHOTOS}, or name their folder (--photos); give masks in folders a file of names, YOLO's "
+            "labels a data.yaml or classes.txt",
+        )
+    for photo, mask in mask_of_photo.items():
+        if are_other_places(_place(photo, photos), _place(mask, masks)):
+            note(f"{masks}: {BY_NAME}, such as {photo} for {mask}")
+            break
     if photos != masks and without_photo:
         note(f"{masks}: left out: masks without a photo ({len(without_photo)}, such as {without_photo[0].name})")
     return sorted(mask_of_photo.items())
@@ -166,8 +155,5 @@ def _photo_of(mask: Path, candidates: list[Path], photos: Path, masks: Path) -> 
 
 
 def _place(file: Path, folder: Path) -> tuple[str, ...]:
-    """Return the names of a file's folders from a folder on, without what says that they are of photos or masks."""
-    names = []
-    for name in file.relative_to(folder).parts[:-1]:
-        names.append(" ".join(sorted(part_of(name))) if is_of_set(name) else name_key(name))
-    return tuple(filter(None, names))
+    """Return the names of a file's folders from a folder on, as ``place_of``."""
+    return place_of(file.relative_to(folder).parts[:-1])

@@ -80,9 +80,10 @@ def stored_indices(image: Image.Image, path: Path) -> np.ndarray:
 def as_indices(values: np.ndarray, path: Path) -> np.ndarray:
     """Return whole numbers (H, W) from 0 to 255 as uint8; UserError: there are others among them."""
     if not ((values >= 0) & (values <= IGNORE) & (values % 1 == 0)).all():
-        span = f"{values.min():g} to {values.max():g}"
-        fix = "save it with class ids, whole numbers from 0 to 255; resize masks by nearest neighbour"
-        raise UserError(f"{path}: holds numbers from {span}; {fix}")
+        raise UserError(
+            f"{path}: holds numbers from {values.min():g} to {values.max():g}",
+            fix="save it with class ids, whole numbers from 0 to 255; resize masks by nearest neighbour",
+        )
     return values.astype(np.uint8)
 
 
@@ -101,8 +102,10 @@ def indices_of_colours(image: Image.Image, path: Path, colours: Colours) -> np.n
         return None
     if unknown:
         named = ", ".join(map(str, unknown[:3]))
-        fix = "add them to the list, or, if edges are smooth, resize masks by nearest neighbour"
-        raise UserError(f"{path}: {len(unknown)} colours of this mask have no class, such as {named}; {fix}")
+        raise UserError(
+            f"{path}: {len(unknown)} colours of this mask have no class, such as {named}",
+            fix="add them to the list, or, if edges are smooth, resize masks by nearest neighbour",
+        )
     place_values = np.array([2**16, 2**8, 1])
     codes = np.asarray(rgb).astype(np.int32) @ place_values
     indices = np.zeros(codes.shape, np.uint8)

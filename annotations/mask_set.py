@@ -97,12 +97,12 @@ def check_palettes(facts: Iterable[MaskFacts]) -> None:
         for value, colour in mask.colours.items():
             first, known = first_of_value.setdefault(value, (mask.path, colour))
             if known != colour:
-                problem = f"its palette gives the value {value} the colour {colour}, but in {first} it has {known}"
-                fix = (
-                    "were palettes reduced to the colours in use? name the colours in a labelmap.txt, "
-                    "name:red,green,blue, or save the masks as grey PNGs of class ids"
+                raise UserError(
+                    f"{mask.path}: its palette gives the value {value} the colour {colour}, "
+                    f"but in {first} it has {known}",
+                    fix="were palettes reduced to the colours in use? name the colours in a labelmap.txt, "
+                    "name:red,green,blue, or save the masks as grey PNGs of class ids",
                 )
-                raise UserError(f"{mask.path}: {problem}; {fix}")
 
 
 def _check_edges(facts: Sequence[MaskFacts]) -> None:
@@ -111,10 +111,12 @@ def _check_edges(facts: Sequence[MaskFacts]) -> None:
     if smooth and len(smooth) >= MANY * len(facts):
         in_bands = sorted(frozenset[int]().union(*(mask.bands for mask in smooth)))
         values = ", ".join(map(str, in_bands[:SHOWN_VALUES]))
-        problem = f"values such as {values} lie only in thin bands along edges, between others, as interpolation makes"
-        fix = "resize and rotate masks by nearest neighbour and never save them as JPEG"
-        border = "a class of thin borders needs a value above those on both sides"
-        raise UserError(f"{smooth[0].path}: {problem} them ({len(smooth)} of {len(facts)} masks); {fix}; {border}")
+        raise UserError(
+            f"{smooth[0].path}: values such as {values} lie only in thin bands along edges, between others, as "
+            f"interpolation makes them ({len(smooth)} of {len(facts)} masks)",
+            fix="resize and rotate masks by nearest neighbour and never save them as JPEG; a class of thin borders "
+            "needs a value above those on both sides",
+        )
 
 
 def _check_names(facts: Sequence[MaskFacts], known: MaskNames) -> None:
@@ -128,9 +130,11 @@ def _check_names(facts: Sequence[MaskFacts], known: MaskNames) -> None:
     counts_from_1 = not known.states_values and known.colours is None
     first, last = min(known.names), max(known.names)
     if counts_from_1 and [*absent] == [last] and 0 in shown:
-        problem = f"no mask holds the value {last} of the last name, '{known.names[last]}'"
-        fix = f"does the first line, '{known.names[first]}', name the value 0? write the value before each name, as in"
-        raise UserError(f"{known.path}: {problem}; {fix} 1: {known.names[first]}")
+        raise UserError(
+            f"{known.path}: no mask holds the value {last} of the last name, '{known.names[last]}'",
+            fix=f"does the first line, '{known.names[first]}', name the value 0? write the value before each name, "
+            f"as in 1: {known.names[first]}",
+        )
     first_line = f"; its first line, '{known.names[first]}', is the value 1" if counts_from_1 else ""
     note(f"{known.path}: left out, in no mask: {_named(absent)}{first_line}")
 

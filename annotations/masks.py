@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from annotations.mask_images import Colours
-from annotations.photo_files import name_key
-from annotations.words import is_nothing, is_unknown
+from annotations.words import is_nothing, is_unknown, name_key
 from util.files import read_text
 from util.files.errors import UserError, note
 from util.files.palette import IGNORE
@@ -139,8 +138,10 @@ def _names_of_values(entries: list[tuple[int, str]], path: Path) -> dict[int, st
         if value in names:
             raise UserError(f"{path}: '{name}' has the value {value}, which is that of another class")
         if not 0 < value < IGNORE or (is_nothing(name) and not is_unknown(name)):
-            fix = "0 is the background, 255 is unknown, classes have 1 to 254, in the masks too"
-            raise UserError(f"{path}: '{name}' has the value {value}; {fix}")
+            raise UserError(
+                f"{path}: '{name}' has the value {value}",
+                fix="0 is the background, 255 is unknown, classes have 1 to 254, in the masks too",
+            )
         names[value] = name
     classes = [name for name in names.values() if not is_unknown(name)]
     check_names(classes, path)

@@ -1,17 +1,18 @@
 """The photos of a folder, and the one rule that finds the photo that a file of annotations states."""
 
 import re
-import unicodedata
 from collections import defaultdict
 from functools import cached_property
 from itertools import takewhile
 from pathlib import Path, PureWindowsPath
 from urllib.parse import unquote
 
-from util.files.errors import UserError, nearest
+from annotations.words import are_other_places, name_key, place_of
+from util.files.errors import UserError, nearest, note
 from util.files.photos import photos_below
 
 LOCAL_FILES = "?d="  # in Label Studio's address of a file on its own machine
+BY_NAME = "photos are found by their names alone, in other folders"
 UPLOADED = re.compile(r"^(.*[/\\])?[0-9a-f]{8}-")  # Label Studio puts these digits before the name of an uploaded file
 
 
@@ -28,6 +29,8 @@ class PhotoFiles:
             raise UserError(f"{folder}: this folder of photos does not exist; check its name")
         self.folder = folder
         self.is_named = is_named
+        self._stated: dict[Path, str] = {}  # of each photo that was found
+        self._has_noted = False
 
     @cached_property
     def paths(self) -> list[Path]:
@@ -44,29 +47,56 @@ class PhotoFiles:
     def find(self, stated: str, source: Path) -> Path:
         """Return the photo that a file states: the place, else the only one of its name, or the one in like folders.
 
-        Case, and how accents are composed, count only among several.
+        Case, and how accents are composed, count only among several. A line says that one lies in another folder than
+        is stated.
 
         Args:
             stated: the photo as the file writes it.
             source: the file, with whose name errors begin.
 
         Raises:
-            UserError: there is no such photo, or there are several.
+            UserError: there is no such photo, there are several, or it was stated as another one before.
         """
-        for path in map(PureWindowsPath, spellings(stated)):
+        photo = self._found([*map(PureWindowsPath, spellings(stated))], source)
+        if photo is None:
+            raise UserError(f"{source}: {self._missing(stated)}")
+        before = self._stated.setdefault(photo, stated)
+        if before != stated:
+            raise UserError(
+                f"{source}: '{before}' and '{stated}' are two photos, but {self.folder} has only {photo.name} for both",
+                fix="put each there under a name of its own, or take one out",
+            )
+        return photo
+
+    def _found(self, paths: list[PureWindowsPath], source: Path) -> Path | None:
+        """Return the photo of the first of some paths that leads to one; errors as ``find``."""
+        for path in paths:
             place = self.folder / path.as_posix()
             if (_is_within(path) or not self.is_named) and place.is_file():
                 return place
+        for path in paths:
             candidates = self._candidates(path)
             best = max((self._fit(photo, path) for photo in candidates), default=None)
             matches = [photo for photo in candidates if self._fit(photo, path) == best]
             if len(matches) > 1:
                 name = matches[0].name
-                fix = "rename one, or name the folder of those that are meant"
-                raise UserError(f"{source}: {len(matches)} photos in {self.folder} are named '{name}'; {fix}")
+                raise UserError(
+                    f"{source}: {len(matches)} photos in {self.folder} are named '{name}'",
+                    fix="rename one, or name the folder of those that are meant",
+                )
             if matches:
+                self._note_elsewhere(matches[0], path, source)
                 return matches[0]
-        raise UserError(f"{source}: {self._missing(stated)}")
+        return None
+
+    def _note_elsewhere(self, photo: Path, path: PureWindowsPath, source: Path) -> None:
+        """Say of the first photo that is found by its name, but in another folder than the stated, that it is."""
+        root = [] if path.anchor else [self.folder.resolve().name]
+        place = place_of([*root, *photo.relative_to(self.folder).parts[:-1]])
+        stated_place = place_of(path.relative_to(path.anchor).parts[:-1])
+        if not self._has_noted and are_other_places(place, stated_place):
+            self._has_noted = True
+            note(f"{source}: {BY_NAME}, such as {photo} for {path}")
 
     def _candidates(self, path: PureWindowsPath) -> list[Path]:
         """Return the photos of a stated name; where photos lie in folders of the stated name, only those in these."""
@@ -87,9 +117,8 @@ class PhotoFiles:
         """Return the words on a stated photo that is not there, with the nearest that is."""
         last = PureWindowsPath(spellings(stated)[-1])
         missing = last.as_posix() if _is_within(last) else last.name
-        known = set()
-        for path in self.paths:
-            known.add(path.relative_to(self.folder).as_posix() if path.name == last.name else path.name)
+        places = {path.relative_to(self.folder).as_posix() for path in self.paths if path.name == last.name}
+        known = places or {path.name for path in self.paths}
         fix = "" if self.is_named else "; name the folder of the photos with --photos"
         return f"its photo '{missing}' is not in the folder of photos, {self.folder}{nearest(missing, known)}{fix}"
 
@@ -102,12 +131,7 @@ def _is_within(path: PureWindowsPath) -> bool:
 def spellings(stated: str) -> list[str]:
     """Return what a stated photo may stand for: as it is written, as an address, and without Label Studio's prefix."""
     local_file = stated.partition(LOCAL_FILES)[2]
-    without_query = stated.partition("?")[0]
-    address = unquote(local_file or without_query).removeprefix("file://")
+    stated = unquote(local_file) or stated
+    address = unquote(stated.partition("?")[0]).removeprefix("file://")
     written = (stated, address, UPLOADED.sub(r"\1", stated), UPLOADED.sub(r"\1", address))
     return [*dict.fromkeys(written)]
-
-
-def name_key(name: str) -> str:
-    """Return a file's name without case, and composed as other systems may not write it."""
-    return unicodedata.normalize("NFC", name).casefold()

@@ -15,6 +15,7 @@ from annotations.annotation import Annotations, Instance, PredictedPhoto, Predic
 from annotations.masks import check_names
 from annotations.pictures import header_of
 from annotations.shapes import corners_of, is_rectangle
+from annotations.words import part_of
 from util.files import files_below, read_text, visible, write_atomically
 from util.files.errors import UserError
 from util.files.images import upright_size
@@ -42,8 +43,9 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
         if len(data_files) != 1:
             raise UserError(f"{path}: holds {len(data_files)} data files with the class names; name one of them")
         (path,) = data_files
-    names, root = read_data_file(path)
+    names, root, unread = read_data_file(path)
     annotations = Annotations.begin(path, root, folder)
+    annotations.remarks["not read: parts of the set, which are kept where folders are named so"].update(unread)
     annotations.categories = {number + 1: name for number, name in names.items()}
     for file in annotations.each(_text_files(root)):
         parts = file.relative_to(root).with_suffix("").parts
@@ -74,8 +76,8 @@ def data_files_in(folder: Path) -> list[Path]:
     return files or [file for file in places if file.is_file()][:1]
 
 
-def read_data_file(path: Path) -> tuple[dict[int, str], Path]:
-    """Return the class names of a data file or ``classes.txt`` by their numbers, and the data set's folder.
+def read_data_file(path: Path) -> tuple[dict[int, str], Path, list[str]]:
+    """Return the class names of a data file or ``classes.txt`` by their numbers, the data set's folder, unread parts.
 
     The folder is the ``path`` of the data file where that exists, else the file's own. UserError: the file is
     unreadable, or its names are no list.
@@ -86,14 +88,24 @@ def read_data_file(path: Path) -> tuple[dict[int, str], Path]:
         with content_errors(f"{path}: ", "; write names: [cat, dog]"):
             content = read_yaml(text, AS_WRITTEN)
             names = _names_in(content)
+            unread = _unread_parts(content)
             stated = path.parent / str(content.get("path", ""))
-        if "path" in content and stated.is_dir():
-            root = stated
+            if "path" in content and stated.is_dir():
+                root = stated
     else:
         lines = [line.strip() for line in text.split("\n")]
         names = dict(enumerate(filter(None, lines)))
+        unread = []
     check_names(names.values(), path)
-    return names, root
+    return names, root, unread
+
+
+def _unread_parts(content: dict[str, Any]) -> list[str]:
+    """Return the parts of a set that a data file states by lists of photos, or by folders whose names do not say so."""
+    stated = {part: str(content[part]) for part in ("train", "val", "test") if content.get(part)}
+    is_divided = len({*stated.values()}) > 1
+    is_unread = {part: ROWS_SUFFIX in text or (is_divided and not part_of(text)) for part, text in stated.items()}
+    return [f"{part}: {text}" for part, text in stated.items() if is_unread[part]]
 
 
 def _names_in(content: dict[str, Any]) -> dict[int, str]:

@@ -1,14 +1,23 @@
-"""Copies of a photo, equal files, and versions of it, by their names: they stay on one side of a split."""
+"""Copies of a photo, equal files, and versions of it, by their names: they stay on one side of a split.
 
+Classes that are copies of each other are said too.
+"""
+
+import itertools
 import re
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from datasets.make import write_list
 from util.data.lists.index import Index, OneClassAreas
-from util.files.errors import one_line
+from util.files.errors import note, one_line
+from util.files.mask_images import VALUE, read_mask_of
 
+PHOTOS = 32  # on which classes are compared
+ALIKE = 0.7  # intersection over union of two people's masks of an object, on average at least
 VERSION = re.compile(r"\.rf\.[0-9A-Za-z]+$")  # ends the stem of a photo that Roboflow has augmented
 
 
@@ -50,6 +59,24 @@ def print_versions(index: Index, groups: Sequence[Sequence[int]]) -> None:
     if versions:
         what = f"{len(versions)} photos have {sum(versions)} versions (.rf. in their names)"
         print(f"note, in one list together: {what}")
+
+
+def note_alike_classes(index: Index, classes: Sequence[str], source: Path | str) -> None:
+    """Say which classes cover nearly the same pixels of photos, as the masks of two people do."""
+    if not isinstance(index.areas, OneClassAreas):
+        return
+    class_names = [classes[class_id - 1] for class_id in index.areas.class_ids]
+    overlaps = defaultdict[tuple[str, str], list[float]](list)
+    with_several = [rows for rows in index.rows_by_photo.values() if len(rows) > 1]
+    for rows in with_several[:PHOTOS]:
+        for row, other in itertools.combinations(rows, 2):
+            region, other_region = (read_mask_of(index.images[one], index.masks[one]) == VALUE for one in (row, other))
+            overlap = (region & other_region).sum() / max((region | other_region).sum(), 1)
+            overlaps[class_names[row], class_names[other]].append(overlap)
+    for (name, other_name), shares in overlaps.items():
+        if np.mean(shares) >= ALIKE:
+            fix = "if two people marked the same objects, keep one folder, named after the class"
+            note(f"{source}: '{name}' and '{other_name}' are two classes of nearly the same pixels; {fix}")
 
 
 def leave_out_copies(index: Index, listed: Path) -> None:

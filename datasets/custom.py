@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from datasets.copies import leave_out_copies, photo_groups, print_versions
+from datasets.copies import leave_out_copies, note_alike_classes, photo_groups, print_versions
 from datasets.custom_annotations import from_annotations
 from datasets.custom_masks import from_masks
 from datasets.custom_plan import ALL, CustomOptions, with_background
@@ -30,21 +30,29 @@ from datasets.recipes.recipe import Plan, config_text
 from util.config.folds import LISTS, Fold, problems
 from util.config.settings import DataSettings
 from util.config.tree import flow
-from util.data.lists.image_list import rare_classes
+from util.data.lists.image_list import rare_classes, test_list, train_list
 from util.data.lists.index import Index, load_index
-from util.data.lists.published_sizes import MAKERS
 from util.files import write_atomically
 from util.files.errors import UserError, note
 from util.files.made import made_aside
 
 CONFIG = Path(__file__).with_suffix(".yaml")  # a data set's, with its values in braces
 SYMNET = Path(__file__).with_name("custom_symnet.yaml")  # Sym-Net's recipe on it
-IN_CONFIG = {"beyondvoc", "calibration", "crossdomain", "encoder", "mini", "model", "voc"}  # folders of this project
+IN_CONFIG = {
+    "beyondvoc",
+    "calibration",
+    "crossdomain",
+    "encoder",
+    "laptop",
+    "mini",
+    "model",
+    "voc",
+}  # folders of this project
 RESERVED = sorted({*recipes(), *IN_CONFIG})
 LISTS_FOLDER = "lists"
 LOOK = "look.jpg"
 ALL_IMAGES = f"{LISTS_FOLDER}/{ALL}.txt"
-MAKERS_WITH_VALIDATION = {**MAKERS, "validation": MAKERS["test"]}  # validations are on novel classes too
+MAKERS = {"train": train_list, "test": test_list, "validation": test_list}  # validations are on novel classes too
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -118,8 +126,10 @@ def _refuse_options(options: CustomOptions) -> None:
         if out.resolve() in (path, *path.parents):
             raise UserError(f"{option} {folder}: lies in --out {out}; name another --out")
     if (out / STAMP).exists():
-        fix = f"remove {out} and config/{options.name} to make it anew, or take another --name"
-        raise UserError(f"{out}: is made already; {fix}")
+        raise UserError(
+            f"{out}: is made already",
+            fix=f"remove {out} and config/{options.name} to make it anew, or take another --name",
+        )
 
 
 def _make_data(options: CustomOptions, out: Path) -> DataSettings:
@@ -136,6 +146,7 @@ def _make_data(options: CustomOptions, out: Path) -> DataSettings:
     _refuse_absent_classes(data, index, options)
     groups = photo_groups(index)
     print_versions(index, groups)
+    note_alike_classes(index, data.classes, options.masks)
     write_look(out / LOOK, index, data.classes)
     data = _divided(data, plan, index, groups, options)
     shutil.rmtree(data.cache)
@@ -189,8 +200,10 @@ def _settings(name: str, plan: Plan, out: Path) -> DataSettings:
 def _refuse_folds(data: DataSettings, options: CustomOptions) -> None:
     """Refuse (UserError) folds that the classes cannot make, before a photo is converted."""
     if data.folds > 1 == len(data.classes):
-        fix = "annotate another class for training, or leave out the folds for a data set that is only tested"
-        raise UserError(f"--folds, --fold: '{data.classes[0]}' is the only class; {fix}")
+        raise UserError(
+            f"--folds, --fold: '{data.classes[0]}' is the only class",
+            fix="annotate another class for training, or leave out the folds for a data set that is only tested",
+        )
     if data.fold_rule == LISTS:
         return
     fold_classes = options.fold or [data.classes[number :: data.folds] for number in range(data.folds)]
@@ -240,7 +253,7 @@ def _with_presence(data: DataSettings) -> DataSettings:
 
     The published values come first, then fewer pixels, then training images that show novel classes.
     """
-    indices = {part: load_index(data, part) for part in MAKERS_WITH_VALIDATION if getattr(data, f"{part}_list")}
+    indices = {part: load_index(data, part) for part in MAKERS if getattr(data, f"{part}_list")}
     for exclude_novel, min_pixels in itertools.product((True, False), (2048, 1024, 512, 256, 128, 64)):
         candidate = replace(data, min_pixels=min_pixels, exclude_novel=exclude_novel)
         try:
@@ -250,8 +263,7 @@ def _with_presence(data: DataSettings) -> DataSettings:
         if not shortage:
             return candidate
     remedy = f"add photos (a class needs {2 * LEAST_PHOTOS}), leave classes out by --skip-rare N or --classes"
-    fix = f"{remedy}, or change --folds"
-    raise UserError(f"{shortage}; {fix}")
+    raise UserError(shortage, fix=f"{remedy}, or change --folds")
 
 
 def _rare_classes(data: DataSettings, indices: dict[str, Index]) -> str:
@@ -261,7 +273,7 @@ def _rare_classes(data: DataSettings, indices: dict[str, Index]) -> str:
         fewest: dict[str, int] = {}  # of a rare class, images in the list of the fold that has fewest
         for fold in range(data.folds):
             fold_data = replace(data, fold=fold)
-            images = MAKERS_WITH_VALIDATION[part](index, Fold.of(fold_data), fold_data)
+            images = MAKERS[part](index, Fold.of(fold_data), fold_data)
             for class_id, count in rare_classes(images, data.shot).items():
                 name = data.classes[class_id - 1]
                 fewest[name] = min(count, fewest.get(name, count))

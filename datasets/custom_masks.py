@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from annotations.mask_files import class_folders, folders_in, is_of_set, masks_in, pairs, parts_of_set
+from annotations.mask_files import class_folders, folders_in, masks_in, pairs, parts_of_set
 from annotations.mask_images import read_mask_of
 from annotations.mask_set import MaskFacts, check_set, facts_of_all, masks_of_255, photos_with
 from annotations.masks import MaskNames, check_names, names_beside, names_in
-from annotations.photo_files import PhotoFiles, name_key
+from annotations.photo_files import PhotoFiles
 from annotations.pictures import header_of
 from annotations.region import read_region
-from annotations.words import is_unknown
+from annotations.words import is_of_set, is_unknown, name_key
 from datasets.custom_plan import ALL, CustomOptions, plan_of, rare_classes, selected_classes, word
 from datasets.recipes.recipe import MaskJob, Piece, Plan, by_name, labels
 from model.episode import IGNORE
@@ -190,8 +190,10 @@ def _photos_of_masks(masks: Mapping[Path, str], options: CustomOptions) -> dict[
         if found:
             photo_of_mask[mask] = found[0]
     if not photo_of_mask:
-        fix = f"name photos like masks: {min(masks).stem}.jpg, there or in a folder of the class"
-        raise UserError(f"{options.masks}: no mask has a photo in {options.images}; {fix}")
+        raise UserError(
+            f"{options.masks}: no mask has a photo in {options.images}",
+            fix=f"name photos like masks: {min(masks).stem}.jpg, there or in a folder of the class",
+        )
     _print_unused("mask", {*photos.values()} - {*photo_of_mask.values()})
     _print_unused("photo", masks.keys() - photo_of_mask.keys())
     return photo_of_mask
@@ -237,8 +239,10 @@ def one_class(job: MaskJob, image: np.ndarray) -> Piece | None:
     label, is_upright = read_region(job.source)
     stored, orientation = header_of(job.photo)
     if label.shape not in (stored, image.shape[:2]):
-        sizes = f"is {label.shape} (height, width), its photo {image.shape[:2]}"
-        raise UserError(f"{job.source}: {sizes}; export it in the photo's size")
+        raise UserError(
+            f"{job.source}: is {label.shape} (height, width), its photo {image.shape[:2]}",
+            fix="export it in the photo's size",
+        )
     if not (label == 1).any():
         return None
     return Piece(fitted_mask(label, is_upright, stored, orientation, job.source))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from annotations.mask_files import part_of
+from annotations.words import part_of
 from datasets.custom_plan import CustomOptions
 from datasets.recipes.recipe import MaskJob
 from util.data.lists.index import Index

@@ -34,6 +34,8 @@ def run(options: argparse.Namespace) -> int:
     dataset = options.dataset
     data = read_config(dataset if dataset.endswith(".yaml") else find_config("split0", dataset)).data
     target = options.out / f"{name}_{data.name}.npz"
+    if (instead := target.with_suffix(".pkl")).exists():
+        raise UserError(f"{instead}: would be read in place of the new {target.name}", fix="remove or rename it first")
     if source.suffix in SUFFIXES:
         table = read_vectors(source, data.classes)
         print(f"rows of {source}, unchanged")

@@ -54,8 +54,10 @@ class MakeCommand:
         plan = recipe.find(options)
         if not any(job.photo.exists() for job in plan.jobs):
             given = ", ".join(f"--{option} {getattr(options, option)}" for option in recipe.given)
-            fix = f"prepare.py {recipe.name} --help shows the layouts"
-            raise UserError(f"{given}: no photo of {recipe.name} was found; {fix}")
+            raise UserError(
+                f"{given}: no photo of {recipe.name} was found",
+                fix=f"prepare.py {recipe.name} --help shows the layouts",
+            )
         configs = {Path(f"config/{recipe.name}/{name}"): text for name, text in plan.configs.items()}
         refuse_others(configs)
         self._make(plan, options)
@@ -76,8 +78,10 @@ class MakeCommand:
             return False
         if kept_json(stamp).get("options") != self._words(options):
             made = stamp if self.recipe.shares_folder else options.out
-            fix = f"remove {made} to make it anew, or name another --out"
-            raise UserError(f"{options.out}: was made with other options, or by an earlier version; {fix}")
+            raise UserError(
+                f"{options.out}: was made with other options, or by an earlier version",
+                fix=f"remove {made} to make it anew, or name another --out",
+            )
         return True
 
     def _make(self, plan: Plan, options: argparse.Namespace) -> None:
@@ -111,8 +115,10 @@ def refuse_others(configs: Mapping[Path, str]) -> None:
     """Refuse (UserError) to write the texts of configs over files with other content."""
     for path, text in configs.items():
         if path.exists() and path.read_text(encoding="utf-8") != text:
-            why = "it was edited, or made with another --out or other classes"
-            raise UserError(f"{path}: exists with other content ({why}); remove it and repeat")
+            raise UserError(
+                f"{path}: exists with other content (it was edited, or made with another --out or other classes)",
+                fix="remove it and repeat",
+            )
 
 
 def write_configs(configs: Mapping[Path, str]) -> None:
@@ -162,8 +168,9 @@ def run_jobs(plan: Plan, out: Path, skip_bad: bool) -> dict[str, Any]:
     lists = _collect_lines(made, plan.parts)
     for part, lines in lists.items():
         if not lines:
-            problem = f"none of the {len(plan.jobs)} photos belongs to the list '{part}'"
-            raise UserError(f"{out}: {problem}; check the download")
+            raise UserError(
+                f"{out}: none of the {len(plan.jobs)} photos belongs to the list '{part}'", fix="check the download"
+            )
     return {
         "sizes": {part: len(lines) for part, lines in lists.items()},
         "digests": {part: write_list(out / plan.lists / f"{part}.txt", lines) for part, lines in lists.items()},

@@ -9,18 +9,19 @@ from functools import cache
 from importlib.util import resolve_name
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from torch import nn
 
 PACKAGE = re.compile(r"\bsymnet\.(?=(?:annotations|model|photos|util)\b)")  # which an installed package adds to names
 
 
-def code_of(cls: type, but: type = nn.Module) -> dict[str, str]:
-    """Return the SHA-256 of each module that defines a class or its bases, or lies beside one and is imported by it.
+def code_of(piece: Any, but: type = nn.Module) -> dict[str, str]:
+    """Return the SHA-256 of each module that defines a class and its bases, or a function, or is imported beside it.
 
     Modules of Python and of the class ``but`` do not count. Folders and line ends do not change a digest.
     """
-    bases = [base for base in cls.__mro__ if base not in but.__mro__]
+    bases = [base for base in getattr(piece, "__mro__", [piece]) if base not in but.__mro__]
     names = [base.__module__ for base in bases if base.__module__ not in sys.stdlib_module_names]
     found: dict[str, str] = {}
     while names:

@@ -3,7 +3,7 @@
 Shape letters: B episodes, K shots, C channels, H W grid, S image side, N base classes, T text width.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, cast
 
@@ -19,7 +19,7 @@ from model.episode import Shot as Shot
 from model.episode import against_background
 from model.groups import ParamGroup as ParamGroup
 from model.published import Layout
-from model.tables import add_once
+from model.tables import Kind
 
 
 @dataclass
@@ -213,21 +213,12 @@ def competing(outputs: Sequence[Output]) -> Output:
     return replace(first, logits=logits, extra=extra, presence_features=features)
 
 
-MODELS: dict[str, type[FewShotMethod]] = {}  # by ``model.name``
+def _titled(name: str, cls: type[FewShotMethod]) -> type[FewShotMethod]:
+    """Return a method; if another has its title, perhaps since it is inherited, its name follows it in brackets."""
+    if any(other.title == cls.title for other in MODELS.values() if other is not cls):
+        cls.title = f"{cls.title} ({name})"
+    return cls
 
 
-def register(name: str) -> Callable[[type[FewShotMethod]], type[FewShotMethod]]:
-    """Return a class decorator that makes a model available as ``model.name: <name>``.
-
-    If another model has the same title, perhaps since it is inherited, the name follows the title in brackets.
-    ValueError: another module has registered the name.
-    """
-
-    def add(cls: type[FewShotMethod]) -> type[FewShotMethod]:
-        add_once(MODELS, name, cls, "model.name")
-        others = {other.title for other in MODELS.values() if other is not cls}
-        if cls.title in others:
-            cls.title = f"{cls.title} ({name})"
-        return cls
-
-    return add
+MODELS = Kind("method", "model.name", _titled)
+register = MODELS.register

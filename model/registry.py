@@ -25,7 +25,7 @@ def described(settings: ModelSettings) -> str:
 def models() -> dict[str, type[FewShotMethod]]:
     """Return every registered model class by name, after importing all modules of methods below ``model/``."""
     _import_all(tuple(model.__path__))
-    return dict(contract.MODELS)
+    return contract.MODELS
 
 
 @functools.cache

@@ -244,8 +244,10 @@ class Collected:
             (scale,), offset = fit_logistic(margins[:, None], labels > 0)
             if scale > 0:
                 return float(scale), float(offset)
-        fix = "train it first, or set a larger test.episodes, to have queries with and without their class"
-        raise UserError(f"--calibrate: this network does not tell base classes from background; {fix}")
+        raise UserError(
+            "--calibrate: this network does not tell base classes from background",
+            fix="train it first, or set a larger test.episodes, to have queries with and without their class",
+        )
 
 
 def _drawn_pixels(margin_hw: np.ndarray, label_hw: np.ndarray, number: int) -> np.ndarray:

@@ -1,13 +1,14 @@
 """``predict.py``: its command line, and the results that it writes."""
 
 import sys
+from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from photos import options, persons
-from photos.examples import UNNAMED, by_class
+from photos.examples import UNNAMED, Example, by_class
 from photos.photo_files import photos_in
 from photos.prediction import percent
 from photos.results import Results, own_record
@@ -75,7 +76,7 @@ def serve(arguments: list[str]) -> int:
 
     examples, _ = options.examples_of(asked)
     segmenter = options.segmenter_of(asked, [])
-    serve_page(segmenter, asked.out, asked.port, photos=photos_in(asked.queries, asked.recursive), examples=examples)
+    serve_page(segmenter, asked.out, asked.port, photos=_queries(asked, examples), examples=examples)
     return 0
 
 
@@ -98,7 +99,7 @@ def predict(arguments: list[str]) -> int:
         declared=categories,
         instances=asked.instances,
     )
-    queries = photos_in(asked.queries, asked.recursive)
+    queries = _queries(asked, examples)
     results.check(queries, again=asked.resume)
     persons.convert(asked.out, queries)
     for path in asked.out.glob("*.json"):
@@ -108,6 +109,11 @@ def predict(arguments: list[str]) -> int:
         print(*_first_lines(segmenter), sep="\n")
         failed = _write_results(segmenter, results, queries, keep=asked.resume)
     return EXIT_USER_ERROR if failed else 0
+
+
+def _queries(asked: Namespace, examples: Sequence[Example]) -> list[Path]:
+    """Return the photos to segment; errors as ``photos_in``."""
+    return photos_in(asked.queries, asked.recursive, (example.source for example in examples))
 
 
 def _write_results(segmenter: Segmenter, results: Results, queries: Sequence[Path], keep: bool) -> dict[Path, str]:

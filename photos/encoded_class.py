@@ -57,8 +57,10 @@ def _check_object(support: LoadedExample, label: Tensor, side: int) -> None:
             f"{support.source}: the annotation has no pixel of the object; give a mask, outlines or box=x0,y0,x1,y1"
         )
     if not (label == 1).any():
-        lost = f"its object vanishes at {side} x {side} pixels, the network's input"
-        raise UserError(f"{support.source}: {lost}; crop the photo closer to it, or take a larger side (--resize)")
+        raise UserError(
+            f"{support.source}: its object vanishes at {side} x {side} pixels, the network's input",
+            fix="crop the photo closer to it, or take a larger side (--resize)",
+        )
 
 
 def encode_shots(name: str, images: Tensor, labels: Tensor, model: Engine) -> list[SupportBatch]:
@@ -73,6 +75,8 @@ def shots_per_batch(name: str, supports: int, model: Engine) -> int:
     trained_shots = model.trained_shots
     if trained_shots in (None, 1, supports):
         return 1 if trained_shots == 1 else supports
-    trained = f"{model.source} was trained with {trained_shots} shots and its weights accept no other number"
-    fix = f"give {trained_shots} examples, or a checkpoint trained with one shot, which accepts any number"
-    raise UserError(f"{name}: has {supports} example(s), but {trained}; {fix}")
+    raise UserError(
+        f"{name}: has {supports} example(s), but {model.source} was trained with {trained_shots} shots "
+        "and its weights accept no other number",
+        fix=f"give {trained_shots} examples, or a checkpoint trained with one shot, which accepts any number",
+    )

@@ -99,9 +99,11 @@ def _refuse_255(facts: Sequence[MaskFacts], known: masks.MaskNames) -> None:
     """Refuse (UserError) masks in which 255 is all that is marked."""
     white = [mask.path.name for mask in facts if mask.marks_255_alone]
     if white:
-        problem = f"{len(white)} mask(s), such as {white[0]}, hold only 255, which means unknown beside class ids"
-        fix = "give those pixels the value of their class, or take these masks out"
-        raise UserError(f"{known.path}: {problem}; {fix}")
+        raise UserError(
+            f"{known.path}: {len(white)} mask(s), such as {white[0]}, hold only 255, "
+            "which means unknown beside class ids",
+            fix="give those pixels the value of their class, or take these masks out",
+        )
 
 
 def _unnamed_masks(pairs: list[tuple[Path, Path]], name: str | None = None) -> Iterator[Example]:
@@ -119,9 +121,11 @@ def _check_one_class(values: set[Any], mask: Path) -> None:
     colours = {value for value in values if isinstance(value, tuple)}
     several = max(colours, values - colours, key=len)
     if len(several) > 1:
-        problem = f"this mask and those before hold several classes, {sorted(several)[:5]}"
-        fix = f"{masks.NAME_FILES[0]} beside the masks, one per line, or those of colours in {masks.LABEL_MAP}"
-        raise UserError(f"{mask}: {problem}; name the classes in {fix}")
+        raise UserError(
+            f"{mask}: this mask and those before hold several classes, {sorted(several)[:5]}",
+            fix=f"name the classes in {masks.NAME_FILES[0]} beside the masks, one per line, "
+            f"or those of colours in {masks.LABEL_MAP}",
+        )
 
 
 def _of_annotations(annotations: Annotations) -> Iterator[Example]:
@@ -160,8 +164,10 @@ def _check_class(name: str | None, photos: int, path: Path, shots: int | None) -
     if name:
         check_class_name(name, f"{path}: the class")
     if shots is None and photos > MAX_SHOTS:
-        fix = f"take some of them with --max-shots N, at most {MAX_SHOTS}, and some classes with --classes"
-        raise UserError(f"{path}: {photos} photos show {name or 'the object'}; {fix}")
+        raise UserError(
+            f"{path}: {photos} photos show {name or 'the object'}",
+            fix=f"take some of them with --max-shots N, at most {MAX_SHOTS}, and some classes with --classes",
+        )
 
 
 def _check_classes(

@@ -30,7 +30,7 @@ from annotations.mask_images import Colours, read_mask_of
 from annotations.region import read_region_of
 from annotations.shapes import point_label
 from photos.drawn import BOX, POINTS, SCRIBBLE
-from photos.photo_files import GivenPhoto, read_photo
+from photos.photo_files import BETWEEN, GivenPhoto, read_photo
 from util.files.errors import UserError, nearest
 from util.files.palette import IGNORE
 from util.files.progress import ProgressBar
@@ -84,7 +84,7 @@ class Example:
         for example in (self, *self.others):
             labels += example._labels(image)
         sources = [self.source, *(str(other.annotation) for other in self.others)]
-        return LoadedExample(image, merged(labels), " + ".join(sources))
+        return LoadedExample(image, merged(labels), BETWEEN.join(sources))
 
     def _labels(self, image: np.ndarray) -> Iterable[np.ndarray]:
         """Return the labels of its annotation, without ``others``, on its photo, which has been read."""
@@ -109,14 +109,17 @@ def parse_example(text: str, mask_value: int | None = None) -> Example:
     class_and_photo, annotation = drawn.groups() if drawn else text.rpartition(":")[::2]
     class_and_photo, annotation = class_and_photo.strip(), annotation.strip()
     if not class_and_photo or not annotation:
-        fix = "Write PHOTO:mask.png or PHOTO:box=x0,y0,x1,y1 (other forms: predict.py --help)"
-        raise UserError(f"{text}: the photo has no annotation. {fix}")
+        raise UserError(
+            f"{text}: the photo has no annotation",
+            fix="write PHOTO:mask.png or PHOTO:box=x0,y0,x1,y1 (other forms: predict.py --help)",
+        )
     if annotation.lower().endswith(".json"):
         raise UserError(f"{text}: outlines in a file are read by --supports {annotation}")
     kind, equals, _ = annotation.partition("=")
     if equals and kind not in DRAWN_KINDS and not Path(annotation).exists():
-        problem = f"'{kind}' is no kind of annotation, and no such mask exists"
-        raise UserError(f"{text}: {problem}{nearest(kind, DRAWN_KINDS)}")
+        raise UserError(
+            f"{text}: '{kind}' is no kind of annotation, and no such mask exists{nearest(kind, DRAWN_KINDS)}"
+        )
     name, equals, photo = class_and_photo.partition("=")
     if not equals or Path(class_and_photo).exists():
         return Example(None, Path(class_and_photo), annotation, mask_value)
@@ -127,8 +130,10 @@ def check_class_name(name: str, origin: str = "the class") -> str:
     """Return a class name, stripped, or a UserError if it cannot be part of a file name and of a line."""
     name = name.strip()
     if not name or len(name) > MAX_NAME_LENGTH or not name.isprintable() or name.startswith(".") or {*name} & {*"/\\"}:
-        form = f"1 to {MAX_NAME_LENGTH} characters, none of them / or \\"
-        raise UserError(f"{origin} {name!r}: a class name has {form}; rename it")
+        raise UserError(
+            f"{origin} {name!r}: a class name has 1 to {MAX_NAME_LENGTH} characters, none of them / or \\",
+            fix="rename it",
+        )
     return name
 
 

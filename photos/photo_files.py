@@ -14,14 +14,16 @@ from util.files.errors import UserError
 from util.files.images import check_image, check_photo, read_errors
 from util.files.photos import IMAGE_SUFFIXES, photos_below
 
+BETWEEN = " + "  # several annotations of a photo in the source of an example
 GIVEN = Path("the photo")  # in messages, where a file has no name
 GivenPhoto = str | Path | bytes | Image.Image | np.ndarray | Tensor
 
 
-def photos_in(paths: Iterable[Path], recursive: bool = False) -> list[Path]:
+def photos_in(paths: Iterable[Path], recursive: bool = False, examples: Iterable[str] = ()) -> list[Path]:
     """Return the photos among paths and in folders, each once, those of a folder by name, without pictures of results.
 
-    UserError: a path is nowhere, or a folder holds no photo (``recursive``: nor do its sub-folders).
+    Nor are the masks of ``examples``, which their sources name. UserError: a path is nowhere, or a folder holds no
+    photo (``recursive``: nor do its sub-folders).
     """
     photos: dict[Path, None] = {}
     for path in paths:
@@ -34,7 +36,8 @@ def photos_in(paths: Iterable[Path], recursive: bool = False) -> list[Path]:
         of_system = path.name.startswith("._") or path.name.lower() in SYSTEM_FILES  # a pattern of the shell names it
         if not of_system:
             photos[path] = None
-    return list(photos)
+    masks = {Path(mask).resolve() for source in examples for mask in source.rpartition(":")[2].split(BETWEEN)}
+    return [photo for photo in photos if photo.resolve() not in masks]
 
 
 def _photos_of_folder(folder: Path, recursive: bool) -> list[Path]:
@@ -88,8 +91,10 @@ def _checked_array(photo: object) -> np.ndarray:
     if isinstance(photo, np.ndarray) and photo.shape[2:] == (3,) and photo.dtype == np.uint8 and photo.size:
         return photo
     kind = f"{type(photo).__name__} {getattr(photo, 'shape', '')} {getattr(photo, 'dtype', '')}".rstrip()
-    form = "a path, a file's bytes, an image of Pillow, an array (H, W, 3) uint8 or a tensor (3, H, W)"
-    raise UserError(f"{GIVEN}: must be {form}, not {kind}")
+    raise UserError(
+        f"{GIVEN}: must be a path, a file's bytes, an image of Pillow, an array (H, W, 3) uint8 "
+        f"or a tensor (3, H, W), not {kind}"
+    )
 
 
 def _colours_of_image(photo: Image.Image) -> np.ndarray:

@@ -168,9 +168,11 @@ class Results:
                     raise UserError(f"{query}: its name is too long: a result would be ..{path.name[-40:]}; rename it")
                 key = unicodedata.normalize("NFC", str(path)).casefold()
                 if key in paths or path.resolve() in sources:
-                    other = "is a photo to segment, or the result of another photo or class"
-                    fix = "rename a photo or a class, or name another --out"
-                    raise UserError(f"{path}: would be a result of {query}, but {other}; {fix}")
+                    raise UserError(
+                        f"{path}: would be a result of {query}, but is a photo to segment, "
+                        "or the result of another photo or class",
+                        fix="rename a photo or a class, or name another --out",
+                    )
                 paths[key] = path
         return list(paths.values())
 

@@ -6,8 +6,10 @@ Logits of each class are resized back to the photo's pixels, where classes and b
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import cache, partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -59,6 +61,7 @@ class Segmenter:
         device: str | None = None,
         decision: Decision | None = None,
     ):
+        _use_one_thread_in_forks()
         if checkpoint is not None and not isinstance(checkpoint, str | Path):  # it was left out
             supports = checkpoint
             checkpoint = None
@@ -69,8 +72,11 @@ class Segmenter:
         if self.calibration is not None and decision.min_presence is None:
             decision = replace(decision, min_presence=self.calibration.threshold)
         if self.calibration is None and decision.min_presence is not None:
-            fix = "has no calibration for these weights; make one: python predict.py --calibrate CONFIG"
-            raise UserError(f"presence score of at least {decision.min_presence:g}: {self.model.title} {fix}")
+            raise UserError(
+                f"presence score of at least {decision.min_presence:g}: {self.model.title} has no calibration "
+                "for these weights",
+                fix="make one: python predict.py --calibrate CONFIG",
+            )
         self.decision = decision
         self.classes: list[EncodedClass] = []
         self.notes: list[str] = []
@@ -146,7 +152,7 @@ class Segmenter:
         if not self.classes:
             raise UserError("no example: annotate the object on at least one photo")
         if isinstance(photos, str | Path):
-            photos = photos_in([Path(photos)])
+            photos = photos_in([Path(photos)], examples=chain.from_iterable(known.sources for known in self.classes))
         now = copy.copy(self)
         now.classes = [*self.classes]  # other threads may add some meanwhile
         reading = _read(photos, unread)
@@ -213,6 +219,13 @@ class Segmenter:
         batches = [len(known.support_batches) for known in self.classes]
         features = scores.presence_features
         return Scores(_means(scores.margins, batches), None if features is None else _means(features, batches))
+
+
+@cache
+def _use_one_thread_in_forks() -> None:
+    """Let torch compute in one thread in processes that are forked off this one: its others would be waited for."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
 
 
 def _read(photos: Iterable[GivenPhoto], unread: dict[Path, str] | None) -> Iterator[tuple[np.ndarray, Path | None]]:

@@ -159,3 +159,9 @@ def mini_yaml(tmp_path: Path, mini_root: Path):
         return path
 
     return write
+
+
+@pytest.fixture
+def mini_config(mini_yaml):
+    """Return a function that gives such a config, read."""
+    return lambda *words, **sections: read_config(mini_yaml(*words, **sections))

@@ -12,6 +12,7 @@ import yaml
 
 from datasets.recipes import recipes
 from tests.helpers.paths import REPOSITORY
+from util.config.bam import TODAY
 from util.config.read import read_config
 
 README = REPOSITORY / "README.md"
@@ -117,3 +118,8 @@ def test_readme_leads_to_every_document():
         d.relative_to(index.parent).as_posix() for form in ("*.md", "*.ipynb") for d in index.parent.rglob(form)
     }
     assert documents - {index.name} <= linked
+
+
+def test_every_key_of_bam_that_an_error_explains_is_on_its_page() -> None:
+    text = (REPOSITORY / "docs/from_bam.md").read_text()
+    assert [key for key in TODAY if f"`{key}`" not in text] == []

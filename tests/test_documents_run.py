@@ -3,7 +3,6 @@
 What is not run, what is run in place of a line, and by what all runs are shortened is listed here and nowhere else.
 """
 
-import json
 import re
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 
 from tests.helpers.copied import Copy
 from tests.helpers.paths import REPOSITORY
+from tests.helpers.read import json_of
 from util.files.mask_images import write_mask
 
 READ_TOGETHER = {  # a document that needs what earlier ones made is in their group; files that commands make silently
@@ -46,8 +46,8 @@ LEFT_OUT = {  # the start of a line: why it is not run
 }
 INSTEAD = {  # words of a line: what stands for them on a machine without GPU and network
     "prepare.py pascal --voc data/raw --sbd data/sbd": "prepare.py pascal --voc made/VOC2012",
-    "sh train.sh split0 pascal 4": "NET=resnet10 sh train.sh split0 pascal 0 --set data.text=names",
-    "sh test.sh split0 pascal 1 --protocol": "NET=resnet10 sh test.sh split0 pascal 0 --set data.text=names --protocol",
+    "sh train.sh split0 pascal 4": "NET=resnet10 sh train.sh split0 pascal 0",
+    "sh test.sh split0 pascal 1 --protocol": "NET=resnet10 sh test.sh split0 pascal 0 --protocol",
     "--models pocket": "--models pocket --folds 0",
     "split0 pascal 1": "split0 pascal 0",
     "path/to/this/clone": ".",
@@ -202,7 +202,7 @@ def test_the_documents_run_as_they_stand(documents: tuple[str, ...], with_photos
 @pytest.mark.process
 @pytest.mark.train
 def test_the_cells_of_the_notebook_run(copy: Copy) -> None:
-    cells = json.loads((REPOSITORY / "docs/first_hour.ipynb").read_text())["cells"]
+    cells = json_of(REPOSITORY / "docs/first_hour.ipynb")["cells"]
     script = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
     for words, shorter in SHORTER_CELLS.items():
         assert words in script

@@ -50,7 +50,7 @@ def test_no_files_import_each_other_in_a_circle_not_inside_functions_either() ->
 )
 def test_few_files_stand_behind_what_others_begin_with(first: str, most: int) -> None:
     parsed = modules()
-    behind = set[str]()
+    behind = set()
     waiting = {first}
     while waiting:
         name = waiting.pop()

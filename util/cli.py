@@ -44,6 +44,9 @@ def version() -> str:
     return re.findall("^version = .([0-9.]+)", text, re.MULTILINE)[0]
 
 
+HOME = re.compile(r"(?:^|(?<=[=:,]))~/")  # a shell leaves it as it is in the middle of a word
+
+
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line, like every other error that the user can correct; it has ``--version``."""
 
@@ -52,6 +55,12 @@ class Parser(argparse.ArgumentParser):
         if self.add_help:
             text = "print the project's version"
             self.add_argument("--version", action="version", version=f"Sym-Net {version()}", help=text)
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Return the options of a command line, in whose words ``~/`` is the home also after = : and , of a path."""
+        words = sys.argv[1:] if args is None else args
+        home = f"{Path.home()}/"
+        return super().parse_args([HOME.sub(lambda _: home, word) for word in words], namespace)
 
     def error(self, message: str) -> NoReturn:
         """Raise the error of a wrong command line, a UserError."""

@@ -16,6 +16,8 @@ from itertools import takewhile
 from pathlib import Path
 from typing import NoReturn
 
+import torch
+
 from util import cli
 from util.config.tree import override
 from util.files import REPOSITORY
@@ -80,6 +82,7 @@ def main() -> int:
     options = [f"{DRY_RUN}={processes}" if option == DRY_RUN else option for option in options]
     if is_alone or processes == 1:
         run_here(script, [*words, *options])
+    _refuse_missing_gpus(processes, [*words, *options])
     return run_together(script, processes, [*words, *options])
 
 
@@ -114,6 +117,15 @@ def run_together(name: str, processes: int, arguments: list[str]) -> int:
     finally:
         cli.heed_stops()
     return 0
+
+
+def _refuse_missing_gpus(processes: int, arguments: list[str]) -> None:
+    """Raise a UserError if there are fewer GPUs than processes that take one each: once, not in each of them."""
+    found = torch.cuda.device_count()
+    device = [word for word in arguments if word.startswith("run.device=")][-1]
+    if device.endswith(CUDA) and found < processes:
+        asked = f"{processes} GPUs are asked for, and torch finds {found} on this machine"
+        raise UserError(asked, fix="write another number after the data set (0: the CPU)")
 
 
 def _refuse_killed(exit_codes: dict[int, int]) -> None:

@@ -113,8 +113,10 @@ def line_of(name: str, class_id: int, photo_name: str) -> str:
     words = [name, str(class_id), photo_name] if class_id else [name]
     for word in words:
         if not word.isprintable() or len(word.split()) != 1:
-            kinds = "a space, a line break or bytes that are not UTF-8"
-            raise UserError(f"{word}: a list cannot hold a file name with {kinds}; rename the file")
+            raise UserError(
+                f"{word}: a list cannot hold a file name with a space, a line break or bytes that are not UTF-8",
+                fix="rename the file",
+            )
         if word.startswith("/") or ".." in word.split("/"):
             raise UserError(f"{word}: leads out of the prepared folder; correct the annotations")
     return " ".join(words)

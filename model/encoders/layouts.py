@@ -118,7 +118,7 @@ def load_encoder(encoder: Encoder, state: dict[str, Tensor], partial: bool) -> l
         remedy = "bring a complete file or set model.encoder.partial: true to start them from random values"
         raise ModelMismatch(f"{len(matched.missing)} tensors are missing, from {matched.missing[0]} on; {remedy}")
     own = {name: tensor.to(expected[name]) for name, tensor in matched.given.items()}
-    encoder.load_state_dict(own, strict=False)
+    encoder.load_state_dict({**encoder.state_dict(), **own})
     return matched.missing
 
 

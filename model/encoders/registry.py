@@ -6,40 +6,33 @@ encoder is one (``timm_facts.py``); those of EfficientNet-Lite are built without
 """
 
 import importlib
-from collections.abc import Callable
-from operator import attrgetter
 from typing import Any
 
 from model.encoders.encoder import Encoder
 from model.encoders.spec import EncoderSpec, timm_title
 from model.encoders.variant import LAST_STAGE, PLAIN, PREFIX, USUAL, EncoderVariant
-from model.tables import add_once
+from model.tables import Kind
 
 RESNETS = ("resnet10", "resnet18", "resnet34", "resnet50", "resnet101")
 LITES = tuple(f"{PREFIX}tf_efficientnet_lite{size}{tag}" for size in range(5) for tag in ("", ".in1k"))
 # Names of this project's encoders -> the module beside this one that registers them.
 MODULES = {**dict.fromkeys(RESNETS, "resnet"), "vgg16": "vgg", "swin_b": "swin", **dict.fromkeys(LITES, "lite")}
-ENCODERS: dict[str, EncoderSpec] = {}  # of the modules that are imported
-
-
-def register_encoder(name: str, title: str, **offered: Any) -> Callable[[type[Encoder]], type[Encoder]]:
-    """Return a class decorator that makes an encoder available as ``model.encoder.backbone: <name>``.
-
-    ``offered``: fields of ``EncoderSpec``. ValueError: another module has registered the name.
-    """
-
-    def add(cls: type[Encoder]) -> type[Encoder]:
-        _import_module_of(name)
-        add_once(ENCODERS, name, EncoderSpec(title, cls, **offered), "model.encoder.backbone", attrgetter("family"))
-        return cls
-
-    return add
 
 
 def _import_module_of(backbone: str) -> None:
     """Import the module that registers an encoder of this project."""
     if backbone in MODULES:
         importlib.import_module(f"{__package__}.{MODULES[backbone]}")
+
+
+def _offering(_: str, cls: type[Encoder], title: str, **offered: Any) -> EncoderSpec:
+    """Return what an encoder of a title offers, fields of ``EncoderSpec``."""
+    return EncoderSpec(title, cls, **offered)
+
+
+# Of the modules that are imported.
+ENCODERS = Kind("encoder", "model.encoder.backbone", _offering, before=_import_module_of)
+register_encoder = ENCODERS.register
 
 
 def encoders() -> dict[str, EncoderSpec]:

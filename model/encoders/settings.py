@@ -5,7 +5,7 @@ from typing import Literal
 
 from model.decides import Decides
 from model.encoders.encoder import Encoder
-from model.encoders.registry import build, spec_of
+from model.encoders.registry import ENCODERS, build, spec_of
 from model.encoders.variant import DILATIONS, LAST_STAGE, STAGE_STRIDES, USUAL, EncoderVariant
 
 
@@ -23,7 +23,7 @@ class EncoderSettings:
     """Which encoder, and its start; ``Method`` declares what fits it."""
 
     # resnet10 .. resnet101, vgg16, swin_b, or timm/<name>
-    backbone: str = field(default="resnet50", metadata={"decides": Decides.IDENTITY})
+    backbone: str = field(default="resnet50", metadata={"decides": Decides.IDENTITY, "kind": ENCODERS})
     # deep: three 3x3 convolutions (published checkpoints); plain: torchvision's 7x7; of ResNets alone
     stem: Literal["deep", "plain"] = field(default="deep", metadata={"decides": Decides.IDENTITY})
     # A file (torchvision layout, deep-stem layout, a base-stage checkpoint; float16 or float32), `torchvision`

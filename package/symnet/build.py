@@ -15,7 +15,9 @@ build_editable = build_meta.build_editable  # its modules are those of the clone
 PACKAGE = Path("package/symnet")
 DATA = ("config", "lists")
 HEADS = ("train.sh", "test.sh")  # whose heads are the help of these commands
-WEIGHTS = "initmodel/pocket_lite0_voc.safetensors"  # an initmodel/ may hold many more
+SHIPPED = tuple(
+    f"initmodel/{name}" for name in ("pocket_lite0_voc.safetensors", "word2vec_pascal.npz", "word2vec_coco.npz")
+)
 TEXTS = (".py", ".sh", ".yaml", ".md")
 PROJECT = ("pyproject.toml", "README.md", "LICENSE", "requirements.txt")
 
@@ -54,7 +56,7 @@ def _files() -> Iterator[Path]:
     """Yield the files of the package; of an archive of the sources those in its folder are all."""
     yield from (path for path in PACKAGE.rglob("*") if _belongs(path))
     if Path(HOUSES[0]).is_dir():
-        yield from map(Path, ("pyproject.toml", WEIGHTS, *HEADS, *(f"{name}.py" for name in COMMANDS)))
+        yield from map(Path, ("pyproject.toml", *SHIPPED, *HEADS, *(f"{name}.py" for name in COMMANDS)))
         for folder in (*HOUSES, *DATA):
             yield from (path for path in Path(folder).rglob("*") if _belongs(path))
 

@@ -30,7 +30,7 @@ from photos.prediction import is_same_file
 from photos.results import PICTURES, VALUES, Results, own_record
 from photos.segmenter import Segmenter
 from util.files import LONG_NAME, file_word, kept_json, lock, state_of, visible, writable, write_atomically
-from util.files.errors import UserError, note
+from util.files.errors import Refusals, UserError, note
 
 MAX_CLASSES = 8  # the colours of more are alike
 EXAMPLES = 10  # photos of a class that Segment learns from, at most
@@ -191,7 +191,7 @@ class Folder:
         for reason in reasons.values() if readable else ():
             note(reason)
         if reasons and not readable:
-            raise UserError("; ".join([*reasons.values()][:3]))
+            raise Refusals([*reasons.values()])
         opened = {path.resolve() for path in self.photos.values()}
         others = [path for path in readable if path.resolve() not in opened]
         self.results.check([*self.photos.values(), *others], again=True)

@@ -63,7 +63,7 @@ def photo(path: Path, turned: bool = False) -> Path:
 
 def areas(text: object, photos: Path | None = None) -> dict[str, int]:
     """Return the pixels of each class over all photos."""
-    pixels: dict[str, int] = {}
+    pixels = {}
     supports, _ = read_examples([str(text)], photos)
     for support in supports:
         name = str(support.name)

@@ -20,7 +20,7 @@ EMBEDDED = {"image": "data:image/png;base64,iVBORw0KGgo="}
 
 def entry(box: tuple[int, ...], label: str | None, **changes: Any) -> dict[str, Any]:
     """Return a polygon about a box as an entry of ``result``."""
-    value: dict[str, Any] = {"points": [[100 * x / WIDTH, 100 * y / HEIGHT] for x, y in corners(box)]}
+    value = {"points": [[100 * x / WIDTH, 100 * y / HEIGHT] for x, y in corners(box)]}
     if label is not None:
         value["polygonlabels"] = [label]
     polygon = {

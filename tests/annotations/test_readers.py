@@ -12,6 +12,7 @@ from annotations.annotation import class_mask
 from photos.example_files import read_examples
 from photos.examples import BOXED
 from tests.annotations import drawn
+from tests.helpers.read import json_of
 from util.files.errors import UserError
 
 
@@ -86,7 +87,7 @@ def test_yolos_folder_may_have_classes_in_place_of_a_data_file(tmp_path: Path) -
 
 def test_masks_that_nobody_confirmed_are_unknown_for_trainings(tmp_path: Path) -> None:
     drawn.results(tmp_path)
-    record = json.loads((tmp_path / "a.json").read_text())
+    record = json_of(tmp_path / "a.json")
     record["classes"][0]["by"] = "person"
     (tmp_path / "a.json").write_text(json.dumps(record))
     (photo,) = recognise.read(str(tmp_path), unconfirmed=False).photos

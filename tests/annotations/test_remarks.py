@@ -23,6 +23,7 @@ from tests.annotations.drawn import (
     refusal,
     region,
 )
+from tests.helpers.read import json_of
 
 CATS = {"cat": AREAS["cat"]}
 
@@ -41,7 +42,7 @@ def coco(folder: Path, *marks: dict[str, Any], images: Sequence[dict[str, Any]] 
     for name in ("p0.jpg", "p1.jpg"):
         photo(folder / name)
     path = coco_json(folder)
-    content = json.loads(path.read_text())
+    content = json_of(path)
     content["images"] += images
     content["annotations"] = [{"id": n, "image_id": 7, "category_id": 1} | mark for n, mark in enumerate(marks, 1)]
     path.write_text(json.dumps(content))
@@ -112,6 +113,23 @@ def test_annotations_of_photos_that_are_not_listed_are_counted(tmp_path: Path, c
     assert line in capsys.readouterr().err
 
 
+def test_parts_that_no_folder_says_are_counted(tmp_path: Path, capsys) -> None:
+    folder = drawn.yolo(tmp_path)
+    assert areas(folder) == AREAS
+    assert "not read" not in capsys.readouterr().err
+    (folder / "data.yaml").write_text("train: [train.txt]\nval: images/b\ntest: images/test\nnames: [cat, dog]\n")
+    assert areas(folder) == AREAS
+    assert "parts of the set, which are kept where folders are named so (2), see train" in capsys.readouterr().err
+
+
+def test_predictions_beside_annotations_are_counted(tmp_path: Path, capsys) -> None:
+    path = drawn.labelstudio(tmp_path)
+    tasks = json_of(path)
+    path.write_text(json.dumps([*tasks, {"id": 7, "data": {}, "predictions": [{"result": []}]}]))
+    assert areas(path) == AREAS
+    assert "left out: predictions of tasks that nobody annotated (1), see task 7" in capsys.readouterr().err
+
+
 def test_files_of_other_kinds_beside_labelme_s_are_counted(tmp_path: Path, capsys) -> None:
     folder = drawn.labelme(tmp_path)
     (folder / "prepared.json").write_text("[]")
@@ -130,7 +148,7 @@ def test_files_of_other_kinds_beside_labelme_s_are_counted(tmp_path: Path, capsy
 )
 def test_written_names_equal_the_data_files(tmp_path: Path, text: str, names: dict[int, str]) -> None:
     (tmp_path / "data.yaml").write_text(text)
-    assert yolo.read_data_file(tmp_path / "data.yaml") == (names, tmp_path)
+    assert yolo.read_data_file(tmp_path / "data.yaml")[:2] == (names, tmp_path)
 
 
 def test_numbers_of_classes_may_begin_with_any(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from tests.annotations.drawn import (
     refusal,
     region,
 )
+from tests.helpers.read import json_of
 
 TWICE = {name: 2 * area for name, area in AREAS.items()}
 MARKS = [{"segmentation": [outline(box)]} for box in BOXES.values()]
@@ -131,7 +132,7 @@ def test_an_unused_category_may_repeat_a_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("right", "down", "area"), [(-60, 0, 28 * 40), (0, 30, 36 * 22), (60, 50, 0)])
 def test_a_mask_of_labelme_beyond_the_photo_is_cut(tmp_path: Path, right: int, down: int, area: int) -> None:
     drawn.labelme(tmp_path)
-    content = json.loads((tmp_path / "a.json").read_text())
+    content = json_of(tmp_path / "a.json")
     entry = content["shapes"][-1]
     entry["points"] = [[x + right, y + down] for x, y in entry["points"]]
     (tmp_path / "a.json").write_text(json.dumps(content))

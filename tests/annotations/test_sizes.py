@@ -1,6 +1,5 @@
 """Every reader asks for the size of photos, masks and outlines before it takes memory for them."""
 
-import json
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from annotations.annotation import AnnotatedPhoto, Instance, class_mask
 from annotations.mask_images import read_indices
 from tests.annotations import drawn
 from tests.annotations.drawn import HEIGHT, PHOTO, WIDTH
+from tests.helpers.read import json_of
 from util.files import sizes
 from util.files.errors import UserError
 
@@ -37,7 +37,7 @@ def labelme_hole(folder: Path) -> Path:
 
 
 def labelme_mask(folder: Path) -> Path:
-    *_, entry = json.loads((drawn.labelme(folder) / "a.json").read_text())["shapes"]
+    *_, entry = json_of(drawn.labelme(folder) / "a.json")["shapes"]
     return drawn.labelme_json(folder, entry, size=STATED)
 
 

@@ -2,13 +2,13 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from annotations import recognise
 from photos.example_files import read_examples
 from tests.annotations.drawn import HEIGHT, WIDTH, coco_json, outline, photo
+from tests.helpers.read import json_of
 
 UPRIGHT = (20, 50, 55, 90)  # x0, y0, x1, y1 within 72 x 96
 STORED = (50, 20, 90, 55)  # within 96 x 72
@@ -20,7 +20,7 @@ def turned(folder: Path, first: tuple[int, ...], second: tuple[int, ...], **size
     """Write annotations of two boxes on a photo with an EXIF orientation, which may state another ``size``."""
     photo(folder / "p0.jpg", turned=True)
     path = coco_json(folder, {"segmentation": [outline(first)]}, {"segmentation": [outline(second)]})
-    content = json.loads(path.read_text())
+    content = json_of(path)
     content["images"][0] |= size
     path.write_text(json.dumps(content))
     return path
@@ -30,7 +30,7 @@ def two_turned(folder: Path, first: tuple[int, ...], second: tuple[int, ...], **
     """Write the same with the second box on a second photo, which may state another ``size``."""
     photo(folder / "p1.jpg", turned=True)
     path = turned(folder, first, second)
-    content: dict[str, Any] = json.loads(path.read_text())
+    content = json_of(path)
     content["images"].append(content["images"][0] | {"id": 8, "file_name": "p1.jpg"} | size)
     content["annotations"][1]["image_id"] = 8
     path.write_text(json.dumps(content))

@@ -1,6 +1,5 @@
 """Predictions are written so that pycocotools and this project's own readers give the same pixels back."""
 
-import json
 from pathlib import Path
 
 import cv2
@@ -14,6 +13,7 @@ from annotations.annotation import PredictedObject, PredictedPhoto, Predictions,
 from annotations.labelstudio import brush_runs
 from annotations.shapes import decoded, encoded, polygons_of
 from tests.annotations import drawn
+from tests.helpers.read import json_of
 
 H, W = drawn.HEIGHT, drawn.WIDTH
 NAMES = {3: "cat", 44: 'a "dog" & co'}
@@ -125,7 +125,7 @@ def test_written_annotations_are_read_back(photos: list[PredictedPhoto], kind: s
 
 def test_label_studio_gets_its_configuration_and_local_files(photos: list[PredictedPhoto], tmp_path: Path) -> None:
     recognise.WRITERS["labelstudio"](tmp_path, Predictions(photos, tmp_path / "photos", NAMES, "some model"))
-    first, second = json.loads((tmp_path / "tasks.json").read_text())
+    first, second = json_of(tmp_path / "tasks.json")
     assert first["data"]["image"] == "/data/local-files/?d=photos/a.jpg"
     assert second["predictions"] == [{"model_version": "some model", "score": 0.0, "result": []}]
     assert "&amp; co" in (tmp_path / "config.xml").read_text()

@@ -54,9 +54,9 @@ PLACES = [  # data set, method and encoder; the files that some of their setting
     ("coco", "ssp", "resnet50", {"data.fold_rule": "coco/ssp", "data.classes": "coco/coco"}),
     ("coco", "ssp", "resnet101", {LR: "model/ssp", "model.encoder.weights": "encoder/resnet101"}),
     ("coco", "hsnet", "resnet101", {LR: "model/hsnet", "model.encoder.weights": "model/hsnet"}),
-    ("pascal", "ssp", "lite0", {LR: "pascal/ssp", "data.size": "pascal/pascal", "test.seeds": "pascal/pascal"}),
-    ("mini", "ssp", "resnet10", {"meta_stage.epochs": "mini/mini", "model.encoder.weights": "mini/mini"}),
-    ("mini", "symnet", "lite1", {"meta_stage.views": "mini/mini", "model.encoder.backbone": "encoder/lite1"}),
+    ("laptop", "ssp", "lite0", {LR: "laptop/laptop", "model.refine": "pascal/ssp", "meta_stage.epochs": "laptop/ssp"}),
+    ("mini", "ssp", "resnet10", {"meta_stage.epochs": "mini/ssp", "model.encoder.weights": "mini/over_base_stage"}),
+    ("mini", "symnet", "lite1", {"meta_stage.views": "mini/symnet", "model.encoder.backbone": "encoder/lite1"}),
     ("coco", "ssp", "lite1", {LR: "model/ssp", "data.size": "coco/ssp", "model.encoder.weights": "encoder/lite0"}),
     ("coco", "symnet", "vgg16", {"model.scales": "coco/symnet", "model.encoder.backbone": "encoder/vgg16"}),
     ("coco", "symnet", "resnet50", {"model.scales": "coco/symnet", LR: "model/symnet"}),
@@ -93,6 +93,8 @@ def test_every_method_takes_every_encoder_that_offers_what_it_needs(method: str)
 def test_a_recipe_is_a_config_and_so_is_its_copy(configs: Path, path: Path) -> None:
     config = read_config(CONFIGS / path)
     assert config.run.name == path.stem and config.data.fold == 0
+    by_words = read("split0", path.parent.name, path.stem)
+    assert replace(by_words, run=replace(by_words.run, name=path.stem)) == config
     copy = Path(shutil.copy(configs / path, configs / path.parent / "mine.yaml"))
     assert replace(read_config(copy), run=config.run) == config
     assert copy.read_text().startswith("# ")
@@ -118,55 +120,63 @@ def test_methods_on_a_network_of_timm_share_its_base_stage() -> None:
     assert {run.base_folder for run in runs} == {"runs/mini_split1_timm-test_vit/base"}
 
 
-def test_a_file_has_a_run_and_a_base_stage_of_its_own(configs: Path) -> None:
-    mine, other, third = (configs / f"pascal/{name}.yaml" for name in ("mine", "other", "third"))
-    mine.write_text("base: [hdmnet.yaml, ../encoder/lite0.yaml]")
+def test_a_file_has_a_run_of_its_own_and_the_base_stage_of_its_bases(configs: Path) -> None:
+    mine, other = (configs / f"mini/{name}.yaml" for name in ("mine", "other"))
+    mine.write_text("base: hdmnet.yaml")
     run = read_config(mine).run
-    assert (run.name, run.base_folder) == ("mine", None)
-    other.write_text('base: mine.yaml\nrun: {base_folder: "runs/{dataset}_split{fold}/base"}')
-    assert read_config(other, ["data.fold=2"]).run.base_folder == "runs/pascal_split2/base"
-    third.write_text("base: other.yaml")
-    assert read_config(third).run.base_folder is None
+    assert (run.name, run.base_folder) == ("mine", "runs/mini_split0_resnet10/base")
+    other.write_text("base: mine.yaml\nrun: {base_folder: null}")
+    assert read_config(other).run.base_folder is None
 
 
 @pytest.mark.parametrize("word", ["mine", "mine.yaml", "{folder}/mini/mine.yaml", "{folder}/mini/mine"])
 def test_a_file_is_named_by_its_name_or_path(configs: Path, word: str) -> None:
     mine = configs / "mini/mine.yaml"
     mine.write_text("base: [mini.yaml, ../model/bam.yaml]")
-    assert find_config(word.format(folder=configs), "mini").files[0].resolve() == mine
+    assert find_config(word.format(folder=configs), "mini").files[-1].resolve() == mine
 
 
 @pytest.mark.parametrize("ending", ["", ".yaml"])
 def test_an_own_file_gives_the_third_rules_config(configs: Path, ending: str) -> None:
     composed = read("split2", "mini", "ssp", "lite1")
     mine = configs / "mini/mine.yaml"
-    mine.write_text(f"base: [mini{ending}, ../model/ssp{ending}, ../encoder/lite1{ending}]\ndata: {{fold: 2}}")
+    mine.write_text(f"base: [ssp{ending}, ../encoder/lite1{ending}]\ndata: {{fold: 2}}")
     assert read_config(mine) == replace(composed, run=replace(composed.run, name="mine"))
 
 
 RUN_NAMES = [  # words; the file of their run's name, and its content
     (("split1", "pascal"), "pascal/pascal_split1_resnet50", "base: symnet.yaml"),
-    (("split1", "coco", None, "lite0"), "coco/coco_split1_lite0", "base: [symnet.yaml, ../encoder/lite0.yaml]"),
-    (("split1", "mini", "ssp"), "mini/mini_split1_ssp_resnet10", "base: [mini, ../model/ssp, ../encoder/resnet10]"),
+    (("split1", "coco", None, "lite0"), "coco/coco_split1_lite0", "base: symnet.yaml"),
+    (("split1", "coco", "pocket"), "coco/coco_split1_pocket_lite0", "base: pocket.yaml"),
+    (("split1", "mini", None, "timm/test_vit"), "mini/mini_split1_timm-test_vit", "base: symnet.yaml"),
+    (("split1", "mini", "ssp"), "mini/mini_split1_ssp_resnet10", "base: ssp"),
 ]
 
 
 @pytest.mark.parametrize(("words", "file", "content"), RUN_NAMES, ids=[file for _, file, _ in RUN_NAMES])
 def test_the_file_of_the_run_s_name_is_the_first(configs: Path, words: tuple, file: str, content: str) -> None:
-    """By the words of a command, whose other settings stay as they were, and by its path."""
+    """By the words of a command, whose other settings stay as they were, and by its path; its values win."""
     path = Path(f"config/{file}.yaml")
     path.unlink(missing_ok=True)
     before = read(*words)
-    path.write_text(f"{content}\ndata: {{fold: 1}}\nrun: {{seed: 7}}")
+    path.write_text(f"{content}\ndata: {{fold: 1, size: 97}}\nrun: {{seed: 7}}")
     after = read(*words)
-    assert after == replace(before, run=replace(before.run, seed=7)) == read_config(path)
-    assert files_of(after.source).startswith(f"{path} + config/encoder/")
+    data, run = replace(before.data, size=97), replace(before.run, seed=7)
+    assert after == replace(before, data=data, run=run) == read_config(path)
+    assert files_of(after.source).endswith(f".yaml + {path}")
 
 
-def test_a_commands_fold_and_encoder_win_over_the_file_of_the_run_s_name(configs: Path) -> None:
-    (configs / "pascal/pascal_split2_vgg16.yaml").write_text("base: symnet.yaml\ndata: {fold: 3, shot: 5}")
-    config = read("split2", "pascal", None, "vgg16")
-    assert (config.data.fold, config.data.shot, config.model.encoder.backbone) == (2, 5, "vgg16")
+def test_the_file_of_a_run_serves_torchvisions_encoder_too_and_no_other_fold(configs: Path) -> None:
+    own = configs / "pascal/pascal_split2_resnet50.yaml"
+    own.write_text("base: symnet.yaml\ndata: {fold: 2, shot: 5}")
+    plain = read("split2", "pascal", None, "resnet50_plain")
+    assert (plain.data.shot, plain.model.encoder.stem, plain.run.name) == (5, "plain", "pascal_split2_resnet50_plain")
+    own.rename(configs / "pascal/pascal_split1_vgg16.yaml")
+    for words in (("split1", "pascal", None, "vgg16"), ("pascal_split1_vgg16", "pascal")):
+        with pytest.raises(
+            UserError, match=r"pascal_split1_vgg16.yaml:2: data.fold = 2 in the file of split1; write 1"
+        ):
+            read(*words)
 
 
 def test_a_runs_own_values_are_taken_or_refused(configs: Path) -> None:
@@ -180,20 +190,17 @@ CHANGES = [  # what mine.yaml says beside its base; a config's bases with it; ep
     ("encoders: {lite0: {meta_stage: {epochs: 9}}}", "mine, M/ssp, E/lite0", 9),
     ("encoders: {lite0: {meta_stage: {epochs: 9}}}", "mine, M/ssp, E/lite1", 9),  # which extends it
     ("encoders: {lite0: {meta_stage: {epochs: 9}}}", "E/lite0, M/ssp, mine", 9),
-    ("encoders: {lite0: {meta_stage: {epochs: 9}}}", "mine, M/ssp, E/lite0, E/vgg16", 4),
-    ("methods: {symnet: {meta_stage: {epochs: 9}}}", "mine, M/symnet", 9),
-    ("methods: {symnet: {meta_stage: {epochs: 9}}}", "M/symnet, mine", 9),
-    ("methods: {symnet: {meta_stage: {epochs: 9}}}", "mine, M/own", 9),  # which extends it
-    ("methods: {symnet: {encoders: {lite0: {meta_stage: {epochs: 7}}}}}", "mine, M/symnet, E/lite0", 7),
+    ("encoders: {lite0: {meta_stage: {epochs: 9}}}", "mine, M/ssp, E/lite0, E/vgg16", 20),
+    ("encoders: {lite0: {meta_stage: {epochs: 9}}}\nnet: lite1", "mine, M/ssp", 9),
+    ("encoders: {lite0: {meta_stage: {epochs: 9}}}\nnet: lite0", "mine, M/ssp, E/vgg16", 20),
 ]
 
 
 @pytest.mark.parametrize(("changes", "bases", "epochs"), CHANGES)
-def test_what_a_file_changes_with_a_method_or_an_encoder_comes_after_both(
+def test_what_a_file_changes_with_an_encoder_comes_after_both(
     configs: Path, changes: str, bases: str, epochs: int
 ) -> None:
     (configs / "mini/mine.yaml").write_text(f"base: mini.yaml\n{changes}")
-    (configs / "model/own.yaml").write_text("base: symnet.yaml")
     heir = configs / "mini/heir.yaml"
     heir.write_text(f"base: [{bases.replace('M/', '../model/').replace('E/', '../encoder/')}]")
     assert read_config(heir).meta_stage.epochs == epochs
@@ -203,12 +210,11 @@ def test_what_a_file_changes_with_a_method_or_an_encoder_comes_after_both(
     ("changes", "says"),
     [
         ("encoders:\n  lite00: {run: {seed: 9}}", r"3: encoders.lite00: no section of .* did you mean 'lite0'\?"),
-        ("methods:\n  simnet: {run: {seed: 9}}", r"3: methods.simnet: no section of .* did you mean 'symnet'\?"),
-        ("methods: {symnet: 3}", "2: methods.symnet: no section of a known method"),
+        ("encoders: {lite0: 3}", "2: encoders.lite0: no section of a known encoder"),
         ("encoders: 3", "2: encoders.: no section of a known encoder"),
     ],
 )
-def test_changes_with_a_method_or_an_encoder_that_is_none_are_refused(configs: Path, changes: str, says: str) -> None:
+def test_changes_with_an_encoder_that_is_none_are_refused(configs: Path, changes: str, says: str) -> None:
     mine = configs / "mini/mine.yaml"
     mine.write_text(f"base: [mini.yaml, ../model/symnet.yaml, ../encoder/lite0.yaml]\n{changes}")
     with pytest.raises(UserError, match=f"mine.yaml:{says}"):
@@ -238,7 +244,7 @@ def test_a_value_stands_once(path: Path) -> None:
             {f"model.{key}": value for key, value in leaves(with_places(defaults, ""))},
         )
     else:
-        own = settings_of(content, path)
+        own = settings_of(content)
         before = dict(leaves(merged([CONFIGS / path.parent / base for base in bases_of(CONFIGS / path)])))
     repeated = [key for key, value in leaves(own) if key in before and before[key] == value]
     assert [key for key in repeated if not key.endswith((".weights", ".pretraining"))] == []
@@ -259,6 +265,8 @@ def test_the_commented_lines_of_a_fold_s_file_state_what_it_inherits(configs: Pa
         file.write_text("\n".join(line.replace("# ", "", 1) if i in chosen else line for i, line in enumerate(lines)))
         assert len([*leaves(parse_file(file))]) > 2 + len(chosen) // 2
         assert to_dict(read_config(file)) == before
+    _, fold, net = path.stem.split("_")
+    assert to_dict(read(fold, path.parent.name, None, net)) == before
 
 
 def test_a_data_set_of_one_file_serves_every_method(configs: Path) -> None:
@@ -308,8 +316,12 @@ def test_lite1_and_lite2_take_the_settings_of_lite0(method: str) -> None:
         assert str(to_dict(read("split1", "coco", method, net))).replace(net, "lite0") == of_lite0
 
 
-@pytest.mark.parametrize("words", ["config/pascal/symnet.yaml", "split3 coco --model dcama --net swin_b"])
+@pytest.mark.parametrize(
+    "words",
+    ["config/pascal/symnet.yaml", "all split3 coco --model dcama --net swin_b", "all config/mini/mini_demo.yaml"],
+)
 def test_a_printed_config_reads_back_equal(tmp_path: Path, capsys, words: str) -> None:
+    """Without 'all' on a page, with the protocol of its test alone."""
     overrides = ["--set", "run.seed=7", "--set", "meta_stage.optimizers.main.lr=3e-5"]
     options = command_line.parser(None).parse_args(["--print-config", *words.split(), *overrides])
     assert command_line.print_config_if_asked(options)
@@ -317,13 +329,16 @@ def test_a_printed_config_reads_back_equal(tmp_path: Path, capsys, words: str) -
     (tmp_path / "copy.yaml").write_text(text)
     config = command_line.read(options)
     copy = read_config(tmp_path / "copy.yaml")
+    if not words.startswith("all"):
+        config = replace(config, protocols={"symnet": config.protocols["symnet"]})
     assert copy == config and to_dict(copy) == to_dict(config)
     first, *lines = text.splitlines()
+    assert words.startswith("all") or len(lines) < 60
     assert first == f"# {files_of(config.source)}" and all(line.endswith(":") or "  # " in line for line in lines)
 
 
 def test_each_value_says_where_it_comes_from(capsys) -> None:
-    words = ["--print-config", "split2", "pascal", "--model", "ssp", "--set", "data.shot=5"]
+    words = ["--print-config", "all", "split2", "pascal", "--model", "ssp", "--set", "data.shot=5"]
     command_line.print_config_if_asked(command_line.parser(None).parse_args(words))
     lines = [line.strip().partition("  # ") for line in capsys.readouterr().out.splitlines()]
     source = {setting.strip(): place for setting, _, place in lines}

@@ -50,6 +50,7 @@ def test_overrides_win_over_files_and_later_ones_over_earlier(tmp_path: Path) ->
         ("data=3", ("data = 3 must be a section",)),
         ("base=other.yaml", ("unknown key 'base'",)),
         ("test.seeds=[1", ("flow sequence",)),
+        ("run.name=", ("write section.key=value",)),
         ("test={seeds: [1], seeds: [2]}", ("key 'seeds' is written twice",)),
     ],
 )
@@ -58,7 +59,7 @@ def test_wrong_override_is_named(text: str, parts: tuple[str, ...]) -> None:
     assert message.startswith(f"--set {text}: ") and all(part in message for part in parts), message
 
 
-WRONG_FILES = [b"data: {fold: 1", b"\tdata: 1", b"data: !strange 3", b"a: 1\n---\nb: 2"]
+WRONG_FILES = [b"data: {fold: 1", b"\tdata: 1", b"data: !strange 3", b"a: 1\n---\nb: 2", b"a: !!int ''"]
 
 
 @pytest.mark.parametrize("content", [*WRONG_FILES, b"- a\n- b\n", b"only words", b"\xff\xfe\x00\x9c", b"\x00\x01"])
@@ -84,6 +85,16 @@ def test_numbers_may_be_written_in_any_way(tmp_path: Path, written: str, value: 
     assert read_config(MINI, [f"meta_stage.optimizers.main.lr={written}"]).meta_stage.optimizers["main"].lr == value
 
 
+@pytest.mark.parametrize("word", ["010", "2026_11_29", "#1", "1.50", "0x1F", "1:30", "a: b #2", "~/a"])
+def test_a_name_is_the_word_that_was_written(tmp_path: Path, monkeypatch, word: str) -> None:
+    """And a number the number that it means; YAML reads some of these as numbers, or as a comment."""
+    monkeypatch.setenv("HOME", "/home/a")
+    whole = word.replace("~", "/home/a")
+    assert read_config(MINI, [f"data.text={word}"]).data.text == whole
+    assert "#" in word or read_text(tmp_path, f"data: {{text: {word}}}\n").data.text == whole
+    assert read_config(MINI, ["data.fold=01"]).data.fold == 1
+
+
 MISTAKES = [  # text, line, and parts of the message
     ("data:\n  fold: 1\n  shot: 1\n  fold: 1\n", 5, "is written twice"),
     ("data: {fold: 1}\nrun: {seed: 1}\ndata: {shot: 1}\n", 4, "is written twice"),
@@ -92,6 +103,8 @@ MISTAKES = [  # text, line, and parts of the message
     ("meta_stage:\n  augment:\n    scal: [1, 1]\n", 4, "unknown key 'meta_stage.augment.scal'", "mean 'scale'?"),
     ("test: {qqqqqq: 1}\n", 2, "unknown key 'test.qqqqqq'", "known: batch, checkpoint, "),
     ("path: elsewhere\n", 2, "unknown key 'path'"),
+    ("DATA: {split: 0}\n", 2, "'DATA' is a key of BAM's configs", "docs/from_bam.md"),
+    ("data: {split: 0}\n", 2, "'split' is a key of BAM's configs, here data.fold;"),
     ("model: {name: symnett}\n", 2, "model.name = 'symnett'", "did you mean 'symnet'?"),
     ("data: {size: null}\n", 2, "data.size", "a whole number"),
     ("data: {size: {value: 97}}\n", 2, "data.size", "a whole number"),
@@ -113,9 +126,10 @@ MISTAKES = [  # text, line, and parts of the message
     ),
     ("data: {fold_rule: interleave}\n", 2, "data.fold_rule", "did you mean 'interleaved'?"),
     ("meta_stage: {optimizers: {main: {lr: -0.1}}}\n", 2, "meta_stage.optimizers.main.lr = -0.1", "at least 0"),
-    ("meta_stage: {optimizers: {main: {lr: .nan}}}\n", 2, "meta_stage.optimizers.main.lr = nan"),
+    ("meta_stage: {optimizers: {main: {lr: .nan}}}\n", 2, "meta_stage.optimizers.main.lr = '.nan'", "a number"),
     ("meta_stage: {optimizers: {main: {kind: adamw, betas: [0.9, 0.9]}}}\n", 2, "unknown key", "betas"),
     ("meta_stage: {augment: {scale: [2, 1]}}\n", 2, "meta_stage.augment.scale = [2.0, 1.0]", "[least, largest]"),
+    ("meta_stage: {augment: {scale: [1.0]}}\n", 2, "meta_stage.augment.scale = [1.0] has 1 values", "2 to 2"),
     ("meta_stage: {augment: {scale: [1e9, 1e9]}}\n", 2, "augment.scale = 1000000000.0", "between 0.01 and 100"),
     ("meta_stage: {augment: {keep_target: 1.5}}\n", 2, "keep_target = 1.5", "between 0 and 1"),
     ("test: {protocol: symnett}\n", 2, "test.protocol = 'symnett'", "did you mean 'symnet'?"),
@@ -192,4 +206,7 @@ def test_settings_of_former_tests_are_no_part_of_a_recorded_config(mini_yaml) ->
     content["test"]["edges"] = True
     content["protocols"] |= {"symnet": {**content["protocols"]["symnet"], "absent": 0.0}, "presence": {"absent": 0.5}}
     config = from_dict(content, "a.pth")
+    for other in ({"test": None}, {"protocols": [1]}):
+        with pytest.raises(UserError, match=r"a\.pth: \w+ = .* must be a section"):
+            from_dict({**content, **other}, "a.pth")
     assert "presence" not in config.protocols and config.test == from_dict(to_dict(config), "a.pth").test

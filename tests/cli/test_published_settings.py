@@ -110,7 +110,7 @@ METHOD_SETTINGS = {
     "split0 pascal pfenet vgg16": {"model": {"scales": [60, 30, 15, 8], "train_encoder_norms": True}},
     "split0 coco pfenet vgg16": {"model": {"scales": [41, 20, 10, 5]}},
     "split0 coco pfenet lite0": {"model": {"scales": None, "train_encoder_norms": False}},
-    "split1 pascal pfenet lite0": {"model": {"train_encoder_norms": False}, "meta_stage.augment": {"keep_target": 0}},
+    "split1 laptop pfenet lite0": {"model": {"train_encoder_norms": False}, "meta_stage.augment": {"keep_target": 0}},
     "split0 pascal dcama swin_b": {"meta_stage": {"query": "shuffled_pairs", "input": "stretch"}},
     "split3 pascal hdmnet vgg16": {
         "protocols.hdmnet": {"seeds": [510, 365, 382, 322, 988, 98, 742, 17, 595, 106]},
@@ -120,8 +120,8 @@ METHOD_SETTINGS = {
     "split0 coco hmnet resnet50": {"protocols.hmnet": {"episodes": 4000, "scored_on": "original"}},
     "split0 coco sccan resnet101": {"data": {"fold_rule": "interleaved"}, "protocols.sccan": {"episodes": 4000}},
     "split1 pascal hsnet vgg16": {"meta_stage": {"supports": "with_replacement", "input": "stretch"}},
-    "split1 pascal bam lite0": {"data": {"size": 353}, "base_stage": {"size": 353, "epochs": 3, "images": "fold"}},
-    "split1 pascal symnet lite0": {
+    "split1 laptop bam lite0": {"data": {"size": 241}, "base_stage": {"size": 241, "epochs": 3, "images": "fold"}},
+    "split1 laptop symnet lite0": {
         "base_stage": {"images": "fold", "patience": 0},
         "meta_stage": {"validate_seed": None},
     },

@@ -33,7 +33,7 @@ def data(tmp_path: Path, request: pytest.FixtureRequest) -> DataSettings:
     for part, ids in getattr(request, "param", IDS).items():
         lines = []
         for number in range(PER_CLASS):
-            photo = root / "images" / f"{part}{number}.jpg"
+            photo = root / f"images/{part}{number}.jpg"
             Image.fromarray(random.integers(0, 256, (SIDE, SIDE, 3), np.uint8)).save(photo)
             for class_id in ids:
                 _write_mask_of_class(root / "masks" / str(class_id) / f"{number}.png", class_id)

@@ -1,6 +1,8 @@
 """Tests of the cache of decoded images: identical images, never outdated, none where it would be too large."""
 
+import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -74,3 +76,14 @@ def test_caches_of_other_lists_are_kept(data: DataSettings) -> None:
         (Path(data.root) / list_file).write_text("\n".join(names[:count]))
         _index(replace(data, train_list=list_file))
     assert len([f for f in _files(data) if f.suffix == SUFFIX]) == 2
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_running_one_writes_is_kept(data: DataSettings) -> None:
+    (path,) = [_index(data).decoded.path]
+    killed = subprocess.Popen(["true"])
+    killed.wait()
+    left, written = (path.with_name(f".{pid}.tmp.{path.name}") for pid in (killed.pid, os.getppid()))
+    for file in (left, written, path):
+        file.write_bytes(b"cut")
+    _index(data)
+    assert {*_files(data)} == {path, written}

@@ -16,7 +16,7 @@ from util.config.folds import Fold
 from util.config.settings import DataSettings
 from util.data.lists.image_list import train_list
 from util.data.lists.index import Index, load_index
-from util.data.lists.listed import read_names
+from util.data.lists.listed import read_list, read_names
 from util.files.errors import UserError
 from util.files.mask_images import write_mask
 
@@ -82,13 +82,28 @@ def test_a_list_names_each_image_once(tmp_path: Path) -> None:
     path = tmp_path / "list.txt"
     path.write_text("a\n\nb\n", encoding="utf-8-sig")  # a byte-order mark is no part of the first name
     assert read_names(path) == ("a", "b")
-    path.write_text("a\nb\nb\n")
-    with pytest.raises(UserError, match=r"list\.txt: 'b' is named twice"):
-        read_names(path)
+    for again, also in (("b", "; "), ("./b", ", also as 'b'; "), ("c/../b", ", also as 'b'; ")):
+        path.write_text(f"a\nb\n{again}\n")
+        with pytest.raises(UserError, match=rf"list\.txt: '{again}' is named twice{also}"):
+            read_names(path)
+
+
+def test_rows_are_compared_as_files(tiny: DataSettings) -> None:
+    """Photos and masks in one folder are named from there on, or from beside it."""
+    name = _load(tiny).names[0]
+    path = Path(tiny.root) / "train.txt"
+    path.write_text(f"{name}\n../JPEGImages/{name}\n")
+    with pytest.raises(UserError, match="is named twice, also as"):
+        read_list(replace(tiny, masks=tiny.images), "train")
 
 
 @pytest.mark.parametrize(
-    "form", ["JPEGImages/{}.jpg SegmentationClassAug/{}.png", "/JPEGImages/{}.jpg {root}/SegmentationClassAug/{}.png"]
+    "form",
+    [
+        "JPEGImages/{}.jpg SegmentationClassAug/{}.png",
+        "/JPEGImages/{}.jpg {root}/SegmentationClassAug/{}.png",
+        "../data/VOC2012/JPEGImages/{}.jpg /home/of/another/VOC2012/SegmentationClassAug/{}.png",
+    ],
 )
 def test_a_list_of_photos_and_masks_is_the_list_of_their_names(tiny: DataSettings, form: str) -> None:
     named = _load(tiny)

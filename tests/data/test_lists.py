@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 
 from tests.helpers.paths import REPOSITORY
-from util.config.folds import Fold
+from util.config.folds import Fold, problems
 from util.config.read import read_config
-from util.config.settings import DataSettings
+from util.config.settings import FOLD_RULES, DataSettings
 from util.data.lists import list_files
 from util.data.lists.image_list import ImageList, base_validation_list, check_shots, train_list
 from util.data.lists.image_list import test_list as novel_list
 from util.data.lists.index import Index, load_index
 from util.data.lists.list_files import read_fold_list
+from util.data.mini import CLASS_NAMES
 from util.files.errors import UserError
 
 FOLDS = 4
@@ -39,6 +40,15 @@ def test_folds_are_made_of_the_classes_with_more_photos_than_shots(mini_data) ->
     """Classes 1 and 4 have as many, class 7 fewer; class 8 is left over."""
     data = mini_data(class_photos=[2, 3, 4, 2, 3, 3, 1, 3], fold_rule="interleaved", folds=2, shot=2)
     assert [Fold.of(replace(data, fold=fold)).novel for fold in (0, 1)] == [(2, 5), (3, 6)]
+
+
+def test_a_registered_rule_lists_the_classes_of_each_fold(mini_data, monkeypatch: pytest.MonkeyPatch) -> None:
+    halves = [[*CLASS_NAMES[::2]], [*CLASS_NAMES[1::2]]]
+    monkeypatch.setitem(FOLD_RULES, "halves", lambda data: halves[: data.folds])
+    data = mini_data(fold_rule="halves", folds=2, fold=1)
+    assert Fold.of(data).novel == (2, 4, 6, 8) and not [*problems(data)]
+    halves[1] = halves[0]
+    assert next(problems(data))[1].startswith("must list as many folds as data.folds = 2")
 
 
 def _expected(truth: np.ndarray, classes: tuple[int, ...], exclude: tuple[int, ...]) -> list[int]:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from model.episode import Output
 from model.tensors.ops import normalise
 from tests.data.drawn import drawn_label, noise, seeded
-from util.config.compose import find_config
+from tests.helpers.read import config_of
 from util.config.read import read_config
 from util.data.views import RULES, View
 from util.files.images import read_image
@@ -145,7 +145,7 @@ def test_a_scored_map_is_counted_on_the_label_a_person_would_expect(photo, view:
 )
 def test_every_protocol_finds_a_size_that_the_model_takes(dataset: str, name: str, model: str, sizes: tuple) -> None:
     rule, side, label_side = sizes
-    config = read_config(find_config("split0", dataset, model, "resnet50"))
+    config = config_of("split0", dataset, model, "resnet50")
     view = view_of(config, config.protocols[name])
     assert (view.rule, view.side, view.label_side) == sizes
     words = input_in_words(view, config.protocols[name].input, config.protocols[name].scored_on)

@@ -81,9 +81,9 @@ def chest(root: Path) -> Path:
     names = ["CHNCXR_0001_0", "CHNCXR_0002_0", "CHNCXR_0003_0", "MCUCXR_0001_1", "MCUCXR_0002_1"]
     for seed, name in enumerate(names):
         mask_name = f"{name}_mask" if name.startswith("CHN") else name
-        save_photo(root / "CXR_png" / f"{name}.png", seed)
-        save_grey(root / "masks" / f"{mask_name}.png", disc(seed))
-    save_photo(root / "CXR_png" / "CHNCXR_0009_1.png", 9)
+        save_photo(root / f"CXR_png/{name}.png", seed)
+        save_grey(root / f"masks/{mask_name}.png", disc(seed))
+    save_photo(root / "CXR_png/CHNCXR_0009_1.png", 9)
     return root
 
 

@@ -22,7 +22,7 @@ def assert_refused(outcome: Outcome, text: str) -> None:
 
 def list_lines(out: Path, part: str = "test") -> list[list[str]]:
     """Return the words of each line of a prepared list."""
-    return [line.split() for line in (out / "lists" / f"{part}.txt").read_text().splitlines()]
+    return [line.split() for line in (out / f"lists/{part}.txt").read_text().splitlines()]
 
 
 def times(paths: list[Path]) -> dict[Path, int]:

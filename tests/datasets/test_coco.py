@@ -104,7 +104,7 @@ def test_lists_and_masks_of_both_splits_which_a_repetition_leaves_alone(prepare,
 
 def test_an_interrupted_preparation_leaves_no_list(prepare, words, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write = make.write_mask
-    written: list[Path] = []
+    written = []
 
     def interrupted(path: Path, mask: np.ndarray, stated: bool) -> None:
         if len(written) == IMAGES + 1:

@@ -8,9 +8,10 @@ import pytest
 
 from datasets import division
 from datasets.copies import photo_groups
-from tests.datasets.class_trees import save_grey, save_photo
+from tests.datasets.class_trees import disc, save_grey, save_photo
 from tests.datasets.printed import assert_done
 from tests.datasets.test_custom_split import annotated, lists_of
+from tests.helpers.read import json_of
 from util.data.lists.index import Index
 
 
@@ -35,7 +36,7 @@ def versions(folder: Path, photos: int) -> tuple[object, ...]:
     names = [f"{n}_jpg.rf.{letter}{n:031x}" for n in range(photos) for letter in "abc"]
     words = annotated(folder, "coco", {f"{n}": [1 + n % 2] for n in range(3 * photos)})
     path = folder / "coco/instances.json"
-    content = json.loads(path.read_text())
+    content = json_of(path)
     for number, (image, name) in enumerate(zip(content["images"], names, strict=True)):
         image["file_name"] = f"{name}.png"
         (folder / f"photos/{number}.png").rename(folder / f"photos/{name}.png")
@@ -53,6 +54,19 @@ def test_a_photos_versions_are_on_one_side_of_the_split(prepare, project: Path, 
     assert len(lists["all"]) == 36
     assert len(test) == 3
     assert not train & test
+
+
+def test_two_people_s_masks_of_an_object_are_told_from_two_classes(prepare, project: Path, tmp_path: Path) -> None:
+    for number in range(8):
+        save_photo(tmp_path / f"photos/p{number}.jpg", number)
+        for shift, name in enumerate(("alice", "bob")):
+            save_grey(tmp_path / f"masks/{name}/p{number}.png", np.roll(disc(number), shift, axis=1))
+        save_grey(tmp_path / f"masks/cup/p{number}.png", ~disc(number))
+    options = ("custom", "--name", "pets", "--images", tmp_path / "photos", "--masks", tmp_path / "masks")
+    made = prepare(*options)
+    assert_done(made)
+    assert "'alice' and 'bob' are two classes of nearly the same pixels" in made.errors
+    assert "'cup'" not in made.errors
 
 
 @pytest.mark.parametrize("copied", [True, False])

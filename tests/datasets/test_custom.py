@@ -19,9 +19,9 @@ from tests.datasets.class_trees import save, save_grey, save_photo
 from tests.datasets.printed import assert_done
 from tests.helpers.outcome import Outcome
 from tests.helpers.paths import REPOSITORY
-from util.config.compose import find_config
+from tests.helpers.read import config_of
 from util.config.folds import Fold
-from util.config.read import read_config, read_data
+from util.config.read import read_data
 from util.config.settings import DataSettings
 from util.data.lists import image_list as lists
 from util.data.lists.index import Index, load_index
@@ -39,7 +39,7 @@ def toy_masks(mini_root: Path, tmp_path: Path) -> tuple[object, ...]:
 
 def test_masks_become_a_data_set_with_even_folds(prepare, project: Path, toy_masks: tuple) -> None:
     assert_done(prepare(*toy_masks, "--name", "toys"), "sh train.sh split0 toys 1")
-    data = read_config(find_config("split1", "toys", net="lite0")).data
+    data = config_of("split1", "toys", net="lite0").data
     assert_even_folds(data)
     train, test = (load_index(data, part, progress=False) for part in ("train", "test"))
     assert len(train) + len(test) == 80
@@ -107,7 +107,7 @@ def test_names_with_spaces_and_given_folds(prepare, project: Path, spaced: tuple
     assert_done(prepare(*spaced))
     assert not list((project / "data").glob(".*"))
     assert not (project / "data/toys/.cache").exists()
-    fold = Fold.of(read_config(find_config("split0", "toys", net="lite0")).data)
+    fold = Fold.of(config_of("split0", "toys", net="lite0").data)
     assert (fold.novel, fold.base) == ((1, 2, 4), (3, 5, 6, 7, 8))
     photo = project / "data/toys/images/my_cat_1.jpg"
     assert photo.resolve() == tmp_path / "my photos/my  cat 1.jpg"
@@ -159,7 +159,7 @@ def annotated_pair(prepare, project: Path, tmp_path: Path) -> Callable[..., Outc
 def test_categories_on_no_image_are_left_out_and_listed(annotated_pair, project: Path) -> None:
     outcome = annotated_pair()
     assert_done(outcome, "left out, on no image: horse")
-    assert read_config(find_config("split0", "pair", net="lite0")).data.classes == ["cat", "dog: {x}"]
+    assert config_of("split0", "pair", net="lite0").data.classes == ["cat", "dog: {x}"]
     mask = read_mask(project / "data/pair/masks/1.png")  # of category 2
     assert (mask[1:30, 1:30] == 2).all()
     assert not mask[31:].any()
@@ -205,7 +205,7 @@ def test_folders_by_class_keep_each_photos_classes(prepare, project: Path, mini_
     root = tmp_path / "classes"
     truth = write_class_folders(root, mini_root)
     assert_done(prepare("custom", "--name", "toys", "--images", root, "--masks", root))
-    data = read_config(find_config("split0", "toys", net="lite0")).data  # of Sym-Net, which has a base learner
+    data = config_of("split0", "toys", net="lite0").data  # of Sym-Net, which has a base learner
     train, test = (load_index(data, part, progress=False) for part in ("train", "test"))
     class_masks = sum(len(np.unique(ids[ids > 0])) for ids in truth.values())
     assert len(train) + len(test) == class_masks > len(truth)
@@ -251,7 +251,7 @@ def white(tmp_path: Path) -> tuple[object, ...]:
 def test_white_masks_have_one_class_and_one_fold(prepare, project: Path, white: tuple, tmp_path: Path) -> None:
     assert "confirm with --white-is-object" in prepare(*white, "cracks").error
     assert_done(prepare(*white, "cracks", "--white-is-object"))
-    data = read_config(find_config("split0", "cracks", "multiprototype")).data
+    data = config_of("split0", "cracks", "multiprototype").data
     assert load_index(data, "test", progress=False).areas[:, 1].tolist() == [60 * 50, 60 * 51, 60 * 52, 60 * 53]
     parted = prepare(*white, "parted", "--white-is-object", "--folds", 3)
     assert "'crack' is the only class; annotate another class for training" in parted.error

@@ -12,8 +12,7 @@ from annotations.shapes import encoded
 from datasets.division import _give_each_side_enough
 from tests.datasets.class_trees import save, save_grey, save_photo
 from tests.datasets.printed import assert_done
-from util.config.compose import find_config
-from util.config.read import read_config
+from tests.helpers.read import config_of
 from util.data.lists.index import load_index
 
 SOURCES = ["masks", "coco", "labelme", "yolo"]
@@ -132,7 +131,7 @@ def test_rare_classes_are_left_out_by_name(prepare, project: Path, tmp_path: Pat
     assert "leave classes out by --skip-rare N" in prepare(*words).error
     assert "no class is on so many photos (at most 22)" in prepare(*words, "--skip-rare", 25).error
     assert_done(prepare(*words, "--skip-rare", 4), "left out, on fewer than 4 photos: cow (3)")
-    data = read_config(find_config("split0", "pets", net="lite0")).data
+    data = config_of("split0", "pets", net="lite0").data
     assert sorted(data.classes) == ["cat", "dog"]
     areas = load_index(data, "train", progress=False).areas[:]
     assert areas.shape[1] == 3
@@ -167,7 +166,7 @@ def test_folders_of_training_and_test_photos_are_kept(prepare, project: Path, tm
     assert ("the parts that folders name are kept" in printed) == is_kept
     if is_kept:
         assert lists["train"] == {name for name, part in folder_of.items() if part.startswith("train")}
-    data = read_config(find_config("split0", "pets", net="lite0")).data
+    data = config_of("split0", "pets", net="lite0").data
     assert data.validation_list == ("lists/validation.txt" if "validation" in lists else None)
 
 

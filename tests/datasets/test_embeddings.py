@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import hashlib
 import lzma
 import os
 import pickle
@@ -12,6 +13,8 @@ import numpy as np
 import pytest
 
 from tests.datasets.printed import assert_done
+from tests.helpers.paths import REPOSITORY
+from tests.helpers.read import config_of
 from util.config.compose import find_config
 from util.config.read import read_config
 from util.config.settings import DataSettings
@@ -20,6 +23,7 @@ from util.data.words.text import class_vectors, name_vectors, read_vectors, writ
 from util.data.words.vectors import ADDED, INSTEAD, build_vectors, read_words
 from util.files import sizes
 from util.files.errors import UserError
+from util.run.run import Run
 
 FORMS = ("word2vec.bin", "word2vec.bin.gz", "word2vec.txt", "fasttext.vec.gz", "glove.txt", "glove.txt.gz")
 
@@ -46,7 +50,7 @@ def words_of(*names: str, width: int = 8, seed: int = 0) -> dict[str, np.ndarray
 
 
 def dataset_settings(name: str) -> DataSettings:
-    return read_config(find_config("split0", name)).data
+    return config_of("split0", name).data
 
 
 def mini_words() -> dict[str, np.ndarray]:
@@ -116,6 +120,7 @@ def test_a_class_whose_row_is_zero_or_not_finite_is_named(tmp_path: Path, value:
 def test_vectors_are_found_by_name_of_text_and_data_set(tmp_path: Path) -> None:
     _pickled(tmp_path / "word2vec_tiny.pkl", _table())
     np.savez(tmp_path / "fasttext_tiny.npz", vectors=2 * _table())
+    np.savez(tmp_path / "word2vec_tiny.npz", vectors=4 * _table())  # as those that come along; a user's pickle wins
     _pickled(tmp_path / "own.pkl", 3 * _table())
     word2vec = _settings()
     assert np.array_equal(class_vectors(word2vec), _table())
@@ -123,6 +128,23 @@ def test_vectors_are_found_by_name_of_text_and_data_set(tmp_path: Path) -> None:
     assert np.array_equal(class_vectors(fasttext), 2 * _table())
     file = _settings(text=str(tmp_path / "own.pkl"))
     assert np.array_equal(class_vectors(file), 3 * _table())
+
+
+@pytest.mark.parametrize("name", ["pascal", "coco"])
+def test_vectors_that_come_along_are_those_that_their_page_states(name: str) -> None:
+    file = REPOSITORY / f"initmodel/word2vec_{name}.npz"
+    assert hashlib.sha256(file.read_bytes()).hexdigest() in (REPOSITORY / "initmodel/README.md").read_text()
+    data = replace(dataset_settings(name), text="word2vec")
+    assert read_vectors(file, data.classes).shape == class_vectors(data).shape == (len(data.classes) + 1, 300)
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "says"), [("symnet", "none", "reads text"), ("ssp", "names", "reads no text")]
+)
+def test_a_method_is_given_the_vectors_that_it_reads_and_no_others(method: str, given: str, says: str) -> None:
+    run = Run(read_config(find_config("split0", "pascal", method), [f"data.text={given}"]))
+    with pytest.raises(UserError, match=f"data.text = {given}, but .* {says}.*; set data.text: "):
+        _ = run.vectors
 
 
 def test_name_vectors_are_nearly_at_right_angles_and_repeatable() -> None:
@@ -155,6 +177,42 @@ def test_other_tables_and_rows_without_direction_are_refused(tmp_path: Path, tex
     file.write_text(text)
     with pytest.raises(UserError, match=r"glove\.txt: holds no word vectors"):
         build_vectors(file, ["dog"])
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"2 300\n" + bytes(2**22), "has a word or a line of more than 1048576 bytes"),
+        (b"2 300\ndog " + b"1 " * 2**21, "has a word or a line of more than 1048576 bytes"),
+        (b"dog 1 2\n" * 2**18, "is far larger unpacked"),
+    ],
+    ids=["no word ends", "no line ends", "many rows"],
+)
+def test_a_compressed_file_is_read_in_pieces_before(tmp_path: Path, content: bytes, said: str, monkeypatch) -> None:
+    monkeypatch.setattr(sizes, "ROOM", 2**10)
+    file = tmp_path / "words.vec.gz"
+    file.write_bytes(gzip.compress(content))
+    monkeypatch.setattr("gensim.models.KeyedVectors.load_word2vec_format", None)  # which reads lines whole
+    with pytest.raises(UserError, match=said):
+        read_words(file)
+
+
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [
+        (b"PK\x03\x04", "is a zip archive; unpack it"),
+        (b"\xba\x16\x4f\x2f", "is a model of fastText"),
+        (b"\x80\x04\x95", "is a pickle, as gensim saves vectors"),
+        (b"\x93NUMPY", "is an array of NumPy"),
+        (b"\x89HDF\r\n", "is an HDF5 file"),
+        (b"2 3\ndog \xff\xfe", "holds no word vectors, or not all of them: a word and its numbers"),
+    ],
+)
+def test_other_files_of_vectors_are_refused_in_words(tmp_path: Path, start: bytes, said: str) -> None:
+    (tmp_path / "words").write_bytes(start + bytes(100))
+    with pytest.raises(UserError, match=r"^[ -~]*$") as caught:
+        build_vectors(tmp_path / "words", ["dog"])
+    assert f"words: {said}" in str(caught.value)
 
 
 def test_rare_words_are_found_in_a_second_pass(tmp_path: Path, monkeypatch) -> None:
@@ -272,5 +330,6 @@ def test_published_files_are_imported_unchanged(
     assert_done(prepare("embeddings", "--dataset", name, "--vectors", source, "--out", tmp_path))
     data = replace(dataset_settings(name), text="word2vec")
     assert np.array_equal(class_vectors(data), published[name])
+    assert np.array_equal(read_vectors(REPOSITORY / f"initmodel/word2vec_{name}.npz"), published[name])
     error = prepare("embeddings", "--dataset", "mini", "--vectors", source, "--out", tmp_path).error
     assert f"{len(published[name])} rows" in error

@@ -36,7 +36,7 @@ def test_paco_part_cuts_out_an_object_drawn_at_random(made: Made, tmp_path: Path
     content = {"cid2img": dict.fromkeys(range(10, 18), entries), "img2anno": dict.fromkeys(names, parts)}
     (root / "paco").mkdir()
     for split in ("train", "val"):
-        (root / "paco" / f"paco_part_{split}.pkl").write_bytes(pickle.dumps(content))
+        (root / f"paco/paco_part_{split}.pkl").write_bytes(pickle.dumps(content))
     done = made("pacopart", root)
     assert_done(done, "classes: 8, published 448: differs", "by fold: [2, 2, 2, 2], published [79, 82, 66, 76]")
     lines = list_lines(out)

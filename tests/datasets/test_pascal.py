@@ -41,7 +41,7 @@ def write_names(path: Path, names: tuple[str, ...]) -> None:
 @pytest.fixture
 def voc(tmp_path: Path) -> Path:
     """Return a small VOCdevkit/VOC2012; like the official one, it holds the photos of SBD's images as well."""
-    root = tmp_path / "VOCdevkit" / "VOC2012"
+    root = tmp_path / "VOCdevkit/VOC2012"
     for seed, name in enumerate(dict.fromkeys(VOC_TRAIN + VOC_VAL + SBD_TRAIN + SBD_VAL)):
         save_photo(root / f"JPEGImages/{name}.jpg", seed, (24, 32))
     for name in VOC_TRAIN + VOC_VAL:
@@ -93,7 +93,7 @@ def names(out: Path, part: str) -> list[str]:
 
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
-    return tmp_path / "made" / "VOC2012"
+    return tmp_path / "made/VOC2012"
 
 
 def assert_prepared(voc: Path, out: Path) -> None:
@@ -101,7 +101,7 @@ def assert_prepared(voc: Path, out: Path) -> None:
     assert names(out, "train") == TRAIN
     assert names(out, "trainaug") == TRAINAUG
     for name in TRAINAUG + list(VOC_VAL):
-        path = out / "SegmentationClassAug" / f"{name}.png"
+        path = out / f"SegmentationClassAug/{name}.png"
         assert np.array_equal(read_mask(path), mask_of(name, name in VOC_TRAIN + VOC_VAL)), name
         with Image.open(path) as image:
             assert image.mode == "P", name
@@ -145,7 +145,7 @@ BAD = ["mask lost", "mask damaged", "mat of something else", "mat of nan", "mat 
 def test_bad_files_are_named_and_left_out_only_on_demand(prepare, voc: Path, sbd, out: Path, damage: str) -> None:
     root = sbd("torchvision")
     name = "2008_000020"
-    mat = root / "cls" / f"{name}.mat"
+    mat = root / f"cls/{name}.mat"
     if damage == "mask lost":
         mat.unlink()
     elif damage == "mask damaged":
@@ -171,7 +171,7 @@ def test_a_file_of_matlab_that_is_much_larger_unpacked_is_refused(tmp_path: Path
 
 
 def test_a_voc_mask_added_later_replaces_sbds(prepare, voc: Path, sbd, out: Path) -> None:
-    path = voc / "SegmentationClass" / f"{VOC_TRAIN[1]}.png"  # SBD has that image as well
+    path = voc / f"SegmentationClass/{VOC_TRAIN[1]}.png"  # SBD has that image as well
     content = path.read_bytes()
     stat = path.stat()
     path.unlink()

@@ -17,9 +17,9 @@ from tests.datasets import class_trees as trees
 from tests.datasets.class_trees import SIDE, runs, save, save_photo
 from tests.datasets.printed import assert_done, assert_refused, list_lines, masks_digest
 from tests.helpers.outcome import Outcome
-from util.config.compose import find_config
+from tests.helpers.read import config_of
 from util.config.folds import Fold
-from util.config.read import read_config, read_data
+from util.config.read import read_data
 from util.data.lists.image_list import test_list as list_of_tests
 from util.data.lists.index import load_index
 from util.data.sampling import EpisodeSampler
@@ -239,5 +239,5 @@ def test_part_data_sets_have_published_classes_and_episodes_by_fold() -> None:
     assert len(read_table("pascal_part/classes.csv")) == 56
     assert len(read_table("lvis92i/classes.csv")) == 920
     episodes = "protocols.matcher.episodes=[2500, 959, 2500, 2500]"
-    config = read_config(find_config("split1", "pascal", "multiprototype"), [episodes])
+    config = config_of("split1", "pascal", "multiprototype", overrides=[episodes])
     assert config.protocols["matcher"].number(config.data.fold) == 959

@@ -8,9 +8,9 @@ import pytest
 
 from tests.datasets import class_trees as trees
 from tests.helpers.outcome import run_script
+from tests.helpers.read import config_of
 from tests.helpers.scored import score
-from util.config.compose import find_config
-from util.config.read import read_config, to_dict
+from util.config.read import to_dict
 from util.engine import SHIPPED
 from util.files.errors import UserError
 from util.report.paper import paper_tables
@@ -39,7 +39,7 @@ def test_a_test_on_a_prepared_set_and_its_table(
         "protocols.crossdomain.side=33",
         "protocols.crossdomain.episodes=4",
     ]
-    (result,) = score(read_config(find_config("split0", "chestxray", "prototype", "resnet10"), overrides))
+    (result,) = score(config_of("split0", "chestxray", "prototype", "resnet10", overrides=overrides))
     stated = (result["protocol"], result["novel"], result["list_images"])
     assert stated == ("crossdomain", {"1": "lung"}, 5)
     file = tmp_path / "runs/chestxray_split0_prototype_resnet10/test/crossdomain/result.json"
@@ -59,21 +59,21 @@ def check_tables(file: Path, result: dict) -> None:
 
 def test_data_sets_for_tests_alone_refuse_trainings() -> None:
     for name in ("fss1000", "isic", "chestxray", "deepglobe", "crossdomain"):
-        config = read_config(find_config("split0", name, "hsnet"))
+        config = config_of("split0", name, "hsnet")
         if name != "fss1000":
             assert config.test.protocol == "crossdomain"
         assert config.protocols["crossdomain"].query == "class_in_turn"
         assert config.protocols["hsnet"].episodes == (2400 if name == "fss1000" else 1000)
     with pytest.raises(UserError, match="Sym-Net has a base learner"):
-        read_config(find_config("split0", "isic", "symnet", "resnet50"))
-    config = read_config(find_config("split0", "isic", "pocket", "lite0"))
+        config_of("split0", "isic", "symnet", "resnet50")
+    config = config_of("split0", "isic", "pocket", "lite0")
     with pytest.raises(UserError, match="Pocket learns from maps"):
         stages_asked(config, Asked())
 
 
 def test_weights_of_another_data_set_keep_their_base_classes() -> None:
     settings = [f"test.checkpoint={SHIPPED}", "test.trained_on=pascal"]
-    run = Run(read_config(find_config("split0", "isic", "pocket", "lite0"), settings))
+    run = Run(config_of("split0", "isic", "pocket", "lite0", overrides=settings))
     weights = load_weights(run)
     assert len(run.fold.base) == 3
     assert weights.network.task.base_classes == 20
@@ -82,7 +82,7 @@ def test_weights_of_another_data_set_keep_their_base_classes() -> None:
 
 
 def test_training_takes_all_classes_and_validates_on_fss1000() -> None:
-    config = read_config(find_config("split0", "crossdomain", "hsnet", "resnet50"))
+    config = config_of("split0", "crossdomain", "hsnet", "resnet50")
     run = Run(config)
     assert len(run.fold.base) == 20
     held_out = validation_run(run).config.data
@@ -91,11 +91,11 @@ def test_training_takes_all_classes_and_validates_on_fss1000() -> None:
 
 
 def test_weights_of_another_data_set_need_its_name() -> None:
-    trained = to_dict(read_config(find_config("split0", "pascal", "hsnet", "resnet50")))
+    trained = to_dict(config_of("split0", "pascal", "hsnet", "resnet50"))
     stored = checkpoint.Checkpoint(Path("best.pth"), {}, trained, "meta")
 
     def check(trained_on: str) -> None:
-        here = read_config(find_config("split0", "isic", "hsnet", "resnet50"), [f"test.trained_on={trained_on}"])
+        here = config_of("split0", "isic", "hsnet", "resnet50", overrides=[f"test.trained_on={trained_on}"])
         check_fits(stored, here, "meta")
 
     check("pascal")

@@ -11,6 +11,7 @@ import torch
 from model.encoders.settings import EncoderSettings, build_encoder
 from tests.data.drawn import overwrite
 from tests.helpers.narrow import NARROW
+from tests.helpers.read import json_of
 from util.config.read import read_config
 from util.config.settings import Config, EvaluationSettings
 from util.data.mini import generate
@@ -92,7 +93,7 @@ def test_a_result_that_is_damaged_or_lacks_its_episodes_is_scored_again(tested) 
     path = Evaluation.of(config).folder / RESULT
     path.with_name(MANIFEST).unlink()
     assert kept() == "scored again"
-    content = json.loads(path.read_text())
+    content = json_of(path)
     for now in ({"vectors": "of others"}, {"weights_mark": "foreign"}, {"code": {"model.other": "1"}}):
         path.write_text(json.dumps(content | now))
         assert bool(reason(config)) == (now.keys() != {"vectors"})  # of a method that reads none

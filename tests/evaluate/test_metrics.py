@@ -30,7 +30,7 @@ def test_scores_of_episodes_equal_a_recount(seed: int, ways: int):
     labels = random.choice([*range(ways + 1), 1, 255], size=(12, 9, 7))
     predictions = random.integers(0, ways + 1, size=labels.shape)
     records = []
-    masks: dict[int, list] = {c: [] for c in NOVEL}  # (prediction, label) of each episode of a class
+    masks = {c: [] for c in NOVEL}  # (prediction, label) of each episode of a class
     for n, (prediction, label) in enumerate(zip(predictions, labels)):
         classes = [NOVEL[n % 2], NOVEL[1 - n % 2]][:ways]
         records.append(episode_records(n, torch.tensor(classes), torch.tensor(prediction), torch.tensor(label)))

@@ -1,12 +1,12 @@
 """The methods beside Sym-Net under the same trainer and tester: a short training each, shots, refused settings."""
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
 
 from model.registry import models
+from tests.helpers.read import json_of
 from tests.helpers.scored import score
 from tests.helpers.trained import train_base, train_meta
 from util.config.folder import MAIN_METHOD, methods
@@ -82,7 +82,7 @@ def check_results(short: Config, model: str) -> None:
 
 def check_training(config: Config) -> None:
     """Check the record of a training of two steps, which is validated on base classes."""
-    record = json.loads((Run(config).folder("meta") / "metrics.json").read_text())
+    record = json_of(Run(config).folder("meta") / "metrics.json")
     assert record["finished"]
     assert [epoch["step"] for epoch in record["epochs"]] == [1, 2]  # four episodes at a time
     base = {str(c) for c in Run(config).fold.base}

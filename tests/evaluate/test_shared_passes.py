@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from util.config.compose import find_config
-from util.config.read import read_config
+from tests.helpers.read import config_of
 from util.config.settings import EPISODES, LIST, NUMBER, SCORE, VIEW, ProtocolSettings
 from util.evaluate.scoring import passes
 from util.run.input_size import view_of
@@ -30,7 +29,7 @@ OTHER = {  # another value of every setting, by what it decides
 
 def passes_of(protocol: ProtocolSettings) -> int:
     """Return the number of passes of a protocol and a plain one on one list, of one seed."""
-    scorings: list[Any] = []
+    scorings = []
     for each in (PLAIN, protocol):
         images = SimpleNamespace(digest="one")
         evaluation = SimpleNamespace(
@@ -51,7 +50,7 @@ def test_every_setting_states_what_it_decides(what: str) -> None:
 
 
 def _view(protocol: ProtocolSettings) -> Any:
-    return view_of(read_config(find_config("split0", "mini", "ssp")), protocol)
+    return view_of(config_of("split0", "mini", "ssp"), protocol)
 
 
 def test_a_protocol_setting_must_say_which_passes_it_chooses() -> None:

@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from tests.evaluate.quick import PROTOTYPE
-from util.config.read import read_config
 from util.data.sampling import EpisodeKey
 from util.evaluate.store import GIB, ShotStore
 from util.loop.network import prepare_network
@@ -28,10 +27,10 @@ WORLD = ProcessGroup(0, 1, torch.device("cpu"))
     params=[(PROTOTYPE, "symnet"), (ORIGINAL_SIZES, "ssp"), (WITH_BASE_LEARNER, "symnet"), (WITH_BLOCKS, "symnet")],
     ids=["letterbox", "original sizes", "base learner", "blocks"],
 )
-def run(request, mini_yaml):
+def run(request, mini_config):
     """Return a function that tests an untrained network by a protocol and gives every episode's counts."""
     file, protocol_name = request.param
-    run = Run(read_config(mini_yaml(file, test={"protocol": protocol_name}, data={"shot": 2})))
+    run = Run(mini_config(file, test={"protocol": protocol_name}, data={"shot": 2}))
     network = build_model(run.config, run.text_width)
     data = validation_episodes(run, images_for_test(run, progress=False))
 
@@ -66,11 +65,11 @@ def test_kept_shots_change_no_count_and_no_support_is_encoded_twice(run) -> None
 
 
 @pytest.fixture
-def encoded(mini_yaml, monkeypatch):
+def encoded(mini_config, monkeypatch):
     """Return a function that tests an untrained network: how many images passed its encoder, and the episodes."""
 
     def run(file: str, protocol: str, gib: float) -> tuple[int, list[EpisodeKey]]:
-        run = Run(read_config(mini_yaml(file, test={"protocol": protocol}, data={"shot": 2})))
+        run = Run(mini_config(file, test={"protocol": protocol}, data={"shot": 2}))
         network = build_model(run.config, run.text_width)
         data = validation_episodes(run, images_for_test(run, progress=False))
         passes = []

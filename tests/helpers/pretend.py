@@ -278,7 +278,7 @@ def _replaced() -> list[tuple[Any, str, Any]]:
     def init_gloo(_: str, *args: Any, device_id: object = None, **kwargs: Any) -> None:
         init_process_group("gloo", *args, **kwargs)
 
-    replaced: list[tuple[Any, str, Any]] = [
+    replaced = [
         (torch, "autocast", Autocast),
         (torch.amp, "autocast", Autocast),
         (torch.amp.autocast_mode, "autocast", Autocast),

@@ -24,7 +24,7 @@ def is_figures(key: str) -> bool:
 
 def kept(network: Method, episode: Episode) -> dict[str, np.ndarray]:
     """Return the figures of each tensor that is kept of the supports, (n, 1 + SUMS); {}: nothing is kept."""
-    shots = list[Shot]()
+    shots = []
     images, labels = (x.flatten(0, 1).split(1) for x in (episode.support, episode.support_label))
     for image, label in zip(images, labels, strict=True):  # a GPU would fill up the smaller of several objects
         shots += network.encode(image, label)
@@ -37,7 +37,7 @@ def parts(network: nn.Module) -> Iterator[dict[str, np.ndarray]]:
 
     A part is a module of the network but for its encoder; calls by modules of other modules do not count.
     """
-    seen: dict[str, list[Tensor]] = defaultdict(list)
+    seen = defaultdict(list)
     depth = 0
 
     def enter(*_: Any) -> None:
@@ -56,7 +56,7 @@ def parts(network: nn.Module) -> Iterator[dict[str, np.ndarray]]:
         if part not in ("", "encoder"):
             handles.append(module.register_forward_pre_hook(enter))
             handles.append(module.register_forward_hook(functools.partial(leave, part)))
-    figures: dict[str, np.ndarray] = {}
+    figures = {}
     yield figures
     for handle in handles:
         handle.remove()

@@ -205,7 +205,7 @@ def test_encoder_weights_enter_through_the_model(name: str) -> None:
 def test_classes_compete_over_queries_that_are_encoded_once(name: str) -> None:
     """The same class twice: the first of them wins; alone it has the score of ``forward``."""
     network, episode = fresh_model(name), episode_of(name)
-    encoded: list[int] = []
+    encoded = []
     normalise = network.encoder.normalise  # every image passes it
     network.encoder.normalise = lambda images: encoded.append(images.shape[:-3].numel()) or normalise(images)
     with torch.no_grad():
@@ -304,7 +304,7 @@ def test_processes_with_unequal_shares_average_to_the_batchs_losses(name: str, m
     network = fresh_model(name).train()
     without_dropout(network)
     episodes = drawn_episode(name, SHOTS, 3).to(place)
-    counts = list[Tensor]()
+    counts = []
     monkeypatch.setattr(distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(distributed, "get_world_size", lambda: 1)
     monkeypatch.setattr(distributed, "all_reduce", lambda count: counts.append(count.clone()))

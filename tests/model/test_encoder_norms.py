@@ -35,7 +35,7 @@ def test_batch_norms_see_the_queries_then_each_shot_then_masked_maps(device: str
     network.train()
     without_dropout(network)
     expected = copy.deepcopy(network.encoder)
-    seen: list[Tensor] = []
+    seen = []
     predict = network.predict
     network.predict = lambda maps, *rest: seen.append(maps[4]) or predict(maps, *rest)
     network(episode)

@@ -34,7 +34,7 @@ CLOSE_WITH_BATCH_NORM = 2e-2  # the same of that gradient: batch norm over two i
 def numbers(case: str, backbone: str, device: str) -> dict[str, np.ndarray]:
     """Return what a golden file holds of a method, of episodes with one and two shots."""
     name, changes = CHANGED.get(case, (case, {}))
-    out: dict[str, np.ndarray] = {}
+    out = {}
     for shots in (1, 2):
         network = seeded_model(name, shots, backbone, changes=changes).to(device)
         episode = drawn_episode(name, shots, 2, size=network.task.size).to(device)

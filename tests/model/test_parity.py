@@ -1,6 +1,5 @@
 """Every method with the weights of its measured cases gives the numbers of the published implementation."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,13 +8,12 @@ import torch
 
 from model.published import COUNTER
 from model.registry import models
+from tests.helpers.read import config_of, json_of
 from tests.helpers.skip_init import skip_init
 from tests.parity.case import BACKBONES, forward_case
 from tests.parity.drawn.cases import deviations_of_drawn, drawn_cases
 from tests.parity.measured import CASES, deviations_of_measured, folder_of, measured, weights
 from tests.parity.steps_drawn.steps import RUNS, deviations_of_steps
-from util.config.compose import find_config
-from util.config.read import read_config
 from util.run.build import build_model
 from util.weights.checkpoint import Checkpoint
 from util.weights.fill import fill
@@ -73,7 +71,7 @@ def test_a_whole_published_checkpoint_loads_constants_and_all(shared: Path, mode
     encoder, _, shots = layout.partition("_pascal_")  # where the number of shots has weights, it is in the name
     settings = [f"data.shot={shots.removesuffix('shot')}"] if shots else []
     with skip_init():
-        config = read_config(find_config("split0", "pascal", model, BACKBONES.get(encoder, encoder)), settings)
+        config = config_of("split0", "pascal", model, BACKBONES.get(encoder, encoder), overrides=settings)
         network = build_model(config, text_width=300 if model == "symnet" else 0)
     fill(network, Checkpoint.of_others(state, Path("authors.pth")))
     loaded = network.state_dict()
@@ -89,7 +87,7 @@ def published_state(model: str, layout: str) -> dict[str, torch.Tensor]:
     for end in ("", "_constant_buffers"):
         file = folder_of(model) / f"layout_{layout}{end}.json"
         if file.exists():
-            shapes |= json.loads(file.read_text())
+            shapes |= json_of(file)
     state = {}
     for number, (name, shape) in enumerate(shapes.items()):
         value = torch.tensor(number if name.endswith(COUNTER) else float(number))

@@ -100,7 +100,7 @@ def test_a_kept_support_serves_alone_among_others_and_for_several_queries() -> N
 
 def test_the_decoder_is_judged_once_for_queries_that_share_kept_supports() -> None:
     network, episode = small_model("pocket", 3), drawn_episode("pocket", 3, 1)
-    judged = list[int]()
+    judged = []
     judge = network._decoder_helps
     network._decoder_helps = lambda classes: judged.append(len(classes[0])) or judge(classes)
     with torch.no_grad():
@@ -161,7 +161,7 @@ def test_several_supports_say_whether_the_decoder_is_used() -> None:
         assert network(episode).logits.argmax(1).any()
         network._decoder_helps = lambda _: torch.tensor([True])
         assert not network(episode).logits.argmax(1).any()
-        asked = list[tuple[int, int]]()
+        asked = []
 
         def helps(classes: list[list[PocketShot]]) -> Tensor:
             (judges,) = classes

@@ -1,7 +1,6 @@
 """SANSA beside its published network on drawn images; its adapters, their files, its memories, what is refused."""
 
 import dataclasses
-import json
 import shutil
 from pathlib import Path
 
@@ -12,14 +11,13 @@ from safetensors.torch import load_file, save_file
 from model.mismatch import ModelMismatch
 from model.sansa.sansa import FLAGS, SANSA, SANSASettings
 from tests.helpers.close import close
+from tests.helpers.read import config_of, json_of
 from tests.helpers.trained import train_meta
 from tests.model.small import drawn_episode, small_model, task_of
 from tests.model.tiny import SAM2, saved
 from tests.parity.drawn.weights import filled
 from tests.parity.foundation import require_transformers
 from tests.parity.sansa import FOLDER, deviations_of_sansa
-from util.config.compose import find_config
-from util.config.read import read_config
 from util.files.errors import UserError
 from util.run.run import Run
 from util.run.weights import load_weights
@@ -118,7 +116,7 @@ def test_gradients_are_the_same_with_gradient_checkpointing() -> None:
 
 
 def test_an_authors_file_fits_with_its_factor(tmp_path: Path) -> None:
-    layout = json.loads((FOLDER / "layout_large.json").read_text())
+    layout = json_of(FOLDER / "layout_large.json")
     published = {f"module.{name}": tensor for name, tensor in filled(layout).items()}
     torch.save({"model": published, "epoch": 4}, tmp_path / "adapters.pth")
     read = Checkpoint.of_others({"model": published}, tmp_path / "adapters.pth")
@@ -152,7 +150,7 @@ def test_a_checkpoint_holds_what_learns_and_knows_the_rest_by_its_digest(mini_ro
     shutil.copytree(saved("Sam2VideoModel"), folder)
     settings = [f"run.folder={tmp_path / 'runs'}", f"data.root={mini_root}", f"data.cache={tmp_path / 'cache'}"]
     settings += ["run.name=tiny", "run.device=cpu", "data.min_pixels=100", "meta_stage.epoch_length=4"]
-    config = read_config(find_config("split0", "mini", "sansa", str(folder)), settings)
+    config = config_of("split0", "mini", "sansa", str(folder), overrides=settings)
     assert train_meta(config) == 0
     run = Run(config)
     stored = checkpoint.read(run.folder("meta") / "last.pth")

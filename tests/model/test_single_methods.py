@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from model import contract
-from model.contract import register
 from model.encoders.layouts import load_encoder
 from model.encoders.settings import EncoderSettings, build_encoder
 from model.hdmnet.transformer import true_distribution
@@ -15,14 +14,14 @@ from model.hsnet.hsnet import HSNet
 from model.hsnet.settings import HSNetSettings
 from model.maps import Maps, Passing
 from model.mismatch import ModelMismatch
-from model.registry import models, related
+from model.registry import related
 from tests.model.small import drawn_episode, small_model
 from tests.model.varied import bare_encoder
 
 
 @pytest.mark.parametrize("read", [[], [3]])  # stages that are read at the first block
 def test_blocks_come_whatever_stages_were_read_before(read: list[int]) -> None:
-    stages: dict[int, torch.Tensor] = {}
+    stages = {}
 
     def steps() -> Iterator[tuple[int, torch.Tensor]]:
         for stage in (2, 3):
@@ -95,7 +94,6 @@ def test_vgg_takes_torchvisions_names_and_refuses_weights_with_batch_norm() -> N
 
 
 def test_models_are_related_to_those_they_extend_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(contract, "MODELS", models())  # undone afterwards
-    register("own")(type("Own", (contract.MODELS["symnet"],), {}))
+    monkeypatch.setitem(contract.MODELS, "own", type("Own", (contract.MODELS["symnet"],), {}))
     assert related("symnet", "own") and related("own", "symnet") and related("ssp", "ssp")
     assert not related("symnet", "hdmnet") and not related("own", "prototype")

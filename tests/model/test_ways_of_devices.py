@@ -4,7 +4,6 @@ Python waits for the GPU a few times in a call, and uploads nothing.
 """
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 
 import pytest
 import torch
@@ -96,7 +95,7 @@ def test_every_method_has_its_ceiling_of_waits() -> None:
 def test_a_pretended_gpu_and_fixed_shapes_give_the_same_numbers_with_few_waits(name: str) -> None:
     network, episode = small_model(name, SHOTS, **CHEAP.get(name, {})), drawn_episode(name, SHOTS, EPISODES)
     without_dropout(network)  # all shots at once draw in another order
-    ways: list[tuple[Callable[[], AbstractContextManager[object]], torch.device]] = [(pretend_cuda, GPU)]
+    ways = [(pretend_cuda, GPU)]
     if name in FIXED:
         ways.append((fixed_shapes, torch.device("cpu")))
     tasks = [predicted, learnt] if network.learns else [predicted]

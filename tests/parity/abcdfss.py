@@ -1,6 +1,5 @@
 """ABCDFSS: its values of the measured cases, whose heads start from given weights, and whose shears are given too."""
 
-from typing import Any
 from unittest import mock
 
 import torch
@@ -9,12 +8,11 @@ from torch import Tensor, nn
 from model.abcdfss import abcdfss
 from model.encoders.layouts import load_encoder
 from model.episode import Episode
+from tests.helpers.read import config_of
 from tests.helpers.skip_init import skip_init
 from tests.parity.compare import Arrays
 from tests.parity.drawn.weights import fill
 from tests.parity.watched import on_calls
-from util.config.compose import find_config
-from util.config.read import read_config
 from util.run.build import build_model
 
 HEAD = ("conv.weight", "conv.bias", "bn.weight", "bn.bias", "linear.weight", "linear.bias")  # in the cases' order
@@ -29,15 +27,15 @@ def abcdfss_case(case: Arrays, state_dict: dict[str, Tensor], device: str = "cpu
     """Return score, threshold and mask of a case, and the losses of the fit of every level and step."""
     size, shots = case["query"].shape[1], case["support"].shape[1]
     settings = [f"data.size={size}", f"data.shot={shots}", f"model.steps={case['steps']}", "run.device=cpu"]
-    config = read_config(find_config("split0", "pascal", "abcdfss", "resnet50"), settings)
+    config = config_of("split0", "pascal", "abcdfss", "resnet50", overrides=settings)
     with skip_init():
-        network: Any = build_model(config, text_width=0)
+        network = build_model(config, text_width=0)
     load_encoder(network.encoder, state_dict, partial=False)
     network.shears = case["shears"].tolist()
     network.to(device).eval()
 
-    heads, thresholds = list[nn.Module](), list[Any]()
-    losses: dict[str, list[float]] = {name: [] for name in LOSSES}
+    heads, thresholds = [], []
+    losses = {name: [] for name in LOSSES}
     on_calls(abcdfss, "threshold", lambda inputs, output: thresholds.append((inputs[0], output)))
     on_calls(abcdfss, "_new_head", lambda _, head: heads.append(_begun(head, len(heads))))
     for name, ours in OURS.items():

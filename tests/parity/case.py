@@ -10,12 +10,11 @@ from torch import Tensor, nn
 
 from model.episode import Episode, EpisodeOfOriginalSizes
 from model.registry import models
+from tests.helpers.read import config_of
 from tests.helpers.skip_init import skip_init
 from tests.parity.compare import Arrays
 from tests.parity.watched import WATCHES, usual
-from util.config.compose import find_config
 from util.config.folds import Fold
-from util.config.read import read_config
 from util.config.settings import Config
 from util.run.build import build_model
 from util.weights.checkpoint import Checkpoint
@@ -62,7 +61,7 @@ def forward_case(
         output = network(_episode(case, Fold.of(config.data), vectors).to(torch.device(device)))
     mock.patch.stopall()
     values = {**usual(output), **collect(output)}
-    result: dict[str, Any] = {name: x.detach().cpu() for name, x in values.items() if isinstance(x, Tensor)}
+    result = {name: x.detach().cpu() for name, x in values.items() if isinstance(x, Tensor)}
     if train:
         sum(output.losses.values()).backward()
         result[GRADIENTS] = _gradient_norms(
@@ -83,7 +82,7 @@ def _config(model: str, case: Arrays, backbone: str, norms_train: bool) -> Confi
         settings.append(f"model.train_encoder_norms={str(norms_train).lower()}")
     if "refine" in case:
         settings.append(f"model.refine={str(bool(case['refine'])).lower()}")
-    return read_config(find_config("split0", "pascal", model, BACKBONES.get(backbone, backbone)), settings)
+    return config_of("split0", "pascal", model, BACKBONES.get(backbone, backbone), overrides=settings)
 
 
 def _gradient_norms(network: nn.Module, published: dict[str, str]) -> dict[str, float]:

@@ -1,7 +1,6 @@
 """Measured cases of FSS-SAM3 and GF-SAM: the methods' own steps around tiny networks of ``transformers``."""
 
 import functools
-import json
 from collections.abc import Mapping
 from typing import Any
 from unittest import mock
@@ -18,6 +17,7 @@ from model.gfsam.gfsam import GFSAM, GFSAMSettings
 from model.sam3 import sam3 as canvas
 from model.sam3.sam3 import MOST, SAM3, SAM3Settings
 from tests.helpers.paths import SHARED
+from tests.helpers.read import json_of
 from tests.parity.compare import Arrays, deviations
 from tests.parity.drawn.weights import fill
 from tests.parity.watched import on_calls
@@ -48,7 +48,7 @@ def require_transformers() -> Any:
 
 @functools.cache
 def config_of(name: str) -> dict[str, Any]:
-    return json.loads((SHARED / "parity" / name).read_text())
+    return json_of(SHARED / "parity" / name)
 
 
 # Parts of names of DINOv2's tensors in releases of transformers before those of the measured cases, and in these.
@@ -97,7 +97,7 @@ def sam3_case(inputs: Arrays) -> Mapping[str, Any]:
         boxes = np.stack([canvas.box_of(inputs[f"mask_{k}"]) for k in range(shots)])
     prompt = torch.from_numpy(np.stack([inputs["input_ids"], inputs["attention_mask"]]))[:, None]
     model._prompt = lambda *_: prompt
-    network_output = dict[str, Any]()
+    network_output = {}
     searches = []
     drawn = []
     search = model.search

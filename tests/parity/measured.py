@@ -1,7 +1,6 @@
 """The measured cases of real photos that no case of drawn images covers: the values that differ."""
 
 import functools
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from tests.helpers.paths import SHARED
+from tests.helpers.read import json_of
 from tests.parity import abcdfss, insid3
 from tests.parity.case import GRADIENTS, forward_case
 from tests.parity.compare import GRADIENT, Arrays, Bounds, deviations, gradient_deviations
@@ -40,7 +40,7 @@ def folder_of(model: str) -> Path:
 @functools.lru_cache(maxsize=2)  # cases come model by model, and all weights together take gigabytes
 def weights(model: str, layout: str) -> dict[str, Tensor]:
     """Return the weights of a method's cases, under their published names."""
-    return filled(json.loads((folder_of(model) / f"layout_{layout}.json").read_text()))
+    return filled(json_of(folder_of(model) / f"layout_{layout}.json"))
 
 
 def measured(model: str, stem: str) -> Arrays:
@@ -68,7 +68,7 @@ def deviations_of_measured(model: str, stem: str, device: str = "cpu") -> list[s
     norms = ours.pop(GRADIENTS, None)
     found = _beside(ours, arrays, {})
     if train:
-        expected = json.loads((folder_of(model) / f"{stem}.grad_norms.json").read_text())
+        expected = json_of(folder_of(model) / f"{stem}.grad_norms.json")
         found += gradient_deviations(norms, expected, GRADIENTS_OF.get(model, GRADIENT))
     return found
 

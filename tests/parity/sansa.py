@@ -13,13 +13,14 @@ from model.contract import Task
 from model.episode import Episode
 from model.sansa.sansa import SANSA, SANSASettings
 from model.tensors.cells import resize_cells
+from tests.helpers.read import json_of
 from tests.parity.case import GRADIENTS
 from tests.parity.compare import Arrays, deviations, gradient_deviations
 from tests.parity.drawn.cases import check_sum, joined
 from tests.parity.drawn.weights import fill
 from tests.parity.foundation import require_transformers
 
-FOLDER = Path(__file__).parent / "drawn" / "sansa"
+FOLDER = Path(__file__).parent / "drawn/sansa"
 TASK = Task(base_classes=1, shots=1, size=97, text_width=0)
 INPUTS = {"network", "seed", "shots", "side", "crop", "inputs_crc32", "all_frames"}
 CODE = "prompt_encoder.shared_embedding.positional_embedding"
@@ -31,7 +32,7 @@ BOUNDS = {"ious": 2e-6, "pointers": 3e-6, "grad_total": 1e-3}
 def _network(name: str) -> SANSA:
     """Return the network of some cases, without dropout, in evaluation."""
     library = require_transformers()
-    config = json.loads((FOLDER / f"config_{name}.json").read_text())
+    config = json_of(FOLDER / f"config_{name}.json")
     sam = library.Sam2VideoModel(library.Sam2VideoConfig(**config["library"])).eval()
     with torch.no_grad():
         for key, parameter in sam.named_parameters():
@@ -86,7 +87,7 @@ def _training(network: SANSA, episodes: Episode) -> dict[str, Any]:
     sum(output.losses.values()).backward()
     network.eval()
     parameters = dict(network.named_parameters())
-    names = json.loads((FOLDER / "config_small.json").read_text())["adapters"]
+    names = json_of(FOLDER / "config_small.json")["adapters"]
     norms = {name: float(parameters[SANSA.published.name(name)].grad.norm()) for name in names}
     with torch.no_grad():
         frames = [_of_supports(network, episodes, item) for item in range(len(episodes.query))]

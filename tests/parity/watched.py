@@ -9,7 +9,7 @@ from typing import Any
 from unittest import mock
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from model.episode import Output
 from model.hdmnet.hdmnet import SHARPENED
@@ -75,7 +75,7 @@ def hdmnet(network: Any) -> Collect:
 
 
 def hsnet(network: Any) -> Collect:
-    each: dict[str, list[Tensor]] = {"mid_mix_43": [], "logits": []}  # of the episodes of each shot
+    each = {"mid_mix_43": [], "logits": []}  # of the episodes of each shot
     network.squeeze.mix["3"].register_forward_hook(
         lambda _, inputs, output: each["mid_mix_43"].append(output.mean((2, 3)))
     )
@@ -104,11 +104,11 @@ def sccan(network: Any) -> Collect:
 
 
 def of_ssp(network: Any) -> Collect:
-    calls = list[tuple[Tensor, Tensor]]()  # the object's prototype and the likeness
+    calls = []  # the object's prototype and the likeness
     on_calls(ssp, "similarity", lambda inputs, output: calls.append((inputs[1], output)))
 
     def collect(output: Output) -> Seen:
-        out: Seen = dict(zip(("mid_FP_0", "mid_sim_0"), calls[0]))
+        out = dict(zip(("mid_FP_0", "mid_sim_0"), calls[0]))
         out |= {"out1": output.extra.get("plain", output.logits), "out2": output.logits}
         if network.training:
             out |= {ours: output.losses[name] for name, ours in SSP_LOSSES.items() if name in output.losses}

@@ -1,6 +1,5 @@
 """``predict.py`` writes the files that the library's results say, and predicts from weights of others."""
 
-import json
 import os
 import re
 import shutil
@@ -20,6 +19,7 @@ from photos.photo_files import read_photo
 from photos.prediction import Decision
 from photos.results import Results
 from tests.helpers.close import same_pixels
+from tests.helpers.read import json_of
 from util.data.mini import CLASS_NAMES
 from util.engine import OUTLOOK, SHIPPED, load_method
 from util.files import read_json
@@ -36,7 +36,7 @@ def test_it_writes_mask_overlay_probability_and_numbers(
     assert done.code == 0 and "2 of 2 photos" in done.output and "predict: " in done.errors
     segmenter = Segmenter([example_texts["box"]], config=baseline, decision=Decision(refine=False))
     for photo in photos[:2]:
-        record = json.loads((out / f"{photo.stem}.json").read_text())
+        record = json_of(out / f"{photo.stem}.json")
         mask = read_mask(out / record["mask"])
         assert same_pixels(mask, segmenter(photo).mask)
         _check_result(out, record, mask, read_photo(photo).shape)
@@ -121,7 +121,7 @@ def test_what_decides_a_result_is_compared(resume, example_texts: dict, photos: 
     for changed in others:
         assert resume(*changed) == resume() == "0 of 2"
     assert resume("--set", "run.precision=auto") == "2 of 2"  # whose predictions are in float32 on any processor
-    assert read_json(tmp_path / "out" / "query.json", "", "")["precision"] == "float32"
+    assert read_json(tmp_path / "out/query.json", "", "")["precision"] == "float32"
 
 
 def test_results_that_lack_or_are_damaged_are_resumed(resume, photos: list[Path], tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_interrupted_results_are_listed(predict, baseline_words, photos, tmp_pat
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background ignores it
     monkeypatch.setattr(Results, "write", write_first)
     assert predict(*baseline_words, "--query", *photos[:2], "--out", tmp_path / "out").code == 130
-    summary = (tmp_path / "out" / "summary.csv").read_text()
+    summary = (tmp_path / "out/summary.csv").read_text()
     assert str(photos[0]) in summary
     assert str(photos[1]) not in summary
 
@@ -165,7 +165,7 @@ def test_without_a_model_the_shipped_weights_are_taken_and_a_line_says_so(
     assert rest.count(OUTLOOK) == 1  # an object without a name may be any
     hidden = predict(*small, "--query", photos[0], "--out", "hidden", "--min-presence", 1).output
     assert "object was not found in 1 of 1 photos (presence score below 100 %)\n" in hidden
-    record = json.loads(Path("found", photos[0].stem + ".json").read_text())
+    record = json_of(Path("found", photos[0].stem + ".json"))
     assert (Path(record["checkpoint"]).name, record["settings"]["name"]) == (SHIPPED.name, "pocket")
 
 

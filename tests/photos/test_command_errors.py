@@ -24,7 +24,7 @@ def refused(predict, baseline: Path, example_texts: dict[str, str], photos, tmp_
             "out": tmp_path / "out",
             **options,
         }
-        words = list[object]()
+        words = []
         for name, value in given.items():
             if value is not None:
                 words += [f"--{name.replace('_', '-')}", value]
@@ -52,7 +52,7 @@ def test_marks_that_cannot_be_read_are_refused(baseline: Path, example_texts: di
         ({"support": None}, "add --support"),
         (
             {"support": "photo.jpg"},
-            "photo.jpg: the photo has no annotation. Write PHOTO:mask.png or PHOTO:box=x0,y0,x1,y1",
+            "photo.jpg: the photo has no annotation; write PHOTO:mask.png or PHOTO:box=x0,y0,x1,y1",
         ),
         ({"support": ".._/x=photo.jpg:mask.png"}, "'.._/x'"),
         ({"support": "photo.jpg:photo.json"}, "outlines in a file are read by --supports photo.json"),
@@ -92,7 +92,7 @@ def test_options_of_predict_that_do_not_fit_are_refused(
 
 def test_queries_that_would_share_their_results(predict, baseline_words, photos: list[Path], tmp_path: Path) -> None:
     (tmp_path / "again").mkdir()
-    twin = tmp_path / "again" / f"{photos[0].stem}.png"
+    twin = tmp_path / f"again/{photos[0].stem}.png"
     for path in (twin, tmp_path / "a.png", tmp_path / "a_mask.png"):
         Image.new("RGB", (40, 50)).save(path)
     words = (*baseline_words, "--query")

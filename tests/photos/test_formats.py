@@ -14,6 +14,7 @@ from pycocotools.coco import COCO
 from annotations.shapes import decoded
 from photos.results import Results
 from tests.annotations import drawn
+from tests.helpers.read import json_of
 from util.files.mask_images import read_mask
 
 
@@ -22,14 +23,14 @@ def run(predict, baseline: Path, tmp_path: Path) -> Callable[..., object]:
     """Return a function that predicts with the supports of a COCO file into ``out``, with more words."""
     drawn.coco(tmp_path / "set")
 
-    def call(*words: object, supports: object = tmp_path / "set" / "coco.json") -> object:
+    def call(*words: object, supports: object = tmp_path / "set/coco.json") -> object:
         return predict("--config", baseline, "--supports", supports, "--out", tmp_path / "out", *words)
 
     return call
 
 
 def _json(path: Path) -> Any:
-    return json.loads(path.read_text())
+    return json_of(path)
 
 
 ALL_FORMATS = "coco,yolo,labelme,labelstudio,png"

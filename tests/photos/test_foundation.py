@@ -1,6 +1,5 @@
 """FSS-SAM3 and GF-SAM by the names of their networks: configs, own photos, a test from a folder and its result."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -9,10 +8,10 @@ from model.registry import models
 from photos import Segmenter
 from tests.helpers.close import same_pixels
 from tests.helpers.outcome import run_script
+from tests.helpers.read import config_of, json_of
 from tests.model.tiny import networks_of, saved
 from tests.parity.foundation import require_transformers
 from util.config.compose import find_config
-from util.config.read import read_config
 from util.files.errors import UserError
 
 SHAPES = {"sam3": ["facebook/sam3"], "gfsam": ["facebook/sam-vit-huge", "facebook/dinov2-large"]}
@@ -21,15 +20,15 @@ EASY = ("model.threshold=0.01",)
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_net_names_the_networks(name: str) -> None:
-    config = read_config(find_config("split1", "coco", name))
+    config = config_of("split1", "coco", name)
     assert (config.model.weights, config.run.name) == (SHAPES[name], f"coco_split1_{name}")
     networks = [f"/models/my_{i}/net-{i}.v1" for i in range(len(SHAPES[name]))]
-    config = read_config(find_config("split2", "pascal", name, ",".join(networks)))
+    config = config_of("split2", "pascal", name, ",".join(networks))
     assert (config.model.weights, config.data.fold) == (networks, 2)
     assert "/" not in config.run.name
     assert config.model.backbone() == ",".join(networks)
     with pytest.raises(UserError, match=r"names 3 network\(s\); the method has those of NET=facebook"):
-        read_config(find_config("split0", "pascal", name, "a/b,c/d,e/f"))
+        config_of("split0", "pascal", name, "a/b,c/d,e/f")
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -66,7 +65,7 @@ def test_a_test_from_folders_states_what_the_networks_learnt_from(
     done = run_script("test.py", (*str(source).split(), *words, "--protocol", "symnet"), capfd, monkeypatch)
     assert done.code == 0, done.errors
     (path,) = tmp_path.rglob("result.json")
-    result = json.loads(path.read_text())
+    result = json_of(path)
     track, data = result["track"], {"sam3": "SA-Co", "gfsam": "LVD-142M, SA-1B"}
     assert (track["encoder_data"], track["text"], track["training"]) == (data[name], False, "none")
     assert result["encoder_licence"] == {"sam3": "SAM License", "gfsam": "apache-2.0"}[name]

@@ -61,7 +61,7 @@ def test_a_segmenter_in_another_folder_changes_nothing_but_a_command_does(tmp_pa
     given_environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run(command, cwd=tmp_path, env=given_environment, capture_output=True, text=True)
     assert done.returncode == 0 and done.stderr == "", done.stderr
-    assert (tmp_path / "results" / "line.1_mask.png").is_file()
+    assert (tmp_path / "results/line.1_mask.png").is_file()
     before, imported, configured = json.loads(done.stdout)
     assert configured["environment"] == {**imported["environment"], HUGE_PAGES: "1"}
     assert configured["logs"]["raises"] is False

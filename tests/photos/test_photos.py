@@ -36,6 +36,14 @@ def test_a_folder_gives_photos_of_every_kind_and_says_what_it_passes_over(tmp_pa
     assert {read_photo(path).shape for path in photos} == {(40, 60, 3)}
 
 
+def test_masks_of_examples_are_no_photos(tmp_path: Path) -> None:
+    for name in ("a.jpg", "a.png", "b.jpg", "b_mask.png"):
+        photo(tmp_path / name)
+    examples = [f"{tmp_path}/a.jpg:{tmp_path}/a.png + {tmp_path}/x/../b_mask.png", f"{tmp_path}/b.jpg:box=0,0,9,9"]
+    (tmp_path / "x").mkdir()
+    assert photos_in([tmp_path, tmp_path / "a.png"], examples=examples) == [tmp_path / "a.jpg", tmp_path / "b.jpg"]
+
+
 def test_a_kind_that_needs_a_package_says_so(tmp_path: Path, monkeypatch, capsys) -> None:
     (tmp_path / "a.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
     photo(tmp_path / "a.jpg")

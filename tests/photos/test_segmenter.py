@@ -1,7 +1,9 @@
 """A segmenter encodes supports once, takes queries in batches, and treats shots as its model was trained."""
 
+import os
 import re
-from collections.abc import Callable
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +19,7 @@ from photos.examples import BOXED, Example, LoadedExample, parse_example
 from photos.photo_files import read_photo
 from photos.prediction import Decision
 from tests.helpers.close import close, same_pixels
+from tests.helpers.paths import REPOSITORY
 from util.data.mini import CLASS_NAMES
 from util.engine import OUTLOOK
 from util.files.errors import UserError
@@ -34,7 +37,7 @@ def supports(mini_root: Path, photos: list[Path]) -> list[LoadedExample]:
 def test_supports_are_encoded_once_and_queries_in_batches(empty_segmenter, supports, photos, monkeypatch) -> None:
     segmenter = empty_segmenter()
     segmenter.model = replace(segmenter.model)  # which has an empty store
-    passes: list[int] = []
+    passes = []
     encoder = segmenter.model.network.encoder
     normalise = encoder.normalise  # every image passes it
     monkeypatch.setattr(encoder, "normalise", lambda images: passes.append(len(images)) or normalise(images))
@@ -61,7 +64,7 @@ def test_a_model_of_one_shot_averages_what_its_supports_say(empty_segmenter, sup
     """Logits and presence features; every class has those of its own supports."""
     first, second = supports[:1], supports[1:2]
     query = torch.rand(2, 3, 33, 33) * 255
-    margins, presence_features = list[torch.Tensor](), list[torch.Tensor]()
+    margins, presence_features = [], []
     for classes in ([first], [second], [second, first + second]):
         segmenter = empty_segmenter()
         for number, shots in enumerate(classes):
@@ -93,7 +96,7 @@ def test_the_weights_say_how_many_shots_the_model_reads_together(
 @pytest.mark.parametrize("kind", ["files", "bytes", "array", "pillow", "tensor", "floats"])
 def test_supports_and_queries_may_be_in_memory(kind: str, baseline: Path, drawn_support: str, photos) -> None:
     path, mask_path = drawn_support.partition("=")[2].rsplit(":", 1)
-    forms: dict[str, Callable] = {
+    forms = {
         "files": str,
         "bytes": lambda path: Path(path).read_bytes(),
         "array": read_photo,
@@ -135,7 +138,7 @@ def test_unread_files_join_a_dictionary(baseline: Path, photos: list[Path], tmp_
     segmenter = Segmenter([(photos[0], "box=9,9,50,50")], config=baseline)
     document = tmp_path / "a.pdf"
     document.write_bytes(b"%PDF-1.4")
-    unread: dict[Path, str] = {}
+    unread = {}
     assert [found.photo for found in segmenter.many([document, photos[0]], unread=unread)] == [photos[0]]
     line = r"a\.pdf: is no photo \(JPEG, .*\); convert it to one of these, or leave it out$"
     assert list(unread) == [document] and re.search(line, unread[document])
@@ -165,6 +168,34 @@ def test_four_threads_share_a_segmenter_while_another_adds_a_class(photos) -> No
         probability = future.result()
         expected = of_one if len(probability) == 1 else of_two
         assert close(probability, expected[n % 3])
+
+
+FORK = """
+import os, sys, time, torch
+from photos import Segmenter
+torch.set_num_threads(2)
+photo = sys.argv[1]
+segmenter = Segmenter([photo + ":points=30,30"], config="split0 mini --model multiprototype --net lite0", device="cpu")
+segmenter(photo)
+child = os.fork()
+if not child:
+    segmenter(photo)
+    os._exit(41)
+deadline = time.monotonic() + 15
+while time.monotonic() < deadline:
+    ended, status = os.waitpid(child, os.WNOHANG)
+    if ended:
+        sys.exit(os.waitstatus_to_exitcode(status))
+    time.sleep(0.1)
+os.kill(child, 9)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+def test_a_segmenter_answers_in_a_forked_process(photos: list[Path]) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    words = [sys.executable, "-c", FORK, photos[0]]
+    assert subprocess.run(words, cwd=REPOSITORY, env=environment, check=False).returncode == 41
 
 
 def test_the_object_is_searched_in_a_box(photos: list[Path], baseline: Path) -> None:
@@ -203,7 +234,7 @@ def test_the_text_of_a_class_is_in_its_episodes_and_notes(empty_segmenter, drawn
     segmenter.add(CLASS_NAMES[0], [parse_example(drawn_support).read()])
     (encoded,) = segmenter.classes
     assert segmenter.notes == [encoded.text.note] and encoded.text.class_id == 1
-    seen = list[Any]()
+    seen = []
     hook = segmenter.model.network.register_forward_pre_hook(lambda _, inputs: seen.extend(inputs))
     segmenter.scores(torch.zeros(2, 3, 33, 33))
     hook.remove()

@@ -180,7 +180,7 @@ def test_training_seeds_share_a_row_with_their_mean_and_deviation(leave):
     assert r"58.0 $\pm$ 2.6" in text(runs, "latex")
     assert ours["1-shot mean"] == "58.0"
     assert "1-shot mean 2.65" in ours["standard deviation"]
-    (runs / "3_6" / "result.json").unlink()
+    (runs / "3_6/result.json").unlink()
     assert "not every training has all folds" in text(runs)
     assert cells(runs, "Sym-Net ResNet-50")["1-shot mean"] == "56.5"
 

@@ -48,7 +48,7 @@ def test_published_rows_are_of_data_sets_with_a_config():
         assert row["miou"].keys() == {1, 5}
         assert (PUBLISHED.parents[2] / "config" / row["dataset"]).is_dir()
     foundation = ENTRIES["foundation"]
-    assert len({row["paper"] for row in foundation}) == 26
+    assert len({row["paper"] for row in foundation}) == 28
     assert {"lvis92i", "pascalpart", "pacopart", "fss1000", "coco", "perseg"} < {row["dataset"] for row in foundation}
     numbers, _ = published("lvis92i", [1, 5], "interleaved")
     assert len({number["method"] for number in numbers}) == 16
@@ -57,5 +57,7 @@ def test_published_rows_are_of_data_sets_with_a_config():
 def test_published_rows_have_tracks_of_their_own():
     quoted, *_ = published("pascal", [1], "contiguous")
     tracks = {number["method"]: number["track"] for number in quoted}
+    sources = {number["method"]: number["source"] for number in quoted}
+    assert "Feature Enrichment" in sources["PFENet ResNet-50"] and "quoted by PAHNet" in sources["PFENet ResNet-50"]
     assert "text: read" in tracks["FSS-SAM3 with class names SAM 3"]
     assert "SA-Co" in tracks["FSS-SAM3 SAM 3"]

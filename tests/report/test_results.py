@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.read import config_of
 from tests.report.conftest import ENTRY, HD95, counts, result
-from util.config.compose import find_config
-from util.config.read import read_config
 from util.evaluate.titles import classes_in_no_mean, title
 from util.files.errors import UserError
 from util.report.references import reference_table
@@ -133,6 +132,6 @@ def test_what_references_do_is_said_of_each_query_and_then_their_mean(leave) -> 
 
 
 def test_the_protocol_of_references_asks_each_query_with_each_reference() -> None:
-    protocol = read_config(find_config("split0", "mini", "ssp", "lite0")).protocols["references"]
+    protocol = config_of("split0", "mini", "ssp", "lite0").protocols["references"]
     assert protocol.episodes == 100 * protocol.references
     assert not list(protocol.problems())

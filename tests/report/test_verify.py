@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.evaluate.quick import FEW, SYMNET, new_checkpoint, quick_config
+from tests.evaluate.quick import FEW, PROTOTYPE, SYMNET, new_checkpoint, quick_config
 from tests.helpers.paths import REPOSITORY
 from tests.helpers.scored import score
 from util.config.read import read_config
@@ -16,7 +16,7 @@ from util.evaluate.evaluation import Evaluation
 from util.evaluate.schema import MANIFEST, RESULT, read_result
 from util.evaluate.titles import title
 from util.report.paper import paper_tables
-from util.report.verify import AGREES, DIFFERS, UNCHECKED, checks_of, verify
+from util.report.verify import AGREES, DIFFERS, OLDER, UNCHECKED, checks_of, verify
 from util.run.run import Run
 from util.weights import checkpoint
 
@@ -55,6 +55,17 @@ EDITS = [  # file, line, keys, value, and the checks that then differ
     (MANIFEST, 4, ["seed"], 9, {"episodes", "scores"}),
     (RESULT, 0, ["mean", "final", "miou"], 99.0, {"scores"}),
     (RESULT, 0, ["per_seed", 0, "all_foreground", "per_class", "1"], 1.0, {"scores"}),
+    (RESULT, 0, ["per_seed", 0, "final", "dice"], 99.0, {"scores"}),
+    (RESULT, 0, ["per_seed", 0, "final", "per_class", "7"], 99.0, {"scores"}),
+    (RESULT, 0, ["mean", "mine"], {"miou": 99.0}, {"scores"}),
+    (RESULT, 0, ["novel", "1"], "unicorn", {"scores"}),
+    (RESULT, 0, ["novel", "7"], "unicorn", {"scores"}),
+    (RESULT, 0, ["episodes"], 10**12, {"scores"}),
+    (RESULT, 0, ["episode_digests"], [], {"episodes"}),
+    (RESULT, 0, ["seeds"], [999, 1], {"scores", "episodes"}),
+    (MANIFEST, 4, ["class"], 10**30, {"scores", "episodes"}),
+    (MANIFEST, 4, ["outputs", "final", 0], 10**30, {"scores", "episodes"}),
+    (MANIFEST, 4, ["outputs", "final"], [0] * 999, {"scores", "episodes"}),
     (RESULT, 0, ["list"], "0" * 64, {"list"}),
     (RESULT, 0, ["weights"], "0" * 64, {"weights"}),
     (RESULT, 0, ["training"], [{}], {"weights"}),
@@ -65,15 +76,39 @@ EDITS = [  # file, line, keys, value, and the checks that then differ
 def test_edited_files_are_noticed(result: Path, capsys) -> None:
     assert subjects(result, AGREES) == {"scores", "episodes", "list", "draw", "code", "weights", "training photos"}
     assert verify([result]) == 0
-    assert "\nall checks passed; not the protocol's number (quick look, " in capsys.readouterr().out
+    said = "\nscores and episodes agree; not checked: base; not the protocol's number (quick look, "
+    assert said in capsys.readouterr().out
     for file, line, keys, value, differing in EDITS:
         whole = (result / file).read_text()
         edit(result / file, keys, value, line)
-        assert subjects(result, DIFFERS) == differing, keys
+        assert subjects(result, DIFFERS) - {"draw"} == differing, keys
         (result / file).write_text(whole)
     (result / MANIFEST).unlink()
     assert verify([result]) == 1
     assert "verification failed (scores, episodes)" in capsys.readouterr().out
+
+
+def test_an_output_that_episodes_do_not_count_never_agrees(mini_yaml, tmp_path: Path) -> None:
+    score(quick_config(mini_yaml, PROTOTYPE, *FEW))
+    (path,) = (tmp_path / "runs").rglob(RESULT)
+    scores = {"miou": 99.0, "per_class": {}}
+    for keys, value in ((["per_seed", 0], scores), (["mean"], {"miou": 99.0}), (["deviation"], {"miou": 0.0})):
+        edit(path, [*keys, "base"], value)
+    assert subjects(path.parent, DIFFERS) == {"base"}
+
+
+def test_a_record_of_other_code_is_older_unless_it_claims_this_commit(result: Path, monkeypatch, capsys) -> None:
+    path = result / RESULT
+    for key in ("photos_listed", "photos_trained_on"):
+        edit(path, [key], None)
+    edit(path, ["code", "util.data"], "0" * 64)
+    edit(path, ["environment"], {"commit": "1" * 40, "changed_files": 0})
+    assert subjects(result, OLDER) == {"code"} and subjects(result, UNCHECKED) == {"base", "training photos"}
+    assert verify([result]) == 0
+    said = "older than this code: scored at commit 11111111; changed since: util.data"
+    assert said in capsys.readouterr().out
+    monkeypatch.setattr("util.report.verify.environment", lambda: {"commit": "1" * 40, "changed_files": 0})
+    assert subjects(result, DIFFERS) == {"code"}
 
 
 LISTED, TRAINED_ON = "TEST PHOTOS IN THE TRAINING LIST (2)", "TRAINED ON TEST PHOTOS (1)"
@@ -124,10 +159,10 @@ def test_code_and_weights_are_checked_without_the_data_and_the_data_can_be_elsew
     data = Path(read_result(path)["config"]["data"]["root"])
     edit(path, ["config", "data", "root"], str(tmp_path / "gone"))
     edit(path, ["config", "data", "cache"], str(tmp_path / "new"))
-    assert subjects(result, UNCHECKED) == {"list", "draw", "training photos"}
+    assert subjects(result, UNCHECKED) == {"list", "draw", "training photos", "base"}
     assert subjects(result, AGREES) == {"scores", "episodes", "code", "weights"}
     checks = checks_of(path, read_result(path), [f"data.root={shutil.copytree(data, tmp_path / 'elsewhere')}"])
-    assert {outcome for outcome, _ in checks.values()} == {AGREES}
+    assert {subject for subject, (outcome, _) in checks.items() if outcome != AGREES} == {"base"}
 
 
 def test_settings_of_a_former_version_are_said_and_not_read(result: Path, capsys) -> None:
@@ -135,20 +170,20 @@ def test_settings_of_a_former_version_are_said_and_not_read(result: Path, capsys
     edit(path, ["config", "test", "pictures"], 8)
     edit(path, ["config", "protocols", "symnet", "lost"], 0.0)
     edit(path, ["config", "protocols", "bam", "lost"], 1)
-    assert subjects(result, UNCHECKED) == set()
+    assert subjects(result, UNCHECKED) == {"base"}
     assert verify([result]) == 0
     said = "settings of a former version, not read: test.pictures = 8, protocols.symnet.lost = 0.0"
     assert said in capsys.readouterr().out
     edit(path, ["config", "protocols", "symnet", "lost"], 0.5)
-    assert subjects(result, UNCHECKED) == {"list", "draw", "code", "weights", "training photos"}
+    assert subjects(result, UNCHECKED) == {"list", "draw", "code", "weights", "training photos", "base"}
 
 
 def test_the_results_in_the_documents_are_read() -> None:
     """Only photos, and weights that no repository holds, are missing for a check."""
-    for path in sorted((REPOSITORY / "docs/results").glob("*/result.json")):
+    folder = REPOSITORY / "docs/results"
+    assert verify([folder], overrides=["data.root=/absent"]) == 0
+    for path in sorted(folder.glob("*/result.json")):
         stored = read_result(path)
-        checks = checks_of(path, stored, ["data.root=/absent"])
-        assert checks["scores"] == checks["episodes"] == (AGREES, "")
-        for subject, (outcome, reason) in checks.items():
+        for subject, (outcome, reason) in checks_of(path, stored, ["data.root=/absent"]).items():
             needs_weights = subject in ("weights", "training photos") and stored["checkpoint"] in reason
-            assert outcome != UNCHECKED or needs_weights or "/absent" in reason, (path, subject, reason)
+            assert outcome in (AGREES, OLDER) or needs_weights or "/absent" in reason, (path, subject, reason)

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from torch import Tensor
 
 from model.tensors.layouts import layout_of, with_gradient_in_layout
 from model.tensors.ops import logits_at, resize
@@ -11,7 +10,7 @@ from tests.helpers.pretend import GPU, pretend_cuda
 
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
 def test_a_gradient_enters_the_encoder_in_the_layout_of_its_map(layout: torch.memory_format) -> None:
-    entered: list[Tensor] = []
+    entered = []
     x = torch.rand(2, 3, 4, 5).contiguous(memory_format=layout).requires_grad_()
     below = x * 1.0
     below.register_hook(entered.append)

@@ -11,9 +11,8 @@ from model.contract import FewShotMethod, Trainable
 from model.episode import Episode, EpisodeOfOriginalSizes, LabelledImages, Output
 from model.registry import models
 from tests.helpers.pretend import pretend_cuda
+from tests.helpers.read import config_of
 from tests.model.small import drawn_episode, small_model
-from util.config.compose import find_config
-from util.config.read import read_config
 from util.files.errors import PeerLost, UserError
 from util.loop import device
 from util.loop.network import check_prediction, prepare_network
@@ -103,7 +102,7 @@ def test_a_choice_of_the_device_is_for_trainings_alone(
 ) -> None:
     a_card(monkeypatch, capability)
     changes = [] if asked is None else [f"run.precision={asked}"]
-    config = read_config(find_config("split0", "mini", "ssp"), changes)
+    config = config_of("split0", "mini", "ssp", overrides=changes)
     assert build.precision_of_training(config, place) == training
     assert build.precision_of_test(config, place) == test
     device.fast_bf16.cache_clear()
@@ -137,8 +136,8 @@ class Tiny(Trainable):
         return Output(logits, losses={"main": logits.square().mean()} if self.training else {})
 
 
-def test_a_network_leaves_the_callers_random_numbers_alone(mini_yaml) -> None:
-    config = read_config(mini_yaml())
+def test_a_network_leaves_the_callers_random_numbers_alone(mini_config) -> None:
+    config = mini_config()
     weights = []
     for seed in (1, 2):
         torch.manual_seed(seed)
@@ -227,11 +226,11 @@ def test_a_network_that_cannot_be_compiled_runs_uncompiled(batch: LabelledImages
     torch.testing.assert_close(prepared.network(batch).logits, Tiny()(batch).logits, **CLOSE)
 
 
-def test_a_network_is_compiled_where_the_config_says_so(mini_yaml, monkeypatch) -> None:
+def test_a_network_is_compiled_where_the_config_says_so(mini_config, monkeypatch) -> None:
     called = []
     monkeypatch.setattr(nn.Module, "compile", lambda network: called.append(network))
     for value in (True, False):
-        prepare_network(Tiny(), CPU, compile=read_config(mini_yaml(run={"compile": value})).run.compile)
+        prepare_network(Tiny(), CPU, compile=mini_config(run={"compile": value}).run.compile)
     assert len(called) == 1
 
 

@@ -110,7 +110,7 @@ def check_prediction(weights: Path, mini_root: Path) -> None:
 
 
 def mask_of(root: Path, photo: Path) -> np.ndarray:
-    mask = np.asarray(Image.open(root / "SegmentationClassAug" / f"{photo.stem}.png"))
+    mask = np.asarray(Image.open(root / f"SegmentationClassAug/{photo.stem}.png"))
     return ((mask > 0) & (mask < 255)).astype(np.uint8)
 
 

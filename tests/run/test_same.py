@@ -3,8 +3,8 @@
 import pytest
 
 from model.decides import Decides
-from util.config.compose import find_config
-from util.config.read import read_config, to_dict
+from tests.helpers.read import config_of
+from util.config.read import to_dict
 from util.config.same import deciding, differences
 
 CHANGED = {  # by what they decide: settings, and other values of them
@@ -13,7 +13,7 @@ CHANGED = {  # by what they decide: settings, and other values of them
     Decides.WEIGHTS: {"run.seed": 1, "data.shot": 5, "model.aux_weight": 2.0, "meta_stage.optimizers.main.lr": 1.0},
     Decides.IDENTITY: {"data.fold": 1, "data.name": "x", "model.name": "ssp", "model.encoder.output_stride": 8},
 }
-NOW = to_dict(read_config(find_config("split0", "mini", "symnet", "resnet10")))
+NOW = to_dict(config_of("split0", "mini", "symnet", "resnet10"))
 
 
 def changed(key: str, value: object) -> dict:

@@ -1,6 +1,5 @@
 """A sixth model is one file and one YAML: it trains, tests, and gets all that it declares; nothing else is touched."""
 
-import json
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ import yaml
 import model
 from model import contract, registry
 from tests.helpers.paths import REPOSITORY
+from tests.helpers.read import config_of, json_of
 from tests.helpers.scored import score
 from tests.helpers.trained import train_meta
 from util.config import compose
@@ -90,7 +90,7 @@ test: {{episodes: 2, seeds: [0]}}
 def toy(tmp_path: Path, mini_root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Put the toy's file beside the package's own and return the path of its YAML."""
     (tmp_path / "toy.py").write_text(textwrap.dedent(CODE))
-    monkeypatch.setattr(contract, "MODELS", registry.models())  # all of the package, and undone afterwards
+    registry.models()  # all of the package
     monkeypatch.setattr(model, "__path__", [*model.__path__, str(tmp_path)])
     mini = tmp_path / "mini.yaml"
     bases = [str(REPOSITORY / "config" / name) for name in ("default.yaml", "mini/mini.yaml")]
@@ -100,6 +100,7 @@ def toy(tmp_path: Path, mini_root: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     path.write_text(SETTINGS.format(**folders))
     yield path
     sys.modules.pop("model.toy", None)
+    contract.MODELS.pop("toy", None)
 
 
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:
@@ -115,7 +116,7 @@ def test_a_method_without_encoder_is_chosen_by_its_name(toy: Path, monkeypatch: 
     config = read_config(source)
     assert config.model.encoder is None and start_encoders(config, build_model(config, text_width=0))[0] == ""
     with pytest.raises(UserError, match="NET resnet0: unknown key 'model"):
-        read_config(find_config("split0", "mini", "toy", "resnet0"))
+        config_of("split0", "mini", "toy", "resnet0")
 
 
 @pytest.mark.train
@@ -131,7 +132,7 @@ def test_a_model_of_one_file_and_one_yaml_trains_resumes_and_is_tested(toy: Path
     die_after_an_epoch(config, monkeypatch)
     assert train_meta(config, resume=True) == 0
     torch.testing.assert_close(weights_of(folder), unbroken, rtol=0, atol=0)
-    assert json.loads((folder / "metrics.json").read_text())["finished"]
+    assert json_of(folder / "metrics.json")["finished"]
     (result,) = score(config)
     assert (result["model"], result["backbone"]) == ("toy", None) and result["mean"]["final"]["miou"] >= 0
 

@@ -12,7 +12,7 @@ from util.train.stages import points_of
 
 def events_of(folder: Path) -> list[Event]:
     """Return the events of a run's curves as TensorBoard reads them: by name of file, without those done again."""
-    events = list[Event]()
+    events = []
     for file in sorted((folder / "tensorboard").iterdir()):
         content = file.read_bytes()
         while content:

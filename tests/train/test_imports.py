@@ -1,6 +1,6 @@
 """A method of another repository: `imports` of a config name it, every command knows it, no checkpoint imports it."""
 
-import json
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,13 +9,13 @@ import pytest
 import yaml
 
 from model import contract, registry
+from model.tables import KINDS
 from tests.helpers import spawned
 from tests.helpers.method_of_mine import METHOD
 from tests.helpers.paths import REPOSITORY
+from tests.helpers.read import json_of
 from util.config.read import from_dict, read_config, to_dict
 from util.files.errors import UserError
-from util.loop.mask_metrics import METRICS
-from util.loop.optimizers import OPTIMIZERS
 from util.run.folder import UNKNOWN, RunFolder
 from util.run.run import Run
 from util.weights import checkpoint
@@ -25,7 +25,7 @@ from util.weights import checkpoint
 def mine(mini_yaml, tmp_path: Path) -> Iterator[Path]:
     """Return a folder of another repository with a method in ``code/mylab/mine.py``, and a config that names it."""
     registry.models()
-    before = {id(table): dict(table) for table in (contract.MODELS, OPTIMIZERS, METRICS)}
+    before = {title: dict(kind) for title, kind in KINDS.items()}
     modules, paths = set(sys.modules), list(sys.path)
     folder = tmp_path / "repository"
     (folder / "code/mylab").mkdir(parents=True)
@@ -38,9 +38,9 @@ def mine(mini_yaml, tmp_path: Path) -> Iterator[Path]:
     content["data"]["workers"] = 2
     (folder / "mine.yaml").write_text(yaml.safe_dump({"imports": ["./code/mylab/mine.py"], **content}))
     yield folder
-    for table in (contract.MODELS, OPTIMIZERS, METRICS):
-        table.clear()
-        table.update(before[id(table)])
+    for title, kind in KINDS.items():
+        kind.clear()
+        kind.update(before[title])
     for name in {*sys.modules} - modules:
         if name.startswith(("mine", "mylab", "symnet")):
             del sys.modules[name]
@@ -59,7 +59,9 @@ def test_a_config_imports_files_beside_it_once(mine: Path, monkeypatch: pytest.M
     folder.close()
     assert yaml.safe_load((folder.path / "config.yaml").read_text())["imports"] == ["../../../code/mylab/mine.py"]
     assert registry.class_of(read_config(folder.path / "config.yaml").model) is cls
-    assert json.loads((folder.path / "environment.json").read_text())["imports"] == {whole: UNKNOWN}
+    copied = Path(shutil.copytree(folder.path, mine / "of/another/depth/runs/mine/meta"))
+    assert read_config(copied / "config.yaml").imports == [whole]  # in the working folder
+    assert json_of(folder.path / "environment.json")["imports"] == {whole: UNKNOWN}
     (mine / "code/named.yaml").write_text("base: ../mine.yaml\nimports: [mylab/mine.py]")
     assert read_config(mine / "code/named.yaml").imports == [whole]
 
@@ -68,7 +70,11 @@ def test_a_config_imports_files_beside_it_once(mine: Path, monkeypatch: pytest.M
     ("entry", "code", "said"),
     [
         ("mylab.missing", "", "mine.yaml:1: imports: mylab.missing cannot be imported: ModuleNotFoundError: No module"),
-        ("missing.py", "", "missing.py cannot be imported: ModuleNotFoundError: No module"),
+        (
+            "missing.py",
+            "",
+            r"missing.py is neither there, nor beside the config.*; copy it there, or .* imports=\[PATH\]",
+        ),
         (
             "bad.py",
             "x = 1\ny = z\n",
@@ -105,7 +111,7 @@ def test_a_checkpoint_imports_nothing_and_names_the_module_to_import(mine: Path)
     del contract.MODELS["ssp_of_mine"]
     sys.modules.pop("mine", None)
     with pytest.raises(
-        UserError, match=r"a.pth: model.name = 'ssp_of_mine' is not a model.* it was made with .*mine.py"
+        UserError, match=r"a.pth: model.name = 'ssp_of_mine': no such method.* it was made with .*mine.py: .*--config"
     ):
         from_dict(content, "a.pth")
     assert "mine" not in sys.modules
@@ -118,11 +124,11 @@ def test_a_method_of_ones_own_file_is_trained_tested_and_verified(mine: Path) ->
     config = read_config(mine / "mine.yaml")
     spawned.run(REPOSITORY / "train.py", mine / "mine.yaml")
     meta = Run(config).folder("meta")
-    assert "mine_plain" in json.loads((meta / "metrics.json").read_text())["epochs"][0]["losses"]
+    assert "mine_plain" in json_of(meta / "metrics.json")["epochs"][0]["losses"]
     assert {"mine", "model.ssp.ssp"} <= checkpoint.read(meta / "best.pth").entries["code"].keys()
     spawned.run(REPOSITORY / "test.py", meta / "config.yaml")
     (path,) = meta.parent.glob("test/*/result.json")
-    result = json.loads(path.read_text())
+    result = json_of(path)
     assert (result["model"], result["method"]) == ("ssp_of_mine", "SSP (ssp_of_mine)")
     assert result["mean"]["final"]["dice_of_mine"] >= 0
     unknown = spawned.run(REPOSITORY / "report.py", "verify", path)

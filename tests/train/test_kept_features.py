@@ -57,7 +57,7 @@ def test_weights_depend_on_the_pixels_and_not_on_what_is_kept(
     config, monkeypatch, *, model: str, patched: str, given: object
 ) -> None:
     """Nothing where the disk is left to the checkpoints, or a part, or all."""
-    files = list[RecordFile]()
+    files = []
 
     def made(*arguments: Any) -> RecordFile:
         files.append(RecordFile(*arguments))
@@ -84,7 +84,7 @@ def test_weights_depend_on_the_pixels_and_not_on_what_is_kept(
 def test_maps_are_kept_by_image_and_mask(tmp_path: Path) -> None:
     """They are of a support with its mask, which may enter the encoder."""
     kept = KeptMaps(RecordFile(tmp_path, 1))
-    passed = list[float]()
+    passed = []
 
     def encode(image: torch.Tensor, mask: Mask | None) -> Features:
         passed.append(0.0 if mask is None else mask.label.sum().item())

@@ -2,7 +2,6 @@
 
 import importlib
 import itertools
-import json
 import os
 import signal
 from functools import partial
@@ -13,6 +12,7 @@ import pytest
 import torch
 
 from tests.helpers import spawned
+from tests.helpers.read import json_of
 from util.config.place import BEST, LAST
 from util.run.folder import METRICS, StageFolder
 from util.weights import checkpoint
@@ -70,4 +70,4 @@ def test_kills_amid_each_part_of_a_step_change_no_loss_and_no_weight(mini_yaml, 
     assert "continuing from the one before" in spawned.run("train.py", path, "--resume").stdout
     check_equal(folder / LAST, unbroken / LAST)
     check_equal(folder / BEST, unbroken / BEST)
-    assert json.loads((folder / METRICS).read_text())["finished"]
+    assert json_of(folder / METRICS)["finished"]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 
 from model.contract import Trainable
 from model.episode import LabelledImages, Output
+from tests.helpers.read import json_of
 from util.config.place import BEST, LAST
 from util.config.settings import AugmentSettings, OptimizerSettings, StageSettings
 from util.files import PHOTO_DIGITS
@@ -26,7 +27,7 @@ from util.loop.interrupt import Interrupt
 from util.loop.loading import batches, training_numbers
 from util.loop.network import PreparedNetwork, prepare_network
 from util.loop.observers import TrainingObserver
-from util.loop.optim import EMA, StepSchedule, build_optimizers
+from util.loop.optim import EMA, SCHEDULES, StepSchedule, build_optimizers
 from util.loop.processes import ProcessGroup
 from util.loop.train import train
 from util.loop.training import Training
@@ -83,10 +84,11 @@ class Run:
     ):
         self.folder = folder
         self.score = score
-        self.validated = list[int]()
+        self.validated = []
         self.data = Numbers(end)
         stage = {"epochs": 4, "batch": BATCH, "validate_midway": True, "ema_decay": 0.5} | stage
-        settings = StageSettings({"main": OptimizerSettings(lr=0.01)}, AugmentSettings(), **stage)
+        stage = {"optimizers": {"main": OptimizerSettings(lr=0.01)}, **stage}
+        settings = StageSettings(augment=AugmentSettings(), **stage)
         schedule = StepSchedule.from_settings(settings, BATCH * STEPS, 1, "meta_stage")
         network = Line()
         self.training = Training(
@@ -131,7 +133,7 @@ class Run:
 
     @property
     def record(self) -> dict[str, Any]:
-        return {k: v for k, v in json.loads((self.folder / METRICS).read_text()).items() if k != "minutes"}
+        return {k: v for k, v in json_of(self.folder / METRICS).items() if k != "minutes"}
 
     def weights(self, name: str) -> list[list[float]]:
         return [w.tolist() for w in checkpoint.read(self.folder / name).entries["weights"].values()]
@@ -196,7 +198,7 @@ def test_patience_counts_epochs_since_the_best_validation(
 @pytest.mark.parametrize(("left", "heard"), [(3, True), (0, False)])
 def test_a_signal_is_heard_between_the_batches_of_a_validation(tmp_path: Path, left: int, heard: bool) -> None:
     """Only in those that every process has; the continued run validates again, to the same end."""
-    validated_batches = list[int]()
+    validated_batches = []
 
     def score(step: int) -> float:
         if step == 12:
@@ -247,6 +249,24 @@ def test_a_run_that_ends_at_a_midway_validation_continues_to_the_unbroken_end(tm
     assert first.validated + second.validated == EVERY  # none twice, none lost
     assert second.record["best"] == {"score": 5, "epoch": 2.5}
     assert second.outcome() == unbroken.outcome()
+
+
+def test_a_schedule_of_the_validations_continues_to_the_unbroken_end(tmp_path: Path, monkeypatch) -> None:
+    """The rate halves with each validation that was no better."""
+
+    def plateau(_: int, steps: int, history: list[dict[str, Any]]) -> float:
+        weights = [entry["validation"]["weight"] for entry in history if "validation" in entry]
+        return 0.5 ** sum(after <= before for before, after in pairwise(weights)) * 100 / steps
+
+    monkeypatch.setitem(SCHEDULES, "plateau", plateau)
+    options = {"optimizers": {"main": OptimizerSettings(lr=0.01, schedule="plateau")}}
+    unbroken = Run(tmp_path / "unbroken", float, **options).fit()
+    assert unbroken.training.optimizers["main"].param_groups[0]["lr"] < 0.05
+    Run(tmp_path / "run", float, end=13 * BATCH, **options).fit()
+    assert Run(tmp_path / "run", float, **options).resume().outcome() == unbroken.outcome()
+    monkeypatch.setitem(SCHEDULES, "plateau", lambda *_: 1 / 0)
+    with pytest.raises(UserError, match=r"schedule plateau failed: ZeroDivisionError.*test_midway.py, line"):
+        Run(tmp_path / "fails", float, **options).fit()
 
 
 @pytest.mark.parametrize(("seconds", "step"), [(600, 7), (0, 8)])

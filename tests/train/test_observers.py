@@ -2,8 +2,9 @@
 
 import logging
 import re
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ import torch
 from tests.helpers import spawned
 from tests.helpers.paths import REPOSITORY
 from tests.train.test_midway import BATCH, Run
+from util.config.read import from_dict, read_config, to_dict
 from util.files.errors import UserError
 from util.loop.observers import OBSERVERS, TrainingObserver, register_observer, registered_observers
 from util.loop.training import Training
@@ -25,8 +27,8 @@ def no_observer_remains():
     OBSERVERS.clear()
 
 
-def with_registered(run: Run) -> Run:
-    own = registered_observers(run.folder)
+def with_registered(run: Run, asked: dict[str, Any] | None = None) -> Run:
+    own = registered_observers(run.folder, asked)
     run.checkpoints.state["observers"] = {observer.name: observer.facts for observer in own}
     run.observers = [*run.observers[:-1], *own, run.checkpoints]
     return run
@@ -47,7 +49,7 @@ def test_a_step_that_an_observer_skips_changes_no_weights(tmp_path: Path) -> Non
     @register_observer("all")
     class SkipsAll(TrainingObserver):
         def __init__(self, folder: Path):
-            self.weights = list[float]()
+            self.weights = []
 
         def skips(self, training: Training) -> bool:
             self.weights.append(training.prepared.network.layer.weight.sum().item())
@@ -151,6 +153,53 @@ def test_an_observer_that_fails_ends_the_training_if_it_may_decide_and_else_is_l
     with caplog.at_level(logging.WARNING, "symnet"):
         run.fit()
     assert run.training.progress.step == 20
-    assert "the observer broken failed, and is not called again: ValueError: no such column" in caplog.messages
+    assert (
+        "the observer broken failed, and is not called again: ValueError: no such column (<string>, line 8)"
+        in caplog.text
+    )
     (facts,) = checkpoint.read(tmp_path / BEST).training
-    assert facts["observers"]["broken"]["left_out"] == "step 3: ValueError: no such column"
+    assert facts["observers"]["broken"]["left_out"].startswith("step 3: ValueError: no such column")
+
+
+@dataclass
+class EnergySettings:
+    """The settings of an observer."""
+
+    joules: float = field(default=900.0, metadata={"low": 0})
+
+
+class Energy(TrainingObserver):
+    """Ends a training that has spent its energy, of which each step takes one joule."""
+
+    Settings = EnergySettings
+
+    def __init__(self, folder: Path, settings: EnergySettings):
+        self.joules = settings.joules
+
+    def ends(self, training: Training) -> bool:
+        return training.progress.step >= self.joules
+
+
+def test_settings_of_an_observer_are_typed_stated_and_the_same_when_a_training_continues(
+    mini_yaml, tmp_path: Path
+) -> None:
+    register_observer("energy")(Energy)
+    register_observer("unasked")(Energy)
+    path = mini_yaml("ssp")
+    for setting, said in (
+        ("energy.joule=3", r"unknown key 'observers.energy.joule'; did you mean 'joules'"),
+        ("energy.joules=-1", r"observers.energy.joules = -1.0 is out of range; allowed: at least 0"),
+        ("energi.joules=3", r"observers.energi: no such observer; did you mean 'energy'"),
+    ):
+        with pytest.raises(UserError, match=said):
+            read_config(path, [f"observers.{setting}"])
+    config = read_config(path, ["observers.energy.joules=7"])
+    run = with_registered(Run(tmp_path / "run", float), config.observers).fit()
+    assert run.record["ended_by"] == "energy"
+    (facts,) = checkpoint.read(tmp_path / "run" / BEST).training
+    assert facts["observers"]["energy"]["settings"] == {"joules": 7} == to_dict(config)["observers"]["energy"]
+    other = read_config(path, ["observers.energy.joules=8"])
+    again = with_registered(Run(tmp_path / "run", float), other.observers)
+    with pytest.raises(UserError, match="was trained with other observers that may decide"):
+        again.resume()
+    assert from_dict(to_dict(other), "a.pth").observers == other.observers

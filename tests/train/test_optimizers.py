@@ -5,7 +5,7 @@ import torch
 
 from model.contract import ParamGroup
 from util.config.settings import OptimizerSettings
-from util.loop.optim import build_optimizers, clip_gradients, load_optimizers, lr_factor, set_learning_rates
+from util.loop.optim import SCHEDULES, build_optimizers, clip_gradients, load_optimizers, set_learning_rates
 from util.loop.optimizers import OPTIMIZERS
 
 
@@ -21,8 +21,7 @@ def test_an_optimiser_keeps_as_many_tensors_as_are_counted(kind: str) -> None:
 
 
 def test_the_cosine_schedule_is_half_a_wave_from_the_rate_to_nothing() -> None:
-    rule = OptimizerSettings(schedule="cosine")
-    factors = [lr_factor(rule, step, 4) for step in range(5)]
+    factors = [SCHEDULES["cosine"](step, 4, ()) for step in range(5)]
     assert factors == pytest.approx([1, (1 + 0.5**0.5) / 2, 0.5, (1 - 0.5**0.5) / 2, 0])
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.helpers.trained import train_meta
 from util.config.place import DISCARDED, RESULT
-from util.config.read import read_config, to_dict
+from util.config.read import to_dict
 from util.data.lists.index import load_index
 from util.files import PHOTO_DIGITS
 from util.run import folder as run_folder
@@ -39,17 +39,17 @@ def base_of_another_run(run: Run) -> Path:
 
 
 def test_tests_of_replaced_weights_are_in_no_table(
-    mini_yaml, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    mini_config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Also if the command is killed as soon as the first file of the training has gone.
 
     A checkpoint names the photos of its training, and of the one that its encoder came from.
     """
-    encoder = {"weights": str(base_of_another_run(Run(read_config(mini_yaml("bam")))))}
-    free = Run(read_config(mini_yaml("prototype", model={"encoder": encoder})))
+    encoder = {"weights": str(base_of_another_run(Run(mini_config("bam"))))}
+    free = Run(mini_config("prototype", model={"encoder": encoder}))
     assert load_weights(free).stored.photos == {BEFORE}
     stage = {"validate_every": 0, "epoch_length": 4}
-    run = Run(read_config(mini_yaml("ssp", meta_stage=stage, model={"encoder": encoder})))
+    run = Run(mini_config("ssp", meta_stage=stage, model={"encoder": encoder}))
     assert train_meta(run.config, resume=True) == 0
     assert "runs/tiny/meta: not begun" in capsys.readouterr().out
     photos = checkpoint.read(run.folder("meta") / BEST).photos

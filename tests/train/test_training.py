@@ -1,6 +1,5 @@
 """Training: its start, its episodes by number, its gradients, and one process beside two."""
 
-import json
 import re
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -22,6 +21,7 @@ from model.ssp.ssp import SSP, SSPSettings
 from tests.helpers import spawned
 from tests.helpers.narrow import NARROW
 from tests.helpers.paths import REPOSITORY
+from tests.helpers.read import json_of
 from tests.helpers.trained import train_base, train_meta
 from util.config.read import read_config, to_dict
 from util.config.settings import OptimizerSettings
@@ -73,10 +73,10 @@ def test_missing_files_are_named_with_their_command_before_photos_are_read(mini_
         begin(Run(other))
 
 
-def test_a_partial_files_missing_tensors_are_counted(mini_yaml, tmp_path: Path) -> None:
+def test_a_partial_files_missing_tensors_are_counted(mini_config, tmp_path: Path) -> None:
     file = tmp_path / "partial.pth"
     encoder = {"backbone": NARROW, "stem": "plain", "weights": str(file), "partial": True}
-    config = read_config(mini_yaml("ssp", model={"encoder": encoder}))
+    config = mini_config("ssp", model={"encoder": encoder})
     network = build_model(config, text_width=0)
     kept = {name: x for name, x in network.encoder.state_dict().items() if not name.startswith("layer3")}
     torch.save(kept, file)
@@ -149,7 +149,7 @@ class WithNorm(FewShotMethod):
 
 def epochs_of(folder: Path) -> dict[float, dict[str, Any]]:
     """Return the records of a training by their epochs, each of which has one."""
-    records = json.loads((folder / "metrics.json").read_text())["epochs"]
+    records = json_of(folder / "metrics.json")["epochs"]
     by_epoch = {record["epoch"]: record for record in records}
     assert len(by_epoch) == len(records)
     return by_epoch
@@ -173,7 +173,7 @@ def test_two_processes_train_like_one(mini_yaml, tmp_path: Path, device: str):
     stage["optimizers"] = {"main": {"kind": "sgd", "lr": 0.02}}  # AdamW would blow rounding up to whole steps
     path = mini_yaml(meta_stage=stage, run={"device": device, "precision": "float32"})
     driver = REPOSITORY / "tests/train/train_without_dropout.py"
-    folder = tmp_path / "runs" / "tiny" / "meta"
+    folder = tmp_path / "runs/tiny/meta"
     spawned.run(driver, path)
     one = folder.rename(tmp_path / "one")
     ranks = spawned.start_ranks(2, driver, path)
@@ -209,7 +209,7 @@ def test_the_average_decays_and_weights_are_restored() -> None:
 def numbers_of_steps(steps: range, **shares: int) -> list[int]:
     """Return the numbers of all batches of some steps, by default of one process in one part."""
     shares = {"batch": 8, "rank": 0, "processes": 1, "parts": 1} | shares
-    numbers = list[int]()
+    numbers = []
     for batch in training_numbers(steps.start, steps.stop, **shares):
         numbers += batch
     return numbers

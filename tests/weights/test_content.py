@@ -34,13 +34,13 @@ def saved(path: Path, value: Any) -> Path:
 
 
 def cyclic() -> dict[str, Any]:
-    config: dict[str, Any] = dict(CONFIG)
+    config = dict(CONFIG)
     config["model"] = {"name": "symnet", "parent": config}
     return {**OWN, "config": config}
 
 
 def aliased() -> dict[str, Any]:
-    values: list[Any] = ["x"] * 10
+    values = ["x"] * 10
     for _ in range(8):
         values = [values] * 10
     return {**OWN, "config": {**CONFIG, "model": {"name": values}}}
@@ -111,6 +111,8 @@ def test_an_archive_that_is_larger_unpacked_is_refused_before(tmp_path: Path, mo
         ({"config": {"run": {}}}, "_stage"),
         ({"stage": "base"}, "base_stage"),
         ({"weights": [1]}, "list"),
+        ({"weights": {"w": 5}}, "int"),
+        ({"weights": {5: torch.ones(1)}}, "5 is no name of a tensor"),
         ({"progress": 7}, "int"),
     ],
 )

@@ -74,7 +74,7 @@ def _reset(section: Any, prefix: str, needless: dict[str, str], place_written: C
         value = getattr(section, field.name)
         reason = needless.get(key) or _unmet_condition(section, field, key)
         if reason:
-            default = field.default if field.default_factory is MISSING else field.default_factory()
+            default = default_of(field)
             place = place_written(key)
             if value != default and place:
                 raise UserError(f"{place}: {key} has no effect: {reason}; leave it out")
@@ -82,6 +82,11 @@ def _reset(section: Any, prefix: str, needless: dict[str, str], place_written: C
         elif is_dataclass(value):
             changes[field.name] = _reset(value, f"{key}.", needless, place_written)
     return replace(section, **changes)
+
+
+def default_of(field: Field) -> Any:
+    """Return a setting's default, MISSING where it has none."""
+    return field.default if field.default_factory is MISSING else field.default_factory()
 
 
 def _unmet_condition(section: Any, field: Field, key: str) -> str:

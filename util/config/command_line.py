@@ -2,10 +2,14 @@
 
 import argparse
 import os
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, fields, is_dataclass
 from typing import Any
 
 from util import cli
+from util.config.checks import default_of
 from util.config.compose import CHOICE, NAMES, TIMM_PREFIX, add_choice, files_of, source_named
 from util.config.folder import LOCAL, data_file, data_sets, encoders, methods
 from util.config.parts import merged
@@ -13,20 +17,37 @@ from util.config.read import read_config, to_dict, tree_of
 from util.config.settings import Config
 from util.config.tree import OVERRIDE, Leaf, flow, value_of
 from util.files.errors import one_line
+from util.files.typecheck import Misfit, convert
+
+PRINT = "--print-config"
 
 
 def parser(description: str | None) -> cli.Parser:
     """Return a parser of the options that all commands on one config share."""
-    out = cli.Parser(description=description)
+    out = _Parser(description=description)
     out.add_argument("config", nargs="+", help=NAMES)
     add_choice(out)
     model, net = (os.environ.get(name) or None for name in CHOICE)
     out.set_defaults(model=model, net=net)
     add_overrides(out)
-    text = "print the merged config and where each value comes from, and end"
+    text = "print what differs from the defaults, with its file, or by 'all' every value, and end"
     out.add_argument("--print-config", action="store_true", help=text)
     out.add_argument("--list", action=_List, nargs=0, help="print data sets, recipes, methods and encoders, and end")
     return out
+
+
+class _Parser(cli.Parser):
+    """A parser that lets ``all`` follow ``--print-config``, which the words of a config may follow too."""
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Return the options of a command line."""
+        words = [*(sys.argv[1:] if args is None else args)]
+        after = words.index(PRINT) + 1 if PRINT in words else len(words)
+        is_all = words[after : after + 1] == ["all"]
+        del words[after : after + is_all]
+        options = super().parse_args(words, namespace)
+        options.prints_all = is_all
+        return options
 
 
 def add_overrides(out: argparse.ArgumentParser) -> None:
@@ -67,8 +88,29 @@ def print_config_if_asked(options: argparse.Namespace) -> bool:
     if options.print_config:
         config = read(options)
         tree = tree_of(config.source, config.given)
-        print("\n".join([f"# {files_of(config.source)}", *_lines(to_dict(config), tree, indent="")]))
+        content = to_dict(config) if options.prints_all else _on_a_page(config)
+        print("\n".join([f"# {files_of(config.source)}", *_lines(content, tree, indent="")]))
     return options.print_config
+
+
+def _on_a_page(config: Config) -> dict[str, Any]:
+    """Return what differs in a config from the defaults, and the protocol of its test, which alone is in it."""
+    name = config.test.protocol
+    return {**_differing(config), "protocols": {name: asdict(config.protocols[name])}}
+
+
+def _differing(value: Any) -> Any:
+    """Return what differs in settings from their defaults, as plain data; another value as it is."""
+    if isinstance(value, dict):
+        return {name: _differing(part) for name, part in value.items()}
+    if not is_dataclass(value):
+        return value
+    out = {}
+    for setting in fields(value):
+        given = _differing(getattr(value, setting.name))
+        if setting.compare and given not in (default_of(setting), {}):
+            out[setting.name] = given
+    return out
 
 
 def _lines(section: dict[str, Any], tree: Any, indent: str) -> Iterator[str]:
@@ -91,4 +133,7 @@ def _source(leaf: Any, value: Any) -> str:
     if not isinstance(leaf, Leaf):
         return "default"
     place = leaf.where if leaf.where.startswith(OVERRIDE) else os.path.normpath(leaf.where)
-    return place if value == leaf.value else f"{place}: {flow(leaf.value)}"
+    with suppress(Misfit):
+        if convert(type(value), leaf.value, "", as_yaml=True) == value:
+            return place
+    return f"{place}: {flow(leaf.value)}"

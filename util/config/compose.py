@@ -1,17 +1,17 @@
 """Which files make a config: one that is named, or those of a fold, a data set, a method and an encoder.
 
-``sh train.sh split2 pascal 4`` with ``MODEL`` and ``NET`` takes the first of
+``sh train.sh split2 pascal 4`` with ``MODEL`` and ``NET`` lays over each other, later ones winning,
 
-1. ``config/pascal/<name of the run>.yaml``, such as ``pascal_split2_resnet50.yaml``,
-2. ``config/pascal/<method>.yaml``,
-3. ``config/pascal/pascal.yaml`` and ``model/<method>.yaml``,
+1. ``config/pascal/<method>.yaml``, or without it ``config/pascal/pascal.yaml`` and ``model/<method>.yaml``,
+2. ``encoder/<net>.yaml``,
+3. the run's own file, ``config/pascal/<name of the run>.yaml``, whose bases are in the place of 1,
 
-and over it ``encoder/<net>.yaml``, then the fold. Later ones win.
+then the fold. A file that is named by its path is a run's own file.
 """
 
 import argparse
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import reduce
 from pathlib import Path
 
@@ -28,9 +28,10 @@ from util.config.folder import (
     method_file,
     methods,
 )
-from util.config.parts import merged
+from util.config.parts import bases, is_encoder, merged, with_bases
 from util.config.tree import (
     LISTED,
+    NET,
     Leaf,
     Tree,
     find,
@@ -46,7 +47,9 @@ from util.files.errors import UserError, nearest
 USUAL_NET = "resnet50"
 TIMM_PREFIX = "timm/"  # before timm's name of a network
 CHOICE = ("MODEL", "NET")  # of method and encoder, in the environment
+PLAIN = "_plain"  # after the name of an encoder whose runs have the same own files
 FOLD = re.compile(r"split(\d+)")  # an experiment
+RUN = re.compile(r"(.+)_split(\d+)_(.+)")  # the name of a run: data set, fold, method and encoder
 BASE_FOLDER, BACKBONE = "run.base_folder", "model.encoder.backbone"
 WITH_BRACES = (BASE_FOLDER, "model.encoder.weights")  # keys whose values may name others: {dataset}
 NAMES = "a YAML file, or an experiment and a data set such as: split2 pascal"  # of a config
@@ -60,20 +63,48 @@ class Source:
     name: str  # of its run, where the config names no other
     files: tuple[Path, ...]  # without their bases; later ones win
     values: Tree = field(default_factory=dict)  # that win over the files: the fold of an experiment
+    own: str = ""  # the file of this run alone, all of whose values are meant
 
     def __str__(self) -> str:
         return self.words
 
-    @property
-    def own(self) -> str:
-        """The file of this run alone, all of whose values are meant; '' if it has none."""
-        first = self.files[0]
-        return str(first) if first.stem == self.name else ""
-
 
 def file_source(path: Path) -> Source:
-    """Return the source of a config that is one file with its bases."""
-    return Source(str(path), path.stem, (in_configs(path),))
+    """Return the source of a config that is one file with its bases, and the file of the encoder that it names."""
+    path = in_configs(path)
+    source = _of_run_file(path)
+    if source is not None:
+        return source
+    source = Source(str(path), path.stem, (path,), own=str(path))
+    net = _net_of(path)
+    if net is None or not _takes_encoder(merged([path])):
+        return source
+    encoder, values = _encoder(net)
+    return replace(source, files=(*bases(path), encoder, path), values=values)
+
+
+def _of_run_file(path: Path) -> Source | None:
+    """Return what the words mean whose run has a file as its own; None: it is no such file."""
+    named = RUN.fullmatch(path.stem)
+    if named is None or not path.exists() or named[1] not in data_sets():
+        return None
+    dataset, fold, rest = named.groups()
+    method = next((name for name in methods() if f"{rest}_".startswith(f"{name}_")), MAIN_METHOD)
+    net = rest.removeprefix(method).removeprefix("_").replace("timm-", TIMM_PREFIX).replace("--", "/")
+    if not net or (has_encoder(method) and not _is_encoder(net)):
+        return None
+    source = _of_fold(int(fold), dataset, method, net)
+    is_own = bool(source.own) and path.samefile(source.own)
+    return replace(source, words=str(path)) if is_own else None
+
+
+def _net_of(path: Path) -> str | None:
+    """Return the encoder that a file names, or one of its bases where none of these is an encoder's file."""
+    files = with_bases([path])
+    nets = [value_of(parse_file(file), NET) for file in files]
+    if nets[-1] is None and any(map(is_encoder, files)):
+        return None
+    return next(filter(None, reversed(nets)), None)
 
 
 def files_of(source: Source) -> str:
@@ -130,8 +161,10 @@ def find_config(
         return _of_fold(int(fold[1]), dataset, method or MAIN_METHOD, net)
     file = Path(experiment) if dataset is None else _own_file(experiment, dataset)
     if method or net:
-        fix = "leave out --model, --net, MODEL and NET, or name a fold: split0"
-        raise UserError(f"{file}: names its method and encoder itself; {fix}")
+        raise UserError(
+            f"{file}: names its method and encoder itself",
+            fix="leave out --model, --net, MODEL and NET, or name a fold: split0",
+        )
     return file_source(file)
 
 
@@ -143,8 +176,11 @@ def _own_file(experiment: str, dataset: str) -> Path:
             return path
     files = [path.stem for path in data_file(dataset).parent.glob("*.yaml")]
     near = nearest(Path(experiment).stem, [*files, *(f"split{fold}" for fold in range(4))])
-    fix = f"name a fold, such as split0, with MODEL and NET, a file of config/{dataset}/, or the path of one"
-    raise UserError(f"{experiment}: no such config for {dataset}{near}; {fix}; {LISTED}")
+    raise UserError(
+        f"{experiment}: no such config for {dataset}{near}",
+        fix=f"name a fold, such as split0, with MODEL and NET, a file of config/{dataset}/, or the path of one; "
+        f"{LISTED}",
+    )
 
 
 def _of_fold(fold: int, dataset: str, method: str, net: str | None) -> Source:
@@ -158,9 +194,8 @@ def _of_fold(fold: int, dataset: str, method: str, net: str | None) -> Source:
     if has_encoder(method):
         net = net or _usual_net(recipe, method_file(method), data_file(dataset))
         in_name = net.replace("/", "-")
-        encoder = [_encoder_file(net)]
-        if net.startswith(TIMM_PREFIX):
-            values = nested(BACKBONE, Leaf(net, f"NET {net}"))
+        file, values = _encoder(net)
+        encoder = [file]
     elif net in encoders():
         net = None  # of a command with several methods
     elif net:
@@ -169,43 +204,70 @@ def _of_fold(fold: int, dataset: str, method: str, net: str | None) -> Source:
     words = f"split{fold} {dataset} --model {method}" + (f" --net {net}" if net else "")
     parts = (f"{dataset}_split{fold}", "" if method == MAIN_METHOD else method, in_name)
     name = "_".join(filter(None, parts))
-    files = [in_configs(LOCAL / dataset / f"{name}.yaml"), recipe]
-    chosen = next(([file] for file in files if file.exists()), [data_file(dataset), method_file(method)])
-    return Source(words, name, (*chosen, *encoder), merge(values, nested("data.fold", Leaf(fold, words))))
+    values = merge(values, nested("data.fold", Leaf(fold, words)))
+    own = _own_of_run(dataset, name)
+    if own is not None:
+        _check_fold(own, fold)
+        return Source(words, name, (*bases(own), *encoder, own), values, str(own))
+    chosen = [recipe] if recipe.exists() else [data_file(dataset), method_file(method)]
+    return Source(words, name, (*chosen, *encoder), values)
+
+
+def _own_of_run(dataset: str, name: str) -> Path | None:
+    """Return the own file of a run; that of ``resnet50`` serves ``resnet50_plain`` where this has none."""
+    names = dict.fromkeys((name, name.removesuffix(PLAIN)))
+    files = (in_configs(LOCAL / dataset / f"{name}.yaml") for name in names)
+    return next((file for file in files if file.exists()), None)
+
+
+def _check_fold(own: Path, fold: int) -> None:
+    """Refuse (UserError) the own file of a fold's run that states another fold."""
+    stated = find(parse_file(own), "data.fold")
+    if isinstance(stated, Leaf) and stated.value != fold:
+        raise UserError(
+            f"{stated.where}: data.fold = {stated.value} in the file of split{fold}",
+            fix=f"write {fold}, or give the file another name",
+        )
 
 
 def _usual_net(*files: Path) -> str:
     """Return the encoder that the first of some files names, those that are there."""
-    nets = (value_of(parse_file(file), "net") for file in files if file.exists())
+    nets = (value_of(parse_file(file), NET) for file in files if file.exists())
     return next(filter(None, nets), USUAL_NET)
 
 
-def _encoder_file(net: str) -> Path:
-    """Return the file of an encoder; UserError: there is no such encoder."""
-    if net not in encoders() and not net.startswith(TIMM_PREFIX):
+def _is_encoder(net: str) -> bool:
+    return net in encoders() or net.startswith(TIMM_PREFIX)
+
+
+def _encoder(net: str) -> tuple[Path, Tree]:
+    """Return the file of an encoder, and values that win over all files; UserError: there is no such encoder."""
+    if not _is_encoder(net):
         near = nearest(net, encoders())
         raise UserError(f"NET {net}: no such encoder{near}; one of timm is {TIMM_PREFIX}{net}; {LISTED}")
-    name = TIMM if net.startswith(TIMM_PREFIX) else net
-    return config_folder() / "encoder" / f"{name}.yaml"
+    if net in encoders():
+        return config_folder() / "encoder" / f"{net}.yaml", {}
+    return config_folder() / "encoder" / f"{TIMM}.yaml", nested(BACKBONE, Leaf(net, f"NET {net}"))
 
 
 def has_encoder(method: str) -> bool:
     """Return whether the method of a file takes an encoder; so does one that is not known yet (``imports``)."""
-    cls = models().get(str(value_of(merged([method_file(method)]), "model.name")))
-    return cls is None or any(setting.name == "encoder" for setting in fields(cls.Settings))
+    return _takes_encoder(merged([method_file(method)]))
+
+
+def _takes_encoder(tree: Tree) -> bool:
+    """Return the same of a config's method; False: it names none."""
+    name = value_of(tree, "model.name")
+    cls = models().get(str(name))
+    return name is not None and (cls is None or any(setting.name == "encoder" for setting in fields(cls.Settings)))
 
 
 def read_tree(source: Source) -> Tree:
-    """Return the merged content of a config's files, with its values; a file's base stage is its own, or as it says.
+    """Return the merged content of a config's files, with its values.
 
     UserError: missing file, broken YAML, or a key written twice; it names the place.
     """
-    tree = merge(merged(source.files), source.values)
-    leaf = find(tree, BASE_FOLDER)
-    is_inherited = isinstance(leaf, Leaf) and not leaf.where.startswith(f"{source.own}:")
-    if is_inherited and not source.values:
-        return merge(tree, nested(BASE_FOLDER, Leaf(None, source.own)))
-    return tree
+    return merge(merged(source.files), source.values)
 
 
 def completed(tree: Tree, overrides: list[str]) -> Tree:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from model.episode import IGNORE
-from util.config.settings import BINARY, DataSettings
-from util.files.errors import nearest
+from util.config.settings import BINARY, FOLD_RULES, DataSettings
+from util.files.errors import ask, nearest
 
 LISTS = "lists"  # a fold rule
 MAX_INDEX = IGNORE - 1  # classes that masks of class indices can hold
@@ -22,8 +22,9 @@ class Fold:
     """One split of classes 1..n into novel and base ones.
 
     ``contiguous``: fold i of f tests classes i n/f + 1 .. (i + 1) n/f; ``interleaved``: i + 1, i + 1 + f, ...;
-    ``given``: the classes in ``listed``, which the settings list by name; ``lists``: there is one fold, the images of
-    the training list are of base classes and those of the test list of novel ones, so that every class may be either.
+    ``given``: the classes in ``listed``, by name in the settings or by a registered rule; ``lists``: there is one fold,
+    the images of the training list are of base classes and those of the test list of novel ones, so that every class
+    may be either.
     """
 
     classes: int
@@ -37,8 +38,9 @@ class Fold:
         """Return the fold that the settings name."""
         rule = data.fold_rule
         listed: list[int] = []
-        if rule == "given" and data.fold_classes:
-            listed = sorted(data.classes.index(name) + 1 for name in data.fold_classes[data.fold])
+        if fold_classes := _listed(data):
+            rule = "given"
+            listed = sorted(data.classes.index(name) + 1 for name in fold_classes[data.fold])
         if data.class_photos is not None:
             rule = "given"
             enough = _with_photos(data)
@@ -78,6 +80,13 @@ class Fold:
         return table
 
 
+def _listed(data: DataSettings) -> list[list[str]]:
+    """Return the names of the classes of each fold, by the settings or a registered rule; [] for any other rule."""
+    if data.fold_rule in FOLD_RULES:
+        return ask(f"fold_rule {data.fold_rule}", FOLD_RULES[data.fold_rule], data)
+    return data.fold_classes or []
+
+
 def _with_photos(data: DataSettings) -> list[int]:
     """Return the classes that have more photos than shots, of which folds are made: other shots, other folds."""
     return [c for c, photos in enumerate(data.class_photos or (), 1) if photos > data.shot]
@@ -115,8 +124,8 @@ def _problems_of_rule(data: DataSettings) -> Iterator[tuple[str, str]]:
             yield "folds", f"= {data.folds}: data.fold_rule is lists, which has one fold; {fix}"
     elif data.class_photos is not None:
         yield from _problems_of_photos(data)
-    elif data.fold_rule == "given":
-        yield from _problems_of_given(data, data.fold_classes or [])
+    elif data.fold_rule == "given" or data.fold_rule in FOLD_RULES:
+        yield from _problems_of_given(data, _listed(data))
     elif data.folds < 2 or count % data.folds:
         yield "folds", f"= {data.folds} must be at least 2 and divide the number of classes, {count}"
 
@@ -131,11 +140,12 @@ def _problems_of_photos(data: DataSettings) -> Iterator[tuple[str, str]]:
 
 def _problems_of_given(data: DataSettings, fold_classes: list[list[str]]) -> Iterator[tuple[str, str]]:
     """Yield what is wrong with folds that the settings list by name."""
+    key = "fold_classes" if data.fold_rule == "given" else "fold_rule"
     names = [name for fold in fold_classes for name in fold]
     unknown = [name for name in names if name not in data.classes]
     if unknown:
-        yield "fold_classes", f"names '{unknown[0]}', which is not in data.classes{nearest(unknown[0], data.classes)}"
+        yield key, f"names '{unknown[0]}', which is not in data.classes{nearest(unknown[0], data.classes)}"
     are_parts = len(set(names)) == len(names) and all(0 < len(fold) < len(data.classes) for fold in fold_classes)
     if not are_parts or len(fold_classes) != data.folds or data.folds < 2:
         each = "in each at least one class but not all, and no class twice"
-        yield "fold_classes", f"must list as many folds as data.folds = {data.folds}, at least 2, {each}"
+        yield key, f"must list as many folds as data.folds = {data.folds}, at least 2, {each}"

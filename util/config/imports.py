@@ -7,7 +7,6 @@ import argparse
 import importlib
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -15,8 +14,9 @@ from pathlib import Path
 from types import ModuleType
 
 from model.registry import models
+from util.config import registry  # noqa: F401  that all kinds are there
 from util.config.tree import OVERRIDE, Leaf, Tree
-from util.files.errors import UserError
+from util.files.errors import UserError, in_words
 
 KEY = "imports"  # of a config
 PACKAGE = "symnet"  # the name of this project where it is installed
@@ -50,7 +50,7 @@ def import_named(names: Sequence[str], folder: Path, place: str) -> list[str]:
     """
     models()  # this project's own come first: a name that one of them has is taken
     _answer_as_package()
-    whole = [str((folder / name).resolve()) if name.endswith(".py") else name for name in names]
+    whole = [str(_found(folder, name, place)) if name.endswith(".py") else name for name in names]
     for name in whole:
         try:
             if name.endswith(".py"):
@@ -58,8 +58,22 @@ def import_named(names: Sequence[str], folder: Path, place: str) -> list[str]:
             else:
                 importlib.import_module(name)
         except (Exception, SystemExit) as error:  # the code of others may raise anything
-            raise UserError(f"{place}: {name} cannot be imported: {_in_words(error)}") from None
+            raise UserError(f"{place}: {name} cannot be imported: {in_words(error)}") from None
     return whole
+
+
+def _found(folder: Path, name: str, place: str) -> Path:
+    """Return a file as a folder's config names it or, of a copied run, beside the config or in the working folder.
+
+    UserError: it is at none of these places.
+    """
+    path = Path(name)
+    below = Path(*[part for part in path.parts if part not in ("..", path.anchor)])
+    for found in (folder / path, folder / path.name, below, Path(path.name)):
+        if found.is_file():
+            return found.resolve()
+    fix = f"copy it there, or name its path: --set {KEY}=[PATH], or --import PATH"
+    raise UserError(f"{place}: {name} is neither there, nor beside the config, nor in the working folder; {fix}")
 
 
 def beside(names: Sequence[str], folder: Path) -> list[str]:
@@ -103,14 +117,6 @@ def _module_of(path: Path) -> tuple[Path, str]:
         names.insert(0, root.name)
         root = root.parent
     return root, ".".join(names)
-
-
-def _in_words(error: BaseException) -> str:
-    """Return an error of an import with its place."""
-    lines = traceback.extract_tb(error.__traceback__)
-    own = [line for line in lines if line.filename != __file__ and "importlib" not in line.filename]
-    place = f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
-    return f"{type(error).__name__}: {error}{place}"
 
 
 def _answer_as_package() -> None:

@@ -1,77 +1,62 @@
-"""Files of a config, each after its bases, with what they change with a method and an encoder, merged into one tree.
+"""Files of a config, each after its bases, with what they change with an encoder, merged into one tree.
 
-Values for one encoder stand under ``encoders: {<net>: ...}`` of a file, those for one method under ``methods:
-{<method>: ...}``, which may have ``encoders`` too. They are laid over that file, or over the file of the encoder or the
-method where this comes later.
+Values for one encoder stand under ``encoders: {<net>: ...}`` of a file. They are laid over that file, or over the file
+of the encoder where this comes later.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
-from typing import Any
 
-from util.config.folder import TIMM, encoders, in_configs, methods
-from util.config.tree import ENCODERS, METHODS, Tree, bases_of, merge, parse_file, places, settings_of
+from util.config.folder import TIMM, encoders, in_configs
+from util.config.tree import ENCODERS, Tree, bases_of, merge, parse_file, places, settings_of
 from util.files.errors import UserError, nearest
-
-CHANGES = {"model": METHODS, "encoder": ENCODERS}  # a folder; the key of what other files change with its files
-
-
-@dataclass(frozen=True)
-class _Part:
-    """A part of a config: a file without its bases, or what a file changes with a method or an encoder."""
-
-    path: Path  # the file that has it
-    content: Tree
-    folder: str = ""  # of a file: the name of its folder, such as encoder
 
 
 def merged(files: Sequence[Path]) -> Tree:
-    """Return files, after their bases, with what they change with others, as one tree; later ones win."""
-    parts = [_Part(path, parse_file(path), path.resolve().parent.name) for path in _with_bases(files, set())]
-    for folder, key in CHANGES.items():
-        parts = _with_changes(parts, folder, key)
-    return reduce(merge, [settings_of(part.content, part.path) for part in parts], {})
+    """Return files, after their bases, with what they change with the last encoder, as one tree; later ones win."""
+    paths = with_bases(files)
+    of_encoders = [i for i, path in enumerate(paths) if is_encoder(path)]
+    end = of_encoders[-1] + 1 if of_encoders else 0
+    names = [path.stem for path in with_bases(paths[end - 1 : end])]  # of the encoder and those that it extends
+    trees = [settings_of(parse_file(path)) for path in paths[:end]]
+    for path in paths[:end]:
+        trees += _changes(path, names)
+    for path in paths[end:]:
+        trees += [settings_of(parse_file(path)), *_changes(path, names)]
+    return reduce(merge, trees, {})
 
 
-def _with_changes(parts: list[_Part], folder: str, key: str) -> list[_Part]:
-    """Return parts with what they change with the last file of a folder, or with one that this extends.
+def is_encoder(path: Path) -> bool:
+    """Return whether a file is an encoder's."""
+    return path.resolve().parent.name == "encoder"
 
-    The changes of earlier parts follow that file, those of a later one this part itself.
-    """
-    last = max((i for i, part in enumerate(parts) if part.folder == folder), default=None)
-    if last is None:
-        return parts
-    names = [path.stem for path in _with_bases([parts[last].path], set())]
-    out = parts[: last + 1]
-    for i, part in enumerate(parts):
-        if i > last:
-            out.append(part)
-        changes = part.content.get(key, {})
-        _check_changes(changes, key, part.path)
-        out += [_Part(part.path, changes[name]) for name in names if name in changes]
-    return out
+
+def bases(path: Path) -> list[Path]:
+    """Return the files that a file names as its bases: beside it, or from the folder where configs are named from."""
+    besides = [(in_configs(path.parent / name), in_configs(Path(name))) for name in bases_of(path)]
+    return [beside if beside.exists() else elsewhere for beside, elsewhere in besides]
+
+
+def with_bases(files: Sequence[Path]) -> list[Path]:
+    """Return files, each after its bases; one that several name as their base has the first of its places."""
+    return list(_with_bases(files, set()))
 
 
 def _with_bases(files: Sequence[Path], done: set[Path]) -> Iterator[Path]:
-    """Yield files, each after its bases; one that several name as their base has the first of its places."""
     for path in files:
-        if path.resolve() in done:
-            continue
-        done.add(path.resolve())
-        for name in bases_of(path):
-            beside = in_configs(path.parent / name)
-            yield from _with_bases([beside if beside.exists() else in_configs(Path(name))], done)
-        yield path
+        if path.resolve() not in done:
+            done.add(path.resolve())
+            yield from _with_bases(bases(path), done)
+            yield path
 
 
-def _check_changes(changes: Any, key: str, file: Path) -> None:
-    """Refuse (UserError) what a file changes with encoders or methods that are none, or in another form."""
-    known = [*encoders(), TIMM] if key == ENCODERS else methods()
+def _changes(path: Path, names: Sequence[str]) -> list[Tree]:
+    """Return what a file changes with encoders of these names; UserError: it does so with none, or in another form."""
+    changes = parse_file(path).get(ENCODERS, {})
+    known = [*encoders(), TIMM]
     for name, change in changes.items() if isinstance(changes, dict) else [("", changes)]:
         if name not in known or not isinstance(change, dict):
-            place = next(places(change), file)
-            raise UserError(
-                f"{place}: {key}.{name}: no section of a known {key.removesuffix('s')}{nearest(name, known)}"
-            )
+            place = next(places(change), path)
+            raise UserError(f"{place}: {ENCODERS}.{name}: no section of a known encoder{nearest(name, known)}")
+    return [settings_of(changes[name]) for name in names if name in changes]

@@ -7,16 +7,19 @@ from typing import Any
 
 from model.contract import FewShotMethod
 from model.registry import models
+from util.config.bam import as_today
 from util.config.checks import checked
 from util.config.compose import Source, completed, file_source, read_tree
+from util.config.folder import LOCAL, in_configs
 from util.config.place import placed
 from util.config.same import known_today
 from util.config.settings import Config, DataSettings, EvaluationSettings, ProtocolSettings
-from util.config.tree import Tree, place_of, place_written, plain, with_places
-from util.files.errors import UserError, nearest
-from util.files.typecheck import Misfit, convert
+from util.config.tree import Tree, find, parse_file, place_of, place_written, plain, with_places
+from util.files.errors import UserError, unknown
+from util.files.typecheck import UNKNOWN, Misfit, convert
 
-IMPORT_IT = "name it in imports of a config, in report.py by --import, in Python by import"
+DEFAULT = LOCAL / "default.yaml"
+IMPORT_IT = "name it in imports of a config (predict.py --config FILE), in report.py by --import, in Python by import"
 
 
 def read_config(source: str | Path | Source, overrides: list[str] | None = None) -> Config:
@@ -32,12 +35,12 @@ def read_config(source: str | Path | Source, overrides: list[str] | None = None)
         from util.config.imports import with_imports  # the code of others
 
         tree = with_imports(tree)
-    return _typed(tree, source, overrides or [])
+    return _typed(tree, source, overrides or [], checks_observers=True)
 
 
 def tree_of(source: Source, overrides: list[str]) -> Tree:
     """Return the values of a config after overrides, and where each was written; errors as ``read_tree``."""
-    return completed(placed(read_tree(source), source.files[0]), overrides)
+    return completed(placed(read_tree(source), Path(source.own)), overrides)
 
 
 def from_dict(content: dict[str, Any], origin: str, overrides: list[str] | None = None) -> Config:
@@ -45,14 +48,18 @@ def from_dict(content: dict[str, Any], origin: str, overrides: list[str] | None 
 
     Settings of tests that a former version had are left out: they decide no weights. Nothing is imported.
     """
-    test, _ = known_today(content.get("test", {}), EvaluationSettings)
+    try:
+        test, _ = known_today(convert(dict, content.get("test", {}), "test"), EvaluationSettings)
+        entries = convert(dict[str, dict], content.get("protocols", {}), "protocols")
+    except Misfit as misfit:
+        raise UserError(f"{origin}: {misfit}") from None
     recorded = {**content, "test": test, "protocols": {}}
-    for name, entry in content.get("protocols", {}).items():
-        protocol, unknown = known_today(entry, ProtocolSettings)
-        if not any(unknown.values()):  # else it was another protocol
+    for name, entry in entries.items():
+        protocol, others = known_today(entry, ProtocolSettings)
+        if not any(others.values()):  # else it was another protocol
             recorded["protocols"][name] = protocol
-    source = file_source(Path(origin))
-    tree = completed(placed(with_places(recorded, origin), source.files[0]), overrides or [])
+    source = Source(origin, Path(origin).stem, (Path(origin),), own=origin)
+    tree = completed(placed(with_places(recorded, origin), Path(origin)), overrides or [])
     try:
         return _typed(tree, source, overrides or [])
     except UserError as error:
@@ -80,7 +87,18 @@ def to_dict(config: Config) -> dict[str, Any]:
     return out
 
 
-def _typed(tree: Tree, source: Source, overrides: list[str]) -> Config:
+def kept(content: dict[str, Any]) -> dict[str, Any]:
+    """Return plain data as of ``to_dict`` over ``default.yaml``, of whose protocols it repeats its test's alone."""
+    published = find(parse_file(in_configs(DEFAULT)), "protocols")
+    own = dict[str, Any]()
+    for name, entry in content["protocols"].items():
+        stated = convert(ProtocolSettings, plain(published.get(name, {})), name, as_yaml=True)
+        if name == content["test"]["protocol"] or name not in published or dataclasses.asdict(stated) != entry:
+            own[name] = entry
+    return {"base": str(DEFAULT), **content, "protocols": own}
+
+
+def _typed(tree: Tree, source: Source, overrides: list[str], checks_observers: bool = False) -> Config:
     """Return the typed and checked configuration of a tree, which overrides are in already."""
     content = plain(tree)
     try:
@@ -90,17 +108,22 @@ def _typed(tree: Tree, source: Source, overrides: list[str]) -> Config:
             content["model"] = convert(method.Settings, model, "model", as_yaml=True)
             if isinstance(test := content.setdefault("test", {}), dict):
                 test.setdefault("protocol", method.protocol)
+        if content.get("observers"):
+            from util.config.registry import with_observers  # all that may be registered
+
+            content = with_observers(content, checks_observers)
         config = convert(Config, {**content, "given": overrides}, "", as_yaml=True)
         name = source.name if config.run.name is None else config.run.name
         config = dataclasses.replace(config, source=source, run=dataclasses.replace(config.run, name=name))
         return checked(config, partial(place_written, tree, source.own))
     except Misfit as misfit:
-        raise UserError(f"{place_of(tree, misfit.key) or source}: {misfit}") from None
+        unknown = as_today(misfit.key) if str(misfit).startswith(UNKNOWN) else ""
+        raise UserError(f"{place_of(tree, misfit.key) or source}: {unknown or misfit}") from None
 
 
 def _method(name: Any) -> type[FewShotMethod]:
     """Return the method of a name; Misfit: there is none."""
     known = models()
     if str(name) not in known:
-        raise Misfit("model.name", f"model.name = {name!r} is not a model{nearest(str(name), known)}")
+        raise Misfit("model.name", f"model.name = {name!r}: {unknown(known, str(name))}")
     return known[str(name)]

@@ -6,11 +6,16 @@ settings are a dataclass in its folder.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from typing import Any, Literal
 
 from model.contract import ModelSettings
 from model.decides import Decides
-from util.loop.optimizers import unknown_optimizer
+from model.tables import Kind
+from util.files.errors import unknown
+from util.loop.mask_metrics import METRICS
+from util.loop.optim import SCHEDULES
+from util.loop.optimizers import OPTIMIZERS
 
 BINARY = "binary"  # a value of data.mask_form
 HELD_OUT = "base"  # the value of validate_on that takes base classes
@@ -23,6 +28,12 @@ FITTING_LABELS = {  # values of scored_on by those of input
     "stretch": ["letterbox", "original"],
     "original": ["original"],
 }
+# A sampler takes an ``ImageList``, the ``EpisodeSampler`` of the settings, a seed and a number, and returns query and
+# supports, as rows of the index, with the class between them. A fold rule takes the ``DataSettings`` and returns what
+# ``fold_classes`` would list.
+OWN_FOLD_RULES = ("contiguous", "interleaved", "given", "lists")
+SAMPLERS = Kind("sampler", "query")
+FOLD_RULES = Kind("fold_rule", "data.fold_rule")
 # Values of a protocol's settings (``ProtocolSettings``)
 EPISODES, LIST, VIEW, NUMBER, SCORE = "episodes", "list", "view", "number", "score"
 
@@ -38,12 +49,17 @@ def bounded(default: Any, low: float | None = None, high: float | None = None, *
             value is impossible, None if it is possible; ``only``, (key, value) of the same section beside which alone
             the setting means something, value True for any that is not 0, false or null; ``stage``, base or meta, the
             only one that has the setting; ``decides``, see ``Decides``, default what the section's own field does;
-            ``chooses``, see ``ProtocolSettings``.
+            ``chooses``, see ``ProtocolSettings``; ``kind``, of what the setting names.
     """
     metadata = {"low": low, "high": high, **others}
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata=metadata)
     return field(default=default, metadata=metadata)
+
+
+def named(kind: Kind, default: str, *others: str, **facts: Any) -> Any:
+    """Return the field of a registered name, or of one of ``others``; ``facts`` as of ``bounded``."""
+    return bounded(default, problem=partial(unknown, kind, others=others), kind=kind, **facts)
 
 
 def _repeated(values: list[int] | None) -> str | None:
@@ -82,7 +98,7 @@ class DataSettings:
     folds: int = bounded(4, 1, decides=Decides.IDENTITY)
     # Classes of fold i of f: contiguous: i n/f + 1 .. (i + 1) n/f; interleaved: i + 1, i + 1 + f, ...; given: those of
     # fold_classes; lists: training and test list say it, each by what it shows
-    fold_rule: Literal["contiguous", "interleaved", "given", "lists"] = bounded("contiguous", decides=Decides.IDENTITY)
+    fold_rule: str = named(FOLD_RULES, "contiguous", *OWN_FOLD_RULES, decides=Decides.IDENTITY)
     fold_classes: list[list[str]] | None = bounded(None, only=("fold_rule", "given"), decides=Decides.IDENTITY)
     # Folds are then of the classes with more photos than shots
     class_photos: list[int] | None = bounded(None, 0, only=("fold_rule", "interleaved"))
@@ -131,12 +147,12 @@ class OptimizerSettings:
     """One optimiser and its learning-rate schedule."""
 
     # sgd; nesterov, SGD with Nesterov's momentum; adamw; or one that is registered (util/loop/optimizers.py)
-    kind: str = bounded("sgd", problem=unknown_optimizer)
+    kind: str = named(OPTIMIZERS, "sgd")
     lr: float = bounded(0.05, 0)  # each parameter group multiplies it by its own factor
     weight_decay: float = bounded(1e-4, 0)
     # poly: lr * (1 - step / steps) ^ 0.9 with steps from 1; cosine: half a wave from lr to 0; step: a tenth after each
-    # third of the steps
-    schedule: Literal["poly", "cosine", "constant", "step"] = "poly"
+    # third of the steps; or one that is registered, which may see the validations (util/loop/optim.py)
+    schedule: str = named(SCHEDULES, "poly")
     clip: float | None = bounded(None, 1e-6)  # largest norm of all its gradients together; null: any
 
 
@@ -151,7 +167,7 @@ class StageSettings:
     # How training episodes are drawn: shuffle (the list in a new order each time), random (with
     # replacement), shuffled_pairs (the list's (image, class) pairs in a new order, as many make an epoch),
     # class_then_query (draw a class, then one of its images)
-    query: Literal["shuffle", "random", "shuffled_pairs", "class_then_query"] = bounded("shuffle", stage="meta")
+    query: str = named(SAMPLERS, "shuffle", "shuffle", "random", "shuffled_pairs", "class_then_query", stage="meta")
     # with_replacement: one may occur twice
     supports: Literal["distinct", "with_replacement"] = bounded("distinct", stage="meta")
     # A list file of the fold in place of the list made from the masks: two columns (image, mask) or (image, class)
@@ -196,8 +212,8 @@ class ProtocolSettings:
     # image (one pixel is enough). random: an image of the list with replacement, class likewise. pairs: the list's
     # (image, class) pairs, min_pixels of the class in each. class_then_query: draw a class, then one of its images.
     # class_in_turn: episode i is of class i mod the number of classes, and one of its images is drawn
-    query: Literal["sequential", "pairs", "class_then_query", "class_in_turn", "random"] = bounded(
-        "sequential", chooses=EPISODES
+    query: str = named(
+        SAMPLERS, "sequential", "sequential", "pairs", "class_then_query", "class_in_turn", "random", chooses=EPISODES
     )
     # distinct: K different images; with_replacement: drawn one by one, one may occur twice. Never the query. first,
     # with query: pairs: the class's first K images in the list's order, which are no queries
@@ -252,6 +268,8 @@ class ProtocolSettings:
         yield from self._problems_of_draw()
 
     def _problems_of_draw(self) -> Iterator[tuple[str, str]]:
+        if self.query in SAMPLERS and (self.ways, self.references, self.supports == "first") != (1, 1, False):
+            yield "query", f"= {self.query} is a registered sampler: it needs one way, references: 1 and other supports"
         if self.supports == "first" and (self.ways, self.query) != (1, "pairs"):
             yield "supports", "= first needs query: pairs and one way"
         if self.references > 1 and (self.ways, self.draw, self.supports) != (1, "own", "distinct"):
@@ -281,7 +299,9 @@ class EvaluationSettings:
     # data.name of the weights' data set. Another one: a cross-domain test. This one: weights of another fold are scored
     # too, whose base classes may be novel here (marked)
     trained_on: str | None = bounded(None, decides=Decides.SCORES)
-    metrics: list[str] = bounded([], decides=Decides.SCORES)  # boundary_iou, or your own (docs/evaluation.md)
+    metrics: list[str] = bounded(
+        [], decides=Decides.SCORES, kind=METRICS
+    )  # boundary_iou, or your own (docs/evaluation.md)
 
 
 @dataclass(frozen=True)
@@ -319,8 +339,11 @@ class Config:
     test: EvaluationSettings = field(metadata={"decides": Decides.SCORES})
     protocols: dict[str, ProtocolSettings] = field(metadata={"decides": Decides.SCORES})
     base_stage: StageSettings | None = None  # None for a model without that stage
-    # Modules, or files relative to this one (mine.py), that register methods, encoders, metrics or optimisers
+    # Modules, or files relative to this one (mine.py), that register what a config may name
     imports: list[str] = bounded([], decides=Decides.NOTHING)
+    # Registered observers of a training, each with its settings; {}: all that ``imports`` register, with defaults.
+    # Checkpoints state settings and code of each; those that may decide are the same when a training continues
+    observers: dict[str, Any] = field(default_factory=dict, metadata={"decides": Decides.NOTHING})
 
     source: Any = field(default=None, compare=False)  # what it was read from (``compose.Source``); not a setting
     given: list[str] = field(default_factory=list, compare=False)  # the overrides after it; not a setting

@@ -7,27 +7,43 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from yaml.constructor import SafeConstructor
 
 from util.files import read_text
 from util.files.errors import UserError
-from util.files.yaml_text import Loader, composed
+from util.files.yaml_text import Loader, composed, constructed
 
 Tree = dict[str, Any]  # section or key -> Tree or Leaf
 
 
-def _without_dates(rules: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
-    return [(tag, rule) for tag, rule in rules if not tag.endswith(":timestamp")]
+class _AsPrinted:
+    """The rule of a number's word: others, such as 010 and 2026_11_29, stay text until the setting's type is known."""
+
+    def __init__(self, kind: type):
+        self.kind = kind
+
+    def match(self, word: str) -> bool:
+        """Return whether a word is a number as Python prints it."""
+        try:
+            return str(self.kind(word)) == word
+        except ValueError:
+            return False
 
 
+TAG = "tag:yaml.org,2002:"
+OTHERS = {f"{TAG}int": _AsPrinted(int), f"{TAG}float": _AsPrinted(float)}  # of YAML's own rules
 # Of what a word of YAML is, by its first letter; a date is text.
-RULES = {first: _without_dates(rules) for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()}
+RULES = {
+    first: [(tag, OTHERS.get(tag, rule)) for tag, rule in rules if tag != f"{TAG}timestamp"]
+    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 LOADER = type("Loader", (Loader,), {"yaml_implicit_resolvers": RULES})
+QUOTED = tuple("[{\"'!&*|>")  # begin a value that is more than one word
 ENDINGS = (".yaml", ".yml")  # of files
 OVERRIDE = "--set "  # before the place of a value from the command line
 LISTED = "python train.py --list prints what there is"
 FIX = f"name one under config/, or an experiment such as: split2 pascal --model ssp; {LISTED}"
-ENCODERS, METHODS = "encoders", "methods"  # keys of a file: what changes with an encoder or a method, by its name
+# Keys of a file: what it changes with an encoder, by its name; the encoder where a command line names none
+ENCODERS, NET = "encoders", "net"
 
 
 @dataclass(frozen=True)
@@ -71,7 +87,7 @@ def _parsed(path: Path, text: str) -> Tree:
 def _read(node: yaml.Node | None, where: str, place_of: Callable[[yaml.Node], str]) -> Any:
     """Return the tree of a mapping, whose keys are written at ``place_of``, or the leaf of another value."""
     if not isinstance(node, yaml.MappingNode):
-        return Leaf(None if node is None else SafeConstructor().construct_object(node, deep=True), where)
+        return Leaf(None if node is None else constructed(node), where)
     tree: Tree = {}
     for key_node, value in node.value:
         key, where = str(key_node.value), place_of(key_node)
@@ -90,12 +106,19 @@ def override_tree(text: str) -> Tree:
     """Return the tree of one ``section.key=value``; UserError if it has another form, or its value is no YAML."""
     key, equals, value = text.partition("=")
     try:
-        if not equals or not key.strip():
-            raise ValueError("write section.key=value")
+        if not equals or not key.strip() or not value.strip():
+            raise ValueError("write section.key=value; null is none")
         where = OVERRIDE + text
-        return nested(key.strip(), _read(composed(value, LOADER), where, lambda _: where))
+        node = composed(value, LOADER) if value.strip().startswith(QUOTED) else _word(value.strip())
+        return nested(key.strip(), _read(node, where, lambda _: where))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{OVERRIDE}{text}: {error}") from None
+
+
+def _word(text: str) -> yaml.Node:
+    """Return a text without quotes or brackets as one value, also with # and colons in it."""
+    tag = next((tag for tag, rule in RULES.get(text[0], []) if rule.match(text)), f"{TAG}str")
+    return yaml.ScalarNode(tag, text)
 
 
 def nested(key: str, value: Any) -> Tree:
@@ -127,17 +150,10 @@ def merge(low: Tree, high: Tree) -> Tree:
     return out
 
 
-def settings_of(content: Tree, path: Path) -> Tree:
-    """Return the settings of a file's content: without its bases, and without what it says about encoders and methods.
-
-    ``net``, the encoder where a command line names none, is of the files of methods and data sets.
-    """
-    about_files = ["base", ENCODERS, METHODS]
-    folder = path.parent
-    if folder.name == "model" or (folder / f"{folder.name}.yaml").exists():
-        about_files.append("net")
+def settings_of(content: Tree) -> Tree:
+    """Return the settings of a file's content: without its bases, and without what it says about encoders."""
     empty = [key for key, value in content.items() if isinstance(value, Leaf) and value.value is None]  # or comments
-    return {key: value for key, value in content.items() if key not in (*about_files, *empty)}
+    return {key: value for key, value in content.items() if key not in ("base", ENCODERS, NET, *empty)}
 
 
 def bases_of(path: Path) -> list[str]:

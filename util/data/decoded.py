@@ -18,7 +18,7 @@ import numpy as np
 
 from util.config.settings import DataSettings
 from util.data.lists.index import Index
-from util.files import write_atomically
+from util.files import TEMPORARY, is_running, write_atomically
 from util.files.errors import WriteError
 from util.files.mask_images import STACKED_CHANNELS, read_stacked
 from util.files.parallel import parallel_map
@@ -72,20 +72,21 @@ def with_decoded_images(index: Index, data: DataSettings, progress: bool = True)
     decoded = MappedImages(path, index.sizes)
     is_complete = path.is_file() and path.stat().st_size == decoded.starts[-1]
     if not is_complete:
+        _remove_others(path, stem)
         try:
             write_atomically(path, partial(_decode_all, decoded, index, progress), durable=True)
         except WriteError as error:
             report("no cache of decoded images: %s", error)
             return index
-        _remove_other_caches(path, stem)
         report("cache of decoded images: %s, %.1f GiB (data.decoded_gib)", path, gib)
     return replace(index, decoded=decoded)
 
 
-def _remove_other_caches(path: Path, stem: str) -> None:
-    """Remove the caches beside this one whose names begin alike: those of earlier files of the same list."""
-    for other in path.parent.iterdir():
-        if other != path and other.name.startswith(stem) and other.suffix == SUFFIX:
+def _remove_others(path: Path, stem: str) -> None:
+    """Remove the caches of earlier files of the same list, and what killed processes left of such caches."""
+    for other in path.parent.glob(f"*{SUFFIX}"):
+        process, _, name = other.name.removeprefix(".").rpartition(TEMPORARY)
+        if name.startswith(stem) and other != path and not is_running(process):
             other.unlink(missing_ok=True)
 
 

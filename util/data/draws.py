@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import count
 from random import Random
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import torch
@@ -129,20 +129,11 @@ def why_not_published(
     lists_of_folds = _published_lists()[protocol.draw].get(data.name, ())
     if data.fold >= len(lists_of_folds):
         return f"the published list of {data.name} is not known"
-    if _is_published(images, data, lists_of_folds[data.fold]):
+    if images.digest == lists_of_folds[data.fold]:
         return ""
     return images.note or f"the list of {len(images.queries)} images is not that of the published runs"
 
 
-def _is_published(images: ImageList, data: DataSettings, expected: str | dict[str, Any]) -> bool:
-    """Return whether a list has the expected digest or, where the digest is not known, the expected counts."""
-    if isinstance(expected, str):
-        return images.digest == expected
-    pairs = sum(len(rows) for rows in images.candidates.values())
-    counts = {"photos": len(images.queries), "pairs": pairs, "fold_rule": data.fold_rule, "folds": data.folds}
-    return not images.source and counts == expected
-
-
 @cache
-def _published_lists() -> dict[str, dict[str, list[Any]]]:
+def _published_lists() -> dict[str, dict[str, list[str]]]:
     return read_yaml((REPOSITORY / "lists/published.yaml").read_text(encoding="utf-8"))

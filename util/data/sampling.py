@@ -5,13 +5,15 @@ Workers, batches, processes and resuming only choose the numbers that are reques
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 import numpy as np
 
-from util.data.draws import PAIRS, draw_published
+from util.data.draws import PAIRS, Drawn, draw_published
 from util.data.lists.image_list import ImageList
+from util.files.errors import UserError, ask
 
 # Independent streams of random numbers for the different uses of one seed.
 ORDER, EPISODE, AUGMENT, CHOICE, FIXED = range(5)
@@ -197,4 +199,56 @@ class PublishedSampler:
         return EpisodeKey(number, *drawn)
 
 
-Sampler = EpisodeSampler | PublishedSampler | ListedEpisodes
+CHECKED = 200  # episodes of a registered sampler, before any is used
+
+
+@dataclass(frozen=True)
+class RegisteredSampler:
+    """Episodes by a function of others: of a list, the sampler of its settings, a seed and a number.
+
+    It returns query, class and supports as rows of the index. UserError: it breaks the contract of an episode.
+    """
+
+    rule: EpisodeSampler
+    draw: Callable[[ImageList, EpisodeSampler, int, int], Drawn]
+
+    def __post_init__(self) -> None:
+        for number in range(CHECKED):
+            key = self(number)
+            if problem := "differs when it is drawn again" if key != self(number) else self._problem(key):
+                raise UserError(f"sampler {self.rule.query}: episode {number} {problem}; mend the sampler")
+
+    @property
+    def images(self) -> ImageList:
+        """The list."""
+        return self.rule.images
+
+    @property
+    def seed(self) -> int:
+        """The seed."""
+        return self.rule.seed
+
+    def __call__(self, number: int) -> EpisodeKey:
+        """Return the episode of a number."""
+        rule = self.rule
+        what = f"sampler {rule.query}: episode {number}"
+        query, class_id, supports = ask(what, self.draw, rule.images, rule, rule.seed, number)
+        return EpisodeKey(number, int(query), int(class_id), tuple(map(int, supports)))
+
+    def _problem(self, key: EpisodeKey) -> str:
+        """Say what of an episode is not as every episode is: photos of the list, that show the class; '': all is."""
+        candidates = self.images.candidates.get(key.class_id)
+        if candidates is None:
+            return f"is of class {key.class_id}, not one of the list, {[*self.images.candidates]}"
+        if key.query not in self.images.queries or key.class_id not in self.images.classes_in(key.query):
+            return f"has query {key.query}, no photo of the list that shows class {key.class_id}"
+        if key.query in key.supports:
+            return f"has its query {key.query} as a support"
+        if len(key.supports) != self.rule.shots or not {*key.supports} <= {*candidates.tolist()}:
+            return f"has supports {key.supports}, not {self.rule.shots} photos of the list that show its class"
+        if len({*key.supports}) < self.rule.shots and not self.rule.with_replacement:
+            return f"has a support twice, {key.supports}; set supports: with_replacement"
+        return ""
+
+
+Sampler = EpisodeSampler | PublishedSampler | ListedEpisodes | RegisteredSampler

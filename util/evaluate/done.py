@@ -4,10 +4,10 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from model.code import code_of, code_of_folder
-from model.contract import FewShotMethod
+from model.code import code_of_folder
 from model.decides import Decides
 from util.config.read import to_dict
+from util.config.registry import code_of_run
 from util.config.same import differences
 from util.data.lists.manifest import digest
 from util.evaluate.evaluation import Evaluation, deciding_scores
@@ -23,9 +23,11 @@ SHARED = (
 )
 
 
-def code_of_test(method: type[FewShotMethod]) -> dict[str, str]:
-    """Return the digests of what a method's test runs through: each of its modules, and each shared folder."""
-    return {**code_of(method), **_shared_code()}
+def code_of_test(evaluation: Evaluation) -> dict[str, str]:
+    """Return the digests of what a test runs through: each module of its method and of others, each shared folder."""
+    config = evaluation.config
+    own = code_of_run(evaluation.run.model_class, config.model, config.data, config.test, evaluation.protocol)
+    return {**own, **_shared_code()}
 
 
 @cache  # of the code that this process has loaded
@@ -36,7 +38,7 @@ def _shared_code() -> dict[str, str]:
 def facts_today(evaluation: Evaluation) -> dict[str, Callable[[], Any]]:
     """Return the functions that find what decides a test's scores beside settings, by their names in an ``Origin``."""
     return {
-        "code": lambda: code_of_test(evaluation.run.model_class),
+        "code": lambda: code_of_test(evaluation),
         "list": lambda: evaluation.images.digest,
         "content": lambda: evaluation.images.files_digest,
         "vectors": lambda: evaluation.run.text_digest,

@@ -81,7 +81,7 @@ def _subject(evaluation: Evaluation) -> Subject:
         "run": str(config.run.name),
         "checkpoint": str(evaluation.run.weights),
         "weights_mark": evaluation.run.weights_origin,
-        "code": code_of_test(class_of(config.model)),
+        "code": code_of_test(evaluation),
         "config": to_dict(config),
     }
 

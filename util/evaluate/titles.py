@@ -58,6 +58,7 @@ def departures(result: Result) -> dict[str, str]:
     reasons = [
         (result["fold_mismatch"], "weights of another fold", ""),
         (not result.get("finished", True), "not finished", _steps_done(result)),
+        (observers := _observers(result), "own observers", observers),
         (result["trained_otherwise"], "trained with other settings", "; ".join(result["trained_otherwise"][:3])),
         (trained_on, "trained on test photos", str(trained_on)),
         (listed and trained_on is None, "test photos in the training list", str(listed)),
@@ -67,6 +68,17 @@ def departures(result: Result) -> dict[str, str]:
         (result.get("edges"), FORMER, "edges"),
     ]
     return {reason: details for holds, reason, details in reasons if holds}
+
+
+def _observers(result: Result) -> str:
+    """Return the observers that may have decided something in the trainings of a result's weights, with settings."""
+    found = []
+    for stage in result["training"]:
+        for name, facts in stage.get("observers", {}).items():
+            if facts["decides"]:
+                settings = [f"{key} {value}" for key, value in facts["settings"].items()]
+                found.append(" ".join([name, *settings]))
+    return ", ".join(dict.fromkeys(found))
 
 
 def _steps_done(result: Result) -> str:

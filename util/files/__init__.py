@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -33,21 +33,18 @@ def project_path(name: str | Path) -> Path:
     return path
 
 
-def stand_in(path: Path) -> str:
-    """Say what a file is that stands in place of another, and the fix; '' if it is none."""
+def stand_in(path: Path, others: Mapping[bytes, str] = STAND_INS) -> str:
+    """Say what a file is that stands in place of another, by its beginning as in ``others``, and the fix; else ''."""
     try:
         with path.open("rb") as file:
-            return _stand_in(file.read(1024))
+            return _stand_in(file.read(1024), others)
     except OSError:
         return ""
 
 
-def _stand_in(content: bytes) -> str:
+def _stand_in(content: bytes, others: Mapping[bytes, str] = STAND_INS) -> str:
     start = content[:1024].removeprefix(b"\xef\xbb\xbf")
-    for beginning, description in STAND_INS.items():
-        if re.match(beginning, start):
-            return description
-    return ""
+    return next((what for beginning, what in others.items() if re.match(beginning, start)), "")
 
 
 def read_bytes(path: Path, what: str, fix: str, parse: Callable[[bytes], Any] = bytes) -> Any:
@@ -140,6 +137,17 @@ def _short(path: Path) -> str:
     return path.name if len(name) <= LONG_NAME else hashlib.sha256(name).hexdigest() + path.suffix
 
 
+def is_running(process: str) -> bool:
+    """Return whether a process of this machine has a number, as names of files that are being written begin with."""
+    try:
+        os.kill(int(process), 0)  # which ends nothing
+    except PermissionError:  # of another user
+        return True
+    except (OSError, ValueError, OverflowError):
+        return False
+    return True
+
+
 def lock(path: Path, refusal: str) -> TextIO:
     """Return a locked file; the system releases the lock when the file is closed or this process ends.
 
@@ -225,7 +233,8 @@ def state_of(path: Path) -> tuple[int, ...]:
     try:
         status = path.stat()
     except OSError:
-        raise UserError(f"{path}: this file does not exist; check its name, or the list that names it") from None
+        fix = "check its name, or the list that names it, whose paths begin below data.root"
+        raise UserError(f"{path}: this file does not exist", fix=fix) from None
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino % 2**63
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Iterable
+import traceback
+from collections.abc import Callable, Iterable
+from typing import Any
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -75,3 +77,25 @@ def nearest(word: str, known: Iterable[str]) -> str:
         return suggestion
     others = f", and {len(known) - MAX_KNOWN} more" if len(known) > MAX_KNOWN else ""
     return f"; known: {', '.join(known[:MAX_KNOWN])}{others}"
+
+
+def unknown(kind: Any, name: str, others: Iterable[str] = ()) -> str | None:
+    """Say that neither a ``Kind`` of names (``model/tables.py``) nor ``others`` have a name; None: one does."""
+    known = [*others, *kind]
+    return None if name in known else f"no such {kind.title}{nearest(name, known)}"
+
+
+def ask(what: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Return what a registered function returns, ``what`` in messages; UserError: it is code of others and failed."""
+    try:
+        return function(*arguments)
+    except Exception as error:
+        raise UserError(f"{what} failed: {in_words(error)}; mend its code") from None
+
+
+def in_words(error: BaseException) -> str:
+    """Return an error of the code of others with its place."""
+    lines = traceback.extract_tb(error.__traceback__)
+    own = [line for line in lines if line.filename != __file__ and "importlib" not in line.filename]
+    place = f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
+    return f"{type(error).__name__}: {error}{place}"

@@ -6,11 +6,13 @@ import functools
 import types
 import typing
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from util.files.errors import closest, nearest
 
 NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text", dict: "a section"}
+UNKNOWN = "unknown key"  # begins the message about one
 MAX_SHOWN = 80  # characters of a value in a message
 MAX_NUMBER = 2**63 - 1  # the largest whole number that a tensor holds
 hints_of = functools.cache(typing.get_type_hints)  # the types of a class's fields by name
@@ -32,8 +34,8 @@ def convert(kind: Any, value: Any, key: str, as_yaml: bool = False) -> Any:
         kind: a plain type, ``Any``, ``Literal``, a union, ``list[...]``, ``dict[str, ...]``, a ``TypedDict``, or a
             dataclass, whose fields' ``metadata`` may hold the bounds that ``util/config/settings.py`` describes.
         key: name of the value in messages.
-        as_yaml: also take text that reads as a number for a float (YAML 1.1 reads 1e-4, without a dot, as text) and a
-            number for text.
+        as_yaml: also take text that reads as a number for one (1e-4, 010) and a number for text, in which ``~/`` is
+            the home.
 
     Misfit: the value, or the first part of it that is wrong, has another type or is out of its bounds.
     """
@@ -77,7 +79,7 @@ def _entry(kind: Any, name: str, value: Any, place: str, as_yaml: bool) -> Any:
     """Return the value of a section's key, within its bounds; ``place`` is the whole key."""
     hints = hints_of(kind)
     if name not in hints:
-        raise Misfit(place, f"unknown key '{place}'{nearest(str(name), hints)}")
+        raise Misfit(place, f"{UNKNOWN} '{place}'{nearest(str(name), hints)}")
     converted = convert(hints[name], value, place, as_yaml)
     if dataclasses.is_dataclass(kind):
         _check(converted, place, kind.__dataclass_fields__[name].metadata)
@@ -113,8 +115,8 @@ def _choice(choices: list[Any], value: Any, key: str) -> Any:
 def _plain(kind: Any, value: Any, key: str, as_yaml: bool) -> Any:
     """Return a value of a plain type."""
     if type(value) is kind:
-        return value
-    taken = {float: (int, str) if as_yaml else (int,), str: (int, float) if as_yaml else ()}
+        return f"{Path.home()}{value[1:]}" if as_yaml and kind is str and value.startswith("~/") else value
+    taken = {float: (int, str), int: (str,), str: (int, float)} if as_yaml else {float: (int,)}
     if type(value) in taken.get(kind, ()):
         with contextlib.suppress(ValueError, OverflowError):  # text that is no number; hundreds of digits
             return kind(value)
@@ -133,16 +135,16 @@ def _shown(value: Any) -> str:
 
 def _check(value: Any, key: str, metadata: Mapping[str, Any]) -> None:
     """Refuse a value, or an item of a list, that a field's ``metadata`` does not allow."""
-    problem = metadata.get("problem")
-    if problem is not None:
-        reason = problem(value)
-        if reason is not None:
-            raise Misfit(key, f"{key} = {value!r}: {reason}")
     items = value if isinstance(value, list) else [value]
     shortest, longest = metadata.get("length", (0, None))
     if isinstance(value, list) and not shortest <= len(value) <= (longest or len(value)):
         allowed = f"at least {shortest}" if longest is None else f"{shortest} to {longest}"
         raise Misfit(key, f"{key} = {_shown(value)} has {len(value)} values; allowed: {allowed}")
+    problem = metadata.get("problem")
+    if problem is not None:
+        reason = problem(value)
+        if reason is not None:
+            raise Misfit(key, f"{key} = {value!r}: {reason}")
     for item in items:
         _check_range(item, key, metadata.get("low"), metadata.get("high"))
 

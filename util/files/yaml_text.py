@@ -20,8 +20,17 @@ NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 def read_yaml(text: str, loader: Any = Loader) -> Any:
     """Return the value that a YAML text writes; ValueError: as ``composed``, or it is no plain data."""
     node = composed(text, loader)
+    return None if node is None else constructed(node)
+
+
+def constructed(node: yaml.Node) -> Any:
+    """Return the value that a node writes; ValueError: it is no plain data, or not of its tag."""
     with _errors():
-        return None if node is None else SafeConstructor().construct_document(node)
+        try:
+            return SafeConstructor().construct_document(node)
+        except (ValueError, LookupError, AttributeError, TypeError, OverflowError) as error:
+            place = f"line {node.start_mark.line + 1}"
+            raise ValueError(f"{place}: a value is not what its tag says ({error})") from None
 
 
 def composed(text: str, loader: Any = Loader) -> yaml.Node | None:

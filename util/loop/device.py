@@ -31,8 +31,11 @@ def pick_device(name: str, local_rank: int = 0) -> torch.device:
             torch.cuda.set_device(device)
         torch.ones(1, device=device)  # a kernel runs
     except (RuntimeError, AssertionError, ImportError) as error:  # as of a torch without CUDA
-        fix = "take cpu, cuda or another number of GPUs (0: the CPU)"
-        raise UserError(f"run.device = {name}, GPU {local_rank}: {error}; {fix}", local=True) from None
+        raise UserError(
+            f"run.device = {name}, GPU {local_rank}: {error}",
+            fix="take cpu, cuda or another number of GPUs (0: the CPU)",
+            local=True,
+        ) from None
     return device
 
 

@@ -84,8 +84,11 @@ def batches(
         if not _is_of_a_loader_process(error):
             raise
         reason = str(error).rsplit("Error: ", 1)[-1] or type(error).__name__
-        fix = "lower data.workers, give /dev/shm more space, or raise ulimit -n"
-        raise UserError(f"a loader process failed ({reason}); {fix}", local=True) from None
+        raise UserError(
+            f"a loader process failed ({reason})",
+            fix="lower data.workers, give /dev/shm more space, or raise ulimit -n",
+            local=True,
+        ) from None
     finally:  # an error keeps a reference to the loader, whose processes outlive the SIGTERM that they get at exit
         getattr(stream, "_shutdown_workers", lambda: None)()
 

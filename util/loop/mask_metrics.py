@@ -7,14 +7,13 @@ mean of episodes has a value for each episode, and counts 1 for it. Both then ar
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import Any, TypedDict
 
 import cv2
 import numpy as np
 
-from model.tables import add_once
-from util.files.errors import UserError, nearest
+from model.tables import Kind
+from util.files.errors import UserError, unknown
 
 Counts = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[float, float]]
 
@@ -48,6 +47,15 @@ class Metric:
         return ScoreFacts(title=self.title, unit=self.unit, scale=self.scale, smaller_is_better=self.smaller_is_better)
 
 
+def _measured(_: str, part_and_whole: Counts, title: str, **others: Any) -> Metric:
+    return Metric(title, part_and_whole, **others)
+
+
+METRICS = Kind("metric", "test.metrics", _measured)
+register_metric = METRICS.register  # of a name, with the fields of ``Metric``
+
+
+@register_metric("boundary_iou", "boundary IoU")
 def boundary_counts(mask: np.ndarray, true: np.ndarray, labelled: np.ndarray) -> tuple[int, int]:
     """Return intersection and union of the boundary regions of two masks, in pixels.
 
@@ -59,24 +67,6 @@ def boundary_counts(mask: np.ndarray, true: np.ndarray, labelled: np.ndarray) ->
     band = mask > _eroded(mask, kernel)
     true_band = true > _eroded(true, kernel)
     return int((band & true_band).sum()), int((band | true_band).sum())
-
-
-METRICS = {
-    "boundary_iou": Metric("boundary IoU", boundary_counts),
-}
-
-
-def register_metric(name: str, title: str, **others: Any) -> Callable[[Counts], Counts]:
-    """Return a decorator of a ``part_and_whole`` that makes it available in ``test.metrics``; others as of ``Metric``.
-
-    ValueError: another module has registered the name.
-    """
-
-    def add(part_and_whole: Counts) -> Counts:
-        add_once(METRICS, name, Metric(title, part_and_whole, **others), "test.metrics", attrgetter("part_and_whole"))
-        return part_and_whole
-
-    return add
 
 
 def _diagonal(labelled: np.ndarray) -> float:
@@ -91,5 +81,5 @@ def _eroded(mask: np.ndarray, kernel: np.ndarray) -> np.ndarray:
 def check_metrics(names: Iterable[str], source: object) -> None:
     """Refuse (UserError) a further metric of a config that is none."""
     for name in names:
-        if name not in METRICS:
-            raise UserError(f"{source}: test.metrics: '{name}' is unknown{nearest(name, METRICS)}")
+        if problem := unknown(METRICS, name):
+            raise UserError(f"{source}: test.metrics: '{name}': {problem}")

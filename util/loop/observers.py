@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from types import CodeType
 from typing import Any
 
 from model.code import code_of
-from model.tables import add_once
-from util.files.errors import UserError
+from model.tables import Kind
+from util.files.errors import UserError, ask, in_words
 from util.loop.training import Training
 
 log = logging.getLogger("symnet")
@@ -65,31 +66,22 @@ class TrainingObserver:
         """See that the training is done."""
 
 
-Make = Callable[[Path], TrainingObserver]  # of the stage's folder
-OBSERVERS: dict[str, Make] = {}
+OBSERVERS = Kind("observer", "observers")
+# A class, or a function that makes an observer, of the folder of a stage and, where it has some, its ``Settings``.
+register_observer = OBSERVERS.register
 
 
-def register_observer(name: str) -> Callable[[Make], Make]:
-    """Return a decorator of a class or function that lets it look at every training whose config imports it.
+def registered_observers(folder: Path, asked: Mapping[str, Any] | None = None) -> list[Any]:
+    """Return the observers of a training, for the stage of a folder; UserError: one cannot be made.
 
-    It takes the folder of the stage. ValueError: another module has registered the name.
+    ``asked``: their settings by name; none: all that imports have registered, with their defaults.
     """
-
-    def add(make: Make) -> Make:
-        add_once(OBSERVERS, name, make, "observer", lambda make: make)
-        return make
-
-    return add
-
-
-def registered_observers(folder: Path) -> list[Any]:
-    """Return the observers that imports have registered, for the stage of a folder; UserError: one cannot be made."""
     observers = []
-    for name, make in OBSERVERS.items():
-        try:
-            observers.append(Guarded(name, make(folder)))
-        except Exception as error:
-            raise UserError(f"the observer {name} cannot be made: {in_words(error)}; mend its code") from None
+    for name in asked or OBSERVERS:
+        make = OBSERVERS[name]
+        settings = [(asked or {}).get(name) or make.Settings()] if hasattr(make, "Settings") else []
+        observer = ask(f"the observer {name}, as it is made,", make, folder, *settings)
+        observers.append(Guarded(name, observer, asdict(settings[0]) if settings else {}))
     return observers
 
 
@@ -100,11 +92,12 @@ class Guarded:
     it is not called again.
     """
 
-    def __init__(self, name: str, observer: TrainingObserver):
+    def __init__(self, name: str, observer: TrainingObserver, settings: dict[str, Any]):
         self.name = name
         self.observer = observer
         self.decides = may_decide(observer)
-        self.facts = {"decides": self.decides, "code": code_of(type(observer), but=TrainingObserver)}
+        code = code_of(type(observer), but=TrainingObserver)
+        self.facts: dict[str, Any] = {"decides": self.decides, "settings": settings, "code": code}
 
     def __getattr__(self, call: str) -> Callable[..., Any]:
         """Return a call of the observer."""
@@ -122,8 +115,11 @@ class Guarded:
     def _fail(self, training: Training, call: str, error: str) -> None:
         step = training.progress.step
         if self.decides:
-            problem = f"the observer {self.name}, which may decide, failed in {call}: {error}"
-            raise UserError(f"step {step}: {problem}; mend its code, then continue by train.sh --resume", local=True)
+            raise UserError(
+                f"step {step}: the observer {self.name}, which may decide, failed in {call}: {error}",
+                fix="mend its code, then continue by train.sh --resume",
+                local=True,
+            )
         log.warning("the observer %s failed, and is not called again: %s", self.name, error)
         self.facts["left_out"] = f"step {step}: {error}"
         self.observer = TrainingObserver()
@@ -143,8 +139,3 @@ def _names_in(code: CodeType) -> Iterator[str]:
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             yield from _names_in(constant)
-
-
-def in_words(error: Exception) -> str:
-    """Return an error of the code of others."""
-    return f"{type(error).__name__}: {error}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,13 +13,15 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from model.groups import ParamGroup
-from util.files.errors import UserError
+from model.tables import Kind
+from util.files.errors import UserError, ask
 from util.loop.optimizers import OPTIMIZERS
 
 POWER = 0.9  # of the schedule ``poly``
 MILESTONES = (0.3333333, 0.6666666)  # of the schedule ``step``: shares of all steps
 DECAY = 0.1  # of the learning rate at each of them
 OptimizerRule = Any  # the settings of one optimiser, ``OptimizerSettings`` of a config
+History = Sequence[dict[str, Any]]  # the records of a training so far
 WARM_UP = 10  # an average's decay is at most (1 + step) / (WARM_UP + step): early weights are soon forgotten
 
 
@@ -110,29 +112,48 @@ class StepSchedule:
         return self.steps // self.steps_per_epoch
 
 
-def lr_factor(settings: OptimizerRule, step: int, steps: int) -> float:
-    """Return the factor of the learning rate in step 0..steps - 1, a pure function of the step.
+# A schedule returns the factor of the learning rate in step 0..steps - 1, a pure function of the step and of the
+# records of the training so far (``Progress.history``), which hold its validations.
+SCHEDULES = Kind("schedule", "optimizers.main.schedule")
+register_schedule = SCHEDULES.register
 
-    ``poly`` is (1 - (step + 1) / steps) ^ POWER, which counts steps from 1 as the published code does; ``cosine`` is
-    half a wave from 1 in step 0 to 0 after the last; ``step`` is DECAY to the number of MILESTONES that are passed;
-    ``constant`` is 1.
-    """
-    if settings.schedule == "cosine":
-        return (1 + math.cos(math.pi * step / steps)) / 2
-    if settings.schedule == "poly":
-        return (1 - (step + 1) / steps) ** POWER
-    if settings.schedule == "step":
-        return DECAY ** sum(step >= share * steps for share in MILESTONES)
+
+@register_schedule("poly")
+def poly(step: int, steps: int, _: History) -> float:
+    """Return (1 - (step + 1) / steps) ^ POWER, which counts steps from 1 as the published code does."""
+    return (1 - (step + 1) / steps) ** POWER
+
+
+@register_schedule("cosine")
+def cosine(step: int, steps: int, _: History) -> float:
+    """Return half a wave from 1 in step 0 to 0 after the last."""
+    return (1 + math.cos(math.pi * step / steps)) / 2
+
+
+@register_schedule("step")
+def by_milestones(step: int, steps: int, _: History) -> float:
+    """Return DECAY to the number of MILESTONES that are passed."""
+    return DECAY ** sum(step >= share * steps for share in MILESTONES)
+
+
+@register_schedule("constant")
+def constant(*_: Any) -> float:
+    """Return 1."""
     return 1.0
 
 
 def set_learning_rates(
-    optimizers: dict[str, Optimizer], settings: Mapping[str, OptimizerRule], step: int, steps: int
+    optimizers: dict[str, Optimizer],
+    settings: Mapping[str, OptimizerRule],
+    step: int,
+    steps: int,
+    history: History = (),
 ) -> dict[str, float]:
     """Set every group's learning rate for a step; return the rates by ``optimizer/group``."""
     rates = {}
     for name, optimizer in optimizers.items():
-        factor = lr_factor(settings[name], step, steps)
+        kind = settings[name].schedule
+        factor = ask(f"schedule {kind}", SCHEDULES[kind], step, steps, history)
         for group in optimizer.param_groups:
             rate = settings[name].lr * group["factor"] * factor
             group["lr"] = rate

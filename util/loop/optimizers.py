@@ -2,14 +2,12 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import Any
 
 import torch
 from torch.optim import Optimizer
 
-from model.tables import add_once
-from util.files.errors import nearest
+from model.tables import Kind
 
 MOMENTUM = 0.9  # of SGD
 BETAS = (0.9, 0.999)  # beta_1, beta_2 of AdamW
@@ -24,21 +22,13 @@ class OptimizerKind:
     moments: int  # tensors that it keeps for each parameter, which checkpoints hold
 
 
-OPTIMIZERS: dict[str, OptimizerKind] = {}
+def _kept(_: str, make: Make, moments: int) -> OptimizerKind:
+    return OptimizerKind(make, moments)
 
 
-def register_optimizer(name: str, moments: int) -> Callable[[Make], Make]:
-    """Return a decorator of a function or class that makes it available as ``optimizers.main.kind: <name>``.
-
-    It takes groups of parameters, the learning rate and ``weight_decay``, and keeps ``moments`` tensors for each
-    parameter. ValueError: another module has registered the name.
-    """
-
-    def add(make: Make) -> Make:
-        add_once(OPTIMIZERS, name, OptimizerKind(make, moments), "optimizers.main.kind", attrgetter("make"))
-        return make
-
-    return add
+OPTIMIZERS = Kind("optimizer", "optimizers.main.kind", _kept)
+# A function or class takes groups of parameters, the learning rate and ``weight_decay``.
+register_optimizer = OPTIMIZERS.register
 
 
 @register_optimizer("sgd", moments=1)
@@ -57,8 +47,3 @@ def nesterov(groups: Iterable[Any], lr: float, weight_decay: float) -> Optimizer
 def adamw(groups: Iterable[Any], lr: float, weight_decay: float) -> Optimizer:
     """Return AdamW."""
     return torch.optim.AdamW(groups, lr, betas=BETAS, weight_decay=weight_decay)
-
-
-def unknown_optimizer(kind: str) -> str | None:
-    """Say that an optimiser is not known."""
-    return None if kind in OPTIMIZERS else f"no such optimiser{nearest(kind, OPTIMIZERS)}"

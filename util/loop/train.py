@@ -57,7 +57,9 @@ def train(training: Training, batches: Iterator[Any], observers: Sequence[Traini
         _record(training, observers)  # the run may have ended between a step and its validation
         _ask_to_end(training, observers)
         while progress.step < schedule.steps and not progress.ended_by:
-            rates = set_learning_rates(training.optimizers, training.rules, progress.step, schedule.steps)
+            rates = set_learning_rates(
+                training.optimizers, training.rules, progress.step, schedule.steps, progress.history
+            )
             parts = [next(batches) for _ in range(training.parts)]
             # So a checkpoint holds no random state, and a resumed run draws the dropout masks of an uninterrupted one.
             torch.manual_seed(zlib.crc32(f"{training.seed} {progress.step} {world.rank}".encode()))
@@ -146,8 +148,10 @@ def _shares_of(world: ProcessGroup, parts: Sequence[Any]) -> list[Share]:
 def check_learning(finite: bool, step: int, what: str) -> None:
     """Refuse (UserError) a loss or weights that are not finite."""
     if not finite:
-        fix = "lower the learning rate, then continue from the last checkpoint by train.sh --resume --allow-changes"
-        raise UserError(f"step {step}: {what} is not finite; {fix}")
+        raise UserError(
+            f"step {step}: {what} is not finite",
+            fix="lower the learning rate, then continue from the last checkpoint by train.sh --resume --allow-changes",
+        )
 
 
 def _step(training: Training) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 SAME_EPISODES = "score both on the same episodes: test.py --manifest FILE, the episodes.jsonl of one of them"
+MOST_CELLS = 2**24  # of the table of sums: 384 MiB
 DRAWS, CHUNK = 2000, 100  # number of bootstrap samples, and of those computed at once
 # Facts of results in which the scoring of systems may differ, and others, in words
 SCORING = {
@@ -156,7 +158,7 @@ def read_scored(path: Path, output: str) -> Compared:
         result=result,
         label_side=manifest.header.get("label_side"),
         episodes=[(episode["seed"], episode["query"], ways_of(episode)) for episode in manifest.episodes],
-        sums=_sums_by_query(counts(file, output)),
+        sums=_sums_by_query(counts(file, output), file.with_name(MANIFEST)),
     )
 
 
@@ -186,12 +188,17 @@ def difference(sums_a: Sequence[np.ndarray], sums_b: Sequence[np.ndarray]) -> Di
     return Difference(a, b, float(low), float(high))
 
 
-def _sums_by_query(counted: DataFrame) -> np.ndarray:
-    """Return intersections, unions and numbers of episodes, (seeds, queries, classes, 3), by query image."""
+def _sums_by_query(counted: DataFrame, place: Path) -> np.ndarray:
+    """Return intersections, unions and numbers of episodes, (seeds, queries, classes, 3), by query image.
+
+    UserError: there are too many of these for the memory; it names ``place``.
+    """
     import pandas
 
     columns = ["intersection", "union", "episodes"]
     sums = counted.assign(episodes=1).groupby(["seed", "query", "class"])[columns].sum()
+    if math.prod(sums.index.levshape) > MOST_CELLS:
+        raise UserError(f"{place}: {sums.index.levshape} seeds, queries and classes are more than {MOST_CELLS} sums")
     every = pandas.MultiIndex.from_product(sums.index.levels)
     return sums.reindex(every, fill_value=0).to_numpy(float).reshape(*every.levshape, 3)
 

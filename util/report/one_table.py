@@ -66,8 +66,10 @@ def results_by_table(paths: list[Path], protocols: Sequence[str]) -> Iterator[tu
     for protocol in protocols or own["protocol"].unique().tolist() or [""]:
         shown = best[best["protocol"] == protocol]
         if shown.empty:
-            which = f"no result to show {protocol and f'of protocol {protocol} '}"
-            raise UserError(f"{', '.join(map(str, paths))}: {which}(replays and weights of another fold are left out)")
+            raise UserError(
+                f"{', '.join(map(str, paths))}: no result to show {protocol and f'of protocol {protocol} '}"
+                "(replays and weights of another fold are left out)"
+            )
         check_one_table(shown)
         elsewhere = facts[facts["fold_mismatch"] & (facts["protocol"] == protocol)]
         left_out = [f"left out: {file}, scored with weights of another fold." for file in elsewhere.index]

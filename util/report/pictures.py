@@ -96,8 +96,10 @@ def draw_figure(
     for path in others:
         of_other, *_ = episodes_by_seed(path, results[path])
         if any(_episode(rows[number]) != _episode(of_other[number]) for number in numbers):
-            problem = f"{first} and {path} have different episodes under these numbers"
-            raise UserError(f"{problem}; {SAME_EPISODES}; or name a --protocol")
+            raise UserError(
+                f"{first} and {path} have different episodes under these numbers",
+                fix=f"{SAME_EPISODES}; or name a --protocol",
+            )
         for board, panels in zip(boards, _boards(path, results[path], of_other, numbers), strict=True):
             board.append(panels[-1])
     return write_figure(out, draw(boards), suffix)

@@ -84,7 +84,7 @@ def _row(entry: dict[str, Any], shots: list[int]) -> dict[str, str]:
         "method": ", ".join(filter(None, [f"{paper} {encoder}", entry.get("variant")])),
         "protocol": protocol,
         "encoder": encoder,
-        "source": content["papers"][paper],
+        "source": "; ".join(filter(None, [content["papers"][paper], entry.get("quoted_by")])),
         "track": track_text({shot: track | {"train_shot": track["train_shot"].get(shot)} for shot in shots}),
     }
 

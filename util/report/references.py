@@ -36,8 +36,10 @@ def reference_table(paths: list[Path], output: str = FINAL, protocols: Sequence[
     by_file = read_results(paths, protocols)
     found = {path: r for path, r in by_file.items() if r["protocol_settings"].get("references", 1) > 1}
     if not found:
-        fix = "score a run by one first: python test.py CONFIG --protocol references"
-        raise UserError(f"{', '.join(map(str, paths))}: no result of a protocol with references; {fix}")
+        raise UserError(
+            f"{', '.join(map(str, paths))}: no result of a protocol with references",
+            fix="score a run by one first: python test.py CONFIG --protocol references",
+        )
     facts = facts_of(found)
     check_one_table(facts)
     out = Table(["method", "shots", "class", "queries", "references", *REFERENCES], [], notes=[REFERENCES_NOTE])

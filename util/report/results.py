@@ -16,6 +16,7 @@ from util.config.same import deciding
 from util.data.lists.manifest import counts_of, read_manifest
 from util.evaluate.schema import MANIFEST, NOT_STATED, SCORED_ON, Result, check_output, read_results
 from util.evaluate.titles import departures, protocol_title, seen_text, track_text
+from util.files.errors import UserError
 from util.loop.mask_metrics import METRICS, ScoreFacts
 from util.loop.metrics import BASE, MIOU, per_class
 
@@ -238,8 +239,14 @@ def counts(path: Path, output: str) -> DataFrame:
 
 
 def episodes_by_seed(path: Path, result: Result) -> list[list[dict[str, Any]]]:
-    """Return the episodes beside a result as its manifest has them, a list for each of its seeds."""
+    """Return the episodes beside a result as its manifest has them, a list for each of its seeds.
+
+    UserError: the manifest is missing or damaged, or has other seeds than the result.
+    """
     episodes = read_manifest(path.with_name(MANIFEST)).episodes
+    seeds = sorted({row["seed"] for row in episodes})
+    if seeds != sorted(result["seeds"]):
+        raise UserError(f"{path}: seeds {result['seeds']}, its {MANIFEST} has episodes of {seeds}")
     return [[row for row in episodes if row["seed"] == seed] for seed in result["seeds"]]
 
 
@@ -308,7 +315,7 @@ def stages_text(result: Result) -> str:
     texts = []
     for stage in result["training"]:
         done = stage.get("step", stage["steps"])
-        is_whole = result.get("finished", True) or done == stage["steps"]
+        is_whole = done == stage["steps"] or (result.get("finished", True) and not stage.get("ended_by"))
         steps = stage["steps"] if is_whole else f"{done} of {stage['steps']}"
         texts.append(f"{stage['stage']} stage {steps} steps with batch {stage['batch']}")
     return ", ".join(texts)

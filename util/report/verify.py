@@ -14,20 +14,22 @@ import numpy as np
 
 from util.config.read import from_dict
 from util.config.same import known_today
-from util.data.lists.manifest import counts_of, digest, digest_of_rows
-from util.evaluate.done import facts_today
+from util.data.lists.manifest import counts_of, digest, digest_of_rows, ways_of
+from util.evaluate.done import code_of_test, facts_today
 from util.evaluate.evaluation import Evaluation
 from util.evaluate.result import photos_trained_on
 from util.evaluate.schema import Result, SeedScores, find_results, over_seeds, read_result
 from util.evaluate.titles import classes_in_no_mean, departures, draw_text, seen_text, title
 from util.files.errors import UserError
 from util.files.table import Table
+from util.loop.mask_metrics import check_metrics
 from util.loop.metrics import BASE, CLASS, episode_scores
 from util.report.results import episodes_by_seed, scores_of
 from util.run.data import photos_listed
+from util.run.folder import UNKNOWN, environment
 from util.weights.origin import Origin
 
-AGREES, DIFFERS, UNCHECKED = "agrees", "DIFFERS", "not checked"
+AGREES, DIFFERS, OLDER, UNCHECKED = "agrees", "DIFFERS", "older", "not checked"
 Checks = dict[str, tuple[str, str]]  # subject -> outcome, reason
 
 
@@ -64,6 +66,8 @@ def _verdict(result: Result, checks: Checks) -> str:
         return f"verification failed ({failed}): score the run again"
     unchecked = _subjects(checks, UNCHECKED)
     verdict = f"scores and episodes agree; not checked: {unchecked}" if unchecked else "all checks passed"
+    if _subjects(checks, OLDER):
+        verdict += f"; the record is older than this code: {checks['code'][1]}"
     if marks := departures(result):
         verdict += f"; not the protocol's number ({', '.join(marks)})"
     return verdict
@@ -77,48 +81,79 @@ def _subjects(checks: Checks, wanted: str) -> str:
 def checks_of(path: Path, result: Result, overrides: Sequence[str] = ()) -> Checks:
     """Return the checks of a result file: of its counts, and each of what else is here: data, code, weights."""
     test = cache(lambda: evaluation_of(path, result, overrides))
+    rows = cache(lambda: episodes_by_seed(path, result))
     draw = ": ".join(filter(None, [draw_text(result), result["draw_note"]]))
-    return {
-        "scores": _check(lambda: _score_difference(path, result), on_error=DIFFERS),
-        "episodes": _check(
-            lambda: _digest_difference(result, map(digest_of_rows, episodes_by_seed(path, result))), on_error=DIFFERS
-        ),
+    checks = {
+        "scores": _check(lambda: _score_difference(result, rows()), on_error=DIFFERS),
+        "episodes": _check(lambda: _digest_difference(result, map(digest_of_rows, rows())), on_error=DIFFERS),
         "list": _check(lambda: _other_facts(result, test(), "list", "content")),
-        "draw": _check(lambda: _other_draw(result, test()), agreed=draw),
-        "code": _check(lambda: _other_facts(result, test(), "code")),
+        "draw": _check(lambda: _other_draw(result, test(), rows()), agreed=draw),
+        "code": _check(lambda: _other_code(result, test()), differs=_code_differs(result)),
         "weights": _check(lambda: _other_facts(result, test(), "weights", "training")),
         "training photos": _check(lambda: _photos_difference(result, test()), agreed=seen_text(result)),
     }
+    if any(BASE in outputs for outputs in result["per_seed"]):
+        checks[BASE] = _check(lambda: _base_difference(test()))
+    return checks
 
 
-def _check(difference: Callable[[], str], on_error: str = UNCHECKED, agreed: str = "") -> tuple[str, str]:
+def _check(
+    difference: Callable[[], str], on_error: str = UNCHECKED, agreed: str = "", differs: str = DIFFERS
+) -> tuple[str, str]:
     """Return outcome and reason of a check, which returns a difference in words, or '' for none.
 
-    A UserError says why it cannot be done; ``agreed``: what is said where there is no difference.
+    A UserError says why it cannot be done; ``agreed``: what is said where there is no difference; ``differs``: the
+    outcome where there is one.
     """
     try:
         reason = difference()
-    except (UserError, KeyError, TypeError, ValueError) as error:
+    except (UserError, LookupError, TypeError, ValueError, ArithmeticError) as error:
         return on_error, str(error) or repr(error)
-    return (DIFFERS, reason) if reason else (AGREES, agreed)
+    return (differs, reason) if reason else (AGREES, agreed)
 
 
 def _other_facts(result: Result, evaluation: Evaluation, *names: str) -> str:
     """Say which of some facts of a result are not those of today."""
     origin = Origin.of(result)
-    if not any(getattr(origin, name) for name in names):
-        raise UserError(f"the result does not state its {names[0]}")
     today = facts_today(evaluation)
     return ", ".join(origin.differences(Origin(**{name: today[name]() for name in names})))
 
 
-def _other_draw(result: Result, evaluation: Evaluation) -> str:
+def _other_code(result: Result, evaluation: Evaluation) -> str:
+    """Say which modules and folders of the code that a result was scored by are others today."""
+    stated = result["code"]
+    if not stated:
+        raise UserError("the result does not state its code")
+    check_metrics(evaluation.config.test.metrics, evaluation.config.source)  # else their code is not here
+    today = code_of_test(evaluation)
+    changed = [name for name in {**stated, **today} if stated.get(name) != today.get(name)]
+    commit = str(result["environment"].get("commit", UNKNOWN))[:8]
+    return f"scored at commit {commit}; changed since: {', '.join(changed)}" if changed else ""
+
+
+def _code_differs(result: Result) -> str:
+    """Return the outcome where a result's code is another: DIFFERS if the result claims the code that is here."""
+    here, stated = environment(), result["environment"]
+    is_here = here["commit"] == stated.get("commit") != UNKNOWN
+    return DIFFERS if is_here and here["changed_files"] == stated.get("changed_files") == 0 else OLDER
+
+
+def _base_difference(evaluation: Evaluation) -> str:
+    """Say that the method has no base learner, whose counts the episodes of others do not hold."""
+    if evaluation.run.model_class.has_base_stage():
+        raise UserError("the episodes hold no counts of this output")
+    return f"{evaluation.config.model.name} has no base learner"
+
+
+def _other_draw(result: Result, evaluation: Evaluation, rows: list[list[dict[str, Any]]]) -> str:
     """Say which seeds have other episodes than the protocol draws from the list, if that is the result's."""
     if result["replayed"] is not None:
         raise UserError("a replay has no draw of its own")
     if reason := _other_facts(result, evaluation, "list", "content"):
         raise UserError(reason)
-    drawn = [digest(evaluation.sampler(seed), result["episodes"]) for seed in result["seeds"]]
+    drawn = [
+        digest(evaluation.sampler(seed), len(of_seed)) for seed, of_seed in zip(result["seeds"], rows, strict=True)
+    ]
     return _digest_difference(result, drawn)
 
 
@@ -128,10 +163,11 @@ def _photos_difference(result: Result, evaluation: Evaluation) -> str:
         "photos_listed": photos_listed(evaluation.images, evaluation.config.data),
         "photos_trained_on": photos_trained_on(evaluation),
     }
-    if {*today.values()} == {None}:
-        raise UserError("neither weights nor data say which photos were trained on")
     known = {**result}
-    differs = any(None not in (known[key], value) and known[key] != value for key, value in today.items())
+    compared = [key for key, value in today.items() if None not in (known[key], value)]
+    if not compared:
+        raise UserError("result, weights and data do not say which photos were trained on")
+    differs = any(known[key] != today[key] for key in compared)
     return f"now {seen_text({**result, **today}) or 'none'}" if differs else ""
 
 
@@ -153,31 +189,49 @@ def _record(result: Result) -> tuple[dict[str, Any], dict[str, Any]]:
     return known_today({**result["config"], "protocols": {protocol: result["config"]["protocols"][protocol]}})
 
 
-def _score_difference(path: Path, result: Result) -> str:
-    """Say which score is not that of the episodes' counts, '' if all are."""
+def _score_difference(result: Result, by_seed: list[list[dict[str, Any]]]) -> str:
+    """Say which name, number or score of a result is not that of its config and its episodes, '' if all are."""
+    if difference := _names_difference(result, by_seed):  # before arrays are made of the numbers of classes
+        return difference
+    per_seed = list[SeedScores]()
+    for rows, stated in zip(by_seed, result["per_seed"], strict=True):
+        base = {BASE: stated[BASE]} if BASE in stated else {}  # whose counts episodes do not hold
+        per_seed.append({**_scores_of_outputs(rows, result), **base})
+    counted = {"per_seed": per_seed, **over_seeds(per_seed)}
+    return _difference({**result}, counted)
+
+
+def _names_difference(result: Result, by_seed: list[list[dict[str, Any]]]) -> str:
+    """Say which classes, or which number of classes or of episodes, are not those of config and episodes."""
+    names = {str(number): name for number, name in enumerate(result["config"]["data"]["classes"], start=1)}
+    shown = {str(class_id) for rows in by_seed for row in rows for class_id, _ in ways_of(row)}
+    counted = {
+        "novel": {class_id: names.get(class_id, "no class") for class_id in sorted({*result["novel"], *shown})},
+        "classes_without_episodes": len(result["novel"]) - len(result["left_out"]) - len(shown),
+        "episodes": max(map(len, by_seed)),
+    }
+    return _difference({key: value for key, value in result.items() if key in counted}, counted)
+
+
+def _difference(stated: Any, counted: Any, place: str = "") -> str:
+    """Describe the first of (nested) values that is not the one stated, '' if all are; ``place``: their keys."""
+    if isinstance(counted, list):
+        stated, counted = dict(enumerate(stated)), dict(enumerate(counted))
+    if isinstance(counted, dict):
+        keys = [*counted] if not place else {**stated, **counted}
+        differences = (_difference(stated.get(key), counted.get(key), f"{place} {key}".strip()) for key in keys)
+        return next(filter(None, differences), "")
+    is_number = isinstance(counted, float) and isinstance(stated, float)
+    is_equal = math.isclose(stated, counted, abs_tol=1e-6) if is_number else stated == counted
+    return "" if is_equal else f"{place} is {stated}, config and episodes have {counted}"
+
+
+def _scores_of_outputs(rows: list[dict[str, Any]], result: Result) -> SeedScores:
+    """Return the scores of every output of the episodes of one seed, from their counts."""
     known = {name: facts for name, facts in scores_of(result).items() if facts["smaller_is_better"] is not None}
-    by_seed = zip(result["seeds"], episodes_by_seed(path, result), result["per_seed"], strict=True)
-    for seed, rows, outputs in by_seed:
-        further = {name: known[name]["scale"] for name in rows[0] if name in known}
-        for name, scores in outputs.items():
-            if name == BASE:  # whose counts episodes do not hold
-                continue
-            if difference := _difference(scores, _scores_of_rows(rows, name, further)):
-                return f"seed {seed}, {name}: {difference}"
-    per_seed: list[SeedScores] = result["per_seed"]
-    return _difference(result, {**over_seeds(per_seed)})
-
-
-def _difference(stated: Any, counted: dict[str, Any]) -> str:
-    """Describe the first number of (nested) scores that is not the one stated, '' if all are."""
-    for key, value in counted.items():
-        stated_value = stated.get(key)
-        if isinstance(value, dict):
-            if difference := _difference(stated_value, value):
-                return f"{key}: {difference}"
-        elif stated_value is None or not math.isclose(stated_value, value, abs_tol=1e-6):
-            return f"{key} is {stated_value}, the episodes have {value:.4f}"
-    return ""
+    scales = {name: known[name]["scale"] for name in rows[0] if name in known}
+    outputs = dict.fromkeys(name for row in rows for name in row["outputs"])
+    return {name: _scores_of_rows(rows, name, scales) for name in outputs}
 
 
 def _scores_of_rows(rows: list[dict[str, Any]], name: str, scales: Mapping[str, float]) -> dict[str, Any]:
@@ -186,7 +240,7 @@ def _scores_of_rows(rows: list[dict[str, Any]], name: str, scales: Mapping[str, 
     for number, row in enumerate(rows):
         records += _records_of_row(number, row, name, scales)
     classes = max(record[CLASS] for record in records)
-    return episode_scores(np.array(records), classes, scales)
+    return episode_scores(np.array(records, np.float64), classes, scales)
 
 
 def _records_of_row(number: int, row: dict[str, Any], name: str, further: Iterable[str]) -> list[list[Any]]:
@@ -205,8 +259,6 @@ def _records_of_row(number: int, row: dict[str, Any], name: str, further: Iterab
 
 def _digest_difference(result: Result, digests: Iterable[str]) -> str:
     """Return the seeds whose episodes are not those of the result, in words; '' if there are none."""
-    wrong = []
-    for seed, stated, other in zip(result["seeds"], result["episode_digests"], digests):
-        if stated != other:
-            wrong.append(str(seed))
+    by_seed = zip(result["seeds"], result["episode_digests"], digests, strict=True)
+    wrong = [str(seed) for seed, stated, other in by_seed if stated != other]
     return f"other images or classes than the result's, seed {', '.join(wrong)}" if wrong else ""

@@ -21,7 +21,6 @@ from util.config.folds import MAX_INDEX, has_class_maps
 from util.config.place import ENVIRONMENT
 from util.config.settings import Config, StageSettings
 from util.data.lists.index import load_index
-from util.data.lists.published_sizes import published, whole
 from util.data.words.text import NAMES, NO_TEXT
 from util.files.errors import Refusals, UserError
 from util.files.table import Table
@@ -181,10 +180,10 @@ def _found(run: Run, stage: str, files: StageFolder) -> Found:
 
 
 def _is_kept(found: Found, run: Run, asked: Asked) -> bool:
-    """Return whether a finished base stage is kept: it is neither asked for by ``--stage base`` nor to be repeated."""
+    """Return whether a finished base stage is kept: it is not asked for, or is one that runs share."""
     if found.left or asked.stage is not None:
         return False
-    return not asked.overwrite or not found.misfit or bool(run.config.run.base_folder)
+    return not asked.overwrite or bool(run.config.run.base_folder)
 
 
 @dataclass
@@ -282,13 +281,12 @@ def _rehearse_stage(
     network = trained_part(model, task.stage)
     rehearsal.attempt(lambda: build_optimizers(network.param_groups(), settings.optimizers))
     rehearsal.stored.append(Stored.of(network, settings))
-    length = _published_length(run.config, settings) if data is None else epoch_length(settings, data.images)
+    length = (settings.epoch_length or 0) if data is None else epoch_length(settings, data.images)
     key = f"{task.stage}_stage"
     schedule = rehearsal.attempt(partial(StepSchedule.from_settings, settings, length, processes, key))
-    estimated = "~" if data is None and not settings.epoch_length else ""  # by the published list's length
     parts = f" in {settings.accumulate} parts" if settings.accumulate > 1 else ""
     return [
-        f"{estimated}{schedule.steps}" if schedule and length else "?",
+        str(schedule.steps) if schedule and length else "?",
         str(run.config.stage_size(settings)),
         f"{settings.batch / processes:.3g}{parts} x {processes}",
         f"{rehearsal.stored[-1].final_bytes / 1e9:.2f}",
@@ -298,11 +296,3 @@ def _rehearse_stage(
 def trained_part(model: FewShotMethod, stage: str) -> Trainable:
     """Return what a stage of a model trains."""
     return model.base_stage() if stage == "base" else model
-
-
-def _published_length(config: Config, settings: StageSettings) -> int:
-    """Return an epoch's length by the data set's published list; 0: it is not known."""
-    if settings.epoch_length or settings.list_file:
-        return settings.epoch_length or 0
-    of_fold = published(config.data, "train") if settings.images != "all" else None
-    return of_fold or whole(config.data.name, config.data.train_list or "")

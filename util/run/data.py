@@ -11,6 +11,7 @@ from util.config.folds import has_class_maps
 from util.config.read import read_data
 from util.config.settings import (
     HELD_OUT,
+    SAMPLERS,
     AugmentSettings,
     DataSettings,
     ProtocolSettings,
@@ -23,7 +24,7 @@ from util.data.lists import image_list as lists
 from util.data.lists.image_list import ImageList
 from util.data.lists.index import load_index
 from util.data.lists.listed import read_list
-from util.data.sampling import SHUFFLED_PAIRS, EpisodeSampler, PublishedSampler, Sampler
+from util.data.sampling import SHUFFLED_PAIRS, EpisodeSampler, PublishedSampler, RegisteredSampler, Sampler
 from util.data.views import STRETCH, View
 from util.files import project_path
 from util.files.errors import UserError
@@ -169,7 +170,7 @@ def training_episodes(run: Run, images: ImageList) -> EpisodeDataset:
     """Return the meta stage's training episodes by number."""
     stage = run.config.meta_stage
     size = run.config.stage_size(stage)
-    sampler = _sampler(run, images, stage, run.config.run.seed)
+    sampler = _registered(_sampler(run, images, stage, run.config.run.seed))
     if stage.input == STRETCH:
         view = View(STRETCH, size, size, smooth=True)
         return _episodes(run, sampler, size, view=view, views=1)
@@ -205,7 +206,12 @@ def protocol_sampler(run: Run, images: ImageList, protocol: ProtocolSettings, se
     sampler = _sampler(run, images, protocol, seed)
     if protocol.draw != OWN:
         return PublishedSampler(images, protocol.draw, protocol.query, sampler.shots, seed)
-    return replace(sampler, ways=protocol.ways, references=protocol.references)
+    return _registered(replace(sampler, ways=protocol.ways, references=protocol.references))
+
+
+def _registered(sampler: EpisodeSampler) -> Sampler:
+    """Return the sampler whose query rule is one of others; any other as it is."""
+    return RegisteredSampler(sampler, SAMPLERS[sampler.query]) if sampler.query in SAMPLERS else sampler
 
 
 def check_sampler(images: ImageList, sampler: EpisodeSampler, protocol: str, fold: str) -> None:

@@ -19,6 +19,7 @@ import yaml
 from util.config.compose import CHOICE
 from util.config.imports import beside
 from util.config.place import BEST, CONFIG, ENVIRONMENT, LAST, PREVIOUS
+from util.config.read import kept
 from util.files import REPOSITORY, TEMPORARY, kept_json, lock, write_atomically
 from util.files.errors import UserError
 from util.files.progress import ProgressBar
@@ -107,8 +108,8 @@ class RunFolder:
     def describe(self, config: dict[str, Any], **facts: Any) -> None:
         """Write the merged config and the environment: commit, versions, machine, command, and ``facts``."""
         if self.writes:
-            kept = {**config, "imports": beside(config["imports"], self.path)}
-            self.write_text(CONFIG, yaml.dump(kept, Dumper=Dumper, sort_keys=False))
+            content = kept({**config, "imports": beside(config["imports"], self.path)})
+            self.write_text(CONFIG, yaml.dump(content, Dumper=Dumper, sort_keys=False))
             self.write_json(ENVIRONMENT, environment(config["imports"]) | facts)
 
     def write_json(self, name: str, content: Any) -> None:

@@ -57,17 +57,17 @@ class Run:
     def vectors(self) -> np.ndarray | None:
         """The text vectors, (classes + 1, T) float32, one row per class id; None for a model that reads no text.
 
-        UserError: they are missing or wrong, or given to a model that reads none.
+        UserError: they are missing or wrong, given to a model that reads none, or not given to one that reads them.
         """
         data = self.config.data
-        if self.model_class.reads_text:
-            return text.class_vectors(data)
-        if data.text != text.NO_TEXT:
+        reads_text = self.model_class.reads_text
+        if reads_text == (data.text == text.NO_TEXT):
+            reads, fix = ("reads", "word2vec or names") if reads_text else ("reads no", text.NO_TEXT)
             raise UserError(
-                f"{self.config.source}: data.text = {data.text}, but {self.model_class.title} reads no text vectors",
-                fix=f"set data.text: {text.NO_TEXT}",
+                f"{self.config.source}: data.text = {data.text}, but {self.model_class.title} {reads} text vectors",
+                fix=f"set data.text: {fix}",
             )
-        return None
+        return text.class_vectors(data) if reads_text else None
 
     @property
     def text_width(self) -> int:

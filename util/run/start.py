@@ -6,10 +6,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from model.code import code_of
 from model.contract import FewShotMethod
 from model.decides import Decides
-from model.registry import class_of
+from util.config.registry import code_of_run
 from util.config.same import in_words
 from util.files.errors import UserError
 from util.files.launcher import is_first_of_machine
@@ -55,8 +54,8 @@ def fill_at_start(
         UserError: the weights are missing or do not fit.
     """
     if stage == "meta" and run.model_class.has_base_stage():
+        filled = encoders_of(network.base_stage())  # before, since it lets them learn
         stored = _fill_base_stage(run, network, base)
-        filled = encoders_of(network.base_stage())
         note, files = start_encoders(run.config, network, filled, downloads=downloads)
         initial = digest_of_files(files if base else [stored, *files])
         note = "; ".join(filter(None, [f"base stage: {stored.path}", note]))
@@ -114,7 +113,8 @@ def refusal_to_take(run: Run, stage: str, stored: Checkpoint, finished: bool = T
 
 def training_origin_today(run: Run, stage: str) -> Origin:
     """Return the origin of a training of a stage as it would begin today, as far as what it needs is here."""
-    undecoded = Run(run.config.with_data(decoded_gib=0.0))
+    config = run.config
+    undecoded = Run(config.with_data(decoded_gib=0.0))
     images = cache(lambda: images_for_training(undecoded, progress=False, stage=getattr(run.config, f"{stage}_stage")))
     facts: dict[str, Callable[[], Any]] = {
         "list": lambda: images().digest,
@@ -123,7 +123,7 @@ def training_origin_today(run: Run, stage: str) -> Origin:
     }
     if stage != "base":  # whose code, and text, are not those of one method
         facts["vectors"] = lambda: run.text_digest
-        facts["code"] = lambda: code_of(class_of(run.config.model))
+        facts["code"] = lambda: code_of_run(run.model_class, config.model, config.data, config.meta_stage)
     return Origin.today(facts)
 
 

@@ -5,12 +5,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from model.code import code_of
 from model.contract import FewShotMethod
 from model.decides import Decides
 from model.registry import related
 from util.config.folds import Fold
 from util.config.read import to_dict
+from util.config.registry import code_of_run
 from util.config.same import differences, in_words
 from util.config.settings import Config, DataSettings
 from util.files.errors import UserError
@@ -84,12 +84,15 @@ class Weights:
     @property
     def training_differences(self) -> list[str]:
         """The settings and code that the training had otherwise, in words."""
+        config = self.run.config
         differing = self.run.training_differences(self.stored)
         if self.run.weights_origin == runs.FOREIGN:  # another training has; of another method is said
             differing = {key: values for key, values in differing.items() if key == "model.name"}
         found = in_words(differing)
         if "model.name" not in differing:
-            found += self.stored.origin.differences(Origin(code=code_of(self.run.model_class)))
+            found += self.stored.origin.differences(
+                Origin(code=code_of_run(self.run.model_class, config.model, config.data, config.meta_stage))
+            )
         return found
 
     @property

@@ -210,24 +210,17 @@ class Checkpoints(TrainingObserver):
         if allow_changes:
             self._keep_length(training, stored)
         check_continues(stored, Origin.of_training(self.state), allow_changes)
-        path = stored.path
-        content = stored.entries
-        if changed := differences(content["config"], self.state["config"], Decides.NOTHING):
+        if changed := differences(stored.entries["config"], self.state["config"], Decides.NOTHING):
             log.info("settings changed since the checkpoint: %s", ", ".join(changed))
-        fill(training.prepared.network, replace(stored, weights=content["weights"]))
-        try:
-            if "optimizers" in content:  # a training at its end has none
-                load_optimizers(training.optimizers, content["optimizers"])
-                copy_tensors(content.get("ema", {}), training.ema.average)
-                if content.get("scaler") and training.scaler.is_enabled():
-                    training.scaler.load_state_dict(content["scaler"])
-        except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-            problem = f"its optimisers or EMA do not fit the model's parameters ({error})"
-            raise UserError(f"{path}: {problem}; start again with --overwrite") from None
+        _restore(training, stored)
+        self._keep_start(stored)
+        log.info("resumed %s after step %d of %d", stored.path, training.progress.step, training.schedule.steps)
+
+    def _keep_start(self, stored: Checkpoint) -> None:
+        """Keep what the training started from and learnt from before."""
         photos = checkpoint.photos_text(checkpoint.photos_in(self.state.get("photos")) or (), before=stored.photos)
-        self.state |= {"base": content.get("base", []), "initial": content.get("initial"), "photos": photos}
-        training.progress = Progress(**content["progress"])
-        log.info("resumed %s after step %d of %d", path, training.progress.step, training.schedule.steps)
+        before = stored.entries
+        self.state |= {"base": before.get("base", []), "initial": before.get("initial"), "photos": photos}
 
     def _keep_length(self, training: Training, stored: Checkpoint) -> None:
         """Let a training keep the steps that it was begun with where its list is another: a photo was left out."""
@@ -252,6 +245,25 @@ class Checkpoints(TrainingObserver):
         if progress.ended_by:
             content["ended_by"] = progress.ended_by
         self.folder.write_json(METRICS, content)
+
+
+def _restore(training: Training, stored: Checkpoint) -> None:
+    """Give a training the weights, optimisers, EMA and position of its checkpoint; UserError: they do not fit it."""
+    content = stored.entries
+    training.progress = Progress(**content["progress"])
+    fill(training.prepared.network, replace(stored, weights=content["weights"]))
+    if "optimizers" not in content:  # of a training at its end
+        return
+    try:
+        load_optimizers(training.optimizers, content["optimizers"])
+        copy_tensors(content.get("ema", {}), training.ema.average)
+        if content.get("scaler") and training.scaler.is_enabled():
+            training.scaler.load_state_dict(content["scaler"])
+    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        raise UserError(
+            f"{stored.path}: its optimisers or EMA do not fit the model's parameters ({error})",
+            fix="start again with --overwrite",
+        ) from None
 
 
 @dataclass

@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, cast
 
-from model.code import code_of
 from model.contract import FewShotMethod, Trainable
 from model.registry import described
 from util.config.compose import files_of
 from util.config.read import to_dict
+from util.config.registry import code_of_run
 from util.config.settings import Config
 from util.files.errors import EXIT_INTERRUPTED, UserError
 from util.loop import train as loop
@@ -195,7 +195,7 @@ def _observers(task: StageTask, checkpoints: Checkpoints, held_out: HeldOut) -> 
         observers += [Validation(held_out, task.settings, checkpoints), Patience(task.settings.patience)]
     elif task.settings.validate_every:
         log.info("no validations: the test list has too few images of the training list's classes")
-    own = registered_observers(task.folder)
+    own = registered_observers(task.folder, task.config.observers)
     checkpoints.state["observers"] = {observer.name: observer.facts for observer in own}
     return [*observers, *own, checkpoints]
 
@@ -230,6 +230,7 @@ def _keep_maps(config: Config, task: StageTask, world: ProcessGroup, begun: Begu
 
 def _checkpoint_facts(run: Run, stage: str, begun: Begun) -> dict[str, Any]:
     """Return the entries of a stage's checkpoints that tell its config, photos, texts and base stage."""
+    config = run.config
     images = begun.data.images
     start = begun.start
     return {
@@ -242,7 +243,7 @@ def _checkpoint_facts(run: Run, stage: str, begun: Begun) -> dict[str, Any]:
         "base": start.training,
         "initial": start.initial,
         "text": run.text_digest,
-        "code": code_of(type(begun.network)),
+        "code": code_of_run(type(begun.network), config.model, config.data, getattr(config, f"{stage}_stage")),
         "networks": checkpoint.digest_of_rest(begun.network),
     }
 

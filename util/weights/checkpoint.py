@@ -56,7 +56,7 @@ class Checkpoint:
         """Return one of our own by its entries."""
         return cls(
             path=path,
-            weights={**entries["weights"], **entries.get("ema", {})},
+            weights=_plain({**entries["weights"], **entries.get("ema", {})}),
             config=entries["config"],
             stage=entries["stage"],
             origin=Origin.of_training(entries),
@@ -156,7 +156,15 @@ def _named_tensors(content: dict[str, Any]) -> dict[str, Tensor]:
         if held:
             return held
     tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
-    return {str(name).replace("_orig_mod.", ""): tensor for name, tensor in tensors.items()}  # of torch.compile
+    plain = _plain({str(name): tensor for name, tensor in tensors.items()})
+    return {name.replace("_orig_mod.", ""): tensor for name, tensor in plain.items()}  # of torch.compile
+
+
+def _plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return named tensors without attributes that a file gives them; TypeError: a value or a name is none."""
+    if others := [name for name in tensors if not isinstance(name, str)]:
+        raise TypeError(f"{others[0]!r} is no name of a tensor")
+    return {name: Tensor.detach(tensor) for name, tensor in tensors.items()}
 
 
 def _wrapper_of(names: Iterable[str]) -> str | None:

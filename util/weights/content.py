@@ -29,6 +29,7 @@ PICKLES = 5  # at the beginning of files that are no archives
 REFUSED = "builtins.bytearray"  # torch would let it take any memory
 MAX_VALUES = 2**20  # of plain data beside that, with each alias written out
 REFUSED_GLOBAL = re.compile(r"GLOBAL (\S+)")  # in torch's refusals
+UNKNOWN_FUNCTION = "unrecognized function"  # there
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.bool)
 
@@ -60,17 +61,18 @@ def load(path: Path) -> Any:
         if other := stand_in(path):
             raise UserError(f"{path}: is {other}") from None
         raise UserError(
-            f"{path}: truncated, or not a checkpoint that can be loaded safely ({_reason(error)[:160]})",
+            f"{path}: truncated, or not a checkpoint that can be loaded safely{_reason(error)}",
             fix="copy it anew",
         ) from None
 
 
 def _reason(error: Exception) -> str:
-    """Return on one line why a file cannot be loaded."""
-    text = str(error).rpartition("WeightsUnpickler error: ")[2].strip()
-    if refused := REFUSED_GLOBAL.search(text):
-        return f"it would load {refused[1]}"
-    return (text or type(error).__name__).splitlines()[0]
+    """Return in brackets why a file is not loaded; '' for damage, which torch tells in numbers of its own."""
+    if refused := REFUSED_GLOBAL.search(str(error)):
+        return f" (it would load {refused[1]})"
+    if UNKNOWN_FUNCTION in str(error):
+        return f" (it would call an {UNKNOWN_FUNCTION})"
+    return f" ({error})" if type(error) is ValueError else ""
 
 
 def _load_safetensors(path: Path) -> dict[str, Any]:

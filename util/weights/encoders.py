@@ -53,8 +53,10 @@ def start_encoders(
     taken = [encoder.start.weights for encoder in encoders.values()]
     for key, start in starts_of(config.model).items():
         if start.weights is not None and start.weights not in taken:
-            fix = f"set it to null, or let the method build that encoder by build_encoder(settings.{key})"
-            raise UserError(f"{config.source}: model.{key}.weights = {start.weights} is read by no encoder; {fix}")
+            raise UserError(
+                f"{config.source}: model.{key}.weights = {start.weights} is read by no encoder",
+                fix=f"set it to null, or let the method build that encoder by build_encoder(settings.{key})",
+            )
     if not encoders:
         networks = config.model.backbone()
         return f"networks: {networks}; licence of the weights: {network.licence}" if networks else "", []

@@ -17,7 +17,9 @@ class MayDiffer:
 
 
 CONTINUED = MayDiffer(settings=(PRECISION,))  # a fact of its training tells the precision
-CONTINUED_CHANGED = MayDiffer(facts=("code", "precision", "list", "content"))  # by --allow-changes, with any settings
+CONTINUED_CHANGED = MayDiffer(
+    facts=("code", "observers", "precision", "list", "content")
+)  # by --allow-changes, with any settings
 TESTED = MayDiffer(settings=("data.shot", "data.rare_classes", PRECISION))
 SHARED = MayDiffer(settings=("data.", "model.", "run."), facts=("list", "content"))  # a base stage
 FINISHED = {"base": SHARED, "meta": TESTED}

@@ -33,6 +33,7 @@ class Origin:
     networks: str | None = _fact("other weights of the networks in model.weights")
     weights: str | None = _fact("other weights")
     training: Any = _fact("another training of the weights")  # stage by stage
+    observers: Any = _fact("other observers that may decide")  # name, settings and code of each
 
     @classmethod
     def of(cls, entries: Mapping[str, Any]) -> Origin:
@@ -42,7 +43,8 @@ class Origin:
     @classmethod
     def of_training(cls, entries: Mapping[str, Any]) -> Origin:
         """Return that of a checkpoint by its entries, of which the weights are no digest."""
-        return cls.of({**entries, "weights": None, "vectors": entries.get("text")})
+        observers = deciding(entries.get("observers"))
+        return cls.of({**entries, "weights": None, "vectors": entries.get("text"), "observers": observers})
 
     @classmethod
     def today(cls, facts: Mapping[str, Callable[[], Any]]) -> Origin:
@@ -61,6 +63,13 @@ class Origin:
             if fact.name not in skip and None not in (theirs, ours) and _differ(theirs, ours):
                 said.append(f"{fact.metadata['differs']}{_where(theirs, ours)}")
         return said
+
+
+def deciding(observers: Mapping[str, Any] | None) -> list[list[Any]] | None:
+    """Return name, settings and code of each of a training's own observers that may decide; None: not known."""
+    if observers is None:
+        return None
+    return [[name, facts["settings"], facts["code"]] for name, facts in observers.items() if facts["decides"]]
 
 
 def _differ(theirs: Any, ours: Any) -> bool:

@@ -8,11 +8,10 @@ from model.encoders.registry import build, encoders, title_of
 from model.encoders.settings import EncoderSettings
 from model.encoders.timm_facts import pretraining_of_tag
 from model.registry import models
+from tests.helpers.read import config_of
 from tests.helpers.skip_init import skip_init
 from tests.model.seeded import takes
 from tests.model.small import WITH_ENCODER
-from util.config.compose import find_config
-from util.config.read import read_config
 from util.files.errors import UserError
 from util.weights.sources import download, release
 
@@ -101,7 +100,7 @@ def test_a_tag_of_timm_gives_the_pretraining_data() -> None:
 def test_torchvisions_two_releases_of_weights_have_names() -> None:
     assert address_of("resnet50").endswith("resnet50-0676ba61.pth")  # IMAGENET1K_V1
     assert address_of("resnet50", "torchvision_v2").endswith("resnet50-11ad3fa6.pth")  # IMAGENET1K_V2
-    config = read_config(find_config("split0", "deepglobe", "abcdfss", "resnet50"))
+    config = config_of("split0", "deepglobe", "abcdfss", "resnet50")
     assert config.model.encoder.weights == "torchvision_v2"  # as published
     for backbone in ("resnet18", "swin_b"):
         with pytest.raises(UserError, match=f"torchvision_v2: it has no weights of {backbone}"):

@@ -36,7 +36,7 @@ def test_images_of_their_own_sizes_give_the_same_as_in_a_batch() -> None:
 
 def test_the_basis_is_found_once_for_each_size_and_state_of_the_encoder() -> None:
     network, episode = small_model("insid3", 1), drawn_episode("insid3", 1, 2)
-    encoded: list[bool] = []  # of every image, whether it is black
+    encoded = []  # of every image, whether it is black
     network.encoder.register_forward_pre_hook(
         lambda _, images: encoded.extend(len(image.unique()) <= 3 for image in images[0])
     )

@@ -1,7 +1,6 @@
 """The batches of the published training steps: drawn images, labels in {0, 1, 255} and channels of base classes."""
 
 import zlib
-from typing import Any
 
 import numpy as np
 
@@ -29,7 +28,7 @@ def check_sums(drawn: list[Arrays]) -> list[int]:
 def _episodes(step: int, side: int) -> Arrays:
     """Return a batch of the meta stage, a dictionary of arrays with the names of ``Episode``."""
     size = BATCH["meta"]
-    rows: list[Any] = [episode(10 + step * size + i, 1, side) for i in range(size)]
+    rows = [episode(10 + step * size + i, 1, side) for i in range(size)]
     keys = ("query", "query_label", "support", "support_label")
     batch = {key: np.concatenate([row[key] for row in rows]) for key in keys}
     batch["query_label"][:, -IGNORED_ROWS:] = 255
@@ -46,7 +45,7 @@ def _episodes(step: int, side: int) -> Arrays:
 def _images(step: int, side: int) -> Arrays:
     """Return a batch of the base stage, a dictionary of arrays with the names of ``LabelledImages``."""
     size = BATCH["base"]
-    rows: list[Any] = [episode(40 + step * size + i, 1, side) for i in range(size)]
+    rows = [episode(40 + step * size + i, 1, side) for i in range(size)]
     label = np.concatenate([row["query_label"] for row in rows])
     for i in range(size):
         label[i] *= 1 + (4 * step + 3 * i) % len(BASE_CLASSES)

@@ -17,14 +17,13 @@ from torch import Tensor
 
 from model.episode import Episode, LabelledImages
 from model.registry import models
+from tests.helpers.read import config_of
 from tests.helpers.skip_init import skip_init
 from tests.model.small import without_dropout
 from tests.parity.drawn.drawn import word_vectors
 from tests.parity.drawn.weights import fill
 from tests.parity.steps_drawn.batches import BATCH, STEPS, Arrays, batches, check_sums
-from util.config.compose import find_config
 from util.config.folds import Fold
-from util.config.read import read_config
 from util.config.settings import Config, StageSettings
 from util.loop.network import prepare_network
 from util.loop.optim import EMA, StepSchedule, build_optimizers, set_learning_rates
@@ -86,11 +85,11 @@ def deviations_of_steps(run: str) -> list[str]:
     drawn = batches(stage, facts["side"])
     assert check_sums(drawn) == facts["inputs_crc32"], "other images are drawn"
     config = _config(model, stage, facts["side"])
-    settings: StageSettings = getattr(config, f"{stage}_stage")
+    settings = getattr(config, f"{stage}_stage")
     vectors = word_vectors() if models()[model].reads_text else None
     with skip_init():
         whole = build_model(config, text_width=0 if vectors is None else vectors.shape[1])
-    network: Any = (whole.base_stage() if stage == "base" else whole).double()
+    network = (whole.base_stage() if stage == "base" else whole).double()
     begin = _begin(network, rows)
     examples = [_images(batch) if stage == "base" else _episode(batch, config, vectors) for batch in drawn]
     with join("cpu", stage) as world:
@@ -133,7 +132,7 @@ def _config(model: str, stage: str, side: int) -> Config:
         settings.append(f"base_stage.size={side}")
     if model == "sccan":
         settings.append(f"model.grid={GRID}")
-    return read_config(find_config("split0", "pascal", model, "resnet50"), settings)
+    return config_of("split0", "pascal", model, "resnet50", overrides=settings)
 
 
 def _begin(network: Any, rows: list[Row]) -> State:

@@ -15,7 +15,7 @@ def start(tmp_path: Path, baseline: Path, made) -> Iterator[Callable[[], Page]]:
     """Return a function that starts the page of the folder ``out``, in place of an earlier one."""
     if "page" not in made.segmenters:
         made.segmenters["page"] = Segmenter(config=baseline, device="cpu")
-    pages: list[Page] = []
+    pages = []
 
     def begin() -> Page:
         while pages:

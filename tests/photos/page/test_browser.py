@@ -3,7 +3,6 @@
 They run where a Chromium is installed.
 """
 
-import json
 import shutil
 from collections.abc import Iterator
 
@@ -12,6 +11,7 @@ from PIL import Image
 
 from photos import Segmenter
 from tests.helpers.browser import Page, unpacked
+from tests.helpers.read import json_of
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = pytest.mark.process
@@ -113,7 +113,7 @@ def test_classes_are_drawn_accepted_denied_and_downloaded(served: Page, tab: Tab
     assert {name: by for name, (by, _) in served.known("portrait.jpg").items()} == {"coin": "person", "edge": "network"}
     tab.press("pack")
     tab.shows("note", "5 photos packed")
-    rows = json.loads((unpacked(served, tmp_path / "made") / "portrait.json").read_text())["classes"]
+    rows = json_of(unpacked(served, tmp_path / "made") / "portrait.json")["classes"]
     assert {row["name"]: row["by"] for row in rows} == {"coin": "person", "edge": "network"}
 
 

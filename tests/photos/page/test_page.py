@@ -19,6 +19,7 @@ from photos.examples import parse_example
 from photos.photo_files import read_photo
 from photos.results import SUMMARY
 from tests.helpers.browser import IN_BOX, Page, unpacked
+from tests.helpers.read import json_of
 from util.files.errors import UserError, WriteError
 
 EMPTY = ("person", False)
@@ -39,7 +40,7 @@ def test_each_class_is_searched_on_every_photo_where_it_is_not_a_persons(page: P
     assert page.known("c.jpg") == {"cup": EMPTY, "dish": YOURS}
     assert {by for by, _ in page.known("b.jpg").values()} == {"network"}
     for stem in "abc":
-        rows = json.loads((tmp_path / f"out/{stem}.json").read_text())["classes"]
+        rows = json_of(tmp_path / f"out/{stem}.json")["classes"]
         assert [(row["name"], row["value"]) for row in rows] == [("cup", 1), ("dish", 2)]
     assert page.do("pack", formats=["png", "coco"]) == "3 photos packed"
     made = unpacked(page, tmp_path / "made")
@@ -54,7 +55,7 @@ def test_each_class_is_searched_on_every_photo_where_it_is_not_a_persons(page: P
         assert {example.photo.name for example in examples} <= photos and len(examples) >= 2
     page.paint("b.jpg", place=None)
     page.do("segment")
-    assert json.loads((tmp_path / "out/a.json").read_text())["supports"].keys() == {"dish"}  # cup is finished
+    assert json_of(tmp_path / "out/a.json")["supports"].keys() == {"dish"}  # cup is finished
     assert page.do("absent", value=2, photos=["a.jpg", "b.jpg", "c.jpg"], absent=True) == (
         "2 photos: nothing of dish is there, by you"
     )
@@ -78,7 +79,7 @@ def test_a_started_page_shows_the_same_and_the_command_goes_on_with_it(
     words = ("--config", baseline, "--supports", tmp_path / "out/persons", "--photos", tmp_path / "photos")
     run = predict(*words, "--query", tmp_path / "photos", "--out", tmp_path / "out", "--resume")
     assert run.code == 0 and "3 results stay" in run.output
-    rows = [json.loads((tmp_path / f"out/{stem}.json").read_text())["classes"][0] for stem in "abc"]
+    rows = [json_of(tmp_path / f"out/{stem}.json")["classes"][0] for stem in "abc"]
     assert [(row["by"], row["pixels"] > 0) for row in rows][::2] == [YOURS, EMPTY]
     assert rows[1]["by"] == "network"
 
@@ -228,7 +229,7 @@ def _link(out: Path) -> None:
 
 
 def _other_photo(out: Path) -> None:
-    record = json.loads((out / "a.json").read_text())
+    record = json_of(out / "a.json")
     (out / "z.json").write_text(json.dumps({**record, "query": "/etc/hostname"}))
 
 

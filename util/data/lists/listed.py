@@ -1,5 +1,6 @@
 """The list of a part of a data set: which photos it names, and the mask of each."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def read_list(data: DataSettings, part: str) -> Listed:
         )
     if data.mask_form == BINARY:
         rows = _read_rows(path, OF_BINARY)
-        return _unique(path, rows, [_named_files(data, name=row[0], photo=row[-1]) for row in rows])
+        return _unique(path, rows, [_named_files(data, name=row[0], photo=row[-1]) for row in rows], place=1)
     rows = _read_rows(path, NAME, COLUMNS)
     if len(rows[0]) == COLUMNS:
         return _of_columns(path, rows, data)
@@ -62,7 +63,7 @@ def read_list(data: DataSettings, part: str) -> Listed:
 def read_names(path: Path) -> tuple[str, ...]:
     """Return the image names of a list that has one in each line; UserError: it is missing, or has another form."""
     rows = _read_rows(path, NAME)
-    return tuple(row[0] for row in _unique(path, rows, []).rows)
+    return tuple(row[0] for row in _unique(path, rows, [(Path(row[0]), Path(row[0])) for row in rows]).rows)
 
 
 def _read_rows(path: Path, *counts: int) -> list[list[str]]:
@@ -108,11 +109,17 @@ def _of_columns(path: Path, rows: list[list[str]], data: DataSettings) -> Listed
 
 
 def stated_file(root: Path, stated: str) -> Path:
-    """Return the file that a list states: from the data set's folder on, also with a leading slash, or anywhere."""
+    """Return the file that a list states: from the data set's folder on, also with a leading slash, or anywhere.
+
+    Of a path that leads out of the folder to nothing, as in lists of another machine, the rest below the folder counts.
+    """
     stated = stated.replace("\\", "/")
     path = Path(stated)
     is_elsewhere = path.is_absolute() and (path.exists() or path.is_relative_to(root.resolve()))
     place = path if is_elsewhere else root / stated.lstrip("/")
+    if (path.is_absolute() or path.parts[:1] == ("..",)) and not place.exists():
+        rests = (root.joinpath(*path.parts[start:]) for start in range(1, len(path.parts) - 1))
+        place = next(filter(Path.exists, rests), place)
     for folder in (root, root.resolve()):
         if place.is_relative_to(folder):
             return root / place.relative_to(folder)
@@ -131,11 +138,13 @@ def _name_of(photo: Path, data: DataSettings) -> str:
     return name.removesuffix(photo.suffix) if has_suffix else name
 
 
-def _unique(path: Path, rows: list[list[str]], files: list[tuple[Path, Path]]) -> Listed:
-    """Return a list; UserError: it repeats a name."""
-    known = set[str]()
-    for name, *_ in rows:
-        if name in known:
-            raise UserError(f"{path}: '{name}' is named twice; write each image once")
-        known.add(name)
+def _unique(path: Path, rows: list[list[str]], files: list[tuple[Path, Path]], place: int = 0) -> Listed:
+    """Return a list; UserError: it names a photo twice, or where ``place`` is 1 a mask, by whatever words."""
+    known = dict[str, str]()
+    for (name, *_), both in zip(rows, files, strict=True):
+        file = os.path.normpath(both[place])
+        if file in known:
+            also = "" if known[file] == name else f", also as '{known[file]}'"
+            raise UserError(f"{path}: '{name}' is named twice{also}; write each image once")
+        known[file] = name
     return Listed(path, rows, tuple(image for image, _ in files), tuple(mask for _, mask in files))

@@ -22,6 +22,7 @@ from util.files import read_text
 from util.files.errors import UserError
 from util.files.typecheck import Misfit, convert
 
+MOST_PIXELS = 2**40  # of an image: sums of counts stay below 2**63
 WITH_REPLACEMENT = "with_replacement"  # the header's "supports" where one image may be drawn twice
 
 
@@ -66,12 +67,17 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def _check_types(row: dict[str, Any]) -> None:
-    """Refuse an episode without query, class or supports (KeyError), or one of another type (Misfit)."""
+    """Refuse an episode without query, class or supports (KeyError), or one with values of another type (Misfit)."""
     for key, kind in (("query", str), ("seed", int), ("number", int)):
         convert(kind, row[key] if key == "query" else row.get(key, 0), key)
-    for way in (row, *row.get("others", ())):
+    ways = (row, *row.get("others", ()))
+    for way in ways:
         convert(int, way["class"], "class")
         convert(list[str], way["supports"], "supports")
+    numbers = 2 * len(ways) + (2 if len(ways) == 1 else 4)
+    for output, counts in convert(dict, row.get("outputs", {}), "outputs").items():
+        if len(counts) != numbers or not all(type(count) is int and 0 <= count <= MOST_PIXELS for count in counts):
+            raise Misfit(output, f"outputs.{output} must be {numbers} numbers of pixels")
 
 
 def described(key: EpisodeKey, names: Sequence[str]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from util.config.settings import DataSettings
-from util.files import write_atomically
+from util.files import project_path, write_atomically
 from util.files.errors import UserError
 from util.files.pickles import load_plain
 from util.files.sizes import check_unpacked, largest_content
@@ -16,7 +16,7 @@ NAMES = "names"  # data.text: vectors made from the names themselves
 NO_TEXT = "none"
 FOLDER = "initmodel"  # of vectors that ``data.text`` names
 NAME_VECTOR_WIDTH = 300
-SUFFIXES = (".npz", ".pkl")
+SUFFIXES = (".pkl", ".npz")  # in this order: the shipped files are .npz, and a pickle beside one is of the user
 
 
 def read_vectors(path: Path, classes: list[str] | None = None) -> np.ndarray:
@@ -97,10 +97,10 @@ def name_vectors(names: list[str]) -> np.ndarray:
 
 
 def vectors_path(data: DataSettings) -> Path:
-    """Return the file that ``data.text`` names: itself if it is a path, else ``initmodel/<text>_<name>.npz|.pkl``."""
+    """Return the file that ``data.text`` names: itself if it is a path, else ``initmodel/<text>_<name>.pkl|.npz``."""
     if Path(data.text).suffix in SUFFIXES:
         return Path(data.text)
-    paths = [Path(FOLDER) / f"{data.text}_{data.name}{suffix}" for suffix in SUFFIXES]
+    paths = [project_path(Path(FOLDER) / f"{data.text}_{data.name}{suffix}") for suffix in SUFFIXES]
     return next(filter(Path.exists, paths), paths[-1])
 
 

@@ -16,12 +16,13 @@ from __future__ import annotations
 import logging
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from util.files import stand_in
+from util.files import STAND_INS, stand_in
 from util.files.errors import UserError
+from util.files.sizes import TIMES, largest_content
 
 if TYPE_CHECKING:
     from gensim.models import KeyedVectors
@@ -33,6 +34,16 @@ if TYPE_CHECKING:
 INSTEAD = {"aeroplane": "airplane", "diningtable": "table", "pottedplant": "potted plant", "tvmonitor": "tv"}
 ADDED = {"baseball bat", "baseball glove", "dining table", "hair drier", "hot dog", "parking meter", "sports ball"}
 ADDED |= {"stop sign", "traffic light", "wine glass"}
+PACKED = (".gz", ".bz2", ".xz", ".zst")
+PIECE = 2**20  # bytes, in which many words end
+# beginnings of files of other forms -> what they are, and the fix; as ``STAND_INS``
+OTHER_FILES = STAND_INS | {
+    rb"PK\x03\x04": "a zip archive; unpack it, and name the file of word vectors that was in it",
+    rb"\xba\x16O\x2f": "a model of fastText (.bin); name its file of word vectors (.vec), or write one from it",
+    rb"\x80[\x02-\x05]": "a pickle, as gensim saves vectors; write them by save_word2vec_format, and name that file",
+    rb"\x93NUMPY": "an array of NumPy without its words; name the file that has both",
+    rb"\x89HDF": "an HDF5 file; name the same vectors as text, a word and its numbers on each line",
+}
 COMMON = 500_000  # rows that are read first; files are sorted by frequency
 
 
@@ -103,18 +114,37 @@ def read_words(path: Path, limit: int | None = None) -> KeyedVectors:
     from gensim.utils import open as unpacked
 
     logging.getLogger("gensim").setLevel(logging.ERROR)
+    if other := stand_in(path, OTHER_FILES):
+        raise UserError(f"{path}: is {other}")
     try:
         with unpacked(str(path), "rb") as file:
             head = file.readline(2**18)
             sample = file.read(2**12)
-        has_header = len(head.split()) == 2
-        is_binary = has_header and any(byte < 9 or 13 < byte < 32 for byte in sample)
+            has_header = len(head.split()) == 2
+            is_binary = has_header and any(byte < 9 or 13 < byte < 32 for byte in sample)
+            if path.suffix in PACKED:
+                _check_unpacked(file, path, b" " if is_binary else b"\n")
         form = {"binary": is_binary, "no_header": not has_header, "unicode_errors": "replace"}
         table = KeyedVectors.load_word2vec_format(str(path), limit=limit, **form)
         if table.vector_size < 2:
             raise ValueError("no lines of a word and numbers, separated by spaces")
-    except Exception as error:  # a damaged file can raise any exception
-        other = stand_in(path)
-        problem = f"is {other}" if other else f"holds no word vectors of word2vec, GloVe or fastText ({error!r})"
-        raise UserError(f"{path}: {problem}") from None
+    except UserError:
+        raise
+    except Exception:  # a damaged file can raise any exception
+        raise UserError(
+            f"{path}: holds no word vectors, or not all of them: a word and its numbers on each line, as word2vec, "
+            "GloVe and fastText (.vec) write them",
+            fix="download it again",
+        ) from None
     return table
+
+
+def _check_unpacked(file: IO[bytes], path: Path, after_words: bytes) -> None:
+    """Refuse (UserError) a compressed file that is many times as large unpacked, or has words or lines without end."""
+    unpacked = 0
+    while piece := file.read(PIECE):
+        unpacked += len(piece)
+        has_end = len(piece) < PIECE or after_words in piece
+        if not has_end or unpacked > TIMES * largest_content(path):
+            reason = "is far larger unpacked" if has_end else f"has a word or a line of more than {PIECE} bytes"
+            raise UserError(f"{path}: {reason}: it is no file of word vectors; download it again")

@@ -1,0 +1,79 @@
+"""One way to register what configs name, for the code of others: ``register(kind, name)``."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+from model import contract  # noqa: F401  methods
+from model.code import PACKAGE, code_of
+from model.encoders import registry  # noqa: F401  encoders
+from model.tables import KINDS, Piece
+from util.config import settings  # noqa: F401  optimisers, schedules, samplers and fold rules
+from util.files.errors import UserError, unknown
+from util.files.typecheck import Misfit, convert
+from util.loop import mask_metrics, observers  # noqa: F401  metrics and observers
+
+
+def register(kind: str, name: str, *facts: Any, **others: Any) -> Callable[[Piece], Piece]:
+    """Return a decorator of a class or function that makes it available in configs under a name.
+
+    Args:
+        kind: method, encoder, metric, optimizer, schedule, observer, sampler or fold_rule.
+        name: in configs.
+        facts: what the kind wants to know, such as a metric's title.
+        others: the same by keyword.
+
+    Raises:
+        UserError: there is no such kind.
+        ValueError: another module has registered the name.
+    """
+    if kind not in KINDS:
+        raise UserError(f"register: no such kind '{kind}'; known: {', '.join(KINDS)}")
+    return KINDS[kind].register(name, *facts, **others)
+
+
+def code_of_run(method: type, *sections: Any) -> dict[str, str]:
+    """Return the digests of a method's code, and of the code of others that sections of a config name, by module."""
+    found = code_of(method)
+    for section in sections:
+        for piece in _pieces_of(section):
+            house, _, _ = PACKAGE.sub("", piece.__module__).partition(".")
+            if house not in ("model", "util"):
+                found |= code_of(piece)
+    return found
+
+
+def _pieces_of(section: Any) -> Iterator[Any]:
+    """Yield the registered classes and functions that a section names, and those of sections in it."""
+    for part in fields(section):
+        value = getattr(section, part.name)
+        values = [value] if isinstance(value, str) else value
+        if kind := part.metadata.get("kind"):
+            yield from (kind.pieces[name] for name in values if name in kind)
+        for below in value.values() if isinstance(value, dict) else [value]:
+            if is_dataclass(below):
+                yield from _pieces_of(below)
+
+
+@dataclass
+class NoSettings:
+    """The settings of an observer that declares none."""
+
+
+def with_observers(content: dict[str, Any], checks: bool) -> dict[str, Any]:
+    """Return the data of a config with typed settings of its observers, as far as they are registered here.
+
+    Misfit: a setting is wrong, or with ``checks`` an observer is not registered.
+    """
+    asked = content.get("observers")
+    if not isinstance(asked, dict):
+        return content
+    typed = {}
+    for name, values in asked.items():
+        key = f"observers.{name}"
+        if checks and (problem := unknown(observers.OBSERVERS, name)):
+            raise Misfit(key, f"{key}: {problem}; imports of the config register them")
+        kind = getattr(observers.OBSERVERS.get(name), "Settings", NoSettings)
+        is_known = name in observers.OBSERVERS
+        typed[name] = convert(kind, values or {}, key, as_yaml=True) if is_known else values
+    return {**content, "observers": typed}
