@@ -19,7 +19,7 @@ from util.report.charts import SUFFIXES, draw_bars
 from util.report.compare import compare
 from util.report.paper import paper_tables
 from util.report.references import reference_table
-from util.report.tables import result_table
+from util.report.tables import fitted, result_table
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -32,6 +32,8 @@ def _parser() -> argparse.ArgumentParser:
     tables = commands.add_parser("table", help="a table as in papers, of all results below some folders")
     rows = "methods (default), the IoU of classes in each fold, a row for each result, or what references do"
     tables.add_argument("--rows", choices=("methods", "classes", "results", "references"), default="methods", help=rows)
+    columns = "of --rows results: those in which rows differ, and scores (default), or all, as CSV always has"
+    tables.add_argument("--columns", choices=("differing", "all"), default="differing", help=columns)
     order = "best first: methods by a class (cat), miou, fb_iou or a column (fold 1); rows of results by a column"
     tables.add_argument("--sort", metavar="NAME", help=order)
     tables.add_argument("--published", help="papers whose rows are added, such as BAM,SSP, or none; default all")
@@ -98,7 +100,9 @@ def _tables(options: argparse.Namespace) -> list[Table]:
         return [compare(*options.runs, output=options.output)]
     protocols = cli.comma_separated(options.protocol)
     if options.rows == "results":
-        return [result_table(options.runs, options.output, protocols, options.sort)]
+        whole = result_table(options.runs, options.output, protocols, options.sort)
+        is_whole = options.columns == "all" or options.format == "csv"
+        return [whole if is_whole else fitted(whole)]
     if options.rows == "references":
         return [reference_table(options.runs, options.output, protocols)]
     by_class = options.rows == "classes"

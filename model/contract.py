@@ -4,6 +4,7 @@ Shape letters: B episodes, K shots, C channels, H W grid, S image side, N base c
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, cast
 
@@ -76,11 +77,15 @@ class Trainable(nn.Module):
         learnable = [p for p in self.parameters() if p.requires_grad]
         return [ParamGroup("all", learnable)] if learnable else []
 
-    def freeze(self) -> None:
-        """Exclude the frozen parts from training; a model calls this once its parts exist."""
-        for part in self.frozen():
-            part.requires_grad_(False)
-            part.eval()
+    def freeze(self, all_exist: bool = False) -> None:
+        """Exclude the frozen parts from training; a model calls this once its parts exist.
+
+        Those of a subclass do not exist yet where its base calls it. ``build_model`` calls it again: ``all_exist``.
+        """
+        with nullcontext() if all_exist else suppress(AttributeError):
+            for part in self.frozen():
+                part.requires_grad_(False)
+                part.eval()
 
     def train(self, mode: bool = True) -> Self:
         """Switch the mode of all parts but the frozen ones."""
@@ -215,10 +220,10 @@ def competing(outputs: Sequence[Output]) -> Output:
 
 def _titled(name: str, cls: type[FewShotMethod]) -> type[FewShotMethod]:
     """Return a method; if another has its title, perhaps since it is inherited, its name follows it in brackets."""
-    if any(other.title == cls.title for other in MODELS.values() if other is not cls):
+    if any(other.title == cls.title for other in METHODS.values() if other is not cls):
         cls.title = f"{cls.title} ({name})"
     return cls
 
 
-MODELS = Kind("method", "model.name", _titled)
-register = MODELS.register
+METHODS = Kind("method", "model.name", _titled)
+register = METHODS.register

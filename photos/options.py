@@ -13,13 +13,20 @@ from photos.prediction import Decision
 from photos.results import FORMATS, PICTURES
 from photos.segmenter import Segmenter
 from util.cli import comma_separated, within
-from util.engine import MAX_SIDE
+from util.engine import MAX_SIDE, import_module
 from util.files.errors import UserError
 from util.files.palette import IGNORE
 
 
+def add_import(parser: ArgumentParser) -> None:
+    """Declare the code of others."""
+    text = "a module, or a .py file, that registers the method of the weights; repeat it for more"
+    parser.add_argument("--import", action="append", type=import_module, metavar="MODULE", help=text)
+
+
 def add_weights(parser: ArgumentParser) -> None:
     """Declare the weights, and how the network computes."""
+    add_import(parser)
     parser.add_argument(
         "--checkpoint", help="weights by this project or by a method's authors; default: Pocket's, or --config's"
     )
@@ -165,8 +172,8 @@ def segmenter_of(asked: Namespace, examples: Sequence[Example]) -> Segmenter:
         device=asked.device,
         decision=Decision(asked.min_presence, refine=asked.refine),
     )
-    if segmenter.model.note:
-        print(segmenter.model.note)
+    if segmenter.engine.note:
+        print(segmenter.engine.note)
     return segmenter
 
 

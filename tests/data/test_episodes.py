@@ -7,10 +7,11 @@ import torch
 from util.config.folds import Fold
 from util.config.read import read_config
 from util.config.settings import AugmentSettings
+from util.data.augmentation import warp_training
 from util.data.episodes import EpisodeDataset
 from util.data.lists.image_list import ImageList
 from util.data.mini import CLASS_NAMES
-from util.data.sampling import EpisodeSampler
+from util.data.sampling import AUGMENT, EpisodeSampler, random_stream
 from util.data.views import View
 from util.data.words.text import name_vectors
 from util.files.images import read_image
@@ -93,6 +94,22 @@ def test_training_view_without_any_change_keeps_every_class_id(lists) -> None:
         _, classes = _views(train, key.supports[0])
         assert (episode.support_label[0].numpy() == _centred(_binary(classes, key.class_id), IGNORE)).all()
     assert len(shown_values) >= 3
+
+
+def test_a_crop_keeps_the_class_of_its_episode(lists) -> None:
+    """Photos are larger than the side, so that crops are drawn again."""
+    fold, train, _ = lists
+    dataset = EpisodeDataset(EpisodeSampler(train, "shuffle", 1, 0), fold, SIZE // 2, STILL)
+    for number in range(20):
+        key = dataset.sampler(number)
+        views = []
+        for target in (key.class_id, 1):
+            random = random_stream(0, AUGMENT, number, 0)
+            views.append(warp_training(train.index.stacked(key.query), SIZE // 2, STILL, random, target)[0])
+        assert (dataset[number].query.numpy() == views[0]).all()
+        if key.class_id > 1 and (views[0] != views[1]).any():
+            return
+    pytest.fail("no crop was drawn again")
 
 
 def test_query_and_supports_are_augmented_independently(lists) -> None:

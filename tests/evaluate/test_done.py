@@ -101,6 +101,13 @@ def test_a_result_that_is_damaged_or_lacks_its_episodes_is_scored_again(tested) 
     assert reason(config) == "the result there cannot be read"
 
 
+def test_text_vectors_decide_and_foreign_weights_of_one_name_have_folders_of_their_own(mini_yaml) -> None:
+    path = mini_yaml("symnet", data={"text": "names"})
+    tests = [Evaluation.of(read_config(path, [f"test.checkpoint={place}/best.pth"])) for place in "ab"]
+    assert Origin(vectors="a").differences(Origin(vectors=done.facts_today(tests[0])["vectors"]()))
+    assert tests[0].folder != tests[1].folder
+
+
 def test_what_is_not_known_is_no_difference_and_an_empty_list_is_one() -> None:
     now = Origin(training=[], vectors="a", code={"model.ssp": "1", "util.data": "2"})
     assert not Origin().differences(now) and not Origin(code={"model.ssp": "1"}).differences(now)

@@ -1,10 +1,12 @@
 """Metrics equal a brute-force recount, ignored pixels left out, sums taken before any division."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
-from util.loop.mask_metrics import METRICS, Metric
+from util.loop.mask_metrics import METRICS, EpisodeCounts, Metric, SeenEpisode, counted_in_episodes
 from util.loop.metrics import class_counts, class_scores, episode_records, episode_scores, mean_iou
 
 NOVEL = (2, 5)
@@ -115,3 +117,28 @@ def test_a_mean_of_episodes_is_averaged_within_its_class_first(whole: float, mon
     assert scores["missed"] == pytest.approx((200 + 0) / 2)  # class 2: 0 and the whole object of 400 pixels
     assert scores["per_class_missed"] == pytest.approx({"2": 200, "5": 0})
     assert scores["miou"] == pytest.approx((50 + 100) / 2)
+
+
+def test_a_metric_may_see_the_episode_or_all_counts_at_the_end(monkeypatch: pytest.MonkeyPatch):
+    seen = list[SeenEpisode]()
+
+    def twice_class(*arguments: Any) -> tuple[int, int]:
+        seen.append(arguments[3])
+        return 2 * seen[-1].class_id, 1
+
+    def spread(counts: EpisodeCounts) -> float:
+        assert counts.number.tolist() == [0, 0, 1, 1] and counts.class_id.tolist() == [2, 5, 2, 5]
+        return float(np.ptp(counts.intersection / counts.union))
+
+    monkeypatch.setitem(METRICS, "class", Metric("class", twice_class, scale=1, sees_episode=True))
+    monkeypatch.setitem(METRICS, "spread", Metric("spread", spread, at_end=True))
+    label = torch.tensor([[0, 1], [2, 2]])
+    records = []
+    for number, prediction in enumerate((label, torch.tensor([[0, 1], [2, 1]]))):
+        further = counted_in_episodes(["class", "spread"])
+        records.append(
+            episode_records(number, torch.tensor([2, 5]), prediction, label, further, query=f"photo{number}")
+        )
+    assert seen[1] == SeenEpisode(0, "photo0", 5)
+    scores = episode_scores(torch.cat(records).numpy(), 6, {"class": 1}, ["spread"])
+    assert (scores["class"], scores["per_class_class"], scores["spread"]) == (7, {"2": 4, "5": 10}, 50)

@@ -9,6 +9,7 @@ import pytest
 from tests.helpers.read import config_of
 from util.config.settings import EPISODES, LIST, NUMBER, SCORE, VIEW, ProtocolSettings
 from util.evaluate.scoring import passes
+from util.evaluate.store import _supports_of
 from util.run.input_size import view_of
 
 PLAIN = ProtocolSettings(input="stretch", side=81)
@@ -27,11 +28,11 @@ OTHER = {  # another value of every setting, by what it decides
 }
 
 
-def passes_of(protocol: ProtocolSettings) -> int:
-    """Return the number of passes of a protocol and a plain one on one list, of one seed."""
+def passes_of(protocol: ProtocolSettings, digest: str = "one") -> int:
+    """Return the number of passes of a protocol on the list of a digest and of a plain one, of one seed."""
     scorings = []
-    for each in (PLAIN, protocol):
-        images = SimpleNamespace(digest="one")
+    for each, of_list in ((PLAIN, "one"), (protocol, digest)):
+        images = SimpleNamespace(digest=of_list)
         evaluation = SimpleNamespace(
             protocol=each, samplers={0: None}, shot=1, view="one", images=images, replayed=None
         )
@@ -47,6 +48,16 @@ def test_every_setting_states_what_it_decides(what: str) -> None:
         assert passes_of(changed) == (2 if what == EPISODES else 1)
         changes_view = _view(changed) != _view(PLAIN)
         assert changes_view == (what == VIEW)
+    assert passes_of(PLAIN, digest="other") == 2
+
+
+def test_a_kept_support_is_of_all_classes_whose_pixels_its_label_ignores() -> None:
+    keys = []
+    for classes in ((1, 2), (1, 3), (1, 2)):
+        ways = [SimpleNamespace(class_id=[c], supports_of=lambda item: [(None, None)]) for c in classes]
+        first, _ = _supports_of(SimpleNamespace(ways=ways, rows=[(0, 1, 2)]), with_rows=False)
+        keys.append(first.key)
+    assert keys[0] == keys[2] != keys[1]
 
 
 def _view(protocol: ProtocolSettings) -> Any:

@@ -130,7 +130,10 @@ def stage(**changes) -> dict:
         ({"input_side": 81}, {"input_side": 161}, "different image sides: 81; 161", "significant: "),
         ({"input_side": 81}, {"input_side": None}, "", "significant: "),
         (stage(), stage(steps=5), "trainings: meta stage 500 steps with batch 4; meta stage 5 steps", "significant: "),
-        (stage(), stage(seed=2), "", "significant: "),
+        (stage(), stage(seed=2), "one method with the same settings and code", "no difference between methods: "),
+        (stage(), stage(seed=2, settings={"lr": 1}), "", "significant: "),
+        ({}, {"weights": "cd" * 32}, "different weights: abab", "no difference between methods: "),
+        ({}, {"weights": "cd" * 32, "model": "prototype"}, "", "significant: "),
         (stage(), {}, "", "significant: "),
     ],
 )

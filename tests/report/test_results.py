@@ -11,7 +11,7 @@ from util.evaluate.titles import classes_in_no_mean, title
 from util.files.errors import UserError
 from util.report.references import reference_table
 from util.report.results import frame_of, how_made, results, stages_text
-from util.report.tables import RESULT_COLUMNS, class_table, result_table, score_table
+from util.report.tables import RESULT_COLUMNS, class_table, fitted, result_table, score_table
 
 
 def test_every_score_is_a_row_of_the_frame(leave) -> None:
@@ -62,6 +62,17 @@ def test_rows_of_results_are_those_of_the_protocols_and_sorted_by_a_column(leave
     assert [row[place] for row in result_table([runs], sort="protocol").rows] == ["bam", "hsnet", "ssp"]
     with pytest.raises(UserError, match="--sort mio: no column of this table; did you mean 'miou'"):
         result_table([runs], sort="mio")
+
+
+def test_a_fitted_table_shows_what_differs_and_the_score(leave) -> None:
+    changes = {"symnet": {}, "untrained": {"weights_mark": "untrained"}, "prototype": {"model": "prototype"}}
+    runs = [leave(run, run=run, **changed) for run, changed in changes.items()]
+    table = fitted(result_table(runs))
+    assert table.header == ["method", "mark", "miou", "fb_iou", "run"]
+    assert table.rows[2] == ["prototype baseline", "", "50.00", "70.00", "prototype"]
+    assert "pascal, fold 0, 1-shot, bam, " in table.above[0] and "1000 episodes, seeds 0" in " ".join(table.above)
+    assert max(map(len, str(table).splitlines())) <= 100
+    assert fitted(result_table(runs[:1])).header == ["method", "miou", "fb_iou"]
 
 
 def test_the_tables_of_a_result_have_deviations_further_metrics_and_classes() -> None:

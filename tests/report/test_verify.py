@@ -1,6 +1,7 @@
 """``report verify``: a result against its files, data and weights."""
 
 import json
+import math
 import shutil
 from functools import reduce
 from operator import getitem
@@ -15,6 +16,7 @@ from util.config.read import read_config
 from util.evaluate.evaluation import Evaluation
 from util.evaluate.schema import MANIFEST, RESULT, read_result
 from util.evaluate.titles import title
+from util.files.errors import UserError
 from util.report.paper import paper_tables
 from util.report.verify import AGREES, DIFFERS, OLDER, UNCHECKED, checks_of, verify
 from util.run.run import Run
@@ -56,13 +58,14 @@ EDITS = [  # file, line, keys, value, and the checks that then differ
     (RESULT, 0, ["mean", "final", "miou"], 99.0, {"scores"}),
     (RESULT, 0, ["per_seed", 0, "all_foreground", "per_class", "1"], 1.0, {"scores"}),
     (RESULT, 0, ["per_seed", 0, "final", "dice"], 99.0, {"scores"}),
+    (RESULT, 0, ["per_seed", 0, "final", "per_class"], 1.0, {"scores"}),
     (RESULT, 0, ["per_seed", 0, "final", "per_class", "7"], 99.0, {"scores"}),
-    (RESULT, 0, ["mean", "mine"], {"miou": 99.0}, {"scores"}),
     (RESULT, 0, ["novel", "1"], "unicorn", {"scores"}),
     (RESULT, 0, ["novel", "7"], "unicorn", {"scores"}),
     (RESULT, 0, ["episodes"], 10**12, {"scores"}),
     (RESULT, 0, ["episode_digests"], [], {"episodes"}),
     (RESULT, 0, ["seeds"], [999, 1], {"scores", "episodes"}),
+    (MANIFEST, 4, ["boundary_iou", "final", 0], math.nan, {"scores"}),
     (MANIFEST, 4, ["class"], 10**30, {"scores", "episodes"}),
     (MANIFEST, 4, ["outputs", "final", 0], 10**30, {"scores", "episodes"}),
     (MANIFEST, 4, ["outputs", "final"], [0] * 999, {"scores", "episodes"}),
@@ -70,6 +73,16 @@ EDITS = [  # file, line, keys, value, and the checks that then differ
     (RESULT, 0, ["weights"], "0" * 64, {"weights"}),
     (RESULT, 0, ["training"], [{}], {"weights"}),
     (RESULT, 0, ["photos_listed"], 3, {"training photos"}),
+]
+
+
+REFUSED = [  # keys and value of a result that no command reads
+    (["per_seed", 1, "final"], {}),
+    (["mean", "mine"], {"miou": 99.0}),
+    (["seeds"], []),
+    (["config", "data"], None),
+    (["config", "protocols"], [1]),
+    (["protocol_settings"], {}),
 ]
 
 
@@ -83,6 +96,12 @@ def test_edited_files_are_noticed(result: Path, capsys) -> None:
         edit(result / file, keys, value, line)
         assert subjects(result, DIFFERS) - {"draw"} == differing, keys
         (result / file).write_text(whole)
+    for keys, value in REFUSED:
+        whole = (result / RESULT).read_text()
+        edit(result / RESULT, keys, value)
+        with pytest.raises(UserError, match="is no result of a test"):
+            verify([result])
+        (result / RESULT).write_text(whole)
     (result / MANIFEST).unlink()
     assert verify([result]) == 1
     assert "verification failed (scores, episodes)" in capsys.readouterr().out

@@ -1,6 +1,7 @@
 """Training: its start, its episodes by number, its gradients, and one process beside two."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -96,12 +97,16 @@ class Two(SSP):
     Settings = TwoSettings
 
     def __init__(self, settings: Any, task: Any) -> None:
-        super().__init__(settings, task)
+        super().__init__(settings, task)  # which freezes what is there
         self.beside = build_encoder(settings.second, MID)
+
+    def frozen(self) -> Iterator[nn.Module]:
+        yield from super().frozen()
+        yield self.beside
 
 
 def test_each_encoder_of_a_method_starts_from_its_weights(mini_yaml, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setitem(contract.MODELS, "two", Two)
+    monkeypatch.setitem(contract.METHODS, "two", Two)
     file = tmp_path / "second.pth"
     second = {"backbone": "resnet18", "stem": "plain", "weights": str(file), "pretraining": "drawings"}
     path = mini_yaml("ssp", model={"name": "two", "second": second})
@@ -115,6 +120,7 @@ def test_each_encoder_of_a_method_starts_from_its_weights(mini_yaml, tmp_path: P
     assert note == f"encoder: random weights (model.encoder.weights is null); beside: {file}, complete"
     assert all(bool((x == 3).all()) for x in network.beside.state_dict().values())
     assert digest_of_files(files) == initial_digest(Run(config), "meta") == checkpoint.digest_of(filled)
+    assert not any(parameter.requires_grad for parameter in network.beside.parameters())
     assert encoder_data(network, None) == f"{NOTHING}; beside: drawings"
     network.beside.mean.fill_(0.25)
     image = torch.full((1, 3, 33, 33), 255.0)

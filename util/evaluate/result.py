@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
 from itertools import count
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -32,13 +32,13 @@ from util.evaluate.schema import (
 from util.evaluate.scoring import Scoring
 from util.evaluate.titles import MADE_FROM_MASKS, draw_text
 from util.loop.device import describe
-from util.loop.mask_metrics import METRICS
+from util.loop.mask_metrics import METRICS, counted_in_episodes
 from util.loop.metrics import FINAL, FURTHER, INTERSECTION, NUMBER, SIDES, UNION
 from util.loop.processes import ProcessGroup
 from util.run.data import photos_listed
 from util.run.folder import environment
 from util.run.input_size import input_in_words
-from util.run.weights import Weights
+from util.run.weights import Loaded
 
 
 def result_of(scoring: Scoring, per_seed: list[SeedScores], world: ProcessGroup) -> Result:
@@ -79,8 +79,8 @@ def _subject(evaluation: Evaluation) -> Subject:
         "method": class_of(config.model).title,
         "encoder": title_of(config.model.backbone()),
         "run": str(config.run.name),
-        "checkpoint": str(evaluation.run.weights),
-        "weights_mark": evaluation.run.weights_origin,
+        "checkpoint": str(evaluation.run.source),
+        "weights_mark": evaluation.run.weights_mark,
         "code": code_of_test(evaluation),
         "config": to_dict(config),
     }
@@ -92,7 +92,7 @@ def _procedure(scoring: Scoring) -> Procedure:
     return {
         "input": input_in_words(evaluation.view, evaluation.protocol.input, evaluation.protocol.scored_on),
         "input_side": evaluation.view.side or None,
-        "scored_on": evaluation.scored_on,
+        "scored_on": cast(Any, evaluation.scored_on),  # one of three words
         "quick_look": evaluation.quick_look,
         "other_seeds": evaluation.replayed is None and list(evaluation.samplers) != evaluation.protocol.seeds,
         "replayed": None if evaluation.replayed is None else str(evaluation.replayed),
@@ -211,7 +211,7 @@ def _episodes_of_seed(scoring: Scoring, seed: int, outputs: dict[str, np.ndarray
         episode: dict[str, Any] = {"seed": seed, "number": number, **described(key, names)}
         rows_by_output = {name: parts[place] for name, parts in by_episode.items()}
         episode["outputs"] = {name: _counts(rows) for name, rows in rows_by_output.items()}
-        for column, metric in zip(count(FURTHER, 2), evaluation.config.test.metrics):
+        for column, metric in zip(count(FURTHER, 2), counted_in_episodes(evaluation.config.test.metrics)):
             columns = slice(column, column + 2)
             episode[metric] = {name: rows[:, columns].ravel().tolist() for name, rows in rows_by_output.items()}
         episodes.append(episode)
@@ -228,7 +228,7 @@ def _counts(records: np.ndarray) -> list[int]:
     return class_counts + foreground + background
 
 
-def track_of_weights(weights: Weights) -> Track:
+def track_of_weights(weights: Loaded) -> Track:
     """Return what a model with these weights learnt from."""
     run = weights.run
     config = run.config

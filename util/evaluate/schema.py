@@ -4,12 +4,15 @@ A result's track is the data that its method learnt from. Numbers of one protoco
 comparable.
 """
 
+import math
 import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypedDict, cast
 
 from util.config.place import RESULT, folder_and_name, run_of
+from util.config.same import known_today
+from util.config.settings import ProtocolSettings
 from util.files import read_json
 from util.files.errors import UserError, nearest
 from util.files.typecheck import Misfit, convert
@@ -75,7 +78,7 @@ class Procedure(TypedDict):
 
     input: str  # sizing of the network's input in words; says so if it departs from the protocol
     input_side: int | None  # side of the network's square input in pixels; null for original sizes
-    scored_on: str  # letterbox, square or original
+    scored_on: Literal["letterbox", "square", "original"]
     quick_look: bool  # another number of episodes than the protocol's or the manifest's: not to be quoted
     other_seeds: bool  # test.seeds are not the protocol's: not the protocol's number
     replayed: str | None  # manifest whose episodes were scored instead of the protocol's own
@@ -155,13 +158,36 @@ def check_result(content: Any, source: object) -> Result:
     UserError: names the first key that is missing, unknown or of the wrong type.
     """
     try:
-        return cast(Result, convert(Result, content, ""))
+        result = cast(Result, convert(Result, content, ""))
+        _check_sections(result)
+        return result
     except Misfit as misfit:
         raise UserError(f"{source}: is no result of a test ({misfit}); score the run again with test.py") from None
 
 
+def _check_sections(result: Result) -> None:
+    """Refuse (Misfit) a result whose config lacks sections, or whose scores are not those of all seeds and outputs."""
+    for name in ("data", "model", "run", "test"):
+        convert(dict, result["config"].get(name), f"config.{name}")
+    convert(dict[str, dict], result["config"].get("protocols", {}), "config.protocols")
+    settings, _ = known_today(result["protocol_settings"], ProtocolSettings)
+    needed = dict.fromkeys(("query", "episodes", "seeds"), "missing")
+    convert(ProtocolSettings, {**needed, **settings}, "protocol_settings", as_yaml=True)
+    per_seed = result["per_seed"]
+    if not len(result["seeds"]) == len(per_seed) > 0:
+        raise Misfit("per_seed", f"per_seed has {len(per_seed)} items for {len(result['seeds'])} seeds")
+    same_outputs = all(scores.keys() == result["mean"].keys() for scores in per_seed)
+    if not same_outputs or _keys(over_seeds(per_seed)) != _keys({key: result[key] for key in ("mean", "deviation")}):
+        raise Misfit("mean", "mean and deviation are not of the outputs and scores of per_seed")
+
+
+def _keys(value: Any) -> Any:
+    """Return nested dictionaries without their values."""
+    return {key: _keys(part) for key, part in value.items()} if isinstance(value, dict) else None
+
+
 def read_result(path: Path) -> Result:
-    """Return the result of a file, as of the run that it lies in; errors as ``read_json`` and ``check_result``."""
+    """Return the result of a file, as of the run that it lies in; raises as ``read_json`` and ``check_result`` do."""
     result = check_result(read_json(path, "this result", "score the run again with test.py"), path)
     run = run_of(path)
     if run is not None:
@@ -210,7 +236,10 @@ def over_seeds(per_seed: Sequence[SeedScores]) -> OverSeeds:
     for output in per_seed[0]:
         values = _values_over_seeds([scores[output] for scores in per_seed])
         mean[output] = {key: statistics.mean(numbers) for key, numbers in values.items()}
-        deviation[output] = {key: deviation_of(numbers) for key, numbers in values.items()}
+        deviation[output] = {
+            key: deviation_of(numbers) if all(map(math.isfinite, numbers)) else math.nan
+            for key, numbers in values.items()
+        }
     return {"mean": mean, "deviation": deviation}
 
 
@@ -218,6 +247,6 @@ def _values_over_seeds(per_seed: list[dict[str, Any]]) -> dict[str, list[float]]
     """Return the values of each score that an output has with every seed."""
     values = {}
     for key in per_seed[0]:
-        if not isinstance(per_seed[0][key], dict) and all(key in scores for scores in per_seed):
+        if all(isinstance(scores.get(key), int | float) for scores in per_seed):
             values[key] = [scores[key] for scores in per_seed]
     return values

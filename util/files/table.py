@@ -34,7 +34,8 @@ class Table:
     rows: list[list[Any]]  # of str or Marked
     groups: list[str] = field(default_factory=list)  # above each column, such as 1-shot; '' above the leading ones
     leading: int = 1  # how many columns name a row
-    notes: list[str] = field(default_factory=list)  # lines below the table
+    above: list[str] = field(default_factory=list)  # lines above the table; CSV has none
+    notes: list[str] = field(default_factory=list)  # and below it
     facts: dict[str, list[str]] = field(default_factory=dict)  # columns of CSV in place of marks and notes
     ruled: set[int] = field(default_factory=set)  # the rows below a rule of their own
 
@@ -56,7 +57,8 @@ def markdown(table: Table) -> str:
     widths = [max(map(len, column)) for column in zip(header, *rows)]
     first, *others = widths
     rules = ["-" * (first + 2), *("-" * (width + 1) + ":" for width in others)]
-    lines = [_markdown_line(header, widths), f"|{'|'.join(rules)}|"]
+    lines = [*table.above, ""] if table.above else []
+    lines += [_markdown_line(header, widths), f"|{'|'.join(rules)}|"]
     lines += [_markdown_line(row, widths) for row in rows]
     if table.notes:
         lines += ["", *(f"{one_line(note)}  " for note in table.notes)]
@@ -92,7 +94,9 @@ def latex(table: Table) -> str:
     if any(table.groups):
         above = lines.index(next(line for line in lines if r"\multicolumn" in line))
         lines.insert(above + 1, _latex_rules(table.groups))
-    return "\n".join([r"% \usepackage{booktabs}", *lines, *(f"% {one_line(note)}" for note in table.notes)])
+    return "\n".join(
+        [r"% \usepackage{booktabs}", *lines, *(f"% {one_line(note)}" for note in (*table.above, *table.notes))]
+    )
 
 
 def _latex_rules(groups: list[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Sequence
 from itertools import product
 from pathlib import Path
@@ -12,7 +13,7 @@ from util.evaluate.titles import classes_in_no_mean, title, track_text
 from util.files.errors import UserError, nearest
 from util.files.table import Table
 from util.loop.metrics import FINAL, MIOU
-from util.report.results import DEVIATION, facts_of, frame_of
+from util.report.results import DEVIATION, FB_IOU, facts_of, frame_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -21,6 +22,13 @@ RESULT_COLUMNS = [
     *("method", "encoder", "dataset", "fold", "shot", "protocol", "draw", "mark", "precision", "output"),
     *("miou", "fb_iou", "episodes", "seeds", "weights", "device", "date", "commit", "run"),
 ]
+SHOWN = ("method", MIOU, FB_IOU)  # whether rows differ in it or not
+IN_WORDS = {"fold": "fold {}", "shot": "{}-shot", "draw": "draw {}", "output": "output {}"} | {
+    "episodes": "{} episodes",
+    "seeds": "seeds {}",
+    "commit": "commit {}",
+}
+WIDTH = 100  # characters of a line above a table
 
 
 def pivot(cells: DataFrame, lead: DataFrame) -> Table:
@@ -134,3 +142,17 @@ def result_table(
     for name in rows.select_dtypes("float"):
         rows[name] = rows[name].map("{:.2f}".format, na_action="ignore")
     return Table(RESULT_COLUMNS, rows.astype(object).fillna("").astype(str).values.tolist())
+
+
+def fitted(table: Table) -> Table:
+    """Return a ``result_table`` of the columns in which its rows differ, and scores; above it, what all rows share.
+
+    Digests of weights, which nobody reads, are left out.
+    """
+    columns = dict(zip(table.header, zip(*table.rows), strict=True))
+    del columns["weights"]
+    shown = [name for name, cells in columns.items() if name in SHOWN or len({*cells}) > 1]
+    shared = {name: cells[0] for name, cells in columns.items() if name not in shown and cells[0]}
+    words = [IN_WORDS.get(name, "{}").format(cell) for name, cell in shared.items()]
+    rows = [list(row) for row in zip(*(columns[name] for name in shown), strict=True)]
+    return Table(shown, rows, above=textwrap.wrap(", ".join(words), WIDTH))

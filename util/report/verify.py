@@ -186,7 +186,8 @@ def evaluation_of(path: Path, result: Result, overrides: Sequence[str] = ()) -> 
 def _record(result: Result) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the config of a result as far as this version knows it, and its other settings by their keys."""
     protocol = result["protocol"]
-    return known_today({**result["config"], "protocols": {protocol: result["config"]["protocols"][protocol]}})
+    settings = result["config"].get("protocols", {}).get(protocol, {})
+    return known_today({**result["config"], "protocols": {protocol: settings}})
 
 
 def _score_difference(result: Result, by_seed: list[list[dict[str, Any]]]) -> str:
@@ -230,17 +231,21 @@ def _scores_of_outputs(rows: list[dict[str, Any]], result: Result) -> SeedScores
     """Return the scores of every output of the episodes of one seed, from their counts."""
     known = {name: facts for name, facts in scores_of(result).items() if facts["smaller_is_better"] is not None}
     scales = {name: known[name]["scale"] for name in rows[0] if name in known}
+    at_end = [name for name in result.get("metrics", {}) if name not in scales]
+    check_metrics(at_end, "report.py verify --import FILE")
     outputs = dict.fromkeys(name for row in rows for name in row["outputs"])
-    return {name: _scores_of_rows(rows, name, scales) for name in outputs}
+    return {name: _scores_of_rows(rows, name, scales, at_end) for name in outputs}
 
 
-def _scores_of_rows(rows: list[dict[str, Any]], name: str, scales: Mapping[str, float]) -> dict[str, Any]:
+def _scores_of_rows(
+    rows: list[dict[str, Any]], name: str, scales: Mapping[str, float], at_end: Sequence[str]
+) -> dict[str, Any]:
     """Return an output's scores from the counts of one seed's episodes; ``scales``: of their further metrics."""
     records = list[list[Any]]()
     for number, row in enumerate(rows):
         records += _records_of_row(number, row, name, scales)
     classes = max(record[CLASS] for record in records)
-    return episode_scores(np.array(records, np.float64), classes, scales)
+    return episode_scores(np.array(records, np.float64), classes, scales, at_end)
 
 
 def _records_of_row(number: int, row: dict[str, Any], name: str, further: Iterable[str]) -> list[list[Any]]:
