@@ -82,6 +82,7 @@ list() { echo "$1" | tr , ' '; }
 setting() { # SECTION NAME: its value in the first method's config
     printf '%s\n' "$config" | sed -n "/^$1:/,/^[a-z]/s/^  $2: *\([^#]*[^# ]\).*/\1/p" | tr -d '[] '
 }
+case $runs in "~/"*) runs=$HOME/${runs#"~/"} ;; esac
 model=${models%%,*} fold=${folds%%,*} seed=none shot=1
 fold=${fold:-0}
 config=$(launch test "$dataset" "$@" --print-config all) || exit

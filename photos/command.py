@@ -3,7 +3,7 @@
 import sys
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,18 +33,20 @@ SHARE = "Write a checkpoint as a folder with a model card, which --checkpoint an
 
 def command(arguments: list[str]) -> int:
     """Run a command line and return the exit code; what a command alone needs is imported for it."""
-    parser, commands = _parser()
+    parser, parsers = _parser()
     first = arguments[0] if arguments else ""
-    if first.removeprefix("--") in commands:
-        arguments = [first.removeprefix("--"), *arguments[1:]]
-    elif first not in ("-h", "--help", "--version"):
-        arguments = [SEGMENT, *arguments]
-    asked = parser.parse_args(arguments)
-    return commands[asked.command](asked)
+    name = first.removeprefix("--")
+    if name in parsers:
+        asked = parsers[name].parse_args(arguments[1:])
+    elif first in ("-h", "--help", "--version"):
+        asked = parser.parse_args(arguments)
+    else:
+        asked = parsers[SEGMENT].parse_args(arguments)
+    return asked.run(asked)
 
 
-def _parser() -> tuple[Parser, dict[str, Callable[[Namespace], int]]]:
-    """Return the parser of the command line, and what its commands do."""
+def _parser() -> tuple[Parser, dict[str, Parser]]:
+    """Return the parser of the command line, and that of each command, whose ``run`` does it."""
     parser = Parser(prog="predict.py", description="Objects in photos; without a command it is 'segment'.")
     commands = parser.add_subparsers(dest="command", required=True)
     segmenting = commands.add_parser(SEGMENT, help=PREDICT, description=PREDICT)
@@ -64,7 +66,11 @@ def _parser() -> tuple[Parser, dict[str, Callable[[Namespace], int]]]:
     sharing.add_argument("--checkpoint", required=True, help="weights of this project")
     sharing.add_argument("--out", type=Path, required=True, help="folder to write")
     options.add_import(sharing)
-    return parser, {SEGMENT: predict, "serve": serve, "calibrate": calibrate, "share": share}
+    segmenting.set_defaults(run=predict)
+    serving.set_defaults(run=serve)
+    fitting.set_defaults(run=calibrate)
+    sharing.set_defaults(run=share)
+    return parser, commands.choices
 
 
 def calibrate(asked: Namespace) -> int:

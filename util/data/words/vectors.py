@@ -114,7 +114,8 @@ def read_words(path: Path, limit: int | None = None) -> KeyedVectors:
     from gensim.utils import open as unpacked
 
     logging.getLogger("gensim").setLevel(logging.ERROR)
-    if other := stand_in(path, OTHER_FILES):
+    other = stand_in(path, OTHER_FILES) if path.is_file() else "no file; check its name"
+    if other:
         raise UserError(f"{path}: is {other}")
     try:
         with unpacked(str(path), "rb") as file:
