@@ -55,7 +55,7 @@ def test_a_config_imports_files_beside_it_once(mine: Path, monkeypatch: pytest.M
     assert config.imports == [whole]
     cls = registry.class_of(config.model)
     assert cls.title == "SSP (ssp_of_mine)" and cls.__module__ == "mine"
-    ssp = registry.models()["ssp"]
+    ssp = registry.methods()["ssp"]
     assert code_of_run(ssp, config.test).keys() - code_of_run(ssp, config.data).keys() == {"mine"}  # of the metric
     monkeypatch.chdir(mine)
     folder = RunFolder(mine / "runs/mine/meta")
