@@ -1,4 +1,4 @@
-"""Fit a calibration on base classes: ``python predict.py --calibrate CONFIG``.
+"""Fit a calibration on base classes: ``python predict.py calibrate CONFIG``.
 
 Episodes are those of Sym-Net's protocol, but of base classes on training images: the classes of the test fold and its
 images have no part (with ``data.fold_rule: lists``, the images of the test list). Half of the queries lack their class.
@@ -84,7 +84,7 @@ def calibrate(method: Engine) -> Path:
             workers=config.data.workers,
         )
     made_on += f", {episodes} episodes, seed {config.run.seed}, {shots}-shot, {view.rule} {side}"
-    fitted, scores = collected.fitted(method.network, calibration.key_of(config, method.weights.digest), made_on)
+    fitted, scores = collected.fitted(method.network, calibration.key_of(config, method.loaded.digest), made_on)
     path = calibration.calibration_path(config, method.source)
     write_atomically(path, yaml.safe_dump(asdict(fitted) | {"precision": method.precision}, sort_keys=False))
     print(f"on these episodes: {scores}\ncalibration: {path}", flush=True)
@@ -108,7 +108,7 @@ def _training_lists(method: Engine, run: Run) -> list[tuple[Run, ImageList]]:
         except UserError as error:  # too few images of a class
             if shot == required_shot:
                 raise
-            log.warning("--calibrate: without %s-shot episodes: %s", shot, error)
+            log.warning("calibrate: without %s-shot episodes: %s", shot, error)
     return lists
 
 
@@ -123,7 +123,7 @@ class HalfAbsent(EpisodeSampler):
         lacking = {class_id: queries[areas[queries, class_id] == 0] for class_id in self.images.classes}
         for class_id, rows in lacking.items():
             if not len(rows):
-                raise UserError(f"--calibrate: every training image shows class {class_id}; add some without it")
+                raise UserError(f"calibrate: every training image shows class {class_id}; add some without it")
         return lacking
 
     def __call__(self, number: int) -> EpisodeKey:
@@ -142,7 +142,7 @@ class _Marked(TrialDataset):
     def of(cls, run: Run, images: ImageList, view: View) -> _Marked:
         """Return the episodes of a training list at a run's number of shots."""
         if images.index.one_class_masks:
-            raise UserError(f"--calibrate: needs masks of all classes, but each of {run.config.data.name} shows one")
+            raise UserError(f"calibrate: needs masks of all classes, but each of {run.config.data.name} shows one")
         sampler = HalfAbsent(images, "shuffle", run.config.data.shot, run.config.run.seed)
         plain = trials(run, sampler, view, (LETTERBOX,))
         return cls(plain.episodes, plain.scored_on, play_novel=True)
@@ -245,7 +245,7 @@ class Collected:
             if scale > 0:
                 return float(scale), float(offset)
         raise UserError(
-            "--calibrate: this network does not tell base classes from background",
+            "calibrate: this network does not tell base classes from background",
             fix="train it first, or set a larger test.episodes, to have queries with and without their class",
         )
 

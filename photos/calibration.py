@@ -52,7 +52,7 @@ def presence_inputs(margin_hw: Tensor, features_e: Tensor | None) -> Tensor:
 FORMAT: Literal["sym-net-calibration/1"] = "sym-net-calibration/1"
 FILE = "calibration.yaml"
 SHIPPED = REPOSITORY / "config" / "calibration"
-MAKE_AGAIN = "make it again: python predict.py --calibrate CONFIG"
+MAKE_AGAIN = "make it again: python predict.py calibrate CONFIG"
 
 
 @dataclass(frozen=True)

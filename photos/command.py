@@ -14,7 +14,7 @@ from photos.prediction import percent
 from photos.results import Results
 from photos.segmenter import Segmenter
 from util.cli import Parser, within
-from util.engine import load_method
+from util.engine import load_engine
 from util.files.errors import EXIT_USER_ERROR, UserError
 from util.files.progress import ProgressBar
 from util.loop.processes import explained_memory_errors
@@ -24,53 +24,69 @@ NO_EXAMPLE = "no example: add --support photo.jpg:mask.png or --supports annotat
 MEMORY = "--set test.batch=1, --resize, the photo's size or the number of classes: each takes some 20 bytes a pixel"
 TINY, MOST = 0.001, 0.6  # shares of the only example beyond which there is a doubt
 DOUBT = "too little or too much to learn from: mark an object beside background, or crop to it"
-PROGRAM = "predict.py"
-PREDICT = (
-    "Segment objects in photos, given a few annotated photos. Instead: --serve (a web page to annotate, segment and "
-    "correct), --calibrate CONFIG (fit presence scores and probabilities of weights on their base classes, and write "
-    "them beside them) or share (write a checkpoint as a folder); each has a --help."
-)
+SEGMENT = "segment"  # the command where none is named
+PREDICT = "Segment objects in photos, given a few annotated photos; the command where none is named."
 SERVE = "Serve a web page to annotate, segment and correct; it saves its work in --out, default runs/page."
 CALIBRATE = "Fit presence scores and probabilities of weights on their base classes, and write them beside them."
+SHARE = "Write a checkpoint as a folder with a model card, which --checkpoint and Segmenter load."
 
 
 def command(arguments: list[str]) -> int:
     """Run a command line and return the exit code; what a command alone needs is imported for it."""
-    words = {word.partition("=")[0] for word in arguments}
-    if arguments[:1] == ["share"]:
-        return share(arguments[1:])
-    if "--calibrate" in words:
-        return calibrate(arguments)
-    return serve(arguments) if "--serve" in words else predict(arguments)
+    parser, parsers = _parser()
+    first = arguments[0] if arguments else ""
+    name = first.removeprefix("--")
+    if name in parsers:
+        asked = parsers[name].parse_args(arguments[1:])
+    elif first in ("-h", "--help", "--version"):
+        asked = parser.parse_args(arguments)
+    else:
+        asked = parsers[SEGMENT].parse_args(arguments)
+    return asked.run(asked)
 
 
-def calibrate(arguments: list[str]) -> int:
+def _parser() -> tuple[Parser, dict[str, Parser]]:
+    """Return the parser of the command line, and that of each command, whose ``run`` does it."""
+    parser = Parser(prog="predict.py", description="Objects in photos; without a command it is 'segment'.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    segmenting = commands.add_parser(SEGMENT, help=PREDICT, description=PREDICT)
+    serving = commands.add_parser("serve", help=SERVE, description=SERVE)
+    for part in (segmenting, serving):
+        options.add_network(part)
+        options.add_examples(part)
+        options.add_photos(part, required=part is segmenting)
+    options.add_results(segmenting)
+    port = within(int, 1, 2**16 - 1)
+    serving.add_argument("--port", type=port, default=7860, help="port of the page; default %(default)s")
+    serving.set_defaults(out=Path("runs/page"))
+    fitting = commands.add_parser("calibrate", help=CALIBRATE, description=CALIBRATE)
+    fitting.add_argument("config", metavar="CONFIG", help="a YAML file, or words of an experiment")
+    options.add_weights(fitting)
+    sharing = commands.add_parser("share", help=SHARE, description=SHARE)
+    sharing.add_argument("--checkpoint", required=True, help="weights of this project")
+    sharing.add_argument("--out", type=Path, required=True, help="folder to write")
+    options.add_import(sharing)
+    segmenting.set_defaults(run=predict)
+    serving.set_defaults(run=serve)
+    fitting.set_defaults(run=calibrate)
+    sharing.set_defaults(run=share)
+    return parser, commands.choices
+
+
+def calibrate(asked: Namespace) -> int:
     """Fit a calibration of weights on a config's data, and return the exit code 0."""
-    parser = Parser(prog=PROGRAM, description=CALIBRATE)
-    parser.add_argument("--calibrate", required=True, metavar="CONFIG", help="a YAML file, or words of an experiment")
-    options.add_weights(parser)
-    asked = parser.parse_args(arguments)
     from photos.calibrate import calibrate as fit  # whose packages take a second
 
-    method = load_method(
-        asked.checkpoint, asked.calibrate, overrides=asked.overrides, side=asked.side, device=asked.device
+    engine = load_engine(
+        asked.checkpoint, asked.config, overrides=asked.overrides, side=asked.side, device=asked.device
     )
     with explained_memory_errors("test.batch, data.size or data.workers"):
-        fit(method)
+        fit(engine)
     return 0
 
 
-def serve(arguments: list[str]) -> int:
+def serve(asked: Namespace) -> int:
     """Serve the page until it is interrupted, and return the exit code 0."""
-    parser = Parser(prog=PROGRAM, description=SERVE)
-    parser.add_argument("--serve", action="store_true", required=True, help="serve the page")
-    options.add_network(parser)
-    options.add_examples(parser)
-    options.add_photos(parser, required=False)
-    port = within(int, 1, 2**16 - 1)
-    parser.add_argument("--port", type=port, default=7860, help="port of the page; default %(default)s")
-    parser.set_defaults(out=Path("runs/page"))
-    asked = parser.parse_args(arguments)
     from photos.page.server import serve as serve_page
 
     examples, _ = options.examples_of(asked)
@@ -79,14 +95,8 @@ def serve(arguments: list[str]) -> int:
     return 0
 
 
-def predict(arguments: list[str]) -> int:
+def predict(asked: Namespace) -> int:
     """Write the results of every query, after all checks that need no network; return the exit code."""
-    parser = Parser(prog=PROGRAM, description=PREDICT)
-    options.add_network(parser)
-    options.add_examples(parser)
-    options.add_photos(parser, required=True)
-    options.add_results(parser)
-    asked = parser.parse_args(arguments)
     examples, categories = options.examples_of(asked)
     if not examples:
         raise UserError(NO_EXAMPLE)
@@ -107,7 +117,7 @@ def predict(arguments: list[str]) -> int:
 
 
 def _queries(asked: Namespace, examples: Sequence[Example]) -> list[Path]:
-    """Return the photos to segment; errors as ``photos_in``."""
+    """Return the photos to segment; raises as ``photos_in`` does."""
     return photos_in(asked.queries, asked.recursive, (example.source for example in examples))
 
 
@@ -133,7 +143,7 @@ def _write_results(segmenter: Segmenter, results: Results, queries: Sequence[Pat
         results.write_formats(complete)
     problem = f"; {len(failed)} could not be segmented" if failed else ""
     stay = f"; {kept} results stay" if kept else ""
-    done = f"{len(waiting) - len(failed)} of {len(waiting)} photos segmented on {segmenter.model.place}"
+    done = f"{len(waiting) - len(failed)} of {len(waiting)} photos segmented on {segmenter.engine.place}"
     print(*_not_found(entries, segmenter.decision.min_presence), f"{results.out}: {done}{stay}{problem}", sep="\n")
     return failed
 
@@ -145,7 +155,7 @@ def _first_lines(segmenter: Segmenter) -> Iterator[str]:
     for known in segmenter.classes:
         yield f"{known.name}: {coverage_of(known.shares)}; {rule}"
     if segmenter.calibration is None:
-        yield "no presence scores: these weights have no calibration; python predict.py --calibrate CONFIG makes one"
+        yield "no presence scores: these weights have no calibration; python predict.py calibrate CONFIG makes one"
     yield from segmenter.notes
 
 
@@ -168,15 +178,10 @@ def _not_found(entries: Sequence[dict[str, Any]], least: float | None) -> Iterat
         yield f"{name} was not found in {count} of {photos[name]} photos{reason}"
 
 
-def share(arguments: list[str]) -> int:
+def share(asked: Namespace) -> int:
     """Write a folder that ``Segmenter`` and ``--checkpoint`` load, and return the exit code 0."""
-    parser = Parser(prog="predict.py share", description="Write a checkpoint as a folder with a model card.")
-    parser.add_argument("--checkpoint", required=True, help="weights of this project")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    options.add_import(parser)
-    asked = parser.parse_args(arguments)
     from photos.share import share as write_shared
 
-    write_shared(load_method(asked.checkpoint, device="cpu").weights, asked.out)
+    write_shared(load_engine(asked.checkpoint, device="cpu").loaded, asked.out)
     print(f"{asked.out}: {', '.join(sorted(path.name for path in asked.out.iterdir()))}")
     return 0

@@ -33,7 +33,7 @@ LEFT_OUT = {  # the start of a line: why it is not run
     'python -c "from torchvision.datasets': "downloads gigabytes",
     "sh demo.sh": "trains for minutes; its commands are those of other pages",
     "sh check.sh": "runs this test",
-    "python predict.py --serve": "serves until it is stopped; the tests of the page start it",
+    "python predict.py serve": "serves until it is stopped; the tests of the page start it",
     "hf upload": "publishes",
     "uvx --from": "downloads gigabytes",
     "python predict.py --model insid3 --net dinov2_vits14": "downloads its weights",

@@ -59,6 +59,16 @@ def test_a_task_states_its_photo_in_its_data_or_as_an_upload(tmp_path: Path, dat
     assert int(support.read().label.sum()) == AREAS["cat"]
 
 
+@pytest.mark.parametrize(("rotation", "along_x", "along_y"), [(0, 30, 10), (90, 10, 30)])
+def test_an_ellipse_has_two_radii(tmp_path: Path, rotation: int, along_x: int, along_y: int) -> None:
+    radii = {"radiusX": 100 * 30 / WIDTH, "radiusY": 100 * 10 / HEIGHT, "rotation": rotation}
+    ellipse = entry(CAT, None, type="ellipselabels", value={"x": 50, "y": 50, "ellipselabels": ["cat"], **radii})
+    (support,), _ = read_examples([str(tasks(tmp_path, {"image": "p0.jpg"}, {"result": [ellipse]}))])
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH] + 0.5
+    inside = ((columns - WIDTH / 2) / along_x) ** 2 + ((rows - HEIGHT / 2) / along_y) ** 2 <= 1
+    assert (support.read().label != inside).sum() < 0.02 * inside.sum()
+
+
 @pytest.mark.parametrize("data", [{"image": "x0.jpg", "image2": "p0.jpg"}, {"images": ["x0.jpg", "p0.jpg"]}])
 def test_a_task_of_two_photos_is_refused(tmp_path: Path, data: dict) -> None:
     path = tasks(tmp_path, data, {"result": [entry(CAT, "cat", to_name="image2")]})

@@ -14,6 +14,9 @@ from annotations.annotation import AnnotatedPhoto, Annotations, Instance, class_
 from annotations.labelstudio import instances_of
 from annotations.photo_files import PhotoFiles
 from annotations.region import read_region
+from annotations.shapes import encoded
+from tests.annotations.drawn import CAT, DOG, coco_json, outline, photo, region
+from tests.annotations.drawn import areas as pixels_of_classes
 from util.loop.metrics import class_counts, class_scores
 
 SIDE = 40
@@ -68,6 +71,14 @@ def pixels_of_tiff(folder: Path) -> int:
     return int((read_region(folder / "a.tif")[0] == 1).sum())
 
 
+def pixels_of_runs(folder: Path) -> dict[str, int]:
+    """Pixels of an object of two parts in COCO's run lengths, as a crowd, beside an outline whose iscrowd is 0."""
+    photo(folder / "p0.jpg")
+    parts = region(DOG) + region((52, 4, 60, 12))
+    marks = {"segmentation": [outline(CAT)], "iscrowd": 0}, {"segmentation": encoded(parts), "iscrowd": 1, "area": 0}
+    return pixels_of_classes(coco_json(folder, *marks))
+
+
 COSINE, SINE = math.cos(math.pi / 6), math.sin(math.pi / 6)
 CORNERS = [60, 20, 60 + 40 * COSINE, 20 + 40 * SINE, 60 + 40 * COSINE - 10 * SINE, 20 + 40 * SINE + 10 * COSINE]
 CORNERS += [60 - 10 * SINE, 20 + 10 * COSINE]
@@ -81,6 +92,7 @@ ROWS: dict[str, tuple[Callable[[Path], Any], Any]] = {
     "an absent class, predicted": (lambda _: scores(last_row=2)["miou"], 75),
     "a turned box": (lambda _: turned_box(), CORNERS),
     "a TIFF of tifffile": (pixels_of_tiff, 4),
+    "objects and a crowd of run lengths": (pixels_of_runs, {"cat": 1280, "dog": 1440 + 64}),
 }
 
 

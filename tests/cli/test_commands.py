@@ -3,7 +3,6 @@
 import ast
 import io
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -51,15 +50,16 @@ def test_an_output_that_is_no_longer_read_or_has_no_room(lines: int, ended) -> N
             assert ended(lambda: print("a line\n" * lines), output) == (EXIT_USER_ERROR, said)
 
 
-@pytest.mark.parametrize(
-    "line", ["predict.py export", "symnet predict --serve --host 0.0.0.0", "prepare.py check", "test.py --calibrate"]
-)
-def test_a_word_of_a_former_version_gets_its_successor(line: str, ended, monkeypatch: pytest.MonkeyPatch) -> None:
-    script, words = re.fullmatch(r"(.*predict|.*\.py) (.*)", line).groups()
-    monkeypatch.setattr(sys, "argv", [script, *words.split()])
-    code, said = ended(lambda: 0)
-    assert code == EXIT_USER_ERROR
-    assert " is gone: " in said
+def test_a_tilde_at_the_start_of_a_path_is_the_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/a")
+    parser = cli.Parser()
+    parser.add_argument("--out")
+    parser.add_argument("words", nargs="*")
+    options = parser.parse_args(["--out=~/found", "cat=~/p.jpg:~/m.png", "~/a,~/b", "a~/b"])
+    assert (options.out, options.words) == (
+        "/home/a/found",
+        ["cat=/home/a/p.jpg:/home/a/m.png", "/home/a/a,/home/a/b", "a~/b"],
+    )
 
 
 @pytest.mark.parametrize("error", [OSError(12, "Cannot allocate memory"), OSError("no route to host")], ids=str)

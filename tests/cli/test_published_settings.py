@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from model.registry import models
+from model.registry import methods
 from tests.helpers.paths import REPOSITORY
 from util.config.compose import find_config
 from util.config.read import read_config, to_dict
@@ -91,7 +91,7 @@ def test_recipes_have_the_published_values_of_the_page(recipe: str) -> None:
 
 
 def test_the_page_has_every_method_with_published_training() -> None:
-    trained = {name for name, cls in models().items() if vars(cls).get("published") is not None}
+    trained = {name for name, cls in methods().items() if vars(cls).get("published") is not None}
     expected = {(dataset, name) for dataset in ("pascal", "coco") for name in trained}
     assert set(RECIPES) == expected - {("pascal", "sansa")}  # which its paper does not have
 
@@ -138,6 +138,20 @@ def test_settings_of_a_method_and_an_encoder(name: str) -> None:
     for section, settings in METHOD_SETTINGS[name].items():
         found = find(config, section)
         assert {key: found[key] for key in settings} == settings, section
+
+
+def test_the_methods_of_the_league_have_equal_terms() -> None:
+    """But for the side where a method's grids need another, steps, and what a method alone has."""
+    terms = set()
+    for method in ("symnet", "pfenet", "hsnet", "ssp", "dcama", "bam", "hdmnet", "sccan", "hmnet", "pocket"):
+        config = read_config(find_config("split0", "laptop", method))
+        assert config.data.size == (256 if method == "dcama" else 241)
+        stage, data = config.meta_stage, config.data
+        learns = (stage.batch, stage.optimizers["main"], stage.augment, stage.query, stage.supports, stage.list_file)
+        chosen = (stage.validate_on, stage.validate_episodes, stage.validate_seed, stage.patience, stage.size)
+        of_data = (data.train_list, data.exclude_novel, data.workers, config.model.encoder.backbone)
+        terms.add(str((learns, chosen, of_data, config.run.precision, config.run.seed, config.test)))
+    assert len(terms) == 1, terms
 
 
 @pytest.mark.parametrize("dataset", ["pascal", "coco"])

@@ -1,4 +1,4 @@
-"""The page of ``predict.py --serve`` as a browser sees it: requests to its server."""
+"""The page of ``predict.py serve`` as a browser sees it: requests to its server."""
 
 import io
 import json

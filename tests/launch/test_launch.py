@@ -339,7 +339,7 @@ def check_further_training(run: Path, options: list[str], monkeypatch, capsys) -
     longer = read_config(source, [*options, "base_stage.epochs=2"])
     with pytest.raises(UserError, match=r"base_stage\.epochs = 1, now 2"):
         stages.train(longer, Asked(resume=True))
-    stages.train(longer, Asked(overwrite=True))
+    stages.train(read_config(source, options), Asked(overwrite=True))
     assert called == [("meta", True, False, 33), ("base", False, True, 33), ("meta", False, True, 33)]
 
 

@@ -1,8 +1,9 @@
-"""Sym-Net's ideas where golden and published numbers do not reach: the correlation beside plain loops from the paper's
-formula in float64, hard triplets without object or background, prototypes of empty sets, weights of losses.
+"""Sym-Net's ideas where golden and published numbers do not reach: its steps beside plain loops from the paper's
+formulas in float64, hard triplets without object or background, prototypes of empty sets, weights of losses.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,14 +12,17 @@ from numpy.linalg import norm
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.symnet.losses import support_triplet
+from model.symnet.losses import query_triplet, support_triplet
 from model.symnet.steps import (
     PooledCorrelation,
+    TextAlignment,
+    pooled_directions,
     query_prototypes,
+    self_activation_priors,
 )
 from model.tensors.mask import Mask
 from model.tensors.ops import foreground_mask
-from tests.model.small import drawn_episode, small_model, without_dropout
+from tests.model.small import BASE_CLASSES, drawn_episode, small_model, without_dropout
 
 GRID = (5, 6)
 SIDES = (30, 38)  # of labels, whose objects cover some cells of the grid in part
@@ -43,10 +47,10 @@ def drawn_labels(seed: int, count: int) -> Tensor:
     return labels
 
 
-def on_grid(label_nhw: Tensor) -> np.ndarray:
-    """Return the object's share at each position of the grid, (n, h, w)."""
+def on_grid(label_nhw: Tensor, grid: tuple[int, ...] = GRID) -> np.ndarray:
+    """Return the object's share at each position of a grid, (n, h, w)."""
     mask = foreground_mask(label_nhw).double()
-    return F.interpolate(mask, GRID, mode="bilinear", align_corners=True)[:, 0].numpy()
+    return F.interpolate(mask, grid, mode="bilinear", align_corners=True)[:, 0].numpy()
 
 
 def last(x: Tensor) -> np.ndarray:
@@ -95,6 +99,89 @@ def test_the_pooled_correlation(seed: int, shots: int) -> None:
     assert torch.equal(squeezed[3], torch.cat([given, given + 1], dim=1)) and head.out_counts == {2: 1, 3: 2}
 
 
+def plain_pooling(x_hwc: np.ndarray, kernel: tuple[int, int]) -> np.ndarray:
+    """The mean around each position, with zeros beyond the edges, (L, C)."""
+    height, width = kernel
+    padded = np.pad(x_hwc, ((height // 2, height // 2), (width // 2, width // 2), (0, 0)))
+    return np.array([padded[y : y + height, x : x + width].sum((0, 1)) / (height * width) for y, x in positions()])
+
+
+def plain_prior(query_hwc: np.ndarray, support_hwc: np.ndarray, mask_hw: np.ndarray) -> np.ndarray:
+    """The similarity of each query position to all of a support's, from 0 to 1; the mean of three kernels."""
+    priors = []
+    for kernel in ((5, 5), (7, 1), (1, 7)):
+        support = plain_pooling(support_hwc * mask_hw[..., None], kernel)
+        means = []
+        for q in plain_pooling(query_hwc, kernel):
+            means.append(np.mean([q @ s / (norm(q) * norm(s) + 1e-7) * norm(q) for s in support]))
+        priors.append((np.array(means) - min(means)) / (max(means) - min(means) + 1e-7))
+    return np.mean(priors, axis=0).reshape(GRID)
+
+
+@draws
+def test_the_prior_of_each_shot(seed: int, shots: int) -> None:
+    query = drawn(seed, BATCH, CHANNELS, *GRID)
+    directions, want = [], []
+    for shot in range(shots):
+        support = drawn(10 * seed + shot + 1, BATCH, CHANNELS, *GRID)
+        label = drawn_labels(seed + shot, BATCH)
+        directions.append(pooled_directions(support, Mask(label)))
+        want.append([plain_prior(*each) for each in zip(last(query), last(support), on_grid(label))])
+    given = self_activation_priors(query, torch.stack(directions, dim=1))
+    assert_close(given, np.moveaxis(want, 0, 1))
+    assert not given[0].any() and (given[1].amax((1, 2)) > 0.5).all()
+
+
+def plain_alignment(step: TextAlignment, x_chw: Tensor, text: Tensor, prototype: Tensor) -> np.ndarray:
+    """The prototype and what the class name and it find in a map: softmax over positions of q U k, of a sum of k."""
+    key, question, bilinear, project, bias = (
+        weight.detach().double().numpy().squeeze()
+        for weight in (step.key.weight, step.query.weight, step.bilinear, *step.project.parameters())
+    )
+    x, t, p = (value.detach().double().numpy() for value in (x_chw, text, prototype))
+    keys = [key @ x[:, y, x_] for y, x_ in np.ndindex(*x.shape[1:])]
+    q = question @ np.concatenate([t, p])
+    weights = np.exp([q @ bilinear @ k for k in keys])
+    found = sum(weight * k for weight, k in zip(weights / weights.sum(), keys))
+    return p + project @ found + bias
+
+
+def test_the_hybrid_prototype_is_of_supports_and_query_each_aligned_with_the_class_name() -> None:
+    network = small_model("symnet", 2)
+    episode = drawn_episode("symnet", 2, BATCH)
+    features, weights, decoded = list[Tensor](), list[Tensor](), list[Tensor]()
+    network.project_support.register_forward_hook(lambda module, given, feature: features.append(feature))
+    network.shot_weights.register_forward_hook(lambda module, given, weight: weights.append(weight))
+    network.decoder.register_forward_pre_hook(lambda module, given: decoded.extend(given))
+    network(episode)
+    query, prototype, _, prior = decoded
+    support = torch.cat(features).view(2, BATCH, *query.shape[1:])  # shot after shot
+    for number, text in enumerate(episode.text):
+        aligned = []
+        masks = on_grid(episode.support_label[number], query.shape[-2:])
+        for feature, mask in zip(support[:, number], torch.from_numpy(masks)):
+            on_object = feature * mask
+            aligned.append(plain_alignment(network.align, on_object, text, on_object.sum((1, 2)) / (mask.sum() + 5e-4)))
+        values = prior[number].flatten()
+        is_object = values > 0.7 if (values > 0.7).any() else values >= values.sort().values[-12]
+        foreground = query[number].flatten(1)[:, is_object].mean(1)
+        of_query = plain_alignment(network.align, query[number] * prior[number], text, foreground)
+        of_supports = np.average(aligned, axis=0, weights=weights[0][number].detach().numpy())
+        assert_close(prototype[number], (of_supports + of_query) / 2)
+
+
+def test_the_class_that_plays_a_novel_one_suppresses_nothing() -> None:
+    network = small_model("symnet", 1)
+    episode = drawn_episode("symnet", 1, BATCH)
+    maps = drawn(0, BATCH, 2, *GRID), drawn(1, BATCH, BASE_CLASSES + 1, *GRID), drawn(2, BATCH)
+    finals = []
+    for training, spared in ((True, None), (False, episode.base_id), (False, None)):
+        output = network.train(training).corrected(*maps, replace(episode, spared_class=spared))
+        finals.append(output.logits)
+    in_training, spared, plain = finals
+    assert torch.equal(spared, in_training) and not torch.equal(spared, plain)
+
+
 def unit(x: np.ndarray) -> np.ndarray:
     return x / norm(x)
 
@@ -134,6 +221,17 @@ def test_the_triplet_of_hard_support_positions(seed: int, shots: int, pull: floa
     assert_close(given, np.mean(of_shots))
     without_objects = torch.zeros_like(labels)
     assert support_triplet(anchor, feature, foreground_mask(without_objects)) == 0
+
+
+def test_the_triplet_of_the_query() -> None:
+    vectors = drawn(0, 3, 4, CHANNELS)  # anchor, positive and negative of each episode
+    vectors[1, :2] = vectors[0, :2]  # whose loss is 0, as the negative is far
+    want = []
+    for anchor, positive, negative in vectors.double().transpose(0, 1).numpy():
+        near, far = distance(unit(anchor), unit(positive)), distance(unit(anchor), unit(negative))
+        want.append(max(0.0, 0.5 + near - far))
+    assert min(want) == 0 < max(want)
+    assert_close(query_triplet(*vectors), np.mean(want))
 
 
 SETS = ("foreground", "ambiguous", "background")

@@ -66,7 +66,7 @@ def test_the_score_of_a_mask_is_how_often_it_overlaps_by_half() -> None:
 def test_a_calibration_is_made_on_training_images(mini_yaml, tmp_path: Path, predict, caplog) -> None:
     path = mini_yaml("prototype", test={"checkpoint": "none"})
     settings = [word for text in ("data.test_list=no_such_list.txt", "test.episodes=160") for word in ("--set", text)]
-    outcome = predict("--calibrate", path, *settings)
+    outcome = predict("calibrate", path, *settings)
     file = tmp_path / "runs/tiny" / FILE
     assert f"calibration: {file}" in outcome.output and "presence accuracy" in outcome.output
     made = convert(Calibration, yaml.safe_load(file.read_text()), "")

@@ -64,7 +64,6 @@ def test_marks_that_cannot_be_read_are_refused(baseline: Path, example_texts: di
         ({"out": "some.pth"}, "some.pth"),
         ({"resize": 0}, "--resize: 0 is out of range"),
         ({"port": 80}, "unrecognized arguments: --port 80"),
-        ({"calibrate": "mini.yaml"}, "unrecognized arguments: --config"),
         ({"resize": 40}, "nearest: 33, 41"),
         ({"format": "cocoo"}, "did you mean 'coco'?"),
         ({"classes": "horse", "supports": "set"}, "'horse' is not a class of set"),

@@ -51,6 +51,7 @@ def test_instances_and_saved_files_are_those_of_the_command(tmp_path: Path) -> N
     assert (cat.name, cat.box, cat.area, far_cat.area, dog.box) == ("cat", (0, 0, 2, 1), 2, 1, (2, 0, 3, 1))
     assert cat.mask.tolist() == [[True, True, False, False]]
     assert far_cat.score == pytest.approx(prediction.probability[0, 0, 3], abs=1e-6)
+    assert dog.score == pytest.approx(prediction.probability[1, 0, 2], abs=1e-6)
     with pytest.raises(UserError):
         prediction.save(tmp_path)
     assert [row["parts"] for row in prediction.summary()] == [2, 1]

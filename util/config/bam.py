@@ -24,7 +24,7 @@ TODAY = {  # their key -> what it is here, '' where it is nothing; none of them 
     "use_split_coco": "data.fold_rule",
     "batch_size": "meta_stage.batch, of all GPUs together",
     "batch_size_val": "test.batch",
-    "base_lr": "meta_stage.optimizers.main.lr",
+    "base_lr": "meta_stage.optimizers.main.lr, ten times as large where index_split is -1",
     "index_split": "",
     "momentum": "",
     "power": "",

@@ -31,7 +31,7 @@ from util.run.data import epoch_length, stage_data
 from util.run.disk import Stored, room
 from util.run.folder import StageFolder
 from util.run.run import BEST, Run
-from util.run.start import fill_at_start, refusal_to_take
+from util.run.start import fill_at_start, why_not_used
 from util.weights import checkpoint
 
 NOT_BEGUN = "not begun"
@@ -147,7 +147,7 @@ def stage_of(run: Run, stage: str, asked: Asked) -> StageTask:
     if asked.overwrite:
         state = found.state if found.state == NOT_BEGUN else f"{found.state}, discarded"
         return replace(task, state=state, left=1.0, discards=True)
-    return replace(task, refusal=files.why_taken)
+    return replace(task, refusal=files.why_occupied)
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ def _found(run: Run, stage: str, files: StageFolder) -> Found:
         return Found()
     try:
         stored = checkpoint.read(files.path / BEST) if finished else files.newest()
-        misfit = refusal_to_take(run, stage, stored, finished)
+        misfit = why_not_used(run, stage, stored, finished)
         facts = stored.training[-1]
         if not finished:
             return Found(f"step {facts['step']} of {facts['steps']}", 1 - facts["step"] / facts["steps"], misfit)

@@ -28,7 +28,7 @@ from util.weights.origin import Origin
 
 
 @dataclass(frozen=True, eq=False)
-class Weights:
+class Loaded:
     """A network and its weights: the file that they came from, and how their training stands to the run."""
 
     run: Run  # whose they are
@@ -74,7 +74,7 @@ class Weights:
         if stored.config is None or stored.finished or StageFolder(stored.path.parent).finished:
             return True
         last = stored.training[-1]
-        return self.run.weights_origin == runs.FOREIGN and last["step"] == last["steps"]
+        return self.run.weights_mark == runs.FOREIGN and last["step"] == last["steps"]
 
     @property
     def fold_differs(self) -> bool:
@@ -86,7 +86,7 @@ class Weights:
         """The settings and code that the training had otherwise, in words."""
         config = self.run.config
         differing = self.run.training_differences(self.stored)
-        if self.run.weights_origin == runs.FOREIGN:  # another training has; of another method is said
+        if self.run.weights_mark == runs.FOREIGN:  # another training has; of another method is said
             differing = {key: values for key, values in differing.items() if key == "model.name"}
         found = in_words(differing)
         if "model.name" not in differing:
@@ -108,7 +108,7 @@ class Weights:
         return "; ".join(words)
 
 
-def load_weights(run: Run, side: int | None = None, stored: Checkpoint | None = None) -> Weights:
+def load_weights(run: Run, side: int | None = None, stored: Checkpoint | None = None) -> Loaded:
     """Return the network of ``test.checkpoint``, filled.
 
     Args:
@@ -121,14 +121,14 @@ def load_weights(run: Run, side: int | None = None, stored: Checkpoint | None = 
             shots.
     """
     config = run.config
-    source = run.weights
+    source = run.source
     wanted = config.test.checkpoint
     if source == TRAINING_FREE and wanted not in (*CHECKPOINTS, runs.NO_CHECKPOINT):
         raise UserError(f"{wanted}: this method is not trained and loads no checkpoint; leave test.checkpoint out")
     if isinstance(source, str):
         network = build_model(config, run.text_width, side)
         note, files = start_encoders(config, network)
-        return Weights(run, network, Checkpoint(Path(source), {}, photos=photos_of_encoders(files)), start=note)
+        return Loaded(run, network, Checkpoint(Path(source), {}, photos=photos_of_encoders(files)), start=note)
     if stored is None or stored.path != source:
         stored = checkpoint.read(source)
     base_classes = None
@@ -143,7 +143,7 @@ def load_weights(run: Run, side: int | None = None, stored: Checkpoint | None = 
             fix=f"set those (data.text = {config.data.text}, model.weights = {config.model.backbone()})",
         )
     fill(network, stored)
-    return Weights(run, network, replace(stored, weights={}, entries={}, named={}))
+    return Loaded(run, network, replace(stored, weights={}, entries={}, named={}))
 
 
 def check_fits(stored: Checkpoint, config: Config, stage: str) -> None:
