@@ -124,7 +124,7 @@ def _refuse_missing_gpus(processes: int, arguments: list[str]) -> None:
     found = torch.cuda.device_count()
     device = [word for word in arguments if word.startswith("run.device=")][-1]
     if device.endswith(CUDA) and found < processes:
-        asked = f"{processes} GPUs are asked for, and torch finds {found} on this machine"
+        asked = f"{processes} GPUs are requested, and torch finds {found} on this machine"
         raise UserError(asked, fix="write another number after the data set (0: the CPU)")
 
 

@@ -169,10 +169,9 @@ def check_fits(stored: Checkpoint, config: Config, stage: str) -> None:
     now = to_dict(config)
     now["data"]["name"] = config.test.trained_on or now["data"]["name"]
     found = differences(stored.config, now, Decides.IDENTITY)
-    may_differ = _may_differ(config, stage)
     for key, (given, wanted) in found.items():
         is_related = key == "model.name" and (stage == "base" or related(given, wanted))
-        if not is_related and not key.startswith(may_differ.settings):
+        if not is_related and not key.startswith(_may_differ(config, stage).settings):
             fix = "name a checkpoint of such a run" + _other_data(key, stored, stage)
             raise UserError(f"{stored.path}: was trained with {key} = {given}, this run has {wanted}; {fix}")
 
