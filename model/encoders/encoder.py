@@ -248,6 +248,7 @@ def conv_norm(conv: nn.Conv2d, norm: _BatchNorm, x: Tensor) -> Tensor:
 def convolved(conv: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Return a convolution with other kernels, of 1x1 ones by oneDNN: with one thread torch takes a slower way."""
     in_float32 = x.is_cpu and x.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    if in_float32 and conv.kernel_size == (1, 1) and torch.get_num_threads() == 1 and torch.backends.mkldnn.enabled:
-        return torch.mkldnn_convolution(x, weight, bias, conv.padding, conv.stride, conv.dilation, conv.groups)
+    is_pointwise = conv.kernel_size == (1, 1) and conv.padding == (0, 0)
+    if in_float32 and is_pointwise and torch.get_num_threads() == 1 and torch.backends.mkldnn.enabled:
+        return torch.mkldnn_convolution(x, weight, bias, (0, 0), conv.stride, conv.dilation, conv.groups)
     return conv._conv_forward(x, weight, bias)

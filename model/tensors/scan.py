@@ -201,7 +201,7 @@ def _groups(windows: int, one_lane: bool, *tensors: Tensor) -> Iterator[tuple[_R
     u, _, a, *_ = tensors
     count = max((AT_ONCE if u.is_cpu else AT_ONCE_ON_GPU) // (u.shape[1] * a[0].numel()), 1)
     for group in zip(*(tensor.split(count) for tensor in tensors), strict=True):
-        yield _Rows(Sequences(*group[:5]), Recap(*group[5:7], windows), one_lane), group[7:]
+        yield _Rows(Sequences(*group[:5]), Recap(group[5], group[6], windows), one_lane), group[7:]
 
 
 class _Scan(torch.autograd.Function):
