@@ -57,7 +57,7 @@ check() { # NAME COMMAND...
 }
 check format .venv/bin/python -m ruff format --check .
 check lint .venv/bin/python -m ruff check .
-check houses .venv/bin/lint-imports --no-logo --no-cache
+check imports .venv/bin/lint-imports --no-logo --no-cache
 check types .venv/bin/python -m mypy
 check tests run_tests "$marks" "$@"
 if [ -n "$failed" ]; then

@@ -14,7 +14,7 @@
 #   --folds 0,1           folds; default: all
 #   --protocol NAME       test procedure; default: test.protocol of the first method's config
 #   --set KEY=VALUE       override a setting of all trainings and tests; may be repeated
-#   --dry-run             only rehearse all trainings: their stages and all that would stop them
+#   --dry-run             only check all trainings before their first step: the stages and all that would stop them
 #
 #   sh reproduce.sh pascal resnet50 8 --models symnet,ssp --dry-run
 #   sh reproduce.sh pascal lite0 0 --models pocket
@@ -30,13 +30,13 @@ case "${3:-}" in "" | *[!0-9]*) refuse "'${3:-}' is no number of GPUs: name DATA
 dataset=$1 net=$2 gpus=$3
 encoder=$(echo "$net" | tr / _)
 shift 3
-models=${MODEL:-symnet} shots=1,5 seeds=none folds="" protocol="" runs=runs actions="rehearse run"
+models=${MODEL:-symnet} shots=1,5 seeds=none folds="" protocol="" runs=runs actions="check run"
 words=$#
 while [ "$words" -gt 0 ]; do # the overrides are what is left of "$@"
     option=$1
     shift
     words=$((words - 1))
-    [ "$option" = --dry-run ] && actions=rehearse && continue
+    [ "$option" = --dry-run ] && actions=check && continue
     [ "$words" -gt 0 ] || refuse "$option: unknown, or without a value"
     case $option in
         --models) models=$1 ;;
@@ -82,6 +82,7 @@ list() { echo "$1" | tr , ' '; }
 setting() { # SECTION NAME: its value in the first method's config
     printf '%s\n' "$config" | sed -n "/^$1:/,/^[a-z]/s/^  $2: *\([^#]*[^# ]\).*/\1/p" | tr -d '[] '
 }
+case $runs in "~/"*) runs=$HOME/${runs#"~/"} ;; esac
 model=${models%%,*} fold=${folds%%,*} seed=none shot=1
 fold=${fold:-0}
 config=$(launch test "$dataset" "$@" --print-config all) || exit
@@ -96,7 +97,7 @@ for action in $actions; do
     for seed in $(list "$seeds"); do for model in $(list "$models"); do for fold in $(list "$folds"); do
         for shot in $(list "$shots"); do
             case $action in
-                rehearse) launch train "$dataset" "$@" --resume --dry-run || code=$? ;;
+                check) launch train "$dataset" "$@" --resume --dry-run || code=$? ;;
                 run)
                     launch train "$dataset" "$@" --resume || exit
                     if [ -z "$others" ]; then score "$dataset" "$@"; else score_elsewhere "$@"; fi

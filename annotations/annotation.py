@@ -70,7 +70,7 @@ class Annotations:
         return [photo for photo in self.photos if photo.instances]
 
     def path_of(self, photo: AnnotatedPhoto) -> Path:
-        """Return the file of a photo; errors as ``PhotoFiles.find``."""
+        """Return the file of a photo; raises as ``PhotoFiles.find`` does."""
         return photo.path or self.files.find(photo.name, self.source)
 
     def each(self, files: list[Path]) -> Iterable[Path]:

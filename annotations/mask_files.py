@@ -11,7 +11,6 @@ from annotations.words import (
     MASK_FOLDER_NAMES,
     PHOTO_FOLDER_NAMES,
     are_other_places,
-    is_of_set,
     name_key,
     place_of,
     words_of,
@@ -73,11 +72,6 @@ def masks_below(folder: Path) -> list[Path]:
 def is_named(name: str, kind: Sequence[str]) -> bool:
     """Return whether one of some words is in a name."""
     return not words_of(name).isdisjoint(kind)
-
-
-def parts_of_set(folder: Path) -> list[str]:
-    """Return the names of the folders in a folder that are parts of a set."""
-    return [entry.name for entry in folders_of(folder) if is_of_set(entry.name)]
 
 
 def class_folders(masks: Path) -> dict[str, list[Path]]:

@@ -51,7 +51,7 @@ def read_mask_of(image: Path, mask: Path, colours: Colours | None = None) -> np.
 def read_indices(path: Path, colours: Colours | None = None) -> tuple[np.ndarray, bool]:
     """Return a mask as class indices, (H, W) uint8, turned as its own EXIF data say, and whether they say anything.
 
-    Errors as ``read_mask_of``.
+    Raises as ``read_mask_of`` does.
     """
     with opened_mask(path) as image:
         frame = frame_of(image)

@@ -39,7 +39,7 @@ class MaskFacts:
 
 
 def facts_of(mask: Path, colours: Colours | None = None) -> MaskFacts:
-    """Return the facts of a mask, by its ``colours`` if it has them; errors as ``read_indices``."""
+    """Return the facts of a mask, by its ``colours`` if it has them; raises as ``read_indices`` does."""
     with opened_mask(mask) as image:
         indices = indices_of(image, mask, colours)
         palette = palette_of(image)

@@ -44,7 +44,7 @@ class MaskNames(NamedTuple):
 
 
 def names_beside(masks: Path) -> MaskNames | None:
-    """Return the names in the file of names in a folder of masks or beside it; None without one; errors as it."""
+    """Return the names in the file of names in a folder of masks or beside it; None without one."""
     for folder in (masks, masks.parent):
         for name in (LABEL_MAP, *NAME_FILES):
             if (folder / name).is_file():

@@ -69,7 +69,7 @@ class PhotoFiles:
         return photo
 
     def _found(self, paths: list[PureWindowsPath], source: Path) -> Path | None:
-        """Return the photo of the first of some paths that leads to one; errors as ``find``."""
+        """Return the photo of the first of some paths that leads to one; raises as ``find`` does."""
         for path in paths:
             place = self.folder / path.as_posix()
             if (_is_within(path) or not self.is_named) and place.is_file():
@@ -91,7 +91,8 @@ class PhotoFiles:
 
     def _note_elsewhere(self, photo: Path, path: PureWindowsPath, source: Path) -> None:
         """Say of the first photo that is found by its name, but in another folder than the stated, that it is."""
-        root = [] if path.anchor else [self.folder.resolve().name]
+        is_of_another_machine = bool(path.root) or ":" in path.parts[0]  # or an address
+        root = [] if is_of_another_machine else [self.folder.resolve().name]
         place = place_of([*root, *photo.relative_to(self.folder).parts[:-1]])
         stated_place = place_of(path.relative_to(path.anchor).parts[:-1])
         if not self._has_noted and are_other_places(place, stated_place):

@@ -81,7 +81,7 @@ def _turn_to_largest_page(image: Image.Image) -> None:
 
 
 def header_of(path: Path) -> tuple[tuple[int, int], int]:
-    """Return (height, width) of a photo's stored pixels, and its orientation, by its header; errors as ``opened``."""
+    """Return (height, width) of a photo's stored pixels, and its orientation; raises as ``opened`` does."""
     with opened(path) as image:
         frame = frame_of(image)
         return frame.size, frame.orientation

@@ -75,7 +75,7 @@ def _parts_of(text: str) -> tuple[str | None, Path]:
 
 
 def read(text: str, photos: Path | None = None, unconfirmed: bool = True) -> Annotations:
-    """Return the meaning of ``[format:]path`` but for ``masks``; errors as the reader and ``interpret``.
+    """Return the meaning of ``[format:]path`` but for ``masks``; raises as the reader and ``interpret`` do.
 
     ``unconfirmed``: take results of this project that no person has confirmed.
     """

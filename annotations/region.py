@@ -59,7 +59,7 @@ def _region_in_image(image: Image.Image, source: str) -> tuple[np.ndarray, bool]
 
 
 def _region_in(values: np.ndarray, source: str) -> np.ndarray:
-    """Return {0, 1, 255} (H, W) uint8 of the values (H, W) of a mask; errors as ``read_region``."""
+    """Return {0, 1, 255} (H, W) uint8 of the values (H, W) of a mask; raises as ``read_region`` does."""
     _check_array(values, source)
     inside = values != 0
     void = values < 0  # torch has negative numbers
@@ -108,7 +108,7 @@ def _has_indices(image: Image.Image) -> bool:
 
 
 def read_region_of(image: Path | str | np.ndarray, mask: Any) -> np.ndarray:
-    """Return ``read_region`` of a photo's mask for the upright photo; errors as it and ``fitted_mask``."""
+    """Return ``read_region`` of a photo's mask for the upright photo; raises as that and ``fitted_mask`` do."""
     if isinstance(image, np.ndarray):
         stored, orientation = image.shape[:2], UPRIGHT
     else:

@@ -67,7 +67,7 @@ def _find_photo(annotations: Annotations, photo: AnnotatedPhoto, options: Custom
 
 
 def draw(job: MaskJob, image: np.ndarray, table: dict[int, int]) -> Piece:
-    """Return the mask of a photo's annotations; errors as ``label_of``."""
+    """Return the mask of a photo's annotations; raises as ``label_of`` does."""
     covered = Counter[int]()
     mask = label_of(job.source, job.photo, table, covered)
     return Piece(mask, covered=tuple(covered.elements()))

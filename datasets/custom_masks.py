@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from annotations.mask_files import class_folders, folders_in, masks_in, pairs, parts_of_set
+from annotations.mask_files import class_folders, folders_in, folders_of, masks_in, pairs
 from annotations.mask_images import read_mask_of
 from annotations.mask_set import MaskFacts, check_set, facts_of_all, masks_of_255, photos_with
 from annotations.masks import MaskNames, check_names, names_beside, names_in
@@ -69,7 +69,7 @@ def _from_class_ids(options: CustomOptions, masks: dict[Path, Path], known: Mask
 def _needs_names(masks: Path) -> str:
     """Return the refusal of masks without names of their classes."""
     names = "--classes cat,dog, or names.txt with a class per line, the first is id 1"
-    if parts := parts_of_set(masks):
+    if parts := [folder.name for folder in folders_of(masks) if is_of_set(folder.name)]:
         fix = "or put all masks of a class into <class>/photo.png"
         return f"--masks {masks}: the folders {', '.join(parts)} are parts of a set, no classes; add {names}, {fix}"
     fix = "or a folder of masks for each class, <class>/photo.png"
@@ -235,7 +235,7 @@ def _print_unused(lacking: str, files: Collection[Path]) -> None:
 
 
 def one_class(job: MaskJob, image: np.ndarray) -> Piece | None:
-    """Return a mask of one class; errors as ``read_region`` and ``fitted_mask``."""
+    """Return a mask of one class; raises as ``read_region`` and ``fitted_mask`` do."""
     label, is_upright = read_region(job.source)
     stored, orientation = header_of(job.photo)
     if label.shape not in (stored, image.shape[:2]):

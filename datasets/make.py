@@ -85,7 +85,7 @@ class MakeCommand:
         return True
 
     def _make(self, plan: Plan, options: argparse.Namespace) -> None:
-        """Run the jobs, write lists and stamp, and print the counts; errors as ``run_jobs``."""
+        """Run the jobs, write lists and stamp, and print the counts; raises as ``run_jobs`` does."""
         out = options.out
         with nullcontext(out) if self.recipe.shares_folder else made_aside(out, STAMP) as folder:
             facts = run_jobs(plan, folder, options.skip_bad)

@@ -220,10 +220,10 @@ def competing(outputs: Sequence[Output]) -> Output:
 
 def _titled(name: str, cls: type[FewShotMethod]) -> type[FewShotMethod]:
     """Return a method; if another has its title, perhaps since it is inherited, its name follows it in brackets."""
-    if any(other.title == cls.title for other in MODELS.values() if other is not cls):
+    if any(other.title == cls.title for other in METHODS.values() if other is not cls):
         cls.title = f"{cls.title} ({name})"
     return cls
 
 
-MODELS = Kind("method", "model.name", _titled)
-register = MODELS.register
+METHODS = Kind("method", "model.name", _titled)
+register = METHODS.register

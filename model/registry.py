@@ -13,7 +13,7 @@ from model.published import Layout
 
 def class_of(settings: ModelSettings) -> type[FewShotMethod]:
     """Return the model class that settings name."""
-    return models()[settings.name]
+    return methods()[settings.name]
 
 
 def described(settings: ModelSettings) -> str:
@@ -22,10 +22,10 @@ def described(settings: ModelSettings) -> str:
     return f"method: {cls.title}, model.name {settings.name}, class {cls.__name__} of {cls.__module__}"
 
 
-def models() -> dict[str, type[FewShotMethod]]:
+def methods() -> dict[str, type[FewShotMethod]]:
     """Return every registered model class by name, after importing all modules of methods below ``model/``."""
     _import_all(tuple(model.__path__))
-    return contract.MODELS
+    return contract.METHODS
 
 
 @functools.cache
@@ -38,7 +38,7 @@ def _import_all(folders: tuple[str, ...]) -> None:
 
 def related(first: str, second: str) -> bool:
     """Return whether two names mean the same model, or a model and its subclass, so that weights may fit both."""
-    known = models()
+    known = methods()
     if first not in known or second not in known:
         return first == second
     return issubclass(known[first], known[second]) or issubclass(known[second], known[first])
@@ -46,5 +46,5 @@ def related(first: str, second: str) -> bool:
 
 def published_layout(names: Iterable[str]) -> Layout | None:
     """Return the layout of the authors' checkpoint that has these tensor names; None for any other."""
-    known = [cls.published for cls in models().values() if cls.published is not None]
+    known = [cls.published for cls in methods().values() if cls.published is not None]
     return next((layout for layout in known if layout.matches(names)), None)

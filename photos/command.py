@@ -3,7 +3,7 @@
 import sys
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from photos.prediction import percent
 from photos.results import Results
 from photos.segmenter import Segmenter
 from util.cli import Parser, within
-from util.engine import load_method
+from util.engine import load_engine
 from util.files.errors import EXIT_USER_ERROR, UserError
 from util.files.progress import ProgressBar
 from util.loop.processes import explained_memory_errors
@@ -33,18 +33,20 @@ SHARE = "Write a checkpoint as a folder with a model card, which --checkpoint an
 
 def command(arguments: list[str]) -> int:
     """Run a command line and return the exit code; what a command alone needs is imported for it."""
-    parser, commands = _parser()
+    parser, parsers = _parser()
     first = arguments[0] if arguments else ""
-    if first.removeprefix("--") in commands:
-        arguments = [first.removeprefix("--"), *arguments[1:]]
-    elif first not in ("-h", "--help", "--version"):
-        arguments = [SEGMENT, *arguments]
-    asked = parser.parse_args(arguments)
-    return commands[asked.command](asked)
+    name = first.removeprefix("--")
+    if name in parsers:
+        asked = parsers[name].parse_args(arguments[1:])
+    elif first in ("-h", "--help", "--version"):
+        asked = parser.parse_args(arguments)
+    else:
+        asked = parsers[SEGMENT].parse_args(arguments)
+    return asked.run(asked)
 
 
-def _parser() -> tuple[Parser, dict[str, Callable[[Namespace], int]]]:
-    """Return the parser of the command line, and what its commands do."""
+def _parser() -> tuple[Parser, dict[str, Parser]]:
+    """Return the parser of the command line, and that of each command, whose ``run`` does it."""
     parser = Parser(prog="predict.py", description="Objects in photos; without a command it is 'segment'.")
     commands = parser.add_subparsers(dest="command", required=True)
     segmenting = commands.add_parser(SEGMENT, help=PREDICT, description=PREDICT)
@@ -64,18 +66,22 @@ def _parser() -> tuple[Parser, dict[str, Callable[[Namespace], int]]]:
     sharing.add_argument("--checkpoint", required=True, help="weights of this project")
     sharing.add_argument("--out", type=Path, required=True, help="folder to write")
     options.add_import(sharing)
-    return parser, {SEGMENT: predict, "serve": serve, "calibrate": calibrate, "share": share}
+    segmenting.set_defaults(run=predict)
+    serving.set_defaults(run=serve)
+    fitting.set_defaults(run=calibrate)
+    sharing.set_defaults(run=share)
+    return parser, commands.choices
 
 
 def calibrate(asked: Namespace) -> int:
     """Fit a calibration of weights on a config's data, and return the exit code 0."""
     from photos.calibrate import calibrate as fit  # whose packages take a second
 
-    method = load_method(
+    engine = load_engine(
         asked.checkpoint, asked.config, overrides=asked.overrides, side=asked.side, device=asked.device
     )
     with explained_memory_errors("test.batch, data.size or data.workers"):
-        fit(method)
+        fit(engine)
     return 0
 
 
@@ -111,7 +117,7 @@ def predict(asked: Namespace) -> int:
 
 
 def _queries(asked: Namespace, examples: Sequence[Example]) -> list[Path]:
-    """Return the photos to segment; errors as ``photos_in``."""
+    """Return the photos to segment; raises as ``photos_in`` does."""
     return photos_in(asked.queries, asked.recursive, (example.source for example in examples))
 
 
@@ -137,7 +143,7 @@ def _write_results(segmenter: Segmenter, results: Results, queries: Sequence[Pat
         results.write_formats(complete)
     problem = f"; {len(failed)} could not be segmented" if failed else ""
     stay = f"; {kept} results stay" if kept else ""
-    done = f"{len(waiting) - len(failed)} of {len(waiting)} photos segmented on {segmenter.model.place}"
+    done = f"{len(waiting) - len(failed)} of {len(waiting)} photos segmented on {segmenter.engine.place}"
     print(*_not_found(entries, segmenter.decision.min_presence), f"{results.out}: {done}{stay}{problem}", sep="\n")
     return failed
 
@@ -176,6 +182,6 @@ def share(asked: Namespace) -> int:
     """Write a folder that ``Segmenter`` and ``--checkpoint`` load, and return the exit code 0."""
     from photos.share import share as write_shared
 
-    write_shared(load_method(asked.checkpoint, device="cpu").weights, asked.out)
+    write_shared(load_engine(asked.checkpoint, device="cpu").loaded, asked.out)
     print(f"{asked.out}: {', '.join(sorted(path.name for path in asked.out.iterdir()))}")
     return 0

@@ -141,7 +141,7 @@ def _select(
     classes: Sequence[str],
     shots: int | None,
 ) -> list[Example]:
-    """Return the first photos of each class, in the order of the names; errors as ``_check_class``."""
+    """Return the first photos of each class, in the order of the names; raises as ``_check_class`` does."""
     by_name: dict[str | None, list[Example]] = {name: [] for name in names.values()} or {None: []}
     for example in candidates:
         by_name[example.name].append(example)

@@ -172,8 +172,8 @@ def segmenter_of(asked: Namespace, examples: Sequence[Example]) -> Segmenter:
         device=asked.device,
         decision=Decision(asked.min_presence, refine=asked.refine),
     )
-    if segmenter.model.note:
-        print(segmenter.model.note)
+    if segmenter.engine.note:
+        print(segmenter.engine.note)
     return segmenter
 
 

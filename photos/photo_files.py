@@ -73,7 +73,7 @@ def read_photo(photo: GivenPhoto) -> np.ndarray:
 
 
 def _checked_array(photo: object) -> np.ndarray:
-    """Return an array as it is, and a tensor as an array; errors as ``read_photo``."""
+    """Return an array as it is, and a tensor as an array; raises as ``read_photo`` does."""
     if isinstance(photo, Tensor) and photo.ndim == 3 and len(photo) == 3:
         photo = _array_of(photo)
     if isinstance(photo, np.ndarray) and photo.shape[2:] == (3,) and photo.dtype == np.uint8 and photo.size:

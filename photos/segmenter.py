@@ -25,7 +25,7 @@ from photos.examples import BOXED, UNNAMED, GivenExample, LoadedExample, check_c
 from photos.photo_files import GivenPhoto, photos_in, read_photo
 from photos.prediction import Decision, Prediction
 from photos.refine import refined
-from util.engine import Scores, load_method
+from util.engine import Scores, load_engine
 from util.files.errors import UserError
 from util.files.progress import ProgressBar
 
@@ -66,14 +66,14 @@ class Segmenter:
             supports = checkpoint
             checkpoint = None
         by_name = supports if isinstance(supports, Mapping) else supports_of(supports, None)
-        self.model = load_method(checkpoint, config, overrides=overrides, side=side, device=device)
+        self.engine = load_engine(checkpoint, config, overrides=overrides, side=side, device=device)
         decision = decision or Decision()
-        self.calibration = find_calibration(self.model.run.config, self.model.source, self.model.weights.digest)
+        self.calibration = find_calibration(self.engine.run.config, self.engine.source, self.engine.loaded.digest)
         if self.calibration is not None and decision.min_presence is None:
             decision = replace(decision, min_presence=self.calibration.threshold)
         if self.calibration is None and decision.min_presence is not None:
             raise UserError(
-                f"presence score of at least {decision.min_presence:g}: {self.model.title} has no calibration "
+                f"presence score of at least {decision.min_presence:g}: {self.engine.title} has no calibration "
                 "for these weights",
                 fix="make one: python predict.py calibrate CONFIG",
             )
@@ -92,12 +92,12 @@ class Segmenter:
         """
         name = None if name is None else check_class_name(name, "class:")
         read = [*chain.from_iterable(supports_of(supports, name).values())]
-        with self.model.lock:
+        with self.engine.lock:
             if (name or UNNAMED) in [known.name for known in self.classes]:
                 raise UserError(f"{name or UNNAMED}: was added before; give all its examples at once, or another name")
-            encoded = encode_class(name, self.boxes_to_masks(name, read), self.model)
+            encoded = encode_class(name, self.boxes_to_masks(name, read), self.engine)
             self.classes.append(encoded)
-            outlook = self.model.outlook(name)
+            outlook = self.engine.outlook(name)
             self.notes += [note for note in (encoded.text.note, outlook) if note and note not in self.notes]
 
     def boxes_to_masks(self, name: str | None, supports: Sequence[LoadedExample]) -> list[LoadedExample]:
@@ -110,7 +110,7 @@ class Segmenter:
             return filled
         searcher = copy.copy(self)
         searcher.decision = Decision()
-        searcher.classes = [encode_class(name, filled, self.model)]
+        searcher.classes = [encode_class(name, filled, self.engine)]
         return [searcher._search_boxes(support) for support in supports]
 
     def _search_boxes(self, support: LoadedExample) -> LoadedExample:
@@ -128,7 +128,7 @@ class Segmenter:
 
     def __repr__(self) -> str:
         classes = ", ".join(f"{known.name} ({len(known.sources)})" for known in self.classes)
-        return f"<Segmenter {self.model.title} on {self.model.device}: {classes or 'no classes'}>"
+        return f"<Segmenter {self.engine.title} on {self.engine.device}: {classes or 'no classes'}>"
 
     def without_classes(self) -> Segmenter:
         """Return one of this network without examples."""
@@ -156,12 +156,12 @@ class Segmenter:
         now = copy.copy(self)
         now.classes = [*self.classes]  # other threads may add some meanwhile
         reading = _read(photos, unread)
-        while read := [*islice(reading, batch or self.model.views_at_once)]:
+        while read := [*islice(reading, batch or self.engine.views_at_once)]:
             yield from now._predictions(read)
 
     def _predictions(self, photos: list[tuple[np.ndarray, Path | None]]) -> Iterator[Prediction]:
         """Yield the predictions of photos, which pass the network together, and their files."""
-        model = self.model
+        model = self.engine
         sized = [model.sized(image, np.zeros(image.shape[:2], np.uint8)) for image, _ in photos]
         inputs = torch.stack([image for image, _ in sized]).to(model.device)
         scores = self.scores(inputs)
@@ -187,7 +187,7 @@ class Segmenter:
     @property
     def facts(self) -> dict[str, Any]:
         """The entries of the JSON that are the same for every query: model, input, examples, text vectors."""
-        model = self.model
+        model = self.engine
         return {
             "model": model.title,
             "checkpoint": model.source,
@@ -202,7 +202,7 @@ class Segmenter:
 
     def digest(self) -> str:
         """Return a digest of settings, weights, and examples as the network sees them; see ``facts``."""
-        out = self.model.digest()
+        out = self.engine.digest()
         for known in self.classes:
             for batch in known.support_batches:
                 out.update(batch.image.cpu().numpy().tobytes())
@@ -212,10 +212,10 @@ class Segmenter:
     def scores(self, query: Tensor) -> Scores:
         """Return the scores of the classes, for inputs (B, 3, S, S), each the mean over the batches of its supports.
 
-        Errors as ``Engine.predict``.
+        Raises as ``Engine.predict`` does.
         """
         asked = [(batch, known.text) for known in self.classes for batch in known.support_batches]
-        scores = self.model.predict(query, asked)
+        scores = self.engine.predict(query, asked)
         batches = [len(known.support_batches) for known in self.classes]
         features = scores.presence_features
         return Scores(_means(scores.margins, batches), None if features is None else _means(features, batches))
@@ -229,7 +229,7 @@ def _use_one_thread_in_forks() -> None:
 
 
 def _read(photos: Iterable[GivenPhoto], unread: dict[Path, str] | None) -> Iterator[tuple[np.ndarray, Path | None]]:
-    """Yield photos (H, W, 3) uint8 with their files; errors as ``Segmenter.many``."""
+    """Yield photos (H, W, 3) uint8 with their files; raises as ``Segmenter.many`` does."""
     for given in photos:
         file = Path(given) if isinstance(given, str | Path) else None
         try:

@@ -21,14 +21,14 @@ from util.files.errors import UserError
 from util.files.made import made_aside
 from util.run.folder import ENVIRONMENT, StageFolder
 from util.run.run import Run
-from util.run.weights import Weights
+from util.run.weights import Loaded
 from util.weights import checkpoint
 from util.weights.encoders import encoder_data, encoder_licence
 
 CONFIG, CARD = "config.json", "README.md"
 
 
-def share(weights: Weights, out: Path) -> None:
+def share(weights: Loaded, out: Path) -> None:
     """Write the folder of a checkpoint that was loaded; UserError: it is no file of this project, or ``out`` exists."""
     source = Path(weights.source)
     content = checkpoint.read(source).entries if source.is_file() else {}
@@ -48,7 +48,7 @@ def share(weights: Weights, out: Path) -> None:
         write_atomically(folder / CARD, _card(run, stage, weights))
 
 
-def _card(run: Run, stage: StageFolder, weights: Weights) -> str:
+def _card(run: Run, stage: StageFolder, weights: Loaded) -> str:
     config = run.config
     data = config.data
     method = class_of(config.model)

@@ -10,14 +10,14 @@ import pytest
 
 from tests.helpers.paths import REPOSITORY
 
-HOUSES = ("annotations", "datasets", "model", "photos", "util")
+FOLDERS = ("annotations", "datasets", "model", "photos", "util")
 
 
 @cache
 def modules() -> dict[str, ast.Module]:
-    """Return the parsed files of all houses that have code, by the names of their modules."""
+    """Return the parsed files of all folders that have code, by the names of their modules."""
     parsed = {}
-    for path in (path for house in HOUSES for path in (REPOSITORY / house).rglob("*.py")):
+    for path in (path for folder in FOLDERS for path in (REPOSITORY / folder).rglob("*.py")):
         tree = ast.parse(path.read_text())
         if len(tree.body) > 1:  # besides its first sentence
             parsed[module_of(path)] = tree

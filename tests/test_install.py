@@ -17,7 +17,7 @@ from tests.helpers.method_of_mine import METHOD
 from tests.helpers.paths import REPOSITORY
 
 pytestmark = pytest.mark.process
-HOUSES = {"annotations", "datasets", "model", "photos", "util"}
+FOLDERS = {"annotations", "datasets", "model", "photos", "util"}
 TYPED = re.compile(r"\b(?:python|sh) (?:train|test|report|prepare|predict|benchmark)\b")
 PAGE_OF_CLONE = re.compile(r"[ (](?:\w+/)?\w+\.md\b(?! in the repository)")  # the package holds none of docs/
 SEGMENT = """
@@ -77,13 +77,13 @@ def test_imports_files_and_texts_are_of_the_package(installed: Installed) -> Non
     of_package, of_clone = ({path.name for path in folder.iterdir() if path.is_file()} for folder in folders)
     assert of_package == of_clone
     sources = [path for path in installed.files() if path.suffix == ".py"]
-    assert {path.name for path in installed.package.iterdir()} >= {*HOUSES, "config", "lists", "initmodel"}
+    assert {path.name for path in installed.package.iterdir()} >= {*FOLDERS, "config", "lists", "initmodel"}
     vectors = {f"word2vec_{name}.npz" for name in ("pascal", "coco")}
     assert {path.name for path in (installed.package / "initmodel").iterdir()} > vectors
     assert len(sources) > 200
     for source in sources:
         text = source.read_text()
-        assert not HOUSES & set(_imported(ast.parse(text))), source
+        assert not FOLDERS & set(_imported(ast.parse(text))), source
         assert source.parent == installed.package or not TYPED.search(text), source
         assert not PAGE_OF_CLONE.search(text), source
 

@@ -20,7 +20,7 @@ from model.registry import class_of
 from util import cli
 from util.config.command_line import add_overrides
 from util.config.compose import find_config, has_encoder
-from util.config.folder import methods
+from util.config.folder import method_names
 from util.config.read import read_config
 from util.config.settings import Config
 from util.files.table import Table, add_format
@@ -41,7 +41,7 @@ def command() -> None:
     add_format(parser)
     options = parser.parse_args()
     cases = list[tuple[Config, str]]()
-    for name in cli.comma_separated(options.models) or filter(has_encoder, methods()):
+    for name in cli.comma_separated(options.models) or filter(has_encoder, method_names()):
         source = find_config("split0", "pascal", name, os.environ.get("NET") or None)
         for stage, shot in [*(("evaluation", shot) for shot in options.shot), ("training", 1)]:
             config = read_config(source, [*options.overrides, f"data.shot={shot}", "data.text=none"])

@@ -23,7 +23,7 @@ from util.files.parallel import KEEP_ALL, KEEP_SMALL, set_allocator
 from util.loop.interrupt import STOPS
 
 HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"  # which torch reads at its first tensor
-HOME = re.compile(r"(?:^|(?<=[=:,]))~/")  # a shell leaves it as it is in the middle of a word
+HOME = re.compile(r"(?:^|[=:,])~(?=/)|^--[\w-]+=~$")  # a shell leaves ~ as it is in the middle of a word
 
 
 def version() -> str:
@@ -44,23 +44,16 @@ class Parser(argparse.ArgumentParser):
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Return the options of a command line, in whose words ``~/`` is the home also after = : and , of a path."""
         words = sys.argv[1:] if args is None else args
-        home = f"{Path.home()}/"
-        return super().parse_args([HOME.sub(lambda _: home, word) for word in words], namespace)
+        home = str(Path.home())
+        return super().parse_args(
+            [HOME.sub(lambda found: found[0].replace("~", home), word) for word in words], namespace
+        )
 
     def error(self, message: str) -> NoReturn:
         """Raise the error of a wrong command line, a UserError."""
         if unknown := re.match(r"unrecognized arguments: (-[-\w]+)", message):
-            message += closest(unknown[1], {*self._option_names()} - {unknown[1]})
+            message += closest(unknown[1], [name for action in self._actions for name in action.option_strings])
         raise UserError(f"{message}; see {self.prog} --help")
-
-    def _option_names(self) -> list[str]:
-        """Return the names of all options, also of sub-commands."""
-        names = [name for action in self._actions for name in action.option_strings]
-        for action in self._actions:
-            if isinstance(action, argparse._SubParsersAction):
-                for subparser in action.choices.values():
-                    names += subparser._option_names()
-        return names
 
 
 def run_one_of(commands: dict[str, Any], description: str | None) -> int:
@@ -113,28 +106,27 @@ def within(kind: Callable[[str], Any], low: float, high: float = math.inf) -> Ca
 
 
 class LastingOutput:
-    """An output of a command that writes files: once it cannot be written, it goes nowhere.
-
-    Its terminal was closed, or the program that read it has ended.
-    """
+    """An output that goes nowhere once it cannot be written: its terminal was closed, or its reader has ended."""
 
     def __init__(self, stream: Any):
         self._stream = stream
 
     def write(self, text: str) -> int:
         """Write a text, perhaps nowhere."""
-        try:
-            return self._stream.write(text)
-        except OSError:
-            to_nowhere(self._stream)
-            return len(text)
+        self._attempt(lambda: self._stream.write(text))
+        return len(text)
 
     def flush(self) -> None:
         """Write what is kept, perhaps nowhere."""
+        self._attempt(self._stream.flush)
+
+    def _attempt(self, write: Callable[[], Any]) -> None:
         try:
-            self._stream.flush()
+            write()
         except OSError:
-            to_nowhere(self._stream)
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
 
     def __getattr__(self, name: str) -> Any:
         """Return any other property of the stream."""
@@ -144,13 +136,6 @@ class LastingOutput:
 def outlast_output() -> None:
     """Let the end of what reads this process's output not end the process."""
     sys.stdout, sys.stderr = LastingOutput(sys.stdout), LastingOutput(sys.stderr)
-
-
-def to_nowhere(stream: Any) -> None:
-    """Send an output, and what is left of it, nowhere."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, stream.fileno())
-    os.close(nowhere)
 
 
 def main(command: Callable[[], int | None], training: bool = False, writes_files: bool = False) -> None:
@@ -175,12 +160,12 @@ def main(command: Callable[[], int | None], training: bool = False, writes_files
         print("interrupted", file=sys.stderr)
         code = EXIT_INTERRUPTED
     except BrokenPipeError:
-        _drop_unwritable_output()
+        LastingOutput(sys.stdout).flush()  # what is left would raise again at the end of the process
         code = EXIT_UNREAD
     except OSError as error:
         _print_file_error(error)
         if error.filename is None:
-            _drop_unwritable_output()
+            LastingOutput(sys.stdout).flush()
         code = EXIT_USER_ERROR
     gc.freeze()  # the end of Python would search torch's objects for garbage: half a second that frees nothing
     sys.exit(code)
@@ -200,17 +185,6 @@ def _print_file_error(error: OSError) -> None:
     if not place and error.errno in (errno.ENOSPC, errno.EDQUOT):
         place = "the output could not be written"
     print(one_line(f"error: {place or type(error).__name__}: {error.strerror or error}"), file=sys.stderr)
-
-
-def _drop_unwritable_output() -> None:
-    """Send what is left of an output that cannot be written nowhere: it would raise again at the end of the process.
-
-    An output that works stays as it is, such as the file of a test runner in the place of standard output.
-    """
-    try:
-        sys.stdout.flush()
-    except OSError:
-        to_nowhere(sys.stdout)
 
 
 def heed_stops() -> None:

@@ -33,7 +33,7 @@ from util.loop.device import describe, pick_device
 from util.loop.network import autocast, check_prediction, prepare_network
 from util.run.build import precision_of_test
 from util.run.run import Run
-from util.run.weights import Weights, load_weights
+from util.run.weights import Loaded, load_weights
 from util.weights import checkpoint
 
 SHIPPED = REPOSITORY / "initmodel" / "pocket_lite0_voc.safetensors"  # the weights where no model is named
@@ -83,7 +83,7 @@ class Scores:
 class Engine:
     """A network in evaluation mode on its device, and the view that makes photos its input, as in the evaluation."""
 
-    weights: Weights  # of the network, and its run, whose ``test.checkpoint`` names them
+    loaded: Loaded  # of the network, and its run, whose ``test.checkpoint`` names them
     device: torch.device
     precision: str
     view: View
@@ -98,12 +98,12 @@ class Engine:
     @property
     def run(self) -> Run:
         """The run whose weights these are."""
-        return self.weights.run
+        return self.loaded.run
 
     @property
     def network(self) -> FewShotMethod:
         """The network."""
-        return self.weights.network
+        return self.loaded.network
 
     @property
     def title(self) -> str:
@@ -113,7 +113,7 @@ class Engine:
     @property
     def source(self) -> str:
         """The file of the weights, or why there is none."""
-        return self.weights.source
+        return self.loaded.source
 
     @property
     def place(self) -> str:
@@ -148,7 +148,7 @@ class Engine:
 
         A class without a name may be any.
         """
-        if Path(self.weights.source).resolve() != SHIPPED.resolve():
+        if Path(self.loaded.source).resolve() != SHIPPED.resolve():
             return ""
         trained = {_letters(known) for known in self.run.config.data.classes} | COCO_NAMES
         if name is not None and _letters(name) in trained:
@@ -159,7 +159,7 @@ class Engine:
         """Return a digest, to be continued, of settings, weights and ``facts``: all that decides but supports."""
         settings = to_dict(self.run.config)
         settings["run"]["precision"] = self.precision  # whatever was asked
-        decisive = [settings, self.weights.digest, *facts]
+        decisive = [settings, self.loaded.digest, *facts]
         return hashlib.sha256(json.dumps(decisive).encode())
 
     def sized(self, image: np.ndarray, label: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -241,7 +241,7 @@ class Engine:
         return ClassText(name, 0, table[1:].mean(0), note)
 
 
-def load_method(
+def load_engine(
     weights: str | Path | None,
     config: str | Path | None = None,
     *,
@@ -283,7 +283,7 @@ def load_method(
         title = class_of(settings.model).title
         note = f"no --checkpoint given: uses {title}, trained on the {len(data.classes)} classes of {data.name}"
     return Engine(
-        weights=loaded,
+        loaded=loaded,
         device=torch_device,
         precision=precision,
         view=View(PHOTO_RULE, data.size, data.size),

@@ -44,7 +44,7 @@ def read_words(script: str, words: list[str]) -> tuple[int, list[str]]:
 
 
 def _options_of(script: str, words: list[str]) -> list[str]:
-    """Return the options that name the text vectors and the checkpoint among words; errors as ``read_words``."""
+    """Return the options that name the text vectors and the checkpoint among words; raises as ``read_words`` does."""
     checkpoints = [word for word in words if _is_checkpoint(word)]
     texts = [word for word in words if word not in checkpoints]
     if len(checkpoints) > 1 or len(texts) > 1 or "=" in "".join(texts):
@@ -68,7 +68,7 @@ def program(name: str) -> list[str]:
 
 
 def main() -> int:
-    """Run a script in this process or under torchrun; return the exit code; errors as ``read_words``.
+    """Run a script in this process or under torchrun; return the exit code; raises as ``read_words`` does.
 
     A dry run is told the number of processes that it counts with.
     """
@@ -124,7 +124,7 @@ def _refuse_missing_gpus(processes: int, arguments: list[str]) -> None:
     found = torch.cuda.device_count()
     device = [word for word in arguments if word.startswith("run.device=")][-1]
     if device.endswith(CUDA) and found < processes:
-        asked = f"{processes} GPUs are asked for, and torch finds {found} on this machine"
+        asked = f"{processes} GPUs are requested, and torch finds {found} on this machine"
         raise UserError(asked, fix="write another number after the data set (0: the CPU)")
 
 

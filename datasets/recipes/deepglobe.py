@@ -14,7 +14,7 @@ from util.files import paths_below
 
 
 def find(options: argparse.Namespace) -> Plan:
-    """Return the plan of DeepGlobe; errors as ``by_name``."""
+    """Return the plan of DeepGlobe; raises as ``by_name`` does."""
     classes = classes_of("deepglobe")
     note = "the paper states 5666 masks, users of its script report 9175: name the number with a result"
     jobs = find_tiles(paths_below(options.root), options.root)

@@ -16,7 +16,7 @@ PUBLISHED = {"test": 2594, "seborrheic_keratosis": 208, "nevus": 1867, "melanoma
 
 
 def find(options: argparse.Namespace) -> Plan:
-    """Return the plan of ISIC: masks of all listed photos, by class and name; errors as ``by_name``."""
+    """Return the plan of ISIC: masks of all listed photos, by class and name; raises as ``by_name`` does."""
     classes = classes_of("isic")
     class_names = {row["ID"]: row["Class"] for row in read_table(CLASSES)}
     files = paths_below(options.root, "ISIC_*")

@@ -50,7 +50,7 @@ class MaskJob:
 
     @property
     def line(self) -> str:
-        """The line of the lists; errors as ``line_of``."""
+        """The line of the lists; raises as ``line_of`` does."""
         return line_of(self.name, self.class_id, self.photo_name)
 
 
@@ -134,7 +134,7 @@ def read_table(name: str) -> list[dict[str, str]]:
 
 
 def matching(files: Iterable[Path], pattern: str) -> dict[str, Path]:
-    """Return the files whose whole name matches a pattern, by its first group in upper case; errors as ``by_name``."""
+    """Return files whose whole name matches a pattern, by its first group in upper case; raises as ``by_name`` does."""
     matches = ((re.fullmatch(pattern, path.name, re.IGNORECASE), path) for path in files)
     return by_name((match[1].upper(), path) for match, path in matches if match)
 

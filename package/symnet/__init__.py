@@ -1,6 +1,6 @@
 """Sym-Net as one package: ``from symnet import Segmenter``, and the command ``symnet``.
 
-It holds the houses (``names.HOUSES``) by the names ``symnet.model`` and so on: in an installed package as files
+It holds the folders (``names.FOLDERS``) by the names ``symnet.model`` and so on: in an installed package as files
 (``build.py``), in a clone by loading them from there (``names.py``). So a program keeps its own packages ``model`` and
 ``util``.
 """
@@ -18,7 +18,7 @@ __all__ = ["Prediction", "Segmenter", "UserError", "__version__", "results"]
 __version__: str
 
 _HERE = Path(__file__).resolve().parent
-if not (_HERE / "util").is_dir():  # in a clone, which has the houses in its root
+if not (_HERE / "util").is_dir():  # in a clone, which has the folders in its root
     from symnet.names import Finder
 
     __path__.append(str(_HERE.parents[1]))

@@ -10,7 +10,7 @@ from symnet.names import COMMANDS
 from symnet.util import cli
 from symnet.util.files.errors import UserError
 
-PLACE = Path(symnet.__path__[-1])  # of the houses
+PLACE = Path(symnet.__path__[-1])  # of the folders
 ARGUMENTS_OF_LAUNCH = 3  # experiment, data set, GPUs; a script takes a config, or experiment and data set
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from setuptools import build_meta
 
-from symnet.names import COMMANDS, HOUSES, with_commands, with_imports
+from symnet.names import COMMANDS, FOLDERS, with_commands, with_imports
 
 build_editable = build_meta.build_editable  # its modules are those of the clone
 PACKAGE = Path("package/symnet")
@@ -55,9 +55,9 @@ def _staged() -> Iterator[None]:
 def _files() -> Iterator[Path]:
     """Yield the files of the package; of an archive of the sources those in its folder are all."""
     yield from (path for path in PACKAGE.rglob("*") if _belongs(path))
-    if Path(HOUSES[0]).is_dir():
+    if Path(FOLDERS[0]).is_dir():
         yield from map(Path, ("pyproject.toml", *SHIPPED, *HEADS, *(f"{name}.py" for name in COMMANDS)))
-        for folder in (*HOUSES, *DATA):
+        for folder in (*FOLDERS, *DATA):
             yield from (path for path in Path(folder).rglob("*") if _belongs(path))
 
 

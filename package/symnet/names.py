@@ -5,20 +5,20 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import CodeType
 
-HOUSES = ("annotations", "datasets", "model", "photos", "util")
+FOLDERS = ("annotations", "datasets", "model", "photos", "util")
 COMMANDS = ("train", "test", "report", "prepare", "predict")  # reproduce.sh and demo.sh are of the clone alone
 
-_house = "(?:{})".format("|".join(HOUSES))
+_folder = "(?:{})".format("|".join(FOLDERS))
 _command = r"({}|\{{script\}})".format("|".join(COMMANDS))
-_IMPORT_OF_HOUSE = re.compile(rf"^(\s*)import ({_house})$", re.MULTILINE)
-_IMPORT = re.compile(rf"^(\s*(?:from|import) )({_house}(?:\.\w+)* (?:import|as) )", re.MULTILINE)
+_IMPORT_OF_FOLDER = re.compile(rf"^(\s*)import ({_folder})$", re.MULTILINE)
+_IMPORT = re.compile(rf"^(\s*(?:from|import) )({_folder}(?:\.\w+)* (?:import|as) )", re.MULTILINE)
 _TYPED = re.compile(rf"(?:\b(?:python3?|sh) )?(?<![\w/.-]){_command}\.(?:py|sh)\b")
 _PAGE = re.compile(r"(?<=[ (])(?:docs/\w+|initmodel/README|README)\.md\b")  # of the clone alone
 
 
 def with_imports(text: str) -> str:
-    """Return the text of a module whose imports name the houses inside the package."""
-    text = _IMPORT_OF_HOUSE.sub(r"\1from symnet import \2", text)
+    """Return the text of a module whose imports name the folders inside the package."""
+    text = _IMPORT_OF_FOLDER.sub(r"\1from symnet import \2", text)
     return _IMPORT.sub(r"\1symnet.\2", text)
 
 
@@ -43,7 +43,7 @@ class Finder(MetaPathFinder):
 
 
 class _Loader(SourceFileLoader):
-    """Loads a module whose imports name the houses; it neither reads nor writes the bytecode of the clone's own."""
+    """Loads a module whose imports name the folders; it neither reads nor writes the bytecode of the clone's own."""
 
     def get_code(self, fullname: str) -> CodeType:
         text = self.get_source(fullname)

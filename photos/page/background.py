@@ -34,7 +34,7 @@ class Background:
             raise UserError("wait until the work is done, or press Stop")
 
     def start(self, word: str, work: Callable[[], str]) -> None:
-        """Do a piece of work, which returns a line for the user; errors as ``check_idle``."""
+        """Do a piece of work, which returns a line for the user; raises as ``check_idle`` does."""
         self.check_idle()
         self.state = WorkState(word)
         self.is_stopped = False

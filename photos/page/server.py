@@ -164,7 +164,7 @@ class Handler(BaseHTTPRequestHandler):
 
 def page_state(folder: Folder, seen: str) -> dict[str, Any]:
     """Return what the browser shows; only its digest where that was ``seen``."""
-    model = folder.segmenter.model
+    model = folder.segmenter.engine
     state = {
         "title": f"{model.title}, {Path(model.source).name}",
         "outlook": model.outlook(None).partition(";")[0],
@@ -220,7 +220,7 @@ def serve(segmenter: Segmenter, out: Path, port: int, photos: Sequence[Path], ex
         if examples:
             print(folder.take_examples(examples))
         address = f"http://{HOSTS[1]}:{server.server_address[1]}"
-        print(f"{segmenter.model.title}: open {address}; work is kept in {out}; Ctrl-C ends this program", flush=True)
+        print(f"{segmenter.engine.title}: open {address}; work is kept in {out}; Ctrl-C ends this program", flush=True)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         with suppress(KeyboardInterrupt):
             server.serve_forever()

@@ -139,6 +139,13 @@ def test_two_photos_that_are_stated_are_not_one(tmp_path: Path, write: Callable[
     assert "are two photos, but" in line and "video1" in line and "video2" in line
 
 
+def test_addresses_and_folders_of_other_machines_are_found_without_a_word(tmp_path: Path, capsys) -> None:
+    photo(tmp_path / "images/a.jpg")
+    for stated in ("s3://bucket/a.jpg", "C:\\mine\\a.jpg", "/home/me/a.jpg", "photos/a.jpg"):
+        assert areas(coco(tmp_path, stated), tmp_path) == {"cat": AREAS["cat"]}
+    assert not capsys.readouterr().err
+
+
 def test_two_uploads_of_one_name_are_not_one(tmp_path: Path) -> None:
     photo(tmp_path / "a.jpg")
     line = refusal(labelstudio(tmp_path, "aaaaaaaa-a.jpg", "bbbbbbbb-a.jpg"))

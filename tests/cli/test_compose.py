@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from datasets.make import begin_own_configs
-from model.registry import class_of, models
+from model.registry import class_of, methods
 from tests.helpers.paths import REPOSITORY
 from util.config import command_line
 from util.config.compose import files_of, find_config, read_tree
-from util.config.folder import config_folder, data_sets, methods
+from util.config.folder import config_folder, data_sets, method_names
 from util.config.parts import merged
 from util.config.read import read_config, to_dict
 from util.config.tree import Tree, bases_of, parse_file, place_of, settings_of, value_of, with_places
@@ -27,7 +27,7 @@ CONFIGS = REPOSITORY / "config"
 
 def recipes() -> list[Path]:
     """Return the files of data sets for methods, with and without an encoder."""
-    known = methods()
+    known = method_names()
     paths = (path for name in data_sets() for path in (CONFIGS / name).glob("*.yaml"))
     return sorted(path.relative_to(CONFIGS) for path in paths if path.stem.partition("_")[0] in known)
 
@@ -73,7 +73,7 @@ def test_each_value_comes_from_the_file_that_has_it(dataset: str, method: str, n
         assert place.resolve() == CONFIGS / f"{file}.yaml", key
 
 
-METHODS = [name for name in methods() if name not in ("gfsam", "sam3", "sansa")]  # with an encoder
+METHODS = [name for name in method_names() if name not in ("gfsam", "sam3", "sansa")]  # with an encoder
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -238,7 +238,7 @@ def test_a_value_stands_once(path: Path) -> None:
     """A method's file repeats no default of its settings but names of networks, a data set's no value of its bases."""
     content = parse_file(CONFIGS / path)
     if path.parent.name == "model":
-        defaults = asdict(models()[value_of(content, "model.name")].Settings())
+        defaults = asdict(methods()[value_of(content, "model.name")].Settings())
         own, before = (
             {"model": content["model"]},
             {f"model.{key}": value for key, value in leaves(with_places(defaults, ""))},

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from model.registry import models
+from model.registry import methods
 from tests.helpers.paths import REPOSITORY
 from util.config.compose import find_config
 from util.config.read import read_config, to_dict
@@ -91,7 +91,7 @@ def test_recipes_have_the_published_values_of_the_page(recipe: str) -> None:
 
 
 def test_the_page_has_every_method_with_published_training() -> None:
-    trained = {name for name, cls in models().items() if vars(cls).get("published") is not None}
+    trained = {name for name, cls in methods().items() if vars(cls).get("published") is not None}
     expected = {(dataset, name) for dataset in ("pascal", "coco") for name in trained}
     assert set(RECIPES) == expected - {("pascal", "sansa")}  # which its paper does not have
 

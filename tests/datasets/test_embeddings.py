@@ -213,6 +213,8 @@ def test_other_files_of_vectors_are_refused_in_words(tmp_path: Path, start: byte
     with pytest.raises(UserError, match=r"^[ -~]*$") as caught:
         build_vectors(tmp_path / "words", ["dog"])
     assert f"words: {said}" in str(caught.value)
+    with pytest.raises(UserError, match="vectors: is no file; check its name"):
+        build_vectors(tmp_path / "vectors", ["dog"])
 
 
 def test_rare_words_are_found_in_a_second_pass(tmp_path: Path, monkeypatch) -> None:

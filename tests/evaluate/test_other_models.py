@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.registry import models
+from model.registry import methods
 from tests.helpers.read import json_of
 from tests.helpers.scored import score
 from tests.helpers.trained import train_base, train_meta
-from util.config.folder import MAIN_METHOD, methods
+from util.config.folder import MAIN_METHOD, method_names
 from util.config.read import read_config
 from util.config.settings import Config
 from util.files.errors import UserError
@@ -28,7 +28,7 @@ from util.run.weights import TRAINING_FREE
 from util.weights import checkpoint
 from util.weights.fill import fill
 
-CLASSES = {name: models()[name] for name in methods() if name in models() and name != MAIN_METHOD}
+CLASSES = {name: methods()[name] for name in method_names() if name in methods() and name != MAIN_METHOD}
 # with a base stage; shots that share weights; a class of its own; any size
 LEARNING = ("bam", "hsnet", "pocket", "ssp")
 WORLD = ProcessGroup(0, 1, torch.device("cpu"))
@@ -152,7 +152,7 @@ def test_pairs_make_an_epoch_each_once(config) -> None:
 @pytest.mark.parametrize(("model", "other"), [("ssp", "dcama"), ("bam", "hdmnet"), ("hdmnet", "hdmnet")])
 def test_an_authors_checkpoint_of_something_else_is_refused(config, tmp_path: Path, model: str, other: str):
     path = tmp_path / "authors.pth"
-    torch.save({name: torch.zeros(1) for name in models()[other].published.signature}, path)
+    torch.save({name: torch.zeros(1) for name in methods()[other].published.signature}, path)
     run = Run(config(model))
     network = build_model(run.config, run.text_width)
     with pytest.raises(UserError, match=r"not weights of this model as configured: .*; check model\.name"):

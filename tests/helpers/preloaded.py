@@ -15,6 +15,6 @@ from tests.helpers import narrow  # noqa: F401
 from util import cli  # noqa: F401
 from util.files import pages  # noqa: F401
 
-registry.models()
+registry.methods()
 torch.set_num_threads(1)
 gc.freeze()  # what is imported stays: a fork need not read it, nor copy its pages

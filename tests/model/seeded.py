@@ -17,7 +17,7 @@ from torch import nn
 from model.contract import FewShotMethod
 from model.encoders import swin
 from model.encoders.settings import EncoderSettings
-from model.registry import models
+from model.registry import methods
 from tests.helpers.skip_init import skip_init
 from tests.model.small import SETTINGS, task_of
 from tests.model.tiny import built
@@ -31,7 +31,7 @@ NONE: Mapping[str, object] = MappingProxyType({})
 
 def takes(name: str, backbone: str) -> bool:
     """Say whether a method takes an encoder."""
-    method = models()[name]
+    method = methods()[name]
     return method.encoder_problem(method.Settings(encoder=EncoderSettings(backbone))) is None
 
 
@@ -42,7 +42,7 @@ def seeded_model(
 
     ``changes`` are further settings of the model, ``encoder`` of its encoder.
     """
-    model_class = models()[name]
+    model_class = methods()[name]
     settings = model_class.Settings(name=name, **copy.deepcopy(SETTINGS.get(name, {}) | dict(changes)))
     parts = [built(kind) for kind in model_class.pretrained_parts]
     if not parts:

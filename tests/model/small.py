@@ -12,12 +12,12 @@ from model.encode import Method
 from model.encoders.residual import SMALL
 from model.encoders.settings import EncoderSettings
 from model.episode import IGNORE, Episode
-from model.registry import models
+from model.registry import methods
 from tests.helpers.narrow import NARROW
 from tests.model.tiny import networks_of
 from util.run.build import parts_of
 
-WITH_ENCODER = sorted(name for name, cls in models().items() if issubclass(cls, Method))
+WITH_ENCODER = sorted(name for name, cls in methods().items() if issubclass(cls, Method))
 BASE_CLASSES, TEXT_WIDTH = 3, 8
 MIN_SIZE = 33
 MIN_CELLS = 3  # of a grid whose stride is the size rule's: with two, its cells are corners and see no object
@@ -42,7 +42,7 @@ def image_size(model_class: type[FewShotMethod]) -> int:
 
 
 def task_of(name: str, shots: int, size: int | None = None) -> Task:
-    model_class = models()[name]
+    model_class = methods()[name]
     width = TEXT_WIDTH if model_class.reads_text else 0
     return Task(BASE_CLASSES, shots, size or image_size(model_class), width)
 
@@ -52,7 +52,7 @@ def small_model(name: str, shots: int, seed: int = 0, **changes: object) -> FewS
 
     A little noise on the learnable parameters moves them off initial values that would switch parts of a model off.
     """
-    model_class = models()[name]
+    model_class = methods()[name]
     settings = model_class.Settings(name=name, **copy.deepcopy(SETTINGS.get(name, {}) | changes))
     folders = networks_of(model_class, seed)
     if folders:
@@ -79,7 +79,7 @@ def drawn_episode(
     name: str, shots: int, batch: int, seed: int = 0, *, novel: bool = False, size: int | None = None
 ) -> Episode:
     """Return episodes of bright rectangles on dark noise, with a band of ignored pixels in every label."""
-    model_class, task = models()[name], task_of(name, shots, size)
+    model_class, task = methods()[name], task_of(name, shots, size)
     random = np.random.default_rng(seed)
     images, labels = zip(*(_rectangle(random, task.size) for _ in range(batch * (shots + 1))))
     image = torch.stack(images).unflatten(0, (batch, shots + 1))

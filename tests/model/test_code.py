@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from model.code import code_of
-from model.registry import models
+from model.registry import methods
 
 HELPER = "FACTOR = 2\n"
 METHOD = (
@@ -25,9 +25,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         sys.modules.pop(name, None)
 
 
-@pytest.mark.parametrize("name", sorted(models()))
+@pytest.mark.parametrize("name", sorted(methods()))
 def test_every_method_has_its_own_modules_and_those_of_the_contract(name: str) -> None:
-    cls = models()[name]
+    cls = methods()[name]
     code = code_of(cls)
     assert {cls.__module__, "model.contract"} <= code.keys()
     settings = cls.Settings.__module__

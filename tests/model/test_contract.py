@@ -14,7 +14,7 @@ from torch import Tensor, distributed
 from model.contract import FewShotMethod, Trainable
 from model.encoders.layouts import load_encoder
 from model.episode import Episode, LabelledImages, Output
-from model.registry import models
+from model.registry import methods
 from tests.helpers.close import all_close, close
 from tests.model.small import BASE_CLASSES, WITH_ENCODER, drawn_episode, small_model, without_dropout
 from util.loop.score import scored_outputs
@@ -24,10 +24,10 @@ BIG_RATE = 0.1
 CLOSE = {"atol": 1e-4, "rtol": 1e-4}
 IN_ORDER = {"sam3", "sansa"}  # methods to which another order of the shots is another question
 with_encoder = pytest.mark.parametrize("name", WITH_ENCODER)
-every_model = pytest.mark.parametrize("name", sorted(models()))
-every_learner = pytest.mark.parametrize("name", sorted(name for name, cls in models().items() if cls.learns))
+every_model = pytest.mark.parametrize("name", sorted(methods()))
+every_learner = pytest.mark.parametrize("name", sorted(name for name, cls in methods().items() if cls.learns))
 with_base_stage = pytest.mark.parametrize(
-    "name", sorted(name for name, cls in models().items() if cls.has_base_stage())
+    "name", sorted(name for name, cls in methods().items() if cls.has_base_stage())
 )
 place = torch.device("cpu")
 
@@ -244,7 +244,7 @@ def test_shots_computed_one_image_at_a_time_give_the_same_prediction(name: str) 
     torch.testing.assert_close(network(shared).logits, network(of_first).logits, **CLOSE)
 
 
-@pytest.mark.parametrize("name", [name for name in WITH_ENCODER if models()[name].learns])
+@pytest.mark.parametrize("name", [name for name in WITH_ENCODER if methods()[name].learns])
 def test_a_query_is_most_like_itself_by_its_presence_features(name: str) -> None:
     episode, given = episode_of(name), prediction_of(name).presence_features
     if given is None:

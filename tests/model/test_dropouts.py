@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from model.contract import Trainable
 from model.episode import Episode, LabelledImages
-from model.registry import models
+from model.registry import methods
 from tests.model.small import drawn_episode, small_model
 
 PROJECTIONS = {"project_query.*": (0.5, 1), "project_support.*": (0.5, 1)}
@@ -93,7 +93,7 @@ def dropouts_of(network: Trainable, batch: Episode | LabelledImages) -> dict[str
 
 
 def test_the_table_has_every_method_that_learns() -> None:
-    assert META_STAGE.keys() == {name for name, kind in models().items() if kind.learns}
+    assert META_STAGE.keys() == {name for name, kind in methods().items() if kind.learns}
 
 
 @pytest.mark.parametrize("name", sorted(META_STAGE))

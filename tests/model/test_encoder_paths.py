@@ -6,7 +6,7 @@ import torch
 
 from model.encoders.needs import ONE_GRID, PYRAMID
 from model.encoders.settings import EncoderSettings, Learn
-from model.registry import models
+from model.registry import methods
 from model.tensors.mask import Mask
 from tests.helpers.narrow import NARROW
 from tests.model.seeded import seeded_model
@@ -21,7 +21,7 @@ REFUSED = {ONE_GRID: ["swin_b"], PYRAMID: [TRANSFORMER]}  # whose grids are othe
 
 def refused_by(method: str) -> list[str]:
     """Return the encoders that a method refuses."""
-    return REFUSED.get(models()[method].grids, ["vgg16"] if method == "dcama" else [])  # VGG: no map inside stage 1
+    return REFUSED.get(methods()[method].grids, ["vgg16"] if method == "dcama" else [])  # VGG: no map inside stage 1
 
 
 PAIRS = [(name, NARROW, "deep") for name in WITH_ENCODER]
@@ -72,7 +72,7 @@ def test_a_method_predicts_and_learns_on_an_encoder_of_timm(name: str, backbone:
 
 @pytest.mark.parametrize("name", WITH_ENCODER)
 def test_an_encoder_is_refused_only_where_it_lacks_what_the_method_needs(name: str) -> None:
-    method = models()[name]
+    method = methods()[name]
     backbones = ("resnet10", "vgg16", "swin_b", CONVOLUTIONS, TRANSFORMER)
     settings = {backbone: method.Settings(encoder=EncoderSettings(backbone)) for backbone in backbones}
     problems = {backbone: method.encoder_problem(model) for backbone, model in settings.items()}

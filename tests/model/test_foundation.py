@@ -17,7 +17,7 @@ from tests.helpers.close import close
 from tests.model.small import drawn_episode, small_model
 from tests.model.tiny import saved
 from tests.parity.foundation import deviations_of_foundation, foundation_cases, require_transformers
-from util.weights.parts import load_from_hub
+from util.weights.hub import load_from_hub
 
 BOTH = pytest.mark.parametrize("name", ["sam3", "gfsam"])
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from model.published import COUNTER
-from model.registry import models
+from model.registry import methods
 from tests.helpers.read import config_of, json_of
 from tests.helpers.skip_init import skip_init
 from tests.parity.case import BACKBONES, forward_case
@@ -75,7 +75,7 @@ def test_a_whole_published_checkpoint_loads_constants_and_all(shared: Path, mode
         network = build_model(config, text_width=300 if model == "symnet" else 0)
     fill(network, Checkpoint.of_others(state, Path("authors.pth")))
     loaded = network.state_dict()
-    renamed = models()[model].published.translate(state)
+    renamed = methods()[model].published.translate(state)
     counters = {key for key in loaded if key.endswith(COUNTER)}  # SCCAN's files have none
     assert renamed.keys() | counters == loaded.keys()
     assert all(torch.equal(tensor, loaded[key]) for key, tensor in renamed.items())

@@ -24,7 +24,7 @@ from util.run.weights import load_weights
 from util.weights import checkpoint
 from util.weights.checkpoint import Checkpoint
 from util.weights.fill import fill
-from util.weights.parts import load_from_hub
+from util.weights.hub import load_from_hub
 
 TASK = task_of("sansa", 1)
 SMALL = ["mask_1shot", "mask_1shot_rect", "mask_5shot", "mask_8shot", "train_mask"]

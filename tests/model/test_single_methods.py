@@ -94,6 +94,6 @@ def test_vgg_takes_torchvisions_names_and_refuses_weights_with_batch_norm() -> N
 
 
 def test_models_are_related_to_those_they_extend_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(contract.MODELS, "own", type("Own", (contract.MODELS["symnet"],), {}))
+    monkeypatch.setitem(contract.METHODS, "own", type("Own", (contract.METHODS["symnet"],), {}))
     assert related("symnet", "own") and related("own", "symnet") and related("ssp", "ssp")
     assert not related("symnet", "hdmnet") and not related("own", "prototype")

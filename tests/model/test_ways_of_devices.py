@@ -12,7 +12,7 @@ from torch import Tensor
 from model.contract import FewShotMethod
 from model.episode import Episode
 from model.kinds.foundation import Foundation
-from model.registry import models
+from model.registry import methods
 from model.tensors.mask import fixed_shapes
 from tests.helpers.pretend import GPU, PretendCuda, pretend_cuda
 from tests.model.small import drawn_episode, small_model, without_dropout
@@ -87,8 +87,8 @@ def counted(
 
 
 def test_every_method_has_its_ceiling_of_waits() -> None:
-    whole = {name for name, kind in models().items() if issubclass(kind, Foundation)}  # networks of transformers
-    assert set(models()) - whole == WAITS.keys()
+    whole = {name for name, kind in methods().items() if issubclass(kind, Foundation)}  # networks of transformers
+    assert set(methods()) - whole == WAITS.keys()
 
 
 @pytest.mark.parametrize("name", sorted(WAITS))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from model.episode import Episode, EpisodeOfOriginalSizes
-from model.registry import models
+from model.registry import methods
 from tests.helpers.read import config_of
 from tests.helpers.skip_init import skip_init
 from tests.parity.compare import Arrays
@@ -65,7 +65,7 @@ def forward_case(
     if train:
         sum(output.losses.values()).backward()
         result[GRADIENTS] = _gradient_norms(
-            network, {name: models()[model].published.name(name) for name in state_dict}
+            network, {name: methods()[model].published.name(name) for name in state_dict}
         )
     return result
 

@@ -21,7 +21,7 @@ from photos.results import Results
 from tests.helpers.close import same_pixels
 from tests.helpers.read import json_of
 from util.data.mini import CLASS_NAMES
-from util.engine import OUTLOOK, SHIPPED, load_method
+from util.engine import OUTLOOK, SHIPPED, load_engine
 from util.files import read_json
 from util.files.mask_images import read_mask
 from util.weights import checkpoint
@@ -86,7 +86,7 @@ def test_settings_of_a_training_are_those_of_its_prediction(make_checkpoint, min
     """Also where the config is named, as in a test."""
     given = make_checkpoint("ssp", "model.refine=false")
     for config in (None, mini_yaml("ssp")):
-        assert load_method(given, config, device="cpu").run.config.model.refine is False
+        assert load_engine(given, config, device="cpu").run.config.model.refine is False
 
 
 @pytest.fixture

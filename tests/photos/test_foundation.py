@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from model.registry import models
+from model.registry import methods
 from photos import Segmenter
 from tests.helpers.close import same_pixels
 from tests.helpers.outcome import run_script
@@ -33,7 +33,7 @@ def test_net_names_the_networks(name: str) -> None:
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_two_classes_compete_in_own_photos(name: str, example_texts: dict, photos: list[Path]) -> None:
-    net = ",".join(networks_of(models()[name]))
+    net = ",".join(networks_of(methods()[name]))
     path = find_config("split0", "pascal", name, net)
     overrides = ["data.size=97", *(EASY if name == "sam3" else ())]
     segmenter = Segmenter({"cup": [example_texts["box"]]}, config=path, overrides=overrides, device="cpu")
@@ -58,7 +58,7 @@ def test_a_test_from_folders_states_what_the_networks_learnt_from(
     name: str, mini_root: Path, tmp_path: Path, capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     require_transformers()
-    source = find_config("split0", "mini", name, ",".join(networks_of(models()[name])))
+    source = find_config("split0", "mini", name, ",".join(networks_of(methods()[name])))
     sets = [f"data.root={mini_root}", f"run.folder={tmp_path}", f"data.cache={tmp_path}", "run.device=cpu"]
     sets += ["data.workers=0", "data.min_pixels=16", "test.episodes=4", *(EASY if name == "sam3" else ())]
     words = [word for text in sets for word in ("--set", text)]

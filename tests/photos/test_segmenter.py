@@ -36,9 +36,9 @@ def supports(mini_root: Path, photos: list[Path]) -> list[LoadedExample]:
 
 def test_supports_are_encoded_once_and_queries_in_batches(empty_segmenter, supports, photos, monkeypatch) -> None:
     segmenter = empty_segmenter()
-    segmenter.model = replace(segmenter.model)  # which has an empty store
+    segmenter.engine = replace(segmenter.engine)  # which has an empty store
     passes = []
-    encoder = segmenter.model.network.encoder
+    encoder = segmenter.engine.network.encoder
     normalise = encoder.normalise  # every image passes it
     monkeypatch.setattr(encoder, "normalise", lambda images: passes.append(len(images)) or normalise(images))
     segmenter.add("cat", supports[:2])
@@ -56,7 +56,7 @@ def test_a_cpu_takes_photos_one_at_a_time(empty_segmenter, device: str, asked: A
     """Several take longer each there; ``test.batch`` may state another number."""
     model = empty_segmenter().model
     test = replace(model.run.config.test, batch=asked)
-    weights = replace(model.weights, run=Run(replace(model.run.config, test=test)))
+    weights = replace(model.loaded, run=Run(replace(model.run.config, test=test)))
     assert replace(model, weights=weights, device=torch.device(device)).views_at_once == views
 
 
@@ -235,8 +235,8 @@ def test_the_text_of_a_class_is_in_its_episodes_and_notes(empty_segmenter, drawn
     (encoded,) = segmenter.classes
     assert segmenter.notes == [encoded.text.note] and encoded.text.class_id == 1
     seen = []
-    hook = segmenter.model.network.register_forward_pre_hook(lambda _, inputs: seen.extend(inputs))
+    hook = segmenter.engine.network.register_forward_pre_hook(lambda _, inputs: seen.extend(inputs))
     segmenter.scores(torch.zeros(2, 3, 33, 33))
     hook.remove()
     (episode,) = seen
-    assert np.array_equal(episode.text, 2 * [segmenter.model.run.vectors[1]])
+    assert np.array_equal(episode.text, 2 * [segmenter.engine.run.vectors[1]])

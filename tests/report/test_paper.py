@@ -211,7 +211,7 @@ def test_an_encoders_best_score_is_bold(leave):
         assert {
             number for number in ("40.0", "50.0", "90.0", "9.0", "20.0", "1.0") if f"{{{number}*}}" in latex
         } == bold
-    with pytest.raises(UserError, match="do not say whether small values are good"):
+    with pytest.raises(UserError, match="do not state whether small values are good"):
         text(unsaid, sort="fold 0 hd95")
 
 

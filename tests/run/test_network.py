@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 
 from model.contract import FewShotMethod, Trainable
 from model.episode import Episode, EpisodeOfOriginalSizes, LabelledImages, Output
-from model.registry import models
+from model.registry import methods
 from tests.helpers.pretend import pretend_cuda
 from tests.helpers.read import config_of
 from tests.model.small import drawn_episode, small_model
@@ -34,7 +34,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Compile the methods that ``--compiled`` names."""
     if "compiled_method" in metafunc.fixturenames:
         named = metafunc.config.getoption("--compiled")
-        metafunc.parametrize("compiled_method", list(models()) if named == "all" else named.split(","))
+        metafunc.parametrize("compiled_method", list(methods()) if named == "all" else named.split(","))
 
 
 def a_card(monkeypatch, capability: tuple[int, int]) -> None:

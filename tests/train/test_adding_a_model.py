@@ -90,7 +90,7 @@ test: {{episodes: 2, seeds: [0]}}
 def toy(tmp_path: Path, mini_root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Put the toy's file beside the package's own and return the path of its YAML."""
     (tmp_path / "toy.py").write_text(textwrap.dedent(CODE))
-    registry.models()  # all of the package
+    registry.methods()  # all of the package
     monkeypatch.setattr(model, "__path__", [*model.__path__, str(tmp_path)])
     mini = tmp_path / "mini.yaml"
     bases = [str(REPOSITORY / "config" / name) for name in ("default.yaml", "mini/mini.yaml")]
@@ -100,7 +100,7 @@ def toy(tmp_path: Path, mini_root: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     path.write_text(SETTINGS.format(**folders))
     yield path
     sys.modules.pop("model.toy", None)
-    contract.MODELS.pop("toy", None)
+    contract.METHODS.pop("toy", None)
 
 
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:
@@ -108,7 +108,7 @@ def weights_of(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def test_a_method_without_encoder_is_chosen_by_its_name(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compose, "methods", lambda: ["toy"])
+    monkeypatch.setattr(compose, "method_names", lambda: ["toy"])
     monkeypatch.setattr(compose, "method_file", lambda _: toy)
     for net in (None, "resnet10"):  # an encoder is one of other methods
         source = find_config("split0", "mini", "toy", net)

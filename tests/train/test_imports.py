@@ -14,6 +14,7 @@ from tests.helpers import spawned
 from tests.helpers.method_of_mine import METHOD
 from tests.helpers.paths import REPOSITORY
 from tests.helpers.read import json_of
+from util.config import registry as kinds  # noqa: F401  which all are registered then
 from util.config.read import from_dict, read_config, to_dict
 from util.files.errors import UserError
 from util.run.folder import UNKNOWN, RunFolder
@@ -24,7 +25,7 @@ from util.weights import checkpoint
 @pytest.fixture
 def mine(mini_yaml, tmp_path: Path) -> Iterator[Path]:
     """Return a folder of another repository with a method in ``code/mylab/mine.py``, and a config that names it."""
-    registry.models()
+    registry.methods()
     before = {title: dict(kind) for title, kind in KINDS.items()}
     modules, paths = set(sys.modules), list(sys.path)
     folder = tmp_path / "repository"
@@ -108,7 +109,7 @@ def test_an_import_that_fails_is_one_line(mine: Path, entry: str, code: str, sai
 def test_a_checkpoint_imports_nothing_and_names_the_module_to_import(mine: Path) -> None:
     content = to_dict(read_config(mine / "mine.yaml"))
     assert registry.class_of(from_dict(content, "a.pth").model).title == "SSP (ssp_of_mine)"  # known by now
-    del contract.MODELS["ssp_of_mine"]
+    del contract.METHODS["ssp_of_mine"]
     sys.modules.pop("mine", None)
     with pytest.raises(
         UserError, match=r"a.pth: model.name = 'ssp_of_mine': no such method.* it was made with .*mine.py: .*--config"

@@ -36,7 +36,7 @@ def with_registered(run: Run, asked: dict[str, Any] | None = None) -> Run:
 
 def test_the_documented_observers_write_a_log_that_a_resumed_training_continues(tmp_path: Path) -> None:
     text = (REPOSITORY / "docs/new_method.md").read_text()
-    (block,) = [b for b in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "register_observer" in b]
+    (block,) = [b for b in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "observer" in b]
     exec(block.replace("symnet.", ""), {})
     with_registered(Run(tmp_path / "whole", float)).fit()
     with_registered(Run(tmp_path / "halves", float, end=BATCH * 8)).fit()  # its checkpoint is of step 7
@@ -116,6 +116,9 @@ def test_processes_share_an_answer_that_only_one_gives(mini_yaml, tmp_path: Path
     assert (progress["step"], progress["skipped"], progress["ended_by"]) == (3, 1, "differs")
     (facts,) = stored.training[-1]["observers"].values()
     assert facts["decides"] and facts["code"].keys() == {"differs"}
+    (tmp_path / "differs.py").write_text(f"{DIFFER}# changed")
+    said = spawned.run("train.py", path, "--resume", check=2).stderr
+    assert "was trained with other observers that may decide" in said
 
 
 FAILS = """

@@ -106,7 +106,7 @@ class Two(SSP):
 
 
 def test_each_encoder_of_a_method_starts_from_its_weights(mini_yaml, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setitem(contract.MODELS, "two", Two)
+    monkeypatch.setitem(contract.METHODS, "two", Two)
     file = tmp_path / "second.pth"
     second = {"backbone": "resnet18", "stem": "plain", "weights": str(file), "pretraining": "drawings"}
     path = mini_yaml("ssp", model={"name": "two", "second": second})

@@ -22,12 +22,12 @@ from tests.helpers import spawned
 from tests.helpers.scored import score
 from util.config.place import BEST, LAST, PREVIOUS
 from util.config.read import read_config, to_dict
-from util.engine import load_method
+from util.engine import load_engine
 from util.files.errors import UserError
 from util.run.build import build_model
 from util.run.folder import StageFolder
 from util.run.run import Run, check_continues
-from util.run.start import refusal_to_take
+from util.run.start import why_not_used
 from util.run.weights import check_fits
 from util.weights import checkpoint
 from util.weights.checkpoint import Checkpoint
@@ -165,8 +165,8 @@ def test_a_test_and_a_prediction_read_their_checkpoint_once(mini_yaml, monkeypat
     run, stored = Run(config).as_tested()
     score(run.config, stored=stored)
     assert read == [best]
-    load_method(None, str(config.source), overrides=config.given, device="cpu")
-    load_method(str(best), device="cpu")
+    load_engine(None, str(config.source), overrides=config.given, device="cpu")
+    load_engine(str(best), device="cpu")
     assert read == [best] * 3
 
 
@@ -265,12 +265,12 @@ def saved(config: dict[str, Any] | None = None, **changes: Any) -> Checkpoint:
 
 
 def test_a_folder_with_any_checkpoint_holds_a_run(tmp_path: Path) -> None:
-    assert not StageFolder(tmp_path).why_taken
+    assert not StageFolder(tmp_path).why_occupied
     for name in (BEST, LAST, PREVIOUS):
         path = tmp_path / f"with_{name}"
         path.mkdir()
         (path / name).touch()
-        assert "holds a run already; continue it with --resume" in StageFolder(path).why_taken
+        assert "holds a run already; continue it with --resume" in StageFolder(path).why_occupied
 
 
 def test_a_damaged_or_missing_last_checkpoint_leaves_the_one_before(tmp_path: Path) -> None:
@@ -325,9 +325,9 @@ def test_a_training_with_other_settings_is_not_continued(mini_config, setting: s
     config["base_stage"]["epochs"] = 7
     del config["data"]["exclude_novel"]  # as of a file that was written before the setting existed
     stored = Checkpoint.of({"stage": "meta", "config": config, "weights": {}}, Path(LAST))
-    said = refusal_to_take(run, "meta", stored, finished=False)
+    said = why_not_used(run, "meta", stored, finished=False)
     assert f" was trained with {setting} = {theirs}, now {ours}; " in said and said.endswith(
         "--allow-changes continues it"
     )
     section[last] = ours
-    assert refusal_to_take(run, "meta", stored, finished=False) == ""
+    assert why_not_used(run, "meta", stored, finished=False) == ""

@@ -11,7 +11,7 @@ from typing import Any
 from util import cli
 from util.config.checks import default_of
 from util.config.compose import CHOICE, NAMES, TIMM_PREFIX, add_choice, files_of, source_named
-from util.config.folder import LOCAL, data_file, data_sets, encoders, methods
+from util.config.folder import LOCAL, data_file, data_sets, encoders, method_names
 from util.config.parts import merged
 from util.config.read import read_config, to_dict, tree_of
 from util.config.settings import Config
@@ -66,7 +66,7 @@ class _List(argparse.Action):
 
 def _listing() -> Iterator[str]:
     """Yield the methods and encoders and, of each data set, the files that are recipes."""
-    yield f"MODEL: {', '.join(methods())}"
+    yield f"MODEL: {', '.join(method_names())}"
     yield f"NET: {', '.join(encoders())}, {TIMM_PREFIX}<name>"
     yield "data sets with their folds, and their own files for methods and encoders:"
     for name in data_sets():
@@ -79,12 +79,12 @@ def _listing() -> Iterator[str]:
 
 
 def read(options: argparse.Namespace) -> Config:
-    """Return the config that a command line names; errors as ``source_named`` and ``read_config``."""
+    """Return the config that a command line names; raises as ``source_named`` and ``read_config`` do."""
     return read_config(source_named(options.config, options.model, options.net), options.overrides)
 
 
 def print_config_if_asked(options: argparse.Namespace) -> bool:
-    """Print the config where the command line asks for that; return whether it does; errors as ``read``."""
+    """Print the config where the command line asks for that; return whether it does; raises as ``read`` does."""
     if options.print_config:
         config = read(options)
         tree = tree_of(config.source, config.given)

@@ -11,11 +11,12 @@ then the fold. A file that is named by its path is a run's own file.
 
 import argparse
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import reduce
 from pathlib import Path
 
-from model.registry import models
+from model.registry import methods
 from util.config.folder import (
     LOCAL,
     MAIN_METHOD,
@@ -26,7 +27,7 @@ from util.config.folder import (
     encoders,
     in_configs,
     method_file,
-    methods,
+    method_names,
 )
 from util.config.parts import bases, is_encoder, merged, with_bases
 from util.config.tree import (
@@ -79,7 +80,7 @@ def file_source(path: Path) -> Source:
     net = _net_of(path)
     if net is None or not _takes_encoder(merged([path])):
         return source
-    encoder, values = _encoder(net)
+    encoder, values = _encoder(net, f"{path}: net")
     return replace(source, files=(*bases(path), encoder, path), values=values)
 
 
@@ -89,7 +90,7 @@ def _of_run_file(path: Path) -> Source | None:
     if named is None or not path.exists() or named[1] not in data_sets():
         return None
     dataset, fold, rest = named.groups()
-    method = next((name for name in methods() if f"{rest}_".startswith(f"{name}_")), MAIN_METHOD)
+    method = next((name for name in method_names() if f"{rest}_".startswith(f"{name}_")), MAIN_METHOD)
     net = rest.removeprefix(method).removeprefix("_").replace("timm-", TIMM_PREFIX).replace("--", "/")
     if not net or (has_encoder(method) and not _is_encoder(net)):
         return None
@@ -101,10 +102,8 @@ def _of_run_file(path: Path) -> Source | None:
 def _net_of(path: Path) -> str | None:
     """Return the encoder that a file names, or one of its bases where none of these is an encoder's file."""
     files = with_bases([path])
-    nets = [value_of(parse_file(file), NET) for file in files]
-    if nets[-1] is None and any(map(is_encoder, files)):
-        return None
-    return next(filter(None, reversed(nets)), None)
+    has_one = any(map(is_encoder, files))
+    return _first_net([path] if has_one else files[::-1])
 
 
 def files_of(source: Source) -> str:
@@ -113,7 +112,7 @@ def files_of(source: Source) -> str:
 
 
 def source_of(text: str) -> Source:
-    """Return the config that a text names: a file, or ``split2 pascal --model ssp``; errors as ``source_named``."""
+    """Return the config of a text: a file, or ``split2 pascal --model ssp``; raises as ``source_named`` does."""
     if Path(text).exists():
         return file_source(Path(text))
     from util import cli  # for such words alone
@@ -185,16 +184,16 @@ def _own_file(experiment: str, dataset: str) -> Path:
 
 def _of_fold(fold: int, dataset: str, method: str, net: str | None) -> Source:
     """Return what makes the config of a fold, for a method with an encoder or with networks of its own."""
-    if method not in methods():
-        raise UserError(f"MODEL {method}: no such method{nearest(method, methods())}; {LISTED}")
+    if method not in method_names():
+        raise UserError(f"MODEL {method}: no such method{nearest(method, method_names())}; {LISTED}")
     recipe = in_configs(LOCAL / dataset / f"{method}.yaml")
     encoder: list[Path] = []
     values: Tree = {}
     in_name = ""
     if has_encoder(method):
-        net = net or _usual_net(recipe, method_file(method), data_file(dataset))
+        net = net or _first_net([recipe, method_file(method), data_file(dataset)]) or USUAL_NET
         in_name = net.replace("/", "-")
-        file, values = _encoder(net)
+        file, values = _encoder(net, "NET")
         encoder = [file]
     elif net in encoders():
         net = None  # of a command with several methods
@@ -230,24 +229,27 @@ def _check_fold(own: Path, fold: int) -> None:
         )
 
 
-def _usual_net(*files: Path) -> str:
-    """Return the encoder that the first of some files names, those that are there."""
+def _first_net(files: Sequence[Path]) -> str | None:
+    """Return the encoder that the first of some files names, those that are there; None: none does."""
     nets = (value_of(parse_file(file), NET) for file in files if file.exists())
-    return next(filter(None, nets), USUAL_NET)
+    return next(filter(None, nets), None)
 
 
 def _is_encoder(net: str) -> bool:
     return net in encoders() or net.startswith(TIMM_PREFIX)
 
 
-def _encoder(net: str) -> tuple[Path, Tree]:
-    """Return the file of an encoder, and values that win over all files; UserError: there is no such encoder."""
+def _encoder(net: str, place: str) -> tuple[Path, Tree]:
+    """Return the file of an encoder, and values that win over all files.
+
+    UserError: there is no such encoder; it names the place that names it.
+    """
     if not _is_encoder(net):
         near = nearest(net, encoders())
-        raise UserError(f"NET {net}: no such encoder{near}; one of timm is {TIMM_PREFIX}{net}; {LISTED}")
+        raise UserError(f"{place} {net}: no such encoder{near}; one of timm is {TIMM_PREFIX}{net}; {LISTED}")
     if net in encoders():
         return config_folder() / "encoder" / f"{net}.yaml", {}
-    return config_folder() / "encoder" / f"{TIMM}.yaml", nested(BACKBONE, Leaf(net, f"NET {net}"))
+    return config_folder() / "encoder" / f"{TIMM}.yaml", nested(BACKBONE, Leaf(net, f"{place} {net}"))
 
 
 def has_encoder(method: str) -> bool:
@@ -256,9 +258,9 @@ def has_encoder(method: str) -> bool:
 
 
 def _takes_encoder(tree: Tree) -> bool:
-    """Return the same of a config's method; False: it names none."""
+    """Return this of a config's method; False: it names none."""
     name = value_of(tree, "model.name")
-    cls = models().get(str(name))
+    cls = methods().get(str(name))
     return name is not None and (cls is None or any(setting.name == "encoder" for setting in fields(cls.Settings)))
 
 

@@ -34,7 +34,7 @@ def data_sets() -> list[str]:
     return sorted(path.stem for path in config_folder().glob("*/*.yaml") if path.stem == path.parent.name)
 
 
-def methods() -> list[str]:
+def method_names() -> list[str]:
     """Return the names of all methods."""
     return sorted(path.stem for path in config_folder().glob("model/*.yaml"))
 

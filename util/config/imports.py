@@ -13,14 +13,14 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 
-from model.registry import models
+from model.registry import methods
 from util.config import registry  # noqa: F401  that all kinds are there
 from util.config.tree import OVERRIDE, Leaf, Tree
 from util.files.errors import UserError, in_words
 
 KEY = "imports"  # of a config
 PACKAGE = "symnet"  # the name of this project where it is installed
-HOUSES = ("annotations", "model", "photos", "util")
+FOLDERS = ("annotations", "model", "photos", "util")
 
 
 def with_imports(tree: Tree) -> Tree:
@@ -48,7 +48,7 @@ def import_named(names: Sequence[str], folder: Path, place: str) -> list[str]:
     Raises:
         UserError: a module is missing, or raises an error.
     """
-    models()  # this project's own come first: a name that one of them has is taken
+    methods()  # this project's own come first: a name that one of them has is taken
     _answer_as_package()
     whole = [str(_found(folder, name, place)) if name.endswith(".py") else name for name in names]
     for name in whole:
@@ -133,8 +133,8 @@ class _Finder(MetaPathFinder):
         """Return where a module is; None if it is of another package."""
         if name == PACKAGE:
             return ModuleSpec(name, _Loader(), is_package=True)
-        house = name.removeprefix(f"{PACKAGE}.").partition(".")[0]
-        return ModuleSpec(name, _Loader()) if name.startswith(f"{PACKAGE}.") and house in HOUSES else None
+        folder = name.removeprefix(f"{PACKAGE}.").partition(".")[0]
+        return ModuleSpec(name, _Loader()) if name.startswith(f"{PACKAGE}.") and folder in FOLDERS else None
 
 
 class _Loader(Loader):

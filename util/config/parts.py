@@ -4,7 +4,7 @@ Values for one encoder stand under ``encoders: {<net>: ...}`` of a file. They ar
 of the encoder where this comes later.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import reduce
 from pathlib import Path
 
@@ -38,17 +38,15 @@ def bases(path: Path) -> list[Path]:
     return [beside if beside.exists() else elsewhere for beside, elsewhere in besides]
 
 
-def with_bases(files: Sequence[Path]) -> list[Path]:
+def with_bases(files: Sequence[Path], done: set[Path] | None = None) -> list[Path]:
     """Return files, each after its bases; one that several name as their base has the first of its places."""
-    return list(_with_bases(files, set()))
-
-
-def _with_bases(files: Sequence[Path], done: set[Path]) -> Iterator[Path]:
+    done = set() if done is None else done
+    out = []
     for path in files:
         if path.resolve() not in done:
             done.add(path.resolve())
-            yield from _with_bases(bases(path), done)
-            yield path
+            out += [*with_bases(bases(path), done), path]
+    return out
 
 
 def _changes(path: Path, names: Sequence[str]) -> list[Tree]:

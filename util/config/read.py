@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from model.contract import FewShotMethod
-from model.registry import models
+from model.registry import methods
 from util.config.bam import as_today
 from util.config.checks import checked
 from util.config.compose import Source, completed, file_source, read_tree
@@ -41,12 +41,12 @@ def read_config(source: str | Path | Source, overrides: list[str] | None = None)
 
 
 def tree_of(source: Source, overrides: list[str]) -> Tree:
-    """Return the values of a config after overrides, and where each was written; errors as ``read_tree``."""
+    """Return the values of a config after overrides, and where each was written; raises as ``read_tree`` does."""
     return completed(placed(read_tree(source), Path(source.own)), overrides)
 
 
 def from_dict(content: dict[str, Any], origin: str, overrides: list[str] | None = None) -> Config:
-    """Return the configuration of plain data of ``origin``, as of ``to_dict``, after overrides; errors as above.
+    """Return the configuration of plain data of ``origin``, as of ``to_dict``, after overrides; raises as above.
 
     Settings of tests that a former version had are left out: they decide no weights. Nothing is imported.
     """
@@ -72,7 +72,7 @@ def from_dict(content: dict[str, Any], origin: str, overrides: list[str] | None 
 
 
 def read_data(path: str | Path) -> DataSettings:
-    """Return the data settings of a data set's file alone, such as ``fss1000.yaml``; errors as ``read_config``."""
+    """Return the data settings of a data set's file alone, such as ``fss1000.yaml``; raises as ``read_config`` does."""
     tree = read_tree(file_source(Path(path)))
     try:
         return convert(DataSettings, plain(tree).get("data"), "data", as_yaml=True)
@@ -125,7 +125,7 @@ def _typed(tree: Tree, source: Source, overrides: list[str], checks_observers: b
 
 def _method(name: Any) -> type[FewShotMethod]:
     """Return the method of a name; Misfit: there is none."""
-    known = models()
+    known = methods()
     if str(name) not in known:
         raise Misfit("model.name", f"model.name = {name!r}: {unknown(known, str(name))}")
     return known[str(name)]

@@ -37,8 +37,8 @@ def code_of_run(method: type, *sections: Any) -> dict[str, str]:
     found = code_of(method)
     for section in sections:
         for piece in _pieces_of(section):
-            house, _, _ = PACKAGE.sub("", piece.__module__).partition(".")
-            if house not in ("model", "util"):
+            folder, _, _ = PACKAGE.sub("", piece.__module__).partition(".")
+            if folder not in ("model", "util"):
                 found |= code_of(piece)
     return found
 
@@ -73,7 +73,7 @@ def with_observers(content: dict[str, Any], checks: bool) -> dict[str, Any]:
         key = f"observers.{name}"
         if checks and (problem := unknown(observers.OBSERVERS, name)):
             raise Misfit(key, f"{key}: {problem}; imports of the config register them")
-        kind = getattr(observers.OBSERVERS.get(name), "Settings", NoSettings)
-        is_known = name in observers.OBSERVERS
-        typed[name] = convert(kind, values or {}, key, as_yaml=True) if is_known else values
+        of_others = NoSettings if name in observers.OBSERVERS else dict
+        kind = getattr(observers.OBSERVERS.get(name), "Settings", of_others)
+        typed[name] = convert(kind, values or {}, key, as_yaml=True)
     return {**content, "observers": typed}

@@ -9,7 +9,7 @@ from typing import Any, cast, get_args, get_origin
 
 from model.decides import Decides
 from model.parts.with_encoder import WithEncoderSettings
-from model.registry import models
+from model.registry import methods
 from util.config.settings import Config
 from util.files.typecheck import hints_of
 
@@ -82,7 +82,7 @@ def known_today(section: dict[str, Any], kind: Any = Config) -> tuple[dict[str, 
 def _type_of(kind: Any, name: str, section: dict[str, Any]) -> Any:
     """Return the type of a section below one of a type; None: it is not known."""
     if kind is Config and name == "model":
-        method = models().get(str(section.get("name")))
+        method = methods().get(str(section.get("name")))
         return WithEncoderSettings if method is None else method.Settings  # of a method from outside, perhaps
     if get_origin(kind) is dict:  # of sections by the user's names
         return get_args(kind)[1]

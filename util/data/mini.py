@@ -43,7 +43,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Draw the data set unless it is there already; errors as ``generate``."""
+    """Draw the data set unless it is there already; raises as ``generate`` does."""
     from util.files.progress import ProgressBar  # only commands show bars
 
     test = max(options.images // 6, min(FEWEST_TESTED, options.images // 2))

@@ -73,7 +73,7 @@ def _settings_changed(evaluation: Evaluation, scored: dict[str, Any]) -> list[st
 
 def _facts_changed(evaluation: Evaluation, result: Result) -> list[str]:
     """Describe the facts of a test that were others when it was scored."""
-    if result["weights_mark"] != evaluation.run.weights_origin:
+    if result["weights_mark"] != evaluation.run.weights_mark:
         return [result["checkpoint"]]
     if changed := [*Origin.of(result).differences(Origin.today(facts_today(evaluation)))]:
         return changed

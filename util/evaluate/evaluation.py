@@ -26,7 +26,7 @@ from util.run.build import precision_asked_of_test
 from util.run.data import check_sampler, images_for_test, protocol_sampler
 from util.run.input_size import view_of
 from util.run.run import FOREIGN, Run
-from util.run.weights import Weights, load_weights
+from util.run.weights import Loaded, load_weights
 from util.weights.checkpoint import Checkpoint
 
 
@@ -148,7 +148,7 @@ class Evaluation:
         return why_not_published(self.images, self.config.data, self.protocol, self.config.test.seeds)
 
     @property
-    def loaded(self) -> Weights:
+    def loaded(self) -> Loaded:
         """The network with its weights, one for all tests of a command with this number of shots and this side."""
         side = self.view.side or None
         key = "network", self.shot, side
@@ -161,9 +161,9 @@ class Evaluation:
         A result of other weights than the run's best, of other seeds or another number of episodes goes to a folder
         beside it whose name says so.
         """
-        weights_mark = self.run.weights_origin
+        weights_mark = self.run.weights_mark
         if weights_mark == FOREIGN:  # many such files are called best.pth
-            place = os.path.relpath(self.run.weights, self.config.run.folder)
+            place = os.path.relpath(self.run.source, self.config.run.folder)
             weights_mark += f"-{sha256(place.encode()).hexdigest()[:6]}"
         seeds = self.config.test.seeds
         episodes = ""

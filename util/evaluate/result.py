@@ -38,7 +38,7 @@ from util.loop.processes import ProcessGroup
 from util.run.data import photos_listed
 from util.run.folder import environment
 from util.run.input_size import input_in_words
-from util.run.weights import Weights
+from util.run.weights import Loaded
 from util.weights.encoders import encoder_data, encoder_licence
 
 
@@ -80,8 +80,8 @@ def _subject(evaluation: Evaluation) -> Subject:
         "method": class_of(config.model).title,
         "encoder": title_of(config.model.backbone()),
         "run": str(config.run.name),
-        "checkpoint": str(evaluation.run.weights),
-        "weights_mark": evaluation.run.weights_origin,
+        "checkpoint": str(evaluation.run.source),
+        "weights_mark": evaluation.run.weights_mark,
         "code": code_of_test(evaluation),
         "config": to_dict(config),
     }
@@ -229,7 +229,7 @@ def _counts(records: np.ndarray) -> list[int]:
     return class_counts + foreground + background
 
 
-def track_of_weights(weights: Weights) -> Track:
+def track_of_weights(weights: Loaded) -> Track:
     """Return what a model with these weights learnt from."""
     run = weights.run
     config = run.config

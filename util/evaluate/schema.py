@@ -185,7 +185,7 @@ def _keys(value: Any) -> Any:
 
 
 def read_result(path: Path) -> Result:
-    """Return the result of a file, as of the run that it lies in; errors as ``read_json`` and ``check_result``."""
+    """Return the result of a file, as of the run that it lies in; raises as ``read_json`` and ``check_result`` do."""
     result = check_result(read_json(path, "this result", "score the run again with test.py"), path)
     run = run_of(path)
     if run is not None:

@@ -70,12 +70,12 @@ def read_bytes(path: Path, what: str, fix: str, parse: Callable[[bytes], Any] = 
 
 
 def read_text(path: Path, what: str, fix: str) -> str:
-    """Return the text of a file in UTF-8, without a byte-order mark; errors as ``read_bytes``."""
+    """Return the text of a file in UTF-8, without a byte-order mark; raises as ``read_bytes`` does."""
     return read_bytes(path, what, fix, lambda content: content.decode("utf-8-sig"))
 
 
 def read_json(path: Path, what: str, fix: str) -> Any:
-    """Return the content of a JSON file; errors as ``read_bytes``."""
+    """Return the content of a JSON file; raises as ``read_bytes`` does."""
     return read_bytes(path, what, fix, json.loads)
 
 

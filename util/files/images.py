@@ -191,7 +191,7 @@ def decode(content: bytes, page: int = 0) -> np.ndarray:
 
 
 def header_of(path: Path) -> tuple[tuple[int, int], int]:
-    """Return (height, width) of a photo's stored pixels, and its orientation, by its header; errors as ``opened``."""
+    """Return (height, width) of a photo's stored pixels, and its orientation; raises as ``opened`` does."""
     with opened(path) as image:
         frame = frame_of(image)
         return frame.size, frame.orientation

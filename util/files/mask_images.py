@@ -87,7 +87,7 @@ def fitted_mask(mask: np.ndarray, tagged: bool, stored: tuple[int, int], orienta
 def read_mask_of(image: Path, mask: Path) -> np.ndarray:
     """Return a photo's class indices, (H, W) uint8, upright; its header alone is read.
 
-    Errors as ``read_mask`` and ``read_stacked``.
+    Raises as ``read_mask`` and ``read_stacked`` do.
     """
     indices, tagged = _read_indices(mask)
     return fitted_mask(indices, tagged, *header_of(image), mask)
@@ -114,13 +114,13 @@ def read_stacked(image: Path, mask: Path, class_id: int = VALUE, below: Sequence
 
 
 def _read_fitted_mask(path: Path, frame: Frame) -> np.ndarray:
-    """Return the mask of a photo with that frame, (H, W) uint8, upright; errors as ``fitted_mask``."""
+    """Return the mask of a photo with that frame, (H, W) uint8, upright; raises as ``fitted_mask`` does."""
     indices, tagged = _read_indices(path)
     return fitted_mask(indices, tagged, frame.size, frame.orientation, path)
 
 
 def write_mask(path: Path, mask: np.ndarray, stated: bool = False) -> None:
-    """Write class indices (H, W) uint8 as a palette PNG; errors as ``write_atomically``.
+    """Write class indices (H, W) uint8 as a palette PNG; raises as ``write_atomically`` does.
 
     ``stated``: the file states that the mask is upright, which its photo's orientation may leave open.
     """

@@ -62,7 +62,7 @@ def labelled(image: np.ndarray, label: np.ndarray, colour: Colour, several: bool
 
 
 def write_picture(path: Path, picture: np.ndarray) -> None:
-    """Write an RGB picture (H, W, 3) uint8 as PNG or JPEG, which the suffix says; errors as ``write_atomically``."""
+    """Write an RGB picture (H, W, 3) uint8 as PNG or JPEG, by the suffix; raises as ``write_atomically`` does."""
     quality = [] if path.suffix == ".png" else [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
     bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
     _, content = cv2.imencode(path.suffix, bgr, quality)

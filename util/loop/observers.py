@@ -8,12 +8,14 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from types import CodeType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from model.code import code_of
 from model.tables import Kind
 from util.files.errors import UserError, ask, in_words
-from util.loop.training import Training
+
+if TYPE_CHECKING:
+    from util.loop.training import Training
 
 log = logging.getLogger("symnet")
 QUESTIONS = ("skips", "is_record_due", "ends")  # to which an answer decides something

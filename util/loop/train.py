@@ -44,7 +44,7 @@ def train(training: Training, batches: Iterator[Any], observers: Sequence[Traini
     """Train to the end and return True; False: a signal interrupted it, after ``interrupted`` of the observers.
 
     It ends after the last step, or where an observer ends it.
-    There are ``training.parts`` batches for each of the steps that are left.
+    There are ``training.accumulate`` batches for each of the steps that are left.
     """
     progress = training.progress
     schedule = training.schedule
@@ -60,7 +60,7 @@ def train(training: Training, batches: Iterator[Any], observers: Sequence[Traini
             rates = set_learning_rates(
                 training.optimizers, training.rules, progress.step, schedule.steps, progress.history
             )
-            parts = [next(batches) for _ in range(training.parts)]
+            parts = [next(batches) for _ in range(training.accumulate)]
             # So a checkpoint holds no random state, and a resumed run draws the dropout masks of an uninterrupted one.
             torch.manual_seed(zlib.crc32(f"{training.seed} {progress.step} {world.rank}".encode()))
             losses = optimiser_step(training, parts, observers)

@@ -46,7 +46,7 @@ class Training:
     ema: EMA
     schedule: StepSchedule
     world: ProcessGroup
-    parts: int = 1  # of a local batch, whose gradients are added
+    accumulate: int = 1  # parts of a local batch, whose gradients are added
     seed: int = 0  # of the dropout masks
     progress: Progress = field(default_factory=Progress)
     interrupt: Interrupt = field(default_factory=Interrupt)

@@ -58,7 +58,7 @@ def styled() -> Iterator[None]:
 def write_figure(path: Path, figure: Figure, suffix: str = "png") -> list[Path]:
     """Write ``path.png``, and ``path.pdf`` or ``path.svg`` if ``suffix`` names one; return the files.
 
-    Errors as ``write_atomically``.
+    Raises as ``write_atomically`` does.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 

@@ -103,9 +103,8 @@ def _measured(scores: DataFrame, facts: DataFrame) -> DataFrame:
 
     scores = scores.assign(place=scores["file"].map(facts["place"]))
     places = len(places_of(facts))
-    parts = []
-    for _, every in facts.groupby(["row", "shot"], sort=False):
-        parts.append(_of_row_and_shot(scores[scores["file"].isin(every.index)], every, places))
+    groups = (every for _, every in facts.groupby(["row", "shot"], sort=False))
+    parts = [_of_row_and_shot(scores[scores["file"].isin(every.index)], every, places) for every in groups]
     numbers = pandas.concat(parts)
     tracks = {row: track_text(dict(zip(of["shot"], of["track"]))) for row, of in facts.groupby("row")}
     overs = {row: "; ".join(filter(None, of["over"].unique())) for row, of in numbers.groupby("method")}

@@ -96,7 +96,7 @@ def _sorted(numbers: DataFrame, by_file: dict[Path, Result], asked: str) -> Data
     called = called[called["shot"] == called["shot"].min()].drop_duplicates("row").set_index("row")
     smaller_is_better = scores_of(*by_file.values())[called["score"].iloc[0]]["smaller_is_better"]
     if smaller_is_better is None:
-        raise UserError(f"--sort {asked}: the results do not say whether small values are good; --import its module")
+        raise UserError(f"--sort {asked}: the results do not state whether small values are good; --import its module")
     ranked = numbers.assign(rank=numbers["row"].map(called["value"]))
     return ranked.sort_values("rank", ascending=smaller_is_better, kind="stable")
 

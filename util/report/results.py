@@ -196,15 +196,13 @@ def _millions(count: int) -> str:
 
 def _settings_of(result: Result) -> dict[str, Any]:
     """Return how a result was trained and tested, but for precision, fold, seeds and the start of the encoder."""
-    stages = []
-    for stage in result["training"]:
-        stages.append((stage["batch"], stage["size"], _without(stage["settings"], *FOLD_SETTINGS)))
+    stages = result["training"]
     test_data = result["config"]["data"] if result["folds"] > 1 else {}  # without folds each has a list of its own
     return {
         "size": result["size"],
         "text": result["text"],
         "input": result["input"],
-        "stages": stages,
+        "stages": [(each["batch"], each["size"], _without(each["settings"], *FOLD_SETTINGS)) for each in stages],
         "training lists": _list_settings(result["trained_with"] or {}),
         "test lists": _list_settings(test_data),
         "model": deciding(result["config"], Decides.WEIGHTS)["model"],

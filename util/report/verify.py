@@ -166,7 +166,7 @@ def _photos_difference(result: Result, evaluation: Evaluation) -> str:
     known = {**result}
     compared = [key for key, value in today.items() if None not in (known[key], value)]
     if not compared:
-        raise UserError("result, weights and data do not say which photos were trained on")
+        raise UserError("result, weights and data do not state which photos were trained on")
     differs = any(known[key] != today[key] for key in compared)
     return f"now {seen_text({**result, **today}) or 'none'}" if differs else ""
 

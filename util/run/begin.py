@@ -31,7 +31,7 @@ from util.run.data import epoch_length, stage_data
 from util.run.disk import Stored, room
 from util.run.folder import StageFolder
 from util.run.run import BEST, Run
-from util.run.start import fill_at_start, refusal_to_take
+from util.run.start import fill_at_start, why_not_used
 from util.weights import checkpoint
 
 NOT_BEGUN = "not begun"
@@ -146,7 +146,7 @@ def stage_of(run: Run, stage: str, asked: Asked) -> StageTask:
     if asked.overwrite:
         state = task.state if task.state == NOT_BEGUN else f"{task.state}, discarded"
         return replace(task, state=state, left=1.0, refusal="", discards=True)
-    return replace(task, refusal=files.why_taken)
+    return replace(task, refusal=files.why_occupied)
 
 
 def _task_there(run: Run, stage: str, files: StageFolder) -> StageTask:
@@ -157,7 +157,7 @@ def _task_there(run: Run, stage: str, files: StageFolder) -> StageTask:
         return task
     try:
         stored = checkpoint.read(files.path / BEST) if finished else files.newest()
-        refusal = refusal_to_take(run, stage, stored, finished)
+        refusal = why_not_used(run, stage, stored, finished)
         facts = stored.training[-1]
         if not finished:
             state = f"step {facts['step']} of {facts['steps']}"

@@ -22,7 +22,7 @@ class Stored(NamedTuple):
 
     @classmethod
     def of(cls, network: Trainable, stage: StageSettings) -> Stored:
-        """Return those of a stage's network, whose tensors may be without memory."""
+        """Return the bytes of a stage's network, whose tensors may be without memory."""
         weights = sum(tensor.nbytes for tensor in network.stored_state().values())
         learning = sum(parameter.nbytes for parameter in network.parameters() if parameter.requires_grad)
         average = learning if stage.ema_decay > 0 else 0

@@ -17,7 +17,6 @@ from typing import Any, TextIO
 import yaml
 
 from util.config.compose import CHOICE
-from util.config.imports import beside
 from util.config.place import BEST, CONFIG, ENVIRONMENT, LAST, PREVIOUS
 from util.config.read import kept
 from util.files import REPOSITORY, TEMPORARY, kept_json, lock, write_atomically
@@ -71,7 +70,7 @@ class StageFolder:
             return checkpoint.read(self.path / PREVIOUS)
 
     @property
-    def why_taken(self) -> str:
+    def why_occupied(self) -> str:
         """Which run is here, and how to go on with it; '' if none is."""
         if not self.begun and not (self.path / BEST).exists():
             return ""
@@ -108,16 +107,18 @@ class RunFolder:
     def describe(self, config: dict[str, Any], **facts: Any) -> None:
         """Write the merged config and the environment: commit, versions, machine, command, and ``facts``."""
         if self.writes:
+            from util.config.imports import beside  # for a writer alone
+
             content = kept({**config, "imports": beside(config["imports"], self.path)})
             self.write_text(CONFIG, yaml.dump(content, Dumper=Dumper, sort_keys=False))
             self.write_json(ENVIRONMENT, environment(config["imports"]) | facts)
 
     def write_json(self, name: str, content: Any) -> None:
-        """Write a JSON file; errors as ``write_atomically``."""
+        """Write a JSON file; raises as ``write_atomically`` does."""
         self.write_text(name, json.dumps(content, indent=2) + "\n")
 
     def write_text(self, name: str, text: str) -> None:
-        """Write a text file; errors as ``write_atomically``."""
+        """Write a text file; raises as ``write_atomically`` does."""
         if self.writes:
             write_atomically(self.path / name, text)
 

@@ -124,7 +124,7 @@ class Run:
             print(f"tests of the weights that were there, kept as {DISCARDED} and in no table: {count}", flush=True)
 
     @property
-    def weights(self) -> Path | str:
+    def source(self) -> Path | str:
         """The path of the checkpoint that ``test.checkpoint`` means, or why there is none."""
         wanted = self.config.test.checkpoint
         if not self.model_class.learns:
@@ -134,11 +134,11 @@ class Run:
         return self.trained / CHECKPOINTS[wanted] if wanted in CHECKPOINTS else checkpoint.file_of(wanted)
 
     @property
-    def weights_origin(self) -> str:
+    def weights_mark(self) -> str:
         """'' if a test scores the run's own best weights, else the mark of its result: last, untrained, foreign."""
         if self.config.takes_other_folds:
             return FOREIGN
-        source = self.weights
+        source = self.source
         if isinstance(source, str):
             return source if source == UNTRAINED else ""
         marks = {(self.trained / BEST).resolve(): "", (self.trained / LAST).resolve(): "last"}
@@ -161,10 +161,10 @@ class Run:
         data set the model alone. All options of its own training hold too, but in the sections of tests. The fold, what
         the command names, and settings of the training itself, which a result names where they differ, stay.
         """
-        source = self.weights
+        source = self.source
         if isinstance(source, str) or not source.exists():
             return self, None
-        is_own = self.weights_origin in ("", "last")
+        is_own = self.weights_mark in ("", "last")
         stored = checkpoint.read(source)
         sections = ("model.",) if self.config.crosses_data_sets and not is_own else ("data.", "model.")
         options = self._options_of(stored, sections)
@@ -215,7 +215,7 @@ class Run:
 
 
 def check_continues(stored: Checkpoint, now: Origin, allow_changes: bool) -> None:
-    """Refuse a checkpoint that a training does not continue; its settings are compared before (``refusal_to_take``).
+    """Refuse a checkpoint that a training does not continue; its settings are compared before (``why_not_used``).
 
     Args:
         stored: the checkpoint.

@@ -78,12 +78,12 @@ def _fill_base_stage(run: Run, network: FewShotMethod, base: str | Path | None) 
     fill(network.base_stage(), stored)
     network.requires_grad_(True)  # which the base stage has left as it learns
     network.freeze()
-    if base is None and is_first_of_machine() and (refusal := refusal_to_take(run, "base", stored)):
+    if base is None and is_first_of_machine() and (refusal := why_not_used(run, "base", stored)):
         raise UserError(refusal)
     return stored
 
 
-def refusal_to_take(run: Run, stage: str, stored: Checkpoint, finished: bool = True) -> str:
+def why_not_used(run: Run, stage: str, stored: Checkpoint, finished: bool = True) -> str:
     """Explain why a run does not take a training of a stage that is there; '' if it does.
 
     It was trained with other settings; if it is finished, also with other data, code or initial weights than are here

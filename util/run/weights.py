@@ -28,7 +28,7 @@ from util.weights.origin import Origin
 
 
 @dataclass(frozen=True, eq=False)
-class Weights:
+class Loaded:
     """A network and its weights: the file that they came from, and how their training stands to the run."""
 
     run: Run  # whose they are
@@ -64,7 +64,7 @@ class Weights:
         if stored.config is None or stored.finished or StageFolder(stored.path.parent).finished:
             return True
         last = stored.training[-1]
-        return self.run.weights_origin == runs.FOREIGN and last["step"] == last["steps"]
+        return self.run.weights_mark == runs.FOREIGN and last["step"] == last["steps"]
 
     @property
     def fold_differs(self) -> bool:
@@ -76,7 +76,7 @@ class Weights:
         """The settings and code that the training had otherwise, in words."""
         config = self.run.config
         differing = self.run.training_differences(self.stored)
-        if self.run.weights_origin == runs.FOREIGN:  # another training has; of another method is said
+        if self.run.weights_mark == runs.FOREIGN:  # another training has; of another method is said
             differing = {key: values for key, values in differing.items() if key == "model.name"}
         found = in_words(differing)
         if "model.name" not in differing:
@@ -98,7 +98,7 @@ class Weights:
         return "; ".join(words)
 
 
-def load_weights(run: Run, side: int | None = None, stored: Checkpoint | None = None) -> Weights:
+def load_weights(run: Run, side: int | None = None, stored: Checkpoint | None = None) -> Loaded:
     """Return the network of ``test.checkpoint``, filled.
 
     Args:
@@ -111,14 +111,14 @@ def load_weights(run: Run, side: int | None = None, stored: Checkpoint | None = 
             shots.
     """
     config = run.config
-    source = run.weights
+    source = run.source
     wanted = config.test.checkpoint
     if source == TRAINING_FREE and wanted not in (*CHECKPOINTS, runs.NO_CHECKPOINT):
         raise UserError(f"{wanted}: this method is not trained and loads no checkpoint; leave test.checkpoint out")
     if isinstance(source, str):
         network = build_model(config, run.text_width, side)
         note, files = start_encoders(config, network)
-        return Weights(run, network, Checkpoint(Path(source), {}, photos=photos_of_encoders(files)), start=note)
+        return Loaded(run, network, Checkpoint(Path(source), {}, photos=photos_of_encoders(files)), start=note)
     if stored is None or stored.path != source:
         stored = checkpoint.read(source)
     base_classes = None
@@ -133,7 +133,7 @@ def load_weights(run: Run, side: int | None = None, stored: Checkpoint | None = 
             fix=f"set those (data.text = {config.data.text}, model.weights = {config.model.backbone()})",
         )
     fill(network, stored)
-    return Weights(run, network, replace(stored, weights={}, entries={}, named={}))
+    return Loaded(run, network, replace(stored, weights={}, entries={}, named={}))
 
 
 def check_fits(stored: Checkpoint, config: Config, stage: str) -> None:
@@ -159,10 +159,9 @@ def check_fits(stored: Checkpoint, config: Config, stage: str) -> None:
     now = to_dict(config)
     now["data"]["name"] = config.test.trained_on or now["data"]["name"]
     found = differences(stored.config, now, Decides.IDENTITY)
-    may_differ = _may_differ(config, stage)
     for key, (given, wanted) in found.items():
         is_related = key == "model.name" and (stage == "base" or related(given, wanted))
-        if not is_related and not key.startswith(may_differ.settings):
+        if not is_related and not key.startswith(_may_differ(config, stage).settings):
             fix = "name a checkpoint of such a run" + _other_data(key, stored, stage)
             raise UserError(f"{stored.path}: was trained with {key} = {given}, this run has {wanted}; {fix}")
 

@@ -213,6 +213,8 @@ class Checkpoints(TrainingObserver):
         if changed := differences(stored.entries["config"], self.state["config"], Decides.NOTHING):
             log.info("settings changed since the checkpoint: %s", ", ".join(changed))
         _restore(training, stored)
+        if allow_changes:  # the observers are asked again
+            training.progress.ended_by = ""
         self._keep_start(stored)
         log.info("resumed %s after step %d of %d", stored.path, training.progress.step, training.schedule.steps)
 
@@ -221,6 +223,9 @@ class Checkpoints(TrainingObserver):
         photos = checkpoint.photos_text(checkpoint.photos_in(self.state.get("photos")) or (), before=stored.photos)
         before = stored.entries
         self.state |= {"base": before.get("base", []), "initial": before.get("initial"), "photos": photos}
+        for name, facts in before.get("observers", {}).items():
+            if "left_out" in facts and name in self.state["observers"]:
+                self.state["observers"][name]["left_out"] = facts["left_out"]
 
     def _keep_length(self, training: Training, stored: Checkpoint) -> None:
         """Let a training keep the steps that it was begun with where its list is another: a photo was left out."""

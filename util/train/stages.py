@@ -92,6 +92,8 @@ def train_stage(run: Run, task: StageTask, world: ProcessGroup, asked: Asked) ->
     training = _training(run, task, world, begun)
     checkpoints = _checkpoints(run, task, training, begun)
     with closing(checkpoints.folder):
+        own = registered_observers(task.folder, run.config.observers)
+        checkpoints.state["observers"] = {observer.name: observer.facts for observer in own}
         if task.settings.views is not None and is_frozen(cast(FewShotMethod, begun.network)):
             _keep_maps(run.config, task, world, begun)
         if task.continues:
@@ -100,7 +102,7 @@ def train_stage(run: Run, task: StageTask, world: ProcessGroup, asked: Asked) ->
         resumed_at = training.progress.step + 1 if task.continues else None  # later points of the curves are replaced
         with closing(Curves(task.folder if world.is_main else None, resumed_at)) as curves:
             held_out = HeldOut(training, begun.data, curves, run.config)
-            observers = _observers(task, checkpoints, held_out)
+            observers = _observers(task, checkpoints, held_out, own)
             finished = _train(training, begun.data, observers)
     if finished and not world.any(training.interrupt.requested):
         return 0
@@ -118,7 +120,7 @@ class Begun:
 
 
 def _begun(run: Run, task: StageTask, world: ProcessGroup, base: str | None) -> Begun:
-    """Return the network of a stage with the weights that it starts from, and its data; errors as both.
+    """Return the network of a stage with the weights that it starts from, and its data; raises as both do.
 
     ``base``: a base stage's checkpoint, instead of the run's own.
     """
@@ -147,7 +149,7 @@ def _training(run: Run, task: StageTask, world: ProcessGroup, begun: Begun) -> T
         ema=ema,
         schedule=schedule,
         world=world,
-        parts=stage.accumulate,
+        accumulate=stage.accumulate,
         seed=config.run.seed,
     )
 
@@ -188,15 +190,13 @@ class HeldOut:
         return scores[leading]["miou"], scores
 
 
-def _observers(task: StageTask, checkpoints: Checkpoints, held_out: HeldOut) -> list[TrainingObserver]:
+def _observers(task: StageTask, checkpoints: Checkpoints, held_out: HeldOut, own: list[Any]) -> list[TrainingObserver]:
     """Return all that looks at a stage's steps, in the order in which it is called."""
     observers: list[TrainingObserver] = [Losses(), held_out.curves]
     if checkpoints.validates:
         observers += [Validation(held_out, task.settings, checkpoints), Patience(task.settings.patience)]
     elif task.settings.validate_every:
         log.info("no validations: the test list has too few images of the training list's classes")
-    own = registered_observers(task.folder, task.config.observers)
-    checkpoints.state["observers"] = {observer.name: observer.facts for observer in own}
     return [*observers, *own, checkpoints]
 
 
@@ -210,7 +210,7 @@ def _train(training: Training, data: StageData, observers: list[TrainingObserver
         batch=schedule.batch,
         rank=world.rank,
         processes=world.size,
-        parts=training.parts,
+        parts=training.accumulate,
     )
     with closing(batches(data.training, numbers, data.workers, world.device)) as stream:
         return loop.train(training, stream, observers)

@@ -108,7 +108,7 @@ def on_cpu(value: Any) -> Any:
 
 
 def save_safetensors(path: Path, content: dict[str, Any]) -> None:
-    """Write a checkpoint without its training's state as ``.safetensors``; errors as ``write_atomically``."""
+    """Write a checkpoint without its training's state as ``.safetensors``; raises as ``write_atomically`` does."""
     weights = {}
     for name, tensor in {**content["weights"], **content.get("ema", {})}.items():
         weights[name] = tensor.clone(memory_format=torch.contiguous_format)

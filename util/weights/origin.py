@@ -37,18 +37,18 @@ class Origin:
 
     @classmethod
     def of(cls, entries: Mapping[str, Any]) -> Origin:
-        """Return that of a result by its entries."""
+        """Return the origin of a result by the result's entries."""
         return cls(**{fact.name: entries.get(fact.name) for fact in fields(cls)})
 
     @classmethod
     def of_training(cls, entries: Mapping[str, Any]) -> Origin:
-        """Return that of a checkpoint by its entries, of which the weights are no digest."""
+        """Return the origin of a checkpoint by its entries, whose ``weights`` are tensors and no digest."""
         observers = deciding(entries.get("observers"))
         return cls.of({**entries, "weights": None, "vectors": entries.get("text"), "observers": observers})
 
     @classmethod
     def today(cls, facts: Mapping[str, Callable[[], Any]]) -> Origin:
-        """Return that of facts by the functions that find them, as far as what they need is here."""
+        """Return the origin as of today: facts by the functions that find them, as far as what they need is here."""
         found = {}
         for name, find in facts.items():
             with suppress(UserError):

@@ -13,7 +13,7 @@ from model.encoders.layouts import load_encoder
 from model.encoders.registry import ENCODERS, build, register_encoder
 from model.encoders.settings import EncoderSettings
 from model.mismatch import ModelMismatch
-from model.registry import models
+from model.registry import methods
 from model.tensors.mask import Mask
 from tests.model.seeded import seeded_model
 from tests.model.small import WITH_ENCODER, drawn_episode, without_dropout
@@ -74,15 +74,15 @@ def test_a_method_trains_two_steps_on_an_encoder_of_ones_own(plain_stack: Module
 def test_methods_accept_an_own_encoder_by_what_it_offers(plain_stack: ModuleType) -> None:
     settings = EncoderSettings("plain_stack")
     problems = {
-        name: models()[name].encoder_problem(models()[name].Settings(encoder=settings)) for name in WITH_ENCODER
+        name: methods()[name].encoder_problem(methods()[name].Settings(encoder=settings)) for name in WITH_ENCODER
     }
     assert {name for name, problem in problems.items() if problem} == REFUSED
     _, message = problems["hsnet"]
     assert "HSNet: it needs stages 2, 3 and 4 at strides that double; " in message
     assert "Plain stack offers stages 2, 3 and 4 at strides 8, 16 and 16; it takes resnet10" in message
-    assert build("plain_stack", variant=models()["pocket"].variant).intermediate_counts == {4: 1}
+    assert build("plain_stack", variant=methods()["pocket"].variant).intermediate_counts == {4: 1}
     settings.output_stride = 8
-    assert models()["bam"].encoder_problem(models()["bam"].Settings(encoder=settings)) == (
+    assert methods()["bam"].encoder_problem(methods()["bam"].Settings(encoder=settings)) == (
         "output_stride",
         "= 8 does not go with Plain stack; its grid is fixed: leave it null",
     )

@@ -7,7 +7,7 @@ from model.encoders.encoder import Encoder
 from model.encoders.registry import build, encoders, title_of
 from model.encoders.settings import EncoderSettings
 from model.encoders.timm_facts import pretraining_of_tag
-from model.registry import models
+from model.registry import methods
 from tests.helpers.read import config_of
 from tests.helpers.skip_init import skip_init
 from tests.model.seeded import takes
@@ -52,13 +52,13 @@ def test_a_stride_without_one_grid_is_refused_where_it_is_needed() -> None:
 
 
 def problem_at(name: str, stride: int | None) -> tuple[str, str] | None:
-    method = models()[name]
+    method = methods()[name]
     return method.encoder_problem(method.Settings(encoder=EncoderSettings("resnet10", output_stride=stride)))
 
 
 @pytest.mark.parametrize("name", WITH_ENCODER)
 def test_a_method_takes_its_usual_encoder_and_one_of_timm(name: str) -> None:
-    assert takes(name, models()[name].Settings().encoder.backbone)
+    assert takes(name, methods()[name].Settings().encoder.backbone)
     assert takes(name, "timm/test_resnet")
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from model.episode import Episode, LabelledImages
-from model.registry import models
+from model.registry import methods
 from tests.helpers.read import config_of
 from tests.helpers.skip_init import skip_init
 from tests.model.small import without_dropout
@@ -86,7 +86,7 @@ def deviations_of_steps(run: str) -> list[str]:
     assert check_sums(drawn) == facts["inputs_crc32"], "other images are drawn"
     config = _config(model, stage, facts["side"])
     settings = getattr(config, f"{stage}_stage")
-    vectors = word_vectors() if models()[model].reads_text else None
+    vectors = word_vectors() if methods()[model].reads_text else None
     with skip_init():
         whole = build_model(config, text_width=0 if vectors is None else vectors.shape[1])
     network = (whole.base_stage() if stage == "base" else whole).double()
@@ -118,7 +118,7 @@ def _published(run: str) -> tuple[dict[str, Any], list[Row]]:
 def _own_name(name: str, model: str, stage: str) -> str:
     """Return this project's name of a published tensor."""
     if stage == "meta":
-        return models()[model].published.name(name)
+        return methods()[model].published.name(name)
     for pattern, own in BASE_NAMES.items():
         name = re.sub(pattern, own, name)
     return name

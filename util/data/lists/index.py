@@ -212,7 +212,7 @@ def _say_once(line: str) -> None:
 def _measure_list(listed: Listed, data: DataSettings, part: str, classes: int, progress: bool) -> dict[str, Any]:
     """Return areas, sizes, digests and states of the files of all images, from the cache if these are as it says.
 
-    ``classes`` is the highest value in masks. Errors as ``_read_files``.
+    ``classes`` is the highest value in masks. Raises as ``_read_files`` does.
     """
     root = Path(data.root).resolve()
     asked = hashlib.sha256(f"{FORMAT} whole {classes} {root}\n{listed.text}".encode()).hexdigest()
@@ -232,7 +232,7 @@ def _measure_list(listed: Listed, data: DataSettings, part: str, classes: int, p
 
 
 def _read_files(pair: tuple[Path, Path], classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return ``measure`` of photo and mask, and the digests of both files, (2, 16) uint8; errors as both."""
+    """Return ``measure`` of photo and mask, and the digests of both files, (2, 16) uint8; raises as both do."""
     areas, size = measure(pair, classes)
     check_photo(pair[0])
     content_digests = b"".join(map(content_digest, pair))

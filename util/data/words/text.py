@@ -80,7 +80,7 @@ def _check_values(path: Path, vectors: np.ndarray, classes: list[str] | None) ->
 
 
 def write_vectors(target: Path, table: np.ndarray, classes: list[str]) -> None:
-    """Write rows (classes + 1, T) with the names of their classes as ``.npz``; errors as ``write_atomically``."""
+    """Write rows (classes + 1, T) with the names of their classes as ``.npz``; raises as ``write_atomically`` does."""
     names = np.array(["background", *classes])
     write_atomically(target, lambda path: np.savez(path, vectors=table, names=names))
 
@@ -105,7 +105,7 @@ def vectors_path(data: DataSettings) -> Path:
 
 
 def class_vectors(data: DataSettings) -> np.ndarray:
-    """Return the vectors (classes + 1, T) float32 that the settings name; errors as ``read_vectors``."""
+    """Return the vectors (classes + 1, T) float32 that the settings name; raises as ``read_vectors`` does."""
     if data.text == NAMES:
         return name_vectors(data.classes)
     path = vectors_path(data)

@@ -69,7 +69,7 @@ def build_vectors(source: Path, classes: list[str]) -> tuple[np.ndarray, list[st
 
 
 def _find(source: Path, names: list[str]) -> dict[str, Match]:
-    """Return the matches of the names that a file has words for; errors as ``read_words``."""
+    """Return the matches of the names that a file has words for; raises as ``read_words`` does."""
     table = read_words(source, COMMON)
     if len(table) == COMMON and not all(_stored(_lookups(name)[0], table) for name in names):
         table = read_words(source)
@@ -114,7 +114,8 @@ def read_words(path: Path, limit: int | None = None) -> KeyedVectors:
     from gensim.utils import open as unpacked
 
     logging.getLogger("gensim").setLevel(logging.ERROR)
-    if other := stand_in(path, OTHER_FILES):
+    other = stand_in(path, OTHER_FILES) if path.is_file() else "no file; check its name"
+    if other:
         raise UserError(f"{path}: is {other}")
     try:
         with unpacked(str(path), "rb") as file:
