@@ -18,6 +18,7 @@ from annotations.annotation import (
     Shape,
     content_errors,
 )
+from annotations.results import PERSON
 from annotations.shapes import compressed, corners_of
 from util.files import read_text, write_atomically
 from util.files.made import link
@@ -107,7 +108,8 @@ def _compact(entry: dict[str, Any]) -> dict[str, Any] | tuple[int, Instance]:
             x, y, width, height = map(float, entry["bbox"])
             shape = (corners_of(x, y, x + width, y + height),)
         is_crowd = bool(int(entry.get("iscrowd") or 0))
-        return int(entry["image_id"]), Instance(int(entry["category_id"]), shape, is_boxed, is_crowd)
+        is_confirmed = entry.get("by", PERSON) == PERSON
+        return int(entry["image_id"]), Instance(int(entry["category_id"]), shape, is_boxed, is_crowd, is_confirmed)
 
 
 def shape_of(segmentation: Any) -> Shape:

@@ -118,7 +118,8 @@ def pairs(photos: Path, masks: Path, named: bool = True) -> list[tuple[Path, Pat
         such = f", such as {mask_files[0].name}" if mask_files else ""
         raise UserError(
             f"{masks}: none of its {len(mask_files)} masks has the name of a photo in {photos}{such}",
-            fix=f"{LIKE_PHOTOS}; give masks in folders a file of names, YOLO's labels a data.yaml or classes.txt",
+            fix=f"{LIKE_PHOTOS}, or name their folder (--photos); give masks in folders a file of names, YOLO's "
+            "labels a data.yaml or classes.txt",
         )
     for photo, mask in mask_of_photo.items():
         if are_other_places(_place(photo, photos), _place(mask, masks)):

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from photos import options
+from photos import options, persons
 from photos.examples import UNNAMED, Example, by_class
 from photos.photo_files import photos_in
 from photos.prediction import percent
-from photos.results import Results
+from photos.results import Results, own_record
 from photos.segmenter import Segmenter
 from util.cli import Parser, within
 from util.engine import load_engine
@@ -58,6 +58,7 @@ def _parser() -> tuple[Parser, dict[str, Parser]]:
     options.add_results(segmenting)
     port = within(int, 1, 2**16 - 1)
     serving.add_argument("--port", type=port, default=7860, help="port of the page; default %(default)s")
+    serving.add_argument("--unconfirmed", action="store_true", help="also take masks of --supports that no person made")
     serving.set_defaults(out=Path("runs/page"))
     fitting = commands.add_parser("calibrate", help=CALIBRATE, description=CALIBRATE)
     fitting.add_argument("config", metavar="CONFIG", help="a YAML file, or words of an experiment")
@@ -66,7 +67,7 @@ def _parser() -> tuple[Parser, dict[str, Parser]]:
     sharing.add_argument("--checkpoint", required=True, help="weights of this project")
     sharing.add_argument("--out", type=Path, required=True, help="folder to write")
     options.add_import(sharing)
-    segmenting.set_defaults(run=predict)
+    segmenting.set_defaults(run=predict, unconfirmed=True)
     serving.set_defaults(run=serve)
     fitting.set_defaults(run=calibrate)
     sharing.set_defaults(run=share)
@@ -109,6 +110,9 @@ def predict(asked: Namespace) -> int:
     )
     queries = _queries(asked, examples)
     results.check(queries, again=asked.resume)
+    persons.convert(asked.out, queries)
+    for path in asked.out.glob("*.json"):
+        own_record(path)  # which refuses damaged ones
     with explained_memory_errors(MEMORY):
         segmenter = options.segmenter_of(asked, examples)
         print(*_first_lines(segmenter), sep="\n")

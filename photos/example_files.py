@@ -10,10 +10,12 @@ from annotations import mask_files, masks, recognise
 from annotations.annotation import Annotations
 from annotations.mask_set import MaskFacts, check_set, facts_of_all
 from annotations.region import classes_in, read_region_of
+from photos import persons
 from photos.examples import Example, check_class_name
 from util.files.errors import UserError, nearest
 from util.files.palette import IGNORE
 
+UPLOADS = "photos"  # folder beside persons' masks of what a browser has sent to the page
 MAX_SHOTS = 100  # examples of a class in a file; more take too much memory and are hardly meant
 
 
@@ -23,6 +25,7 @@ def read_examples(
     *,
     classes: Sequence[str] = (),
     shots: int | None = None,
+    unconfirmed: bool = True,
 ) -> tuple[list[Example], dict[int, str]]:
     """Return the examples of all classes in files or folders, and the categories of the first, id -> name.
 
@@ -31,6 +34,7 @@ def read_examples(
         photos: the folder of the photos, where it is not that of the annotations.
         classes: the classes to take; () for all.
         shots: the photos to take of each class of a file, the first ones; None for all.
+        unconfirmed: take masks by a network, too, as a result says ``by`` whom each is.
 
     UserError: a file is unreadable or in no known format, a class is missing, or a class has too many photos.
     """
@@ -42,7 +46,7 @@ def read_examples(
             on_masks, names = _of_masks(path, photos, shots)
             examples += _select(on_masks, names, path, classes=classes, shots=shots)
         else:
-            annotations = recognise.read(text, photos)
+            annotations = recognise.read(text, photos, unconfirmed)
             names = annotations.categories
             for example in _select(_of_annotations(annotations), names, path, classes=classes, shots=shots):
                 assert example.annotated is not None
@@ -58,6 +62,8 @@ def _of_masks(path: Path, photos: Path | None, shots: int | None) -> tuple[list[
 
     A line says which masks are left out: those without a photo.
     """
+    if path.name == persons.FOLDER and path.with_name(UPLOADS).is_dir():
+        photos = photos or path.with_name(UPLOADS)
     photo_folder, mask_folder = mask_files.folders_in(path, photos)
     known = masks.names_beside(mask_folder)
     pairs = mask_files.pairs(photo_folder, mask_folder, named=known is not None)

@@ -187,5 +187,7 @@ def examples_of(asked: Namespace) -> tuple[list[Example], dict[int, str]]:
         if not example.is_drawn:
             with opened_mask(Path(example.annotation)):
                 pass  # refused before any work, or said to be read in an unusual way
-    of_files, categories = read_examples(asked.files, asked.photos, classes=asked.classes, shots=asked.max_shots)
+    of_files, categories = read_examples(
+        asked.files, asked.photos, classes=asked.classes, shots=asked.max_shots, unconfirmed=asked.unconfirmed
+    )
     return examples + of_files, categories

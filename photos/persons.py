@@ -1,53 +1,179 @@
-"""Persons' masks of photos: ``persons/<photo>.json`` in a folder of results, in the form of a result.
+"""What persons have said of photos: ``persons/<photo>.png`` holds masks, ``persons/names.txt`` all that is no pixel.
 
-A class in it is a person's: its mask, or that nothing of it is there where the mask is empty. ``--supports`` reads the
-folder. A file counts for the photo that it was made on: where that was replaced, it says nothing.
+A mask has the size of the upright photo and holds class values, 0 for none. The file of names has a line for each
+class, ``value: name``, and above them, in a comment, which classes of which photos a person has confirmed: one without
+pixels is not there. ``--supports`` and ``prepare.py custom`` read both. A mask counts for the photo that it was made
+on: where that was replaced, it says nothing.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from annotations.annotation import content_errors
+from annotations.pictures import header_of
 from annotations.results import PERSON
 from annotations.shapes import decoded, encoded
-from photos.prediction import extent_of, file_facts, is_same_file
-from util.files import content_digest, kept_json, write_atomically
+from photos.examples import check_class_name
+from photos.prediction import extent_of, is_same_file
+from util.files import content_digest, kept_json, own_name, read_text, state_of, write_atomically
+from util.files.errors import UserError, note
+from util.files.images import upright_size
+from util.files.mask_images import read_mask, write_mask
 
 FOLDER = "persons"
+NAMES = "names.txt"
+FORMER = ".former"  # suffix of masks in the form of version 0.3 that were taken, or are of no photo that is open
+REMOVED = "void"  # the name of a class that was removed, whose pixels are unknown to other readers
+MOST = 254  # values of classes
+NOT_OURS = "is no file of persons' masks ("
+DAMAGED = "); restore it, or name another folder"
+
+
+class Said(NamedTuple):
+    """The content of the file of names."""
+
+    classes: list[str]  # by their values, from 1; "" where one was removed
+    confirmed: dict[str, dict[str, Any]]  # photo without suffix -> values of "classes", "digest" of its file
+
+
+def read(out: Path) -> Said:
+    """Return what the file of names in a folder of results says; UserError: it is damaged, or of another program."""
+    path = out / FOLDER / NAMES
+    return _parsed(path, state_of(path)) if path.exists() else Said([], {})
+
+
+@lru_cache(maxsize=4)
+def _parsed(path: Path, state: tuple[int, ...]) -> Said:
+    """Return the content of a file of names in a state."""
+    text = read_text(path, "the class names", "restore it")
+    with content_errors(f"{path}: {NOT_OURS}", DAMAGED):
+        first, *lines = text.splitlines()
+        names = [line.split(f"{value}: ", 1)[1] for value, line in enumerate(lines, 1)]
+        classes = ["" if name == REMOVED else check_class_name(name) for name in names]
+        confirmed = {}
+        for photo, entry in json.loads(first.removeprefix("# ")).items():
+            confirmed[own_name(photo)] = {"classes": [*entry["classes"]], "digest": str(entry["digest"])}
+        values = {value for entry in confirmed.values() for value in entry["classes"]}
+        known = {value for value, name in enumerate(classes, 1) if name}
+        if (
+            not values <= known
+            or {*map(type, values)} - {int}
+            or len({*classes} - {""}) < len(known)
+            or len(classes) > MOST
+        ):
+            raise ValueError("a class that is not there is confirmed, or there are too many, or two of one name")
+    return Said(classes, confirmed)
+
+
+def write(out: Path, said: Said) -> None:
+    """Write the file of names; classes that are not there any longer are not confirmed."""
+    confirmed = {}
+    for photo, entry in said.confirmed.items():
+        values = [value for value in entry["classes"] if said.classes[value - 1]]
+        if values:
+            confirmed[photo] = {**entry, "classes": values}
+    lines = [f"{value}: {name or REMOVED}" for value, name in enumerate(said.classes, 1)]
+    write_atomically(out / FOLDER / NAMES, "\n".join([f"# {json.dumps(confirmed)}", *lines, ""]))
+
+
+def values(out: Path) -> dict[str, int]:
+    """Return the value of each class."""
+    return {name: value for value, name in enumerate(read(out).classes, 1) if name}
+
+
+def add_classes(out: Path, names: Iterable[str]) -> None:
+    """Add the classes that are not there yet."""
+    said = read(out)
+    new = [name for name in dict.fromkeys(names) if name not in said.classes]
+    if new:
+        write(out, Said([*said.classes, *new], said.confirmed))
 
 
 def file_of(out: Path, photo: Path) -> Path:
-    """Return the file of what persons have said of a photo."""
-    return out / FOLDER / f"{photo.stem}.json"
+    """Return the file of a person's masks of a photo."""
+    return out / FOLDER / f"{photo.stem}.png"
+
+
+@lru_cache(maxsize=10_000)
+def _digest(photo: Path, state: tuple[int, ...]) -> str:
+    """Return the digest of a photo's file in a state."""
+    return content_digest(photo).hex()
+
+
+def size_of(photo: Path) -> tuple[int, int]:
+    """Return height and width of a photo as it is shown, by its header."""
+    return upright_size(*header_of(photo))
+
+
+def values_of(out: Path, photo: Path) -> list[int]:
+    """Return the values of the classes that a person has confirmed on a photo; of one that was replaced none."""
+    entry = read(out).confirmed.get(photo.stem)
+    if entry is None or not photo.is_file() or not file_of(out, photo).is_file():
+        return []
+    return entry["classes"] if entry["digest"] == _digest(photo, state_of(photo)) else []
 
 
 def masks_of(out: Path, photo: Path) -> dict[str, np.ndarray]:
-    """Return a person's masks of a photo, class -> (H, W) bool; of a photo that was replaced none."""
-    record = kept_json(file_of(out, photo))
-    if not record or not is_same_file(record.get("query_file"), photo):
+    """Return a person's masks of a photo, class -> (H, W) bool; of a photo that was replaced none.
+
+    UserError: a file is damaged, or the mask is of another size than its photo.
+    """
+    values = values_of(out, photo)
+    if not values:
         return {}
-    return {row["name"]: decoded(row["runs"]) for row in record["classes"]}
+    file = file_of(out, photo)
+    if header_of(file)[0] != size_of(photo):
+        raise UserError(f"{file}: this mask is of another size than its photo; remove it")
+    label = read_mask(file)
+    classes = read(out).classes
+    return {classes[value - 1]: label == value for value in values}
 
 
 def write_masks(out: Path, photo: Path, masks: Mapping[str, np.ndarray]) -> None:
-    """Write a person's masks of a photo in place of earlier ones; without any the file goes."""
-    path = file_of(out, photo)
+    """Write a person's masks of a photo in place of earlier ones; without any the file goes.
+
+    What is no longer confirmed is written first and what is new last: a class is never confirmed before its pixels lie
+    there, nor after they have gone.
+    """
+    said = read(out)
+    values = [said.classes.index(name) + 1 for name in masks]
+    kept = [value for value in values_of(out, photo) if value in values]
+    if photo.stem in said.confirmed and kept != said.confirmed[photo.stem]["classes"]:
+        _confirm(out, photo, kept)
     if not masks:
-        path.unlink(missing_ok=True)
+        if file_of(out, photo).is_file():
+            file_of(out, photo).unlink()
         return
-    height, width = next(iter(masks.values())).shape
-    record = {"query": str(photo), "width": width, "height": height, "query_file": file_facts(photo)}
-    rows = [{"name": name, "by": PERSON, "runs": encoded(mask)} for name, mask in masks.items()]
-    write_atomically(path, json.dumps({**record, "classes": rows}) + "\n")
+    label = np.zeros(size_of(photo), np.uint8)
+    for value, mask in zip(values, masks.values(), strict=True):
+        label[mask] = value
+    write_mask(file_of(out, photo), label, stated=True)
+    if kept != sorted(values):
+        _confirm(out, photo, sorted(values))
+
+
+def _confirm(out: Path, photo: Path, values: list[int]) -> None:
+    """Write that a person has confirmed the classes of some values on a photo, and no others."""
+    said = read(out)
+    digest = _digest(photo, state_of(photo)) if values else ""
+    write(out, Said(said.classes, {**said.confirmed, photo.stem: {"classes": values, "digest": digest}}))
 
 
 def digest_of(out: Path, photo: Path) -> str:
     """Return the digest of what persons have said of a photo; "" where they have said nothing."""
-    path = file_of(out, photo)
-    return content_digest(path).hex() if path.exists() else ""
+    values = values_of(out, photo)
+    return f"{content_digest(file_of(out, photo)).hex()} {values}" if values else ""
+
+
+def pixels_of(row: dict[str, Any]) -> np.ndarray:
+    """Return the mask of a row of a result, (H, W) bool; UserError: it is damaged."""
+    with content_errors(f"{row['name']}: its mask in a result is damaged (", "); remove the result"):
+        return decoded(row["runs"])
 
 
 def over(found: Sequence[dict[str, Any]], said: Mapping[str, np.ndarray], order: Sequence[str]) -> list[dict[str, Any]]:
@@ -58,18 +184,16 @@ def over(found: Sequence[dict[str, Any]], said: Mapping[str, np.ndarray], order:
         said: the persons' masks, class -> (H, W) bool.
         order: of the classes, those of which nothing is known left out.
     """
-    shown = {row["name"]: decoded(row["runs"]) for row in found if row["name"] not in said} | {**said}
-    names = [name for name in dict.fromkeys([*order, *shown]) if name in shown]
-    label = np.zeros(next(iter(said.values())).shape, np.uint8)
-    for name, mask in shown.items():
-        label[mask] = names.index(name) + 1
     of_network = {row["name"]: row for row in found}
+    names = [name for name in dict.fromkeys([*order, *of_network, *said]) if name in of_network or name in said]
     rows = []
     for value, name in enumerate(names, 1):
         row = {**of_network.get(name, {}), "name": name, "value": value}
         if name in said:
             row |= {"by": PERSON, "presence": None, "score": 1.0}
-        inside = label == value
+            inside = said[name]
+        else:
+            inside = pixels_of(row) & ~np.any([*said.values()], axis=0)
         runs = encoded(inside)
         if row.get("runs") != runs:
             row |= extent_of(inside) | {"runs": runs}
@@ -77,3 +201,25 @@ def over(found: Sequence[dict[str, Any]], said: Mapping[str, np.ndarray], order:
         row["score"] = row["score"] if row["pixels"] else None
         rows.append(row)
     return rows
+
+
+def convert(out: Path, photos: Sequence[Path]) -> None:
+    """Take persons' masks in the form of version 0.3, a JSON file for each photo, which gets another suffix.
+
+    UserError: a file is damaged, or there is no space; nothing is lost then.
+    """
+    photo_of = {photo.stem: photo for photo in photos}
+    earlier = sorted((out / FOLDER).glob("*.json"))
+    for path in earlier:
+        record = kept_json(path)
+        photo = photo_of.get(path.stem, path)
+        if is_same_file(record.get("query_file"), photo):
+            with content_errors(f"{path}: {NOT_OURS}", DAMAGED):
+                runs = {check_class_name(row["name"], f"{path}: the class"): row["runs"] for row in record["classes"]}
+                if any(of_class["size"] != [*size_of(photo)] for of_class in runs.values()):
+                    raise ValueError("a mask is of another size than its photo")
+                add_classes(out, runs)
+                write_masks(out, photo, {name: decoded(of_class) for name, of_class in runs.items()})
+        path.replace(path.with_suffix(FORMER))
+    if earlier:
+        note(f"{out}: persons' masks are PNGs now; those of {len(earlier)} photos as before end in {FORMER}")

@@ -11,7 +11,7 @@ from torch import Tensor
 from annotations.pictures import colours_of, frame_of, read_image
 from util.files import SYSTEM_FILES
 from util.files.errors import UserError
-from util.files.images import check_image, read_errors
+from util.files.images import check_image, check_photo, read_errors
 from util.files.photos import IMAGE_SUFFIXES, photos_below
 
 BETWEEN = " + "  # several annotations of a photo in the source of an example
@@ -70,6 +70,18 @@ def read_photo(photo: GivenPhoto) -> np.ndarray:
     if isinstance(photo, bytes):
         return read_image(GIVEN, photo)
     return _checked_array(photo)
+
+
+def unreadable(path: Path) -> str:
+    """Return why ``read_photo`` refuses a photo's file, as far as header and end of a JPEG or PNG tell; "" if not."""
+    try:
+        check_photo(path)
+    except UserError:
+        try:
+            read_photo(path)  # of another kind, or damaged in these words
+        except UserError as error:
+            return str(error)
+    return ""
 
 
 def _checked_array(photo: object) -> np.ndarray:

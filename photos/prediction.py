@@ -22,6 +22,7 @@ from util.files.overlay import PREDICTION_COLOUR, class_map, overlay, write_pict
 
 NETWORK = "network"  # whom a mask is by that no person has confirmed
 CRUMB, CRUMB_SHARE = 64, 0.0002  # a part of fewer pixels, or of less of its photo, is no object
+LEAST_SHARE = 0.001  # of a class's mask in its photo; a smaller one is no object
 DIGITS = 6  # after the decimal point, of shares and scores
 
 
@@ -104,6 +105,8 @@ class Prediction:
             margins = np.where(is_shown[:, None, None], margins, -np.inf)
         mask = np.where(margins.max(0) > 0, margins.argmax(0) + 1, 0).astype(np.uint8)
         mask = without_crumbs(without_specks(mask) if decision.refine else mask)
+        is_little = np.bincount(mask.ravel()) < LEAST_SHARE * mask.size
+        mask[is_little[mask]] = 0
         return cls(image, names, mask, probability, presence, calibration)
 
     def __repr__(self) -> str:
@@ -217,7 +220,7 @@ def write_result(
     *,
     pictures: bool = True,
 ) -> None:
-    """Write mask, overlay and JSON of a photo by the rows of its classes; the JSON, the last, is never there alone.
+    """Write JSON, overlay and mask of a photo by the rows of its classes; no mask is of another JSON, nor is one lost.
 
     Args:
         paths: as ``paths_of``.
@@ -228,17 +231,18 @@ def write_result(
         pictures: whether mask and overlay are written.
     """
     path, mask, overlay_path, *_ = paths
-    path.unlink(missing_ok=True)
+    mask.unlink(missing_ok=True)
     height, width = image.shape[:2]
     record = {"query": str(query), "width": width, "height": height, "query_file": file_facts(query)}
+    label = np.zeros((height, width), np.uint8)
+    for row in rows:
+        label[decoded(row["runs"])] = row["value"]
     if pictures:
-        label = np.zeros((height, width), np.uint8)
-        for row in rows:
-            label[decoded(row["runs"])] = row["value"]
-        write_mask(mask, label, stated=True)
-        write_picture(overlay_path, painted(image, label, len(rows)))
         record |= {"mask": mask.name, "overlay": overlay_path.name}
     write_atomically(path, json.dumps({**record, "classes": rows, **facts}, indent=2) + "\n")
+    if pictures:
+        write_picture(overlay_path, painted(image, label, len(rows)))
+        write_mask(mask, label, stated=True)
 
 
 def _softmax(margins: np.ndarray) -> np.ndarray:

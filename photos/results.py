@@ -17,12 +17,13 @@ import cv2
 import numpy as np
 
 from annotations import recognise, yolo
-from annotations.annotation import PredictedObject, PredictedPhoto, Predictions
+from annotations.annotation import PredictedObject, PredictedPhoto, Predictions, content_errors
 from annotations.pictures import read_image
-from annotations.shapes import decoded, encoded
+from annotations.shapes import compressed, decoded, encoded
 from photos import persons
+from photos.examples import check_class_name
 from photos.prediction import Prediction, is_same_file, paths_of, write_result
-from util.files import kept_json, read_json, writable, write_atomically
+from util.files import kept_json, own_name, read_json, writable, write_atomically
 from util.files.errors import UserError, nearest
 from util.files.overlay import PREDICTION_COLOUR, class_colour
 from util.files.pages import data_of_script, html_of
@@ -30,6 +31,7 @@ from util.files.progress import ProgressBar
 
 FOUND = "found"  # key of a result: the network's classes, whole, where a person has drawn over them
 SAID = "persons"  # key of a result: the digest of what persons have said of the photo
+VALUES = "values"  # key of a result: the values of classes in persons' masks, by their names then
 PICTURES = "png"  # masks, overlays and probabilities
 FORMATS = (PICTURES, *recognise.WRITERS)
 BOX_COLUMNS = ("x0", "y0", "x1", "y1")
@@ -44,9 +46,32 @@ LONGEST = 255  # bytes of a file's name
 
 
 def own_record(path: Path) -> dict[str, Any]:
-    """Return the content of a photo's result; empty if there is none, or that of a former version or other program."""
+    """Return the content of a photo's result; empty if there is none, or that of a former version or other program.
+
+    UserError: an entry is of another form, or leads elsewhere.
+    """
     record = kept_json(path)
-    return record if record.keys() >= RECORD_KEYS else {}
+    if not record.keys() >= RECORD_KEYS:
+        return {}
+    with content_errors(f"{path}: is a damaged result (", "); remove it"):
+        _check_record(record, path)
+    return record
+
+
+def _check_record(record: dict[str, Any], path: Path) -> None:
+    """Raise an error of Python, or a UserError, where entries of a photo's result are of another form."""
+    Path(record["query"]).exists()
+    numbers = [record["height"], record["width"], *record.get(VALUES, {}).values()]
+    for row in (*record["classes"], *(record.get(FOUND) or ())):
+        check_class_name(row["name"], f"{path}: the class")
+        numbers += [row["value"], row["pixels"], row["share"], row["presence"] or 0, row["score"] or 0]
+        numbers += row["box"] or ()
+        if compressed(row["runs"])["size"] != [record["height"], record["width"]]:
+            raise ValueError(f"the mask of {row['name']} is of another size than the photo")
+    strange = [name for name in pictures_of(record) if not own_name(name).startswith(f"{path.stem}_")]
+    strange += [str(number) for number in numbers if type(number) not in (int, float)]
+    if strange:
+        raise ValueError(f"{strange[0]}: no number, or no picture of this photo")
 
 
 def pictures_of(record: dict[str, Any]) -> list[str]:
@@ -194,7 +219,8 @@ class Results:
         self.made.add(query)
         said = persons.masks_of(self.out, query)
         rows = persons.over(found, said, self.names) if said else found
-        kept = {SAID: persons.digest_of(self.out, query), FOUND: found if said else None}
+        digest = persons.digest_of(self.out, query)
+        kept = {SAID: digest, FOUND: found if said else None, VALUES: persons.values(self.out)}
         pictures = PICTURES in self.formats
         write_result(paths_of(self.out, query.stem), query, image, rows, {**facts, **kept}, pictures=pictures)
 

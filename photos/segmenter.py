@@ -108,7 +108,7 @@ class Segmenter:
             filled.append(replace(support, label=label))
         if not any((support.label == BOXED).any() for support in supports):
             return filled
-        searcher = copy.copy(self)
+        searcher = self.without_classes()
         searcher.decision = Decision()
         searcher.classes = [encode_class(name, filled, self.engine)]
         return [searcher._search_boxes(support) for support in supports]

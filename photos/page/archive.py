@@ -1,61 +1,66 @@
 """The page's download: a zip of photos' results in the formats that the user has ticked.
 
-It names photos by their files alone. ``png`` lies at its top, each other format in a folder, with the photos where its
-programs look for them.
+It is made of copies of what is kept, in a temporary folder, and names photos by their files alone. ``png`` lies at its
+top, each other format in a folder, with the photos where its programs look for them.
 """
 
-import json
-import shutil
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from annotations import recognise
-from photos.examples import file_names
-from photos.prediction import paths_of
-from photos.results import PICTURES, Results, own_record, pictures_of
+from photos import persons
+from photos.page.masks import PhotoMasks
+from photos.photo_files import read_photo
+from photos.prediction import paths_of, write_result
+from photos.results import PICTURES, SAID, Results
 from util.files import writable, write_atomically
+from util.files.errors import UserError
 from util.files.made import link
 
+KEPT = "kept"  # folder of the copies
+PUBLIC = ("model", "input", "precision", "calibration", "decision", SAID)  # entries of a result that go into the zip
 
-def write_archive(file: Path, out: Path, formats: Sequence[str], classes: list[str], photos: Sequence[Path]) -> Path:
-    """Write the zip of some photos' results in the folder ``out``, and return it.
 
-    UserError: a photo cannot be read, or there is no space; nothing is left then.
+def copy_kept(masks: PhotoMasks, photos: Sequence[Path], aside: Path) -> PhotoMasks:
+    """Copy what is known of some photos to a temporary folder, and return the masks there."""
+    files = [masks.out / persons.FOLDER / persons.NAMES]
+    for photo in photos:
+        files += [persons.file_of(masks.out, photo), masks.results.paths(photo)[0]]
+    kept = Results(aside / KEPT, [])
+    for file in files:
+        if file.is_file():
+            write_atomically(kept.out / file.relative_to(masks.out), file.read_bytes())
+    return PhotoMasks(masks.segmenter, kept)
+
+
+def write_archive(file: Path, kept: PhotoMasks, results: Results, photos: Sequence[Path]) -> Path:
+    """Write the zip of some photos' results, which are made in a folder beside ``copy_kept`` of them, and return it.
+
+    UserError: a photo cannot be read, or there is no space.
     """
-    aside = file.with_name("packing")
-    shutil.rmtree(aside, ignore_errors=True)
-    try:
-        results = Results(aside / PICTURES, classes, formats)
-        for photo in photos:
-            _copy_result(photo, out, aside / PICTURES)
-        for kind in formats:
-            if kind != PICTURES:
-                _write_format(kind, results, aside, photos)
-        results.write_summary({})
-        write_atomically(file, lambda path: _zip(path, aside, formats))
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    aside = results.out.parent
+    for photo in photos:
+        _write_result(photo, kept, results)
+    for kind in results.formats:
+        if kind != PICTURES:
+            _write_format(kind, results, aside, photos)
+    results.write_summary({})
+    write_atomically(file, lambda path: _zip(path, aside, results.formats))
     return file
 
 
-def _copy_result(photo: Path, out: Path, folder: Path) -> None:
-    """Link the pictures of a photo's result, and write its JSON without what says where it was made."""
-    file = paths_of(out, photo.stem)[0]
-    record = own_record(file)
-    for name in pictures_of(record):
-        link(out / name, folder / name)
-    write_atomically(folder / file.name, json.dumps(_public(record, photo.name), indent=2) + "\n")
-
-
-def _public(record: dict[str, Any], name: str) -> dict[str, Any]:
-    """Return a result without folders of this machine."""
-    public = {key: value for key, value in record.items() if key != "settings"}
-    sources = record.get("supports", {}).items()
-    supports = {class_name: [file_names(source) for source in of_class] for class_name, of_class in sources}
-    checkpoint = Path(record.get("checkpoint", "")).name
-    return {**public, "query": name, "query_file": None, "checkpoint": checkpoint, "supports": supports}
+def _write_result(photo: Path, kept: PhotoMasks, results: Results) -> None:
+    """Write a photo's result, without what says where it was made and without probabilities."""
+    facts = {key: value for key, value in kept.record(photo).items() if key in PUBLIC}
+    if not facts:
+        raise UserError(f"{photo}: was replaced meanwhile; press Segment, then prepare the zip again")
+    rows = sorted(kept.rows(photo), key=lambda row: kept.values[row["name"]])
+    for value, row in enumerate(rows, 1):
+        row["value"] = value
+        row.pop("probability", None)
+    paths = paths_of(results.out, photo.stem)
+    write_result(paths, Path(photo.name), read_photo(photo), rows, facts, pictures=PICTURES in results.formats)
 
 
 def _write_format(kind: str, results: Results, aside: Path, photos: Sequence[Path]) -> None:

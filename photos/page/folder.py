@@ -1,38 +1,48 @@
 """The page's folder: photos that are open, classes, persons' masks and results; all that the page knows lies in files.
 
 The folder is that of ``predict.py --out``: a page that is started on it again shows the same, and the command goes on
-with it. ``page/page.json`` has the photos that are open, those that were removed, and the classes by their values.
+with it. ``page/page.json`` has the photos that are open and those that were removed; ``persons`` has the classes.
 """
 
 import json
+import shutil
 import threading
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from annotations.annotation import content_errors
+from annotations.photo_files import name_key
 from annotations.pictures import read_image
+from annotations.words import is_nothing, is_unknown
 from photos import persons
+from photos.example_files import UPLOADS
 from photos.examples import UNNAMED, Example, LoadedExample, by_class, check_class_name
-from photos.page.archive import write_archive
+from photos.page.archive import copy_kept, write_archive
 from photos.page.background import Background
 from photos.page.masks import PhotoMasks, label_by_row, runs_by_row
 from photos.page.regions import region_at, region_in_box
-from photos.photo_files import read_photo
-from photos.results import Results, own_record
+from photos.photo_files import read_photo, unreadable
+from photos.prediction import is_same_file
+from photos.results import PICTURES, VALUES, Results, own_record
 from photos.segmenter import Segmenter
-from util.files import LONG_NAME, file_word, kept_json, lock, writable, write_atomically
-from util.files.errors import UserError
-from util.files.images import header_of, upright_size
+from util.files import LONG_NAME, file_word, kept_json, lock, state_of, visible, writable, write_atomically
+from util.files.errors import Refusals, UserError, note
 
 MAX_CLASSES = 8  # the colours of more are alike
 EXAMPLES = 10  # photos of a class that Segment learns from, at most
-UPLOADS = "photos"  # folder of what the browser has sent
+FULL = "); free some space or name another --out"
+PAGE = "page"  # folder of the page's own files
 
 
 class Folder:
-    """A page's folder, with the network that searches it; a lock keeps other pages out."""
+    """A page's folder, with the network that searches it; a lock keeps other pages out.
+
+    UserError: another page is open there, a link lies in it, or a file is damaged.
+    """
 
     def __init__(self, segmenter: Segmenter, out: Path):
         self.segmenter = segmenter
@@ -40,47 +50,95 @@ class Folder:
         self.lock = threading.RLock()
         self.results = Results(out, [])
         self.masks = PhotoMasks(segmenter, self.results)
-        self.file = out / "page" / "page.json"
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        self._only = lock(self.file.with_name("lock"), f"{out}: another page is open there; name another --out")
-        kept = kept_json(self.file)
-        self.removed: list[str] = kept.get("removed", [])
-        self.classes: list[str] = kept.get("classes", [])  # by their values, from 1; "" where one was removed
+        self.file = out / PAGE / "page.json"
+        self._refuse_links()
+        with content_errors(f"{out}: cannot be written (", FULL):
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            self._only = lock(self.file.with_name("lock"), f"{out}: another page is open there; name another --out")
+        self.removed: list[str] = []  # names of files
         self.photos: dict[str, Path] = {}  # by the names of their files
         self.errors: dict[str, str] = {}  # why a photo cannot be read, "" where it can
         self.archive: Path | None = None
         self.work = Background()
         self._rows: dict[str, tuple[Any, dict[str, Any]]] = {}  # of photos, with the state of their files
-        self._take(Path(path) for path in kept.get("photos", []))
-        records = [own_record(path) for path in sorted(out.glob("*.json"))]
-        self._take(Path(record["query"]) for record in records if record)
+        records = {path: own_record(path) for path in sorted(out.glob("*.json"))}
+        with content_errors(f"{self.file}: is damaged (", "); remove it"):
+            self._open_again(kept_json(self.file), [record for record in records.values() if record])
+        persons.convert(out, [*self.photos.values()])
+        for path, record in records.items():
+            self._take_names(path, record)
+        self._keep_classes(self.classes)
         for path in self.photos.values():
-            self.classes += [name for name in self.masks.looks(path) if name not in self.classes]
-        if not self.names:
-            self.classes.append(UNNAMED)
+            self.masks.keep_in_step(path)
+
+    def _refuse_links(self) -> None:
+        """Refuse (UserError) links, which in a folder that somebody sent may lead to other files of the user."""
+        for folder in (self.out, *(self.out / name for name in (persons.FOLDER, PAGE, UPLOADS))):
+            for path in folder.glob("*"):
+                if path.is_symlink():
+                    raise UserError(f"{path}: is a link, which a page's folder must not hold; remove it")
+
+    def _open_again(self, kept: dict[str, Any], records: list[dict[str, Any]]) -> None:
+        """Open the photos that were sent, and of those elsewhere, which the folder may state at will, the same files.
+
+        A line says which are others by now.
+        """
+        self.removed = [Path(name).name for name in kept.get("removed", [])]
+        states = kept.get("photos", {})
+        if isinstance(states, list):  # as version 0.3 kept them, with the classes
+            states = dict.fromkeys(states)
+            persons.add_classes(
+                self.out, [check_class_name(name, f"{self.file}: the class") for name in kept["classes"] if name]
+            )
+        stated = [path for path in map(Path, states) if path.is_file() and states[str(path)] == [*state_of(path)]]
+        for record in records:
+            if is_same_file(record["query_file"], Path(record["query"])):
+                stated.append(Path(record["query"]))
+        self._take([*filter(Path.is_file, visible((self.out / UPLOADS).glob("*"), self.out)), *stated])
+        closed = {Path(name).name for name in states} - {path.name for path in stated} - self.photos.keys()
+        if closed:
+            note(f"{self.out}: {len(closed)} photos are not as they were, such as {min(closed)}; name them by --query")
+
+    def _take_names(self, path: Path, record: dict[str, Any]) -> None:
+        """Add the classes of a result that states no values for them, and let it state these."""
+        values = record.get(VALUES, {})
+        new = [row["name"] for row in record.get("classes", []) if row["name"] not in values]
+        if new:
+            persons.add_classes(self.out, new)
+            write_atomically(path, json.dumps({**record, VALUES: persons.values(self.out) | values}, indent=2) + "\n")
+
+    def _keep_classes(self, classes: Sequence[str]) -> None:
+        """Keep the classes by their values, "" for one that was removed; without any there is the unnamed one."""
+        classes = [*classes] if any(classes) else [*classes, UNNAMED]
+        said = persons.read(self.out)
+        if classes != said.classes:
+            persons.write(self.out, persons.Said(classes, said.confirmed))
         self.results.names = self.names
 
     def _take(self, paths: Iterable[Path]) -> int:
         """Open the photos whose results have names of their own and that nobody removed; return how many."""
-        stems = {path.stem.casefold() for path in self.photos.values()}
+        stems = {name_key(path.stem) for path in self.photos.values()}
         before = len(self.photos)
         for path in paths:
-            is_new = path.stem.casefold() not in stems and str(path) not in self.removed
+            is_new = name_key(path.stem) not in stems and path.name not in self.removed
             if is_new:
-                stems.add(path.stem.casefold())
+                stems.add(name_key(path.stem))
                 self.photos[writable(path.name)] = path
         return len(self.photos) - before
 
     def _keep(self) -> None:
-        self.results.names = self.names
-        photos = [str(path) for path in self.photos.values()]
-        content = {"photos": photos, "removed": self.removed, "classes": self.classes}
-        write_atomically(self.file, json.dumps(content))
+        photos = {str(path.absolute()): [*state_of(path)] for path in self.photos.values() if path.is_file()}
+        write_atomically(self.file, json.dumps({"photos": photos, "removed": self.removed}))
+
+    @property
+    def classes(self) -> list[str]:
+        """All classes by their values, from 1; "" where one was removed."""
+        return persons.read(self.out).classes
 
     @property
     def names(self) -> list[str]:
         """All classes."""
-        return [name for name in self.classes if name]
+        return [*self.masks.values]
 
     def path(self, name: str) -> Path:
         """Return the file of an open photo; UserError: it is not open."""
@@ -101,36 +159,50 @@ class Folder:
         path = self.photos[name]
         state = self.masks.version(path), tuple(self.classes)
         if name not in self._rows or self._rows[name][0] != state:
-            looks = self.masks.looks(path).items()
-            classes = {self.classes.index(key) + 1: look for key, look in looks if key in self.classes}
-            self._rows[name] = state, {"name": name, "version": state[0], "classes": classes}
+            self._rows[name] = state, {"name": name, "version": state[0], "classes": self._looks(name)}
         return {**self._rows[name][1], "error": self.errors.get(name, "")}
+
+    def _looks(self, name: str) -> dict[int, list[Any]]:
+        """Return what is known of a photo; nothing of one that cannot be read, which is noted."""
+        try:
+            return self.masks.looks(self.photos[name])
+        except UserError as error:
+            self.errors[name] = str(error)
+            return {}
 
     def scene(self, name: str) -> dict[str, Any]:
         """Return a photo's mask for the browser."""
         path = self.path(name)
         version = self.masks.version(path)
-        label, values = self.masks.label(path, self.classes)
+        label = self.masks.label(path)
         height, width = label.shape
-        return {"height": height, "width": width, "runs": runs_by_row(label), "persons": values, "version": version}
+        of_person = persons.values_of(self.out, path)
+        return {"height": height, "width": width, "runs": runs_by_row(label), "persons": of_person, "version": version}
 
     # Actions
 
     def open(self, paths: Sequence[Path]) -> str:
-        """Open photos; UserError: their results would be written over photos, or over files of other programs."""
+        """Open photos but for those that cannot be read, of which lines say why.
+
+        UserError: all are such, or results would be written over photos, or over files of other programs.
+        """
+        reasons = {path: reason for path in paths if (reason := unreadable(path))}
+        readable = [path for path in paths if path not in reasons]
+        for reason in reasons.values() if readable else ():
+            note(reason)
+        if reasons and not readable:
+            raise Refusals([*reasons.values()])
         opened = {path.resolve() for path in self.photos.values()}
-        others = [path for path in paths if path.resolve() not in opened]
+        others = [path for path in readable if path.resolve() not in opened]
         self.results.check([*self.photos.values(), *others], again=True)
-        added = self._take(paths)
+        skipped = len(readable) - self._take(readable)
         self._keep()
-        rest = (
-            f", {len(paths) - added} skipped: removed before, or of a name that is open" if added < len(paths) else ""
-        )
-        return f"{added} added{rest}"
+        rest = f", {skipped} skipped: removed before, or of a name that is open" if skipped else ""
+        return f"{len(readable) - skipped} added{rest}"
 
     def upload(self, name: str, content: bytes) -> str:
         """Add a photo that the browser sends; the same one is added once."""
-        file_name = Path(name).name
+        file_name = unicodedata.normalize("NFC", Path(name).name)
         if file_name == ".." or not file_name.isprintable() or not 0 < len(file_name.encode()) <= LONG_NAME:
             raise UserError(f"{file_name!r}: is no name of a photo; give it 1 to {LONG_NAME} letters and digits")
         for path in self.photos.values():
@@ -148,9 +220,9 @@ class Folder:
         """Return a path for an upload whose stem no photo has, also of those that were removed."""
         home = self.out / UPLOADS
         others: list[Path | str] = [*self.photos.values(), *self.removed, *home.glob("*")]
-        taken = {Path(path).stem.casefold() for path in others}
+        taken = {name_key(Path(path).stem) for path in others}
         stem, number = name.stem, 2
-        while stem.casefold() in taken:
+        while name_key(stem) in taken:
             stem, number = f"{name.stem}_{number}", number + 1
         return home / f"{stem}{name.suffix}"
 
@@ -171,15 +243,38 @@ class Folder:
         """
         path = self.path(photo)
         self.masks.check_version(path, version)
-        label = label_by_row(runs, upright_size(*header_of(path)))
+        label = label_by_row(runs, persons.size_of(path))
         self.masks.say(path, {self.class_of(value): label == value for value in persons_values})
         return {"version": self.masks.version(path)}
+
+    def absent(self, value: int, photos: list[str], absent: bool) -> dict[str, Any]:
+        """Say of some photos that nothing of a class is there, but where a person has said something of the class.
+
+        Where ``absent`` is false, take that back. Returns the photos that change, in the background.
+        """
+        name = self.class_of(value)
+        changed = [photo for photo in photos if absent != (value in persons.values_of(self.out, self.path(photo)))]
+        self.work.start("marked", lambda: self._mark(changed, name, absent))
+        return {"photos": changed}
+
+    def _mark(self, photos: list[str], name: str, absent: bool) -> str:
+        """Say of photos that nothing of a class is there, or take that back."""
+        for photo in self.work.each("marked", photos):
+            with self.lock:
+                path = self.path(photo)
+                said = persons.masks_of(self.out, path)
+                of_class = said.pop(name, None)
+                if absent and of_class is None:
+                    self.masks.say(path, {**said, name: np.zeros(persons.size_of(path), bool)})
+                if not absent and of_class is not None and not of_class.any():
+                    self.masks.say(path, said)
+        return f"{len(photos)} photos: " + (f"nothing of {name} is there, by you" if absent else "given back")
 
     def remove(self, photo: str) -> str:
         """Close a photo for good: its result and masks go, its file stays."""
         path = self.path(photo)
         del self.photos[photo]
-        self.removed.append(str(path))
+        self.removed.append(path.name)
         self._keep()
         self.masks.forget(path)
         return f"{photo} is removed"
@@ -187,23 +282,25 @@ class Folder:
     def add_class(self, name: str) -> str:
         """Add a class, in place of the unnamed one where nothing is known of that."""
         name = self._free_name(name)
-        if len(self.names) >= MAX_CLASSES:
+        if len(self.names) >= MAX_CLASSES or len(self.classes) >= persons.MOST:
             raise UserError(f"{name}: a page has at most {MAX_CLASSES} classes; rename one, or name another --out")
-        if UNNAMED in self.classes and not self._photos_of(UNNAMED):
-            self.classes[self.classes.index(UNNAMED)] = name
+        unnamed = self.masks.values.get(UNNAMED)
+        if unnamed and not self._photos_of(unnamed):
+            self._replace_class(unnamed, name)
         else:
-            self.classes.append(name)
-        self._keep()
+            self._keep_classes([*self.classes, name])
         return ""
 
-    def _photos_of(self, name: str) -> list[Path]:
+    def _photos_of(self, value: int) -> list[Path]:
         """Return the photos of which a class is known: by the network or by a person."""
-        return [path for path in self.photos.values() if name in self.masks.looks(path)]
+        return [path for name, path in self.photos.items() if value in self._looks(name)]
 
     def _free_name(self, name: str, old: str = "") -> str:
         name = check_class_name(name, "the class name")
+        if is_nothing(name) or is_unknown(name) or name.strip("\"'") != name:
+            raise UserError(f"{name}: is read as no class in lists of names; give another name, without quotes")
         for known in self.names:
-            if name == known or (known != old and file_word(name) == file_word(known)):
+            if name == known or (known != old and name_key(file_word(name)) == name_key(file_word(known))):
                 raise UserError(f"{name}: this name, or that of its files, is taken by '{known}'; give another one")
         return name
 
@@ -217,14 +314,16 @@ class Folder:
         return f"{self._replace_class(value, '')} is removed"
 
     def _replace_class(self, value: int, new: str) -> str:
-        """Give a class another name on all photos, or, by the name "", remove it; return its former name."""
+        """Give a class another name, or, by the name "", remove it; return its former name.
+
+        What is kept of persons changes in one file; the results follow, else at the next start.
+        """
         self.work.check_idle()
         old = self.class_of(value)
-        is_last = self.names == [old]
-        self.classes[value - 1] = new or (UNNAMED if is_last else "")
-        self._keep()
-        for path in self._photos_of(old):
-            self.masks.rename(path, old, new)
+        paths = self._photos_of(value)
+        self._keep_classes([new if known == old else known for known in self.classes])
+        for path in paths:
+            self.masks.keep_in_step(path)
         return old
 
     def take_examples(self, examples: Sequence[Example]) -> str:
@@ -240,7 +339,7 @@ class Folder:
                 path = opened[example.photo.resolve()]
                 (support,) = self.segmenter.without_classes().boxes_to_masks(None, [example.read()])
                 self.masks.say(path, {**persons.masks_of(self.out, path), str(name): support.label == 1})
-        rest = f"; {left_out} are of photos that are not open" if left_out else ""
+        rest = f"; {left_out} are of photos that are not open (--photos DIR names their folder)" if left_out else ""
         return f"{len(examples) - left_out} annotations taken{rest}"
 
     # The network
@@ -257,10 +356,15 @@ class Folder:
             region = region_at(self.segmenter, image, column, row)
         return {"runs": runs_by_row(region.astype(np.uint8))}
 
+    def _wanted(self) -> list[str]:
+        """Return the classes that are not a person's on some photo."""
+        said = [persons.values_of(self.out, path) for path in self.photos.values()]
+        return [name for name, value in self.masks.values.items() if not all(value in values for values in said)]
+
     def with_examples(self) -> Segmenter:
-        """Return the segmenter of the classes that a person has drawn somewhere."""
+        """Return the segmenter of the classes that a person has drawn somewhere, and not finished."""
         segmenter = self.segmenter.without_classes()
-        supports: dict[str, list[LoadedExample]] = {name: [] for name in self.names}
+        supports: dict[str, list[LoadedExample]] = {name: [] for name in self._wanted()}
         for path in self.photos.values():
             for name, mask in persons.masks_of(self.out, path).items():
                 if name in supports and mask.any() and len(supports[name]) < EXAMPLES:
@@ -280,6 +384,8 @@ class Folder:
     def _search(self, first: str) -> str:
         """Search the photos whose results are not complete, and return what was found."""
         with self.lock:
+            if not self._wanted():
+                return "nothing to search: every class is yours on all photos"
             segmenter = self.with_examples()
             if not segmenter.classes:
                 raise UserError("no class has an example: paint over the object on one photo")
@@ -304,9 +410,9 @@ class Folder:
 
     def _counts(self) -> Iterator[str]:
         """Yield of each class how many photos show it and how many were not searched."""
-        looks = [self.masks.looks(path) for path in [*self.photos.values()]]
-        for name in self.names:
-            known = [look[name] for look in looks if name in look]
+        looks = [self._looks(name) for name in [*self.photos]]
+        for name, value in self.masks.values.items():
+            known = [look[value] for look in looks if value in look]
             shown = sum(share > 0 for _, share, _ in known)
             lacking = len(looks) - len(known)
             rest = f", {lacking} not searched" if lacking else ""
@@ -317,17 +423,27 @@ class Folder:
         self.archive = None
         if not formats:
             raise UserError("nothing to download: tick a format")
-        known = {name: self.masks.looks(path).keys() for name, path in self.photos.items()}
-        classes = [name for name in self.names if any(name in of_photo for of_photo in known.values())]
-        complete = [self.photos[name] for name, of_photo in known.items() if classes and {*classes} <= of_photo]
+        self.work.check_idle()
+        known = {name: self._looks(name).keys() for name in self.photos}
+        values = {value for of_photo in known.values() for value in of_photo}
+        complete = [self.photos[name] for name, of_photo in known.items() if values and values <= of_photo]
         if not complete:
             raise UserError("nothing to download: annotate a photo, and press Segment")
-        self.work.start("packed", lambda: self._pack(formats, classes, complete))
+        names = [name for name, value in self.masks.values.items() if value in values]
+        results = Results(self.file.with_name("packing") / PICTURES, names, formats)
+        self.work.start("packed", lambda: self._pack(results, complete))
         return ""
 
-    def _pack(self, formats: Sequence[str], classes: list[str], photos: Sequence[Path]) -> str:
-        """Pack photos."""
-        self.archive = write_archive(self.file.with_name("predictions.zip"), self.out, formats, classes, photos)
+    def _pack(self, results: Results, photos: Sequence[Path]) -> str:
+        """Pack photos by copies of what is kept, all of one moment."""
+        aside = results.out.parent
+        try:
+            with self.lock:
+                shutil.rmtree(aside, ignore_errors=True)  # of a page that was killed
+                kept = copy_kept(self.masks, photos, aside)
+            self.archive = write_archive(self.file.with_name("predictions.zip"), kept, results, photos)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
         left_out = len(self.photos) - len(photos)
         rest = f"; {left_out} left out: not searched for every class" if left_out else ""
         return f"{len(photos)} photos packed{rest}"

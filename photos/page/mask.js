@@ -121,12 +121,15 @@ export function redo() {
   return true;
 }
 
-// Make a change of a class: "add" pixels of a region's runs, "accept" the mask, "empty" it, or give it "back"
+// Make a change of a class: "add" pixels of a region's runs that are of no other class by a person, "accept" the mask,
+// "empty" it, or give it "back"
 export function change(kind, value, runs = []) {
   before = snapshot();
   const region = kind === "add" ? decode(runs, mask.label.length) : null;
+  const isOpen = (known) => known === value || !mask.persons.has(known);
   for (let at = 0; at < mask.label.length; at++)
-    if (region ? region[at] : mask.label[at] === value && kind !== "accept") mask.label[at] = region ? value : 0;
+    if (region ? region[at] && isOpen(mask.label[at]) : mask.label[at] === value && kind !== "accept")
+      mask.label[at] = region ? value : 0;
   if (kind === "back") mask.persons.delete(value);
   else mask.persons.add(value);
   paint();

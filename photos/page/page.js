@@ -11,12 +11,15 @@ const context = canvas.getContext("2d");
 let state = { photos: [], classes: [], done: { number: 0 }, seen: "" };
 let rows = new Map(), tiles = new Map(), order = []; // of photos, by name; the names that the grid shows
 let value = 1; // the class
-let turn = Promise.resolve(), edits = 0, saved = 0; // actions are sent one after the other; changes of masks
+let turn = Promise.resolve(), waiting = 0; // steps are done one after the other, as they came
+let isDrawn = false, openings = 0; // whether the mask was changed since it was sent; photos that are to open
 let view = { zoom: 1, x: 0, y: 0 }, cross = null, drag = null; // drag: {from, last, tool} while a pointer is down
 let uploading = null, asked = 0;
+// the names that the grid showed with the open photo; of which photos and class "nothing" was said together
+let around = [], absent = null;
 
 const className = () => state.classes.find(([known]) => known === value)?.[1] ?? "object";
-const percent = (share) => (share > 0 && share < 0.01 ? "< 1 %" : `${Math.round(100 * share)} %`);
+const percent = (share) => (share > 0 && share < 0.01 ? "<\u00a01\u00a0%" : `${Math.round(100 * share)}\u00a0%`);
 const tool = () => document.querySelector("[name=tool]:checked").value;
 const radius = () => (element("size").value / 1000) * Math.max(mask.width, mask.height);
 
@@ -26,9 +29,7 @@ function made(tag, properties, ...children) {
   return out;
 }
 
-function say(text, kind = "") {
-  [element("note").textContent, element("note").className] = [text, kind];
-}
+const say = (text, kind = "") => Object.assign(element("note"), { textContent: text, className: kind });
 
 async function request(path, body, type = "application/json") {
   try {
@@ -39,60 +40,78 @@ async function request(path, body, type = "application/json") {
   } catch {
     const error = `The server does not answer. The work is kept in ${state.out}: start it again.`;
     say(error, "error");
-    return { error };
+    return { error, isLost: true };
   }
 }
 
+// Do a step after those before it; work in it is awaited, and asks for no turn of its own
 function inTurn(work) {
-  turn = turn.then(work, work);
+  waiting += 1;
+  turn = turn.then(work).catch((error) => say(`${error}`, "error")).finally(() => (waiting -= 1));
   return turn;
 }
 
-const act = (action, values = {}) => inTurn(async () => {
+async function act(action, values = {}) {
   const answer = await request(action, JSON.stringify(values));
   if (answer.note) say(answer.note);
   await look();
   return answer;
-});
+}
 
 // The mask
 
-// Send the mask as it is now; a later change sends it once more
-function save(note = "") {
-  edits += 1;
-  const [name, number] = [mask.name, edits];
-  if (note) say(note);
-  show();
-  return inTurn(async () => {
-    if (name !== mask.name || number !== edits) return; // a later change is sent
-    const { version } = mask, runs = masks.encode(mask.label);
-    const answer = await request("save", JSON.stringify({ photo: name, runs, persons_values: [...mask.persons], version }));
-    saved = number;
-    if (answer.note) say(answer.note);
-    if (name === mask.name && answer.version) mask.version = answer.version; // what was drawn meanwhile is sent on it
-    if (name === mask.name && number === edits) await load(name);
-    await look();
-  });
+// Send the mask as it is now, if it has changed, then say so
+async function save(note = "") {
+  while (isDrawn) {
+    isDrawn = false;
+    const { name, version, persons } = mask, runs = masks.encode(mask.label);
+    const answer = await request("save", JSON.stringify({ photo: name, runs, persons_values: [...persons], version }));
+    isDrawn ||= Boolean(answer.isLost); // then it is sent when the server answers again
+    if (answer.error) return answer.isLost || load(name);
+    mask.version = answer.version; // what was drawn meanwhile is sent on it
+  }
+  say(note);
+  await load(mask.name);
+  await look();
 }
 
-// Wait until what was drawn is kept, then do the work
-const afterSaving = (work) => inTurn(async () => {}).then(work);
+function changed(note = "") {
+  [isDrawn, absent] = [true, null];
+  show();
+  return save(note);
+}
 
 async function load(name) {
-  const before = edits, scene = await request(`mask?photo=${encodeURIComponent(name)}`);
-  if (!scene.error && mask.name === name && before === edits && !drag) masks.take(scene);
+  const scene = await request(`mask?photo=${encodeURIComponent(name)}`);
+  if (!scene.error && mask.name === name && !isDrawn && !drag) masks.take(scene);
   show();
 }
 
-async function open(name) {
-  if (name === mask.name) return;
-  await afterSaving(() => {});
-  masks.close();
-  [mask.name, drag, cross] = [name, null, null];
+// Do a step that opens a photo; until it is done nothing is drawn
+async function inOpening(work) {
+  openings += 1;
   show();
-  if (!name) return;
-  await load(name);
-  if (mask.name !== name || !mask.label) return;
+  await inTurn(work);
+  openings -= 1;
+  show();
+}
+
+function open(name) {
+  if (name === mask.name && !openings) return;
+  if (name) say(`opening ${name} ...`);
+  inOpening(() => change(name));
+}
+
+async function change(name) {
+  if (drag && masks.finish()) isDrawn = true;
+  drag = null;
+  if (isDrawn) await save();
+  masks.close();
+  [mask.name, cross, isDrawn] = [name, null, false];
+  if (name) say(`opening ${name} ...`);
+  show();
+  if (name) await load(name);
+  if (!mask.label) return;
   view = { zoom: 1, x: mask.width / 2, y: mask.height / 2 };
   const picture = new Image();
   picture.onload = () => {
@@ -101,22 +120,20 @@ async function open(name) {
   };
   picture.src = `picture?photo=${encodeURIComponent(name)}&changed=${rows.get(name)?.version}`;
   location.replace(`#${encodeURIComponent(name)}`);
-  show();
+  say("");
+  arrange();
 }
 
-async function ask(points) {
-  const [name, of] = [mask.name, value];
+async function ask(points, of) {
+  const name = mask.name, title = className();
   asked += 1;
-  say(`The network is looking for the ${className()} ...`);
+  say(`The network is looking for the ${title} ...`);
   show();
-  await inTurn(async () => {
-    const answer = await request("ask", JSON.stringify({ photo: name, points }));
-    asked -= 1;
-    if (answer.error || name !== mask.name) return;
-    masks.change("add", of, answer.runs);
-    save(`${className()} is outlined on ${name}`);
-  });
-  show();
+  const answer = await request("ask", JSON.stringify({ photo: name, points }));
+  asked -= 1;
+  if (answer.error) return show();
+  masks.change("add", of, answer.runs);
+  await changed(`${title} is outlined on ${name}`);
 }
 
 // Accept, "nothing here" and "give back": of the class that is selected, on the open photo
@@ -128,12 +145,19 @@ function decide(kind) {
     return say(`${name}: ${known ? "nothing is marked" : "was not searched"} on ${photo}; press Nothing here, or Segment`, "error");
   if (kind === "back" && !mask.persons.has(value)) return say(`${name} on ${photo} is not yours: nothing to give back`, "error");
   masks.change(kind, value);
+  const moves = kind !== "back" && element("onward").checked;
   const lines = {
     accept: `${name} on ${photo} is yours now: ${percent(share)} of the photo`,
     empty: `${photo}: nothing of ${name} is there, by you`,
     back: `${name} on ${photo} is the network's again`,
   };
-  save(lines[kind]);
+  return changed(lines[kind]).then(() => moves && step(1));
+}
+
+// Say of the class that nothing of it is on all photos that the grid shows, but where it is yours; or take that back
+async function sayAbsent(isAbsent, of = value, photos = order) {
+  const answer = await act("absent", { value: of, photos, absent: isAbsent });
+  absent = isAbsent && answer.photos ? { of, photos: answer.photos } : null;
 }
 
 // The canvas
@@ -167,7 +191,7 @@ function draw() {
   const scale = scaleOf();
   context.setTransform(scale, 0, 0, scale, canvas.width / 2 - view.x * scale, canvas.height / 2 - view.y * scale);
   if (mask.picture) context.drawImage(mask.picture, 0, 0, mask.width, mask.height);
-  context.globalAlpha = Number(element("opacity").value);
+  context.globalAlpha = 0.5;
   context.imageSmoothingEnabled = false;
   context.drawImage(layer, 0, 0);
   context.globalAlpha = 1;
@@ -183,8 +207,12 @@ function draw() {
 const stroke = (from, to) => masks.line(from, to, radius(), drag.tool === "eraser" ? 0 : value);
 
 function begin(at, shift) {
-  const kind = tool() === "click" && shift ? "eraser" : tool();
-  if (kind === "click") return ask([at]);
+  if (openings) return;
+  const kind = tool() === "click" && shift ? "eraser" : tool(), of = value;
+  if (kind === "click") {
+    inTurn(() => ask([at], of));
+    return;
+  }
   drag = { from: at, last: at, tool: kind };
   if (kind !== "box") stroke(at, at);
 }
@@ -196,14 +224,15 @@ function extend(at) {
 }
 
 function end() {
-  const { from, last, tool: kind } = drag;
+  const { from, last, tool: kind } = drag, of = value;
   drag = null;
   if (kind !== "box") {
-    const name = className(), isNew = kind === "brush" && !rows.get(mask.name)?.classes[value]?.[2];
-    if (masks.finish()) save(isNew ? `${name} on ${mask.name} is yours: ${percent(masks.share(value))} of the photo` : "");
+    const note = `${className()} on ${mask.name} is yours: ${percent(masks.share(of))} of the photo`;
+    isDrawn = masks.finish() || isDrawn;
+    if (isDrawn) inTurn(() => changed(kind === "brush" ? note : ""));
   } else if (Math.min(Math.abs(from[0] - last[0]), Math.abs(from[1] - last[1])) < 1)
     say("The box is empty: drag it around the object.", "error");
-  else ask([from, last]);
+  else inTurn(() => ask([from, last], of));
 }
 
 function cancel() {
@@ -234,10 +263,7 @@ canvas.onpointermove = (event) => {
   }
   draw();
 };
-canvas.onpointerup = () => {
-  if (drag) end();
-  draw();
-};
+canvas.onpointerup = () => [drag && end(), draw()];
 canvas.onpointercancel = cancel;
 canvas.oncontextmenu = (event) => event.preventDefault();
 canvas.onwheel = (event) => {
@@ -292,6 +318,7 @@ function arrange() {
   const shown = state.photos.filter((row) => wanted === "all" || wordOf(row).startsWith(wanted));
   if (way) shown.sort((a, b) => rank(a) - rank(b));
   order = shown.map((row) => row.name);
+  if (order.includes(mask.name)) around = order;
   const kept = order.map((name) => tiles.get(name)), focused = document.activeElement;
   if (kept.length !== grid.children.length || kept.some((tile, i) => tile !== grid.children[i])) grid.replaceChildren(...kept);
   if (grid.contains(focused)) focused.focus();
@@ -311,10 +338,11 @@ async function look() {
     state.photos.forEach(fill);
     arrange();
     const wanted = decodeURIComponent(location.hash.slice(1));
-    if (!rows.has(mask.name)) open(rows.has(wanted) ? wanted : (state.photos[0]?.name ?? ""));
+    if (!rows.has(mask.name) && !openings) open(rows.has(wanted) ? wanted : (state.photos[0]?.name ?? ""));
   }
   const row = rows.get(mask.name);
-  if (row && mask.label && row.version !== mask.version && edits === saved && !drag) await load(mask.name);
+  if (isDrawn && !drag) await save();
+  else if (row && mask.label && row.version !== mask.version && !isDrawn && !drag) await load(mask.name);
   show();
 }
 
@@ -331,7 +359,8 @@ function showClasses() {
 
 function showFormats() {
   const box = (kind) => made("input", { type: "checkbox", value: kind, checked: ["png", "coco"].includes(kind) });
-  element("formats").replaceChildren(...state.formats.map((kind) => made("label", {}, box(kind), kind)));
+  for (const kind of state.formats)
+    element(["coco", "yolo"].includes(kind) ? "formats" : "more").append(made("label", {}, box(kind), kind));
   element("weights").textContent = `${state.title}. ${state.outlook ? `On other objects: ${state.outlook}.` : ""}`;
 }
 
@@ -360,7 +389,7 @@ function show() {
   const time = left > 90 ? `${Math.round(left / 60)} min` : `${Math.ceil(left)} s`;
   line.textContent = planned ? `${done} of ${planned} ${verb}${left ? `, ${time} left` : ""}` : "preparing";
   element("archive").hidden = !state.archive;
-  canvas.ariaBusy = String(asked > 0 || Boolean(mask.name && !mask.label));
+  canvas.ariaBusy = String(asked > 0 || openings > 0 || Boolean(mask.name && !mask.label));
   draw();
 }
 
@@ -380,7 +409,7 @@ async function upload(files) {
   const others = files.length - photos.length;
   if (others) lines.push(`${others} files left out: no photos`);
   uploading = null;
-  await look();
+  await inTurn(look);
   say([`${photos.length} photos sent`, ...lines.slice(0, 3)].join("; "), lines.length ? "error" : "");
 }
 
@@ -396,10 +425,12 @@ async function filesIn(entries) {
 
 // Keys and buttons
 
+// Go to the photo behind the open one, or before it; also where that has left the list, by a verdict
 function step(by) {
-  const next = order[order.indexOf(mask.name) + by];
-  if (next) open(next);
+  const list = around.filter((name) => name === mask.name || order.includes(name));
+  const next = list[list.indexOf(mask.name) + by];
   tiles.get(next)?.scrollIntoView({ block: "nearest", inline: "nearest" });
+  return next ? change(next) : say("the list ends here");
 }
 
 async function byName(action, values = {}) {
@@ -425,8 +456,8 @@ const RUNS = {
   rename_class: () => byName("rename_class", { value }),
   remove_class: () => confirm(`Remove the class "${className()}" and its masks on all photos?`) && act("remove_class", { value }),
   remove: () => confirm(`Remove ${mask.name} and its masks from this page? The photo's file stays.`) && act("remove", { photo: mask.name }),
-  undo: () => masks.undo() ? save() : say("nothing is left to undo on this photo"),
-  redo: () => masks.redo() ? save() : say("nothing is left to redo on this photo"),
+  undo: () => absent ? sayAbsent(false, absent.of, absent.photos) : masks.undo() ? changed() : say("nothing is left to undo on this photo"),
+  redo: () => masks.redo() ? changed() : say("nothing is left to redo on this photo"),
   larger: () => zoom(1.5),
   smaller: () => zoom(1 / 1.5),
   previous: () => step(-1),
@@ -434,10 +465,19 @@ const RUNS = {
   accept: () => decide("accept"),
   empty: () => decide("empty"),
   back: () => decide("back"),
+  absent: () => sayAbsent(true),
   segment: () => act("segment", { photo: mask.name }),
   stop: () => (uploading ? (uploading = null) : act("stop")),
-  pack: () => act("pack", { formats: [...document.querySelectorAll("#formats :checked")].map((one) => one.value) }),
+  pack: () => act("pack", { formats: [...document.querySelectorAll("#formats :checked, #more :checked")].map((one) => one.value) }),
 };
+
+// Do what a button or a key says, when what came before is done
+function run(action) {
+  if (["pick", "larger", "smaller", "stop"].includes(action)) return RUNS[action]();
+  const opens = ["next", "previous"].includes(action);
+  if (opens) say(`opening the ${action} photo ...`);
+  return (opens ? inOpening : inTurn)(() => say("") && RUNS[action]());
+}
 
 function wander(event) {
   const all = [...grid.children], wide = getComputedStyle(grid).gridTemplateColumns.split(" ").length;
@@ -447,12 +487,14 @@ function wander(event) {
 }
 
 function press(event) {
-  if (event.ctrlKey || event.metaKey) return { z: RUNS.undo, y: RUNS.redo }[event.key]?.() !== undefined;
-  if (event.altKey) return false;
-  const letter = event.key.toUpperCase().replace("=", "+"), digit = element("classes").children[event.key - 1];
-  const button = digit || [...document.querySelectorAll("[title]")].find((one) => one.title === letter && one.checkVisibility());
-  if (button) (button.control || button).click(); // a label itself would take the focus
-  return Boolean(button);
+  const letter = event.key.toUpperCase().replace("=", "+"), isControl = event.ctrlKey || event.metaKey;
+  const digit = element("classes").children[event.key - 1]?.control;
+  const titled = [...document.querySelectorAll("[title]")].find((one) => one.title === letter && one.checkVisibility());
+  const action = isControl ? { Z: "undo", Y: "redo" }[letter] : letter === "P" ? "previous" : titled?.dataset.do;
+  if (event.altKey || !(action || (!isControl && (digit || titled)))) return false;
+  if (action) run(action);
+  else inTurn(() => (digit ? selectClass(Number(digit.value)) : titled.control.click())); // a label would take the focus
+  return true;
 }
 
 document.onkeydown = (event) => {
@@ -460,10 +502,10 @@ document.onkeydown = (event) => {
   const taken = event.target === canvas ? drawByKey(event) : grid.contains(event.target) && wander(event);
   if (taken || press(event)) event.preventDefault();
 };
-document.onclick = (event) => RUNS[event.target.closest("[data-do]")?.dataset.do]?.();
+document.onclick = ({ target }) => target.closest("[data-do]") && run(target.closest("[data-do]").dataset.do);
 document.onsubmit = (event) => event.preventDefault();
 document.onchange = ({ target }) => {
-  if (target.name === "class") selectClass(Number(target.value));
+  if (target.name === "class") inTurn(() => selectClass(Number(target.value)));
   if (target.name === "tool") cancel();
   if (target.tagName === "SELECT") arrange();
   if (target.type === "file") {
@@ -472,10 +514,7 @@ document.onchange = ({ target }) => {
   }
   show();
 };
-document.ondragover = (event) => {
-  event.preventDefault();
-  document.body.classList.add("drop");
-};
+document.ondragover = (event) => event.preventDefault() || document.body.classList.add("drop");
 document.ondragleave = (event) => event.relatedTarget || document.body.classList.remove("drop"); // of the window
 document.ondrop = async (event) => {
   event.preventDefault();
@@ -483,6 +522,6 @@ document.ondrop = async (event) => {
   const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry()).filter(Boolean);
   upload(await filesIn(entries));
 };
-element("size").oninput = element("opacity").oninput = window.onresize = draw;
-look();
-setInterval(() => document.hidden || inTurn(look), LOOK);
+element("size").oninput = window.onresize = draw;
+inTurn(look);
+setInterval(() => document.hidden || waiting || inTurn(look), LOOK);

@@ -47,7 +47,7 @@ HEADERS = {  # of every answer: no other page may show this one, or learn its ad
 }
 HOSTS = ("localhost", "127.0.0.1", "[::1]")
 ACTIONS = (
-    *("samples", "upload", "remove", "save", "ask", "add_class", "rename_class", "remove_class"),
+    *("samples", "upload", "remove", "save", "ask", "absent", "add_class", "rename_class", "remove_class"),
     *("segment", "stop", "pack"),
 )
 
@@ -197,7 +197,7 @@ def picture(folder: Folder, name: str, side: int) -> np.ndarray:
 def thumbnail(folder: Folder, name: str) -> np.ndarray:
     """Return a small picture of a photo with its mask, (h, w, 3) uint8."""
     small = picture(folder, name, THUMBNAIL)
-    label, _ = folder.masks.label(folder.path(name), folder.classes)
+    label = folder.masks.label(folder.path(name))
     return class_map(small, cv2.resize(label, small.shape[1::-1], interpolation=cv2.INTER_NEAREST))
 
 

@@ -54,10 +54,10 @@ def test_supports_are_encoded_once_and_queries_in_batches(empty_segmenter, suppo
 @pytest.mark.parametrize(("device", "asked", "views"), [("cpu", "auto", 1), ("cpu", 3, 3), ("cuda", "auto", 4)])
 def test_a_cpu_takes_photos_one_at_a_time(empty_segmenter, device: str, asked: Any, views: int) -> None:
     """Several take longer each there; ``test.batch`` may state another number."""
-    model = empty_segmenter().model
+    model = empty_segmenter().engine
     test = replace(model.run.config.test, batch=asked)
-    weights = replace(model.loaded, run=Run(replace(model.run.config, test=test)))
-    assert replace(model, weights=weights, device=torch.device(device)).views_at_once == views
+    loaded = replace(model.loaded, run=Run(replace(model.run.config, test=test)))
+    assert replace(model, loaded=loaded, device=torch.device(device)).views_at_once == views
 
 
 def test_a_model_of_one_shot_averages_what_its_supports_say(empty_segmenter, supports) -> None:
@@ -214,7 +214,7 @@ def test_the_object_is_searched_in_a_box(photos: list[Path], baseline: Path) -> 
 
 
 def test_a_name_gives_its_vector_and_the_note_its_source(empty_segmenter) -> None:
-    method = empty_segmenter().model
+    method = empty_segmenter().engine
     table = method.run.vectors
     mean, mean_note = table[1:].mean(0), "so the mean text vector of mini's classes is used"
     cases = {

@@ -23,8 +23,8 @@ def test_a_published_folder_is_the_checkpoint(predict, weights: Path, tmp_path: 
     folder = tmp_path / "published"
     words = ("share", "--checkpoint", weights, "--out", folder)
     assert predict(*words).code == 0
-    before, after = checkpoint.read(weights).entries, Segmenter(folder, device="cpu").model
-    assert checkpoint.digest_of(before["weights"]) == after.weights.digest
+    before, after = checkpoint.read(weights).entries, Segmenter(folder, device="cpu").engine
+    assert checkpoint.digest_of(before["weights"]) == after.loaded.digest
     config = read_config(folder / "config.json")
     assert to_dict(config) == to_dict(from_dict(before["config"], "weights"))
     facts, text = (folder / "README.md").read_text().removeprefix("---\n").split("---\n", 1)

@@ -16,6 +16,7 @@ from tests.helpers.paths import REPOSITORY
 from tests.helpers.read import json_of
 from util.config import registry as kinds  # noqa: F401  which all are registered then
 from util.config.read import from_dict, read_config, to_dict
+from util.config.registry import code_of_run
 from util.files.errors import UserError
 from util.run.folder import UNKNOWN, RunFolder
 from util.run.run import Run
@@ -54,6 +55,8 @@ def test_a_config_imports_files_beside_it_once(mine: Path, monkeypatch: pytest.M
     assert config.imports == [whole]
     cls = registry.class_of(config.model)
     assert cls.title == "SSP (ssp_of_mine)" and cls.__module__ == "mine"
+    ssp = registry.methods()["ssp"]
+    assert code_of_run(ssp, config.test).keys() - code_of_run(ssp, config.data).keys() == {"mine"}  # of the metric
     monkeypatch.chdir(mine)
     folder = RunFolder(mine / "runs/mine/meta")
     folder.describe(to_dict(config))

@@ -174,6 +174,9 @@ def _check_sections(result: Result) -> None:
     per_seed = result["per_seed"]
     if not len(result["seeds"]) == len(per_seed) > 0:
         raise Misfit("per_seed", f"per_seed has {len(per_seed)} items for {len(result['seeds'])} seeds")
+    entries = [entry for scores in per_seed for output in scores.values() for entry in output.items()]
+    for key, value in entries:
+        convert(dict if key.startswith("per_class") else float, value, key)
     same_outputs = all(scores.keys() == result["mean"].keys() for scores in per_seed)
     if not same_outputs or _keys(over_seeds(per_seed)) != _keys({key: result[key] for key in ("mean", "deviation")}):
         raise Misfit("mean", "mean and deviation are not of the outputs and scores of per_seed")

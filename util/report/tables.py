@@ -152,7 +152,7 @@ def fitted(table: Table) -> Table:
     columns = dict(zip(table.header, zip(*table.rows), strict=True))
     del columns["weights"]
     shown = [name for name, cells in columns.items() if name in SHOWN or len({*cells}) > 1]
-    shared = {name: cells[0] for name, cells in columns.items() if name not in shown and cells[0]}
-    words = [IN_WORDS.get(name, "{}").format(cell) for name, cell in shared.items()]
+    shared = [name for name, cells in columns.items() if name not in shown and cells[0]]
+    words = [IN_WORDS.get(name, "{}").format(columns[name][0]) for name in shared]
     rows = [list(row) for row in zip(*(columns[name] for name in shown), strict=True)]
     return Table(shown, rows, above=textwrap.wrap(", ".join(words), WIDTH))

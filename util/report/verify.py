@@ -147,10 +147,8 @@ def _other_draw(result: Result, evaluation: Evaluation, rows: list[list[dict[str
         raise UserError("a replay has no draw of its own")
     if reason := _other_facts(result, evaluation, "list", "content"):
         raise UserError(reason)
-    drawn = [
-        digest(evaluation.sampler(seed), len(of_seed)) for seed, of_seed in zip(result["seeds"], rows, strict=True)
-    ]
-    return _digest_difference(result, drawn)
+    by_seed = zip(result["seeds"], rows, strict=True)
+    return _digest_difference(result, [digest(evaluation.sampler(seed), len(rows)) for seed, rows in by_seed])
 
 
 def _photos_difference(result: Result, evaluation: Evaluation) -> str:
@@ -163,8 +161,9 @@ def _photos_difference(result: Result, evaluation: Evaluation) -> str:
     compared = [key for key, value in today.items() if None not in (known[key], value)]
     if not compared:
         raise UserError("result, weights and data do not state which photos were trained on")
-    differs = any(known[key] != today[key] for key in compared)
-    return f"now {seen_text({**result, **today}) or 'none'}" if differs else ""
+    if all(known[key] == today[key] for key in compared):
+        return ""
+    return f"now {seen_text({**result, **today}) or 'none'}"
 
 
 def evaluation_of(path: Path, result: Result, overrides: Sequence[str] = ()) -> Evaluation:
@@ -184,8 +183,7 @@ def _score_difference(result: Result, by_seed: list[list[dict[str, Any]]]) -> st
     for rows, stated in zip(by_seed, result["per_seed"], strict=True):
         base = {BASE: stated[BASE]} if BASE in stated else {}  # whose counts episodes do not hold
         per_seed.append({**_scores_of_outputs(rows, result), **base})
-    counted = {"per_seed": per_seed, **over_seeds(per_seed)}
-    return _difference({**result}, counted)
+    return _difference({**result}, {"per_seed": per_seed, **over_seeds(per_seed)})
 
 
 def _names_difference(result: Result, by_seed: list[list[dict[str, Any]]]) -> str:
@@ -197,7 +195,7 @@ def _names_difference(result: Result, by_seed: list[list[dict[str, Any]]]) -> st
         "classes_without_episodes": len(result["novel"]) - len(result["left_out"]) - len(shown),
         "episodes": max(map(len, by_seed)),
     }
-    return _difference({key: value for key, value in result.items() if key in counted}, counted)
+    return _difference({**result}, counted)
 
 
 def _difference(stated: Any, counted: Any, place: str = "") -> str:

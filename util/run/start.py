@@ -61,7 +61,10 @@ def fill_at_start(
         note = "; ".join(filter(None, [f"base stage: {stored.path}", note]))
         photos = None if stored.photos is None else photos_of_encoders([stored, *files])
         return Start(note, initial, photos, stored.training)
-    note, files = start_encoders(run.config, network, downloads=downloads)
+    beside = set[str]()
+    if stage == "base":  # which methods share, whatever else they have
+        beside = encoders_of(network).keys() - encoders_of(network.base_stage()).keys()
+    note, files = start_encoders(run.config, network, beside, downloads=downloads)
     return Start(note, digest_of_files(files), photos_of_encoders(files))
 
 
@@ -132,7 +135,8 @@ def initial_digest(run: Run, stage: str) -> str | None:
 
     UserError: their file is missing or damaged.
     """
-    paths = {key: start.weights for key, start in starts_of(run.config.model).items()}
+    starts = starts_of(run.config.model)
+    paths = {key: start.weights for key, start in starts.items() if stage == "meta" or key == "encoder"}
     if stage == "meta" and run.model_class.has_base_stage():
         paths["encoder"] = str(run.folder("base") / BEST)
     files = [path for path in paths.values() if path is not None and path not in SOURCES]

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
+from PIL import Image
 
 from photos import Segmenter
 from tests.helpers.browser import Page, unpacked
@@ -134,3 +135,40 @@ def test_undo_and_redo_bring_nothing_back_over_what_another_tab_says(served: Pag
         tab.press(action)
         tab.shows("note", f"nothing is left to {action} on this photo")
     assert served.known("coins_1.jpg") == {"coin": ("person", False)} and other.errors == []
+
+
+def test_what_is_clicked_is_kept_and_keys_wait_in_order(served: Page, tab: Tab) -> None:
+    tab.open(0)
+    tab.page.click("label:has-text('Click')")
+    with served.folder.lock:  # which the network's answer waits for
+        tab.paint(157, 50)
+        for key in ("n", "0", "n"):
+            tab.page.keyboard.press(key)
+        tab.shows("note", "opening the next photo")
+    tab.shows("about", "coins_3.jpg: coin: not searched")
+    assert served.known("coins_1.jpg") == {"coin": ("person", True)}
+    assert served.known("coins_2.jpg") == {"coin": ("person", False)}
+    tab.page.select_option("#show", "not searched")
+    tab.press("empty")
+    tab.shows("note", "coins_3.jpg: nothing of coin is there")
+    tab.press("next")
+    tab.shows("about", "coins_4.jpg: ")
+    tab.press("absent")
+    tab.shows("count", "5 photos; coin: 5 by you")
+    tab.press("undo")
+    tab.shows("count", "coin: 3 by you, 2 not searched")
+
+
+def test_photos_of_every_kind_are_shown(served: Page, tab: Tab, tmp_path) -> None:
+    for kind in ("bmp", "gif", "heic", "tiff", "webp"):
+        if kind == "heic":
+            pytest.importorskip("pillow_heif").register_heif_opener()
+        file = tmp_path / f"a_{kind}.{kind}"
+        Image.new("RGB", SIZE, "red").save(file)
+        tab.page.set_input_files("#files", file)
+        tab.page.click(f"#grid button:has-text('{file.name}')")
+        tab.shows("about", f"{file.name}: coin: not searched")
+        middle = (
+            "document.querySelector('canvas').getContext('2d').getImageData(canvas.width / 2, canvas.height / 2, 1, 1)"
+        )
+        tab.page.wait_for_function(f"(canvas => {middle}.data[0] > 200)(document.querySelector('canvas'))")

@@ -3,17 +3,24 @@
 import csv
 import json
 import shutil
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
+import pytest
 from pycocotools.coco import COCO
 
+from annotations.shapes import encoded
+from photos import persons, prediction
 from photos.example_files import read_examples
 from photos.examples import parse_example
+from photos.photo_files import read_photo
 from photos.results import SUMMARY
 from tests.helpers.browser import IN_BOX, Page, unpacked
 from tests.helpers.read import json_of
+from util.files.errors import UserError, WriteError
 
 EMPTY = ("person", False)
 YOURS = ("person", True)
@@ -42,7 +49,19 @@ def test_each_class_is_searched_on_every_photo_where_it_is_not_a_persons(page: P
     coco = COCO(str(made / "coco/instances.json"))
     of_c = [entry for entry in coco.loadAnns(coco.getAnnIds()) if coco.imgs[entry["image_id"]]["file_name"] == "c.jpg"]
     assert [(coco.cats[entry["category_id"]]["name"], entry["by"]) for entry in of_c] == [("dish", "person")]
-    assert str(tmp_path) not in json.dumps(json_of(made / "a.json"))
+    assert str(tmp_path) not in (made / "a.json").read_text()
+    for unconfirmed, photos in ((True, {"a.jpg", "b.jpg", "c.jpg"}), (False, {"a.jpg", "c.jpg"})):
+        examples, _ = read_examples([str(made / "coco")], unconfirmed=unconfirmed)
+        assert {example.photo.name for example in examples} <= photos and len(examples) >= 2
+    page.paint("b.jpg", place=None)
+    page.do("segment")
+    assert json_of(tmp_path / "out/a.json")["supports"].keys() == {"dish"}  # cup is finished
+    assert page.do("absent", value=2, photos=["a.jpg", "b.jpg", "c.jpg"], absent=True) == (
+        "2 photos: nothing of dish is there, by you"
+    )
+    assert page.known("c.jpg")["dish"] == YOURS and "nothing to search" in page.do("segment")
+    page.do("absent", value=2, photos=["a.jpg", "b.jpg", "c.jpg"], absent=False)
+    assert page.known("c.jpg")["dish"] == YOURS and page.known("a.jpg")["dish"][0] == "network"
 
 
 def test_a_started_page_shows_the_same_and_the_command_goes_on_with_it(
@@ -54,12 +73,12 @@ def test_a_started_page_shows_the_same_and_the_command_goes_on_with_it(
     before = {name: page.known(name) for name in ("a.jpg", "b.jpg", "c.jpg")}
     again = start()
     assert {name: again.known(name) for name in before} == before
-    examples, _ = read_examples([str(tmp_path / "out/persons")])
+    examples, _ = read_examples([str(tmp_path / "out/persons")], tmp_path / "photos")
     assert [example.photo.name for example in examples] == ["a.jpg"]
     again.close()
-    words = ("--config", baseline, "--supports", tmp_path / "out/persons", "--query", tmp_path / "photos", "--resume")
-    run = predict(*words, "--out", tmp_path / "out")
-    assert run.code == 0 and "1 of 1 photos segmented" in run.output
+    words = ("--config", baseline, "--supports", tmp_path / "out/persons", "--photos", tmp_path / "photos")
+    run = predict(*words, "--query", tmp_path / "photos", "--out", tmp_path / "out", "--resume")
+    assert run.code == 0 and "3 results stay" in run.output
     rows = [json_of(tmp_path / f"out/{stem}.json")["classes"][0] for stem in "abc"]
     assert [(row["by"], row["pixels"] > 0) for row in rows][::2] == [YOURS, EMPTY]
     assert rows[1]["by"] == "network"
@@ -123,7 +142,9 @@ def test_a_removed_photo_does_not_return(
 def test_annotations_of_open_photos_are_a_persons_and_others_are_counted(page: Page, copies, tmp_path: Path) -> None:
     namesake = shutil.copy(copies[2], tmp_path / "b.jpg")
     examples = [parse_example(f"cup={path}:box=9,9,50,50") for path in (copies[1], namesake)]
-    assert page.folder.take_examples(examples) == "1 annotations taken; 1 are of photos that are not open"
+    assert page.folder.take_examples(examples).startswith(
+        "1 annotations taken; 1 are of photos that are not open (--photos"
+    )
     assert page.known("a.jpg") == {"cup": YOURS} and page.known("b.jpg") == {}
 
 
@@ -147,7 +168,7 @@ def test_a_mask_is_checked_before_it_is_kept(page: Page) -> None:
     assert "does not fit" in page.save("a.jpg", label[1:], [1], scene["version"])
     assert "no longer there" in page.save("a.jpg", label, [7], scene["version"])
     assert "was changed meanwhile" in page.save("a.jpg", label, [1], "other")
-    for runs in ([1, -5], [300, 9], "x", [[1]], [1]):
+    for runs in ([1, -5], [300, 9], "x", [[1]], [1], [1, 2**62] * 4 + [1, label.size]):
         assert page.do("save", photo="a.jpg", runs=runs, persons_values=[1], version=scene["version"])
     assert page.known("a.jpg") == {}
 
@@ -160,6 +181,13 @@ def test_uploads_replace_no_photo_and_take_no_paths(page: Page, copies: list[Pat
 
     assert "open already" in send("b.jpg", content)
     assert "is no photo" in send("x.jpg", b"no photo")
+    named = [unicodedata.normalize(form, "caf\u00e9.jpg") for form in ("NFC", "NFD")]
+    assert send(quote(named[0]), other[:-2] + b"\0\xff\xd9") == ""
+    assert "is caf\u00e9_2.jpg here" in send(quote(named[1]), other[:-2] + b"\1\xff\xd9")
+    assert "is damaged" in send("cut.jpg", content[:900])
+    (tmp_path / "cut.jpg").write_bytes(content[:900])
+    with pytest.raises(UserError, match="is damaged"):
+        page.folder.open([tmp_path / "cut.jpg"])
     page.do("remove", photo="a.jpg")
     assert send("..%2F..%2Fa.jpg", other) == "a.jpg is a_2.jpg here: another photo has its name"
     assert (tmp_path / "out/photos/a_2.jpg").read_bytes() == other
@@ -177,3 +205,68 @@ def test_requests_of_others_are_refused(page: Page, tmp_path: Path) -> None:
     assert "was not written by this program" in page.do("segment")
     assert other.read_text() == "a table of another program"
     assert "no zip" in page.get("download")["error"]
+
+
+def test_a_class_that_cannot_be_renamed_keeps_its_masks(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    page.do("add_class", name="cup")
+    page.paint("a.jpg")
+    page.paint("b.jpg")
+    for writer in (persons, prediction):  # as on a full disk: what is kept of persons, then a result
+
+        def full(path: Path, *arguments: object, **options: object) -> None:
+            raise WriteError(f"{path}: cannot be written")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(writer, "write_atomically", full)
+            assert "cannot be written" in page.do("rename_class", value=1, name="mug")
+        page.paint("a.jpg", value=1, place=ELSEWHERE)
+        name = "cup" if writer is persons else "mug"
+        assert page.known("a.jpg") == page.known("b.jpg") == {name: YOURS}
+
+
+def _link(out: Path) -> None:
+    (out / "page/packing").symlink_to(out.parent)
+
+
+def _other_photo(out: Path) -> None:
+    record = json_of(out / "a.json")
+    (out / "z.json").write_text(json.dumps({**record, "query": "/etc/hostname"}))
+
+
+RECEIVED: dict[str, Callable[[Path], object]] = {
+    "packing: is a link": _link,
+    "z.json: is a damaged result": _other_photo,
+    "a.json: is a damaged result": lambda out: (out / "a.json").write_text(
+        (out / "a.json").read_text().replace('"counts": "', '"counts": "~')
+    ),
+    "names.txt: is no file of persons' masks": lambda out: (out / "persons/names.txt").write_text("cat\ndog\n"),
+    "page.json: is damaged": lambda out: (out / "page/page.json").write_text('{"photos": 5}'),
+}
+
+
+@pytest.mark.parametrize("line", RECEIVED)
+def test_a_received_folder_that_is_damaged_or_leads_elsewhere_is_refused(
+    page: Page, start, line: str, tmp_path
+) -> None:
+    page.paint("a.jpg")
+    page.folder.end()
+    RECEIVED[line](tmp_path / "out")
+    with pytest.raises(UserError, match=line):
+        start()
+
+
+def test_masks_of_an_earlier_version_are_taken_once(page: Page, start, copies: list[Path], tmp_path: Path) -> None:
+    masks = {
+        "cup": np.zeros(read_photo(copies[1]).shape[:2], bool),
+        "dish": np.zeros(read_photo(copies[1]).shape[:2], bool),
+    }
+    masks["cup"][IN_BOX] = True
+    rows = [{"name": name, "by": "person", "runs": encoded(mask)} for name, mask in masks.items()]
+    (tmp_path / "out/persons/names.txt").unlink()
+    for path, facts in ((copies[1], prediction.file_facts(copies[1])), (copies[0], None)):
+        record = {"query": str(path), "query_file": facts, "classes": rows}
+        (tmp_path / f"out/persons/{path.stem}.json").write_text(json.dumps(record))
+    for _ in range(2):
+        again = start()
+        assert again.known("a.jpg") == {"cup": YOURS, "dish": EMPTY} and again.known("b.jpg") == {}
+    assert len([*tmp_path.glob("out/persons/*.former")]) == 2
