@@ -202,7 +202,7 @@ def validation_episodes(run: Run, images: ImageList) -> TrialDataset:
     )
 
 
-def protocol_sampler(run: Run, images: ImageList, protocol: ProtocolSettings, seed: int) -> Sampler:
+def protocol_sampler(run: Run, images: ImageList, protocol: ProtocolSettings, seed: int) -> EpisodeSampler:
     """Return the sampler of a protocol's episodes of one seed."""
     sampler = _sampler(run, images, protocol, seed)
     if protocol.draw != OWN:
