@@ -393,17 +393,15 @@ class Folder:
             facts = {**segmenter.facts, "instances": False, "inputs": segmenter.digest()}
             photos = {path: name for name, path in self.photos.items()}
             waiting = results.waiting([path for path in photos if path.is_file()], facts)
-        names = sorted((photos[path] for path in waiting), key=lambda name: name != first)
+        paths = {photos[path]: path for path in waiting}
+        names = sorted(paths, key=lambda name: name != first)
         for name in self.work.each("segmented", names):
-            try:
-                prediction = segmenter(self.path(name))
-                self.errors[name] = ""
-            except UserError as error:
-                self.errors[name] = str(error)
-                continue
-            with self.lock:
-                if name in self.photos:
-                    results.write(prediction, facts)
+            unread: dict[Path, str] = {}
+            for prediction in segmenter.many([paths[name]], unread=unread):
+                with self.lock:
+                    if name in self.photos:
+                        results.write(prediction, facts)
+            self.errors[name] = "".join(unread.values())
         self.results.write_summary({})
         failed = [self.errors[name] for name in names if self.errors.get(name)]
         return "; ".join([*self._counts(), *failed[:3]])

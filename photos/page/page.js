@@ -373,7 +373,7 @@ function show() {
   const words = state.photos.map(wordOf), counts = ["by you", "found", "not found", "not searched", "not read"];
   const parts = counts.map((word) => [word, words.filter((one) => one.startsWith(word)).length]).filter(([, count]) => count);
   element("count").textContent = `${rows.size} photos; ${className()}: ${parts.map(([word, count]) => `${count} ${word}`).join(", ")}`;
-  for (const [kind, word] of [["accept", "Accept"], ["empty", "Nothing here:"], ["back", "Give back"]])
+  for (const [kind, word] of [["accept", "Accept"], ["empty", "Nothing here:"], ["back", "Give back"], ["absent", "Nothing in the list:"]])
     document.querySelector(`[data-do=${kind}]`).textContent = `${word} ${className()}`;
   if (mask.label) {
     const facts = state.classes.map(([known, name]) => {
