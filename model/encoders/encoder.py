@@ -242,4 +242,13 @@ def conv_norm(conv: nn.Conv2d, norm: _BatchNorm, x: Tensor) -> Tensor:
     """Return ``norm(conv(x))``; with fixed statistics as one convolution, which saves a pass over the map."""
     if norm.training:
         return norm(conv(x))
-    return conv._conv_forward(x, *folded(conv, norm))
+    return convolved(conv, x, *folded(conv, norm))
+
+
+def convolved(conv: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Return a convolution with other kernels, of 1x1 ones by oneDNN: with one thread torch takes a slower way."""
+    in_float32 = x.is_cpu and x.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    is_pointwise = conv.kernel_size == (1, 1) and conv.padding == (0, 0)
+    if in_float32 and is_pointwise and torch.get_num_threads() == 1 and torch.backends.mkldnn.enabled:
+        return torch.mkldnn_convolution(x, weight, bias, (0, 0), conv.stride, conv.dilation, conv.groups)
+    return conv._conv_forward(x, weight, bias)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.encoders.encoder import folded
+from model.encoders.encoder import convolved, folded
 from model.encoders.learning import is_depthwise
 
 
@@ -51,7 +51,7 @@ class FoldedConv(nn.Conv2d):
                 input, weight, bias = (x.to(torch.get_autocast_dtype("cpu")) for x in (input, weight, bias))
             with torch.autocast("cpu", enabled=False):
                 return _Depthwise.apply(input, weight, bias, self.dilation[0])
-        return self._conv_forward(input, weight, bias)
+        return convolved(self, input, weight, bias)
 
     def _keeps_size(self) -> bool:
         """Return whether the map has the size of the input."""

@@ -6,15 +6,18 @@ state.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from functools import partial
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from model.tensors.ops import in_float32, resize
-from model.tensors.scan import Recap, Sequences, scan
+from model.tensors.scan import Recap, Sequences, scan, scan_of
 
 DIRECTIONS = 4
 EXPAND = 2  # D / C
@@ -22,6 +25,7 @@ STATE = 16  # N
 RANK = 16  # of the step sizes Delta
 SIDE = 4  # windows in a row and in a column of the query's map
 STEP_LOW, STEP_HIGH = 0.001, 0.1  # of the initial step sizes
+TOKENS_AT_ONCE = 32  # so few that their step sizes stay in the cache
 
 
 @dataclass(frozen=True)
@@ -37,22 +41,16 @@ class OfSupport:
 
 
 def to_sequences(x_bggd: Tensor, side: int = 1) -> Tensor:
-    """Return the four directions' tokens of a map, (B, 4, L, D), window by window of ``side`` x ``side`` windows.
-
-    Rows: windows row by row, and in each its tokens row by row; columns likewise; then both sequences reversed.
-    """
+    """Return a map's tokens by rows and by columns, (B, 2, L, D), window by window of ``side`` x ``side`` windows."""
     maps = torch.stack([x_bggd, x_bggd.transpose(1, 2)], dim=1)
     windows = maps.unflatten(3, (side, -1)).unflatten(2, (side, -1))  # (B, 2, side, g, side, g, D)
-    forward = windows.transpose(3, 4).flatten(2, 5)
-    return torch.cat([forward, forward.flip(2)], dim=1)
+    return windows.transpose(3, 4).flatten(2, 5)
 
 
 def to_map(y_bkld: Tensor, side: int = 1) -> Tensor:
-    """Return the sum of the four directions' tokens on the map, (B, G, G, D): the inverse of ``to_sequences``."""
-    forward, reverse = y_bkld.chunk(2, dim=1)
-    both = forward + reverse.flip(2)
-    grid = math.isqrt(both.shape[2]) // side
-    windows = both.unflatten(2, (side, side, grid, grid))
+    """Return the sum of both orders' tokens on the map, (B, G, G, D): the inverse of ``to_sequences``."""
+    grid = math.isqrt(y_bkld.shape[2]) // side
+    windows = y_bkld.unflatten(2, (side, side, grid, grid))
     rows, columns = windows.transpose(3, 4).flatten(4, 5).flatten(2, 3).unbind(1)
     return rows + columns.transpose(1, 2)
 
@@ -81,22 +79,32 @@ class Core(nn.Module):
     @in_float32
     def self_scan(self, x_bggd: Tensor) -> Tensor:
         """Return the sum of the four directions' outputs on the map, (B, G, G, D)."""
-        y, _, _ = self._scanned(to_sequences(x_bggd))
-        return to_map(y)
+        none = x_bggd.new_zeros(2 * len(x_bggd), STATE, x_bggd.shape[3])
+        return self._scanned(x_bggd, [Recap(none, none, windows=1)] * 2)
 
     @in_float32
     def support_scan(self, x_bggd: Tensor) -> tuple[Tensor, OfSupport]:
         """Return the support's outputs, (B, G, G, D), and what queries need of it: the scan of its small map."""
         grid = x_bggd.shape[1]
-        y, state, passed = self._scanned(to_sequences(_resized(x_bggd, grid // SIDE)))
-        return _resized(to_map(y), grid), OfSupport(torch.exp(passed), state)
+        small = _resized(x_bggd, grid // SIDE)
+        y = self._skip() * small
+        decays, states = [], []
+        for turn in (0, 1):
+            tokens = _sequences_of_map(1, turn, small, *self._weights(2 * turn, 2 * turn + 2))
+            outputs, state = scan(tokens)
+            y = y + _turned(to_map(outputs.unflatten(0, (-1, 2))), turn)
+            decays.append(torch.exp(tokens.a * tokens.delta.sum(1).unsqueeze(1)))
+            states.append(state)
+        decay, state = (torch.cat([x.unflatten(0, (-1, 2)) for x in of_turns], dim=1) for of_turns in (decays, states))
+        return _resized(y, grid), OfSupport(decay, state)
 
     @in_float32
     def mix_scan(self, x_bggd: Tensor, decay_bknd: Tensor, state_bknd: Tensor) -> Tensor:
         """Return the query's outputs, (B, G, G, D), with a recap of the support before each window."""
-        recap = Recap(decay_bknd.flatten(0, 1), state_bknd.flatten(0, 1), SIDE**2)
-        y, _, _ = self._scanned(to_sequences(x_bggd, SIDE), recap)
-        return to_map(y, SIDE) + self._crossed(x_bggd, state_bknd)
+        recaps = []
+        for decay, state in zip(decay_bknd.chunk(2, dim=1), state_bknd.chunk(2, dim=1), strict=True):
+            recaps.append(Recap(decay.flatten(0, 1), state.flatten(0, 1), SIDE**2))
+        return self._scanned(x_bggd, recaps, SIDE) + self._crossed(x_bggd, state_bknd)
 
     def _crossed(self, x_bggd: Tensor, state_bknd: Tensor) -> Tensor:
         """Return what single tokens of the query's small map read from the support's state, (B, G, G, D).
@@ -107,33 +115,70 @@ class Core(nn.Module):
         grid = x_bggd.shape[1]
         small = _resized(x_bggd, grid // SIDE).flatten(1, 2)  # (B, L, D)
         state = state_bknd.detach().mean(1)
-        tokens = self._sequences(small.unsqueeze(1), directions=1)
+        tokens = _sequences(small.unsqueeze(1), *self._weights(0, 1))
         recap = Recap(torch.zeros_like(state), state, small.shape[1])
         read, _ = scan(tokens, recap)
         y = read + self.skip[0] * small
         return _resized(y.unflatten(1, (grid // SIDE, -1)), grid)
 
-    def _scanned(self, u_bkld: Tensor, recap: Recap | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Return y, the last state (B, 4, N, D) and the exponent A sum Delta of its decay."""
-        tokens = self._sequences(u_bkld, DIRECTIONS)
-        y, state = scan(tokens, recap)
-        skip = self.skip.view(DIRECTIONS, 1, -1)
-        exponent = tokens.a * tokens.delta.sum(1).unsqueeze(1)
-        directions = (-1, DIRECTIONS)
-        return (
-            y.unflatten(0, directions) + skip * u_bkld,
-            state.unflatten(0, directions),
-            exponent.unflatten(0, directions),
-        )
+    def _scanned(self, x_bggd: Tensor, recaps: Sequence[Recap], side: int = 1) -> Tensor:
+        """Return the sum of the four directions' outputs on the map, (B, G, G, D); for gradients only it is kept."""
+        y = self._skip() * x_bggd
+        for turn, recap in enumerate(recaps):
+            make = partial(_sequences_of_map, side, turn)
+            outputs, _ = scan_of(make, [x_bggd, *self._weights(2 * turn, 2 * turn + 2)], recap)
+            y += _turned(to_map(outputs.unflatten(0, (-1, 2)), side), turn)
+        return y
 
-    def _sequences(self, u_bkld: Tensor, directions: int) -> Sequences:
-        """Return B times so many sequences with step sizes, and inputs and outputs of the states."""
-        projected = u_bkld @ self.project[:directions].transpose(1, 2)
-        rank, b, c = projected.split([RANK, STATE, STATE], dim=3)
-        raw = rank @ self.step[:directions].transpose(1, 2) + self.step_bias[:directions].unsqueeze(1)
-        decay = -self.log_decay.unflatten(0, (DIRECTIONS, -1))[:directions].exp().transpose(1, 2)
-        a = decay.expand(len(u_bkld), *decay.shape)
-        return Sequences(*(x.flatten(0, 1) for x in (u_bkld, F.softplus(raw), a, b, c)))
+    def _skip(self) -> Tensor:
+        """Return the sum over directions of the share of a token's input in its output, (D,)."""
+        return self.skip.view(DIRECTIONS, -1).sum(0)
+
+    def _weights(self, start: int, stop: int) -> list[Tensor]:
+        """Return the tensors of some directions."""
+        log_decay = self.log_decay.unflatten(0, (DIRECTIONS, -1))
+        return [x[start:stop] for x in (self.project, self.step, self.step_bias, log_decay)]
+
+
+def _turned(x_bggd: Tensor, turn: int) -> Tensor:
+    """Return a map as it is (turn 0) or from its last token to its first (1)."""
+    return x_bggd.flip((1, 2)) if turn else x_bggd
+
+
+class _Softplus(torch.autograd.Function):
+    """log(1 + e^x), in a third of the time of a CPU's log1p: the logarithm, and a step of Newton's for its rounding."""
+
+    @staticmethod
+    def forward(ctx: Any, x_rld: Tensor) -> Tensor:
+        ctx.save_for_backward(x_rld)
+        out_rld = torch.empty_like(x_rld)
+        blocks = (tensor.split(TOKENS_AT_ONCE, dim=-2) for tensor in (x_rld, out_rld))
+        for x, out in zip(*blocks, strict=True):
+            total = torch.exp(x, out=out) + 1
+            out.sub_(total - 1).div_(total).add_(total.log_())
+            torch.fmax(out, x, out=out)  # x where e^x is infinite
+        return out_rld
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0] * ctx.saved_tensors[0].sigmoid()
+
+
+@in_float32
+def _sequences(u_bkld: Tensor, project: Tensor, step: Tensor, step_bias: Tensor, log_decay: Tensor) -> Sequences:
+    """Return B times K sequences with step sizes, and inputs and outputs of the states."""
+    projected = u_bkld @ project.transpose(1, 2)
+    rank, b, c = projected.split([RANK, STATE, STATE], dim=3)
+    raw = (rank @ step.transpose(1, 2)).add_(step_bias.unsqueeze(1))
+    decay = -log_decay.exp().transpose(1, 2)
+    a = decay.expand(len(u_bkld), *decay.shape)
+    delta = _Softplus.apply(raw) if raw.is_cpu else F.softplus(raw)
+    return Sequences(*(x.flatten(0, 1) for x in (u_bkld, delta, a, b, c)))
+
+
+def _sequences_of_map(side: int, turn: int, x_bggd: Tensor, *weights: Tensor) -> Sequences:
+    """Return a map's sequences by rows and by columns."""
+    return _sequences(to_sequences(_turned(x_bggd, turn), side), *weights)
 
 
 class Branch(nn.Module):
@@ -195,9 +240,13 @@ class HybridBlock(nn.Module):
         return self._after(self.query, x_bggc, y, gate)
 
     def _after(self, branch: Branch, x_bggc: Tensor, y_bggd: Tensor, gate_bggd: Tensor) -> Tensor:
-        """Return tokens with a block's two residual parts: the gated scan, and the MLP."""
-        x = x_bggc + branch.leave(self.core_norm(y_bggd) * F.silu(gate_bggd))
-        return x + branch.mlp(self.norm2(x))
+        """Return tokens with a block's two residual parts: the gated scan, and the MLP; for gradients made again."""
+
+        def made(x_bggc: Tensor, y_bggd: Tensor, gate_bggd: Tensor) -> Tensor:
+            x = x_bggc + branch.leave(self.core_norm(y_bggd) * F.silu(gate_bggd))
+            return x + branch.mlp(self.norm2(x))
+
+        return checkpoint(made, x_bggc, y_bggd, gate_bggd, use_reentrant=False, preserve_rng_state=False)
 
 
 class HybridBlocks(nn.Module):

@@ -29,9 +29,9 @@ def test_a_config_in_a_copied_run_names_the_copy(run: Path) -> None:
     copy = run.with_name("copy")
     shutil.copytree(run, copy)
     of_copy = Run(read_config(copy / "meta/config.yaml"))
-    assert of_copy.weights == copy / "meta" / BEST
+    assert of_copy.source == copy / "meta" / BEST
     assert [of_copy.folder(stage) for stage in ("test", "base")] == [copy / "test", copy / "base"]
-    assert Run(read_config(run / "meta/config.yaml")).weights == run / "meta" / BEST
+    assert Run(read_config(run / "meta/config.yaml")).source == run / "meta" / BEST
 
 
 def test_a_moved_run_is_found_from_any_folder(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,7 +45,7 @@ def test_a_moved_run_is_found_from_any_folder(run: Path, tmp_path: Path, monkeyp
         (place / "meta", "../meta/config.yaml"),
     ):
         monkeypatch.chdir(folder)
-        weights = Run(read_config(written_path)).weights
+        weights = Run(read_config(written_path)).source
         assert isinstance(weights, Path) and weights.samefile(place / "meta" / BEST)
 
 

@@ -1,4 +1,4 @@
-"""The chunked scan equals the formula token by token, in outputs and all gradients."""
+"""The scan in blocks equals the formula token by token, in outputs and all gradients."""
 
 import pytest
 import torch
@@ -35,14 +35,16 @@ def results(function, tensors: list[Tensor], windows: int) -> list[Tensor]:
     return [y, last, *gradients]
 
 
+@pytest.mark.parametrize("one_lane", [("cpu",), ()])
 @pytest.mark.parametrize("dtype", CLOSE)
 @pytest.mark.parametrize(
     ("tokens", "windows"),  # 0: without a recap
     [(1, 0), (20, 0), (36, 0), (1, 1), (25, 25), (49, 7), (80, 16), (112, 16)],
 )
-def test_the_chunked_scan_is_the_plain_one(
-    tokens: int, windows: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+def test_the_scan_in_blocks_is_the_plain_one(
+    tokens: int, windows: int, dtype: torch.dtype, one_lane: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(scan_module, "ONE_LANE", one_lane)
     monkeypatch.setattr(scan_module, "AT_ONCE", 2 * tokens * CHANNELS * STATE)  # two sequences, then one
     torch.manual_seed(0)
     of_token, of_state = (ROWS, tokens), (ROWS, STATE, CHANNELS)
