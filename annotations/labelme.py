@@ -126,8 +126,7 @@ def _mask_shape(mask: np.ndarray, points: np.ndarray, size: tuple[int, int]) -> 
     """Return a mask (h, w) bool, whose first of ``points`` (2, 2) is its upper left pixel, cut at its photo's edges."""
     left, top = points.min(0).round().astype(int)
     whole = np.zeros(size, bool)
-    rows, columns = np.nonzero(mask)
-    rows, columns = rows + top, columns + left
+    rows, columns = np.argwhere(mask).T + np.array([[top], [left]])
     is_inside = (rows >= 0) & (rows < size[0]) & (columns >= 0) & (columns < size[1])
     whole[rows[is_inside], columns[is_inside]] = True
     return encoded(whole)

@@ -72,8 +72,7 @@ def _annotations_of(tasks: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
 def _regions_of(annotations: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the regions, entries of ``result``, of the first annotation that has some; ground truth comes first."""
     for annotation in sorted(annotations, key=lambda annotation: not annotation.get("ground_truth")):
-        entries = [entry for entry in annotation["result"] if "original_width" in entry]
-        if entries:
+        if entries := [entry for entry in annotation["result"] if "original_width" in entry]:
             return entries
     return []
 
@@ -147,8 +146,7 @@ def _instance(entry: dict[str, Any], size: tuple[int, int]) -> Instance | None:
 
 def pixels_in(value: dict[str, Any], keys: tuple[str, str], size: tuple[int, ...]) -> np.ndarray:
     """Return two entries of a ``value``, along x and y in percent, in pixels of a photo (height, width), (2,)."""
-    shares = np.array([value[key] for key in keys], np.float64)
-    return shares / 100 * size[::-1]
+    return np.array([value[key] for key in keys], np.float64) / 100 * size[::-1]
 
 
 def _turned(outline: np.ndarray, value: dict[str, Any], pivot: np.ndarray) -> np.ndarray:
@@ -215,13 +213,12 @@ def _stroke(predicted: PredictedObject, number: str) -> dict[str, Any]:
     """Return the entry of ``result`` for an object."""
     height, width = predicted.runs["size"]
     kind = BRUSH.lower()
-    value = {"format": "rle", "rle": brush_runs(decoded(predicted.runs)), kind: [predicted.name]}
-    region = {"id": number, "type": kind, "from_name": "label", "to_name": "image", "image_rotation": 0}
-    return region | {
+    return {
+        **{"id": number, "type": kind, "from_name": "label", "to_name": "image", "image_rotation": 0},
         "original_width": width,
         "original_height": height,
         "score": predicted.score,
-        "value": value,
+        "value": {"format": "rle", "rle": brush_runs(decoded(predicted.runs)), kind: [predicted.name]},
     }
 
 

@@ -16,6 +16,7 @@ from util.files.mask_images import fitted_mask
 from util.files.palette import IGNORE, check_indices, refuse_few_bits
 
 Colours = Mapping[tuple[int, ...], int]  # red, green, blue in a mask -> class index
+note_once = cache(note)
 
 
 @contextmanager
@@ -29,14 +30,8 @@ def opened_mask(path: Path, content: bytes | None = None) -> Iterator[Image.Imag
         if image.format in JPEG_FORMATS:
             raise UserError(f"{path}: this mask is a JPEG, which changes values along edges; export it as PNG")
         if white_is_zero(image):
-            _say_inverted(path.parent)
+            note_once(f"{path.parent}: 0 is white in TIFFs here; their stored numbers are read, not the colours shown")
         yield image
-
-
-@cache
-def _say_inverted(folder: Path) -> None:
-    """Print a note on the masks in a folder, once."""
-    note(f"{folder}: 0 is white in TIFFs here; their stored numbers are read, not the colours shown")
 
 
 def read_mask_of(image: Path, mask: Path, colours: Colours | None = None) -> np.ndarray:

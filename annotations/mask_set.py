@@ -144,9 +144,8 @@ def _named(names: Mapping[int, str]) -> str:
     return ", ".join(f"{name} ({value})" for value, name in names.items())
 
 
-def masks_of_255(facts: Iterable[MaskFacts]) -> list[Path]:
+def masks_of_255(facts: Sequence[MaskFacts]) -> list[Path]:
     """Return the masks in which 255 is all that is marked; none if no mask holds class ids."""
-    facts = [*facts]
     holds_ids = any(mask.values - {0, IGNORE} for mask in facts)
     return [mask.path for mask in facts if holds_ids and mask.marks_255_alone]
 

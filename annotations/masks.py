@@ -45,11 +45,9 @@ class MaskNames(NamedTuple):
 
 def names_beside(masks: Path) -> MaskNames | None:
     """Return the names in the file of names in a folder of masks or beside it; None without one."""
-    for folder in (masks, masks.parent):
-        for name in (LABEL_MAP, *NAME_FILES):
-            if (folder / name).is_file():
-                return read_names(folder / name)
-    return None
+    files = (folder / name for folder in (masks, masks.parent) for name in (LABEL_MAP, *NAME_FILES))
+    found = next(filter(Path.is_file, files), None)
+    return None if found is None else read_names(found)
 
 
 def names_in(given: Path) -> MaskNames:
@@ -143,8 +141,7 @@ def _names_of_values(entries: list[tuple[int, str]], path: Path) -> dict[int, st
                 fix="0 is the background, 255 is unknown, classes have 1 to 254, in the masks too",
             )
         names[value] = name
-    classes = [name for name in names.values() if not is_unknown(name)]
-    check_names(classes, path)
+    check_names([name for name in names.values() if not is_unknown(name)], path)
     return dict(sorted(names.items()))
 
 

@@ -134,5 +134,4 @@ def spellings(stated: str) -> list[str]:
     local_file = stated.partition(LOCAL_FILES)[2]
     stated = unquote(local_file) or stated
     address = unquote(stated.partition("?")[0]).removeprefix("file://")
-    written = (stated, address, UPLOADED.sub(r"\1", stated), UPLOADED.sub(r"\1", address))
-    return [*dict.fromkeys(written)]
+    return [*dict.fromkeys((stated, address, UPLOADED.sub(r"\1", stated), UPLOADED.sub(r"\1", address)))]

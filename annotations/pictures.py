@@ -105,10 +105,8 @@ def read_image(path: Path, content: bytes | None = None) -> np.ndarray:
 
 def _has_colours_of_16_bits(photo: Image.Image) -> bool:
     """Return whether a photo is a TIFF of colours of 16 bits, which Pillow would cut to 8."""
-    if photo.mode != "RGB":
-        return False
     tags = getattr(photo, "tag_v2", {})
-    return max(tags.get(BITS_TAG, (8,))) == 16
+    return photo.mode == "RGB" and max(tags.get(BITS_TAG, (8,))) == 16
 
 
 def colours_of(image: Image.Image, path: Path) -> np.ndarray:
@@ -122,23 +120,15 @@ def colours_of(image: Image.Image, path: Path) -> np.ndarray:
         )
     if image.mode.startswith("I;16"):
         grey = eight_bits(values_in(image))
-        if white_is_zero(image):
-            grey = ~grey
-        return cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)
-    if image.has_transparency_data:
-        rgba = np.asarray(image.convert("RGBA"))
-        return over_white(rgba[..., :3], image)
-    return np.array(image.convert("RGB"))
+        return cv2.cvtColor(~grey if white_is_zero(image) else grey, cv2.COLOR_GRAY2RGB)
+    return over_white(np.array(image.convert("RGB")), image)
 
 
 def over_white(colours: np.ndarray, image: Image.Image) -> np.ndarray:
     """Return the colours (H, W, 3) uint8 of an image as a white page shows them: colours that it hides do not count."""
     if not image.has_transparency_data:
         return colours
-    opacity = np.asarray(image.convert("RGBA"))[..., 3:]
-    if opacity.min() == 255:
-        return np.ascontiguousarray(colours)
-    weight = opacity.astype(np.uint16)
+    weight = np.asarray(image.convert("RGBA"))[..., 3:].astype(np.uint16)
     blended = colours * weight + 255 * (255 - weight)
     return ((blended + 127) // 255).astype(np.uint8)
 
@@ -166,9 +156,7 @@ def values_in(image: Image.Image) -> np.ndarray:
     """
     image.load()
     decoded = np.asarray(image)
-    if white_is_zero(image) and image.mode in ("1", "L"):
-        return ~decoded
-    return decoded
+    return ~decoded if white_is_zero(image) and image.mode in ("1", "L") else decoded
 
 
 def white_is_zero(image: Image.Image) -> bool:

@@ -90,8 +90,7 @@ def read(text: str, photos: Path | None = None, unconfirmed: bool = True) -> Ann
 
 def _format_of(file: Path) -> str:
     """Return the format of a file; UserError: it has none that is read here."""
-    kind = _json_format(file)
-    if kind:
+    if kind := _json_format(file):
         return kind
     if file.suffix.lower() in yolo.YAML_SUFFIXES or file.name == yolo.CLASS_FILE:
         return YOLO
@@ -125,7 +124,6 @@ def _by_format(paths: list[Path]) -> dict[str, list[Path]]:
     """Return the files of each format."""
     files: dict[str, list[Path]] = {}
     for path in paths:
-        kind = _json_format(path)
-        if kind:
+        if kind := _json_format(path):
             files.setdefault(kind, []).append(path)
     return files

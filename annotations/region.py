@@ -85,8 +85,13 @@ def _check_array(values: np.ndarray, source: str) -> None:
 
 
 def _has_soft_edges(brightness: np.ndarray) -> bool:
-    """Return whether the values of an object fall off along edges: no few levels, and most of them bright."""
-    return not _are_levels(brightness) and (brightness < 0.75 * brightness.max()).mean() < 0.5
+    """Return whether the values of an object fall off along edges: most are bright, and they are not of few levels.
+
+    Those are two or three, each of which many pixels have.
+    """
+    levels, counts = np.unique(brightness, return_counts=True)
+    are_levels = 2 <= len(levels) < EDGES and counts.min() >= LEVEL * counts.sum()
+    return not are_levels and (brightness < 0.75 * brightness.max()).mean() < 0.5
 
 
 def _painted(image: Image.Image) -> np.ndarray:
@@ -133,13 +138,6 @@ def classes_in(mask: Path) -> set[Any]:
             return {colour} if colour else set()
         numbers = {*np.unique(values_in(image)).tolist()} - {0, IGNORE}
     return numbers if max(numbers, default=0) < SMALL else set()
-
-
-def _are_levels(values: np.ndarray) -> bool:
-    """Return whether values that are no small numbers have two or three levels, each of which many pixels have."""
-    levels, counts = np.unique(values, return_counts=True)
-    are_few = 2 <= len(levels) < EDGES
-    return bool(are_few and counts.min() >= LEVEL * counts.sum())
 
 
 def _colour_in(image: Image.Image, source: str) -> Colour | None:

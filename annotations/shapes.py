@@ -53,9 +53,8 @@ def region_in(text: str, size: tuple[int, int]) -> np.ndarray:
 
     ValueError: it is damaged, or has more pixels than its photo of a size (height, width).
     """
-    base64_text = text.rpartition(",")[2]
     try:
-        with opened_mask(Path("PNG"), content=base64.b64decode(base64_text)) as image:
+        with opened_mask(Path("PNG"), content=base64.b64decode(text.rpartition(",")[2])) as image:
             if image.width * image.height > size[0] * size[1]:
                 raise UserError(f"{image.width} x {image.height} pixels, its photo {size[1]} x {size[0]}")
             return read_region(image)[0] == 1

@@ -68,9 +68,7 @@ def part_of(name: str) -> set[str]:
 
 def place_of(folders: Iterable[str]) -> tuple[str, ...]:
     """Return the names of folders without case, and without what says that they are of photos or masks."""
-    names = []
-    for name in folders:
-        names.append(" ".join(sorted(part_of(name))) if is_of_set(name) else name_key(name))
+    names = (" ".join(sorted(part_of(name))) if is_of_set(name) else name_key(name) for name in folders)
     return tuple(filter(None, names))
 
 

@@ -104,8 +104,9 @@ def _unread_parts(content: dict[str, Any]) -> list[str]:
     """Return the parts of a set that a data file states by lists of photos, or by folders whose names do not say so."""
     stated = {part: str(content[part]) for part in ("train", "val", "test") if content.get(part)}
     is_divided = len({*stated.values()}) > 1
-    is_unread = {part: ROWS_SUFFIX in text or (is_divided and not part_of(text)) for part, text in stated.items()}
-    return [f"{part}: {text}" for part, text in stated.items() if is_unread[part]]
+    return [
+        f"{part}: {text}" for part, text in stated.items() if ROWS_SUFFIX in text or (is_divided and not part_of(text))
+    ]
 
 
 def _names_in(content: dict[str, Any]) -> dict[int, str]:

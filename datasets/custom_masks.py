@@ -55,8 +55,7 @@ def _from_class_ids(options: CustomOptions, masks: dict[Path, Path], known: Mask
     if facts and not counts:
         return _from_white_masks(options, masks, names)
     check_set(facts, known)
-    white = masks_of_255(facts)
-    if white:
+    if white := masks_of_255(facts):
         _confirm_white_among_ids(options, white, names)
     absent = [name for value, name in known.classes.items() if facts and not counts[value]]
     photo_counts = {name: counts[value] for value, name in known.classes.items() if counts[value]}

@@ -23,6 +23,7 @@ from util.run.folder import ENVIRONMENT, StageFolder
 from util.run.run import Run
 from util.run.weights import Loaded
 from util.weights import checkpoint
+from util.weights.encoders import encoder_data, encoder_licence
 
 CONFIG, CARD = "config.json", "README.md"
 
@@ -64,8 +65,8 @@ def _card(run: Run, stage: StageFolder, weights: Loaded) -> str:
         classes=", ".join(base_names),
         stages="; ".join(stages),
         commit=_commit(stage),
-        encoder_data=weights.encoder_data or NOT_STATED,
-        encoder_licence=weights.encoder_licence or NOT_STATED,
+        encoder_data=encoder_data(weights.network, weights.stored.config) or NOT_STATED,
+        encoder_licence=encoder_licence(weights.network) or NOT_STATED,
     )
 
 

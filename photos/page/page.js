@@ -58,9 +58,7 @@ async function act(action, values = {}) {
   return answer;
 }
 
-// The mask
-
-// Send the mask as it is now, if it has changed, then say so
+// The mask: send it as it is now, if it has changed, then say so
 async function save(note = "") {
   while (isDrawn) {
     isDrawn = false;

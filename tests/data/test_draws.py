@@ -4,7 +4,7 @@ import gzip
 import json
 import re
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +16,14 @@ from tests.helpers.paths import REPOSITORY, SHARED
 from util.config.folds import Fold
 from util.config.read import read_config, read_data
 from util.config.settings import Config, DataSettings, ProtocolSettings
-from util.data.draws import HSNET, OWN, PFENET, why_not_published
+from util.data.draws import HSNET, OWN, PFENET, draw_published, why_not_published
 from util.data.episodes import EpisodeDataset, TrialDataset
 from util.data.lists.image_list import ImageList
 from util.data.lists.image_list import test_list as novel_list
 from util.data.lists.index import Index, OneClassAreas, load_index
 from util.data.lists.list_files import read_fold_list
 from util.data.lists.manifest import described, digest
-from util.data.sampling import PublishedSampler
+from util.data.sampling import EpisodeSampler
 from util.data.views import View
 from util.loop.loading import batches
 
@@ -64,7 +64,11 @@ def hsnet_list(dataset: str, fold: int) -> tuple[ImageList, Config]:
     return novel_list(index, split, config.data, file), config
 
 
-def rows_of(sampler: PublishedSampler, episodes: int) -> list[dict]:
+def published(images: ImageList, draw: str, query: str, shots: int, seed: int) -> EpisodeSampler:
+    return EpisodeSampler(images, query, shots, seed, draw=partial(draw_published, draw=draw))
+
+
+def rows_of(sampler: EpisodeSampler, episodes: int) -> list[dict]:
     return [described(sampler(number), sampler.images.index.names) for number in range(episodes)]
 
 
@@ -85,7 +89,7 @@ def test_hsnets_lists_give_the_episodes_of_published_runs(dataset: str, shots: i
             protocol = config.protocols[name]
             assert (protocol.draw, protocol.seeds, protocol.episodes) == (HSNET, [0], 1000)
             assert why_not_published(images, config.data, protocol) == ""
-        sampler = PublishedSampler(images, HSNET, config.protocols["hsnet"].query, shots, 0)
+        sampler = published(images, HSNET, config.protocols["hsnet"].query, shots, 0)
         assert digest(sampler, 1000)[:16] == golden
 
 
@@ -94,7 +98,7 @@ def test_hsnets_lists_give_the_episodes_of_published_runs(dataset: str, shots: i
 @pytest.mark.parametrize("dataset", ["pascal", "coco"])
 def test_hsnets_draw_is_that_of_published_logs(dataset: str, shots: int, fold: int) -> None:
     images, config = hsnet_list(dataset, fold)
-    sampler = PublishedSampler(images, HSNET, config.protocols["hsnet"].query, shots, 0)
+    sampler = published(images, HSNET, config.protocols["hsnet"].query, shots, 0)
     assert rows_of(sampler, 1000) == expected(f"{dataset}_fold{fold}_{shots}shot")
 
 
@@ -115,7 +119,7 @@ def test_fss1000_draws_among_the_numbers_of_a_class() -> None:
     protocol = ProtocolSettings(draw=HSNET, query="pairs", supports="with_replacement")
     assert why_not_published(images, data, protocol) == ""
     for shots, golden in GOLDEN_FSS1000.items():
-        assert digest(PublishedSampler(images, HSNET, "pairs", shots, 0), 2400)[:16] == golden
+        assert digest(published(images, HSNET, "pairs", shots, 0), 2400)[:16] == golden
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +137,7 @@ def real_photos(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
 def test_pfenets_draw_on_real_photos_is_that_of_the_published_loader(real_photos, shots, seed, episodes) -> None:
     images, config = real_photos
     assert why_not_published(images, config.data, config.protocols["bam"]) == ""
-    sampler = PublishedSampler(images, PFENET, "sequential", shots, seed)
+    sampler = published(images, PFENET, "sequential", shots, seed)
     assert rows_of(sampler, episodes) == expected(f"pfenet_family_pascal_fold0_{shots}shot_seed{seed}")
 
 
@@ -143,7 +147,7 @@ def test_a_draw_never_changes(shots: int) -> None:
     images = golden_list()
     if shots == 5:
         images = replace(images, candidates={c: np.arange(20) for c in images.classes})
-    sampler = PublishedSampler(images, PFENET, "sequential", shots, SEED)
+    sampler = published(images, PFENET, "sequential", shots, SEED)
     assert digest(sampler, 300)[:16] == GOLDEN_PFENET[shots]
 
 
@@ -183,7 +187,7 @@ def test_a_draw_with_other_rules_is_refused(settings: dict) -> None:
 
 @pytest.mark.process
 def test_workers_draw_the_same_episodes_with_the_last_support_first(novel: ImageList, mini_data) -> None:
-    sampler = PublishedSampler(novel, PFENET, "sequential", 2, SEED)
+    sampler = published(novel, PFENET, "sequential", 2, SEED)
     episodes = EpisodeDataset(sampler, Fold.of(mini_data()), 33, view=View("stretch", 33, 33))
     forward = TrialDataset(episodes, ("original",))
     backward = TrialDataset(episodes, ("original",), last_support_first=True)

@@ -16,7 +16,7 @@ from util.data.episodes import EpisodeDataset, TrialDataset
 from util.data.lists.image_list import ImageList, check_shots
 from util.data.lists.manifest import digest
 from util.data.mini import CLASS_NAMES
-from util.data.sampling import EpisodeKey, EpisodeSampler, RegisteredSampler
+from util.data.sampling import EpisodeKey, EpisodeSampler, check_contract
 from util.data.views import View
 from util.data.words.text import name_vectors
 from util.files.errors import UserError
@@ -210,10 +210,10 @@ def test_a_sampler_of_others_is_held_to_the_contract_of_an_episode(said: str) ->
         key = own(number)
         return DRAWS[said](key.query, key.class_id, key.supports, numbers)
 
-    rule = EpisodeSampler(images, "mine", 2, 0)
+    sampler = EpisodeSampler(images, "mine", 2, 0, draw=draw)
     if not said:
-        sampler = RegisteredSampler(rule, draw)
+        check_contract(sampler)
         assert [sampler(number) for number in (0, FAR)] == [own(number) for number in (0, FAR)]
         return
     with pytest.raises(UserError, match=said):
-        RegisteredSampler(rule, draw)
+        check_contract(sampler)

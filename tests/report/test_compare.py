@@ -124,7 +124,6 @@ def stage(**changes) -> dict:
         ({}, {}, "", "significant: "),
         ({}, {"content": "12" * 32}, "", f"{SCORED} (photos or masks of the same names: efef"),
         ({}, {"protocol": "ssp"}, "", f"{SCORED} (protocols: bam; ssp)"),
-        ({"edges": True}, {}, "", f"{SCORED} (edges of"),
         ({"label_side": 81}, {"label_side": 161}, "", f"{SCORED} (sides of the masks: 81; 161)"),
         ({"label_side": 81}, {}, "", "significant: "),
         ({"input_side": 81}, {"input_side": 161}, "different image sides: 81; 161", "significant: "),

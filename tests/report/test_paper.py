@@ -103,7 +103,6 @@ def test_a_mean_needs_every_fold(leave):
     ("changes", "doubt"),
     [
         ({"protocol_settings": {**ENTRY, "seeds": [0, 1, 2]}, "other_seeds": True}, "1 of 3 seeds"),
-        ({"edges": True}, "measured by a former version"),
         ({"quick_look": True, "episodes": 20}, "quick look"),
         ({"training": [STAGE | {"step": 3}], "finished": False}, "not finished"),
         ({"trained_otherwise": ["meta_stage.epochs = 1, now 8"]}, "trained with other settings"),

@@ -33,7 +33,6 @@ def test_every_score_is_a_row_of_the_frame(leave) -> None:
 
 OTHER_TESTS = {
     "replay": {"replayed": "episodes.jsonl"},
-    "measured by a former version": {"edges": True},
     "foreign a.pth": {"weights_mark": "foreign", "checkpoint": "a.pth"},
     "last; quick look; replay": {"weights_mark": "last", "replayed": "episodes.jsonl", "quick_look": True},
 }

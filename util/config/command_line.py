@@ -88,15 +88,12 @@ def print_config_if_asked(options: argparse.Namespace) -> bool:
     if options.print_config:
         config = read(options)
         tree = tree_of(config.source, config.given)
-        content = to_dict(config) if options.prints_all else _on_a_page(config)
+        content = to_dict(config)
+        if not options.prints_all:  # on a page, with the protocol of its test alone
+            name = config.test.protocol
+            content = {**_differing(config), "protocols": {name: asdict(config.protocols[name])}}
         print("\n".join([f"# {files_of(config.source)}", *_lines(content, tree, indent="")]))
     return options.print_config
-
-
-def _on_a_page(config: Config) -> dict[str, Any]:
-    """Return what differs in a config from the defaults, and the protocol of its test, which alone is in it."""
-    name = config.test.protocol
-    return {**_differing(config), "protocols": {name: asdict(config.protocols[name])}}
 
 
 def _differing(value: Any) -> Any:

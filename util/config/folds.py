@@ -123,19 +123,14 @@ def _problems_of_rule(data: DataSettings) -> Iterator[tuple[str, str]]:
             fix = "write folds: 1, or another data.fold_rule, such as interleaved"
             yield "folds", f"= {data.folds}: data.fold_rule is lists, which has one fold; {fix}"
     elif data.class_photos is not None:
-        yield from _problems_of_photos(data)
+        enough = len(_with_photos(data))
+        if enough < data.folds or data.folds < 2:
+            needed = f"but {data.folds} folds need one class each; lower data.folds or data.shot"
+            yield "class_photos", f"has {enough} classes with more photos than shots ({data.shot}), {needed}"
     elif data.fold_rule == "given" or data.fold_rule in FOLD_RULES:
         yield from _problems_of_given(data, _listed(data))
     elif data.folds < 2 or count % data.folds:
         yield "folds", f"= {data.folds} must be at least 2 and divide the number of classes, {count}"
-
-
-def _problems_of_photos(data: DataSettings) -> Iterator[tuple[str, str]]:
-    """Yield what is wrong with folds of the classes with enough photos."""
-    enough = len(_with_photos(data))
-    if enough < data.folds or data.folds < 2:
-        needed = f"but {data.folds} folds need one class each; lower data.folds or data.shot"
-        yield "class_photos", f"has {enough} classes with more photos than shots ({data.shot}), {needed}"
 
 
 def _problems_of_given(data: DataSettings, fold_classes: list[list[str]]) -> Iterator[tuple[str, str]]:

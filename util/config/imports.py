@@ -72,8 +72,10 @@ def _found(folder: Path, name: str, place: str) -> Path:
     for found in (folder / path, folder / path.name, below, Path(path.name)):
         if found.is_file():
             return found.resolve()
-    fix = f"copy it there, or name its path: --set {KEY}=[PATH], or --import PATH"
-    raise UserError(f"{place}: {name} is neither there, nor beside the config, nor in the working folder; {fix}")
+    raise UserError(
+        f"{place}: {name} is neither there, nor beside the config, nor in the working folder",
+        fix=f"copy it there, or name its path: --set {KEY}=[PATH], or --import PATH",
+    )
 
 
 def beside(names: Sequence[str], folder: Path) -> list[str]:

@@ -38,15 +38,19 @@ def in_words(found: Differences) -> list[str]:
     return [f"{key} = {theirs}, now {ours}" for key, (theirs, ours) in found.items()]
 
 
-def deciding(config: dict[str, Any], what: Decides, skip: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Return the settings of a config that decide a thing, or more."""
-    return _deciding(config, Config, usual=Decides.WEIGHTS, what=what, skip=skip)
-
-
-def _deciding(
-    section: dict[str, Any], kind: Any, *, usual: Decides, what: Decides, skip: tuple[str, ...], prefix: str = ""
+def deciding(
+    section: dict[str, Any],
+    what: Decides,
+    skip: tuple[str, ...] = (),
+    *,
+    kind: Any = Config,
+    usual: Decides = Decides.WEIGHTS,
+    prefix: str = "",
 ) -> dict[str, Any]:
-    """Return the same of a section of a type; ``usual``: what a setting of it decides that states nothing."""
+    """Return the settings of a config, or of a section of a type, that decide a thing, or more.
+
+    ``usual`` is what a setting decides that states nothing; ``skip`` and ``prefix`` are beginnings of keys.
+    """
     stated = {field.name: field.metadata.get("decides", usual) for field in fields(kind)} if is_dataclass(kind) else {}
     out = {}
     for name, value in section.items():
@@ -56,7 +60,7 @@ def _deciding(
             continue
         if isinstance(value, dict):
             below = _type_of(kind, name, value)
-            part = _deciding(value, below, usual=decides, what=what, skip=skip, prefix=f"{key}.")
+            part = deciding(value, what, skip, kind=below, usual=decides, prefix=f"{key}.")
             if part or (not value and decides >= what):  # else nothing of it counts
                 out[name] = part
         elif decides >= what:

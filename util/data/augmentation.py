@@ -168,5 +168,4 @@ def _draw_corner(warp: Warp, size: int, augment: AugmentSettings, random: np.ran
             corner.append(-(missing // 2))
         else:
             corner.append(-missing if is_flipped else 0)
-    top, left = corner
-    return top, left
+    return corner[0], corner[1]

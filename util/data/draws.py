@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import count
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -33,20 +33,19 @@ Drawn = tuple[int, int, tuple[int, ...]]  # query, class, supports
 _sequences: dict[tuple, tuple[list[Drawn], Iterator[Drawn]]] = {}
 
 
-def draw_published(images: ImageList, draw: str, query: str, *, shots: int, seed: int, number: int) -> Drawn:
+def draw_published(images: ImageList, rule: Any, seed: int, number: int, *, draw: str) -> Drawn:
     """Return an episode of a published draw; all up to it are drawn once and kept.
 
     Args:
         images: the test list of a fold.
-        draw: ``hsnet`` or ``pfenet``.
-        query: the query rule; of ``hsnet`` ``pairs`` or ``class_then_query``.
-        shots: supports of an episode.
+        rule: the ``EpisodeSampler``, whose query rule (of ``hsnet`` ``pairs`` or ``class_then_query``) and shots count.
         seed: of the published run.
         number: of the episode.
+        draw: ``hsnet`` or ``pfenet``.
     """
-    key = (draw, query, shots, seed, images.digest, images.index.fingerprint)
+    key = (draw, rule.query, rule.shots, seed, images.digest, images.index.fingerprint)
     if key not in _sequences:
-        episodes = _hsnet(images, query, shots, seed) if draw == HSNET else _pfenet(images, shots, seed)
+        episodes = _hsnet(images, rule.query, rule.shots, seed) if draw == HSNET else _pfenet(images, rule.shots, seed)
         _sequences[key] = [], episodes
     drawn, rest = _sequences[key]
     while len(drawn) <= number:

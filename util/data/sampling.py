@@ -11,7 +11,7 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
-from util.data.draws import PAIRS, Drawn, draw_published
+from util.data.draws import PAIRS, Drawn
 from util.data.lists.image_list import ImageList
 from util.files.errors import UserError, ask
 
@@ -21,6 +21,8 @@ REFERENCE = 6
 SHUFFLED_PAIRS = "shuffled_pairs"  # a query rule
 
 Way = tuple[int, tuple[int, ...]]  # a class (1-based) and its supports, as rows of the index
+# Of a list, the sampler of the settings, a seed and a number: query, class and supports.
+Draw = Callable[["ImageList", "EpisodeSampler", int, int], Drawn]
 
 
 def random_stream(seed: int, stream: int, *key: int) -> np.random.Generator:
@@ -85,9 +87,14 @@ class EpisodeSampler:
     first: bool = False  # whether a class's first K images are the supports of all its episodes, and no queries (pairs)
     ways: int = 1
     references: int = 1  # episodes in a row of one query, each with other supports
+    draw: Draw | None = None  # of a published run, or a registered one, in place of all these rules
 
     def __call__(self, number: int) -> EpisodeKey:
         """Return the episode of a number: a query, one of its classes, and K supports in which the class is present."""
+        if self.draw is not None:
+            what = f"sampler {self.query}: episode {number}"
+            query, class_id, supports = ask(what, self.draw, self.images, self, self.seed, number)
+            return EpisodeKey(number, int(query), int(class_id), tuple(map(int, supports)))
         if self.references > 1:
             return self._with_reference(number)
         random = random_stream(self.seed, EPISODE, number)
@@ -183,72 +190,31 @@ class ListedEpisodes:
         return self.keys[number]
 
 
-@dataclass(frozen=True)
-class PublishedSampler:
-    """Episode ``number`` of a published run's sequence (``util/data/draws.py``)."""
-
-    images: ImageList
-    draw: str
-    query: str  # the query rule
-    shots: int  # K
-    seed: int
-
-    def __call__(self, number: int) -> EpisodeKey:
-        """Return the episode of a number."""
-        drawn = draw_published(self.images, self.draw, self.query, shots=self.shots, seed=self.seed, number=number)
-        return EpisodeKey(number, *drawn)
-
-
 CHECKED = 200  # episodes of a registered sampler, before any is used
 
 
-@dataclass(frozen=True)
-class RegisteredSampler:
-    """Episodes by a function of others: of a list, the sampler of its settings, a seed and a number.
-
-    It returns query, class and supports as rows of the index. UserError: it breaks the contract of an episode.
-    """
-
-    rule: EpisodeSampler
-    draw: Callable[[ImageList, EpisodeSampler, int, int], Drawn]
-
-    def __post_init__(self) -> None:
-        for number in range(CHECKED):
-            key = self(number)
-            if problem := "differs when it is drawn again" if key != self(number) else self._problem(key):
-                raise UserError(f"sampler {self.rule.query}: episode {number} {problem}; mend the sampler")
-
-    @property
-    def images(self) -> ImageList:
-        """The list."""
-        return self.rule.images
-
-    @property
-    def seed(self) -> int:
-        """The seed."""
-        return self.rule.seed
-
-    def __call__(self, number: int) -> EpisodeKey:
-        """Return the episode of a number."""
-        rule = self.rule
-        what = f"sampler {rule.query}: episode {number}"
-        query, class_id, supports = ask(what, self.draw, rule.images, rule, rule.seed, number)
-        return EpisodeKey(number, int(query), int(class_id), tuple(map(int, supports)))
-
-    def _problem(self, key: EpisodeKey) -> str:
-        """Say what of an episode is not as every episode is: photos of the list, that show the class; '': all is."""
-        candidates = self.images.candidates.get(key.class_id)
-        if candidates is None:
-            return f"is of class {key.class_id}, not one of the list, {[*self.images.candidates]}"
-        if key.query not in self.images.queries or key.class_id not in self.images.classes_in(key.query):
-            return f"has query {key.query}, no photo of the list that shows class {key.class_id}"
-        if key.query in key.supports:
-            return f"has its query {key.query} as a support"
-        if len(key.supports) != self.rule.shots or not {*key.supports} <= {*candidates.tolist()}:
-            return f"has supports {key.supports}, not {self.rule.shots} photos of the list that show its class"
-        if len({*key.supports}) < self.rule.shots and not self.rule.with_replacement:
-            return f"has a support twice, {key.supports}; set supports: with_replacement"
-        return ""
+def check_contract(sampler: EpisodeSampler) -> None:
+    """Refuse (UserError) a sampler with a ``draw`` of others that breaks the contract of an episode."""
+    for number in range(CHECKED):
+        key = sampler(number)
+        if problem := "differs when it is drawn again" if key != sampler(number) else _problem(sampler, key):
+            raise UserError(f"sampler {sampler.query}: episode {number} {problem}; mend the sampler")
 
 
-Sampler = EpisodeSampler | PublishedSampler | ListedEpisodes | RegisteredSampler
+def _problem(sampler: EpisodeSampler, key: EpisodeKey) -> str:
+    """Say what of an episode is not as every episode is: photos of the list, that show the class; '': all is."""
+    candidates = sampler.images.candidates.get(key.class_id)
+    if candidates is None:
+        return f"is of class {key.class_id}, not one of the list, {[*sampler.images.candidates]}"
+    if key.query not in sampler.images.queries or key.class_id not in sampler.images.classes_in(key.query):
+        return f"has query {key.query}, no photo of the list that shows class {key.class_id}"
+    if key.query in key.supports:
+        return f"has its query {key.query} as a support"
+    if len(key.supports) != sampler.shots or not {*key.supports} <= {*candidates.tolist()}:
+        return f"has supports {key.supports}, not {sampler.shots} photos of the list that show its class"
+    if len({*key.supports}) < sampler.shots and not sampler.with_replacement:
+        return f"has a support twice, {key.supports}; set supports: with_replacement"
+    return ""
+
+
+Sampler = EpisodeSampler | ListedEpisodes

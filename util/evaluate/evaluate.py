@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -59,9 +59,11 @@ def evaluate(
         store = ShotStore(config.test.store_gib)
         if world.device.type == "cpu":
             set_allocator(KEEP_ALL)
-        for counted in _count(scorings, world, store):
-            for scoring in counted:  # at once: a test that is killed later keeps this result
-                results[folders[scoring].path / RESULT] = _finish(scoring, folders[scoring], world)
+        for one_pass in passes(scorings):
+            _run(one_pass, world, store)
+            for scoring in one_pass.scorings:
+                if scoring.boards.keys() == scoring.episodes.keys():  # a test that is killed later keeps this result
+                    results[folders[scoring].path / RESULT] = _finish(scoring, folders[scoring], world)
     return results
 
 
@@ -93,13 +95,6 @@ def _announce(scorings: list[Scoring], world: ProcessGroup) -> None:
             log.info("%s", note)
     place = f"{describe(world.device)} in {scorings[0].prepared.precision}"  # one for all
     log.info("on %s, processes: %d", place, world.size)
-
-
-def _count(scorings: list[Scoring], world: ProcessGroup, store: ShotStore) -> Iterator[list[Scoring]]:
-    """Run the network over all episodes; yield, after each pass, the tests whose episodes are all counted by then."""
-    for one_pass in passes(scorings):
-        _run(one_pass, world, store)
-        yield [scoring for scoring in one_pass.scorings if scoring.boards.keys() == scoring.episodes.keys()]
 
 
 def _run(one_pass: Pass, world: ProcessGroup, store: ShotStore) -> None:

@@ -104,14 +104,11 @@ class Evaluation:
         if self.replayed is not None:
             return {**replay(self.replayed, self.images, self.config.data, self.protocol.ways)}
         seeds = self.protocol.seeds if self.config.test.seeds is None else self.config.test.seeds
-        samplers = {seed: self.sampler(seed) for seed in seeds}
-        sampler = samplers[seeds[-1]]
-        if isinstance(sampler, EpisodeSampler):
-            data = self.config.data
-            check_sampler(self.images, sampler, self.name, f"fold {data.fold} of {data.name}")
-        return samplers
+        data = self.config.data
+        check_sampler(self.images, self.sampler(seeds[0]), self.name, f"fold {data.fold} of {data.name}")
+        return {seed: self.sampler(seed) for seed in seeds}
 
-    def sampler(self, seed: int) -> Sampler:
+    def sampler(self, seed: int) -> EpisodeSampler:
         """Return the sampler of the protocol's own episodes of a seed."""
         return protocol_sampler(self.run, self.images, self.protocol, seed)
 
@@ -126,9 +123,7 @@ class Evaluation:
         number = None if self.replayed else self.protocol.number(self.config.data.fold)
         if number is not None:
             return asked or number
-        every = sampler.keys if isinstance(sampler, ListedEpisodes) else self.images.pairs
-        if isinstance(sampler, EpisodeSampler):
-            every = sampler.pairs
+        every = sampler.keys if isinstance(sampler, ListedEpisodes) else sampler.pairs
         return min(len(every), asked or len(every))
 
     @property

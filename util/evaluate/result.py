@@ -39,6 +39,7 @@ from util.run.data import photos_listed
 from util.run.folder import environment
 from util.run.input_size import input_in_words
 from util.run.weights import Loaded
+from util.weights.encoders import encoder_data, encoder_licence
 
 
 def result_of(scoring: Scoring, per_seed: list[SeedScores], world: ProcessGroup) -> Result:
@@ -110,7 +111,7 @@ def _training(evaluation: Evaluation) -> Trained:
     trained = weights.trained_with or {}
     return {
         "exclude_novel": trained.get("exclude_novel", data.exclude_novel),
-        "encoder_licence": weights.encoder_licence,
+        "encoder_licence": encoder_licence(weights.network),
         "weights": weights.digest,
         "parameters": sum(parameter.numel() for parameter in parameters),
         "learnt_parameters": sum(parameter.numel() for parameter in learnt),
@@ -233,7 +234,7 @@ def track_of_weights(weights: Loaded) -> Track:
     run = weights.run
     config = run.config
     track = Track(
-        encoder_data=weights.encoder_data if config.model.backbone() is not None else "",
+        encoder_data="" if config.model.backbone() is None else encoder_data(weights.network, weights.stored.config),
         text=(run.model_class.reads_text and config.data.text != NO_TEXT) or config.model.reads_names,
         training="none",
         novel_photos=None,

@@ -45,8 +45,6 @@ class InSome(TypedDict, total=False):
     vectors: str | None  # SHA-256 of the text vectors; null: none are read
     finished: bool  # whether the training of the weights came to its end
     metrics: dict[str, ScoreFacts]  # of each further metric (test.metrics)
-    edges: bool  # whether masks have the edges of the photos: only of a former version
-    calibration: dict[str, Any] | None  # of presence scores: only of a former version
 
 
 class Subject(TypedDict):

@@ -7,7 +7,6 @@ from util.data.lists.list_files import is_published
 from util.evaluate.schema import NOT_STATED, Result, Track
 from util.loop.metrics import FINAL
 
-FORMER = "measured by a former version"  # with a step that this version does not have
 MADE_FROM_MASKS = "made from the masks"  # a list_source
 PUBLISHED_EPISODES, DRAWN_HERE = "published episodes", "drawn here"
 WEIGHTS = {"last": "LAST CHECKPOINT", "untrained": "UNTRAINED", "foreign": "WEIGHTS FROM ELSEWHERE"}  # by weights_mark
@@ -65,7 +64,6 @@ def departures(result: Result) -> dict[str, str]:
         (result["quick_look"], "quick look", f"{result['episodes']}{whole} episodes"),
         (result["other_seeds"], _seeds_scored(result), ""),
         (result["replayed"], "replay", Path(result["replayed"] or "").name),
-        (result.get("edges"), FORMER, "edges"),
     ]
     return {reason: details for holds, reason, details in reasons if holds}
 

@@ -28,9 +28,7 @@ def project_path(name: str | Path) -> Path:
     """Return the path of a file of the project: as written, or in the project's folder if it is only there."""
     path = Path(name)
     in_project = REPOSITORY / path
-    if in_project.exists() and not path.exists():
-        return in_project
-    return path
+    return in_project if in_project.exists() and not path.exists() else path
 
 
 def stand_in(path: Path, others: Mapping[bytes, str] = STAND_INS) -> str:

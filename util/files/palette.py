@@ -52,8 +52,7 @@ def has_sorted_palette(image: Image.Image, indices: np.ndarray) -> bool:
     is_dark = brightness[used] < DARK
     if is_dark.all() or not is_dark.any():
         return False
-    is_first_black = used[0] == 0 and is_dark[0]
-    return not is_first_black
+    return not (used[0] == 0 and is_dark[0])
 
 
 def palette_of(image: Image.Image) -> np.ndarray:

@@ -42,10 +42,8 @@ def check_outlines(outlines: Sequence[np.ndarray], height: int, width: int) -> N
 def _length(outline: np.ndarray) -> float:
     """Return the length of an outline (2 x points,): the longer of both steps, from each point to the next."""
     points = outline[: len(outline) // 2 * 2].reshape(-1, 2)
-    if not len(points):
-        return 0.0
-    closed = np.concatenate([points, points[:1]])
-    return float(np.abs(np.diff(closed, axis=0)).max(1).sum())
+    steps = np.diff(points, axis=0, append=points[:1])
+    return float(np.abs(steps).max(1).sum())
 
 
 def largest_content(path: Path) -> int:

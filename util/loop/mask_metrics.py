@@ -69,11 +69,7 @@ class Metric:
         return ScoreFacts(title=self.title, unit=self.unit, scale=self.scale, smaller_is_better=self.smaller_is_better)
 
 
-def _measured(_: str, part_and_whole: Counts, title: str, **others: Any) -> Metric:
-    return Metric(title, part_and_whole, **others)
-
-
-METRICS = Kind("metric", "test.metrics", _measured)
+METRICS = Kind("metric", "test.metrics", lambda _, count, title, **others: Metric(title, count, **others))
 register_metric = METRICS.register  # of a name, with the fields of ``Metric``
 
 

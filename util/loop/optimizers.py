@@ -22,11 +22,7 @@ class OptimizerKind:
     moments: int  # tensors that it keeps for each parameter, which checkpoints hold
 
 
-def _kept(_: str, make: Make, moments: int) -> OptimizerKind:
-    return OptimizerKind(make, moments)
-
-
-OPTIMIZERS = Kind("optimizer", "optimizers.main.kind", _kept)
+OPTIMIZERS = Kind("optimizer", "optimizers.main.kind", lambda _, make, moments: OptimizerKind(make, moments))
 # A function or class takes groups of parameters, the learning rate and ``weight_decay``.
 register_optimizer = OPTIMIZERS.register
 

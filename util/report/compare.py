@@ -31,7 +31,6 @@ SCORING = {
     "scored on": "masks",
     "label_side": "sides of the masks",
     "tested": "precisions",
-    "edges": "edges of a former version",
     "content": "photos or masks of the same names",
 }
 BESIDE = {"input_side": "image sides", "stages": "trainings"}

@@ -16,6 +16,7 @@ from util.report.results import FB_IOU
 
 PUBLISHED = Path(__file__).with_name("published.yaml")
 MEAN = "mean"  # the place of a mean over folds or data sets
+CELL = ("place", "score", "class", "value")  # columns of a number
 
 
 def fold_place(fold: object) -> str:
@@ -90,20 +91,14 @@ def _row(entry: dict[str, Any], shots: list[int]) -> dict[str, str]:
 
 
 def _numbers(entry: dict[str, Any], shots: list[int]) -> Iterator[dict[str, Any]]:
-    """Yield shot, place, score, class and value of the numbers of an entry."""
+    """Yield shot, place, score, class and value of the numbers of an entry: of folds, their mean and classes."""
     for shot in shots:
-        for place, score, class_name, value in _of_shot(entry, shot):
-            yield {"shot": shot, "place": place, "score": score, "class": class_name, "value": value}
-
-
-def _of_shot(entry: dict[str, Any], shot: int) -> Iterator[tuple[str, str, str, float]]:
-    """Yield place, score, class and value of the numbers of an entry: of folds, their mean and classes."""
-    *folds, mean = entry["miou"][shot]
-    for fold, value in enumerate(folds):
-        yield fold_place(fold), MIOU, "", value
-    yield MEAN, MIOU, "", mean
-    if FB_IOU in entry:
-        yield MEAN, FB_IOU, "", entry[FB_IOU][shot]
-    for fold, classes in enumerate(entry.get("classes", {}).get(shot, ())):
-        for name, iou in classes.items():
-            yield fold_place(fold), MIOU, name, float(iou)
+        *folds, mean = entry["miou"][shot]
+        cells = [(fold_place(fold), MIOU, "", value) for fold, value in enumerate(folds)]
+        cells.append((MEAN, MIOU, "", mean))
+        if FB_IOU in entry:
+            cells.append((MEAN, FB_IOU, "", entry[FB_IOU][shot]))
+        for fold, classes in enumerate(entry.get("classes", {}).get(shot, ())):
+            cells += [(fold_place(fold), MIOU, name, float(iou)) for name, iou in classes.items()]
+        for cell in cells:
+            yield {"shot": shot, **dict(zip(CELL, cell, strict=True))}

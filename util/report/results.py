@@ -142,7 +142,6 @@ def _how_scored(result: Result) -> dict[str, Any]:
     of_metrics = {f"metric {name}": _text({**facts}) for name, facts in result.get("metrics", {}).items()}
     return of_metrics | {
         "is_replay": result["replayed"] is not None,
-        "edges": bool(result.get("edges")),
         "scored on": SCORED_ON[result["scored_on"]],
         "title": protocol_title(result),
         "protocol_settings": _text(protocol),

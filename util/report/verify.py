@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from util.config.read import from_dict
-from util.config.same import known_today
 from util.data.lists.manifest import counts_of, digest, digest_of_rows, ways_of
 from util.evaluate.done import code_of_test, facts_today
 from util.evaluate.evaluation import Evaluation
@@ -51,9 +50,6 @@ def verify(paths: Sequence[Path], form: str = "markdown", overrides: Sequence[st
         checks = checks_of(path, result, overrides)
         table = Table(["check", "outcome", "reason"], [[subject, *outcome] for subject, outcome in checks.items()])
         lines = [f"{path}: {title(result)}", format(table, form), *classes_in_no_mean(result)]
-        if unknown := _record(result)[1]:
-            shown = ", ".join(f"{key} = {value}" for key, value in unknown.items())
-            lines.append(f"settings of a former version, not read: {shown}")
         texts.append("\n".join([*lines, _verdict(result, checks)]))
         differs = differs or bool(_subjects(checks, DIFFERS))
     print("\n\n".join(texts))
@@ -175,18 +171,8 @@ def evaluation_of(path: Path, result: Result, overrides: Sequence[str] = ()) -> 
 
     UserError: the settings of its record are none of this version.
     """
-    record, unknown = _record(result)
-    if other := [key for key, value in unknown.items() if key.startswith("protocols.") and value]:
-        raise UserError(f"{path}: its protocol is one of a former version ({', '.join(other)})")
-    config = from_dict(record, str(path), list(overrides))
+    config = from_dict(result["config"], str(path), list(overrides))
     return Evaluation.of(config, result["protocol"], result["shot"])
-
-
-def _record(result: Result) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the config of a result as far as this version knows it, and its other settings by their keys."""
-    protocol = result["protocol"]
-    settings = result["config"].get("protocols", {}).get(protocol, {})
-    return known_today({**result["config"], "protocols": {protocol: settings}})
 
 
 def _score_difference(result: Result, by_seed: list[list[dict[str, Any]]]) -> str:

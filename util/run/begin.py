@@ -137,53 +137,45 @@ def _lacking_stages(run: Run, asked: Asked) -> list[str]:
 def stage_of(run: Run, stage: str, asked: Asked) -> StageTask:
     """Return the task of a run's stage as a command asks for it, with a refusal if its folder has another training."""
     files = run.at(stage)
-    found = _found(run, stage, files)
-    task = StageTask(run.config, stage, files.path, found.state, found.left)
+    task = _task_there(run, stage, files)
     continues = asked.resume and files.begun
-    is_kept = stage == "base" and _is_kept(found, run, asked)
+    is_kept = stage == "base" and _is_kept(task, asked)
     if is_kept or continues:
-        refusal = "" if asked.allow_changes else found.misfit
+        refusal = "" if asked.allow_changes else task.refusal
         return replace(task, refusal=refusal, continues=continues and not is_kept)
     if asked.overwrite:
-        state = found.state if found.state == NOT_BEGUN else f"{found.state}, discarded"
-        return replace(task, state=state, left=1.0, discards=True)
+        state = task.state if task.state == NOT_BEGUN else f"{task.state}, discarded"
+        return replace(task, state=state, left=1.0, refusal="", discards=True)
     return replace(task, refusal=files.why_occupied)
 
 
-@dataclass(frozen=True)
-class Found:
-    """The training in the folder of a stage."""
-
-    state: str = NOT_BEGUN  # what has been done, in words
-    left: float = 1.0  # share of the work that is left
-    misfit: str = ""  # why the run cannot take it; '': it can
-
-
-def _found(run: Run, stage: str, files: StageFolder) -> Found:
-    """Return what the newest checkpoint of a stage says."""
+def _task_there(run: Run, stage: str, files: StageFolder) -> StageTask:
+    """Return a stage as the newest checkpoint of its folder leaves it; refused if the run cannot take that."""
+    task = StageTask(run.config, stage, files.path)
     finished = files.finished
     if not finished and not files.begun:
-        return Found()
+        return task
     try:
         stored = checkpoint.read(files.path / BEST) if finished else files.newest()
-        misfit = why_not_used(run, stage, stored, finished)
+        refusal = why_not_used(run, stage, stored, finished)
         facts = stored.training[-1]
         if not finished:
-            return Found(f"step {facts['step']} of {facts['steps']}", 1 - facts["step"] / facts["steps"], misfit)
+            state = f"step {facts['step']} of {facts['steps']}"
+            return replace(task, state=state, left=1 - facts["step"] / facts["steps"], refusal=refusal)
         stated = [f"{key} {facts[key]}" for key in ("steps", "batch", "size", "seed")]
-        return Found(", ".join(["finished", *stated, *run.shared(stored)]), 0.0, misfit)
+        return replace(task, state=", ".join(["finished", *stated, *run.shared(stored)]), left=0.0, refusal=refusal)
     except UserError as error:
         problem = str(error)
     except IndexError:
         problem = f"{files.path}: holds only weights"
-    return Found("no training", misfit=f"{problem}; start again by train.sh --overwrite")
+    return replace(task, state="no training", refusal=f"{problem}; start again by train.sh --overwrite")
 
 
-def _is_kept(found: Found, run: Run, asked: Asked) -> bool:
+def _is_kept(task: StageTask, asked: Asked) -> bool:
     """Return whether a finished base stage is kept: it is not asked for, or is one that runs share."""
-    if found.left or asked.stage is not None:
+    if task.left or asked.stage is not None:
         return False
-    return not asked.overwrite or bool(run.config.run.base_folder)
+    return not asked.overwrite or bool(task.config.run.base_folder)
 
 
 @dataclass

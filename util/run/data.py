@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -18,13 +19,13 @@ from util.config.settings import (
     StageSettings,
 )
 from util.data.decoded import with_decoded_images
-from util.data.draws import OWN, PFENET
+from util.data.draws import OWN, PFENET, draw_published
 from util.data.episodes import EpisodeDataset, LabelledDataset, TrialDataset
 from util.data.lists import image_list as lists
 from util.data.lists.image_list import ImageList
 from util.data.lists.index import load_index
 from util.data.lists.listed import read_list
-from util.data.sampling import SHUFFLED_PAIRS, EpisodeSampler, PublishedSampler, RegisteredSampler, Sampler
+from util.data.sampling import SHUFFLED_PAIRS, EpisodeSampler, Sampler, check_contract
 from util.data.views import STRETCH, View
 from util.files import project_path
 from util.files.errors import UserError
@@ -201,17 +202,20 @@ def validation_episodes(run: Run, images: ImageList) -> TrialDataset:
     )
 
 
-def protocol_sampler(run: Run, images: ImageList, protocol: ProtocolSettings, seed: int) -> Sampler:
+def protocol_sampler(run: Run, images: ImageList, protocol: ProtocolSettings, seed: int) -> EpisodeSampler:
     """Return the sampler of a protocol's episodes of one seed."""
     sampler = _sampler(run, images, protocol, seed)
     if protocol.draw != OWN:
-        return PublishedSampler(images, protocol.draw, protocol.query, sampler.shots, seed)
+        return replace(sampler, draw=partial(draw_published, draw=protocol.draw))
     return _registered(replace(sampler, ways=protocol.ways, references=protocol.references))
 
 
-def _registered(sampler: EpisodeSampler) -> Sampler:
-    """Return the sampler whose query rule is one of others; any other as it is."""
-    return RegisteredSampler(sampler, SAMPLERS[sampler.query]) if sampler.query in SAMPLERS else sampler
+def _registered(sampler: EpisodeSampler) -> EpisodeSampler:
+    """Return a sampler, with its draw if its query rule is a registered one; UserError: that breaks the contract."""
+    if sampler.query in SAMPLERS:
+        sampler = replace(sampler, draw=SAMPLERS[sampler.query])
+        check_contract(sampler)
+    return sampler
 
 
 def check_sampler(images: ImageList, sampler: EpisodeSampler, protocol: str, fold: str) -> None:

@@ -21,7 +21,7 @@ from util.run.folder import StageFolder
 from util.run.run import CHECKPOINTS, TRAINING_FREE, UNTRAINED, Run
 from util.weights import checkpoint
 from util.weights.checkpoint import Checkpoint
-from util.weights.encoders import encoder_data, encoder_licence, photos_of_encoders, start_encoders
+from util.weights.encoders import photos_of_encoders, start_encoders
 from util.weights.fill import fill
 from util.weights.may_differ import FOLD, TESTED_ON_OTHER_DATA, TESTED_ON_OTHER_FOLDS, MayDiffer
 from util.weights.origin import Origin
@@ -56,16 +56,6 @@ class Loaded:
     def digest(self) -> str:
         """The digest of all named tensors."""
         return checkpoint.digest_of(self.network.state_dict())
-
-    @property
-    def encoder_licence(self) -> str | None:
-        """The licence of the weights that the encoder started from, where it is known."""
-        return encoder_licence(self.network)
-
-    @property
-    def encoder_data(self) -> str | None:
-        """The data that those weights were trained on, where it is known."""
-        return encoder_data(self.network, self.stored.config)
 
     @property
     def finished(self) -> bool:

@@ -105,7 +105,6 @@ def is_frozen(model: FewShotMethod) -> bool:
 def _key_of(image: Tensor, mask: Tensor | None) -> str:
     """Return the key of an image's features: a digest of its pixels, and of the mask that they depend on."""
     digest = hashlib.blake2b(image.cpu().numpy().tobytes(), digest_size=16)
-    if mask is None:
-        return digest.hexdigest()
-    digest.update(mask.cpu().numpy().tobytes())
-    return f"{digest.hexdigest()}m"
+    if mask is not None:
+        digest.update(mask.cpu().numpy().tobytes())
+    return digest.hexdigest()

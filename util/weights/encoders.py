@@ -139,10 +139,8 @@ def encoder_data(network: FewShotMethod, trained: dict[str, Any] | None) -> str 
         return network.settings.pretraining
     data = {}
     for name, encoder in encoders.items():
-        start = {"weights": encoder.start.weights, "pretraining": encoder.start.pretraining}
         before = (trained or {"model": {}})["model"].get(name) or {}
-        if "weights" in before:
-            start = before
+        start = before if "weights" in before else vars(encoder.start)
         data[name] = pretraining_of(start["weights"], encoder, start.get("pretraining"))
     return _together(data)
 

@@ -35,6 +35,7 @@ FORMAT = 4  # raise when the stored content changes
 FILES = 2  # of an image: photo and mask
 MOST, MANY = 0.5, 0.2  # of the masks that show a class
 MOST_KNOWN = 0.75  # of all pixels, below which masks without background are noted
+note_once = cache(note)
 
 
 class OneClassAreas:
@@ -201,12 +202,7 @@ def _check_background(index: Index, data: DataSettings, part: str, progress: boo
     if is_alone.sum() > MANY * shows_class.sum():
         raise UserError(f"{place}: {count}; {unknown}, so that a mask of the whole photo would be right; {fix}")
     if progress and known_pixels.sum() < MOST_KNOWN * pixels.sum():
-        _say_once(f"{place}: nothing is background; {unknown}: a class is tested against other classes alone; {fix}")
-
-
-@cache
-def _say_once(line: str) -> None:
-    note(line)
+        note_once(f"{place}: nothing is background; {unknown}: a class is tested against other classes alone; {fix}")
 
 
 def _measure_list(listed: Listed, data: DataSettings, part: str, classes: int, progress: bool) -> dict[str, Any]:
@@ -232,17 +228,16 @@ def _measure_list(listed: Listed, data: DataSettings, part: str, classes: int, p
 
 
 def _read_files(pair: tuple[Path, Path], classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return ``measure`` of photo and mask, and the digests of both files, (2, 16) uint8; raises as both do."""
-    areas, size = measure(pair, classes)
-    check_photo(pair[0])
-    content_digests = b"".join(map(content_digest, pair))
-    return areas, size, np.frombuffer(content_digests, np.uint8).reshape(FILES, DIGEST_BYTES)
+    """Return ``count_classes`` of a photo's mask, its height and width, and the digests of both files, (2, 16) uint8.
 
-
-def measure(pair: tuple[Path, Path], classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return ``count_classes`` of a photo's mask, and its height and width; UserError if the photo's are others."""
-    mask = read_mask_of(*pair)
-    return count_classes(mask, pair[1], classes), np.array(mask.shape, np.int64)
+    UserError: the photo is damaged or of another size, or as ``count_classes``.
+    """
+    photo, mask = pair
+    indices = read_mask_of(photo, mask)
+    areas = count_classes(indices, mask, classes)
+    check_photo(photo)
+    content_digests = np.frombuffer(content_digest(photo) + content_digest(mask), np.uint8)
+    return areas, np.array(indices.shape, np.int64), content_digests.reshape(FILES, DIGEST_BYTES)
 
 
 def count_classes(mask: np.ndarray, mask_path: Path, classes: int) -> np.ndarray:
