@@ -305,8 +305,8 @@ class Method(FewShotMethod):
         return features
 
     def _shot_of_images(self, image_n3hw: Tensor, mask: Mask) -> Shot:
-        """Return the shot of supports from their images."""
-        return self._shot_of_maps(self._maps(image_n3hw, mask), mask)
+        """Return the shot of supports from their images; maps that depend on no mask are kept as those of queries."""
+        return self._shot_of_maps(self._maps(image_n3hw, mask if self.wants.masked_after is not None else None), mask)
 
     def _shot_of_maps(self, maps: Maps, mask: Mask) -> Shot:
         """Return the shot of supports by their maps, with the summary of the objects for the presence score."""

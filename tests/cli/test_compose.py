@@ -409,5 +409,5 @@ def test_a_file_in_the_working_folder_may_have_a_project_file_as_base(
     assert [read("split2", "mini", method, "lite0").data.size for method in ("symnet", "ssp")] == [97, 97]
     config = read("mine", "mini")
     assert config.data.size == 97 and config.model.backbone() == "timm/tf_efficientnet_lite0"
-    assert read_config("config/mini/mini_demo.yaml").data.size == 161  # the project's
-    assert read_config(find_config("config/mini/mini_demo.yaml", "mini")).data.size == 161
+    assert read_config("config/mini/mini_demo.yaml").data.size == 129  # the project's
+    assert read_config(find_config("config/mini/mini_demo.yaml", "mini")).data.size == 129

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from util.cli import within
 from util.files import kept_json
 from util.files.made import made_aside
 from util.files.mask_images import write_mask
+from util.files.parallel import parallel_map
 
 RECORD = "mini.json"  # the parameters, in the data set's folder
 IMAGES = "JPEGImages"
@@ -44,12 +44,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Draw the data set unless it is there already; raises as ``generate`` does."""
-    from util.files.progress import ProgressBar  # only commands show bars
-
     test = max(options.images // 6, min(FEWEST_TESTED, options.images // 2))
     train = options.images - test
-    progress = partial(ProgressBar, desc="draw mini", unit="image")
-    is_new = generate(options.out, train, test, progress=progress)
+    is_new = generate(options.out, train, test, progress=True)
     remark = "" if is_new else " exist already; nothing to do"
     print(f"{options.out}: {train} training and {test} test images{remark}")
     return 0
@@ -62,7 +59,7 @@ def generate(
     side: int = 128,
     seed: int = 0,
     *,
-    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+    progress: bool = False,
 ) -> bool:
     """Draw the data set into the folder ``root``, in place of another mini; return False if it is there already.
 
@@ -74,7 +71,7 @@ def generate(
         images_test: number of test images.
         side: longer side of the images in pixels.
         seed: another seed draws other images.
-        progress: wraps the loop over image numbers, such as a bar.
+        progress: whether a bar is shown.
 
     Raises:
         UserError: ``root`` holds other files.
@@ -90,18 +87,25 @@ def generate(
     }
     if kept_json(root / RECORD) == record:
         return False
-    ids = [f"mini_{number:06d}" for number in range(images_train + images_test)]
+    numbers = range(images_train + images_test)
     with made_aside(root, RECORD) as folder:
         for path in (IMAGES, MASKS, LISTS):
             (folder / path).mkdir(parents=True)
-        for number in progress(range(len(ids))):
-            image, mask = draw_image(seed, number, side)
-            Image.fromarray(image).save(folder / IMAGES / f"{ids[number]}.jpg", quality=95)
-            write_mask(folder / MASKS / f"{ids[number]}.png", mask)
+        draw = partial(_draw_into, folder, seed, side)
+        ids = [*parallel_map(draw, numbers, "draw mini", progress=progress)]
         for name, listed in {"train.txt": ids[:images_train], "val.txt": ids[images_train:]}.items():
             (folder / LISTS / name).write_text("".join(f"{image_id}\n" for image_id in listed))
         (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n")
     return True
+
+
+def _draw_into(folder: Path, seed: int, side: int, number: int) -> str:
+    """Write an image and its mask, and return their name."""
+    name = f"mini_{number:06d}"
+    image, mask = draw_image(seed, number, side)
+    Image.fromarray(image).save(folder / IMAGES / f"{name}.jpg", quality=95)
+    write_mask(folder / MASKS / f"{name}.png", mask)
+    return name
 
 
 def draw_image(seed: int, number: int, side: int) -> tuple[np.ndarray, np.ndarray]:
