@@ -12,6 +12,7 @@ from annotations.pictures import colours_of, frame_of, read_image
 from util.files import SYSTEM_FILES
 from util.files.errors import UserError
 from util.files.images import check_image, check_photo, read_errors
+from util.files.parallel import attempt
 from util.files.photos import IMAGE_SUFFIXES, photos_below
 
 BETWEEN = " + "  # several annotations of a photo in the source of an example
@@ -72,16 +73,10 @@ def read_photo(photo: GivenPhoto) -> np.ndarray:
     return _checked_array(photo)
 
 
-def unreadable(path: Path) -> str:
-    """Return why ``read_photo`` refuses a photo's file, as far as header and end of a JPEG or PNG tell; "" if not."""
-    try:
-        check_photo(path)
-    except UserError:
-        try:
-            read_photo(path)  # of another kind, or damaged in these words
-        except UserError as error:
-            return str(error)
-    return ""
+def check_readable(path: Path) -> None:
+    """Refuse (UserError) a photo's file that ``read_photo`` refuses; of a JPEG or PNG, by its header and its end."""
+    if attempt(check_photo, path):
+        read_photo(path)  # of another kind, or damaged in these words
 
 
 def _checked_array(photo: object) -> np.ndarray:
