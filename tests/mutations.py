@@ -135,7 +135,7 @@ MUTATIONS = [
     Mutation(
         "two foreign best.pth share a folder",
         "util/evaluate/evaluation.py",
-        "os.path.relpath(self.run.weights, self.config.run.folder)",
+        "os.path.relpath(self.run.source, self.config.run.folder)",
         "os.path.basename(self.run.weights)",
         "tests/evaluate/test_done.py",
     ),

@@ -204,8 +204,7 @@ def _of_fold(fold: int, dataset: str, method: str, net: str | None) -> Source:
     parts = (f"{dataset}_split{fold}", "" if method == MAIN_METHOD else method, in_name)
     name = "_".join(filter(None, parts))
     values = merge(values, nested("data.fold", Leaf(fold, words)))
-    own = _own_of_run(dataset, name)
-    if own is not None:
+    if own := _own_of_run(dataset, name):
         _check_fold(own, fold)
         return Source(words, name, (*bases(own), *encoder, own), values, str(own))
     chosen = [recipe] if recipe.exists() else [data_file(dataset), method_file(method)]

@@ -53,8 +53,7 @@ def train(config: Config, asked: Asked) -> int:
             compute_in_fixed_order()
         world.from_main(lambda: rehearse(run, stages, world.size, asked).check())
         for stage in stages:
-            code = _train_claimed(run, stage, world, asked)
-            if code:
+            if code := _train_claimed(run, stage, world, asked):
                 return code
             free_memory(world.device)
     return 0
