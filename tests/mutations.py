@@ -136,7 +136,7 @@ MUTATIONS = [
         "two foreign best.pth share a folder",
         "util/evaluate/evaluation.py",
         "os.path.relpath(self.run.source, self.config.run.folder)",
-        "os.path.basename(self.run.weights)",
+        "os.path.basename(self.run.source)",
         "tests/evaluate/test_done.py",
     ),
     Mutation(

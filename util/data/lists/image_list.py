@@ -137,9 +137,7 @@ def _make_list(source: ListSource, list_file: str | None) -> ImageList:
         images = _list_of_published(source, list_file)
     else:
         images = _list_of_file(source, read_fold_list(list_file, source.fold), drop_hidden=False)
-    if data.rare_classes == "refuse":
-        return images
-    return _without_rare_classes(images, data.shot)
+    return images if data.rare_classes == "refuse" else _without_rare_classes(images, data.shot)
 
 
 def _without_rare_classes(images: ImageList, shots: int) -> ImageList:
