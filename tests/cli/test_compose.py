@@ -136,12 +136,31 @@ def test_a_file_is_named_by_its_name_or_path(configs: Path, word: str) -> None:
     assert find_config(word.format(folder=configs), "mini").files[-1].resolve() == mine
 
 
-@pytest.mark.parametrize("ending", ["", ".yaml"])
-def test_an_own_file_gives_the_third_rules_config(configs: Path, ending: str) -> None:
+OWN_FILES = [  # their bases and values, and those of the file common that some have as a base
+    ("mine", "base: [mini/ssp, encoder/lite1]\ndata: {fold: 2}", ""),
+    ("mine", "base: [mini/ssp.yaml, encoder/lite1.yaml]\ndata: {fold: 2}", ""),
+    ("mine", "base: common\nnet: lite1", "base: mini/ssp\ndata: {fold: 2}"),
+    ("mine", "base: common", "base: mini/over_ssp\nnet: lite1\ndata: {fold: 2}"),
+    ("mine", "base: mini_split2_ssp_lite1", "base: mini/ssp"),
+    ("mine", "base: mini_split1_ssp_lite1\ndata: {fold: 2}", "base: mini/ssp"),
+    ("mini_split2_ssp_lite1", "base: mini/ssp", ""),
+    ("split2_lite1", "base: mini/ssp", ""),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "common"), OWN_FILES)
+def test_an_own_file_elsewhere_gives_the_third_rules_config(
+    configs: Path, name: str, content: str, common: str
+) -> None:
+    """An encoder that it, its name or its base names, or the fold of a name, is that of the words."""
     composed = read("split2", "mini", "ssp", "lite1")
-    mine = configs / "mini/mine.yaml"
-    mine.write_text(f"base: [ssp{ending}, ../encoder/lite1{ending}]\ndata: {{fold: 2}}")
-    assert read_config(mine) == replace(composed, run=replace(composed.run, name="mine"))
+    (configs / "mini/over_ssp.yaml").write_text("base: [ssp, ../encoder/vgg16]")
+    for base in ("common", "mini_split1_ssp_lite1", "mini_split2_ssp_lite1"):
+        (configs / f"{base}.yaml").write_text(f"{common}\nmeta_stage: {{epochs: 3}}")
+    mine = configs / f"{name}.yaml"
+    mine.write_text(f"{content}\nmeta_stage: {{epochs: 3}}")
+    stage = replace(composed.meta_stage, epochs=3)
+    assert read_config(mine) == replace(composed, meta_stage=stage, run=replace(composed.run, name=name))
 
 
 RUN_NAMES = [  # words; the file of their run's name, and its content
@@ -150,6 +169,7 @@ RUN_NAMES = [  # words; the file of their run's name, and its content
     (("split1", "coco", "pocket"), "coco/coco_split1_pocket_lite0", "base: pocket.yaml"),
     (("split1", "mini", None, "timm/test_vit"), "mini/mini_split1_timm-test_vit", "base: symnet.yaml"),
     (("split1", "mini", "ssp"), "mini/mini_split1_ssp_resnet10", "base: ssp"),
+    (("split1", "mini", None, "lite0"), "mini/mini_split1_symnet_lite0", "base: symnet"),
 ]
 
 

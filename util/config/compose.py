@@ -50,8 +50,9 @@ TIMM_PREFIX = "timm/"  # before timm's name of a network
 CHOICE = ("MODEL", "NET")  # of method and encoder, in the environment
 PLAIN = "_plain"  # after the name of an encoder whose runs have the same own files
 FOLD = re.compile(r"split(\d+)")  # an experiment
+OF_FOLD = re.compile(r"(?:.+_)?split(\d+)(?:_(.+))?")  # the name of a file of one fold
 RUN = re.compile(r"(.+)_split(\d+)_(.+)")  # the name of a run: data set, fold, method and encoder
-BASE_FOLDER, BACKBONE = "run.base_folder", "model.encoder.backbone"
+BASE_FOLDER, BACKBONE, FOLD_KEY = "run.base_folder", "model.encoder.backbone", "data.fold"
 WITH_BRACES = (BASE_FOLDER, "model.encoder.weights")  # keys whose values may name others: {dataset}
 NAMES = "a YAML file, or an experiment and a data set such as: split2 pascal"  # of a config
 
@@ -71,17 +72,20 @@ class Source:
 
 
 def file_source(path: Path) -> Source:
-    """Return the source of a config that is one file with its bases, and the file of the encoder that it names."""
+    """Return the source of a config that is one file with its bases, and the file of the encoder that these name.
+
+    A fold and an encoder in the name of a run's file count, wherever it lies, and where it is the base of another.
+    """
     path = in_configs(path)
     source = _of_run_file(path)
     if source is not None:
         return source
-    source = Source(str(path), path.stem, (path,), own=str(path))
+    source = Source(str(path), path.stem, (path,), _fold_of(path), own=str(path))
     net = _net_of(path)
     if net is None or not _takes_encoder(merged([path])):
         return source
     encoder, values = _encoder(net, f"{path}: net")
-    return replace(source, files=(*bases(path), encoder, path), values=values)
+    return replace(source, files=_around(encoder, path), values=merge(source.values, values))
 
 
 def _of_run_file(path: Path) -> Source | None:
@@ -89,21 +93,57 @@ def _of_run_file(path: Path) -> Source | None:
     named = RUN.fullmatch(path.stem)
     if named is None or not path.exists() or named[1] not in data_sets():
         return None
-    dataset, fold, rest = named.groups()
-    method = next((name for name in method_names() if f"{rest}_".startswith(f"{name}_")), MAIN_METHOD)
-    net = rest.removeprefix(method).removeprefix("_").replace("timm-", TIMM_PREFIX).replace("--", "/")
+    method, net = _method_and_net(named[3])
     if not net or (has_encoder(method) and not _is_encoder(net)):
         return None
-    source = _of_fold(int(fold), dataset, method, net)
+    source = _of_fold(int(named[2]), named[1], method, net)
     is_own = bool(source.own) and path.samefile(source.own)
     return replace(source, words=str(path)) if is_own else None
 
 
-def _net_of(path: Path) -> str | None:
-    """Return the encoder that a file names, or one of its bases where none of these is an encoder's file."""
+def _method_and_net(name: str) -> tuple[str, str]:
+    """Return method and encoder in the name of a run after its fold."""
+    method = next((method for method in method_names() if f"{name}_".startswith(f"{method}_")), MAIN_METHOD)
+    net = name.removeprefix(method).removeprefix("_")
+    return method, net.replace("timm-", TIMM_PREFIX).replace("--", "/")
+
+
+def _around(encoder: Path, path: Path) -> tuple[Path, ...]:
+    """Return the file of an encoder between the data set's and method's of a file and those that a person wrote."""
     files = with_bases([path])
-    has_one = any(map(is_encoder, files))
-    return _first_net([path] if has_one else files[::-1])
+    parts = {*data_sets(), *method_names(), *encoders()}
+    end = max((i for i, file in enumerate(files[:-1], 1) if file.stem in parts), default=0)
+    own = files[end:]
+    below = [base for file in own for base in bases(file) if base in files[:end]]
+    return (*below, encoder, *own)
+
+
+def _fold_of(path: Path) -> Tree:
+    """Return the fold that the name of a file or of its nearest base says, where no nearer one states it."""
+    for file in reversed(with_bases([path])):
+        named = OF_FOLD.fullmatch(file.stem)
+        if named is not None:
+            _check_fold(file, int(named[1]))
+            return nested(FOLD_KEY, Leaf(int(named[1]), str(file)))
+        if find(parse_file(file), FOLD_KEY) is not None:
+            break
+    return {}
+
+
+def _net_of(path: Path) -> str | None:
+    """Return the encoder that a file or its nearest base names; a default counts where none has an encoder's file."""
+    files = with_bases([path])
+    is_default = {*data_sets(), *method_names()}
+    end = max((i for i, file in enumerate(files, 1) if is_encoder(file)), default=0)
+    for file in reversed(files[end:]):
+        named = OF_FOLD.fullmatch(file.stem)
+        net = _method_and_net(named[2] or "")[1] if named is not None else ""
+        stated = value_of(parse_file(file), NET)
+        if stated is None and _is_encoder(net):
+            stated = net
+        if stated is not None and not (end and file.stem in is_default):
+            return stated
+    return None
 
 
 def files_of(source: Source) -> str:
@@ -203,25 +243,29 @@ def _of_fold(fold: int, dataset: str, method: str, net: str | None) -> Source:
     words = f"split{fold} {dataset} --model {method}" + (f" --net {net}" if net else "")
     parts = (f"{dataset}_split{fold}", "" if method == MAIN_METHOD else method, in_name)
     name = "_".join(filter(None, parts))
-    values = merge(values, nested("data.fold", Leaf(fold, words)))
-    own = _own_of_run(dataset, name)
-    if own is not None:
+    values = merge(values, nested(FOLD_KEY, Leaf(fold, words)))
+    if own := _own_of_run(dataset, name):
         _check_fold(own, fold)
-        return Source(words, name, (*bases(own), *encoder, own), values, str(own))
+        files = _around(encoder[0], own) if encoder else (own,)
+        return Source(words, name, files, values, str(own))
     chosen = [recipe] if recipe.exists() else [data_file(dataset), method_file(method)]
     return Source(words, name, (*chosen, *encoder), values)
 
 
 def _own_of_run(dataset: str, name: str) -> Path | None:
-    """Return the own file of a run; that of ``resnet50`` serves ``resnet50_plain`` where this has none."""
-    names = dict.fromkeys((name, name.removesuffix(PLAIN)))
+    """Return the own file of a run, which may name the main method.
+
+    That of ``resnet50`` serves ``resnet50_plain`` where this has none.
+    """
+    spelled = re.sub(r"(split\d+)", rf"\1_{MAIN_METHOD}", name, count=1)
+    names = dict.fromkeys((name, spelled, name.removesuffix(PLAIN)))
     files = (in_configs(LOCAL / dataset / f"{name}.yaml") for name in names)
     return next((file for file in files if file.exists()), None)
 
 
 def _check_fold(own: Path, fold: int) -> None:
     """Refuse (UserError) the own file of a fold's run that states another fold."""
-    stated = find(parse_file(own), "data.fold")
+    stated = find(parse_file(own), FOLD_KEY)
     if isinstance(stated, Leaf) and stated.value != fold:
         raise UserError(
             f"{stated.where}: data.fold = {stated.value} in the file of split{fold}",
@@ -275,7 +319,7 @@ def read_tree(source: Source) -> Tree:
 def completed(tree: Tree, overrides: list[str]) -> Tree:
     """Return a tree after overrides, with values for the names in braces by which paths refer to other settings."""
     tree = reduce(merge, map(override_tree, overrides), tree)
-    names = {"dataset": value_of(tree, "data.name"), "fold": value_of(tree, "data.fold"), "encoder": _encoder_of(tree)}
+    names = {"dataset": value_of(tree, "data.name"), "fold": value_of(tree, FOLD_KEY), "encoder": _encoder_of(tree)}
     for key in WITH_BRACES:
         leaf = find(tree, key)
         if isinstance(leaf, Leaf) and "{" in str(leaf.value):
