@@ -34,8 +34,7 @@ def photos_in(paths: Iterable[Path], recursive: bool = False, examples: Iterable
         if not path.exists() and not path.is_symlink():
             quotes = "; write a pattern without quotes" if re.search(r"[*?[]", str(path)) else ""
             raise UserError(f"{path}: no such photo or folder{quotes}")
-        of_system = path.name.startswith("._") or path.name.lower() in SYSTEM_FILES  # a pattern of the shell names it
-        if not of_system:
+        if not path.name.startswith("._") and path.name.lower() not in SYSTEM_FILES:  # a pattern of the shell has them
             photos[path] = None
     masks = {Path(mask).resolve() for source in examples for mask in source.rpartition(":")[2].split(BETWEEN)}
     return [photo for photo in photos if photo.resolve() not in masks]

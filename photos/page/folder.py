@@ -35,7 +35,6 @@ from util.files.parallel import attempt
 
 MAX_CLASSES = 8  # the colours of more are alike
 EXAMPLES = 10  # photos of a class that Segment learns from, at most
-FULL = "); free some space or name another --out"
 PAGE = "page"  # folder of the page's own files
 
 
@@ -53,7 +52,7 @@ class Folder:
         self.masks = PhotoMasks(segmenter, self.results)
         self.file = out / PAGE / "page.json"
         self._refuse_links()
-        with content_errors(f"{out}: cannot be written (", FULL):
+        with content_errors(f"{out}: cannot be written (", "); free some space or name another --out"):
             self.file.parent.mkdir(parents=True, exist_ok=True)
             self._only = lock(self.file.with_name("lock"), f"{out}: another page is open there; name another --out")
         self.removed: list[str] = []  # names of files
@@ -92,9 +91,8 @@ class Folder:
                 self.out, [check_class_name(name, f"{self.file}: the class") for name in kept["classes"] if name]
             )
         stated = [path for path in map(Path, states) if path.is_file() and states[str(path)] == [*state_of(path)]]
-        for record in records:
-            if is_same_file(record["query_file"], Path(record["query"])):
-                stated.append(Path(record["query"]))
+        of_results = [(Path(record["query"]), record["query_file"]) for record in records]
+        stated += [path for path, facts in of_results if is_same_file(facts, path)]
         self._take([*filter(Path.is_file, visible((self.out / UPLOADS).glob("*"), self.out)), *stated])
         closed = {Path(name).name for name in states} - {path.name for path in stated} - self.photos.keys()
         if closed:
@@ -118,12 +116,10 @@ class Folder:
 
     def _take(self, paths: Iterable[Path]) -> int:
         """Open the photos whose results have names of their own and that nobody removed; return how many."""
-        stems = {name_key(path.stem) for path in self.photos.values()}
+        first_of_stem = {name_key(path.stem): path for path in self.photos.values()}
         before = len(self.photos)
         for path in paths:
-            is_new = name_key(path.stem) not in stems and path.name not in self.removed
-            if is_new:
-                stems.add(name_key(path.stem))
+            if path.name not in self.removed and first_of_stem.setdefault(name_key(path.stem), path) is path:
                 self.photos[writable(path.name)] = path
         return len(self.photos) - before
 
