@@ -135,8 +135,8 @@ MUTATIONS = [
     Mutation(
         "two foreign best.pth share a folder",
         "util/evaluate/evaluation.py",
-        "os.path.relpath(self.run.weights, self.config.run.folder)",
-        "os.path.basename(self.run.weights)",
+        "os.path.relpath(self.run.source, self.config.run.folder)",
+        "os.path.basename(self.run.source)",
         "tests/evaluate/test_done.py",
     ),
     Mutation(
