@@ -258,4 +258,4 @@ def convolved(conv: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor) -> Tenso
 def _takes_one_thread() -> bool:
     """Return whether oneDNN is there, and an operator computes in one thread."""
     mkldnn = torch.backends.mkldnn
-    return torch.get_num_threads() == 1 and mkldnn.is_available() and mkldnn.enabled
+    return torch.get_num_threads() == 1 and mkldnn.is_available() and bool(mkldnn.enabled)
