@@ -277,8 +277,8 @@ MUTATIONS = [
     Mutation(
         "kept maps of a support are found without its mask",
         "util/train/kept_features.py",
-        "    digest.update(mask.cpu().numpy().tobytes())\n",
-        "",
+        "        digest.update(mask.cpu().numpy().tobytes())\n",
+        "        pass\n",
         "tests/train/test_kept_features.py::test_maps_are_kept_by_image_and_mask",
     ),
     Mutation(
