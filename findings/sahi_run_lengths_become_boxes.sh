@@ -11,7 +11,8 @@ set -e
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
-"$folder/venv/bin/pip" install --quiet --disable-pip-version-check sahi==0.12.8 opencv-python-headless pycocotools==2.0.11
+"$folder/venv/bin/pip" install --quiet --disable-pip-version-check sahi==0.12.8 \
+    opencv-python-headless==5.0.0.93 pycocotools==2.0.11
 cd "$folder"
 venv/bin/python - <<'END'
 import json

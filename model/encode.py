@@ -204,9 +204,7 @@ class Method(FewShotMethod):
         shots: list[Shot] = []
         for images, labels in zip(image_n3hw.split(size), label_nhw.split(size), strict=True):
             shots += split(self._shot_of_images(images, Mask(labels)), 1)
-        if size > 1:  # each with memory of its own
-            return [shot.each(torch.clone) for shot in shots]
-        return shots
+        return [shot.each(torch.clone) for shot in shots] if size > 1 else shots  # each with memory of its own
 
     def _with_presence(self, output: Output, maps: Maps, shots: Sequence[Sequence[Shot]]) -> Output:
         """Return an output for n classes with the numbers of their presence scores, from the K shots of each."""

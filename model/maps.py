@@ -138,5 +138,4 @@ def mid_features(maps: Maps, low_first: bool = False) -> Tensor:
 
 def low_features(maps: Maps) -> Tensor:
     """Return f2 on f3's grid, as published also for Gram matrices; VGG's f2 is finer."""
-    grid = maps[MID].shape[-2:]
-    return resize(maps[LOW], grid)
+    return resize(maps[LOW], maps[MID].shape[-2:])

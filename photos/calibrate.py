@@ -269,9 +269,8 @@ def _fit_presence(inputs: np.ndarray, present: np.ndarray, without_margins: bool
 
     Those of the margin's numbers are 0 ``without_margins``, unless there are no other numbers.
     """
-    unused = 0
-    if without_margins and inputs.shape[1] > calibration.MARGIN_NUMBERS:
-        unused = calibration.MARGIN_NUMBERS
+    has_others = inputs.shape[1] > calibration.MARGIN_NUMBERS
+    unused = calibration.MARGIN_NUMBERS if without_margins and has_others else 0
     weights, bias = fit_logistic(inputs[:, unused:], present)
     return [0.0] * unused + weights.tolist(), bias
 

@@ -20,7 +20,6 @@ from util.files.progress import ProgressBar
 from util.loop.processes import explained_memory_errors
 
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}]"  # photos a second, however few
-NO_EXAMPLE = "no example: add --support photo.jpg:mask.png or --supports annotations.json"
 MEMORY = "--set test.batch=1, --resize, the photo's size or the number of classes: each takes some 20 bytes a pixel"
 TINY, MOST = 0.001, 0.6  # shares of the only example beyond which there is a doubt
 DOUBT = "too little or too much to learn from: mark an object beside background, or crop to it"
@@ -100,7 +99,7 @@ def predict(asked: Namespace) -> int:
     """Write the results of every query, after all checks that need no network; return the exit code."""
     examples, categories = options.examples_of(asked)
     if not examples:
-        raise UserError(NO_EXAMPLE)
+        raise UserError("no example: add --support photo.jpg:mask.png or --supports annotations.json")
     results = Results(
         asked.out,
         [name or UNNAMED for name in by_class(examples)],  # in the order of their values in masks

@@ -41,10 +41,12 @@ def encode_class(name: str | None, supports: Sequence[LoadedExample], model: Eng
         _check_object(support, label, model.view.side)
     images = torch.stack([image for image, _ in sized])[None].to(model.device)  # (1, K, 3, S, S)
     labels = torch.stack([label for _, label in sized])[None].to(model.device)  # (1, K, S, S)
+    together = shots_per_batch(shown_name, len(supports), model)
+    batches = zip(images.split(together, 1), labels.split(together, 1), strict=True)
     return EncodedClass(
         name=shown_name,
         text=model.read_name(name),
-        support_batches=encode_shots(shown_name, images, labels, model),
+        support_batches=[SupportBatch(image, label, model.shots(image[0], label[0])) for image, label in batches],
         sources=[support.source for support in supports],
         shares=tuple(float((support.label != 0).mean()) for support in supports),  # with what is unknown
     )
@@ -61,13 +63,6 @@ def _check_object(support: LoadedExample, label: Tensor, side: int) -> None:
             f"{support.source}: its object vanishes at {side} x {side} pixels, the network's input",
             fix="crop the photo closer to it, or take a larger side (--resize)",
         )
-
-
-def encode_shots(name: str, images: Tensor, labels: Tensor, model: Engine) -> list[SupportBatch]:
-    """Return the batches of images (1, K, 3, S, S) float32 and labels (1, K, S, S) uint8 of a class, encoded."""
-    together = shots_per_batch(name, images.shape[1], model)
-    batches = zip(images.split(together, 1), labels.split(together, 1), strict=True)
-    return [SupportBatch(image, label, model.shots(image[0], label[0])) for image, label in batches]
 
 
 def shots_per_batch(name: str, supports: int, model: Engine) -> int:

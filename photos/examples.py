@@ -238,8 +238,3 @@ def box_between(corners: ArrayLike, shape: tuple[int, ...]) -> tuple[slice, slic
     left, top = np.clip(np.min(corners, axis=0), 0, limits)
     right, bottom = np.clip(np.max(corners, axis=0), 0, limits)
     return slice(round(top), round(bottom)), slice(round(left), round(right))
-
-
-def file_names(source: str) -> str:
-    """Return a support's source, ``photo:annotation``, without folders."""
-    return re.sub(r"[^:]*[/\\]", "", source)

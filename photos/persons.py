@@ -38,7 +38,7 @@ class Said(NamedTuple):
     """The content of the file of names."""
 
     classes: list[str]  # by their values, from 1; "" where one was removed
-    confirmed: dict[str, dict[str, Any]]  # photo without suffix -> values of "classes", "digest" of its file
+    confirmed: dict[str, dict[str, Any]]  # photo without suffix -> values of "classes" that are there, "digest"
 
 
 def read(out: Path) -> Said:
@@ -54,31 +54,21 @@ def _parsed(path: Path, state: tuple[int, ...]) -> Said:
     with content_errors(f"{path}: {NOT_OURS}", DAMAGED):
         first, *lines = text.splitlines()
         names = [line.split(f"{value}: ", 1)[1] for value, line in enumerate(lines, 1)]
-        classes = ["" if name == REMOVED else check_class_name(name) for name in names]
+        classes = ["" if name == REMOVED else check_class_name(name, f"{path}: the class") for name in names]
+        present = [value for value, name in enumerate(classes, 1) if name]
+        if len({*classes} - {""}) < len(present) or len(classes) > MOST:
+            raise ValueError("there are too many classes, or two of one name")
         confirmed = {}
         for photo, entry in json.loads(first.removeprefix("# ")).items():
-            confirmed[own_name(photo)] = {"classes": [*entry["classes"]], "digest": str(entry["digest"])}
-        values = {value for entry in confirmed.values() for value in entry["classes"]}
-        known = {value for value, name in enumerate(classes, 1) if name}
-        if (
-            not values <= known
-            or {*map(type, values)} - {int}
-            or len({*classes} - {""}) < len(known)
-            or len(classes) > MOST
-        ):
-            raise ValueError("a class that is not there is confirmed, or there are too many, or two of one name")
+            values = [value for value in present if value in entry["classes"]]
+            confirmed[own_name(photo)] = {"classes": values, "digest": entry["digest"]}
     return Said(classes, confirmed)
 
 
 def write(out: Path, said: Said) -> None:
-    """Write the file of names; classes that are not there any longer are not confirmed."""
-    confirmed = {}
-    for photo, entry in said.confirmed.items():
-        values = [value for value in entry["classes"] if said.classes[value - 1]]
-        if values:
-            confirmed[photo] = {**entry, "classes": values}
+    """Write the file of names."""
     lines = [f"{value}: {name or REMOVED}" for value, name in enumerate(said.classes, 1)]
-    write_atomically(out / FOLDER / NAMES, "\n".join([f"# {json.dumps(confirmed)}", *lines, ""]))
+    write_atomically(out / FOLDER / NAMES, "\n".join([f"# {json.dumps(said.confirmed)}", *lines, ""]))
 
 
 def values(out: Path) -> dict[str, int]:
@@ -140,28 +130,24 @@ def write_masks(out: Path, photo: Path, masks: Mapping[str, np.ndarray]) -> None
     What is no longer confirmed is written first and what is new last: a class is never confirmed before its pixels lie
     there, nor after they have gone.
     """
-    said = read(out)
-    values = [said.classes.index(name) + 1 for name in masks]
-    kept = [value for value in values_of(out, photo) if value in values]
-    if photo.stem in said.confirmed and kept != said.confirmed[photo.stem]["classes"]:
-        _confirm(out, photo, kept)
+    mask_of_value = {values(out)[name]: mask for name, mask in masks.items()}
+    _confirm(out, photo, [value for value in values_of(out, photo) if value in mask_of_value])
     if not masks:
-        if file_of(out, photo).is_file():
-            file_of(out, photo).unlink()
+        file_of(out, photo).unlink(missing_ok=True)
         return
     label = np.zeros(size_of(photo), np.uint8)
-    for value, mask in zip(values, masks.values(), strict=True):
+    for value, mask in mask_of_value.items():
         label[mask] = value
     write_mask(file_of(out, photo), label, stated=True)
-    if kept != sorted(values):
-        _confirm(out, photo, sorted(values))
+    _confirm(out, photo, sorted(mask_of_value))
 
 
 def _confirm(out: Path, photo: Path, values: list[int]) -> None:
     """Write that a person has confirmed the classes of some values on a photo, and no others."""
-    said = read(out)
-    digest = _digest(photo, state_of(photo)) if values else ""
-    write(out, Said(said.classes, {**said.confirmed, photo.stem: {"classes": values, "digest": digest}}))
+    classes, confirmed = read(out)
+    if values != confirmed.get(photo.stem, {"classes": []})["classes"]:
+        digest = _digest(photo, state_of(photo)) if values else ""
+        write(out, Said(classes, {**confirmed, photo.stem: {"classes": values, "digest": digest}}))
 
 
 def digest_of(out: Path, photo: Path) -> str:
@@ -185,7 +171,8 @@ def over(found: Sequence[dict[str, Any]], said: Mapping[str, np.ndarray], order:
         order: of the classes, those of which nothing is known left out.
     """
     of_network = {row["name"]: row for row in found}
-    names = [name for name in dict.fromkeys([*order, *of_network, *said]) if name in of_network or name in said]
+    known = {**of_network, **said}
+    names = [name for name in dict.fromkeys([*order, *known]) if name in known]
     rows = []
     for value, name in enumerate(names, 1):
         row = {**of_network.get(name, {}), "name": name, "value": value}

@@ -12,6 +12,7 @@ from annotations.pictures import colours_of, frame_of, read_image
 from util.files import SYSTEM_FILES
 from util.files.errors import UserError
 from util.files.images import check_image, check_photo, read_errors
+from util.files.parallel import attempt
 from util.files.photos import IMAGE_SUFFIXES, photos_below
 
 BETWEEN = " + "  # several annotations of a photo in the source of an example
@@ -33,8 +34,7 @@ def photos_in(paths: Iterable[Path], recursive: bool = False, examples: Iterable
         if not path.exists() and not path.is_symlink():
             quotes = "; write a pattern without quotes" if re.search(r"[*?[]", str(path)) else ""
             raise UserError(f"{path}: no such photo or folder{quotes}")
-        of_system = path.name.startswith("._") or path.name.lower() in SYSTEM_FILES  # a pattern of the shell names it
-        if not of_system:
+        if not path.name.startswith("._") and path.name.lower() not in SYSTEM_FILES:  # a pattern of the shell has them
             photos[path] = None
     masks = {Path(mask).resolve() for source in examples for mask in source.rpartition(":")[2].split(BETWEEN)}
     return [photo for photo in photos if photo.resolve() not in masks]
@@ -72,16 +72,10 @@ def read_photo(photo: GivenPhoto) -> np.ndarray:
     return _checked_array(photo)
 
 
-def unreadable(path: Path) -> str:
-    """Return why ``read_photo`` refuses a photo's file, as far as header and end of a JPEG or PNG tell; "" if not."""
-    try:
-        check_photo(path)
-    except UserError:
-        try:
-            read_photo(path)  # of another kind, or damaged in these words
-        except UserError as error:
-            return str(error)
-    return ""
+def check_readable(path: Path) -> None:
+    """Refuse (UserError) a photo's file that ``read_photo`` refuses; of a JPEG or PNG, by its header and its end."""
+    if attempt(check_photo, path):
+        read_photo(path)  # of another kind, or damaged in these words
 
 
 def _checked_array(photo: object) -> np.ndarray:

@@ -195,9 +195,8 @@ class Results:
         """Return whether a query's results are all there, none empty, of the same file, facts and persons' masks."""
         record = own_record(self.paths(query)[0])
         expected = {**facts, "query": str(query), SAID: persons.digest_of(self.out, query)}
-        if any(record.get(key) != value for key, value in expected.items()):
-            return False
-        if not is_same_file(record["query_file"], query):
+        is_of_these = all(record.get(key) == value for key, value in expected.items())
+        if not is_of_these or not is_same_file(record["query_file"], query):
             return False
         files = [self.out / name for name in pictures_of(record)]
         has_all = bool(files) or PICTURES not in self.formats
@@ -219,8 +218,11 @@ class Results:
         self.made.add(query)
         said = persons.masks_of(self.out, query)
         rows = persons.over(found, said, self.names) if said else found
-        digest = persons.digest_of(self.out, query)
-        kept = {SAID: digest, FOUND: found if said else None, VALUES: persons.values(self.out)}
+        kept = {
+            SAID: persons.digest_of(self.out, query),
+            FOUND: found if said else None,
+            VALUES: persons.values(self.out),
+        }
         pictures = PICTURES in self.formats
         write_result(paths_of(self.out, query.stem), query, image, rows, {**facts, **kept}, pictures=pictures)
 

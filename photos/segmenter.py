@@ -102,10 +102,10 @@ class Segmenter:
 
     def boxes_to_masks(self, name: str | None, supports: Sequence[LoadedExample]) -> list[LoadedExample]:
         """Return supports in whose boxes the network has looked for the object, given all of them."""
-        filled = list[LoadedExample]()  # all of a box is the object
-        for support in supports:
-            label = np.where(support.label == BOXED, 1, support.label).astype(np.uint8)
-            filled.append(replace(support, label=label))
+        filled = [  # all of a box is the object
+            replace(support, label=np.where(support.label == BOXED, 1, support.label).astype(np.uint8))
+            for support in supports
+        ]
         if not any((support.label == BOXED).any() for support in supports):
             return filled
         searcher = self.without_classes()

@@ -135,8 +135,8 @@ MUTATIONS = [
     Mutation(
         "two foreign best.pth share a folder",
         "util/evaluate/evaluation.py",
-        "os.path.relpath(self.run.weights, self.config.run.folder)",
-        "os.path.basename(self.run.weights)",
+        "os.path.relpath(self.run.source, self.config.run.folder)",
+        "os.path.basename(self.run.source)",
         "tests/evaluate/test_done.py",
     ),
     Mutation(
@@ -277,8 +277,8 @@ MUTATIONS = [
     Mutation(
         "kept maps of a support are found without its mask",
         "util/train/kept_features.py",
-        "    digest.update(mask.cpu().numpy().tobytes())\n",
-        "",
+        "        digest.update(mask.cpu().numpy().tobytes())\n",
+        "        pass\n",
         "tests/train/test_kept_features.py::test_maps_are_kept_by_image_and_mask",
     ),
     Mutation(

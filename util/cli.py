@@ -203,9 +203,12 @@ def configure_process(training: bool = False) -> None:
     # its time on page faults, since each layer returns its maps to the system.
     os.environ.setdefault(HUGE_PAGES, "1")
     set_allocator(KEEP_ALL if training else KEEP_SMALL)
-    for stream in (sys.stdout, sys.stderr):  # a name that a terminal's encoding lacks must not end a run
-        with contextlib.suppress(AttributeError, ValueError):  # closed, or replaced
-            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    for number, name in enumerate(("stdout", "stderr"), start=1):
+        if getattr(sys, name) is None:  # closed from the start
+            os.dup2(os.open(os.devnull, os.O_WRONLY), number)  # which no file of the run may become
+            setattr(sys, name, open(number, "w", encoding="utf-8"))  # noqa: SIM115
+        with contextlib.suppress(AttributeError, ValueError):  # replaced
+            getattr(sys, name).reconfigure(errors="backslashreplace")  # for a name that a terminal's encoding lacks
     gc.freeze()  # what was imported stays, so that nothing searches it for garbage
     gc.enable()
     logging.raiseExceptions = False  # a log line that cannot be written, as on a full disk, must not end a run

@@ -151,9 +151,7 @@ class Engine:
         if Path(self.loaded.source).resolve() != SHIPPED.resolve():
             return ""
         trained = {_letters(known) for known in self.run.config.data.classes} | COCO_NAMES
-        if name is not None and _letters(name) in trained:
-            return ""
-        return OUTLOOK
+        return "" if name is not None and _letters(name) in trained else OUTLOOK
 
     def digest(self, *facts: str) -> "hashlib._Hash":
         """Return a digest, to be continued, of settings, weights and ``facts``: all that decides but supports."""

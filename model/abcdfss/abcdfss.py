@@ -96,9 +96,7 @@ class ABCDFSS(Method):
         """Return logits (B, N + 1, S, S) of N classes, each as of ``predict``."""
         query = self._levels(maps)
         outputs = [self._predict(query, *of_class) for of_class in zip(shots, episodes, strict=True)]
-        if len(outputs) == 1:
-            return outputs[0]
-        return competing(outputs)
+        return outputs[0] if len(outputs) == 1 else competing(outputs)
 
     def _levels(self, maps: Maps) -> Levels:
         """Return the maps of images in all views."""
@@ -231,9 +229,7 @@ def contrast_loss(o: Tensor, t: Tensor, positions: Tensor) -> Tensor:
 
 def statistics_loss(o: Tensor, t: Tensor) -> Tensor:
     """Return how far means and variances of maps (V n, 64, L) are apart."""
-    of_means = F.l1_loss(o.mean(2), t.mean(2))
-    of_variances = F.l1_loss(o.var(2), t.var(2))
-    return of_means + of_variances
+    return F.l1_loss(o.mean(2), t.mean(2)) + F.l1_loss(o.var(2), t.var(2))
 
 
 def prototype_loss(o: Tensor, t: Tensor, masks_vksl: Tensor) -> Tensor:

@@ -247,8 +247,15 @@ def conv_norm(conv: nn.Conv2d, norm: _BatchNorm, x: Tensor) -> Tensor:
 
 def convolved(conv: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Return a convolution with other kernels, of 1x1 ones by oneDNN: with one thread torch takes a slower way."""
-    in_float32 = x.is_cpu and x.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    is_plain = not torch.is_autocast_enabled("cpu") and not torch.compiler.is_compiling()
+    in_float32 = x.is_cpu and x.dtype == weight.dtype == torch.float32
     is_pointwise = conv.kernel_size == (1, 1) and conv.padding == (0, 0)
-    if in_float32 and is_pointwise and torch.get_num_threads() == 1 and torch.backends.mkldnn.enabled:
+    if is_plain and in_float32 and is_pointwise and _takes_one_thread():
         return torch.mkldnn_convolution(x, weight, bias, (0, 0), conv.stride, conv.dilation, conv.groups)
     return conv._conv_forward(x, weight, bias)
+
+
+def _takes_one_thread() -> bool:
+    """Return whether oneDNN is there, and an operator computes in one thread."""
+    mkldnn = torch.backends.mkldnn
+    return torch.get_num_threads() == 1 and mkldnn.is_available() and bool(mkldnn.enabled)

@@ -113,16 +113,11 @@ def load_encoder(encoder: Encoder, state: dict[str, Tensor], partial: bool) -> l
         raise ModelMismatch(f"{what}: it holds {_whose(state)}")
     expected = encoder.state_dict()
     for name, tensor in matched.given.items():
-        _check_numbers(name, tensor, expected[name])
+        if tensor.is_floating_point() != expected[name].is_floating_point() or not tensor.isfinite().all():
+            raise ModelMismatch(f"tensor {name} does not hold finite numbers of the right kind ({tensor.dtype})")
     if matched.missing and not partial:
         remedy = "bring a complete file or set model.encoder.partial: true to start them from random values"
         raise ModelMismatch(f"{len(matched.missing)} tensors are missing, from {matched.missing[0]} on; {remedy}")
     own = {name: tensor.to(expected[name]) for name, tensor in matched.given.items()}
     encoder.load_state_dict({**encoder.state_dict(), **own})
     return matched.missing
-
-
-def _check_numbers(name: str, tensor: Tensor, expected: Tensor) -> None:
-    """Refuse a tensor of a file whose numbers are of another kind than the encoder's, or not finite."""
-    if tensor.is_floating_point() != expected.is_floating_point() or not tensor.isfinite().all():
-        raise ModelMismatch(f"tensor {name} does not hold finite numbers of the right kind ({tensor.dtype})")

@@ -25,13 +25,13 @@ def _import_module_of(backbone: str) -> None:
         importlib.import_module(f"{__package__}.{MODULES[backbone]}")
 
 
-def _offering(_: str, cls: type[Encoder], title: str, **offered: Any) -> EncoderSpec:
-    """Return what an encoder of a title offers, fields of ``EncoderSpec``."""
-    return EncoderSpec(title, cls, **offered)
-
-
-# Of the modules that are imported.
-ENCODERS = Kind("encoder", "model.encoder.backbone", _offering, before=_import_module_of)
+# Of the modules that are imported; a registration states a title, and fields of ``EncoderSpec`` by name.
+ENCODERS = Kind(
+    "encoder",
+    "model.encoder.backbone",
+    lambda _, cls, title, **offered: EncoderSpec(title, cls, **offered),
+    before=_import_module_of,
+)
 register_encoder = ENCODERS.register
 
 

@@ -72,8 +72,7 @@ class SwinEncoder(Encoder):
         """See :class:`Encoder`."""
         if i == 0:
             return self.stage(0)(x_bchw).permute(0, 3, 1, 2)
-        blocks = self.stage(i)
-        return blocks(self._merged(i, x_bchw.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
+        return self.stage(i)(self._merged(i, x_bchw.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
 
     def _merged(self, i: int, x_bhwc: Tensor) -> Tensor:
         """Return the input of a stage's blocks: after the patch merging that opens it."""

@@ -140,8 +140,7 @@ class GFSAM(Foundation):
         """Return the features (n, C) of an image, RGB in 0..255: DINOv2's patches before its last norm, of length 1."""
         pixels = resize_cells(self._squeezed(image_3hw)[None], (self.dino_side, self.dino_side))
         states = self.networks[1](_normalised(pixels), output_hidden_states=True).hidden_states[-1]
-        scaled = unit(states[0, 1:], dim=0)  # every channel divided by its length over the patches
-        return unit(scaled, dim=1)
+        return unit(unit(states[0, 1:], dim=0), dim=1)  # first every channel divided by its length over the patches
 
     def embeddings(self, image_3hw: Tensor) -> Tensor:
         """Return SAM's embeddings of an image."""

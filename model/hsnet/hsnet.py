@@ -107,8 +107,7 @@ class HSNet(Method):
 @in_float32
 def unit(feature: Tensor, dim: int) -> Tensor:
     """Return features whose vectors along ``dim`` have length 1, in float32."""
-    length = torch.linalg.vector_norm(feature, dim=dim, keepdim=True)
-    return feature / (length + NORM_EPS)
+    return feature / (torch.linalg.vector_norm(feature, dim=dim, keepdim=True) + NORM_EPS)
 
 
 def object_unit(support_nchw: Tensor, mask: Mask) -> Tensor:

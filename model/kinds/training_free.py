@@ -79,14 +79,12 @@ class OnCells(TrainingFree):
 
     def compared(self, maps: Maps) -> Tensor:
         """Return the unit features of all chosen stages, concatenated and again of length 1, (n, C, h, w) float32."""
-        stages = [unit(maps[stage], dim=1) for stage in self.settings.stages]
-        return unit(on_first_grid(stages), dim=1)
+        return unit(on_first_grid([unit(maps[stage], dim=1) for stage in self.settings.stages]), dim=1)
 
 
 def on_first_grid(maps: Sequence[Tensor]) -> Tensor:
     """Return maps (n, C_i, h_i, w_i) concatenated on the first one's grid, (n, C, h, w)."""
-    grid = maps[0].shape[-2:]
-    return torch.cat([resize(x, grid) for x in maps], dim=1)
+    return torch.cat([resize(x, maps[0].shape[-2:]) for x in maps], dim=1)
 
 
 def cells_of(mask_nhw: Tensor, size: Sequence[int]) -> Tensor:

@@ -95,9 +95,7 @@ class CentrePivotConv4d(nn.Module):
     def with_bias(self, x: Tensor) -> Tensor:
         """Return a sum of parts with both biases added."""
         bias = self.bias()
-        if bias is None:
-            return x
-        return x + bias.to(x.dtype).view(-1, 1, 1, 1, 1)
+        return x if bias is None else x + bias.to(x.dtype).view(-1, 1, 1, 1, 1)
 
     def bias(self) -> Tensor | None:
         """Return the sum of both biases, (width,), the output where the input is 0; None without bias."""

@@ -59,8 +59,7 @@ def mask_loss(
 
     Every mask that a method learns passes here: a change for all methods is made in one place.
     """
-    logits = logits_at(logits_bnhw, label_bhw.shape[-2:])
-    return rule(logits, label_bhw)
+    return rule(logits_at(logits_bnhw, label_bhw.shape[-2:]), label_bhw)
 
 
 @in_float32

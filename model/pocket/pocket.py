@@ -163,8 +163,7 @@ class Pocket(Method):
             uncorrected = corrected - compared["correction"] if photos else compared["match"]
             gains.append(_iou(corrected, label) - _iou(uncorrected, label))
         gain_kb = torch.cat(gains).unflatten(0, (len(judges), -1))
-        gain_b = gain_kb.mean(0)
-        return gain_b >= -BEHIND
+        return gain_kb.mean(0) >= -BEHIND
 
     def _compare(self, query: Levels, views: Views, photos: int = 0) -> dict[str, Tensor]:
         """Return the logits of B queries, (B, 1, h, w) each, float32, from K views of supports.
@@ -244,8 +243,7 @@ def _iou(logits_b1hw: Tensor, label_bss: Tensor) -> Tensor:
     is_positive = logits_b1ss[:, 0] > 0
     mask = is_positive & (label_bss != IGNORE)
     intersection = (mask & is_object).sum((1, 2))
-    union = (mask | is_object).sum((1, 2))
-    return intersection / union.clamp(min=1)
+    return intersection / (mask | is_object).sum((1, 2)).clamp(min=1)
 
 
 def _two_classes(logits_b1hw: Tensor) -> Tensor:

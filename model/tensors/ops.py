@@ -24,8 +24,7 @@ def normalise(image: Tensor, mean: Tensor | None = None, std: Tensor | None = No
     """Return an encoder's float32 input from RGB pixels 0..255 (..., 3, H, W); mean and std are (3, 1, 1), of 0..1."""
     if mean is None or std is None:
         mean, std = (torch.tensor(x, device=image.device).view(3, 1, 1) for x in (IMAGENET_MEAN, IMAGENET_STD))
-    share = image.float() / 255
-    return (share - mean) / std
+    return (image.float() / 255 - mean) / std
 
 
 def resize(x: Tensor, size: Sequence[int]) -> Tensor:

@@ -52,10 +52,7 @@ def _bins(bins: int, side: int, device: torch.device, dtype: torch.dtype) -> tup
     return weights.to(dtype), factor.to(dtype)
 
 
-@cache
-@torch.inference_mode(False)
-def _kept_bins(bins: int, side: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    return _bins(bins, side, device, dtype)
+_kept_bins = cache(torch.inference_mode(False)(_bins))
 
 
 def products_with_maps(rows_nmc: Tensor, maps_bchw: Tensor) -> Tensor:

@@ -25,16 +25,16 @@ from photos.page.archive import copy_kept, write_archive
 from photos.page.background import Background
 from photos.page.masks import PhotoMasks, label_by_row, runs_by_row
 from photos.page.regions import region_at, region_in_box
-from photos.photo_files import read_photo, unreadable
+from photos.photo_files import check_readable, read_photo
 from photos.prediction import is_same_file
 from photos.results import PICTURES, VALUES, Results, own_record
 from photos.segmenter import Segmenter
 from util.files import LONG_NAME, file_word, kept_json, lock, state_of, visible, writable, write_atomically
 from util.files.errors import Refusals, UserError, note
+from util.files.parallel import attempt
 
 MAX_CLASSES = 8  # the colours of more are alike
 EXAMPLES = 10  # photos of a class that Segment learns from, at most
-FULL = "); free some space or name another --out"
 PAGE = "page"  # folder of the page's own files
 
 
@@ -52,7 +52,7 @@ class Folder:
         self.masks = PhotoMasks(segmenter, self.results)
         self.file = out / PAGE / "page.json"
         self._refuse_links()
-        with content_errors(f"{out}: cannot be written (", FULL):
+        with content_errors(f"{out}: cannot be written (", "); free some space or name another --out"):
             self.file.parent.mkdir(parents=True, exist_ok=True)
             self._only = lock(self.file.with_name("lock"), f"{out}: another page is open there; name another --out")
         self.removed: list[str] = []  # names of files
@@ -91,9 +91,8 @@ class Folder:
                 self.out, [check_class_name(name, f"{self.file}: the class") for name in kept["classes"] if name]
             )
         stated = [path for path in map(Path, states) if path.is_file() and states[str(path)] == [*state_of(path)]]
-        for record in records:
-            if is_same_file(record["query_file"], Path(record["query"])):
-                stated.append(Path(record["query"]))
+        of_results = [(Path(record["query"]), record["query_file"]) for record in records]
+        stated += [path for path, facts in of_results if is_same_file(facts, path)]
         self._take([*filter(Path.is_file, visible((self.out / UPLOADS).glob("*"), self.out)), *stated])
         closed = {Path(name).name for name in states} - {path.name for path in stated} - self.photos.keys()
         if closed:
@@ -117,12 +116,10 @@ class Folder:
 
     def _take(self, paths: Iterable[Path]) -> int:
         """Open the photos whose results have names of their own and that nobody removed; return how many."""
-        stems = {name_key(path.stem) for path in self.photos.values()}
+        first_of_stem = {name_key(path.stem): path for path in self.photos.values()}
         before = len(self.photos)
         for path in paths:
-            is_new = name_key(path.stem) not in stems and path.name not in self.removed
-            if is_new:
-                stems.add(name_key(path.stem))
+            if path.name not in self.removed and first_of_stem.setdefault(name_key(path.stem), path) is path:
                 self.photos[writable(path.name)] = path
         return len(self.photos) - before
 
@@ -176,8 +173,13 @@ class Folder:
         version = self.masks.version(path)
         label = self.masks.label(path)
         height, width = label.shape
-        of_person = persons.values_of(self.out, path)
-        return {"height": height, "width": width, "runs": runs_by_row(label), "persons": of_person, "version": version}
+        return {
+            "height": height,
+            "width": width,
+            "runs": runs_by_row(label),
+            "persons": persons.values_of(self.out, path),
+            "version": version,
+        }
 
     # Actions
 
@@ -186,15 +188,15 @@ class Folder:
 
         UserError: all are such, or results would be written over photos, or over files of other programs.
         """
-        reasons = {path: reason for path in paths if (reason := unreadable(path))}
-        readable = [path for path in paths if path not in reasons]
-        for reason in reasons.values() if readable else ():
-            note(reason)
+        errors = {path: attempt(check_readable, path) for path in paths}
+        readable = [path for path in paths if errors[path] is None]
+        reasons = [str(error) for error in errors.values() if error]
         if reasons and not readable:
-            raise Refusals([*reasons.values()])
-        opened = {path.resolve() for path in self.photos.values()}
-        others = [path for path in readable if path.resolve() not in opened]
-        self.results.check([*self.photos.values(), *others], again=True)
+            raise Refusals(reasons)
+        for reason in reasons:
+            note(reason)
+        files = {path.resolve(): path for path in (*readable, *self.photos.values())}
+        self.results.check([*files.values()], again=True)
         skipped = len(readable) - self._take(readable)
         self._keep()
         rest = f", {skipped} skipped: removed before, or of a name that is open" if skipped else ""
@@ -328,19 +330,18 @@ class Folder:
 
     def take_examples(self, examples: Sequence[Example]) -> str:
         """Take annotations of open photos as a person's masks; those of others are counted."""
-        left_out = 0
         opened = {path.resolve(): path for path in self.photos.values()}
-        for name, of_class in by_class(examples, UNNAMED).items():
-            of_opened = [example for example in of_class if example.photo.resolve() in opened]
-            left_out += len(of_class) - len(of_opened)
-            if of_opened and name not in self.classes:
+        of_opened = [example for example in examples if example.photo.resolve() in opened]
+        for name, of_class in by_class(of_opened, UNNAMED).items():
+            if name not in self.classes:
                 self.add_class(str(name))
-            for example in of_opened:
+            for example in of_class:
                 path = opened[example.photo.resolve()]
                 (support,) = self.segmenter.without_classes().boxes_to_masks(None, [example.read()])
                 self.masks.say(path, {**persons.masks_of(self.out, path), str(name): support.label == 1})
+        left_out = len(examples) - len(of_opened)
         rest = f"; {left_out} are of photos that are not open (--photos DIR names their folder)" if left_out else ""
-        return f"{len(examples) - left_out} annotations taken{rest}"
+        return f"{len(of_opened)} annotations taken{rest}"
 
     # The network
 
@@ -391,9 +392,8 @@ class Folder:
                 raise UserError("no class has an example: paint over the object on one photo")
             results = Results(self.out, [known.name for known in segmenter.classes])
             facts = {**segmenter.facts, "instances": False, "inputs": segmenter.digest()}
-            photos = {path: name for name, path in self.photos.items()}
-            waiting = results.waiting([path for path in photos if path.is_file()], facts)
-        paths = {photos[path]: path for path in waiting}
+            waiting = results.waiting([*filter(Path.is_file, self.photos.values())], facts)
+            paths = {name: path for name, path in self.photos.items() if path in waiting}
         names = sorted(paths, key=lambda name: name != first)
         for name in self.work.each("segmented", names):
             unread: dict[Path, str] = {}
@@ -418,10 +418,8 @@ class Folder:
 
     def pack(self, formats: Sequence[str]) -> str:
         """Write a zip of the photos that were searched for every class that is known anywhere, in some formats."""
-        self.archive = None
         if not formats:
             raise UserError("nothing to download: tick a format")
-        self.work.check_idle()
         known = {name: self._looks(name).keys() for name in self.photos}
         values = {value for of_photo in known.values() for value in of_photo}
         complete = [self.photos[name] for name, of_photo in known.items() if values and values <= of_photo]
@@ -434,6 +432,7 @@ class Folder:
 
     def _pack(self, results: Results, photos: Sequence[Path]) -> str:
         """Pack photos by copies of what is kept, all of one moment."""
+        self.archive = None
         aside = results.out.parent
         try:
             with self.lock:

@@ -47,11 +47,8 @@ class PhotoMasks:
         rows = record.get(FOUND)
         values = {**self.values, **record.get(VALUES, {})}
         names = {value: name for name, value in self.values.items()}
-        present = []
-        for row in record.get("classes", []) if rows is None else rows:
-            if name := names.get(values.get(row["name"], 0)):
-                present.append({**row, "name": name})
-        return present
+        rows = record.get("classes", []) if rows is None else rows
+        return [{**row, "name": names[values[row["name"]]]} for row in rows if values.get(row["name"]) in names]
 
     def rows(self, path: Path) -> list[dict[str, Any]]:
         """Return the rows of all classes that are known of a photo, by the network or by a person."""

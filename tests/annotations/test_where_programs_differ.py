@@ -25,7 +25,6 @@ HALF = tuple(coordinate + 0.5 for coordinate in SQUARE)
 MOVED = tuple(coordinate + 5 for coordinate in SQUARE)
 LARGE = (10, 10, 30, 10, 30, 30, 10, 30)
 INNER = (15, 15, 25, 15, 25, 25, 15, 25)
-TRIANGLE = (10, 10, 30, 10, 10, 30)
 TURNED = {"x": 30, "y": 20, "width": 20, "height": 10, "rotation": 30}
 
 

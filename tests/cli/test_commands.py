@@ -36,6 +36,11 @@ def ended(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture):
     return run
 
 
+def test_a_command_runs_whose_output_is_closed() -> None:
+    command = [sys.executable, "-c", "from util import cli; cli.main(lambda: print('a line'))"]
+    assert subprocess.run(command, cwd=REPOSITORY, preexec_fn=lambda: os.closerange(0, 3)).returncode == 0
+
+
 @pytest.mark.parametrize("lines", [1, 100_000])
 def test_an_output_that_is_no_longer_read_or_has_no_room(lines: int, ended) -> None:
     """It ends a command that only prints, and none that writes files."""

@@ -89,12 +89,25 @@ def test_a_list_names_each_image_once(tmp_path: Path) -> None:
 
 
 def test_rows_are_compared_as_files(tiny: DataSettings) -> None:
-    """Photos and masks in one folder are named from there on, or from beside it."""
+    """Photos and masks in one folder are named from there on, from beside it, or by a link to it."""
     name = _load(tiny).names[0]
     path = Path(tiny.root) / "train.txt"
-    path.write_text(f"{name}\n../JPEGImages/{name}\n")
-    with pytest.raises(UserError, match="is named twice, also as"):
-        read_list(replace(tiny, masks=tiny.images), "train")
+    (Path(tiny.root) / tiny.images / "linked").symlink_to(".")
+    for again in (f"../JPEGImages/{name}", f"linked/{name}"):
+        path.write_text(f"{name}\n{again}\n")
+        with pytest.raises(UserError, match="is named twice, also as"):
+            read_list(replace(tiny, masks=tiny.images), "train")
+
+
+def test_a_list_of_classes_names_a_photo_once_for_each(tiny: DataSettings) -> None:
+    """Else it is the support of itself, by another mask."""
+    path = Path(tiny.root) / "train.txt"
+    binary = replace(tiny, mask_form="binary")
+    path.write_text("one 1 a\nother 2 a\n")
+    assert len(read_list(binary, "train").images) == 2
+    path.write_text("one 1 a\nother 01 ./a\n")
+    with pytest.raises(UserError, match="'other' is named twice, also as 'one'"):
+        read_list(binary, "train")
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,8 @@ EDITS = [  # file, line, keys, value, and the checks that then differ
     (MANIFEST, 4, ["boundary_iou", "final", 0], 5, {"scores"}),
     (MANIFEST, 4, ["seed"], 9, {"episodes", "scores"}),
     (RESULT, 0, ["mean", "final", "miou"], 99.0, {"scores"}),
+    (RESULT, 0, ["shot"], 5, {"scores", "weights"}),
+    (RESULT, 0, ["fold"], 1, {"scores"}),
     (RESULT, 0, ["per_seed", 0, "all_foreground", "per_class", "1"], 1.0, {"scores"}),
     (RESULT, 0, ["per_seed", 0, "final", "dice"], 99.0, {"scores"}),
     (RESULT, 0, ["per_seed", 0, "final", "per_class", "7"], 99.0, {"scores"}),

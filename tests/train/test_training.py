@@ -12,11 +12,10 @@ import torch
 from torch import nn
 
 from model import contract
-from model.contract import FewShotMethod
 from model.encoders.settings import EncoderSettings, build_encoder
 from model.encoders.variant import NOTHING
-from model.episode import Batch, Episode, Output
-from model.parts.loss import batch_mean, mask_loss
+from model.episode import Batch, Output
+from model.parts.loss import batch_mean
 from model.parts.with_encoder import MID
 from model.ssp.ssp import SSP, SSPSettings
 from tests.helpers import spawned
@@ -139,18 +138,6 @@ def test_a_meta_stage_refuses_a_base_stage_with_other_settings(mini_yaml) -> Non
     with pytest.raises(UserError, match=r"base_stage.epochs = 1, now 3"):
         begin(changed)
     begin(changed, changed.folder("base") / BEST)
-
-
-class WithNorm(FewShotMethod):
-    """A method of a convolution and a batch norm that is trained in the meta stage."""
-
-    def __init__(self, settings: Any, task: Any) -> None:
-        super().__init__(settings, task)
-        self.layers = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2))
-
-    def forward(self, episode: Episode) -> Output:
-        logits = self.layers(episode.query.float() / 255)
-        return Output(logits, losses={"main": mask_loss(logits, episode.query_label)} if self.training else {})
 
 
 def epochs_of(folder: Path) -> dict[float, dict[str, Any]]:

@@ -72,11 +72,9 @@ def _reset(section: Any, prefix: str, needless: dict[str, str], place_written: C
     for field in fields(section):
         key = f"{prefix}{field.name}"
         value = getattr(section, field.name)
-        reason = needless.get(key) or _unmet_condition(section, field, key)
-        if reason:
+        if reason := needless.get(key) or _unmet_condition(section, field, key):
             default = default_of(field)
-            place = place_written(key)
-            if value != default and place:
+            if value != default and (place := place_written(key)):
                 raise UserError(f"{place}: {key} has no effect: {reason}; leave it out")
             changes[field.name] = default
         elif is_dataclass(value):

@@ -244,8 +244,7 @@ def _of_fold(fold: int, dataset: str, method: str, net: str | None) -> Source:
     parts = (f"{dataset}_split{fold}", "" if method == MAIN_METHOD else method, in_name)
     name = "_".join(filter(None, parts))
     values = merge(values, nested(FOLD_KEY, Leaf(fold, words)))
-    own = _own_of_run(dataset, name)
-    if own is not None:
+    if own := _own_of_run(dataset, name):
         _check_fold(own, fold)
         files = _around(encoder[0], own) if encoder else (own,)
         return Source(words, name, files, values, str(own))

@@ -137,8 +137,7 @@ def _problems_of_given(data: DataSettings, fold_classes: list[list[str]]) -> Ite
     """Yield what is wrong with folds that the settings list by name."""
     key = "fold_classes" if data.fold_rule == "given" else "fold_rule"
     names = [name for fold in fold_classes for name in fold]
-    unknown = [name for name in names if name not in data.classes]
-    if unknown:
+    if unknown := [name for name in names if name not in data.classes]:
         yield key, f"names '{unknown[0]}', which is not in data.classes{nearest(unknown[0], data.classes)}"
     are_parts = len(set(names)) == len(names) and all(0 < len(fold) < len(data.classes) for fold in fold_classes)
     if not are_parts or len(fold_classes) != data.folds or data.folds < 2:

@@ -172,9 +172,7 @@ class EpisodeSampler:
     def _position(self, number: int, length: int) -> int:
         """Return the position of a number in a list that is read again and again, shuffled each time by some rules."""
         epoch, position = divmod(number, length)
-        if "shuffle" in self.query:
-            return int(shuffled(length, self.seed, epoch)[position])
-        return position
+        return int(shuffled(length, self.seed, epoch)[position]) if "shuffle" in self.query else position
 
 
 @dataclass(frozen=True)

@@ -190,8 +190,7 @@ def _keys(value: Any) -> Any:
 def read_result(path: Path) -> Result:
     """Return the result of a file, as of the run that it lies in; raises as ``read_json`` and ``check_result`` do."""
     result = check_result(read_json(path, "this result", "score the run again with test.py"), path)
-    run = run_of(path)
-    if run is not None:
+    if run := run_of(path):
         _, result["run"] = folder_and_name(run, result["run"])
     return result
 
@@ -204,8 +203,7 @@ def find_results(paths: list[Path]) -> list[Path]:
     files: set[Path] = set()
     for path in paths:
         files.update([path] if path.is_file() else path.rglob(RESULT))
-    missing = [path for path in paths if not path.exists()] if files else paths
-    if missing:
+    if missing := ([path for path in paths if not path.exists()] if files else paths):
         raise UserError(f"{', '.join(map(str, missing))}: no {RESULT} here; score a run first: python test.py CONFIG")
     return sorted(files)
 

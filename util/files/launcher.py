@@ -27,8 +27,7 @@ def place_of_process() -> Place:
     size = number_of("WORLD_SIZE", 1)
     if size == 1:
         return Place()
-    lacking = [name for name in NEEDED if not os.environ.get(name)]
-    if lacking:
+    if lacking := [name for name in NEEDED if not os.environ.get(name)]:
         raise UserError(f"WORLD_SIZE = {size}, but {', '.join(lacking)} not set; {FIX}", local=True)
     rank = number_of("RANK", 0, least=0)
     if rank >= size:

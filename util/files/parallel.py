@@ -42,8 +42,7 @@ def set_allocator(options: tuple[tuple[int, int], ...]) -> None:
 
 def end_with_parent() -> None:
     """Let this process, which ``multiprocessing`` started, end when the one that asked for it has, by SIGKILL too."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
+    if parent := multiprocessing.parent_process():
         threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
 
 

@@ -141,10 +141,8 @@ def _check(value: Any, key: str, metadata: Mapping[str, Any]) -> None:
         allowed = f"at least {shortest}" if longest is None else f"{shortest} to {longest}"
         raise Misfit(key, f"{key} = {_shown(value)} has {len(value)} values; allowed: {allowed}")
     problem = metadata.get("problem")
-    if problem is not None:
-        reason = problem(value)
-        if reason is not None:
-            raise Misfit(key, f"{key} = {value!r}: {reason}")
+    if problem is not None and (reason := problem(value)):
+        raise Misfit(key, f"{key} = {value!r}: {reason}")
     for item in items:
         _check_range(item, key, metadata.get("low"), metadata.get("high"))
 

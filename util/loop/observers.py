@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
@@ -82,7 +84,10 @@ def registered_observers(folder: Path, asked: Mapping[str, Any] | None = None) -
     for name in asked or OBSERVERS:
         make = OBSERVERS[name]
         settings = [(asked or {}).get(name) or make.Settings()] if hasattr(make, "Settings") else []
-        observer = ask(f"the observer {name}, as it is made,", make, folder, *settings)
+        try:
+            observer = ask(f"the observer {name}, as it is made,", make, folder, *settings)
+        except UserError as error:
+            raise UserError(str(error), local=True) from None
         observers.append(Guarded(name, observer, asdict(settings[0]) if settings else {}))
     return observers
 
@@ -90,8 +95,8 @@ def registered_observers(folder: Path, asked: Mapping[str, Any] | None = None) -
 class Guarded:
     """An observer of one's own, whose answers all processes share.
 
-    Its first error ends the training if it ``may_decide``. If it only looks, the error is logged, ``facts`` say so, and
-    it is not called again.
+    Its first error ends the training if it ``may_decide``. If it only looks, the error is logged, ``facts`` say so,
+    which processes share at each record, and it is not called again.
     """
 
     def __init__(self, name: str, observer: TrainingObserver, settings: dict[str, Any]):
@@ -105,11 +110,22 @@ class Guarded:
         """Return a call of the observer."""
         return partial(self._call, call)
 
+    def record(self, training: Training, entry: dict[str, Any]) -> None:
+        """Add to a record what the observer adds, where a file can hold it."""
+        before = copy.deepcopy(entry)
+        self._call("record", training, entry)
+        for error in filter(None, training.world.gather(self.facts.get("left_out"))):
+            self.facts.setdefault("left_out", error)
+        if type(self.observer) is TrainingObserver:  # it has failed
+            entry.clear()
+            entry |= before
+
     def _call(self, call: str, training: Training, *arguments: Any) -> bool:
         """Call the observer; return its answer to a question, UserError: it failed and may decide."""
         try:
             answer = bool(getattr(self.observer, call)(training, *arguments))
-        except Exception as error:
+            json.dumps(arguments)
+        except (Exception, SystemExit) as error:
             self._fail(training, call, in_words(error))
             return False
         return training.world.any(answer) if self.decides and call in QUESTIONS else answer

@@ -49,8 +49,7 @@ def _optimizer(groups: list[ParamGroup], settings: OptimizerRule) -> Optimizer:
 def clip_gradients(optimizers: Mapping[str, Optimizer], rules: Mapping[str, OptimizerRule]) -> None:
     """Scale the gradients of each optimiser with a ``clip`` so that their norm, of all together, is at most that."""
     for name, optimizer in optimizers.items():
-        largest = rules[name].clip if name in rules else None
-        if largest is not None:
+        if name in rules and (largest := rules[name].clip):
             parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
             nn.utils.clip_grad_norm_(parameters, largest)
 

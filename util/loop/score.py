@@ -110,8 +110,7 @@ class Scoreboard:
         scales = {name: METRICS[name].scale for name in counted_in_episodes(self.further)}
         at_end = [name for name in self.further if METRICS[name].at_end]
         scores = {name: metrics.episode_scores(rows, self.classes, scales, at_end) for name, rows in records.items()}
-        base_counts = [counts for counts in base_by_rank if counts is not None]
-        if base_counts:
+        if base_counts := [counts for counts in base_by_rank if counts is not None]:
             scores[BASE] = metrics.class_scores(np.sum(base_counts, axis=0))
             if ALL_FOREGROUND in scores:
                 scores[ALL_FOREGROUND] = scores.pop(ALL_FOREGROUND)  # comes last

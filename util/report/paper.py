@@ -209,8 +209,7 @@ def _lines_of_classes(facts: DataFrame) -> list[tuple[str, str]]:
     """Return place and class of each line of the table of classes; the class '' is the mean."""
     lines = list[tuple[str, str]]()
     for place in places_of(facts):
-        names = dict.fromkeys(chain.from_iterable(facts.loc[facts["place"] == place, "classes"]))
-        if names:
+        if names := dict.fromkeys(chain.from_iterable(facts.loc[facts["place"] == place, "classes"])):
             lines += [(place, name) for name in (*names, "")]
     return lines
 

@@ -187,10 +187,16 @@ def _score_difference(result: Result, by_seed: list[list[dict[str, Any]]]) -> st
 
 
 def _names_difference(result: Result, by_seed: list[list[dict[str, Any]]]) -> str:
-    """Say which classes, or which number of classes or of episodes, are not those of config and episodes."""
-    names = {str(number): name for number, name in enumerate(result["config"]["data"]["classes"], start=1)}
-    shown = {str(class_id) for rows in by_seed for row in rows for class_id, _ in ways_of(row)}
+    """Say which classes, number of classes, shots or episodes, or names are not those of config and episodes."""
+    data = result["config"]["data"]
+    names = {str(number): name for number, name in enumerate(data["classes"], start=1)}
+    ways = [way for rows in by_seed for row in rows for way in ways_of(row)]
+    shown = {str(class_id) for class_id, _ in ways}
     counted = {
+        "shot": max(len(supports) for _, supports in ways),
+        "dataset": data.get("name"),
+        "fold": data.get("fold"),
+        "model": result["config"]["model"].get("name"),
         "novel": {class_id: names.get(class_id, "no class") for class_id in sorted({*result["novel"], *shown})},
         "classes_without_episodes": len(result["novel"]) - len(result["left_out"]) - len(shown),
         "episodes": max(map(len, by_seed)),

@@ -60,11 +60,8 @@ def base_stage_data(run: Run, progress: bool = True) -> StageData:
     fold = run.fold
     images = images_for_training(run, progress, stage)
     index = load_index(data, "test", progress)
-    held_out: ImageList | None
-    if stage.images == "all":
-        held_out = lists.whole_list(index, fold)
-    else:
-        held_out = lists.base_validation_list(index, fold.base, data)
+    is_whole = stage.images == "all"
+    held_out = lists.whole_list(index, fold) if is_whole else lists.base_validation_list(index, fold.base, data)
     size = run.config.stage_size(stage)
     seed = run.config.run.seed
     training = LabelledDataset(images, fold, size, seed, stage.augment)
@@ -83,15 +80,16 @@ def meta_stage_data(run: Run, progress: bool = True) -> StageData:
     """
     stage = run.config.meta_stage
     held_out = validation_run(run)
-    classes = held_out.config.data.classes
-    workers = run.config.data.workers
     images = images_for_training(run, progress)
     validation_images = _images_for_validation(held_out, images, progress)
-    training = training_episodes(run, images)
-    if validation_images is None:
-        return StageData(images, training, None, 0, classes, workers)
-    examples = validation_episodes(held_out, validation_images)
-    return StageData(images, training, examples, stage.validate_episodes, classes, workers)
+    return StageData(
+        images=images,
+        training=training_episodes(run, images),
+        held_out=None if validation_images is None else validation_episodes(held_out, validation_images),
+        validation_length=stage.validate_episodes,
+        held_out_classes=held_out.config.data.classes,
+        workers=run.config.data.workers,
+    )
 
 
 def _images_for_validation(held_out: Run, training: ImageList, progress: bool) -> ImageList | None:

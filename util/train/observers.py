@@ -121,11 +121,6 @@ class Patience(TrainingObserver):
         newest = max(entry["epoch"] for entry in progress.history if "validation" in entry)
         return newest - progress.best_epoch >= self.epochs
 
-    def finished(self, training: Training) -> None:
-        """Say why the training ended."""
-        if training.progress.ended_by == self.name:
-            log.info("stopped: no better validation for %d epochs", self.epochs)
-
 
 @dataclass
 class Checkpoints(TrainingObserver):

@@ -53,8 +53,7 @@ def train(config: Config, asked: Asked) -> int:
             compute_in_fixed_order()
         world.from_main(lambda: rehearse(run, stages, world.size, asked).check())
         for stage in stages:
-            code = _train_claimed(run, stage, world, asked)
-            if code:
+            if code := _train_claimed(run, stage, world, asked):
                 return code
             free_memory(world.device)
     return 0
@@ -64,9 +63,7 @@ def _train_claimed(run: Run, stage: str, world: ProcessGroup, asked: Asked) -> i
     """Train a stage, while no other command can, in as many processes as it takes; return the exit code of all."""
     with ExitStack() as claims:
         task = world.from_main(partial(_begin, claims, run, stage, asked))
-        if task is None:
-            return 0
-        return max(world.gather(train_stage(run, task, world, asked)))
+        return 0 if task is None else max(world.gather(train_stage(run, task, world, asked)))
 
 
 def _begin(claims: ExitStack, run: Run, stage: str, asked: Asked) -> StageTask | None:

@@ -152,8 +152,7 @@ def read(path: str | Path) -> Checkpoint:
 def _named_tensors(content: dict[str, Any]) -> dict[str, Tensor]:
     """Return the named tensors of a file of others, of the first part that holds any."""
     for key in HELD_BY:
-        held = _named_tensors(content[key]) if isinstance(content.get(key), dict) else {}
-        if held:
+        if held := (_named_tensors(content[key]) if isinstance(content.get(key), dict) else {}):
             return held
     tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
     plain = _plain({str(name): tensor for name, tensor in tensors.items()})

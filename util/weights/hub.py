@@ -32,8 +32,7 @@ def load_from_hub(kind: str, weights: str) -> Any:
         fix = "name a folder of config.json and model.safetensors, or a network of the hub that is open to you"
         raise ModelMismatch(f"model.weights = {weights}: holds no such network ({reason}); {fix}") from None
     mismatched = {str(key) for key, *_ in facts["mismatched_keys"]}
-    lacking = sorted(mismatched.union(facts["missing_keys"]))
-    if lacking:
+    if lacking := sorted(mismatched.union(facts["missing_keys"])):
         lacks = f"lacks {len(lacking)} tensors of {kind}, such as {lacking[0]}, which would be random"
         fix = "take a file of this network, or another release of transformers: pip install -U transformers"
         raise ModelMismatch(f"model.weights = {weights}: {lacks}; {fix}")

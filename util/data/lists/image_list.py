@@ -137,9 +137,7 @@ def _make_list(source: ListSource, list_file: str | None) -> ImageList:
         images = _list_of_published(source, list_file)
     else:
         images = _list_of_file(source, read_fold_list(list_file, source.fold), drop_hidden=False)
-    if data.rare_classes == "refuse":
-        return images
-    return _without_rare_classes(images, data.shot)
+    return images if data.rare_classes == "refuse" else _without_rare_classes(images, data.shot)
 
 
 def _without_rare_classes(images: ImageList, shots: int) -> ImageList:
@@ -186,8 +184,7 @@ def _list_of_file(source: ListSource, listed: ListFile, drop_hidden: bool) -> Im
     classes = [row.class_id for row in listed.rows]
     if not any(classes):
         return _list_of_images(source, listed, rows)
-    unknown = [c for c in classes if c not in source.classes]
-    if unknown:
+    if unknown := [c for c in classes if c not in source.classes]:
         raise UserError(
             f"{listed.path}: lists class {unknown[0]}, which is not of this fold: {source.classes}",
             fix="name the list of this fold, or set data.fold",
@@ -203,8 +200,7 @@ def _listed_rows(index: Index, listed: ListFile) -> list[int]:
             f"{listed.path}: names no folders, but the data set has images with equal names in two folders; rename them"
         )
     stems = dict.fromkeys(row.stem for row in listed.rows)
-    missing = [stem for stem in stems if stem not in rows]
-    if missing:
+    if missing := [stem for stem in stems if stem not in rows]:
         raise UserError(
             f"{listed.path}: {len(missing)} of its {len(stems)} images are not in the data set, such as {missing[0]}",
             fix="add these photos, or name a list of this data set",
@@ -285,8 +281,7 @@ def rare_classes(images: ImageList, supports: int) -> dict[int, int]:
 def check_shots(images: ImageList, data: DataSettings, with_replacement: bool = False) -> None:
     """Refuse (UserError) a list with too few candidates of a class: a query and K supports (1 ``with_replacement``)."""
     supports = 1 if with_replacement else data.shot
-    rare = rare_classes(images, supports)
-    if rare:
+    if rare := rare_classes(images, supports):
         names = ", ".join(f"{data.classes[c - 1]} ({count})" for c, count in rare.items())
         raise UserError(
             f"{images.source or images.index.listed}: fold {data.fold} has too few images of {names}; "

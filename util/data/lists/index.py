@@ -144,9 +144,7 @@ class Index:
 
     def stacked(self, row: int) -> np.ndarray:
         """Return an image with its class indices as fourth channel, (H, W, 4) uint8, read-only."""
-        if self.decoded is not None:
-            return self.decoded[row]
-        return read_stacked(*self.files(row))
+        return read_stacked(*self.files(row)) if self.decoded is None else self.decoded[row]
 
     def pair(self, row: int) -> tuple[np.ndarray, np.ndarray]:
         """Return an image (H, W, 3) and its class indices (H, W), uint8."""

@@ -1,5 +1,6 @@
 """The list of a part of a data set: which photos it names, and the mask of each."""
 
+import functools
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +54,7 @@ def read_list(data: DataSettings, part: str) -> Listed:
         )
     if data.mask_form == BINARY:
         rows = _read_rows(path, OF_BINARY)
-        return _unique(path, rows, [_named_files(data, name=row[0], photo=row[-1]) for row in rows], place=1)
+        return _unique(path, rows, [_named_files(data, name=row[0], photo=row[-1]) for row in rows], by_class=True)
     rows = _read_rows(path, NAME, COLUMNS)
     if len(rows[0]) == COLUMNS:
         return _of_columns(path, rows, data)
@@ -138,13 +139,15 @@ def _name_of(photo: Path, data: DataSettings) -> str:
     return name.removesuffix(photo.suffix) if has_suffix else name
 
 
-def _unique(path: Path, rows: list[list[str]], files: list[tuple[Path, Path]], place: int = 0) -> Listed:
-    """Return a list; UserError: it names a photo twice, or where ``place`` is 1 a mask, by whatever words."""
-    known = dict[str, str]()
-    for (name, *_), both in zip(rows, files, strict=True):
-        file = os.path.normpath(both[place])
-        if file in known:
-            also = "" if known[file] == name else f", also as '{known[file]}'"
-            raise UserError(f"{path}: '{name}' is named twice{also}; write each image once")
-        known[file] = name
+def _unique(path: Path, rows: list[list[str]], files: list[tuple[Path, Path]], by_class: bool = False) -> Listed:
+    """Return a list; UserError: it names a photo twice, with ``by_class`` twice for a class, by whatever words."""
+    known = dict[tuple[str, str, int], str]()
+    real_path = functools.cache(os.path.realpath)  # of folders, which may be links
+    for row, (photo, _) in zip(rows, files, strict=True):
+        folder, file = os.path.split(os.path.normpath(photo))
+        key = (real_path(folder), file, int(row[1]) if by_class else 0)
+        if key in known:
+            also = "" if known[key] == row[0] else f", also as '{known[key]}'"
+            raise UserError(f"{path}: '{row[0]}' is named twice{also}; write each image once")
+        known[key] = row[0]
     return Listed(path, rows, tuple(image for image, _ in files), tuple(mask for _, mask in files))

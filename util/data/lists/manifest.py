@@ -155,8 +155,7 @@ def replay(path: Path, images: ImageList, data: DataSettings, ways: int = 1) -> 
             found = _episode_key(len(keys), episode, rows)
         except KeyError as error:
             raise UserError(f"{path}:{line}: image {error} is not in {data.root}/{data.test_list}") from None
-        problem = next(_problems(found, images, data, ways), None)
-        if problem:
+        if problem := next(_problems(found, images, data, ways), None):
             raise UserError(f"{path}:{line}: {problem}")
         keys.append(found)
     return {seed: ListedEpisodes(images, seed, tuple(keys)) for seed, keys in seeds.items()}

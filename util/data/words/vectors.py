@@ -61,8 +61,7 @@ def build_vectors(source: Path, classes: list[str]) -> tuple[np.ndarray, list[st
     """
     names = ["background", *classes]
     matches = _find(source, names)
-    missing = ", ".join(name for name in names if name not in matches)
-    if missing:
+    if missing := ", ".join(name for name in names if name not in matches):
         raise UserError(f"{source}: has no word for {missing}; rename these classes in the config (data.classes)")
     respelt = [f"{name} = {' + '.join(match.words)}" for name, match in matches.items() if match.words != [name]]
     return np.stack([matches[name].row for name in names]), respelt
@@ -114,8 +113,7 @@ def read_words(path: Path, limit: int | None = None) -> KeyedVectors:
     from gensim.utils import open as unpacked
 
     logging.getLogger("gensim").setLevel(logging.ERROR)
-    other = stand_in(path, OTHER_FILES) if path.is_file() else "no file; check its name"
-    if other:
+    if other := (stand_in(path, OTHER_FILES) if path.is_file() else "no file; check its name"):
         raise UserError(f"{path}: is {other}")
     try:
         with unpacked(str(path), "rb") as file:
