@@ -54,7 +54,7 @@ def _parsed(path: Path, state: tuple[int, ...]) -> Said:
     with content_errors(f"{path}: {NOT_OURS}", DAMAGED):
         first, *lines = text.splitlines()
         names = [line.split(f"{value}: ", 1)[1] for value, line in enumerate(lines, 1)]
-        classes = ["" if name == REMOVED else check_class_name(name) for name in names]
+        classes = ["" if name == REMOVED else check_class_name(name, f"{path}: the class") for name in names]
         present = [value for value, name in enumerate(classes, 1) if name]
         if len({*classes} - {""}) < len(present) or len(classes) > MOST:
             raise ValueError("there are too many classes, or two of one name")

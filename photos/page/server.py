@@ -181,8 +181,13 @@ def page_state(folder: Folder, seen: str) -> dict[str, Any]:
 
 
 def picture(folder: Folder, name: str, side: int) -> np.ndarray:
-    """Return a photo with at most ``side`` pixels on a side, (h, w, 3) uint8."""
-    image = read_photo(folder.path(name))
+    """Return a photo with at most ``side`` pixels on a side, (h, w, 3) uint8; notes why it cannot be read."""
+    path = folder.path(name)
+    try:
+        image = read_photo(path)
+    except UserError as error:
+        folder.errors[name] = str(error)
+        raise
     height, width = image.shape[:2]
     scale = min(side / max(height, width), 1)
     size = (max(round(scale * width), 1), max(round(scale * height), 1))
