@@ -97,7 +97,7 @@ class PhotoFiles:
         stated_place = place_of(path.relative_to(path.anchor).parts[:-1])
         if not self._has_noted and are_other_places(place, stated_place):
             self._has_noted = True
-            note(f"{source}: {BY_NAME}, such as {photo} for {path}")
+            note(f"{source}: {BY_NAME}, such as {photo} for {path.as_posix()}")
 
     def _candidates(self, path: PureWindowsPath) -> list[Path]:
         """Return the photos of a stated name; where photos lie in folders of the stated name, only those in these."""

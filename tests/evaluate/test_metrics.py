@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from util.files.errors import UserError
 from util.loop.mask_metrics import METRICS, EpisodeCounts, Metric, SeenEpisode, counted_in_episodes
 from util.loop.metrics import class_counts, class_scores, episode_records, episode_scores, mean_iou
 
@@ -142,3 +143,16 @@ def test_a_metric_may_see_the_episode_or_all_counts_at_the_end(monkeypatch: pyte
     assert seen[1] == SeenEpisode(0, "photo0", 5)
     scores = episode_scores(torch.cat(records).numpy(), 6, {"class": 1}, ["spread"])
     assert (scores["class"], scores["per_class_class"], scores["spread"]) == (7, {"2": 4, "5": 10}, 50)
+
+
+ANSWERS = {"nan": (float("nan"), 1), "of nothing": (0.5, 0), "alone": 0.5, "none": None, "text": ("a", "b")}
+
+
+@pytest.mark.parametrize("answer", ANSWERS.values(), ids=list(ANSWERS))
+def test_an_own_metric_that_counts_no_part_of_a_whole_is_refused(answer: Any, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(METRICS, "own", Metric("own", lambda *_: answer))
+    label = torch.ones(2, 2, dtype=torch.long)
+    with pytest.raises(UserError, match="metric own failed: "):
+        episode_records(0, torch.tensor([2]), label, label, ["own"])
+    with pytest.raises(ValueError, match="'miou' is a key of every result; rename it"):
+        METRICS.register("miou", "mIoU")(lambda *_: answer)

@@ -69,7 +69,17 @@ class Metric:
         return ScoreFacts(title=self.title, unit=self.unit, scale=self.scale, smaller_is_better=self.smaller_is_better)
 
 
-METRICS = Kind("metric", "test.metrics", lambda _, count, title, **others: Metric(title, count, **others))
+# Keys of results and of their episodes, beside which a metric has its own
+RESERVED = {"miou", "fb_iou", "per_class", "seed", "number", "query", "class", "others", "supports", "outputs"}
+
+
+def _check_name(name: str) -> None:
+    """Refuse (ValueError) a metric's name that would hide another number of a result."""
+    if name in RESERVED:
+        raise ValueError(f"test.metrics '{name}' is a key of every result; rename it")
+
+
+METRICS = Kind("metric", "test.metrics", lambda _, count, title, **others: Metric(title, count, **others), _check_name)
 register_metric = METRICS.register  # of a name, with the fields of ``Metric``
 
 

@@ -1,5 +1,6 @@
 """Intersections and unions as integers, and the scores that follow from their sums: IoU, mIoU and FB-IoU."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -71,10 +72,30 @@ def _parts_and_wholes(
         mask = (prediction == value) * labelled
         true = (label == value) * labelled
         seen = [episode] if metric.sees_episode else []
-        rows.append(metric.part_and_whole(mask, true, labelled, *seen))
+        rows.append(ask(f"metric {metric.title}", _part_and_whole, metric, mask, true, labelled, *seen))
     values = np.array(rows)
     kind = np.int64 if values.dtype.kind in "iub" else np.float64  # beside counts, which stay exact in both
     return torch.from_numpy(values.astype(kind)).to(label_hw.device)
+
+
+def _part_and_whole(metric: Metric, *arguments: Any) -> tuple[Any, Any]:
+    """Return what a metric counts; ValueError, TypeError: it is no part of a whole."""
+    part, whole = map(_finite, metric.part_and_whole(*arguments))
+    if whole < 0 or (whole == 0 and part != 0):
+        raise ValueError(f"{part} is no part of {whole}; return 0, 0 where nothing is counted")
+    return part, whole
+
+
+def _at_end(metric: Metric, counts: EpisodeCounts) -> float:
+    """Return the score of a metric of all episodes; ValueError, TypeError: it is no number."""
+    return _finite(metric.part_and_whole(counts))
+
+
+def _finite(value: Any) -> Any:
+    """Return a number; ValueError, TypeError: it is none, or not finite."""
+    if not math.isfinite(value):
+        raise ValueError(f"{value} is not finite")
+    return value
 
 
 def episode_scores(
@@ -104,7 +125,8 @@ def episode_scores(
         scores[per_class(name)] = {str(c): scale * float(ratios[c]) for c in np.flatnonzero(episodes)}
     for name in at_end:
         counts = EpisodeCounts(*records[:, NUMBER : UNION + 1].T.astype(np.int64))
-        scores[name] = METRICS[name].scale * float(ask(f"metric {name}", METRICS[name].part_and_whole, counts))
+        score = ask(f"metric {name}", _at_end, METRICS[name], counts)
+        scores[name] = METRICS[name].scale * float(score)
     return scores
 
 

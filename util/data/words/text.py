@@ -29,7 +29,7 @@ def read_vectors(path: Path, classes: list[str] | None = None) -> np.ndarray:
     fix = "make them by prepare.py embeddings, or --set data.text=names"
     try:
         table, names = _read_table(path)
-        if table.ndim != 2 or table.dtype.kind != "f":
+        if not isinstance(table, np.ndarray) or table.ndim != 2 or table.dtype.kind != "f":
             raise ValueError("no table (classes + 1, width) of numbers")
         if table.nbytes > largest_content(path):
             raise ValueError(f"its table has {table.nbytes} bytes, more than the file")
