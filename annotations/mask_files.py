@@ -121,13 +121,18 @@ def pairs(photos: Path, masks: Path, named: bool = True) -> list[tuple[Path, Pat
             fix=f"{LIKE_PHOTOS}, or name their folder (--photos); give masks in folders a file of names, YOLO's "
             "labels a data.yaml or classes.txt",
         )
+    _say_first_by_name(mask_of_photo, photos, masks)
+    if photos != masks and without_photo:
+        note(f"{masks}: left out: masks without a photo ({len(without_photo)}, such as {without_photo[0].name})")
+    return sorted(mask_of_photo.items())
+
+
+def _say_first_by_name(mask_of_photo: dict[Path, Path], photos: Path, masks: Path) -> None:
+    """Say which is the first mask whose photo lies in another folder, and is found by its name."""
     for photo, mask in mask_of_photo.items():
         if are_other_places(_place(photo, photos), _place(mask, masks)):
             note(f"{masks}: {BY_NAME}, such as {photo} for {mask}")
             break
-    if photos != masks and without_photo:
-        note(f"{masks}: left out: masks without a photo ({len(without_photo)}, such as {without_photo[0].name})")
-    return sorted(mask_of_photo.items())
 
 
 def _photo_of(mask: Path, candidates: list[Path], photos: Path, masks: Path) -> Path | None:

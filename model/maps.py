@@ -115,13 +115,8 @@ class Maps:
         first = parts[0]
         if len(parts) == 1:
             return first
-        stages = {}
-        for stage in first._stages:
-            stages[stage] = torch.cat([part._stages[stage] for part in parts])
-        blocks = []
-        for of_parts in zip(*(part._blocks for part in parts), strict=True):
-            stage, _ = of_parts[0]
-            blocks.append((stage, torch.cat([x for _, x in of_parts])))
+        stages = {stage: torch.cat([part._stages[stage] for part in parts]) for stage in first._stages}
+        blocks = [_joined_block(of_parts) for of_parts in zip(*(part._blocks for part in parts), strict=True)]
         images = torch.cat([part.images for part in parts])
         pixels = torch.cat([part._pixels for part in parts])
         out = Maps(stages, blocks, images, first._base_learner, pixels)
@@ -139,3 +134,9 @@ def mid_features(maps: Maps, low_first: bool = False) -> Tensor:
 def low_features(maps: Maps) -> Tensor:
     """Return f2 on f3's grid, as published also for Gram matrices; VGG's f2 is finer."""
     return resize(maps[LOW], maps[MID].shape[-2:])
+
+
+def _joined_block(parts: "Sequence[tuple[int, Tensor]]") -> tuple[int, Tensor]:
+    """Return a block's stage and its maps of several images."""
+    stage, _ = parts[0]
+    return stage, torch.cat([x for _, x in parts])

@@ -1,4 +1,4 @@
-"""What configs name, such as methods, encoders and optimisers: a table for each kind, and one way to enter them."""
+"""Tables of the parts that configs name, such as methods, encoders and optimisers, and one way to enter them."""
 
 import inspect
 from collections.abc import Callable
@@ -9,7 +9,7 @@ KINDS: dict[str, "Kind"] = {}  # by their titles
 
 
 class Kind(dict[str, Any]):
-    """What the values of a config's key name: the entries by their names.
+    """Parts that the values of a config's key name: the entries by their names.
 
     Args:
         title: of one of them, in messages and for ``register`` of ``util/config/registry.py``.

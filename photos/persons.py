@@ -1,4 +1,4 @@
-"""What persons have said of photos: ``persons/<photo>.png`` holds masks, ``persons/names.txt`` all that is no pixel.
+"""Persons' words on photos: ``persons/<photo>.png`` holds masks, ``persons/names.txt`` all that is no pixel.
 
 A mask has the size of the upright photo and holds class values, 0 for none. The file of names has a line for each
 class, ``value: name``, and above them, in a comment, which classes of which photos a person has confirmed: one without

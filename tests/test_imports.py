@@ -1,4 +1,4 @@
-"""What files import: never each other in a circle, and few stand behind a checkpoint, a method for photos, the loop."""
+"""Files import each other in no circle, and few stand behind a checkpoint, a method for photos, the loop."""
 
 import ast
 from collections.abc import Iterable, Iterator

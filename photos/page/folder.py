@@ -87,12 +87,10 @@ class Folder:
         states = kept.get("photos", {})
         if isinstance(states, list):  # as version 0.3 kept them, with the classes
             states = dict.fromkeys(states)
-            persons.add_classes(
-                self.out, [check_class_name(name, f"{self.file}: the class") for name in kept["classes"] if name]
-            )
-        stated = [path for path in map(Path, states) if path.is_file() and states[str(path)] == [*state_of(path)]]
-        of_results = [(Path(record["query"]), record["query_file"]) for record in records]
-        stated += [path for path, facts in of_results if is_same_file(facts, path)]
+            names = filter(None, kept["classes"])
+            persons.add_classes(self.out, [check_class_name(name, f"{self.file}: the class") for name in names])
+        stated = [path for path, state in states.items() if _is_as_kept(Path(path), state)]
+        stated = [*map(Path, stated), *_of_results(records)]
         self._take([*filter(Path.is_file, visible((self.out / UPLOADS).glob("*"), self.out)), *stated])
         closed = {Path(name).name for name in states} - {path.name for path in stated} - self.photos.keys()
         if closed:
@@ -456,3 +454,13 @@ class Folder:
         if self.work.state:
             self.work.thread.join()
         self.results.write_summary({})
+
+
+def _is_as_kept(path: Path, state: list[int] | None) -> bool:
+    return path.is_file() and state == [*state_of(path)]
+
+
+def _of_results(records: list[dict[str, Any]]) -> list[Path]:
+    """Return the photos of results that are the files they were."""
+    stated = [(Path(record["query"]), record["query_file"]) for record in records]
+    return [path for path, facts in stated if is_same_file(facts, path)]

@@ -1,4 +1,4 @@
-"""What tests read again and again: a JSON file, and the config of an experiment."""
+"""Readings that many tests share: a JSON file, and the config of an experiment."""
 
 import json
 from collections.abc import Sequence

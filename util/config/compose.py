@@ -241,15 +241,24 @@ def _of_fold(fold: int, dataset: str, method: str, net: str | None) -> Source:
         values = nested("model.weights", Leaf(net.split(","), f"NET {net}"))
         in_name = net.replace("/", "--")
     words = f"split{fold} {dataset} --model {method}" + (f" --net {net}" if net else "")
-    parts = (f"{dataset}_split{fold}", "" if method == MAIN_METHOD else method, in_name)
-    name = "_".join(filter(None, parts))
+    name = _run_name(fold, dataset, method, in_name)
     values = merge(values, nested(FOLD_KEY, Leaf(fold, words)))
     if own := _own_of_run(dataset, name):
         _check_fold(own, fold)
         files = _around(encoder[0], own) if encoder else (own,)
         return Source(words, name, files, values, str(own))
-    chosen = [recipe] if recipe.exists() else [data_file(dataset), method_file(method)]
-    return Source(words, name, (*chosen, *encoder), values)
+    return Source(words, name, (*_or_parts(recipe, dataset, method), *encoder), values)
+
+
+def _or_parts(recipe: Path, dataset: str, method: str) -> list[Path]:
+    """Return the recipe of a method on a data set; where there is none, the files of both."""
+    return [recipe] if recipe.exists() else [data_file(dataset), method_file(method)]
+
+
+def _run_name(fold: int, dataset: str, method: str, in_name: str) -> str:
+    """Return the name of a fold's run, without the main method; ``in_name`` is that of encoder or networks, if any."""
+    parts = (f"{dataset}_split{fold}", "" if method == MAIN_METHOD else method, in_name)
+    return "_".join(filter(None, parts))
 
 
 def _own_of_run(dataset: str, name: str) -> Path | None:

@@ -139,7 +139,9 @@ def _problems_of_given(data: DataSettings, fold_classes: list[list[str]]) -> Ite
     names = [name for fold in fold_classes for name in fold]
     if unknown := [name for name in names if name not in data.classes]:
         yield key, f"names '{unknown[0]}', which is not in data.classes{nearest(unknown[0], data.classes)}"
-    are_parts = len(set(names)) == len(names) and all(0 < len(fold) < len(data.classes) for fold in fold_classes)
-    if not are_parts or len(fold_classes) != data.folds or data.folds < 2:
+    is_once = len(set(names)) == len(names)
+    are_parts = all(0 < len(fold) < len(data.classes) for fold in fold_classes)
+    are_all = len(fold_classes) == data.folds >= 2
+    if not (is_once and are_parts and are_all):
         each = "in each at least one class but not all, and no class twice"
         yield key, f"must list as many folds as data.folds = {data.folds}, at least 2, {each}"

@@ -33,7 +33,7 @@ class TrainingObserver:
 
     @property
     def name(self) -> str:
-        """What log and record call it."""
+        """The observer's name in log and record."""
         return type(self).__name__.lower()
 
     def begin(self, training: Training, first_step: int) -> None:

@@ -125,10 +125,7 @@ def _difference_lines(delta: Difference, which: str, of_a: Sequence[Compared]) -
 
 
 def _verdict(scored: Sequence[Compared], delta: Difference, of_one_output: bool) -> list[str]:
-    """Return in what else the results differ, and whether the interval decides between the systems.
-
-    Between networks of one method, settings and code it decides nothing about methods.
-    """
+    """Return in what else the results differ, and what the interval decides."""
     facts = facts_of({each.file: each.result for each in scored})
     facts["label_side"] = facts.index.map({str(each.file): each.label_side for each in scored})
     lines = [f"note: different {fact}: {values}" for fact, values in differences(facts, BESIDE).items()]
@@ -137,16 +134,22 @@ def _verdict(scored: Sequence[Compared], delta: Difference, of_one_output: bool)
     if is_one_method:
         name, values = next(iter(networks.items()))
         lines.append(f"note: one method with the same settings and code; the networks have different {name}: {values}")
-    if scoring := differences(facts, SCORING):
+    return [*lines, _decision(delta, differences(facts, SCORING), is_one_method)]
+
+
+def _decision(delta: Difference, scoring: dict[str, str], is_one_method: bool) -> str:
+    """Return whether the interval decides between the systems.
+
+    Systems that were scored differently get no verdict, and networks of one method decide nothing about methods.
+    """
+    if scoring:
         shown = ", ".join(f"{fact}: {values}" for fact, values in scoring.items())
-        lines.append(f"no verdict on the systems, which were scored differently ({shown})")
-    elif delta.low <= 0 <= delta.high:
-        lines.append("not significant: the interval contains 0")
-    elif is_one_method:
-        lines.append("no difference between methods: the interval excludes 0 for these networks of one method alone")
-    else:
-        lines.append("significant: the interval excludes 0 (how much trainings vary is not in it)")
-    return lines
+        return f"no verdict on the systems, which were scored differently ({shown})"
+    if delta.low <= 0 <= delta.high:
+        return "not significant: the interval contains 0"
+    if is_one_method:
+        return "no difference between methods: the interval excludes 0 for these networks of one method alone"
+    return "significant: the interval excludes 0 (how much trainings vary is not in it)"
 
 
 def read_scored(path: Path, output: str) -> Compared:

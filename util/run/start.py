@@ -1,4 +1,4 @@
-"""What a stage of a training starts from, and whether a run takes the training of a stage that is there already."""
+"""The start of a training's stage, and whether a run takes the training of a stage that is there already."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -50,13 +50,7 @@ def start_encoders(
         UserError: weights are missing or do not fit, or the network has no encoder that takes them.
     """
     encoders = encoders_of(network)
-    taken = [encoder.start.weights for encoder in encoders.values()]
-    for key, start in starts_of(config.model).items():
-        if start.weights is not None and start.weights not in taken:
-            raise UserError(
-                f"{config.source}: model.{key}.weights = {start.weights} is read by no encoder",
-                fix=f"set it to null, or let the method build that encoder by build_encoder(settings.{key})",
-            )
+    _check_read(config, encoders)
     if not encoders:
         networks = config.model.backbone()
         return f"networks: {networks}; licence of the weights: {network.licence}" if networks else "", []
@@ -71,6 +65,17 @@ def start_encoders(
         if file is not None and not is_release:
             files.append(file)
     return "; ".join(lines), files
+
+
+def _check_read(config: Config, encoders: dict[str, Encoder]) -> None:
+    """Refuse (UserError) weights that the config names for an encoder which the method does not build."""
+    taken = [encoder.start.weights for encoder in encoders.values()]
+    for key, start in starts_of(config.model).items():
+        if start.weights is not None and start.weights not in taken:
+            raise UserError(
+                f"{config.source}: model.{key}.weights = {start.weights} is read by no encoder",
+                fix=f"set it to null, or let the method build that encoder by build_encoder(settings.{key})",
+            )
 
 
 def _start(config: Config, name: str, encoder: Encoder) -> tuple[str, Checkpoint | None]:

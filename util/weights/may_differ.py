@@ -1,4 +1,4 @@
-"""What may be other in a training than in the run that takes it: a row for each way to take one.
+"""Differences that are allowed between a training and the run that takes it: a row for each way to take one.
 
 All else that decides the weights, or which classes are novel, is compared and has to be equal.
 """

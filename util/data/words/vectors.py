@@ -104,27 +104,32 @@ def _stored(words: list[str], table: KeyedVectors) -> list[str]:
     return stored if len(stored) == len(words) else []
 
 
+def _form(path: Path) -> dict[str, bool]:
+    """Return gensim's arguments for the form of a file of vectors; UserError: unpacked it is larger than its due."""
+    from gensim.utils import open as unpacked
+
+    with unpacked(str(path), "rb") as file:
+        head = file.readline(2**18)
+        sample = file.read(2**12)
+        has_header = len(head.split()) == 2
+        is_binary = has_header and any(byte < 9 or 13 < byte < 32 for byte in sample)
+        if path.suffix in PACKED:
+            _check_unpacked(file, path, b" " if is_binary else b"\n")
+    return {"binary": is_binary, "no_header": not has_header}
+
+
 def read_words(path: Path, limit: int | None = None) -> KeyedVectors:
     """Return gensim's table of the first words of a file of word2vec, GloVe or fastText (.vec), default all.
 
     UserError: the file is missing, of another format, damaged or cut short.
     """
     from gensim.models import KeyedVectors  # takes a second
-    from gensim.utils import open as unpacked
 
     logging.getLogger("gensim").setLevel(logging.ERROR)
     if other := (stand_in(path, OTHER_FILES) if path.is_file() else "no file; check its name"):
         raise UserError(f"{path}: is {other}")
     try:
-        with unpacked(str(path), "rb") as file:
-            head = file.readline(2**18)
-            sample = file.read(2**12)
-            has_header = len(head.split()) == 2
-            is_binary = has_header and any(byte < 9 or 13 < byte < 32 for byte in sample)
-            if path.suffix in PACKED:
-                _check_unpacked(file, path, b" " if is_binary else b"\n")
-        form = {"binary": is_binary, "no_header": not has_header, "unicode_errors": "replace"}
-        table = KeyedVectors.load_word2vec_format(str(path), limit=limit, **form)
+        table = KeyedVectors.load_word2vec_format(str(path), limit=limit, **_form(path), unicode_errors="replace")
         if table.vector_size < 2:
             raise ValueError("no lines of a word and numbers, separated by spaces")
     except UserError:
