@@ -44,8 +44,8 @@ MUTATIONS = [
     Mutation(
         "best.pth lacks the average that was validated",
         "util/train/observers.py",
-        "            with training.ema.applied():\n                self.save(training, BEST, resumable=False)",
-        "            self.save(training, BEST, resumable=False)",
+        "        with training.ema.applied():\n            self.save(training, BEST, resumable=False)",
+        "        self.save(training, BEST, resumable=False)",
         "tests/train/test_midway.py",
     ),
     Mutation(

@@ -143,8 +143,7 @@ class Checkpoints(TrainingObserver):
         """Write the checkpoints and the record."""
         is_best = "validation" in entry and training.progress.best_epoch == entry["epoch"]
         if is_best or not self.validates:
-            with training.ema.applied():
-                self.save(training, BEST, resumable=False)
+            self._save_best(training)
         self.save(training)
         self._write_metrics(training, finished=False)
 
@@ -164,12 +163,15 @@ class Checkpoints(TrainingObserver):
             if training.world.is_main:
                 (path / PREVIOUS).unlink(missing_ok=True)
         elif not (path / BEST).exists():
-            with training.ema.applied():
-                self.save(training, BEST, resumable=False)
+            self._save_best(training)
         if training.world.is_main and (path / BEST).exists():  # so that copies of it say so, too
             end = {"finished": True, "ended_by": progress.ended_by, "observers": self.state.get("observers", {})}
             checkpoint.save(path / BEST, {**checkpoint.read(path / BEST).entries, **end})
         self._write_metrics(training, finished=True)
+
+    def _save_best(self, training: Training) -> None:
+        with training.ema.applied():
+            self.save(training, BEST, resumable=False)
 
     def save(self, training: Training, name: str = LAST, resumable: bool = True) -> None:
         """Add the time since the newest checkpoint to the run's minutes; the main process writes a checkpoint.
