@@ -8,7 +8,7 @@ import json
 import shutil
 import threading
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,12 @@ from photos.examples import UNNAMED, Example, LoadedExample, by_class, check_cla
 from photos.page.archive import copy_kept, write_archive
 from photos.page.background import Background
 from photos.page.masks import PhotoMasks, label_by_row, runs_by_row
+from photos.page.opened import OpenPhotos
 from photos.page.regions import region_at, region_in_box
 from photos.photo_files import check_readable, read_photo
-from photos.prediction import is_same_file
 from photos.results import PICTURES, VALUES, Results, own_record
 from photos.segmenter import Segmenter
-from util.files import LONG_NAME, file_word, kept_json, lock, state_of, visible, writable, write_atomically
+from util.files import LONG_NAME, file_word, lock, write_atomically
 from util.files.errors import Refusals, UserError, note
 from util.files.parallel import attempt
 
@@ -55,15 +55,15 @@ class Folder:
         with content_errors(f"{out}: cannot be written (", "); free some space or name another --out"):
             self.file.parent.mkdir(parents=True, exist_ok=True)
             self._only = lock(self.file.with_name("lock"), f"{out}: another page is open there; name another --out")
-        self.removed: list[str] = []  # names of files
-        self.photos: dict[str, Path] = {}  # by the names of their files
+        self.opened = OpenPhotos(out, self.file)
+        self.photos = self.opened.paths
         self.errors: dict[str, str] = {}  # why a photo cannot be read, "" where it can
         self.archive: Path | None = None
         self.work = Background()
         self._rows: dict[str, tuple[Any, dict[str, Any]]] = {}  # of photos, with the state of their files
         records = {path: own_record(path) for path in sorted(out.glob("*.json"))}
         with content_errors(f"{self.file}: is damaged (", "); remove it"):
-            self._open_again(kept_json(self.file), [record for record in records.values() if record])
+            self.opened.open_again([record for record in records.values() if record])
         persons.convert(out, [*self.photos.values()])
         for path, record in records.items():
             self._take_names(path, record)
@@ -77,24 +77,6 @@ class Folder:
             for path in folder.glob("*"):
                 if path.is_symlink():
                     raise UserError(f"{path}: is a link, which a page's folder must not hold; remove it")
-
-    def _open_again(self, kept: dict[str, Any], records: list[dict[str, Any]]) -> None:
-        """Open the photos that were sent, and of those elsewhere, which the folder may state at will, the same files.
-
-        A line says which are others by now.
-        """
-        self.removed = [Path(name).name for name in kept.get("removed", [])]
-        states = kept.get("photos", {})
-        if isinstance(states, list):  # as version 0.3 kept them, with the classes
-            states = dict.fromkeys(states)
-            names = filter(None, kept["classes"])
-            persons.add_classes(self.out, [check_class_name(name, f"{self.file}: the class") for name in names])
-        stated = [path for path, state in states.items() if _is_as_kept(Path(path), state)]
-        stated = [*map(Path, stated), *_of_results(records)]
-        self._take([*filter(Path.is_file, visible((self.out / UPLOADS).glob("*"), self.out)), *stated])
-        closed = {Path(name).name for name in states} - {path.name for path in stated} - self.photos.keys()
-        if closed:
-            note(f"{self.out}: {len(closed)} photos are not as they were, such as {min(closed)}; name them by --query")
 
     def _take_names(self, path: Path, record: dict[str, Any]) -> None:
         """Add the classes of a result that states no values for them, and let it state these."""
@@ -112,19 +94,6 @@ class Folder:
             persons.write(self.out, persons.Said(classes, said.confirmed))
         self.results.names = self.names
 
-    def _take(self, paths: Iterable[Path]) -> int:
-        """Open the photos whose results have names of their own and that nobody removed; return how many."""
-        first_of_stem = {name_key(path.stem): path for path in self.photos.values()}
-        before = len(self.photos)
-        for path in paths:
-            if path.name not in self.removed and first_of_stem.setdefault(name_key(path.stem), path) is path:
-                self.photos[writable(path.name)] = path
-        return len(self.photos) - before
-
-    def _keep(self) -> None:
-        photos = {str(path.absolute()): [*state_of(path)] for path in self.photos.values() if path.is_file()}
-        write_atomically(self.file, json.dumps({"photos": photos, "removed": self.removed}))
-
     @property
     def classes(self) -> list[str]:
         """All classes by their values, from 1; "" where one was removed."""
@@ -134,12 +103,6 @@ class Folder:
     def names(self) -> list[str]:
         """All classes."""
         return [*self.masks.values]
-
-    def path(self, name: str) -> Path:
-        """Return the file of an open photo; UserError: it is not open."""
-        if name not in self.photos:
-            raise UserError(f"{name}: this photo is no longer open")
-        return self.photos[name]
 
     def class_of(self, value: int) -> str:
         """Return a class by its value; UserError: there is none."""
@@ -167,7 +130,7 @@ class Folder:
 
     def scene(self, name: str) -> dict[str, Any]:
         """Return a photo's mask for the browser."""
-        path = self.path(name)
+        path = self.opened.path(name)
         version = self.masks.version(path)
         label = self.masks.label(path)
         height, width = label.shape
@@ -195,8 +158,8 @@ class Folder:
             note(reason)
         files = {path.resolve(): path for path in (*readable, *self.photos.values())}
         self.results.check([*files.values()], again=True)
-        skipped = len(readable) - self._take(readable)
-        self._keep()
+        skipped = len(readable) - self.opened.take(readable)
+        self.opened.keep()
         rest = f", {skipped} skipped: removed before, or of a name that is open" if skipped else ""
         return f"{len(readable) - skipped} added{rest}"
 
@@ -209,22 +172,12 @@ class Folder:
             if path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content:
                 return f"{file_name} is open already"
         read_image(Path(file_name), content)
-        path = self._free_path(Path(file_name))
+        path = self.opened.free_path(Path(file_name))
         self.results.check([path], again=True)
         write_atomically(path, content)
-        self._take([path])
-        self._keep()
+        self.opened.take([path])
+        self.opened.keep()
         return "" if path.name == file_name else f"{file_name} is {path.name} here: another photo has its name"
-
-    def _free_path(self, name: Path) -> Path:
-        """Return a path for an upload whose stem no photo has, also of those that were removed."""
-        home = self.out / UPLOADS
-        others: list[Path | str] = [*self.photos.values(), *self.removed, *home.glob("*")]
-        taken = {name_key(Path(path).stem) for path in others}
-        stem, number = name.stem, 2
-        while name_key(stem) in taken:
-            stem, number = f"{name.stem}_{number}", number + 1
-        return home / f"{stem}{name.suffix}"
 
     def samples(self) -> str:
         """Add photos of coins, and a photo without coins."""
@@ -241,7 +194,7 @@ class Folder:
 
         UserError: the mask does not fit, or the photo was changed meanwhile.
         """
-        path = self.path(photo)
+        path = self.opened.path(photo)
         self.masks.check_version(path, version)
         label = label_by_row(runs, persons.size_of(path))
         self.masks.say(path, {self.class_of(value): label == value for value in persons_values})
@@ -253,7 +206,9 @@ class Folder:
         Where ``absent`` is false, take that back. Returns the photos that change, in the background.
         """
         name = self.class_of(value)
-        changed = [photo for photo in photos if absent != (value in persons.values_of(self.out, self.path(photo)))]
+        changed = [
+            photo for photo in photos if absent != (value in persons.values_of(self.out, self.opened.path(photo)))
+        ]
         self.work.start("marked", lambda: self._mark(changed, name, absent))
         return {"photos": changed}
 
@@ -261,7 +216,7 @@ class Folder:
         """Say of photos that nothing of a class is there, or take that back."""
         for photo in self.work.each("marked", photos):
             with self.lock:
-                path = self.path(photo)
+                path = self.opened.path(photo)
                 said = persons.masks_of(self.out, path)
                 of_class = said.pop(name, None)
                 if absent and of_class is None:
@@ -272,11 +227,7 @@ class Folder:
 
     def remove(self, photo: str) -> str:
         """Close a photo for good: its result and masks go, its file stays."""
-        path = self.path(photo)
-        del self.photos[photo]
-        self.removed.append(path.name)
-        self._keep()
-        self.masks.forget(path)
+        self.masks.forget(self.opened.close(photo))
         return f"{photo} is removed"
 
     def add_class(self, name: str) -> str:
@@ -345,7 +296,7 @@ class Folder:
 
     def ask(self, photo: str, points: list[list[float]]) -> dict[str, Any]:
         """Return the object that the network sees about one place (x, y), or in a box of two corners: its runs."""
-        path = self.path(photo)
+        path = self.opened.path(photo)
         image = read_photo(path)
         if len(points) == 2:
             region = region_in_box(self.segmenter, image, points)
@@ -454,13 +405,3 @@ class Folder:
         if self.work.state:
             self.work.thread.join()
         self.results.write_summary({})
-
-
-def _is_as_kept(path: Path, state: list[int] | None) -> bool:
-    return path.is_file() and state == [*state_of(path)]
-
-
-def _of_results(records: list[dict[str, Any]]) -> list[Path]:
-    """Return the photos of results that are the files they were."""
-    stated = [(Path(record["query"]), record["query_file"]) for record in records]
-    return [path for path, facts in stated if is_same_file(facts, path)]

@@ -182,7 +182,7 @@ def page_state(folder: Folder, seen: str) -> dict[str, Any]:
 
 def picture(folder: Folder, name: str, side: int) -> np.ndarray:
     """Return a photo with at most ``side`` pixels on a side, (h, w, 3) uint8; notes why it cannot be read."""
-    path = folder.path(name)
+    path = folder.opened.path(name)
     try:
         image = read_photo(path)
     except UserError as error:
@@ -197,7 +197,7 @@ def picture(folder: Folder, name: str, side: int) -> np.ndarray:
 def thumbnail(folder: Folder, name: str) -> np.ndarray:
     """Return a small picture of a photo with its mask, (h, w, 3) uint8."""
     small = picture(folder, name, THUMBNAIL)
-    label = folder.masks.label(folder.path(name))
+    label = folder.masks.label(folder.opened.path(name))
     return class_map(small, cv2.resize(label, small.shape[1::-1], interpolation=cv2.INTER_NEAREST))
 
 

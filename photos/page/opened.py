@@ -1,0 +1,91 @@
+"""The photos that are open on a page: those that were sent to it, and those elsewhere that it was started with."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from annotations.photo_files import name_key
+from photos import persons
+from photos.example_files import UPLOADS
+from photos.examples import check_class_name
+from photos.prediction import is_same_file
+from util.files import kept_json, state_of, visible, writable, write_atomically
+from util.files.errors import UserError, note
+
+
+class OpenPhotos:
+    """The open photos of a page's folder, and the names of those that were removed, kept in a file."""
+
+    def __init__(self, out: Path, file: Path):
+        self.out = out
+        self.file = file
+        self.removed: list[str] = []  # names of files
+        self.paths: dict[str, Path] = {}  # by the names of their files
+
+    def open_again(self, records: list[dict[str, Any]]) -> None:
+        """Open the photos that were sent, and of those elsewhere, which the folder may state at will, the same files.
+
+        A line says which are others by now; ``records`` are the results in the folder.
+        """
+        kept = kept_json(self.file)
+        self.removed = [Path(name).name for name in kept.get("removed", [])]
+        states = kept.get("photos", {})
+        if isinstance(states, list):  # as version 0.3 kept them, with the classes
+            states = dict.fromkeys(states)
+            names = filter(None, kept["classes"])
+            persons.add_classes(self.out, [check_class_name(name, f"{self.file}: the class") for name in names])
+        stated = [path for path, state in states.items() if _is_as_kept(Path(path), state)]
+        stated = [*map(Path, stated), *_of_results(records)]
+        self.take([*filter(Path.is_file, visible((self.out / UPLOADS).glob("*"), self.out)), *stated])
+        closed = {Path(name).name for name in states} - {path.name for path in stated} - self.paths.keys()
+        if closed:
+            note(f"{self.out}: {len(closed)} photos are not as they were, such as {min(closed)}; name them by --query")
+
+    def take(self, paths: Iterable[Path]) -> int:
+        """Open the photos whose results have names of their own and that nobody removed; return how many."""
+        first_of_stem = {name_key(path.stem): path for path in self.paths.values()}
+        before = len(self.paths)
+        for path in paths:
+            if path.name not in self.removed and first_of_stem.setdefault(name_key(path.stem), path) is path:
+                self.paths[writable(path.name)] = path
+        return len(self.paths) - before
+
+    def keep(self) -> None:
+        """Write which photos are open, with the states of their files, and which were removed."""
+        photos = {str(path.absolute()): [*state_of(path)] for path in self.paths.values() if path.is_file()}
+        write_atomically(self.file, json.dumps({"photos": photos, "removed": self.removed}))
+
+    def path(self, name: str) -> Path:
+        """Return the file of an open photo; UserError: it is not open."""
+        if name not in self.paths:
+            raise UserError(f"{name}: this photo is no longer open")
+        return self.paths[name]
+
+    def free_path(self, name: Path) -> Path:
+        """Return a path for an upload whose stem no photo has, also of those that were removed."""
+        home = self.out / UPLOADS
+        others: list[Path | str] = [*self.paths.values(), *self.removed, *home.glob("*")]
+        taken = {name_key(Path(path).stem) for path in others}
+        stem, number = name.stem, 2
+        while name_key(stem) in taken:
+            stem, number = f"{name.stem}_{number}", number + 1
+        return home / f"{stem}{name.suffix}"
+
+    def close(self, name: str) -> Path:
+        """Close an open photo for good, and return its file, which stays."""
+        path = self.path(name)
+        del self.paths[name]
+        self.removed.append(path.name)
+        self.keep()
+        return path
+
+
+def _is_as_kept(path: Path, state: list[int] | None) -> bool:
+    return path.is_file() and state == [*state_of(path)]
+
+
+def _of_results(records: list[dict[str, Any]]) -> list[Path]:
+    """Return the photos of results that are the files they were."""
+    stated = [(Path(record["query"]), record["query_file"]) for record in records]
+    return [path for path, facts in stated if is_same_file(facts, path)]
