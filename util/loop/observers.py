@@ -124,7 +124,8 @@ class Guarded:
         """Call the observer; return its answer to a question, UserError: it failed and may decide."""
         try:
             answer = bool(getattr(self.observer, call)(training, *arguments))
-            json.dumps(arguments)
+            if call == "record":
+                json.dumps(arguments)  # a file has to hold it
         except (Exception, SystemExit) as error:
             self._fail(training, call, in_words(error))
             return False
