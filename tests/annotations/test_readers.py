@@ -45,27 +45,12 @@ def test_photos_may_lie_elsewhere(kind: str, tmp_path: Path) -> None:
     assert [support.name for support in chosen] == ["dog"]
 
 
-def test_a_mask_of_several_indices_without_names_is_refused(tmp_path: Path) -> None:
-    drawn.masks(tmp_path)
-    (tmp_path / "names.txt").unlink()
-    with pytest.raises(UserError, match=r"a\.png: .* hold several classes, \[\(0, 255, 0\), \(255, 0, 0\)\]"):
-        read_examples([str(tmp_path)])
-
-
 def test_a_mask_of_one_index_without_names_is_one_object(tmp_path: Path) -> None:
     drawn.photo(tmp_path / drawn.PHOTO)
     Image.fromarray(255 * drawn.region(drawn.CAT)).convert("RGB").save(tmp_path / "a.png")
     (support,), _ = read_examples([str(tmp_path)])
     assert support.name is None
     assert support.read().label.sum() == drawn.AREAS["cat"]
-
-
-def test_masks_of_different_indices_without_names_are_refused(tmp_path: Path) -> None:
-    for number, (name, box) in enumerate(drawn.BOXES.items(), 1):
-        drawn.photo(tmp_path / f"{name}.jpg")
-        drawn.index_mask(tmp_path / f"{name}.png", number * drawn.region(box))
-    with pytest.raises(UserError, match=r"dog\.png: .* hold several classes, \[\(0, 255, 0\), \(255, 0, 0\)\]"):
-        read_examples([str(tmp_path)])
 
 
 def test_a_folder_of_several_formats_needs_a_prefix(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Tests of episode sampling: a pure function of the number, legal by every rule, and untouched by workers."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -187,20 +187,20 @@ def test_workers_and_batch_size_change_no_tensor(mini_lists, augment) -> None:
                 assert torch.equal(torch.cat(parts), value)
 
 
-DRAWS = {  # of a sampler of others: what it returns for query, class and supports -> what is said of it
-    "": lambda q, c, s, _: (q, c, s),
-    "episode 0 differs when it is drawn again": lambda q, c, s, n: (q, c, s if next(n) else s[::-1]),
-    "episode 0 is of class 3, not one of the list": lambda q, c, s, _: (q, 3, s),
-    "episode 0 has query 99, no photo of the list": lambda q, c, s, _: (99, c, s),
-    "as a support": lambda q, c, s, _: (q, c, (q, s[1])),
-    "not 2 photos of the list that show its class": lambda q, c, s, _: (q, c, s[:1]),
-    "has a support twice": lambda q, c, s, _: (q, c, (s[0], s[0])),
-    "sampler mine: episode 0 failed: TypeError: .*test_sampling.py, line": lambda q, c, s, _: q + "",
-}
-
-
-@pytest.mark.parametrize("said", DRAWS)
-def test_a_sampler_of_others_is_held_to_the_contract_of_an_episode(said: str) -> None:
+@pytest.mark.parametrize(
+    ("said", "answer"),
+    {  # of a sampler of others: what it returns for query, class and supports -> what is said of it
+        "": lambda q, c, s, _: (q, c, s),
+        "episode 0 differs when it is drawn again": lambda q, c, s, n: (q, c, s if next(n) else s[::-1]),
+        "episode 0 is of class 3, not one of the list": lambda q, c, s, _: (q, 3, s),
+        "episode 0 has query 99, no photo of the list": lambda q, c, s, _: (99, c, s),
+        "as a support": lambda q, c, s, _: (q, c, (q, s[1])),
+        "not 2 photos of the list that show its class": lambda q, c, s, _: (q, c, s[:1]),
+        "has a support twice": lambda q, c, s, _: (q, c, (s[0], s[0])),
+        "sampler mine: episode 0 failed: TypeError: .*test_sampling.py, line": lambda q, c, s, _: q + "",
+    }.items(),
+)
+def test_a_sampler_of_others_is_held_to_the_contract_of_an_episode(said: str, answer: Callable) -> None:
     images = random_list(0)
     own = EpisodeSampler(images, "random", 2, 0)
     numbers = itertools.count()
@@ -208,7 +208,7 @@ def test_a_sampler_of_others_is_held_to_the_contract_of_an_episode(said: str) ->
     def draw(_: ImageList, rule: EpisodeSampler, seed: int, number: int) -> tuple[int, int, tuple[int, ...]]:
         assert (rule.shots, seed) == (2, 0)
         key = own(number)
-        return DRAWS[said](key.query, key.class_id, key.supports, numbers)
+        return answer(key.query, key.class_id, key.supports, numbers)
 
     sampler = EpisodeSampler(images, "mine", 2, 0, draw=draw)
     if not said:
