@@ -56,7 +56,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", place, REPOSITORY], check=True)
     venv.create(place / "env", symlinks=True)
     (wheel,) = place.glob("symnet-*.whl")
-    packages = Path(sysconfig.get_path("purelib", "venv", {"base": str(place / "env")}))
+    packages = Path(sysconfig.get_path("purelib", "venv", {"base": f"{place}/env"}))
     (packages / "of_this_python.pth").write_text(sysconfig.get_path("purelib"))
     pip += ["--python", place / "env/bin/python"]
     subprocess.run([*pip, "install", "--no-deps", "--no-index", wheel], check=True)

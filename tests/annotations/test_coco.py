@@ -1,6 +1,5 @@
 """Tests of the masks that annotations stand for, against masks made by hand and the official code."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from pycocotools.coco import COCO
 from annotations.annotation import class_mask
 from annotations.coco import read_annotations
 from annotations.shapes import encoded
+from tests.helpers.read import write_json
 
 H, W = 20, 30
 CATEGORIES = [{"id": 7, "name": "cup"}, {"id": 3, "name": "cat"}, {"id": 90, "name": "dog"}]
@@ -49,7 +49,7 @@ def _file(tmp_path: Path, *marks: dict[str, Any]) -> Path:
         "categories": CATEGORIES,
     }
     path = tmp_path / "instances.json"
-    path.write_text(json.dumps(content))
+    write_json(path, content)
     return path
 
 

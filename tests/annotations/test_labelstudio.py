@@ -2,7 +2,6 @@
 
 import base64
 import io
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from PIL import Image
 from annotations import labelstudio
 from photos.example_files import read_examples
 from tests.annotations.drawn import AREAS, CAT, DOG, HEIGHT, WIDTH, areas, corners, photo, refusal, region
+from tests.helpers.read import write_json
 
 CATS = {"cat": AREAS["cat"]}
 EMBEDDED = {"image": "data:image/png;base64,iVBORw0KGgo="}
@@ -39,7 +39,7 @@ def tasks(folder: Path, data: dict[str, Any], *annotations: dict[str, Any], uplo
     for name in ("x0.jpg", "p0.jpg"):
         photo(folder / name)
     task = {"id": 3, "data": data, "annotations": annotations, "file_upload": upload}
-    (folder / "p.json").write_text(json.dumps([task]))
+    write_json(folder / "p.json", [task])
     return folder / "p.json"
 
 
@@ -83,7 +83,7 @@ def test_a_task_of_two_photos_is_refused(tmp_path: Path, data: dict) -> None:
 
 def test_the_short_form_of_an_export_is_refused(tmp_path: Path) -> None:
     path = tasks(tmp_path, {})
-    path.write_text(json.dumps([{"image": "p0.jpg", "label": [{"points": [[1, 1]]}], "annotation_id": 1, "id": 1}]))
+    write_json(path, [{"image": "p0.jpg", "label": [{"points": [[1, 1]]}], "annotation_id": 1, "id": 1}])
     assert "JSON-MIN" in refusal(path)
 
 

@@ -1,6 +1,5 @@
 """Readers of annotations count and name all entries that are no plain objects."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from tests.annotations.drawn import (
     refusal,
     region,
 )
-from tests.helpers.read import json_of
+from tests.helpers.read import json_of, write_json
 
 CATS = {"cat": AREAS["cat"]}
 
@@ -45,7 +44,7 @@ def coco(folder: Path, *marks: dict[str, Any], images: Sequence[dict[str, Any]] 
     content = json_of(path)
     content["images"] += images
     content["annotations"] = [{"id": n, "image_id": 7, "category_id": 1} | mark for n, mark in enumerate(marks, 1)]
-    path.write_text(json.dumps(content))
+    write_json(path, content)
     return path
 
 
@@ -137,7 +136,7 @@ def test_parts_that_no_folder_says_are_counted(tmp_path: Path, capsys) -> None:
 def test_predictions_beside_annotations_are_counted(tmp_path: Path, capsys) -> None:
     path = drawn.labelstudio(tmp_path)
     tasks = json_of(path)
-    path.write_text(json.dumps([*tasks, {"id": 7, "data": {}, "predictions": [{"result": []}]}]))
+    write_json(path, [*tasks, {"id": 7, "data": {}, "predictions": [{"result": []}]}])
     assert areas(path) == AREAS
     assert "left out: predictions of tasks that nobody annotated (1), see task 7" in capsys.readouterr().err
 

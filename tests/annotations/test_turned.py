@@ -1,6 +1,5 @@
 """Annotations of photos with an EXIF orientation: outlines tell of which form of the photo they are."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,7 @@ import pytest
 from annotations import recognise
 from photos.example_files import read_examples
 from tests.annotations.drawn import HEIGHT, WIDTH, coco_json, outline, photo
-from tests.helpers.read import json_of
+from tests.helpers.read import json_of, write_json
 
 UPRIGHT = (20, 50, 55, 90)  # x0, y0, x1, y1 within 72 x 96
 STORED = (50, 20, 90, 55)  # within 96 x 72
@@ -23,7 +22,7 @@ def turned(folder: Path, first: tuple[int, ...], second: tuple[int, ...], **size
     path = coco_json(folder, {"segmentation": [outline(first)]}, {"segmentation": [outline(second)]})
     content = json_of(path)
     content["images"][0] |= size
-    path.write_text(json.dumps(content))
+    write_json(path, content)
     return path
 
 
@@ -34,7 +33,7 @@ def two_turned(folder: Path, first: tuple[int, ...], second: tuple[int, ...], **
     content = json_of(path)
     content["images"].append(content["images"][0] | {"id": 8, "file_name": "p1.jpg"} | size)
     content["annotations"][1]["image_id"] = 8
-    path.write_text(json.dumps(content))
+    write_json(path, content)
     return path
 
 

@@ -107,7 +107,7 @@ def test_pycocotools_reads_cocos_json(photos: list[PredictedPhoto], tmp_path: Pa
 
 @pytest.mark.parametrize("kind", recognise.WRITERS)
 def test_written_annotations_are_read_back(photos: list[PredictedPhoto], kind: str, tmp_path: Path) -> None:
-    out = str(tmp_path / "out")
+    out = f"{tmp_path}/out"
     recognise.WRITERS[kind](tmp_path / "out", Predictions(photos, tmp_path / "photos", NAMES))
     recognised, _ = recognise.recognise(out)
     assert recognised == kind

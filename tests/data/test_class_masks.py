@@ -39,7 +39,7 @@ def data(tmp_path: Path, request: pytest.FixtureRequest) -> DataSettings:
                 _write_mask_of_class(root / "masks" / str(class_id) / f"{number}.png", class_id)
                 lines.append(f"{class_id}/{number} {class_id} {photo.name}\n")
         (root / f"lists/{part}.txt").write_text("".join(lines))
-    folders = {"images": "images", "masks": "masks", "image_suffix": "", "cache": str(tmp_path / "cache")}
+    folders = {"images": "images", "masks": "masks", "image_suffix": "", "cache": f"{tmp_path}/cache"}
     rules = {"mask_form": "binary", "folds": 1, "fold_rule": "lists", "min_pixels": 1, "text": "none"}
     classes = [f"class {n}" for n in range(1, CLASSES + 1)]
     return DataSettings("many", str(root), "lists/train.txt", "lists/test.txt", classes, **folders, **rules)

@@ -127,7 +127,7 @@ def real_photos(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
     """Return the test list of PASCAL's fold 0, which is complete there, and its config."""
     config = read_config(REPOSITORY / "config/pascal/bam.yaml")
     cache_folder = str(tmp_path_factory.mktemp("cache"))
-    data = replace(config.data, root=str(shared / "data/VOC2012"), cache=cache_folder)
+    data = replace(config.data, root=f"{shared}/data/VOC2012", cache=cache_folder)
     return novel_list(load_index(data, "test", progress=False), Fold.of(data), data), replace(config, data=data)
 
 

@@ -228,7 +228,7 @@ def test_the_training_list_joins_the_other_folds_files(tmp_path: Path, novel: Im
         write_pairs(tmp_path / f"trn_fold{n}.txt", novel, rows)
     data = mini_data(fold=1, exclude_novel=True)
     fold = Fold.of(data)
-    images = train_list(index, fold, data, str(tmp_path / "trn_fold{others}.txt"))
+    images = train_list(index, fold, data, f"{tmp_path}/trn_fold{{others}}.txt")
     assert {c for _, c in images.pairs} == set(fold.base)
     assert images.note == ""
     assert (index.areas[images.queries][:, fold.novel] > 0).any()

@@ -1,6 +1,5 @@
 """Copies of photos are equal files, versions are known by their names; a split parts neither."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from datasets.copies import photo_groups
 from tests.datasets.class_trees import disc, save_grey, save_photo
 from tests.datasets.printed import assert_done
 from tests.datasets.test_custom_split import annotated, lists_of
-from tests.helpers.read import json_of
+from tests.helpers.read import json_of, write_json
 from util.data.lists.index import Index
 
 
@@ -40,7 +39,7 @@ def versions(folder: Path, photos: int) -> tuple[object, ...]:
     for number, (image, name) in enumerate(zip(content["images"], names, strict=True)):
         image["file_name"] = f"{name}.png"
         (folder / f"photos/{number}.png").rename(folder / f"photos/{name}.png")
-    path.write_text(json.dumps(content))
+    write_json(path, content)
     return words
 
 

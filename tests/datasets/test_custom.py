@@ -1,7 +1,6 @@
 """Tests of ``prepare.py custom``: a person's own folder or JSON becomes a data set that can be scored."""
 
 import itertools
-import json
 import re
 import shutil
 import sys
@@ -19,7 +18,7 @@ from tests.datasets.class_trees import save, save_grey, save_photo
 from tests.datasets.printed import assert_done
 from tests.helpers.outcome import Outcome
 from tests.helpers.paths import REPOSITORY
-from tests.helpers.read import config_of
+from tests.helpers.read import config_of, write_json
 from util.config.folds import Fold
 from util.config.read import read_data
 from util.config.settings import DataSettings
@@ -150,7 +149,7 @@ def annotated_pair(prepare, project: Path, tmp_path: Path) -> Callable[..., Outc
 
     def call(change: Callable[[dict[str, list[dict[str, Any]]]], object] = lambda content: None) -> Outcome:
         change(content)
-        path.write_text(json.dumps(content))
+        write_json(path, content)
         return prepare(*words, "--name", "pair")
 
     return call
@@ -265,7 +264,7 @@ def test_the_recipe_of_the_documents_makes_its_data_set(prepare, project: Path, 
     recipe, config = re.findall(r"^```(?:python|yaml)\n(.*?)^```", text, re.M | re.S)
     (tmp_path / "recipes").mkdir()
     (tmp_path / "recipes/oxfordpet.py").write_text(recipe)
-    monkeypatch.setattr(recipes, "__path__", [*recipes.__path__, str(tmp_path / "recipes")])
+    monkeypatch.setattr(recipes, "__path__", [*recipes.__path__, f"{tmp_path}/recipes"])
     (project / "config/oxfordpet").mkdir()
     (project / "config/oxfordpet/oxfordpet.yaml").write_text(config)
     write_pets(tmp_path / "Pets")
@@ -322,7 +321,7 @@ def test_objects_that_others_cover_wholly_are_counted(prepare, project: Path, tm
             annotations.append(mark)
     categories = [{"id": number, "name": name} for number, name in enumerate(("cat", "occluded"), 1)]
     content = {"images": images, "annotations": annotations, "categories": categories}
-    (tmp_path / "coco.json").write_text(json.dumps(content))
+    write_json(tmp_path / "coco.json", content)
     options = ("custom", "--name", "cats", "--images", tmp_path / "images", "--annotations", tmp_path / "coco.json")
     made = prepare(*options)
     assert_done(made)

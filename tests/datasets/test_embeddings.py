@@ -15,8 +15,6 @@ import pytest
 from tests.datasets.printed import assert_done
 from tests.helpers.paths import REPOSITORY
 from tests.helpers.read import config_of
-from util.config.compose import find_config
-from util.config.read import read_config
 from util.config.settings import DataSettings
 from util.data.words import text
 from util.data.words.text import class_vectors, name_vectors, read_vectors, write_vectors
@@ -102,7 +100,7 @@ def test_vectors_for_other_classes_are_refused(tmp_path: Path) -> None:
         class_vectors(_settings())
     write_vectors(tmp_path / "own.npz", _table(), ["cat", "cow", "traffic light"])
     with pytest.raises(UserError, match=r"own\.npz: .*'cow'"):
-        class_vectors(_settings(text=str(tmp_path / "own.npz")))
+        class_vectors(_settings(text=f"{tmp_path}/own.npz"))
 
 
 @pytest.mark.parametrize("value", [0, np.nan, np.inf, 1e-60, 1e300])  # the last two are 0 and infinite in float32
@@ -126,7 +124,7 @@ def test_vectors_are_found_by_name_of_text_and_data_set(tmp_path: Path) -> None:
     assert np.array_equal(class_vectors(word2vec), _table())
     fasttext = _settings(text="fasttext")
     assert np.array_equal(class_vectors(fasttext), 2 * _table())
-    file = _settings(text=str(tmp_path / "own.pkl"))
+    file = _settings(text=f"{tmp_path}/own.pkl")
     assert np.array_equal(class_vectors(file), 3 * _table())
 
 
@@ -142,7 +140,7 @@ def test_vectors_that_come_along_are_those_that_their_page_states(name: str) -> 
     ("method", "given", "says"), [("symnet", "none", "reads text"), ("ssp", "names", "reads no text")]
 )
 def test_a_method_is_given_the_vectors_that_it_reads_and_no_others(method: str, given: str, says: str) -> None:
-    run = Run(read_config(find_config("split0", "pascal", method), [f"data.text={given}"]))
+    run = Run(config_of("split0", "pascal", method, overrides=[f"data.text={given}"]))
     with pytest.raises(UserError, match=f"data.text = {given}, but .* {says}.*; set data.text: "):
         _ = run.vectors
 

@@ -1,6 +1,5 @@
 """Tests of the recipes of parts of objects, PACO-Part and PASCAL-Part: cut-out objects, bad input."""
 
-import json
 import pickle
 import shutil
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from PIL import Image
 from tests.datasets.class_trees import runs, save_photo
 from tests.datasets.printed import assert_done, assert_refused, list_lines
 from tests.helpers.outcome import Outcome
+from tests.helpers.read import write_json
 from util.files.mask_images import read_mask
 
 Made = Callable[..., Outcome]
@@ -62,7 +62,7 @@ def write_pascal_part(root: Path) -> dict[str, Any]:
     objects = [{"name": name, "bndbox": box, "parts": [tail]} for name in THINGS.values()]
     for seed, stem in enumerate(STEMS):
         save_photo(root / f"JPEGImages/{stem}.jpg", seed)
-        (folder / f"{stem}.json").write_text(json.dumps({"object": objects}))
+        write_json(folder / f"{stem}.json", {"object": objects})
     both = {"train": STEMS, "val": STEMS}
     content = {}
     for group, name in THINGS.items():
@@ -73,7 +73,7 @@ def write_pascal_part(root: Path) -> dict[str, Any]:
 
 
 def write_part_list(root: Path, content: dict[str, Any]) -> None:
-    (root / "all_obj_part_to_image.json").write_text(json.dumps(content))
+    write_json(root / "all_obj_part_to_image.json", content)
 
 
 def test_pascal_part(made: Made, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 from model.encoders.settings import EncoderSettings, build_encoder
 from tests.data.drawn import overwrite
 from tests.helpers.narrow import NARROW
-from tests.helpers.read import json_of
+from tests.helpers.read import json_of, write_json
 from util.config.read import read_config
 from util.config.settings import Config, EvaluationSettings
 from util.data.mini import generate
@@ -35,8 +35,8 @@ def tested(mini_yaml, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """Return the config of a test that was scored, its photos and encoder of its own, and what says if it is kept."""
     generate(tmp_path / "own", 16, 16, 64)
     draw(tmp_path / "encoder.pth", seed=1)
-    model = {"encoder": {"backbone": NARROW, "weights": str(tmp_path / "encoder.pth")}}
-    data = {"root": str(tmp_path / "own")}
+    model = {"encoder": {"backbone": NARROW, "weights": f"{tmp_path}/encoder.pth"}}
+    data = {"root": f"{tmp_path}/own"}
     path = mini_yaml("prototype", model=model, data=data, test={"protocol": "bam", "episodes": 4, "seeds": [0]})
     evaluate(read_config(path))
 
@@ -95,7 +95,7 @@ def test_a_result_that_is_damaged_or_lacks_its_episodes_is_scored_again(tested) 
     assert kept() == "scored again"
     content = json_of(path)
     for now in ({"vectors": "of others"}, {"weights_mark": "foreign"}, {"code": {"model.other": "1"}}):
-        path.write_text(json.dumps(content | now))
+        write_json(path, content | now)
         assert bool(reason(config)) == (now.keys() != {"vectors"})  # of a method that reads none
     path.write_text(json.dumps(content)[:-9])
     assert reason(config) == "the result there cannot be read"

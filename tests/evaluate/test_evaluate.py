@@ -266,7 +266,7 @@ def listed(mini_yaml, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(list_files, "PUBLISHED", str(tmp_path))
 
     def make(*more: str):
-        protocols = {name: {"list_file": str(tmp_path / "val_fold{fold}.txt")} for name in ("hsnet", "dcama")}
+        protocols = {name: {"list_file": f"{tmp_path}/val_fold{{fold}}.txt"} for name in ("hsnet", "dcama")}
         path = mini_yaml(PROTOTYPE, test={"checkpoint": "none", "episodes": 5}, protocols=protocols)
         data = read_config(path).data
         index = load_index(data, "test", progress=False)
@@ -289,7 +289,7 @@ def test_a_protocol_runs_on_its_list_and_says_so(listed, tmp_path: Path) -> None
     folder = tmp_path / "runs/tiny/test"
     assert queries_of(folder / "hsnet_quick") == queries_of(folder / "dcama_quick") == names
     assert "hsnet (contiguous folds, published list, drawn here)" in title(hsnet)
-    assert (hsnet["list_source"], hsnet["list_note"]) == (str(tmp_path / "val_fold0.txt"), "")
+    assert (hsnet["list_source"], hsnet["list_note"]) == (f"{tmp_path}/val_fold0.txt", "")
     assert hsnet["draw_note"] == "the published list of mini is not known"
     assert hsnet["list"] == dcama["list"] != symnet["list"]
     assert (symnet["draw_note"], symnet["shared_with"]) == ("", [])

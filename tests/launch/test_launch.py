@@ -1,6 +1,5 @@
 """``train.sh`` and ``test.sh``: their words, their configs, and whole runs as a user types them."""
 
-import json
 import os
 import pickle
 import re
@@ -23,7 +22,7 @@ from model.encoders.settings import EncoderSettings, build_encoder
 from tests.helpers import spawned
 from tests.helpers.narrow import NARROW
 from tests.helpers.paths import REPOSITORY
-from tests.helpers.read import config_of, json_of
+from tests.helpers.read import config_of, json_of, write_json
 from util import cli, launch
 from util.config.compose import find_config
 from util.config.read import read_config
@@ -111,10 +110,10 @@ def test_a_setting_of_a_training_is_kept_by_each_resume(
     stage: str, trained_by: str, mini_config, tmp_path: Path
 ) -> None:
     """Of a base stage that runs share, and of a stage without a checkpoint yet."""
-    config = mini_config("bam", run={"base_folder": str(tmp_path / "base")})
+    config = mini_config("bam", run={"base_folder": f"{tmp_path}/base"})
     folder = Run(config).folder(stage)
     folder.mkdir(parents=True)
-    (folder / ENVIRONMENT).write_text(json.dumps({"options": [f"{LR}=0.5"], "run": trained_by}))
+    write_json(folder / ENVIRONMENT, {"options": [f"{LR}=0.5"], "run": trained_by})
     run, stages = stages_asked(config, Asked(resume=True))
     assert (f"{LR}=0.5" in run.config.given) == (trained_by == "tiny") and stages == ["base", "meta"]
 
@@ -223,7 +222,7 @@ def test_all_that_does_not_depend_on_each_other_is_refused_together(mini_yaml, t
 def test_a_dry_run_takes_a_base_stage_that_fits(mini_config, tmp_path: Path):
     run = Run(mini_config("bam"))
     torch.save(build_model(run.config, text_width=0).base_stage().state_dict(), tmp_path / "named.pth")
-    dry_run(run.config, Asked(checkpoint=str(tmp_path / "named.pth")), 1)
+    dry_run(run.config, Asked(checkpoint=f"{tmp_path}/named.pth"), 1)
 
 
 def test_an_error_names_the_process_that_was_killed_first(monkeypatch: pytest.MonkeyPatch, handlers):

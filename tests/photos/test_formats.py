@@ -1,7 +1,6 @@
 """``predict.py`` takes supports from files of annotations, and writes its results in the formats of other programs."""
 
 import csv
-import json
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -14,7 +13,7 @@ from pycocotools.coco import COCO
 from annotations.shapes import decoded
 from photos.results import Results
 from tests.annotations import drawn
-from tests.helpers.read import json_of
+from tests.helpers.read import json_of, write_json
 from util.files.mask_images import read_mask
 
 
@@ -87,7 +86,7 @@ def test_a_complete_run_is_written_in_other_formats_without_predicting(run, phot
     words = ("--query", *photos[:2], "--format")
     assert run(*words, "png,labelme").code == 0
     corrected, lost = (tmp_path / f"out/labelme/{photo.stem}.json" for photo in photos[:2])
-    corrected.write_text(json.dumps(_json(corrected) | {"flags": {"checked": True}}))
+    write_json(corrected, _json(corrected) | {"flags": {"checked": True}})
     lost.unlink()
     assert "add --resume" in run(*words, "png,labelme,yolo").error
     done = run(*words, "png,labelme,yolo,coco", "--resume")

@@ -1,10 +1,10 @@
 """A training that begins anew takes the tests of the weights that it replaces out of all tables, before these go."""
 
-import json
 from pathlib import Path
 
 import pytest
 
+from tests.helpers.read import write_json
 from tests.helpers.trained import train_meta
 from util.config.place import DISCARDED, RESULT
 from util.config.read import to_dict
@@ -59,7 +59,7 @@ def test_tests_of_replaced_weights_are_in_no_table(
     folder = tmp_path / "runs/tiny"
     for name, (mark, weights) in STATED.items():
         (folder / name).mkdir(parents=True, exist_ok=True)
-        (folder / name / RESULT).write_text(json.dumps({"weights_mark": mark, "checkpoint": weights}))
+        write_json(folder / name / RESULT, {"weights_mark": mark, "checkpoint": weights})
 
     def killed(*_: object) -> None:
         raise KeyboardInterrupt

@@ -1,7 +1,6 @@
 """The page by its server: what is a person's, what Segment searches, what lies in the folder, and what is refused."""
 
 import csv
-import json
 import shutil
 import unicodedata
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from photos.examples import parse_example
 from photos.photo_files import read_photo
 from photos.results import SUMMARY
 from tests.helpers.browser import IN_BOX, Page, unpacked
-from tests.helpers.read import json_of
+from tests.helpers.read import json_of, write_json
 from util.files.errors import UserError, WriteError
 
 EMPTY = ("person", False)
@@ -46,12 +45,12 @@ def test_each_class_is_searched_on_every_photo_where_it_is_not_a_persons(page: P
     made = unpacked(page, tmp_path / "made")
     by = {(row["photo"], row["class"]): row["by"] for row in csv.DictReader((made / SUMMARY).open())}
     assert by["c.jpg", "cup"] == by["c.jpg", "dish"] == by["a.jpg", "cup"] == "person"
-    coco = COCO(str(made / "coco/instances.json"))
+    coco = COCO(f"{made}/coco/instances.json")
     of_c = [entry for entry in coco.loadAnns(coco.getAnnIds()) if coco.imgs[entry["image_id"]]["file_name"] == "c.jpg"]
     assert [(coco.cats[entry["category_id"]]["name"], entry["by"]) for entry in of_c] == [("dish", "person")]
     assert str(tmp_path) not in (made / "a.json").read_text()
     for unconfirmed, photos in ((True, {"a.jpg", "b.jpg", "c.jpg"}), (False, {"a.jpg", "c.jpg"})):
-        examples, _ = read_examples([str(made / "coco")], unconfirmed=unconfirmed)
+        examples, _ = read_examples([f"{made}/coco"], unconfirmed=unconfirmed)
         assert {example.photo.name for example in examples} <= photos and len(examples) >= 2
     page.paint("b.jpg", place=None)
     page.do("segment")
@@ -73,7 +72,7 @@ def test_a_started_page_shows_the_same_and_the_command_goes_on_with_it(
     before = {name: page.known(name) for name in ("a.jpg", "b.jpg", "c.jpg")}
     again = start()
     assert {name: again.known(name) for name in before} == before
-    examples, _ = read_examples([str(tmp_path / "out/persons")], tmp_path / "photos")
+    examples, _ = read_examples([f"{tmp_path}/out/persons"], tmp_path / "photos")
     assert [example.photo.name for example in examples] == ["a.jpg"]
     again.close()
     words = ("--config", baseline, "--supports", tmp_path / "out/persons", "--photos", tmp_path / "photos")
@@ -230,7 +229,7 @@ def _link(out: Path) -> None:
 
 def _other_photo(out: Path) -> None:
     record = json_of(out / "a.json")
-    (out / "z.json").write_text(json.dumps({**record, "query": "/etc/hostname"}))
+    write_json(out / "z.json", {**record, "query": "/etc/hostname"})
 
 
 RECEIVED: dict[str, Callable[[Path], object]] = {
@@ -265,7 +264,7 @@ def test_masks_of_an_earlier_version_are_taken_once(page: Page, start, copies: l
     (tmp_path / "out/persons/names.txt").unlink()
     for path, facts in ((copies[1], prediction.file_facts(copies[1])), (copies[0], None)):
         record = {"query": str(path), "query_file": facts, "classes": rows}
-        (tmp_path / f"out/persons/{path.stem}.json").write_text(json.dumps(record))
+        write_json(tmp_path / f"out/persons/{path.stem}.json", record)
     for _ in range(2):
         again = start()
         assert again.known("a.jpg") == {"cup": YOURS, "dish": EMPTY} and again.known("b.jpg") == {}
