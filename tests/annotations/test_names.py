@@ -186,4 +186,4 @@ def test_a_mask_of_one_class_has_one_colour(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=line):
         custom(folder, images=folder / "JPEGImages", masks=folder / "classes")
     with pytest.raises(UserError, match=line):
-        parse_example(f"{folder / 'JPEGImages/p0.jpg'}:{mask}").read()
+        parse_example(f"{folder}/JPEGImages/p0.jpg:{mask}").read()

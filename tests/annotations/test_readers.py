@@ -20,7 +20,7 @@ def test_a_folder_of_a_format_gives_its_supports(kind: str, tmp_path: Path) -> N
     write = drawn.masks if kind == "masks" else drawn.WRITERS[kind]
     write(tmp_path / "set")
     ids = [17, 18] if kind == "coco" else [1, 2]
-    for text in (f"{tmp_path}/set", f"{kind}:{tmp_path / 'set'}"):
+    for text in (f"{tmp_path}/set", f"{kind}:{tmp_path}/set"):
         supports, categories = read_examples([text])
         assert [*categories.items()][:2] == [*zip(ids, ("cat", "dog"))]
         assert [support.name for support in supports] == ["cat", "dog"]

@@ -73,7 +73,7 @@ def test_missing_sections_and_a_bases_mistake_are_named_in_their_files(tmp_path:
     for text in ("data: {fold: 1}\n", ""):
         assert "is missing" in refusal(write_config(tmp_path, text, base=None))
     write_config(tmp_path, "data:\n  sise: 97\n", "low.yaml")
-    assert refusal(write_config(tmp_path, "", base=Path("low.yaml"))).startswith(f"{tmp_path / 'low.yaml'}:3: ")
+    assert refusal(write_config(tmp_path, "", base=Path("low.yaml"))).startswith(f"{tmp_path}/low.yaml:3: ")
 
 
 @pytest.mark.parametrize(("written", "value"), [("1e-4", 1e-4), ("1E-4", 1e-4), ("5e3", 5e3), ("1", 1.0), ("0.1", 0.1)])

@@ -22,7 +22,7 @@ def test_a_photo_in_the_folders_of_two_classes_is_one(
         for name, mask in (("cat", halves), ("dog", ~halves)):
             save_grey(tmp_path / f"masks/{name}/{number}.png", mask)
             save_photo(tmp_path / f"photos/{name}/{number}.png", number, (60, 60))
-    words = ("custom", "--name", "pets", "--images", tmp_path / "photos", "--masks", tmp_path / "masks")
+    words = ("custom", "--name", "pets", "--images", f"{tmp_path}/photos", "--masks", f"{tmp_path}/masks")
     monkeypatch.setattr(division, "TEST_SHARE", 0.5)
     assert_done(prepare(*words))
     lines = (project / "data/pets/lists/all.txt").read_text().splitlines()
@@ -61,7 +61,7 @@ def test_two_people_s_masks_of_an_object_are_told_from_two_classes(prepare, proj
         for shift, name in enumerate(("alice", "bob")):
             save_grey(tmp_path / f"masks/{name}/p{number}.png", np.roll(disc(number), shift, axis=1))
         save_grey(tmp_path / f"masks/cup/p{number}.png", ~disc(number))
-    options = ("custom", "--name", "pets", "--images", tmp_path / "photos", "--masks", tmp_path / "masks")
+    options = ("custom", "--name", "pets", "--images", f"{tmp_path}/photos", "--masks", f"{tmp_path}/masks")
     made = prepare(*options)
     assert_done(made)
     assert "'alice' and 'bob' are two classes of nearly the same pixels" in made.errors

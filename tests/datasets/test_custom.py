@@ -33,7 +33,7 @@ def toy_masks(mini_root: Path, tmp_path: Path) -> tuple[object, ...]:
     """Return the arguments for a folder of photos and masks with a file of names."""
     (tmp_path / "names.txt").write_text("background\n" + "\n".join(CLASS_NAMES) + "\n")
     masks = mini_root / "SegmentationClassAug"
-    return "custom", "--images", mini_root / "JPEGImages", "--masks", masks, "--classes", tmp_path / "names.txt"
+    return "custom", "--images", f"{mini_root}/JPEGImages", "--masks", masks, "--classes", f"{tmp_path}/names.txt"
 
 
 def test_masks_become_a_data_set_with_even_folds(prepare, project: Path, toy_masks: tuple) -> None:
@@ -145,7 +145,7 @@ def annotated_pair(prepare, project: Path, tmp_path: Path) -> Callable[..., Outc
     """Return a function that makes a data set, named ``pair`` first, of changed ``coco_content``."""
     content = coco_content(tmp_path / "photos")
     path = tmp_path / "a.json"
-    words = ("custom", "--images", tmp_path / "photos", "--annotations", path, "--folds", 2)
+    words = ("custom", "--images", f"{tmp_path}/photos", "--annotations", path, "--folds", 2)
 
     def call(change: Callable[[dict[str, list[dict[str, Any]]]], object] = lambda content: None) -> Outcome:
         change(content)
@@ -244,7 +244,7 @@ def white(tmp_path: Path) -> tuple[object, ...]:
         save_grey(tmp_path / f"masks/{n}.png", np.indices((60, 60))[0] < 50 + n)
     names = tmp_path / "names.txt"
     names.write_text("crack\n")
-    return "custom", "--images", tmp_path / "photos", "--masks", tmp_path / "masks", "--classes", names, "--name"
+    return "custom", "--images", f"{tmp_path}/photos", "--masks", f"{tmp_path}/masks", "--classes", names, "--name"
 
 
 def test_white_masks_have_one_class_and_one_fold(prepare, project: Path, white: tuple, tmp_path: Path) -> None:
@@ -268,7 +268,7 @@ def test_the_recipe_of_the_documents_makes_its_data_set(prepare, project: Path, 
     (project / "config/oxfordpet").mkdir()
     (project / "config/oxfordpet/oxfordpet.yaml").write_text(config)
     write_pets(tmp_path / "Pets")
-    assert "published 3680: differs" in prepare("oxfordpet", "--root", tmp_path / "Pets").output
+    assert "published 3680: differs" in prepare("oxfordpet", "--root", f"{tmp_path}/Pets").output
     sys.modules.pop("datasets.recipes.oxfordpet")
     mask = read_mask(next((project / "data/oxfordpet/masks").iterdir()))
     assert (mask[:50] == 1).all()
@@ -299,8 +299,8 @@ def test_masks_without_background_are_a_question(prepare, project: Path, tmp_pat
         values[4:24, number : number + 20] = 1
         save(tmp_path / "masks" / form.format(number), values)
     (tmp_path / "names.txt").write_text("cat")
-    options = ("custom", "--name", "cats", "--images", tmp_path / "images", "--masks", tmp_path / "masks")
-    options += ("--classes", tmp_path / "names.txt")
+    options = ("custom", "--name", "cats", "--images", f"{tmp_path}/images", "--masks", f"{tmp_path}/masks")
+    options += ("--classes", f"{tmp_path}/names.txt")
     error = prepare(*options).error
     assert "in 8 of 8 masks nothing is background" in error and "69% of the pixels are unknown (255)" in error
     assert not (project / "data/cats").exists()
@@ -322,7 +322,7 @@ def test_objects_that_others_cover_wholly_are_counted(prepare, project: Path, tm
     categories = [{"id": number, "name": name} for number, name in enumerate(("cat", "occluded"), 1)]
     content = {"images": images, "annotations": annotations, "categories": categories}
     write_json(tmp_path / "coco.json", content)
-    options = ("custom", "--name", "cats", "--images", tmp_path / "images", "--annotations", tmp_path / "coco.json")
+    options = ("custom", "--name", "cats", "--images", f"{tmp_path}/images", "--annotations", f"{tmp_path}/coco.json")
     made = prepare(*options)
     assert_done(made)
     assert "left out, wholly covered by objects of other classes: cat (8); a pixel has one class" in made.errors

@@ -49,7 +49,7 @@ def write_masks(folder: Path, shown: dict[str, list[int]]) -> tuple[object, ...]
         save(folder / f"masks/{name}.png", mask)
     class_count = max(map(max, shown.values()))
     (folder / "names.txt").write_text("\n".join(PETS[:class_count]))
-    return "--masks", folder / "masks", "--classes", folder / "names.txt"
+    return "--masks", f"{folder}/masks", "--classes", f"{folder}/names.txt"
 
 
 def write_annotations(folder: Path, source: str, shown: dict[str, list[int]]) -> tuple[object, ...]:
@@ -117,7 +117,7 @@ def _masks_in_class_folders(folder: Path, words: tuple[object, ...], shown: dict
     for name, classes in shown.items():
         for class_id in classes:
             save_grey(folder / f"folders/{PETS[class_id - 1]}/{name}.png", stripe(class_id))
-    return (*words[:5], "--masks", folder / "folders", "--folds", 2)
+    return (*words[:5], "--masks", f"{folder}/folders", "--folds", 2)
 
 
 @pytest.mark.parametrize("source", [*SOURCES, "folders"])
@@ -216,6 +216,6 @@ def test_a_class_whose_name_has_the_word_of_a_part_is_none(
         name = ("test tube", "train bus")[n % 2]
         save_photo(tmp_path / "photos" / (name if has_photo_folders else "") / f"{n}.png", n, (60, 60))
         save_grey(tmp_path / f"masks/{name}/{n}.png", stripe(1))
-    words = ("custom", "--name", "pets", "--images", tmp_path / "photos", "--masks", tmp_path / "masks", "--folds", 2)
+    words = ("custom", "--name", "pets", "--images", f"{tmp_path}/photos", "--masks", f"{tmp_path}/masks", "--folds", 2)
     printed = assert_done(prepare(*words), "fold 0 tests: test tube", "fold 1 tests: train bus")
     assert "the parts that folders name are kept" not in printed

@@ -26,12 +26,12 @@ def test_a_test_on_a_prepared_set_and_its_table(
 ) -> None:
     trees.chest(tmp_path / "raw")
     data = tmp_path / "data"
-    prepared = run_script("prepare.py", ("chestxray", "--root", tmp_path / "raw", "--out", data), capfd, monkeypatch)
+    prepared = run_script("prepare.py", ("chestxray", "--root", f"{tmp_path}/raw", "--out", data), capfd, monkeypatch)
     assert prepared.code == 0
     overrides = [
         f"data.root={data}",
-        f"data.cache={tmp_path / 'cache'}",
-        f"run.folder={tmp_path / 'runs'}",
+        f"data.cache={tmp_path}/cache",
+        f"run.folder={tmp_path}/runs",
         "run.device=cpu",
         "model.encoder.weights=null",
         "data.workers=0",

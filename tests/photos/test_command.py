@@ -79,7 +79,7 @@ def test_weights_without_a_config_predict_like_a_checkpoint_of_this_project(
     names = [picture.name for picture in a.glob("*.*g")]
     assert len(names) == 3
     assert [(a / name).read_bytes() for name in names] == [(b / name).read_bytes() for name in names]
-    assert "contains no config" in predict("--checkpoint", without, *words, tmp_path / "c").error
+    assert "contains no config" in predict("--checkpoint", without, *words, f"{tmp_path}/c").error
 
 
 def test_settings_of_a_training_are_those_of_its_prediction(make_checkpoint, mini_yaml) -> None:
@@ -96,10 +96,10 @@ def resume(predict, baseline: Path, photos: list[Path], tmp_path: Path) -> Calla
     The second is ``query.png``; words at the end may change the command.
     """
     marks = ("--config", baseline, "--support", f"{photos[0]}:points=30,30")
-    queries = ("--query", photos[0], tmp_path / "query.png")
+    queries = ("--query", photos[0], f"{tmp_path}/query.png")
 
     def complete(*changed: object) -> str:
-        done = predict(*marks, *queries, "--out", tmp_path / "out", "--resume", *changed)
+        done = predict(*marks, *queries, "--out", f"{tmp_path}/out", "--resume", *changed)
         assert done.code == 0, done.errors
         return done.output.partition(" results are complete")[0].rpartition(": ")[2]
 
@@ -147,7 +147,7 @@ def test_interrupted_results_are_listed(predict, baseline_words, photos, tmp_pat
 
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background ignores it
     monkeypatch.setattr(Results, "write", write_first)
-    assert predict(*baseline_words, "--query", *photos[:2], "--out", tmp_path / "out").code == 130
+    assert predict(*baseline_words, "--query", *photos[:2], "--out", f"{tmp_path}/out").code == 130
     summary = (tmp_path / "out/summary.csv").read_text()
     assert str(photos[0]) in summary
     assert str(photos[1]) not in summary
@@ -186,7 +186,7 @@ def test_a_line_says_what_the_examples_show(shares: tuple[float, ...], line: str
 def test_a_replaced_photo_is_predicted_again(predict, baseline_words, photos: list[Path], tmp_path: Path) -> None:
     """Its size and time are those of before; a photo of another time and the same content is not."""
     queries = [Path(shutil.copy(photo, tmp_path / f"{name}.jpg")) for photo, name in zip(photos, "ab")]
-    words = (*baseline_words, "--out", tmp_path / "out", "--query", *queries)
+    words = (*baseline_words, "--out", f"{tmp_path}/out", "--query", *queries)
     predict(*words)
     before, content = queries[0].stat(), queries[0].read_bytes()
     queries[0].write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
@@ -227,7 +227,7 @@ def test_photos_and_supports_behind_links_are_found(predict, baseline: Path, pho
     (store / "circle").symlink_to(store)
     for name in ("one", "two"):
         (queries / name).symlink_to(store)
-    words = ("--config", baseline, "--supports", f"masks:{supports}", "--max-shots", 1, "--out", tmp_path / "out")
+    words = ("--config", baseline, "--supports", f"masks:{supports}", "--max-shots", 1, "--out", f"{tmp_path}/out")
     outcome = predict(*words, "--recursive", "--query", queries)
     assert outcome.code == 0 and "3 of 3 photos" in outcome.output, outcome.errors
     (queries / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")

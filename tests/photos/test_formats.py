@@ -23,7 +23,7 @@ def run(predict, baseline: Path, tmp_path: Path) -> Callable[..., object]:
     drawn.coco(tmp_path / "set")
 
     def call(*words: object, supports: object = tmp_path / "set/coco.json") -> object:
-        return predict("--config", baseline, "--supports", supports, "--out", tmp_path / "out", *words)
+        return predict("--config", baseline, "--supports", supports, "--out", f"{tmp_path}/out", *words)
 
     return call
 

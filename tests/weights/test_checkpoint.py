@@ -55,7 +55,7 @@ def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path):
     checkpoint.save(path, {"weights": {"w": torch.ones(3)}})
     (tmp_path / "save").mkdir()
     (tmp_path / "save/save.py").write_text(SAVE)
-    run = spawned.run(tmp_path / "save/save.py", path, before=no_file_may_grow, check=2)
+    run = spawned.run(f"{tmp_path}/save/save.py", path, before=no_file_may_grow, check=2)
     assert run.stderr.startswith(f"error: {path}: cannot be written") and run.stderr.count("\n") == 1
     assert torch.equal(torch.load(path, weights_only=True)["weights"]["w"], torch.ones(3))
     assert {p.name for p in tmp_path.iterdir()} == {LAST, "save"}

@@ -75,8 +75,8 @@ def test_a_started_page_shows_the_same_and_the_command_goes_on_with_it(
     examples, _ = read_examples([f"{tmp_path}/out/persons"], tmp_path / "photos")
     assert [example.photo.name for example in examples] == ["a.jpg"]
     again.close()
-    words = ("--config", baseline, "--supports", tmp_path / "out/persons", "--photos", tmp_path / "photos")
-    run = predict(*words, "--query", tmp_path / "photos", "--out", tmp_path / "out", "--resume")
+    words = ("--config", baseline, "--supports", f"{tmp_path}/out/persons", "--photos", f"{tmp_path}/photos")
+    run = predict(*words, "--query", f"{tmp_path}/photos", "--out", f"{tmp_path}/out", "--resume")
     assert run.code == 0 and "3 results stay" in run.output
     rows = [json_of(tmp_path / f"out/{stem}.json")["classes"][0] for stem in "abc"]
     assert [(row["by"], row["pixels"] > 0) for row in rows][::2] == [YOURS, EMPTY]
