@@ -44,17 +44,18 @@ def drawn_cases() -> list[tuple[str, str]]:
 
 def deviations_of_drawn(model: str, name: str, device: str = "cpu") -> list[str]:
     """Return each value of a case that differs by more than its bound, in words."""
-    with np.load(FOLDER / f"{model}.npz") as file:
-        stored = {key.partition("/")[2]: file[key] for key in file.files if key.startswith(f"{name}/")}
-        layout = FIVE_SHOT if stored["shots"] > 1 and FIVE_SHOT in file.files else ONE_SHOT
-        weights = _filled(model, stored.get(LAYOUT, file[layout]).tobytes())
-    case = {**stored, **_images(stored)}
+    file = np.load(FOLDER / f"{model}.npz")
+    stored = {key.removeprefix(f"{name}/"): file[key] for key in file if key.startswith(f"{name}/")}
+    layout = FIVE_SHOT if stored["shots"] > 1 and FIVE_SHOT in file else ONE_SHOT
+    weights = _filled(model, stored.get(LAYOUT, file[layout]).tobytes())
+    case = stored | _images(stored)
     norms = stored.pop(GRADIENTS, None)
+    encoder, _, _ = name.partition("_")
     ours = forward_case(
         model,
         case,
         weights,
-        backbone="vgg16" if name.startswith("vgg16") else "resnet50",
+        backbone="vgg16" if encoder == "vgg16" else "resnet50",
         train=norms is not None,
         vectors=word_vectors() if model == "symnet" else None,
         device=device,
