@@ -81,10 +81,14 @@ def _images(stored: Arrays) -> Arrays:
     side = int(stored["side"])
     drawn = joined(np.atleast_1d(stored["seed"]), int(stored["shots"]), side)
     if "cat" in stored:
-        drawn["query_label"][:, side // 3 : side // 3 + side // 12] = 255
+        top = side // 3
+        drawn["query_label"][:, top : top + side // 12] = 255
         drawn["class_id"] = stored["cat"] + FIRST_BASE
-    assert [check_sum(drawn[key]) for key in IMAGES] == stored["inputs_crc32"].tolist(), "other images are drawn"
-    return drawn | {key: np.moveaxis(drawn[key], -3, -1) for key in ("query", "support")}
+    sums = [check_sum(drawn[key]) for key in IMAGES]
+    assert sums == stored["inputs_crc32"].tolist(), "other images are drawn"
+    for key in ("query", "support"):
+        drawn[key] = np.moveaxis(drawn[key], -3, -1)
+    return drawn
 
 
 @functools.lru_cache(maxsize=1)  # the cases of a method come one after the other
