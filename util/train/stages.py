@@ -136,7 +136,7 @@ def _training(run: Run, task: StageTask, world: ProcessGroup, begun: Begun) -> T
     images = begun.data.images
     schedule = StepSchedule.from_settings(stage, epoch_length(stage, images), world.size, f"{task.stage}_stage")
     precision = precision_of_training(config, world.device)
-    prepared = prepare_network(begun.network, world.device, precision, config.run.compile, trained_by=world)
+    prepared = prepare_network(begun.network, world.device, precision, trained_by=world)
     optimizers = build_optimizers(begun.network.param_groups(), stage.optimizers)
     ema = EMA(begun.network, stage.ema_decay)
     return Training(
