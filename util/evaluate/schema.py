@@ -92,6 +92,7 @@ class Trained(TypedDict):
     weights: str  # SHA-256 of the network's named tensors
     parameters: int  # of the network
     learnt_parameters: int  # of them in its last training
+    processor_minutes: float | None  # of the main process of its training, base stage included; null: not known
     trained_with: dict[str, Any] | None  # data and model settings of the training, if known
     training: list[dict[str, Any]]  # of each stage of the weights: steps, batch, size, seed, list, settings, precision
     trained_otherwise: list[str]  # settings of ``config`` that the training of the run's own weights did not have
@@ -155,6 +156,8 @@ def check_result(content: Any, source: object) -> Result:
 
     UserError: names the first key that is missing, unknown or of the wrong type.
     """
+    if isinstance(content, dict):
+        content.setdefault("processor_minutes", None)  # which version 0.3 did not write
     try:
         result = cast(Result, convert(Result, content, ""))
         _check_sections(result)
