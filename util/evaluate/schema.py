@@ -21,7 +21,6 @@ from util.loop.mask_metrics import ScoreFacts
 NOT_STATED = "not stated"
 SCHEMA: Literal["sym-net-result/1"] = "sym-net-result/1"
 MANIFEST = "episodes.jsonl"  # beside a result
-BARS = "per_class"  # name of the chart that is drawn beside a result, and that the next test removes
 SCORED_ON = {"letterbox": "size of the input", "square": "square", "original": "original size"}  # in words
 # In percent: miou, the mean of the classes; fb_iou, the mean of foreground and background, of two-channel outputs. A
 # further metric adds its own key, and one for its values by class.
