@@ -133,7 +133,7 @@ class Run:
 
     @property
     def record(self) -> dict[str, Any]:
-        return {k: v for k, v in json_of(self.folder / METRICS).items() if k != "minutes"}
+        return {k: v for k, v in json_of(self.folder / METRICS).items() if not k.endswith("minutes")}
 
     def weights(self, name: str) -> list[list[float]]:
         return [w.tolist() for w in checkpoint.read(self.folder / name).entries["weights"].values()]

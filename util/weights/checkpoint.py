@@ -48,6 +48,7 @@ class Checkpoint:
     training: list[dict[str, Any]] = field(default_factory=list)  # stage by stage, see ``_training_of``
     photos: frozenset[str] | None = None  # digests of the contents of those that it was trained on
     finished: bool = False  # whether the training is
+    processor_minutes: float | None = None  # of a finished training
     entries: dict[str, Any] = field(default_factory=dict)  # of our own file, as they were written
     named: dict[str, Tensor] = field(default_factory=dict)  # others' with the names of wrappers
 
@@ -63,6 +64,7 @@ class Checkpoint:
             training=_training_of(entries),
             photos=photos_in(entries.get("photos")),
             finished=entries.get("finished", False),
+            processor_minutes=entries.get("processor_minutes"),
             entries=entries,
         )
 
