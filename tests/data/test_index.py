@@ -49,15 +49,14 @@ def tiny(tmp_path: Path) -> DataSettings:
 def test_areas_equal_a_brute_force_count(mini_data, part: str, file: str) -> None:
     data = mini_data()
     index = load_index(data, part, progress=False)
-    names = (Path(data.root) / f"ImageSets/Segmentation/{file}.txt").read_text().split()
-    assert list(index.names) == names
-    assert {len(index), len(index.areas), len(index.images), len(index.masks)} == {len(names)}
+    names = Path(data.root, f"ImageSets/Segmentation/{file}.txt").read_text().split()
+    assert [*index.names] == names
     assert index.areas.dtype == np.int64
-    for row, name in enumerate(names):
-        mask = index.masks[row]
-        assert (index.images[row].name, mask.name) == (f"{name}.jpg", f"{name}.png")
-        values = np.asarray(Image.open(mask)).ravel().tolist()
-        assert index.areas[row].tolist() == [values.count(c) for c in range(9)]
+    rows = zip(names, index.images, index.masks, index.areas, strict=True)
+    for name, image, mask, areas in rows:
+        assert (image.name, mask.name) == (f"{name}.jpg", f"{name}.png")
+        values = Image.open(mask).tobytes()
+        assert areas.tolist() == [values.count(class_id) for class_id in range(9)]
 
 
 @pytest.mark.parametrize(

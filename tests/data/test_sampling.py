@@ -73,7 +73,7 @@ def _assert_legal(key: EpisodeKey, images: ImageList) -> None:
     assert key.query not in key.supports
     assert key.class_id in images.classes
     assert images.index.areas[key.query, key.class_id] > 0
-    assert set(key.supports) <= set(images.candidates[key.class_id].tolist())
+    assert {*images.candidates[key.class_id]}.issuperset(key.supports)
     assert len(key.supports) == 3
 
 
@@ -119,17 +119,14 @@ def test_further_ways_keep_query_and_supports_and_add_classes_with_legal_ones() 
 def test_a_query_has_its_references_in_turn(shots: int) -> None:
     images = random_list(0)
     sampler = EpisodeSampler(images, "class_in_turn", shots, 0, references=4)
-    keys = [sampler(number) for number in range(40)]
-    assert [sampler(number) for number in reversed(range(40))] == keys[::-1]
-    queries = [(keys[start].query, keys[start].class_id) for start in range(0, 40, 4)]
-    assert [(key.query, key.class_id) for key in keys] == [query for query in queries for _ in range(4)]
-    assert queries == [(key.query, key.class_id) for key in map(replace(sampler, references=1), range(10))]
-    for start, (query, class_id) in zip(range(0, 40, 4), queries, strict=True):
-        candidates = set(images.candidates[class_id].tolist()) - {query}
-        a_round = keys[start : start + min(4, len(candidates) // shots)]
-        drawn = [row for key in a_round for row in key.supports]
-        assert len(set(drawn)) == len(drawn) == shots * len(a_round)
-        assert {row for key in keys[start : start + 4] for row in key.supports} <= candidates
+    for number, plain in enumerate(map(replace(sampler, references=1), range(10))):
+        keys = [sampler(4 * number + turn) for turn in (3, 2, 1, 0)][::-1]
+        assert {(key.query, key.class_id) for key in keys} == {(plain.query, plain.class_id)}
+        candidates = {*images.candidates[plain.class_id]} - {plain.query}
+        drawn = [row for key in keys for row in key.supports]
+        assert {*drawn} <= candidates
+        without_repetition = drawn[: len(candidates) // shots * shots]
+        assert len({*without_repetition}) == len(without_repetition)
 
 
 STRETCHED = View("stretch", 33, 33)
@@ -173,18 +170,15 @@ def test_workers_and_batch_size_change_no_tensor(mini_lists, augment) -> None:
     fold, images, _ = mini_lists(min_pixels=400)  # of mini's 64 x 64: some objects are smaller
     sampler = EpisodeSampler(images, "shuffle", 2, 321)
     dataset = EpisodeDataset(sampler, fold, 65, augment, name_vectors(list(CLASS_NAMES)), base_labels=True)
-    numbers = list(range(40, 52))
-    fours = [numbers[start : start + 4] for start in (0, 4, 8)]
-    expected = collate([dataset[number] for number in numbers])
-    assert expected.number.tolist() == numbers
+    fours = [range(40, 44), range(44, 48), range(48, 52)]
+    expected = vars(collate([dataset[number] for number in range(40, 52)]))
+    assert expected["number"].tolist() == [*range(40, 52)]
     for workers in (0, 2):
-        loaded = list(batches(dataset, fours, workers, torch.device("cpu")))
-        for name, value in vars(expected).items():
-            parts = [getattr(batch, name) for batch in loaded]
-            if value is None:
-                assert parts == [None] * 3
-            else:
-                assert torch.equal(torch.cat(parts), value)
+        loaded = [vars(batch) for batch in batches(dataset, fours, workers, torch.device("cpu"))]
+        for name, value in expected.items():
+            parts = [batch[name] for batch in loaded]
+            joined = parts[0] if value is None else torch.cat(parts)
+            torch.testing.assert_close(joined, value, atol=0, rtol=0)
 
 
 @pytest.mark.parametrize(
