@@ -23,7 +23,7 @@ from util.config.folds import Fold
 from util.config.read import read_data
 from util.config.settings import DataSettings
 from util.data.lists import image_list as lists
-from util.data.lists.index import Index, load_index
+from util.data.lists.index import load_index
 from util.data.mini import CLASS_NAMES
 from util.files.mask_images import read_mask
 
@@ -195,29 +195,23 @@ def write_class_folders(root: Path, mini_root: Path) -> dict[str, np.ndarray]:
     return truth
 
 
-def contents(index: Index) -> set[bytes]:
-    """Return the different photos of a list."""
-    return {path.read_bytes() for path in index.images}
-
-
 def test_folders_by_class_keep_each_photos_classes(prepare, project: Path, mini_root: Path, tmp_path: Path) -> None:
     root = tmp_path / "classes"
     truth = write_class_folders(root, mini_root)
     assert_done(prepare("custom", "--name", "toys", "--images", root, "--masks", root))
     data = config_of("split0", "toys", net="lite0").data  # of Sym-Net, which has a base learner
-    train, test = (load_index(data, part, progress=False) for part in ("train", "test"))
-    class_masks = sum(len(np.unique(ids[ids > 0])) for ids in truth.values())
-    assert len(train) + len(test) == class_masks > len(truth)
-    train_photos = contents(train)
-    test_photos = contents(test)
-    assert not train_photos & test_photos
-    assert len(train_photos | test_photos) == len(truth)
+    photos = []
     new_ids = np.array([0, *(1 + data.classes.index(name) for name in CLASS_NAMES)], np.uint8)
-    for index in (train, test):
+    for part in ("train", "test"):
+        index = load_index(data, part, progress=False)
+        photos.append({path.read_bytes() for path in index.images})
         for row, name in enumerate(index.names):
             _, mask = index.pair(row)
             _, stem = name.split("/")
             assert np.array_equal(mask, new_ids[truth[stem]])
+    of_training, of_test = photos
+    assert not of_training & of_test
+    assert len(of_training | of_test) == len(truth)
 
 
 def test_a_classs_second_mask_and_a_mask_of_another_size_are_named(
@@ -310,20 +304,11 @@ def test_masks_without_background_are_a_question(prepare, project: Path, tmp_pat
 
 
 def test_objects_that_others_cover_wholly_are_counted(prepare, project: Path, tmp_path: Path) -> None:
-    images, annotations = [], []
-    for number in range(16):
-        save_photo(tmp_path / f"images/p{number}.jpg", number)
-        images.append({"id": number, "file_name": f"p{number}.jpg", "height": 36, "width": 36})
-        marks = [(1, 0), (2, 0)] if number % 2 else [(1, 0), (2, 18)]  # category, first column
-        for category, left in marks:
-            outline = [left, 4, left + 16, 4, left + 16, 20, left, 20]
-            mark = {"id": len(annotations), "image_id": number, "category_id": category, "segmentation": [outline]}
-            annotations.append(mark)
-    categories = [{"id": number, "name": name} for number, name in enumerate(("cat", "occluded"), 1)]
-    content = {"images": images, "annotations": annotations, "categories": categories}
-    write_json(tmp_path / "coco.json", content)
-    options = ("custom", "--name", "cats", "--images", f"{tmp_path}/images", "--annotations", f"{tmp_path}/coco.json")
-    made = prepare(*options)
+    content = coco_content(tmp_path / "photos")
+    for cat in content["annotations"][:16:2]:
+        content["annotations"].append(cat | {"id": cat["id"] + 100, "category_id": 3})
+    write_json(tmp_path / "a.json", content)
+    made = prepare("custom", "--name", "pair", "--images", f"{tmp_path}/photos", "--annotations", f"{tmp_path}/a.json")
     assert_done(made)
     assert "left out, wholly covered by objects of other classes: cat (8); a pixel has one class" in made.errors
 

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 from dataclasses import fields
 from pathlib import Path
 
@@ -67,24 +69,23 @@ def test_a_result_is_kept_unless_what_decides_its_scores_changed(tested, tmp_pat
     assert kept() == kept(*KEPT) == "kept"
     assert not reason(config, f"data.cache={tmp_path}/other")
     for override in CHANGED:
-        key = override.partition("=")[0].removeprefix("protocols.bam.")
-        assert key in reason(config, override) or reason(config, override) == "no result yet", override
+        key, _, _ = override.removeprefix("protocols.bam.").partition("=")
+        assert re.search(f"{key}|no result yet", reason(config, override)), override
     draw(tmp_path / "encoder.pth", seed=2)
-    assert "other weights" in reason(config) and kept() == "scored again" and kept() == "kept"
+    assert "other weights" in reason(config)
+    assert [kept(), kept()] == ["scored again", "kept"]
     images = Evaluation.of(config).images
-    for folder, suffix in (("JPEGImages", "jpg"), ("SegmentationClassAug", "png")):
-        file = tmp_path / "own" / folder / f"{images.index.names[images.queries[0]]}.{suffix}"
-        content, time = file.read_bytes(), file.stat().st_mtime_ns
-        if suffix == "jpg":
-            overwrite(file, content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
-        else:
-            file.write_bytes(content + b"\0")
+    query = images.queries[0]
+    for file in (images.index.images[query], images.index.masks[query]):
+        content = bytearray(file.read_bytes())
+        content[-9] ^= 1
+        before = shutil.copy2(file, tmp_path / "before")
+        overwrite(file, content)
         assert "other photos or masks" in reason(config)
-        file.write_bytes(content)
-        os.utime(file, ns=(time, time))
+        shutil.copy2(before, file)
         assert not reason(config)
     monkeypatch.setattr(done, "_shared_code", lambda: {"util.data": "other"})
-    assert "other code" in reason(config) and "(util.data)" in reason(config)
+    assert re.search(r"other code.*\(util.data\)", reason(config))
 
 
 @pytest.mark.train
