@@ -77,11 +77,10 @@ def file_source(path: Path) -> Source:
     """
     path = in_configs(path)
     name = _name_of(path)
-    if name is not None and path.exists() and name.dataset in data_sets() and name.net:
-        if _is_encoder(name.net) or not has_encoder(name.method):
-            source = _of_fold(name.fold, name.dataset, name.method, name.net)
-            if source.own and path.samefile(source.own):
-                return replace(source, words=str(path))
+    if name is not None and path.exists() and _names_run(name):
+        source = _of_fold(name.fold, name.dataset, name.method, name.net)
+        if source.own and path.samefile(source.own):
+            return replace(source, words=str(path))
     return _of_file(path)
 
 
@@ -114,6 +113,12 @@ def _name_of(file: Path) -> Name | None:
     method = next((method for method in method_names() if f"{rest}_".startswith(f"{method}_")), MAIN_METHOD)
     net = rest.removeprefix(method).removeprefix("_").replace("timm-", TIMM_PREFIX).replace("--", "/")
     return Name(dataset, int(fold), method, net)
+
+
+def _names_run(name: Name) -> bool:
+    """Return whether a file's name is that of a run: its data set is known, and its encoder, or networks, are."""
+    has_network = _is_encoder(name.net) or (bool(name.net) and not has_encoder(name.method))
+    return name.dataset in data_sets() and has_network
 
 
 def _around(encoder: Path, path: Path) -> tuple[Path, ...]:
