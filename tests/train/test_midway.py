@@ -163,6 +163,8 @@ def test_every_epoch_but_the_first_is_validated_in_its_middle_too(tmp_path: Path
     assert torch.equal(last.weights["layer.weight"], average)
     best = checkpoint.read(run.folder / BEST)
     assert best.finished and "ema" not in best.entries
+    cost = best.training[-1]["cost"]
+    assert 0 < cost["processor_minutes"] < 1 and 50 < cost["peak_mib"] < 10_000
     validated = run.record["epochs"][-1]["validation"]["weight"]  # of the average, which is what was scored
     assert best.weights["layer.weight"].sum().item() == average.sum().item() == validated
 

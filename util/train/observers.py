@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-import time
+import os
+import resource
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -29,6 +31,7 @@ from util.weights.origin import Origin
 
 log = logging.getLogger("symnet")
 SAVE_SECONDS = 600  # longest time between writes of the last checkpoint
+PEAK_UNIT = 2**20 if sys.platform == "darwin" else 2**10  # of a process's largest memory, for MiB
 
 # Returns (score that picks the best checkpoint, everything to record) for the network and the step.
 Validate = Callable[[PreparedNetwork, int], tuple[float, dict[str, Any]]]
@@ -132,11 +135,11 @@ class Checkpoints(TrainingObserver):
     folder: RunFolder
     state: dict[str, Any]  # entries of the checkpoints beside weights, optimisers, EMA and progress
     validates: bool = True  # whether validations choose the best one
-    saved_at: float = field(default_factory=time.monotonic)
+    saved_at: os.times_result = field(default_factory=os.times)
 
     def step(self, training: Training, losses: dict[str, float], rates: dict[str, float]) -> None:
         """Write the last checkpoint if the newest one is old."""
-        if time.monotonic() - self.saved_at > SAVE_SECONDS:
+        if os.times().elapsed - self.saved_at.elapsed > SAVE_SECONDS:
             self.save(training)
 
     def recorded(self, training: Training, entry: dict[str, Any]) -> None:
@@ -158,6 +161,10 @@ class Checkpoints(TrainingObserver):
         """
         path = self.folder.path
         progress = training.progress
+        self.state["cost"] = {
+            "processor_minutes": progress.processor_minutes * training.world.size,
+            "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / PEAK_UNIT,
+        }
         if progress.step == training.schedule.steps:  # a finished training is never resumed
             self.save(training, LAST, resumable=False)
             if training.world.is_main:
@@ -166,7 +173,7 @@ class Checkpoints(TrainingObserver):
             self._save_best(training)
         if training.world.is_main and (path / BEST).exists():  # so that copies of it say so, too
             end = {"finished": True, "ended_by": progress.ended_by, "observers": self.state.get("observers", {})}
-            checkpoint.save(path / BEST, {**checkpoint.read(path / BEST).entries, **end})
+            checkpoint.save(path / BEST, {**checkpoint.read(path / BEST).entries, **end, "cost": self.state["cost"]})
         self._write_metrics(training, finished=True)
 
     def _save_best(self, training: Training) -> None:
@@ -174,15 +181,16 @@ class Checkpoints(TrainingObserver):
             self.save(training, BEST, resumable=False)
 
     def save(self, training: Training, name: str = LAST, resumable: bool = True) -> None:
-        """Add the time since the newest checkpoint to the run's minutes; the main process writes a checkpoint.
+        """Add the times since the newest checkpoint to the run's minutes; the main process writes a checkpoint.
 
         The last one has the EMA beside the weights; a resumable one has the state of the optimisers, and the one before
         it stays as ``previous.pth``.
         """
         progress = training.progress
         folder = self.folder.path
-        now = time.monotonic()
-        progress.minutes += (now - self.saved_at) / 60
+        now = os.times()
+        progress.minutes += (now.elapsed - self.saved_at.elapsed) / 60
+        progress.processor_minutes += (sum(now[:4]) - sum(self.saved_at[:4])) / 60  # with processes that have ended
         self.saved_at = now
         if not training.world.is_main:
             return
