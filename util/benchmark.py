@@ -81,7 +81,7 @@ def _pass(config: Config, stage: str, device: torch.device) -> Callable[[], obje
         if isinstance(module, nn.BatchNorm2d):  # with 1 the maps of random residual networks grow from block to block
             nn.init.constant_(module.weight, 0.5)
     precision = (precision_of_training if trains else precision_of_test)(config, device)
-    prepared = prepare_network(network.train(trains), device, precision, config.run.compile)
+    prepared = prepare_network(network.train(trains), device, precision)
     episodes = _episodes(BATCH[stage], config.data.shot, config.data.size).to(device)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import resource
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -135,11 +135,12 @@ class Checkpoints(TrainingObserver):
     folder: RunFolder
     state: dict[str, Any]  # entries of the checkpoints beside weights, optimisers, EMA and progress
     validates: bool = True  # whether validations choose the best one
-    saved_at: os.times_result = field(default_factory=os.times)
+    saved_at: float = field(default_factory=time.monotonic)
+    processor_at: float = field(default_factory=time.process_time)
 
     def step(self, training: Training, losses: dict[str, float], rates: dict[str, float]) -> None:
         """Write the last checkpoint if the newest one is old."""
-        if os.times().elapsed - self.saved_at.elapsed > SAVE_SECONDS:
+        if time.monotonic() - self.saved_at > SAVE_SECONDS:
             self.save(training)
 
     def recorded(self, training: Training, entry: dict[str, Any]) -> None:
@@ -161,10 +162,6 @@ class Checkpoints(TrainingObserver):
         """
         path = self.folder.path
         progress = training.progress
-        self.state["cost"] = {
-            "processor_minutes": progress.processor_minutes * training.world.size,
-            "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / PEAK_UNIT,
-        }
         if progress.step == training.schedule.steps:  # a finished training is never resumed
             self.save(training, LAST, resumable=False)
             if training.world.is_main:
@@ -173,7 +170,9 @@ class Checkpoints(TrainingObserver):
             self._save_best(training)
         if training.world.is_main and (path / BEST).exists():  # so that copies of it say so, too
             end = {"finished": True, "ended_by": progress.ended_by, "observers": self.state.get("observers", {})}
-            checkpoint.save(path / BEST, {**checkpoint.read(path / BEST).entries, **end, "cost": self.state["cost"]})
+            end["processor_minutes"] = progress.processor_minutes
+            end["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / PEAK_UNIT
+            checkpoint.save(path / BEST, {**checkpoint.read(path / BEST).entries, **end})
         self._write_metrics(training, finished=True)
 
     def _save_best(self, training: Training) -> None:
@@ -188,10 +187,10 @@ class Checkpoints(TrainingObserver):
         """
         progress = training.progress
         folder = self.folder.path
-        now = os.times()
-        progress.minutes += (now.elapsed - self.saved_at.elapsed) / 60
-        progress.processor_minutes += (sum(now[:4]) - sum(self.saved_at[:4])) / 60  # with processes that have ended
-        self.saved_at = now
+        now, processor = time.monotonic(), time.process_time()
+        progress.minutes += (now - self.saved_at) / 60
+        progress.processor_minutes += (processor - self.processor_at) / 60
+        self.saved_at, self.processor_at = now, processor
         if not training.world.is_main:
             return
         weights = checkpoint.on_cpu(training.prepared.network.stored_state())
@@ -250,6 +249,7 @@ class Checkpoints(TrainingObserver):
             "finished": finished,
             "best": best,
             "minutes": progress.minutes,
+            "processor_minutes": progress.processor_minutes,
             "epochs": progress.history,
         }
         if progress.ended_by:
