@@ -163,6 +163,7 @@ def test_every_epoch_but_the_first_is_validated_in_its_middle_too(tmp_path: Path
     assert torch.equal(last.weights["layer.weight"], average)
     best = checkpoint.read(run.folder / BEST)
     assert best.finished and "ema" not in best.entries
+    assert 50 < best.training[-1]["peak_mib"] < 10_000
     validated = run.record["epochs"][-1]["validation"]["weight"]  # of the average, which is what was scored
     assert best.weights["layer.weight"].sum().item() == average.sum().item() == validated
 
