@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
+import resource
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -29,6 +31,7 @@ from util.weights.origin import Origin
 
 log = logging.getLogger("symnet")
 SAVE_SECONDS = 600  # longest time between writes of the last checkpoint
+PEAK_UNIT = 2**20 if sys.platform == "darwin" else 2**10  # of a process's largest memory, for MiB
 
 # Returns (score that picks the best checkpoint, everything to record) for the network and the step.
 Validate = Callable[[PreparedNetwork, int], tuple[float, dict[str, Any]]]
@@ -168,6 +171,7 @@ class Checkpoints(TrainingObserver):
         if training.world.is_main and (path / BEST).exists():  # so that copies of it say so, too
             end = {"finished": True, "ended_by": progress.ended_by, "observers": self.state.get("observers", {})}
             end["processor_minutes"] = progress.processor_minutes
+            end["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / PEAK_UNIT
             checkpoint.save(path / BEST, {**checkpoint.read(path / BEST).entries, **end})
         self._write_metrics(training, finished=True)
 

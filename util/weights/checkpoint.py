@@ -183,7 +183,7 @@ def _training_of(entries: dict[str, Any]) -> list[dict[str, Any]]:
 
     Each stage has its name, the steps that were done and planned, batch, image size, seed, digest of the list, the
     section of its config, and the precision that it was computed in; where there are any, the observers of one's own,
-    and the one that ended it.
+    the one that ended it, and the largest memory of its process.
     """
     config = entries["config"]
     stage = entries["stage"]
@@ -200,7 +200,7 @@ def _training_of(entries: dict[str, Any]) -> list[dict[str, Any]]:
         "settings": settings,
         "precision": entries.get("precision"),
     }
-    facts |= {key: entries[key] for key in ("observers", "ended_by") if entries.get(key)}
+    facts |= {key: entries[key] for key in ("observers", "ended_by", "peak_mib") if entries.get(key)}
     return [*entries.get("base", []), facts]
 
 
