@@ -69,7 +69,7 @@ def test_polygons_become_classes_by_ascending_category_id(tmp_path: Path) -> Non
     expected[10:15, 6:9] = CUP
     expected[18:, 25:] = DOG
     cat = _mark(3, [_box(2, 3, 6, 9)])
-    cup = _mark(7, [_box(10, 1, 15, 4), _box(10, 6, 15, 9)])
+    cup = _mark(7, [_box(10, 1, 15, 4), _box(9.6, 5.6, 14.6, 8.6)])
     dog = _mark(90, [_box(18, 25, 40, 50)])  # it leaves the photo
     path = _file(tmp_path, cat, cup, dog)
     np.testing.assert_array_equal(_mask(path), expected)

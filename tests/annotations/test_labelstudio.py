@@ -11,6 +11,8 @@ import pytest
 from PIL import Image
 
 from annotations import labelstudio
+from annotations.annotation import Annotations
+from annotations.photo_files import PhotoFiles
 from photos.example_files import read_examples
 from tests.annotations.drawn import AREAS, CAT, DOG, HEIGHT, WIDTH, areas, corners, photo, refusal, region
 from tests.helpers.read import write_json
@@ -73,6 +75,17 @@ def test_an_ellipse_has_two_radii(tmp_path: Path, rotation: int, along_x: int, a
     rows, columns = np.mgrid[:HEIGHT, :WIDTH] + 0.5
     inside = ((columns - WIDTH / 2) / along_x) ** 2 + ((rows - HEIGHT / 2) / along_y) ** 2 <= 1
     assert (support.read().label != inside).sum() < 0.02 * inside.sum()
+
+
+def test_a_box_is_turned_about_its_first_corner() -> None:
+    """In pixels: in percent of a photo of 200 x 100 it would have another shape."""
+    value = {"x": 30, "y": 20, "width": 20, "height": 10, "rotation": 30, "rectanglelabels": ["cat"]}
+    read = Annotations(Path("a.json"), PhotoFiles(Path()))
+    (instance,) = labelstudio.instances_of([{"type": "rectanglelabels", "value": value}], "a.jpg", (100, 200), read)
+    cosine, sine = 0.75**0.5, 0.5
+    along, across = np.array([40 * cosine, 40 * sine]), np.array([-10 * sine, 10 * cosine])
+    moved = np.ravel([0 * along, along, along + across, across])
+    assert instance.shape[0] == pytest.approx(moved + [60, 20] * 4)
 
 
 @pytest.mark.parametrize("data", [{"image": "x0.jpg", "image2": "p0.jpg"}, {"images": ["x0.jpg", "p0.jpg"]}])

@@ -86,10 +86,10 @@ def test_boundary_iou_is_summed_by_class_and_sees_labelled_pixels_alone():
 def test_class_scores_equal_a_recount():
     random = np.random.default_rng(0)
     label = random.choice([0, 1, 2, 3, 255], size=(6, 8, 8))
-    prediction = random.integers(0, 4, size=(6, 8, 8))
-    counts = class_counts(torch.tensor(prediction), torch.tensor(label), 5)
+    prediction = random.integers(0, 5, size=(6, 8, 8))
+    counts = class_counts(torch.tensor(prediction), torch.tensor(label), 6)
     scores = class_scores(counts.numpy())
-    expected = {str(c): brute_iou([(prediction, label)], c) for c in (1, 2, 3)}  # class 4 never occurs
+    expected = {str(c): brute_iou([(prediction, label)], c) for c in (1, 2, 3)}  # 4 is only predicted, 5 never occurs
     assert scores["per_class"] == pytest.approx(expected)
     assert scores["miou"] == pytest.approx(fmean(expected.values()))
 

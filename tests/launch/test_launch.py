@@ -24,14 +24,13 @@ from tests.helpers.narrow import NARROW
 from tests.helpers.paths import REPOSITORY
 from tests.helpers.read import config_of, json_of, write_json
 from util import cli, launch
-from util.config.compose import find_config
 from util.config.read import read_config
 from util.data.mini import generate
 from util.files.errors import Refusals, UserError
 from util.launch import read_words
 from util.loop.optim import StepSchedule
 from util.run import disk
-from util.run.begin import Asked, StageTask, dry_run, stage_of, stages_asked
+from util.run.begin import Asked, dry_run, stage_of, stages_asked
 from util.run.build import build_model
 from util.run.folder import ENVIRONMENT
 from util.run.run import BEST, Run
@@ -323,31 +322,11 @@ def check_result(folder: Path) -> None:
     assert {"final", "meta", "base", "all_foreground"} <= result["mean"].keys()
 
 
-def check_further_training(run: Path, options: list[str], monkeypatch, capsys) -> None:
-    """Train over a finished training: continued, with other settings, and again."""
-    called = []  # stage, whether it continues, whether it discards
-
-    def note(run: Run, task: StageTask, *_: object) -> int:
-        called.append((task.stage, task.continues, task.discards, run.config.data.size))
-        return 0
-
-    monkeypatch.setattr(stages, "train_stage", note)
-    source = find_config("split0", "mini")
-    stages.train(read_config(source, [f"run.folder={run.parent}", "run.device=cpu"]), Asked(resume=True))
-    assert f"{run}/base/best.pth is kept: finished, " in capsys.readouterr().out
-    longer = read_config(source, [*options, "base_stage.epochs=2"])
-    with pytest.raises(UserError, match=r"base_stage\.epochs = 1, now 2"):
-        stages.train(longer, Asked(resume=True))
-    stages.train(read_config(source, options), Asked(overwrite=True))
-    assert called == [("meta", True, False, 33), ("base", False, True, 33), ("meta", False, True, 33)]
-
-
 @pytest.mark.process
 @pytest.mark.train
-def test_train_and_test_as_typed(mini_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+def test_train_and_test_as_typed(mini_root: Path, tmp_path: Path):
     """As the shell scripts do, in forked processes of this one; ``test_reproduce.py`` runs shell scripts."""
     settings = SHORT | {"data.root": mini_root, "data.cache": tmp_path / "cache", "run.folder": tmp_path / "runs"}
-    overrides = ["run.device=cpu", *(f"{key}={value}" for key, value in settings.items())]
     run = tmp_path / "runs/mini_split0_resnet10"
     launcher = ("-m", "util.launch")
     trained = spawned.run(*launcher, "train", "split0", "mini", "0", *as_options(settings))
@@ -358,9 +337,10 @@ def test_train_and_test_as_typed(mini_root: Path, tmp_path: Path, monkeypatch: p
     for name, tensor in checkpoint.read(run / "base" / BEST).entries["weights"].items():  # frozen in the meta stage
         assert torch.equal(tensor, meta[name]), name
 
-    given = {key: value for key, value in SHORT.items() if key.startswith("test.")}  # all else as in the training
-    words = ["split0", "mini", "0", "names", run / "meta/last.pth", *as_options({"run.folder": run.parent, **given})]
+    given = {"run.folder": run.parent, "test.episodes": 4, "test.seeds": [0]}  # all else as in the training
+    words = ["split0", "mini", "0", "names", f"{run}/meta/last.pth", *as_options(given)]
     tested = spawned.run(*launcher, "test", *words)
     assert "| final" in tested.stdout
     check_result(run / "test/symnet_last_quick")
-    check_further_training(run, overrides, monkeypatch, capsys)
+    changed = ["split0", "mini", "0", *as_options(settings | {"base_stage.epochs": 2}), "--resume"]
+    assert "base_stage.epochs = 1, now 2" in spawned.run(*launcher, "train", *changed, check=2).stderr
