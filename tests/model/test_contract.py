@@ -279,15 +279,14 @@ def test_a_step_changes_the_learnable_and_leaves_the_frozen(name: str) -> None:
 def test_the_learnable_parameters_are_in_one_group_and_the_frozen_parts_in_evaluation(name: str) -> None:
     network = fresh_model(name).train()
     groups = network.param_groups()
-    assert len({group.name for group in groups}) == len(groups)
-    in_groups = [id(p) for group in groups for p in group.params]
-    assert len(ids_in_groups(network)) == len(in_groups)
+    assert len(groups) == len({group.name for group in groups})
+    assert sum(len(group.params) for group in groups) == len(ids_in_groups(network))
     learnable = {id(p) for p in network.parameters() if p.requires_grad}
     assert learnable == ids_in_groups(network)
     assert bool(learnable) == network.learns
     if network.learns:
-        fixed = {id(p) for part in network.frozen() for p in part.parameters()}
-        assert {id(p) for p in network.parameters()} - fixed == learnable
+        fixed = torch.nn.ModuleList(network.frozen())
+        assert learnable == {*map(id, network.parameters())}.difference(map(id, fixed.parameters()))
         resting = {id(module) for module in network.modules() if not module.training}
         assert resting == frozen_modules(network).keys()
 

@@ -35,11 +35,7 @@ def test_every_format_is_written(run, photos: list[Path], tmp_path: Path) -> Non
     assert "photo/s" in done.errors
     out = tmp_path / "out"
     _check_coco(out, photos)
-    for photo in photos:
-        assert (out / "yolo/images" / photo.name).samefile(photo)
-        assert (out / f"yolo/labels/{photo.stem}.txt").is_file()
-        labelme = json_of(out / f"labelme/{photo.stem}.json")
-        assert (out / "labelme" / labelme["imagePath"]).samefile(photo)
+    _check_files(out, photos)
     places = [task["data"]["image"] for task in json_of(out / "labelstudio/tasks.json")]
     assert places == [f"/data/local-files/?d=JPEGImages/{photo.name}" for photo in photos]
     rows = csv.DictReader((out / "summary.csv").open())
@@ -49,6 +45,15 @@ def test_every_format_is_written(run, photos: list[Path], tmp_path: Path) -> Non
         for entry in json_of(out / f"{photo.stem}.json")["classes"]:
             wanted.append((str(photo), entry["name"], str(entry["pixels"])))
     assert stated == wanted
+
+
+def _check_files(out: Path, photos: list[Path]) -> None:
+    """Check that files of labels are there and name their photos."""
+    for photo in photos:
+        assert (out / "yolo/images" / photo.name).samefile(photo)
+        assert (out / f"yolo/labels/{photo.stem}.txt").is_file()
+        labelme = json_of(out / f"labelme/{photo.stem}.json")
+        assert (out / "labelme" / labelme["imagePath"]).samefile(photo)
 
 
 def _check_coco(out: Path, photos: list[Path]) -> None:
