@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import reduce
 from pathlib import Path
 
+from model.encoders.variant import PREFIX as TIMM_PREFIX
 from model.registry import methods
 from util.config.folder import (
     LOCAL,
@@ -46,7 +47,6 @@ from util.config.tree import (
 from util.files.errors import UserError, nearest
 
 USUAL_NET = "resnet50"
-TIMM_PREFIX = "timm/"  # before timm's name of a network
 CHOICE = ("MODEL", "NET")  # of method and encoder, in the environment
 PLAIN = "_plain"  # after the name of an encoder whose runs have the same own files
 FOLD = re.compile(r"split(\d+)")  # an experiment

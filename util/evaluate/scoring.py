@@ -4,7 +4,6 @@ Every mistake that a user can make is found here, before any episode is scored.
 """
 
 import itertools
-import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,8 +21,6 @@ from util.loop.score import Scoreboard
 from util.run.build import precision_of_test
 from util.run.data import trials
 from util.weights.checkpoint import Checkpoint
-
-log = logging.getLogger("symnet")
 
 
 @dataclass(eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import sys
 import traceback
 from collections.abc import Callable, Iterable
@@ -14,6 +15,7 @@ EXIT_UNREAD = 141  # the output is no longer read
 MAX_KNOWN = 20  # names that a message lists
 LEFT_OUT = " ... "
 MAX_LINE = 600  # characters of a message, of whose middle the rest is left out
+log = logging.getLogger("symnet")  # of trainings and tests
 
 
 def one_line(text: object) -> str:
