@@ -81,6 +81,13 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"; known: {', '.join(known[:MAX_KNOWN])}{others}"
 
 
+def check_known(name: str, known: Iterable[str], problem: str, fix: str = "") -> None:
+    """Refuse (UserError) a name that is not known, with the nearest one; ``problem`` says where it is, and no what."""
+    names = [*known]
+    if name not in names:
+        raise UserError(problem + nearest(name, names), fix=fix)
+
+
 def unknown(kind: Any, name: str, others: Iterable[str] = ()) -> str | None:
     """Say that neither a ``Kind`` of names (``model/tables.py``) nor ``others`` have a name; None: one does."""
     known = [*others, *kind]
