@@ -14,7 +14,7 @@ from util.config.place import RESULT, folder_and_name, run_of
 from util.config.same import known_today
 from util.config.settings import ProtocolSettings
 from util.files import read_json
-from util.files.errors import UserError, nearest
+from util.files.errors import UserError, check_known
 from util.files.typecheck import Misfit, convert
 from util.loop.mask_metrics import ScoreFacts
 
@@ -229,15 +229,13 @@ def read_results(paths: list[Path], protocols: Sequence[str] = ()) -> dict[Path,
     results = {path: read_result(path) for path in find_results(paths)}
     known = {result["protocol"] for result in results.values()}
     for name in protocols:
-        if name not in known:
-            raise UserError(f"{', '.join(map(str, paths))}: no result of protocol {name}{nearest(name, known)}")
+        check_known(name, known, f"{', '.join(map(str, paths))}: no result of protocol {name}")
     return {path: result for path, result in results.items() if not protocols or result["protocol"] in protocols}
 
 
 def check_output(place: object, output: str, known: Iterable[str]) -> None:
     """Refuse (UserError) the name of an output that a result or an episode does not have."""
-    if output not in known:
-        raise UserError(f"{place}: has no output '{output}'{nearest(output, known)}")
+    check_known(output, known, f"{place}: has no output '{output}'")
 
 
 def over_seeds(per_seed: Sequence[SeedScores]) -> OverSeeds:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import sys
 import traceback
 from collections.abc import Callable, Iterable
@@ -14,6 +15,7 @@ EXIT_UNREAD = 141  # the output is no longer read
 MAX_KNOWN = 20  # names that a message lists
 LEFT_OUT = " ... "
 MAX_LINE = 600  # characters of a message, of whose middle the rest is left out
+log = logging.getLogger("symnet")  # of trainings and tests
 
 
 def one_line(text: object) -> str:
@@ -77,6 +79,13 @@ def nearest(word: str, known: Iterable[str]) -> str:
         return suggestion
     others = f", and {len(known) - MAX_KNOWN} more" if len(known) > MAX_KNOWN else ""
     return f"; known: {', '.join(known[:MAX_KNOWN])}{others}"
+
+
+def check_known(name: str, known: Iterable[str], problem: str, fix: str = "") -> None:
+    """Refuse (UserError) a name that is not known, with the nearest one; ``problem`` says where it is, and no what."""
+    names = [*known]
+    if name not in names:
+        raise UserError(problem + nearest(name, names), fix=fix)
 
 
 def unknown(kind: Any, name: str, others: Iterable[str] = ()) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import resource
 import sys
@@ -15,7 +14,7 @@ from model.decides import Decides
 from util.config.place import BEST, LAST, PREVIOUS
 from util.config.same import differences
 from util.config.settings import StageSettings
-from util.files.errors import UserError
+from util.files.errors import UserError, log
 from util.loop.interrupt import Interrupted
 from util.loop.network import PreparedNetwork
 from util.loop.observers import TrainingObserver
@@ -29,7 +28,6 @@ from util.weights.checkpoint import Checkpoint
 from util.weights.fill import fill
 from util.weights.origin import Origin
 
-log = logging.getLogger("symnet")
 SAVE_SECONDS = 600  # longest time between writes of the last checkpoint
 PEAK_UNIT = 2**20 if sys.platform == "darwin" else 2**10  # of a process's largest memory, for MiB
 
