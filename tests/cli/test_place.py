@@ -18,7 +18,7 @@ def run(mini_yaml, tmp_path: Path) -> Path:
 
 def folder_of(path: Path, *overrides: str, stage: str = "meta") -> Path:
     """Return the folder of a stage of the run that a config is of."""
-    return Run(read_config(path, overrides)).folder(stage)
+    return Run(read_config(path, [*overrides])).folder(stage)
 
 
 def written(run: Run, stage: str) -> Path:
