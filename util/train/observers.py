@@ -167,10 +167,12 @@ class Checkpoints(TrainingObserver):
         elif not (path / BEST).exists():
             self._save_best(training)
         if training.world.is_main and (path / BEST).exists():  # so that copies of it say so, too
+            best = checkpoint.read(path / BEST)
             end = {"finished": True, "ended_by": progress.ended_by, "observers": self.state.get("observers", {})}
-            end["processor_minutes"] = progress.processor_minutes
-            end["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / PEAK_UNIT
-            checkpoint.save(path / BEST, {**checkpoint.read(path / BEST).entries, **end})
+            if not best.finished:  # one that is asked for again has used what it had
+                peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / PEAK_UNIT
+                end |= {"processor_minutes": progress.processor_minutes, "peak_mib": peak}
+            checkpoint.save(path / BEST, {**best.entries, **end})
         self._write_metrics(training, finished=True)
 
     def _save_best(self, training: Training) -> None:
