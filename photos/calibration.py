@@ -20,7 +20,7 @@ from util.config.read import to_dict
 from util.config.same import deciding
 from util.config.settings import Config
 from util.files import REPOSITORY, read_text
-from util.files.errors import UserError, log
+from util.files.errors import log, told
 from util.files.typecheck import Misfit, convert
 from util.files.yaml_text import read_yaml
 from util.run.run import TRAINING_FREE, UNTRAINED, Run
@@ -149,7 +149,6 @@ def find_calibration(config: Config, source: str, weights: str) -> Calibration |
 def _read(path: Path) -> Calibration:
     """Return the calibration of a file; UserError if it is damaged, or none."""
     text = read_text(path, "this calibration", MAKE_AGAIN)
-    try:
+    damaged = f"{path}: no calibration of this project, or a damaged one ("
+    with told(ValueError, Misfit, before=damaged, after=f"); {MAKE_AGAIN}"):
         return convert(Calibration, read_yaml(text), "")
-    except (ValueError, Misfit) as error:
-        raise UserError(f"{path}: no calibration of this project, or a damaged one ({error}); {MAKE_AGAIN}") from None

@@ -6,7 +6,8 @@ import difflib
 import logging
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 EXIT_USER_ERROR = 2
@@ -62,6 +63,15 @@ class WriteError(UserError):
 
 class TooLarge(UserError):
     """A file is larger than what is read here."""
+
+
+@contextmanager
+def told(*kinds: type[Exception], before: str = "", after: str = "") -> Iterator[None]:
+    """Turn an error of some kinds in the block into a UserError, with what stands before it and after."""
+    try:
+        yield
+    except kinds as error:
+        raise UserError(f"{before}{error}{after}") from None
 
 
 def closest(word: str, known: Iterable[str]) -> str:
