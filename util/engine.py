@@ -45,13 +45,6 @@ NAME_IT = "; write CLASS=PHOTO:ANNOTATION"
 MAX_SIDE = 2049  # pixels of the network's input; memory grows with its square, in some models with its fourth power
 
 
-def import_module(name: str) -> list[str]:
-    """Import a module, or a ``.py`` file, that registers a method of others; return its name; errors as imports."""
-    from util.config.imports import import_named  # and all that may be registered
-
-    return import_named([name], Path(), "--import")
-
-
 @dataclass(frozen=True)
 class ClassText:
     """The values that a method reads for the name of a class."""
