@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from model.contract import FewShotMethod
-from model.episode import IGNORE, Episode, NamedEpisode
+from model.episode import IGNORE, Episode, NamedEpisode, Supports
 from model.mismatch import ModelMismatch
 from model.registry import class_of
 from util.config.compose import source_of
@@ -184,7 +184,7 @@ class Engine:
     @torch.inference_mode()
     def shots(self, image_n3ss: Tensor, label_nss: Tensor) -> list[Any]:
         """Return what the network keeps of n supports; [] if it keeps nothing. None is encoded twice."""
-        supports = [Support(_digest_of(pair), *pair) for pair in zip(image_n3ss, label_nss, strict=True)]
+        supports = [Support(_digest_of(one.tensors()), one) for one in Supports(image_n3ss, label_nss).split(1)]
         with self.forward_pass():
             return self.store.shots(supports)
 
@@ -272,13 +272,17 @@ def load_engine(
             raise UserError(f"{weights}: contains no config; name that of its training: --config config/pascal/X.yaml")
         run = Run(from_dict(stored.config, str(weights), overrides))
     settings, data = run.config, run.config.data
+    model_class = class_of(settings.model)
+    if model_class.modalities:
+        names = ", ".join(model_class.modalities)
+        raise UserError(f"{model_class.title} reads {names} beside colours, which own photos lack; use test.py")
     torch_device = pick_device(device or settings.run.device)
     loaded = load_weights(run, stored=stored)
     precision = precision_of_test(settings, torch_device)
     prepare_network(loaded.network.eval(), torch_device, precision)  # not compiled: a few photos do not repay it
     note = f"weights: {loaded.source}" if weights is None else ""
     if is_default:
-        title = class_of(settings.model).title
+        title = model_class.title
         note = f"no --checkpoint given: uses {title}, trained on the {len(data.classes)} classes of {data.name}"
     return Engine(
         loaded=loaded,

@@ -7,7 +7,7 @@ A compiled graph has fixed sizes: while a network is compiled, all positions are
 mask are zeros, which leave sums over positions and the greatest of clamped cosines as they are.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -104,8 +104,9 @@ def positions_of(*inside_nl: Tensor) -> list[Positions]:
 class Mask:
     """The objects of n supports on the grids that a network has; ignored pixels belong to neither object nor ground."""
 
-    def __init__(self, label_nhw: Tensor):
+    def __init__(self, label_nhw: Tensor, modalities: Mapping[str, Tensor] | None = None):
         self.label = label_nhw
+        self.modalities = modalities or {}  # of the supports, by name, (n, C, H, W); those that the method reads
         self.foreground = foreground_mask(label_nhw)  # the pixels of the objects, (n, 1, H, W) float32
         self._positions: dict[tuple[tuple[int, ...], Rule], Positions] = {}
 

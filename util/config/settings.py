@@ -32,8 +32,11 @@ FITTING_LABELS = {  # values of scored_on by those of input
 # supports, as rows of the index, with the class between them. A fold rule takes the ``DataSettings`` and returns what
 # ``fold_classes`` would list.
 OWN_FOLD_RULES = ("contiguous", "interleaved", "given", "lists")
+# The source of a modality (``Modality`` of model/contract.py) takes the path of a photo and a class id, and returns an
+# array (H, W) or (H, W, C) on the pixels of the upright photo.
 SAMPLERS = Kind("sampler", "query")
 FOLD_RULES = Kind("fold_rule", "data.fold_rule")
+MODALITIES = Kind("modality", "data.modalities")
 # Values of a protocol's settings (``ProtocolSettings``)
 EPISODES, LIST, VIEW, NUMBER, SCORE = "episodes", "list", "view", "number", "score"
 
@@ -77,6 +80,11 @@ def _leads_away(name: str | None) -> str | None:
     return "must be a name, not a path"
 
 
+def _without_source(named: dict[str, str]) -> str | None:
+    """Say that no source is registered by a name."""
+    return next(filter(None, (unknown(MODALITIES, source) for source in named.values())), None)
+
+
 @dataclass(frozen=True)
 class DataSettings:
     """The data set, the fold, and the size of episodes; lists, ``images`` and ``masks`` are relative to ``root``."""
@@ -111,6 +119,10 @@ class DataSettings:
     # Class-name vectors: initmodel/<text>_<data.name>.pkl or .npz, a path to such a file, `none`, or `names`:
     # deterministic vectors made from the names (no meaning, no file needed)
     text: str = bounded("word2vec", decides=Decides.SCORES)
+    # By name the registered sources of what a method reads of each photo beside its colours, such as {depth: kinect}
+    modalities: dict[str, str] = field(
+        default_factory=dict, metadata={"problem": _without_source, "kind": MODALITIES, "decides": Decides.WEIGHTS}
+    )
     # Folder of the index of class areas, which is rebuilt when the masks change
     cache: str = bounded("cache", decides=Decides.NOTHING)
     # Training photos and masks are kept decoded beside it, in one file for all processes, if they take at most so many

@@ -12,6 +12,7 @@ from util.config.folds import has_class_maps
 from util.config.read import read_data
 from util.config.settings import (
     HELD_OUT,
+    MODALITIES,
     SAMPLERS,
     AugmentSettings,
     DataSettings,
@@ -25,6 +26,7 @@ from util.data.lists import image_list as lists
 from util.data.lists.image_list import ImageList
 from util.data.lists.index import load_index
 from util.data.lists.listed import read_list
+from util.data.modalities import Source
 from util.data.sampling import SHUFFLED_PAIRS, EpisodeSampler, Sampler, check_contract
 from util.data.views import STRETCH, View
 from util.files import project_path
@@ -262,4 +264,22 @@ def _episodes(
     views: int | None = None,
 ) -> EpisodeDataset:
     base_labels = run.model_class.reads_base_labels and has_class_maps(vars(run.config.data))
-    return EpisodeDataset(sampler, run.fold, size, augment, run.vectors, base_labels, view, views)
+    sources = sources_of(run, sampler.images)
+    return EpisodeDataset(sampler, run.fold, size, augment, run.vectors, base_labels, view, views, sources)
+
+
+def sources_of(run: Run, images: ImageList) -> list[Source]:
+    """Return the sources of what the method reads beside colours; UserError: a list's first photo has none of it."""
+    data = run.config.data
+    row = int(images.queries[0])
+    sources = list[Source]()
+    for name, modality in run.model_class.modalities.items():
+        if name not in data.modalities:
+            raise UserError(
+                f"{run.model_class.title} reads {name} beside colours, and data.modalities names no source of it",
+                fix=f"register one, and set data.modalities: {{{name}: ITS_NAME}} in the file of {data.name}",
+            )
+        source = Source(name, modality, MODALITIES[data.modalities[name]])
+        source.planes(images.index.images[row], images.classes_in(row)[0], *images.index.sizes[row].tolist())
+        sources.append(source)
+    return sources
