@@ -94,6 +94,8 @@ class Engine:
     def __post_init__(self) -> None:
         self.store = ShotStore(self.run.config.test.store_gib)
         self.store.use_for(self.network)
+        if further := ", ".join(self.network.modalities):
+            raise UserError(f"{self.title} reads {further} beside colours, which own photos lack; test it by test.py")
 
     @property
     def run(self) -> Run:
@@ -272,17 +274,13 @@ def load_engine(
             raise UserError(f"{weights}: contains no config; name that of its training: --config config/pascal/X.yaml")
         run = Run(from_dict(stored.config, str(weights), overrides))
     settings, data = run.config, run.config.data
-    model_class = class_of(settings.model)
-    if model_class.modalities:
-        names = ", ".join(model_class.modalities)
-        raise UserError(f"{model_class.title} reads {names} beside colours, which own photos lack; use test.py")
     torch_device = pick_device(device or settings.run.device)
     loaded = load_weights(run, stored=stored)
     precision = precision_of_test(settings, torch_device)
     prepare_network(loaded.network.eval(), torch_device, precision)  # not compiled: a few photos do not repay it
     note = f"weights: {loaded.source}" if weights is None else ""
     if is_default:
-        title = model_class.title
+        title = class_of(settings.model).title
         note = f"no --checkpoint given: uses {title}, trained on the {len(data.classes)} classes of {data.name}"
     return Engine(
         loaded=loaded,
