@@ -1,4 +1,4 @@
-"""Results: ``python report.py compare MINE BASELINE``, ``table RUNS``, ``figures RUNS``, ``figure RUNS``, ``verify``"""
+"""Results: ``python report.py compare MINE BASELINE``, ``table RUNS``, ``figure RUNS``, ``verify``"""
 
 from util import requirements
 
@@ -12,13 +12,11 @@ from pathlib import Path
 from util import cli
 from util.config.command_line import add_overrides
 from util.config.imports import add_import
-from util.evaluate.schema import find_results
 from util.files.table import Table, add_format
 from util.loop.metrics import FINAL
-from util.report.charts import SUFFIXES, draw_bars
+from util.report.charts import SUFFIXES
 from util.report.compare import compare
 from util.report.paper import paper_tables
-from util.report.references import reference_table
 from util.report.tables import fitted, result_table
 
 
@@ -30,31 +28,27 @@ def _parser() -> argparse.ArgumentParser:
     several = "results or their folders; further pairs for several training runs of both"
     comparison.add_argument("runs", type=Path, nargs="+", metavar="MINE BASELINE", help=several)
     tables = commands.add_parser("table", help="a table as in papers, of all results below some folders")
-    rows = "methods (default), the IoU of classes in each fold, a row for each result, or what references do"
-    tables.add_argument("--rows", choices=("methods", "classes", "results", "references"), default="methods", help=rows)
+    rows = "methods (default), the IoU of classes in each fold, or a row for each result"
+    tables.add_argument("--rows", choices=("methods", "classes", "results"), default="methods", help=rows)
     columns = "of --rows results: those in which rows differ, and scores (default), or all, as CSV always has"
     tables.add_argument("--columns", choices=("differing", "all"), default="differing", help=columns)
-    order = "best first: methods by a class (cat), miou, fb_iou or a column (fold 1); rows of results by a column"
-    tables.add_argument("--sort", metavar="NAME", help=order)
     tables.add_argument("--published", help="papers whose rows are added, such as BAM,SSP, or none; default all")
-    charts = commands.add_parser("figures", help="draw the IoU of the classes beside each result below some folders")
     figure = commands.add_parser("figure", help="episodes predicted again, several methods side by side")
     numbers = "numbers of episodes, such as 3,8,12, a row each, or worst:8, or best:8; default 0"
     figure.add_argument("--episodes", default="0", help=numbers)
-    figure.add_argument("--out", type=Path, default=Path("figure"), help="the file, without its ending; default figure")
+    file = "the file, whose ending .pdf (default), .svg or .png is its format; a PNG is beside it"
+    figure.add_argument("--out", type=Path, default=Path("figure"), help=file)
     verification = commands.add_parser("verify", help="check results: counts, lists, episodes, code and weights")
     outputs = "output of the model: final, meta, ...; for compare also meta:final, meta minus final"
     for subparser in (comparison, tables):
         subparser.add_argument("--output", default=FINAL, help=outputs)
     tables.add_argument("--protocol", default="", help="such as bam,hsnet, a table each; default all that are there")
     figure.add_argument("--protocol", help="only results of this protocol")
-    for subparser in (charts, figure):
-        subparser.add_argument("--figures", choices=SUFFIXES, default="pdf", help="the format; a PNG is beside it")
-    for subparser in (tables, charts, figure, verification):
+    for subparser in (tables, figure, verification):
         subparser.add_argument("runs", type=Path, nargs="+", help="run folders or result files")
     for subparser in (comparison, tables, verification):
         add_format(subparser)
-    for subparser in (comparison, tables, charts, figure, verification):
+    for subparser in (comparison, tables, figure, verification):
         add_import(subparser)
     add_overrides(verification)
     return parser
@@ -63,17 +57,13 @@ def _parser() -> argparse.ArgumentParser:
 def command() -> int:
     """Parse, call, print; return 1 if a verified result differs."""
     options = _parser().parse_args()
-    if options.command in ("figure", "figures"):
-        cli.outlast_output()
     if options.command == "verify":
         from util.report.verify import verify  # the engine needs seconds to import
 
         return verify(options.runs, options.format, options.overrides)
     if options.command == "figure":
+        cli.outlast_output()
         print(*_figure(options), sep="\n")
-    elif options.command == "figures":
-        for path in find_results(options.runs):
-            print(*draw_bars(path, options.figures), sep="\n")
     else:
         tables = _tables(options)
         print("\n\n".join(format(each, options.format) for each in tables))
@@ -87,7 +77,7 @@ def _figure(options: argparse.Namespace) -> list[Path]:
     """Draw episodes side by side; return the files."""
     from util.report.pictures import draw_figure
 
-    out, suffix = options.out, options.figures
+    out, suffix = options.out, "pdf"
     if out.suffix[1:] in SUFFIXES:
         suffix = out.suffix[1:]
         out = out.with_suffix("")
@@ -100,14 +90,11 @@ def _tables(options: argparse.Namespace) -> list[Table]:
         return [compare(*options.runs, output=options.output)]
     protocols = cli.comma_separated(options.protocol)
     if options.rows == "results":
-        whole = result_table(options.runs, options.output, protocols, options.sort)
+        whole = result_table(options.runs, options.output, protocols)
         is_whole = options.columns == "all" or options.format == "csv"
         return [whole if is_whole else fitted(whole)]
-    if options.rows == "references":
-        return [reference_table(options.runs, options.output, protocols)]
     by_class = options.rows == "classes"
-    choices = {"papers": options.published, "sort": options.sort}
-    return paper_tables(options.runs, options.output, protocols, by_class=by_class, **choices)
+    return paper_tables(options.runs, options.output, protocols, by_class=by_class, papers=options.published)
 
 
 if __name__ == "__main__":

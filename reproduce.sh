@@ -85,7 +85,7 @@ setting() { # SECTION NAME: its value in the first method's config
 case $runs in "~/"*) runs=$HOME/${runs#"~/"} ;; esac
 model=${models%%,*} fold=${folds%%,*} seed=none shot=1
 fold=${fold:-0}
-config=$(launch test "$dataset" "$@" --print-config all) || exit
+config=$(launch test "$dataset" "$@" --print-whole-config) || exit
 folds=${folds:-$(seq -s , 0 $(($(setting data folds) - 1)))}
 protocol=${protocol:-$(setting test protocol)}
 others=""

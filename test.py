@@ -36,8 +36,7 @@ def command() -> None:
     if place_of_process().rank == 0:
         print(summary(results, options.format))
         folders = " ".join(str(path.parent) for path in results)
-        print(f"charts and pictures: python report.py figures {folders}")
-        print(f"python report.py figure {folders} --episodes worst:8", flush=True)
+        print(f"pictures: python report.py figure {folders} --episodes worst:8", flush=True)
 
 
 def _options() -> Namespace:

@@ -17,7 +17,8 @@
 #   --overwrite            score again what is done with the same settings, weights and photos
 #   --format FORMAT        format of printed tables: markdown, latex or csv
 #   --set KEY=VALUE        override a setting, such as test.episodes=100; may be repeated
-#   --print-config         only print what differs from the defaults, with its file; --print-config all: every value
+#   --print-config         only print what differs from the defaults, with its file
+#   --print-whole-config   only print every value, with its file
 #   --list                 only print the known recipes, methods, encoders and data sets
 #   --version              only print the version
 #

@@ -115,9 +115,6 @@ class FewShotMethod(Trainable):
     any_size: ClassVar[bool] = False  # whether the model also takes an EpisodeOfOriginalSizes
     shots_share_weights: ClassVar[bool] = False  # whether one training serves every number of shots
     published: ClassVar[Layout | None] = None  # tensor names of the authors' checkpoints
-    # Names of methods that torch.compile skips, since they depend on the data.
-    never_compiled: ClassVar[tuple[str, ...]] = ()
-    shapes_follow_values: ClassVar[bool] = False  # whether tensor sizes depend on values
     # Classes of ``transformers`` that the method is built with, beside the task: their positions in ``weights``.
     pretrained_parts: ClassVar[dict[str, int]] = {}
     licence: ClassVar[str | None] = None  # of the pretrained parts

@@ -25,17 +25,16 @@ from util.config.read import read_config
 from util.data.mini import generate
 from util.loop.device import take_precision
 
-LONG = {"process", "train", "parity", "compile", "benchmark"}  # marks of long tests
+LONG = {"process", "train", "parity", "benchmark"}  # marks of long tests
 MINI_TRAIN = 48  # images
 MINI_TEST = 32
 MINI_SIDE = 64  # pixels
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the device of the tests of numbers, and the methods that are compiled, which takes up to 40 s each."""
+    """Add the device of the tests of numbers."""
     text = "of golden files, measured cases and the contract: cpu, cuda, or pretend (a GPU that is not there)"
     parser.addoption("--device", default="cpu", help=text)
-    parser.addoption("--compiled", default="pfenet", help="methods of the test of torch.compile, with commas, or all")
 
 
 def pytest_report_header() -> str:

@@ -6,9 +6,9 @@ random and images are noise with a brighter rectangle: costs depend on neither, 
 
 import os
 import platform
-import sys
 import timeit
 from collections.abc import Callable
+from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -23,7 +23,6 @@ from util.config.compose import find_config, has_encoder
 from util.config.folder import method_names
 from util.config.read import read_config
 from util.config.settings import Config
-from util.files.table import Table, add_format
 from util.loop.device import CUDA, describe, pick_device
 from util.loop.network import prepare_network
 from util.loop.train import WHOLE, backward
@@ -33,31 +32,31 @@ BATCH = {"evaluation": 1, "training": 4}  # the stages: a training step is one w
 
 
 def command() -> None:
-    """Measure the cases of the command line and print the table."""
+    """Measure the cases of the command line and print a line for each."""
     parser = cli.Parser(prog="python -m util.benchmark", description=__doc__)
     parser.add_argument("--models", default="", help="such as symnet,ssp; default all with an encoder")
     parser.add_argument("--shot", type=cli.numbers, default="1,5", help="of the evaluation episodes; default 1,5")
     add_overrides(parser)
-    add_format(parser)
     options = parser.parse_args()
-    cases = list[tuple[Config, str]]()
-    for name in cli.comma_separated(options.models) or filter(has_encoder, method_names()):
-        source = find_config("split0", "pascal", name, os.environ.get("NET") or None)
-        for stage, shot in [*(("evaluation", shot) for shot in options.shot), ("training", 1)]:
-            config = read_config(source, [*options.overrides, f"data.shot={shot}", "data.text=none"])
-            if class_of(config.model).learns or stage == "evaluation":
-                cases.append((config, stage))
-    rows = []
-    for config, stage in cases:
-        method = f"{class_of(config.model).title} {config.model.backbone() or ''}".strip()
-        case = f"{method}, {config.data.size} px, {config.data.shot}-shot {stage}, batch {BATCH[stage]}"
-        print(case, file=sys.stderr, flush=True)
-        with get_context("spawn").Pool(1) as pool:  # inherits no memory
-            milliseconds, mib = pool.apply(measure, (config, stage))
-        rows.append([case, f"{milliseconds:.2f}", f"{mib:.1f}"])
+    names = cli.comma_separated(options.models) or [*filter(has_encoder, method_names())]
+    stages = [*(("evaluation", shot) for shot in options.shot), ("training", 1)]
+    cases = [_case(name, stage, shot, options.overrides) for name, (stage, shot) in product(names, stages)]
     device = describe(pick_device(cases[0][0].run.device))
     print(f"{platform.machine()}, {os.cpu_count()} cores; {device}; {torch.__version__}")
-    print(format(Table(["case", "ms", "MiB above network and episodes"], rows), options.format))
+    for config, stage in cases:
+        method = class_of(config.model)
+        if method.learns or stage == "evaluation":
+            with get_context("spawn").Pool(1) as pool:  # inherits no memory
+                milliseconds, mib = pool.apply(measure, (config, stage))
+            shown = f"{method.title} {config.model.backbone()}, {config.data.size} px, {config.data.shot}-shot {stage}"
+            costs = f"{milliseconds:.2f} ms, {mib:.1f} MiB above network and episodes"
+            print(f"{shown}, batch {BATCH[stage]}: {costs}", flush=True)
+
+
+def _case(name: str, stage: str, shot: int, overrides: list[str]) -> tuple[Config, str]:
+    """Return the config of a method on PASCAL with a number of shots, and the stage."""
+    source = find_config("split0", "pascal", name, os.environ.get("NET") or None)
+    return read_config(source, [*overrides, f"data.shot={shot}", "data.text=none"]), stage
 
 
 def measure(config: Config, stage: str) -> tuple[float, float]:
@@ -81,7 +80,7 @@ def _pass(config: Config, stage: str, device: torch.device) -> Callable[[], obje
         if isinstance(module, nn.BatchNorm2d):  # with 1 the maps of random residual networks grow from block to block
             nn.init.constant_(module.weight, 0.5)
     precision = (precision_of_training if trains else precision_of_test)(config, device)
-    prepared = prepare_network(network.train(trains), device, precision, config.run.compile)
+    prepared = prepare_network(network.train(trains), device, precision)
     episodes = _episodes(BATCH[stage], config.data.shot, config.data.size).to(device)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
 

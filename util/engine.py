@@ -277,7 +277,7 @@ def load_engine(
     torch_device = pick_device(device or settings.run.device)
     loaded = load_weights(run, stored=stored)
     precision = precision_of_test(settings, torch_device)
-    prepare_network(loaded.network.eval(), torch_device, precision)  # not compiled: a few photos do not repay it
+    prepare_network(loaded.network.eval(), torch_device, precision)
     note = f"weights: {loaded.source}" if weights is None else ""
     if is_default:
         title = class_of(settings.model).title

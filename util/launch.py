@@ -26,7 +26,7 @@ from util.loop.device import CUDA
 from util.weights import checkpoint
 
 DRY_RUN = "--dry-run"
-ALONE = {DRY_RUN, "--print-config", "--list", "--version"}  # need no GPU and one process
+ALONE = {DRY_RUN, "--print-config", "--print-whole-config", "--list", "--version"}  # need no GPU and one process
 
 
 def read_words(script: str, words: list[str]) -> tuple[int, list[str]]:

@@ -72,8 +72,6 @@ class ABCDFSS(Method):
     size_rule = (1, 0)
     variant = EncoderVariant(dilation={}, any_width=True)  # torchvision's ResNet without dilation; all blocks
     wants = Wants(stages=(HIGH,), blocks=True)
-    never_compiled = ("_score",)
-    shapes_follow_values = True
     settings: ABCDFSSSettings
 
     def __init__(self, settings: ABCDFSSSettings, task: Task):

@@ -44,7 +44,6 @@ class MultiPrototype(OnCells):
 
     Settings = MultiPrototypeSettings
     title = "multi-prototype baseline"
-    shapes_follow_values = True
     settings: MultiPrototypeSettings
 
     def support(self, maps: Maps, mask: Mask) -> CellsShot:

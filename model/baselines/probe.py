@@ -48,8 +48,6 @@ class Probe(OnCells):
 
     Settings = ProbeSettings
     title = "linear probe"
-    never_compiled = ("_heads",)
-    shapes_follow_values = True
     settings: ProbeSettings
 
     def support(self, maps: Maps, mask: Mask) -> ProbeShot:

@@ -222,9 +222,7 @@ def folded(conv: nn.Conv2d, norm: Any) -> tuple[Tensor, Tensor]:
 
 
 def _may_be_kept(sources: Sequence[Tensor]) -> bool:
-    """Return whether what is made of tensors may serve later calls: on a GPU, outside compiling, and nothing learns."""
-    if torch.compiler.is_compiling():
-        return False
+    """Return whether what is made of tensors may serve later calls: on a GPU, and nothing learns."""
     if any(x.is_cpu or x.is_inference() for x in sources):
         return False
     learns = any(x.requires_grad for x in sources)
@@ -247,7 +245,7 @@ def conv_norm(conv: nn.Conv2d, norm: _BatchNorm, x: Tensor) -> Tensor:
 
 def convolved(conv: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Return a convolution with other kernels, of 1x1 ones by oneDNN: with one thread torch takes a slower way."""
-    is_plain = not torch.is_autocast_enabled("cpu") and not torch.compiler.is_compiling()
+    is_plain = not torch.is_autocast_enabled("cpu")
     in_float32 = x.is_cpu and x.dtype == weight.dtype == torch.float32
     is_pointwise = conv.kernel_size == (1, 1) and conv.padding == (0, 0)
     if is_plain and in_float32 and is_pointwise and _takes_one_thread():

@@ -49,8 +49,6 @@ class GFSAM(Foundation):
     protocol = "hsnet"
     pretrained_parts: ClassVar = {"SamModel": 0, "Dinov2Model": 1}
     licence = "apache-2.0"
-    never_compiled = ("forward",)
-    shapes_follow_values = True
 
     def __init__(self, settings: GFSAMSettings, task: Task, *networks: nn.Module):
         super().__init__(settings, task, *networks)

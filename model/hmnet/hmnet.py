@@ -74,7 +74,6 @@ class HMNet(Corrected):
     wants = Wants(base_learner=True)
     grids = ONE_GRID
     size_rule = (1, 0)
-    never_compiled = ("_of_support", "_scanned")  # loops over tokens, which a compiler would unroll
     weighs_in_shot_order = False  # published weights follow the rank of a distance and are applied by position
     settings: HMNetSettings
 

@@ -53,9 +53,7 @@ class INSID3(OnCells):
 
     Settings = INSID3Settings
     title = "INSID3"
-    never_compiled = ("_segment", "_basis")
     _segment = staticmethod(segment)
-    shapes_follow_values = True
     settings: INSID3Settings
 
     def __init__(self, settings: INSID3Settings, task: Task):

@@ -6,8 +6,6 @@ from itertools import chain
 from typing import Any, TypeVar
 from weakref import ref
 
-import torch
-
 from model.episode import Shot
 
 AnyShot = TypeVar("AnyShot", bound=Shot)
@@ -39,13 +37,12 @@ def once_for(shots: Sequence[Sequence[AnyShot]], find: Callable[[Sequence[Sequen
     for of_class in shots:
         originals.append([shot.original for shot in of_class])
     every_one = [*chain(*originals)]
-    if None in every_one or torch.compiler.is_dynamo_compiling():
+    if None in every_one:
         return find(shots)
     first = every_one[0]
     counts = [len(of_class) for of_class in originals]
     if first.finding is not None and first.finding.is_of(every_one, counts):
         return first.finding.found
     found = find(originals)
-    if not torch.compiler.is_compiling():
-        first.finding = Finding([ref(one) for one in every_one], counts, found)
+    first.finding = Finding([ref(one) for one in every_one], counts, found)
     return found

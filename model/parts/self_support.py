@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from model.tensors.groups import groups_of
-from model.tensors.mask import Positions, positions_of, shapes_are_fixed
+from model.tensors.mask import Positions, positions_of
 from model.tensors.ops import choose, in_float32, joined, mean_over
 
 PIECE = 256  # positions whose attention is computed at a time, at least
@@ -104,7 +104,7 @@ def _attend(feature_blc: Tensor, inside_bl: Tensor, before: Attended | None) -> 
     computed.
     """
     unit_blc = F.normalize(feature_blc, dim=2)
-    if before is None or shapes_are_fixed():
+    if before is None:
         [chosen] = positions_of(inside_bl)
         changed = None
     else:
@@ -144,7 +144,7 @@ def _sums(unit_blc: Tensor, feature_blc: Tensor, keys: Positions) -> tuple[Tenso
         return weight @ value, weight.sum(2, keepdim=True)
 
     rows = PIECE
-    if not unit_blc.is_cpu or torch.compiler.is_compiling():  # each number of pieces would be compiled anew
+    if not unit_blc.is_cpu:
         pairs_of_row = max(len(key) * key.shape[2], 1)
         rows = max(MAX_PAIRS // pairs_of_row, PIECE)
     recomputes = torch.is_grad_enabled() and unit_blc.requires_grad

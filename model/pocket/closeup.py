@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from model.episode import IGNORE
-from model.tensors.mask import shapes_are_fixed
 from model.tensors.windows import spans_of
 
 CONTEXT = 1.8  # side of a close-up in sides of the object's box, the longer ones
@@ -40,7 +39,7 @@ def closeup(label_nss: Tensor) -> Closeup | None:
     wanted_n = (CONTEXT * sides_n2.amax(1)).clamp(min=side / MOST)
     has_object_n = (sides_n2 > 0).all(1)
     small_n = has_object_n & (wanted_n * LEAST <= side)
-    if not shapes_are_fixed() and not small_n.any():
+    if not small_n.any():
         return None
 
     half_n1 = (wanted_n.clamp(max=side) - 1)[:, None] / 2

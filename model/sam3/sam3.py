@@ -70,8 +70,6 @@ class SAM3(Foundation):
     protocol = "sam3"
     pretrained_parts: ClassVar = {"Sam3Model": 0, "AutoTokenizer": 0}
     licence = "SAM License"
-    never_compiled = ("forward",)
-    shapes_follow_values = True
     settings: SAM3Settings
 
     def __init__(self, settings: SAM3Settings, task: Task, network: nn.Module, tokenizer: Any):

@@ -149,8 +149,6 @@ class SANSA(Foundation):
     pretrained_parts: ClassVar = {"Sam2VideoModel": 0}
     licence = "apache-2.0"
     published = LAYOUT
-    never_compiled = ("forward",)
-    shapes_follow_values = True
     settings: SANSASettings
 
     def __init__(self, settings: SANSASettings, task: Task, network: nn.Module):

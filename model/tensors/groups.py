@@ -3,10 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-import torch
 from torch import Tensor
-
-from model.tensors.mask import shapes_are_fixed
 
 T = TypeVar("T")
 
@@ -15,9 +12,9 @@ def computed_together(x: Tensor) -> bool:
     """Return whether images, shots and episodes beside ``x`` are computed in one call, as one tensor.
 
     A GPU is then asked for one kernel where it would be asked for many. A CPU gains nothing: it takes them one by one,
-    with less memory and without padding, unless the shapes are fixed.
+    with less memory and without padding.
     """
-    return shapes_are_fixed() or torch.compiler.is_compiling() or not x.is_cpu
+    return not x.is_cpu
 
 
 def in_groups(items: Sequence[T], join: Callable[[Sequence[T]], T], beside: Tensor) -> Sequence[T]:

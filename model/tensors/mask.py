@@ -2,14 +2,9 @@
 
 Such tensors have sizes that depend on values, which the host must know, and each time it asks a GPU it waits until the
 GPU has done all earlier work: the sizes of all supports come in one transfer.
-
-A compiled graph has fixed sizes: while a network is compiled, all positions are chosen, and rows of those outside the
-mask are zeros, which leave sums over positions and the greatest of clamped cosines as they are.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -21,30 +16,13 @@ from model.tensors.ops import background_mask, foreground_mask, resize
 Rule = Callable[[Tensor], Tensor]  # from masks on a grid, (N, 1, h, w) in 0..1, to positions (N, h, w) bool
 INSIDE = 1 - 1e-6  # resized mask value from which a position lies entirely inside the object
 
-_FIXED: ContextVar[bool] = ContextVar("fixed_shapes", default=False)
-
-
-@contextmanager
-def fixed_shapes() -> Iterator[None]:
-    """Let no shape depend on the values of a tensor while this lasts."""
-    token = _FIXED.set(True)
-    try:
-        yield
-    finally:
-        _FIXED.reset(token)
-
-
-def shapes_are_fixed() -> bool:
-    """Return whether no shape may depend on the values of a tensor."""
-    return _FIXED.get()
-
 
 @dataclass
 class Positions:
     """Positions on N grids of L positions each, such as those of objects."""
 
     inside: Tensor  # (N, L) bool
-    counts: list[int]  # of every grid; with fixed shapes L
+    counts: list[int]  # of every grid
 
     def __getitem__(self, which: slice) -> "Positions":
         return Positions(self.inside[which], self.counts[which])
@@ -52,16 +30,13 @@ class Positions:
     @cached_property
     def places(self) -> Tensor:
         """The positions of every grid, (N, m) int64, ascending, m the largest number; others fill up the shorter."""
-        if shapes_are_fixed():
-            return torch.arange(self.inside.shape[1], device=self.inside.device).expand_as(self.inside)
         order = self.inside.byte().argsort(dim=1, descending=True, stable=True)
         return order[:, : max(self.counts)]
 
     @cached_property
     def row_of(self) -> Tensor:
         """The number of each position's row in ``padded``, from 1, (N, L) int64; 0: it has none."""
-        has_row = torch.ones_like(self.inside) if shapes_are_fixed() else self.inside
-        return has_row.cumsum(1) * has_row
+        return self.inside.cumsum(1) * self.inside
 
     @property
     def index(self) -> list[Tensor]:
@@ -70,22 +45,18 @@ class Positions:
 
     @property
     def flat(self) -> Tensor:
-        """The positions of all grids after each other, as numbers below N L; with fixed shapes all."""
+        """The positions of all grids after each other, as numbers below N L."""
         positions = self.inside.shape[1]
         return torch.cat([index + i * positions for i, index in enumerate(self.index)])
 
     def is_row(self) -> Tensor | None:
         """Return whether each of the ``padded`` rows is of a chosen position, (N, m) bool; None: all are."""
-        if shapes_are_fixed():
-            return self.inside
         return None if min(self.counts) == max(self.counts) else self.inside.gather(1, self.places)
 
     def padded(self, x_nl: Tensor) -> Tensor:
         """Return the rows (N, m, ...) of the positions of every grid, 0 where there are fewer."""
-        rows = x_nl
-        if not shapes_are_fixed():
-            grid = torch.arange(len(x_nl), device=x_nl.device).unsqueeze(1)
-            rows = x_nl[grid, self.places]
+        grid = torch.arange(len(x_nl), device=x_nl.device).unsqueeze(1)
+        rows = x_nl[grid, self.places]
         is_row = self.is_row()
         if is_row is None:
             return rows
@@ -95,8 +66,6 @@ class Positions:
 
 def positions_of(*inside_nl: Tensor) -> list[Positions]:
     """Return several choices of positions, (N, L) bool each, whose counts come in one transfer."""
-    if shapes_are_fixed():
-        return [Positions(inside, [inside.shape[1]] * len(inside)) for inside in inside_nl]
     counts = torch.stack([inside.sum(1) for inside in inside_nl]).tolist()
     return [Positions(inside, numbers) for inside, numbers in zip(inside_nl, counts)]
 

@@ -37,17 +37,14 @@ def resize(x: Tensor, size: Sequence[int]) -> Tensor:
 def logits_at(logits_bnhw: Tensor, size: Sequence[int]) -> Tensor:
     """Resize logits (B, N, h, w) as ``resize`` does, in float32, channel after channel: losses read them like that."""
     logits = logits_bnhw.float().contiguous()
-    if logits.is_cpu or not logits.requires_grad or torch.compiler.is_compiling():
+    if logits.is_cpu or not logits.requires_grad:
         return resize(logits, size)
     return resized_by_products(logits, size)
 
 
 def bin_means(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Return the means of (B, C, H, W) over the bins of ``F.adaptive_avg_pool2d``, (B, C, *size).
-
-    A compiled one takes no sizes that vary.
-    """
-    if x.is_cpu and not torch.compiler.is_compiling():
+    """Return the means of (B, C, H, W) over the bins of ``F.adaptive_avg_pool2d``, (B, C, *size)."""
+    if x.is_cpu:
         return F.adaptive_avg_pool2d(x, (size[0], size[1]))
     return bin_means_by_products(x, size)
 

@@ -18,10 +18,9 @@ def resized_by_products(x_bnhw: Tensor, size: Sequence[int]) -> Tensor:
 
 def bin_means_by_products(x: Tensor, size: Sequence[int]) -> Tensor:
     """Return the means of (B, C, H, W) over bins, (B, C, *size); weights are powers of 2, exact in every precision."""
-    bins_of = _bins if torch.compiler.is_compiling() else _kept_bins
     channels, height, width = x.shape[1:]
-    rows, of_rows = bins_of(size[0], height, x.device, x.dtype)
-    columns, of_columns = bins_of(size[1], width, x.device, x.dtype)
+    rows, of_rows = _bins(size[0], height, x.device, x.dtype)
+    columns, of_columns = _bins(size[1], width, x.device, x.dtype)
     lines = columns @ x.permute(0, 2, 3, 1)  # sums of each row, (B, H, w, C)
     sums = (rows @ lines.flatten(2)).unflatten(2, (-1, channels))  # (B, h, w, C)
     factors = of_rows.view(-1, 1, 1) * of_columns.view(-1, 1)
@@ -38,6 +37,8 @@ def _shares(side: int, new: int, device: torch.device) -> Tensor:
     return resized[0, :, :, 0].T.contiguous()
 
 
+@cache
+@torch.inference_mode(False)
 def _bins(bins: int, side: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Return equal weights of a side's positions in each bin, (bins, side), and the factor that makes sums means."""
     position = torch.arange(side, device=device) * bins
@@ -50,9 +51,6 @@ def _bins(bins: int, side: int, device: torch.device, dtype: torch.dtype) -> tup
     weights = inside * power.unsqueeze(1)
     factor = 1 / (count * power)
     return weights.to(dtype), factor.to(dtype)
-
-
-_kept_bins = cache(torch.inference_mode(False)(_bins))
 
 
 def products_with_maps(rows_nmc: Tensor, maps_bchw: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.tensors.mask import Positions, shapes_are_fixed
+from model.tensors.mask import Positions
 from model.tensors.ops import resize
 
 OFFSETS = (-1, 0, 1)  # of the kernel's rows and columns
@@ -32,9 +32,6 @@ def convolve(x_bchw: Tensor, levels: Sequence[Tensor], weight: Tensor) -> Tensor
 
 def convolve_at(x_bchw: Tensor, levels: Sequence[Tensor], weight: Tensor, positions: Positions) -> Tensor:
     """Return the convolution at n positions alone, (n, O), image by image, at a cost that grows with n."""
-    if shapes_are_fixed():
-        everywhere_blo = convolve(x_bchw, levels, weight).flatten(2).transpose(1, 2)
-        return positions.padded(everywhere_blo).flatten(0, 1)
     of_x, of_levels = weight.split([x_bchw.shape[1], weight.shape[1] - x_bchw.shape[1]], dim=1)
     height, width = x_bchw.shape[-2:]
     x_bhwc = x_bchw.permute(0, 2, 3, 1)

@@ -8,7 +8,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from model.tensors.layouts import layout_of
-from model.tensors.mask import shapes_are_fixed
 from model.tensors.ops import joined
 
 
@@ -53,9 +52,7 @@ class Window:
 
 
 def known_spans(masks: Sequence[Tensor]) -> list[list[list[int]]]:
-    """Return ``spans_of`` of masks on several grids, in one transfer; with fixed shapes those of the whole grids."""
-    if shapes_are_fixed():
-        return [[[0, mask.shape[2] - 1, 0, mask.shape[3] - 1]] * len(mask) for mask in masks]
+    """Return ``spans_of`` of masks on several grids, in one transfer."""
     return torch.stack([spans_of(mask) for mask in masks]).tolist()
 
 

@@ -338,27 +338,31 @@ def test_lite1_and_lite2_take_the_settings_of_lite0(method: str) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    ["config/pascal/symnet.yaml", "all split3 coco --model dcama --net swin_b", "all config/mini/mini_demo.yaml"],
+    [
+        "--print-config config/pascal/symnet.yaml",
+        "--print-whole-config split3 coco --model dcama --net swin_b",
+        "--print-whole-config config/mini/mini_demo.yaml",
+    ],
 )
 def test_a_printed_config_reads_back_equal(tmp_path: Path, capsys, words: str) -> None:
-    """Without 'all' on a page, with the protocol of its test alone."""
+    """What differs from the defaults on a page, with the protocol of its test alone."""
     overrides = ["--set", "run.seed=7", "--set", "meta_stage.optimizers.main.lr=3e-5"]
-    options = command_line.parser(None).parse_args(["--print-config", *words.split(), *overrides])
+    options = command_line.parser(None).parse_args([*words.split(), *overrides])
     assert command_line.print_config_if_asked(options)
     text = capsys.readouterr().out
     (tmp_path / "copy.yaml").write_text(text)
     config = command_line.read(options)
     copy = read_config(tmp_path / "copy.yaml")
-    if not words.startswith("all"):
+    if not options.print_whole_config:
         config = replace(config, protocols={"symnet": config.protocols["symnet"]})
     assert copy == config and to_dict(copy) == to_dict(config)
     first, *lines = text.splitlines()
-    assert words.startswith("all") or len(lines) < 60
+    assert options.print_whole_config or len(lines) < 60
     assert first == f"# {files_of(config.source)}" and all(line.endswith(":") or "  # " in line for line in lines)
 
 
 def test_each_value_says_where_it_comes_from(capsys) -> None:
-    words = ["--print-config", "all", "split2", "pascal", "--model", "ssp", "--set", "data.shot=5"]
+    words = ["--print-whole-config", "split2", "pascal", "--model", "ssp", "--set", "data.shot=5"]
     command_line.print_config_if_asked(command_line.parser(None).parse_args(words))
     lines = [line.strip().partition("  # ") for line in capsys.readouterr().out.splitlines()]
     source = {setting.strip(): place for setting, _, place in lines}

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from model.decides import Decides
 from tests.helpers.paths import REPOSITORY
 from util.config import read
 from util.config.read import from_dict, read_config, to_dict
+from util.config.same import differences
 from util.config.settings import Config
 from util.files.errors import UserError
 
@@ -201,12 +203,14 @@ def test_inherited_settings_that_mean_nothing_have_their_defaults(mini_yaml) -> 
     assert again == dataclasses.replace(content, source=Path("stored"))
 
 
-def test_settings_of_former_tests_are_no_part_of_a_recorded_config(mini_yaml) -> None:
+def test_settings_of_former_tests_and_runs_are_no_part_of_a_recorded_config(mini_yaml) -> None:
     content = to_dict(read_config(mini_yaml("ssp")))
     content["test"]["edges"] = True
+    content["run"]["compile"] = True
     content["protocols"] |= {"symnet": {**content["protocols"]["symnet"], "absent": 0.0}, "presence": {"absent": 0.5}}
     config = from_dict(content, "a.pth")
     for other in ({"test": None}, {"protocols": [1]}):
         with pytest.raises(UserError, match=r"a\.pth: \w+ = .* must be a section"):
             from_dict({**content, **other}, "a.pth")
     assert "presence" not in config.protocols and config.test == from_dict(to_dict(config), "a.pth").test
+    assert not differences(content, to_dict(config), Decides.WEIGHTS)  # a training of it continues

@@ -78,6 +78,13 @@ def check_results(short: Config, model: str) -> None:
         assert result["protocol"] == protocol
         assert result["input"].startswith(start)
         assert result["trained_with"]["model"]["name"] == model
+        assert result["processor_minutes"] == processor_minutes(short, "meta")
+    if short.base_stage is not None:  # whose minutes count
+        assert processor_minutes(short, "meta") > processor_minutes(short, "base") > 0
+
+
+def processor_minutes(config: Config, stage: str) -> float:
+    return json_of(Run(config).folder(stage) / "metrics.json")["processor_minutes"]
 
 
 def check_training(config: Config) -> None:

@@ -5,7 +5,7 @@ refused in CUDA's words: an operation that mixes them with tensors of the CPU (n
 allowed, as in CUDA), ``.numpy()``, a random generator of the other device. Moves between the devices copy. Counted are
 the points at which Python would wait for a GPU, and copies of ordinary, not pinned memory to it.
 
-Unseen: kernels' types, memory, speed, TF32, ``torch.compile``, other threads, and the backward pass.
+Unseen: kernels' types, memory, speed, TF32, other threads, and the backward pass.
 """
 
 import contextlib

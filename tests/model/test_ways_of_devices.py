@@ -1,4 +1,4 @@
-"""A GPU's way, all images and shots at once, and that of fixed shapes give the numbers of the CPU's way.
+"""A GPU's way, all images and shots at once, gives the numbers of the CPU's way.
 
 Python waits for the GPU a few times in a call, and uploads nothing.
 """
@@ -13,7 +13,6 @@ from model.contract import FewShotMethod
 from model.episode import Episode
 from model.kinds.foundation import Foundation
 from model.registry import methods
-from model.tensors.mask import fixed_shapes
 from tests.helpers.pretend import GPU, PretendCuda, pretend_cuda
 from tests.model.small import drawn_episode, small_model, without_dropout
 
@@ -30,7 +29,6 @@ CLOSE_GRADIENTS = 1e-5  # of the norm of all gradients together
 # Where a value is next to 0, a ReLU is open in one order of sums and closed in the other: 4e-4 with old instructions.
 CLOSE_GRADIENTS_OF = {"sccan": 1e-3, "symnet": 1e-4}  # symnet: 1.6e-5 on a processor with AMX
 GRADIENT = "gradient of "
-FIXED = set(WAITS) - {"abcdfss", "insid3", "multiprototype", "probe"}  # these cluster or fit, by values
 
 
 @torch.no_grad()
@@ -74,15 +72,13 @@ def norm_of(tensors: list[Tensor]) -> Tensor:
 
 
 def counted(
-    task: Callable[..., dict[str, Tensor]], name: str, network: FewShotMethod, episode: Episode, gpu: PretendCuda | None
+    task: Callable[..., dict[str, Tensor]], name: str, network: FewShotMethod, episode: Episode, gpu: PretendCuda
 ) -> dict[str, Tensor]:
-    """Return what a task gives; on a GPU, Python waits for it no more often than the table says."""
-    if gpu is not None:
-        gpu.waits.clear(), gpu.uploads.clear()
+    """Return what a task gives on a GPU; Python waits for it no more often than the table says."""
+    gpu.waits.clear(), gpu.uploads.clear()
     found = task(network, episode)
-    if gpu is not None:
-        assert sum(gpu.waits.values()) <= WAITS[name] + FIRST.get(name, 0), gpu.waits
-        assert not gpu.uploads
+    assert sum(gpu.waits.values()) <= WAITS[name] + FIRST.get(name, 0), gpu.waits
+    assert not gpu.uploads
     return found
 
 
@@ -92,21 +88,15 @@ def test_every_method_has_its_ceiling_of_waits() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(WAITS))
-def test_a_pretended_gpu_and_fixed_shapes_give_the_same_numbers_with_few_waits(name: str) -> None:
+def test_a_pretended_gpu_gives_the_same_numbers_with_few_waits(name: str) -> None:
     network, episode = small_model(name, SHOTS, **CHEAP.get(name, {})), drawn_episode(name, SHOTS, EPISODES)
     without_dropout(network)  # all shots at once draw in another order
-    ways = [(pretend_cuda, GPU)]
-    if name in FIXED:
-        ways.append((fixed_shapes, torch.device("cpu")))
     tasks = [predicted, learnt] if network.learns else [predicted]
     expected = [task(network, episode) for task in tasks]
-    for way, device in ways:
-        with way() as gpu:
-            network.to(device)
-            there = episode.to(device) if device.type == "cuda" else episode
-            found = []
-            for task in tasks:
-                found.append(counted(task, name, network, there, gpu))
-            network.to("cpu")
-        for given, want in zip(found, expected, strict=True):
-            assert_same(name, {key: x.cpu() for key, x in given.items()}, want)
+    with pretend_cuda() as gpu:
+        network.to(GPU)
+        there = episode.to(GPU)
+        found = [counted(task, name, network, there, gpu) for task in tasks]
+        network.to("cpu")
+    for given, want in zip(found, expected, strict=True):
+        assert_same(name, {key: x.cpu() for key, x in given.items()}, want)

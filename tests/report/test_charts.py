@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.helpers.outcome import run_script
-from tests.report.conftest import counts
 from util.files.overlay import SUPPORT_COLOUR, overlay
 from util.report.charts import CAPTION, GAP, PANEL_HEIGHT, draw, write_figure
 
@@ -49,13 +47,3 @@ def test_panels_of_a_place_stand_below_each_other(tmp_path: Path) -> None:
     panels = [(f"panel {n}", np.zeros((100, 300, 3), np.uint8)) for n in range(5)]
     write_figure(tmp_path / "board", draw([panels, panels]))
     assert Image.open(tmp_path / "board.png").height == 2 * (CAPTION + PANEL_HEIGHT + GAP)
-
-
-def test_the_command_draws_the_classes_beside_a_result(leave, monkeypatch, capfd) -> None:
-    folder = leave("a", counts(1, 30, 0.5))
-    done = run_script("report.py", ("figures", folder, "--figures", "svg"), capfd, monkeypatch)
-    assert done.code == 0
-    files = [folder / f"per_class.{suffix}" for suffix in ("png", "svg")]
-    assert done.output.split() == list(map(str, files))
-    assert "aeroplane" in (folder / "per_class.svg").read_text()
-    assert all(file.stat().st_size > 500 for file in files)

@@ -211,8 +211,6 @@ def test_an_encoders_best_score_is_bold(leave):
         assert {
             number for number in ("40.0", "50.0", "90.0", "9.0", "20.0", "1.0") if f"{{{number}*}}" in latex
         } == bold
-    with pytest.raises(UserError, match="do not state whether small values are good"):
-        text(unsaid, sort="fold 0 hd95")
 
 
 def test_rows_are_named_by_weights_from_elsewhere_and_whole_networks(leave):
@@ -309,41 +307,6 @@ def test_classes_of_data_sets_without_folds_have_rows(leave):
         runs = leave(f"runs/{dataset}", dataset=dataset, folds=1).parent
     _, *rows = csv.reader(io.StringIO(text(runs, "csv", by_class=True)))
     assert [row[:3] for row in rows] == [[n, c, "50.0"] for n in ("isic", "pets") for c in ("aeroplane", "mean")]
-
-
-@pytest.fixture
-def pets(leave) -> Path:
-    """Leave four runs on one fold of two, of which the last lacks the classes of the others; return their folder."""
-    of_run = {"dataset": "pets", "folds": 2}
-    for run, cat, dog, hd95 in (("a", 10, 90, 5), ("b", 30, 40, 9), ("c", 20, 60, 7)):
-        scores = {"miou": (cat + dog) / 2, "fb_iou": 70.0, "hd95": float(hd95)}
-        seeds = [{"final": {**scores, "per_class": {"1": cat, "2": dog}}}]
-        classes = {"novel": {"1": "Cat", "2": "dog"}, "run": f"pets_split0_resnet50_{run}", "metrics": HD95}
-        leave(f"runs/{run}", mean={"final": scores}, per_seed=seeds, **classes, **of_run)
-    return leave("runs/d", novel={"1": "cow"}, run="pets_split0_resnet50_d", **of_run).parent
-
-
-@pytest.mark.parametrize(
-    ("name", "order"),
-    [
-        ("cat", "bcad"),
-        ("DOG", "acbd"),
-        ("cow", "dabc"),
-        ("miou", "adcb"),
-        ("1-shot fold 0", "adcb"),
-        ("fold 0 hd95", "acbd"),
-    ],
-)
-def test_methods_are_sorted_by_a_class_a_score_or_a_column(pets, name: str, order: str):
-    rows = table([pets], sort=name, papers="none").rows
-    assert [str(row[0])[-1] for row in rows] == list(order)
-    header = table([pets], sort=name, papers="none", by_class=True).header
-    assert [heading[-1] for heading in header[2:]] == list(order)
-
-
-def test_a_column_that_cannot_sort_a_table_is_refused(pets):
-    with pytest.raises(UserError, match="--sort catt: no class, score or column of this table; did you mean 'cat'"):
-        table([pets], sort="catt")
 
 
 @pytest.mark.parametrize("words", [(), ("--rows", "classes")])

@@ -1,15 +1,13 @@
-"""The frame of results, the tables of single ones, a row for each result, and what references do."""
+"""The frame of results, the tables of single ones, and a row for each result."""
 
-import math
 from pathlib import Path
 
 import pytest
 
 from tests.helpers.read import config_of
-from tests.report.conftest import ENTRY, HD95, counts, result
+from tests.report.conftest import HD95, result
 from util.evaluate.titles import classes_in_no_mean, title
 from util.files.errors import UserError
-from util.report.references import reference_table
 from util.report.results import frame_of, how_made, results, stages_text
 from util.report.tables import RESULT_COLUMNS, class_table, fitted, result_table, score_table
 
@@ -52,15 +50,11 @@ def test_a_result_is_one_row_with_the_mark_of_its_test(leave) -> None:
         result_table([own], "mta")
 
 
-def test_rows_of_results_are_those_of_the_protocols_and_sorted_by_a_column(leave) -> None:
+def test_rows_of_results_are_those_of_the_protocols(leave) -> None:
     for protocol, miou in (("bam", 40.0), ("hsnet", 50.0), ("ssp", 30.0)):
         runs = leave(f"runs/{protocol}", protocol=protocol, mean={"final": {"miou": miou}}).parent
     place = RESULT_COLUMNS.index("protocol")
-    sorted_rows = result_table([runs], protocols=("ssp", "bam"), sort="miou").rows
-    assert [row[place] for row in sorted_rows] == ["bam", "ssp"]
-    assert [row[place] for row in result_table([runs], sort="protocol").rows] == ["bam", "hsnet", "ssp"]
-    with pytest.raises(UserError, match="--sort mio: no column of this table; did you mean 'miou'"):
-        result_table([runs], sort="mio")
+    assert [row[place] for row in result_table([runs], protocols=("ssp", "bam")).rows] == ["bam", "ssp"]
 
 
 def test_a_fitted_table_shows_what_differs_and_the_score(leave) -> None:
@@ -118,27 +112,6 @@ def test_a_training_that_is_not_finished_says_the_steps_that_it_did(tmp_path) ->
     assert title(half).startswith("NOT FINISHED (step 3 of 8): ")
     best_before_the_end = result(training=[stage], finished=True)
     assert stages_text(best_before_the_end) == "meta stage 8 steps with batch 4"
-
-
-def test_what_references_do_is_said_of_each_query_and_then_their_mean(leave) -> None:
-    """Of the queries that all references segmented; a query that none segments has no variation."""
-    ious = [40, 50, 60, 10, 10, 10, 0, 0, 0, 99]
-    episodes = []
-    for number, iou in enumerate(ious):
-        outputs = {"final": [iou, 100, 0, 0]}
-        episodes.append({"number": number, "query": "q", "class": 1, "supports": [f"r{number}"], "outputs": outputs})
-    run = leave("runs/a", episodes, protocol_settings={**ENTRY, "references": 3})
-    table = reference_table([run])
-    every, aeroplane, *published = table.rows
-    assert every[1:5] == ["1", "all", "3", "3"]
-    variation = (100 * 10 / 50 + 0) / 2
-    expected = [20, 10 / 3, variation, 50 / 3, 70 / 3]
-    assert all(math.isclose(float(text), value, abs_tol=0.051) for text, value in zip(every[5:], expected, strict=True))
-    assert aeroplane[2:] == ["aeroplane", *every[3:]]
-    assert [row[0] for row in published] == ["CG-ICS (published)", "SANSA (published)", "GF-SAM (published)"]
-    assert ", 1-shot, pascal fold 0: " in table.notes[-1]
-    with pytest.raises(UserError, match="--protocol references"):
-        reference_table([leave("runs/b", counts(1, 3, 0.5))])
 
 
 def test_the_protocol_of_references_asks_each_query_with_each_reference() -> None:

@@ -1,18 +1,14 @@
 """Devices and precision as a user meets them, and the network that is prepared for them, with the same results."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
-from torch import Tensor, distributed, nn
+from torch import distributed, nn
 from torch.utils.data import Dataset
 
-from model.contract import FewShotMethod, Trainable
-from model.episode import Episode, EpisodeOfOriginalSizes, LabelledImages, Output
-from model.registry import methods
+from model.contract import Trainable
+from model.episode import LabelledImages, Output
 from tests.helpers.pretend import pretend_cuda
 from tests.helpers.read import config_of
-from tests.model.small import drawn_episode, small_model
 from util.files.errors import PeerLost, UserError
 from util.loop import device
 from util.loop.network import check_prediction, prepare_network
@@ -21,20 +17,8 @@ from util.loop.score import score
 from util.run import build
 from util.run.build import build_model
 
-FEW_GRAPHS = 30  # of a step and a prediction
-MOST_GRAPHS = {"hmnet": 45, "pfenet": 8}  # HMNet has two breaks; PFENet had 30 with shapes that follow values
-MORE_GRAPHS = 4  # of further sizes, where shapes follow values
-NEVER_COMPILED = ("gfsam", "sam3")  # networks that come whole
-SIZES = [((37, 51), (45, 40)), ((41, 33), (52, 56)), ((56, 43), (33, 48)), ((50, 35), (49, 53))]  # query, support
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 FLAGS = torch.backends.cuda.matmul, torch.backends.cudnn
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Compile the methods that ``--compiled`` names."""
-    if "compiled_method" in metafunc.fixturenames:
-        named = metafunc.config.getoption("--compiled")
-        metafunc.parametrize("compiled_method", list(methods()) if named == "all" else named.split(","))
 
 
 def a_card(monkeypatch, capability: tuple[int, int]) -> None:
@@ -212,84 +196,3 @@ def test_a_prediction_that_is_not_finite_in_the_middle_of_a_pass_is_refused(batc
         for place in (1, 103, 150 * batch_size - 2):
             with pytest.raises(UserError, match="not finite"):
                 run(place)
-
-
-@pytest.mark.compile
-def test_a_network_that_cannot_be_compiled_runs_uncompiled(batch: LabelledImages, monkeypatch) -> None:
-    compile_module = nn.Module.compile
-
-    def refuse(*_: object) -> None:
-        raise TypeError("no such operator")
-
-    monkeypatch.setattr(nn.Module, "compile", lambda network: compile_module(network, backend=refuse))
-    prepared = prepare_network(Tiny(), CPU, compile=True)
-    torch.testing.assert_close(prepared.network(batch).logits, Tiny()(batch).logits, **CLOSE)
-
-
-def test_a_network_is_compiled_where_the_config_says_so(mini_config, monkeypatch) -> None:
-    called = []
-    monkeypatch.setattr(nn.Module, "compile", lambda network: called.append(network))
-    for value in (True, False):
-        prepare_network(Tiny(), CPU, compile=mini_config(run={"compile": value}).run.compile)
-    assert len(called) == 1
-
-
-@pytest.mark.compile
-def test_a_method_is_compiled_for_a_step_and_a_validation(compiled_method: str, monkeypatch, caplog) -> None:
-    """The numbers stay; and no shape follows values, as each new shape would be compiled again."""
-    compile_module = nn.Module.compile
-    monkeypatch.setattr(nn.Module, "compile", lambda network: compile_module(network, backend="eager"))  # no minutes
-    torch._dynamo.reset()
-    torch._dynamo.utils.counters.clear()
-    plain = small_model(compiled_method, 1)
-    prepared = prepare_network(small_model(compiled_method, 1), CPU, compile=True)
-    episode = drawn_episode(compiled_method, 1, 2)
-    if plain.learns:
-        with prepared.autocast():  # as a training does: with fixed shapes
-            step_of(plain, episode)
-            step_of(prepared.network, episode)
-    close = {"rtol": 1e-3, "atol": 1e-5} if compiled_method == "hdmnet" else CLOSE
-    for parameter, plain_parameter in zip(prepared.network.parameters(), plain.parameters(), strict=True):
-        assert (parameter.grad is None) == (plain_parameter.grad is None)
-        if plain_parameter.grad is not None:
-            torch.testing.assert_close(parameter.grad, plain_parameter.grad, **close)
-    graphs = []
-    for photo in (episode, *photos_of_a_validation(plain, compiled_method)):
-        with torch.inference_mode():
-            logits = prepared.predict([photo]).logits
-            torch.testing.assert_close(logits, plain(photo).logits, rtol=1e-3, atol=1e-4)
-        graphs.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
-    of_sides, *of_sizes = graphs
-    assert of_sides <= MOST_GRAPHS.get(compiled_method, FEW_GRAPHS)
-    is_compiled = compiled_method not in NEVER_COMPILED
-    assert (of_sides > 0) == is_compiled == ("run.compile has no effect" not in caplog.text)
-    assert of_sizes[-1] - of_sizes[0] <= (MORE_GRAPHS if plain.shapes_follow_values else 0)
-
-
-def step_of(network: nn.Module, episode: Episode) -> None:
-    """Compute the gradients of a step, with the same dropout for any network, and leave training mode."""
-    network.train()
-    torch.manual_seed(0)
-    sum(network(episode).losses.values()).backward()
-    network.eval()
-
-
-def photos_of_a_validation(network: FewShotMethod, method: str) -> Iterator[Episode]:
-    """Yield the episodes of a validation on original sizes, which a network gets letterboxed unless it takes any."""
-    if not network.takes_any_size(network.settings):
-        yield drawn_episode(method, 1, 2, seed=1)
-        return
-    for seed, (query, support) in enumerate(SIZES):
-        drawn = drawn_episode(method, 1, 1, seed, size=57)
-        images = {
-            "query": part_of(drawn.query, query),
-            "query_label": part_of(drawn.query_label, query),
-            "support": [part_of(drawn.support[:, 0], support)],
-            "support_label": [part_of(drawn.support_label[:, 0], support)],
-        }
-        yield EpisodeOfOriginalSizes(**vars(drawn) | images)
-
-
-def part_of(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return the top left of images, in memory of its own as a loader gives it."""
-    return x[..., : size[0], : size[1]].clone(memory_format=torch.contiguous_format)

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, fields, is_dataclass
@@ -19,35 +18,20 @@ from util.config.tree import OVERRIDE, Leaf, flow, value_of
 from util.files.errors import one_line
 from util.files.typecheck import Misfit, convert
 
-PRINT = "--print-config"
-
 
 def parser(description: str | None) -> cli.Parser:
     """Return a parser of the options that all commands on one config share."""
-    out = _Parser(description=description)
+    out = cli.Parser(description=description)
     out.add_argument("config", nargs="+", help=NAMES)
     add_choice(out)
     model, net = (os.environ.get(name) or None for name in CHOICE)
     out.set_defaults(model=model, net=net)
     add_overrides(out)
-    text = "print what differs from the defaults, with its file, or by 'all' every value, and end"
+    text = "print what differs from the defaults, with its file, and end"
     out.add_argument("--print-config", action="store_true", help=text)
+    out.add_argument("--print-whole-config", action="store_true", help="print every value, with its file, and end")
     out.add_argument("--list", action=_List, nargs=0, help="print data sets, recipes, methods and encoders, and end")
     return out
-
-
-class _Parser(cli.Parser):
-    """A parser that lets ``all`` follow ``--print-config``, which the words of a config may follow too."""
-
-    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Return the options of a command line."""
-        words = [*(sys.argv[1:] if args is None else args)]
-        after = words.index(PRINT) + 1 if PRINT in words else len(words)
-        is_all = words[after : after + 1] == ["all"]
-        del words[after : after + is_all]
-        options = super().parse_args(words, namespace)
-        options.prints_all = is_all
-        return options
 
 
 def add_overrides(out: argparse.ArgumentParser) -> None:
@@ -85,15 +69,16 @@ def read(options: argparse.Namespace) -> Config:
 
 def print_config_if_asked(options: argparse.Namespace) -> bool:
     """Print the config where the command line asks for that; return whether it does; raises as ``read`` does."""
-    if options.print_config:
+    is_asked = options.print_config or options.print_whole_config
+    if is_asked:
         config = read(options)
         tree = tree_of(config.source, config.given)
         content = to_dict(config)
-        if not options.prints_all:  # on a page, with the protocol of its test alone
+        if not options.print_whole_config:  # on a page, with the protocol of its test alone
             name = config.test.protocol
             content = {**_differing(config), "protocols": {name: asdict(config.protocols[name])}}
         print("\n".join([f"# {files_of(config.source)}", *_lines(content, tree, indent="")]))
-    return options.print_config
+    return is_asked
 
 
 def _differing(value: Any) -> Any:

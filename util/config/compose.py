@@ -50,8 +50,7 @@ TIMM_PREFIX = "timm/"  # before timm's name of a network
 CHOICE = ("MODEL", "NET")  # of method and encoder, in the environment
 PLAIN = "_plain"  # after the name of an encoder whose runs have the same own files
 FOLD = re.compile(r"split(\d+)")  # an experiment
-OF_FOLD = re.compile(r"(?:.+_)?split(\d+)(?:_(.+))?")  # the name of a file of one fold
-RUN = re.compile(r"(.+)_split(\d+)_(.+)")  # the name of a run: data set, fold, method and encoder
+OF_FOLD = re.compile(r"(?:(.+)_)?split(\d+)(?:_(.+))?")  # a name of data set, fold, method and encoder
 BASE_FOLDER, BACKBONE, FOLD_KEY = "run.base_folder", "model.encoder.backbone", "data.fold"
 WITH_BRACES = (BASE_FOLDER, "model.encoder.weights")  # keys whose values may name others: {dataset}
 NAMES = "a YAML file, or an experiment and a data set such as: split2 pascal"  # of a config
@@ -77,9 +76,16 @@ def file_source(path: Path) -> Source:
     A fold and an encoder in the name of a run's file count, wherever it lies, and where it is the base of another.
     """
     path = in_configs(path)
-    source = _of_run_file(path)
-    if source is not None:
-        return source
+    name = _name_of(path)
+    if name is not None and path.exists() and _names_run(name):
+        source = _of_fold(name.fold, name.dataset, name.method, name.net)
+        if source.own and path.samefile(source.own):
+            return replace(source, words=str(path))
+    return _of_file(path)
+
+
+def _of_file(path: Path) -> Source:
+    """Return the source of a file that is no run's own."""
     source = Source(str(path), path.stem, (path,), _fold_of(path), own=str(path))
     net = _net_of(path)
     if net is None or not _takes_encoder(merged([path])):
@@ -88,24 +94,31 @@ def file_source(path: Path) -> Source:
     return replace(source, files=_around(encoder, path), values=merge(source.values, values))
 
 
-def _of_run_file(path: Path) -> Source | None:
-    """Return what the words mean whose run has a file as its own; None: it is no such file."""
-    named = RUN.fullmatch(path.stem)
-    if named is None or not path.exists() or named[1] not in data_sets():
-        return None
-    method, net = _method_and_net(named[3])
-    if not net or (has_encoder(method) and not _is_encoder(net)):
-        return None
-    source = _of_fold(int(named[2]), named[1], method, net)
-    is_own = bool(source.own) and path.samefile(source.own)
-    return replace(source, words=str(path)) if is_own else None
+@dataclass(frozen=True)
+class Name:
+    """What the name of a file of one fold says, such as ``pascal_split2_ssp_lite0``; '' for what it does not."""
+
+    dataset: str
+    fold: int
+    method: str
+    net: str
 
 
-def _method_and_net(name: str) -> tuple[str, str]:
-    """Return method and encoder in the name of a run after its fold."""
-    method = next((method for method in method_names() if f"{name}_".startswith(f"{method}_")), MAIN_METHOD)
-    net = name.removeprefix(method).removeprefix("_")
-    return method, net.replace("timm-", TIMM_PREFIX).replace("--", "/")
+def _name_of(file: Path) -> Name | None:
+    """Return what a file's name says; None: it names no fold."""
+    found = OF_FOLD.fullmatch(file.stem)
+    if found is None:
+        return None
+    dataset, fold, rest = found.groups(default="")
+    method = next((method for method in method_names() if f"{rest}_".startswith(f"{method}_")), MAIN_METHOD)
+    net = rest.removeprefix(method).removeprefix("_").replace("timm-", TIMM_PREFIX).replace("--", "/")
+    return Name(dataset, int(fold), method, net)
+
+
+def _names_run(name: Name) -> bool:
+    """Return whether a file's name is that of a run: its data set is known, and its encoder, or networks, are."""
+    has_network = _is_encoder(name.net) or (bool(name.net) and not has_encoder(name.method))
+    return name.dataset in data_sets() and has_network
 
 
 def _around(encoder: Path, path: Path) -> tuple[Path, ...]:
@@ -121,10 +134,9 @@ def _around(encoder: Path, path: Path) -> tuple[Path, ...]:
 def _fold_of(path: Path) -> Tree:
     """Return the fold that the name of a file or of its nearest base says, where no nearer one states it."""
     for file in reversed(with_bases([path])):
-        named = OF_FOLD.fullmatch(file.stem)
-        if named is not None:
-            _check_fold(file, int(named[1]))
-            return nested(FOLD_KEY, Leaf(int(named[1]), str(file)))
+        if name := _name_of(file):
+            _check_fold(file, name.fold)
+            return nested(FOLD_KEY, Leaf(name.fold, str(file)))
         if find(parse_file(file), FOLD_KEY) is not None:
             break
     return {}
@@ -136,11 +148,10 @@ def _net_of(path: Path) -> str | None:
     is_default = {*data_sets(), *method_names()}
     end = max((i for i, file in enumerate(files, 1) if is_encoder(file)), default=0)
     for file in reversed(files[end:]):
-        named = OF_FOLD.fullmatch(file.stem)
-        net = _method_and_net(named[2] or "")[1] if named is not None else ""
+        name = _name_of(file)
         stated = value_of(parse_file(file), NET)
-        if stated is None and _is_encoder(net):
-            stated = net
+        if stated is None and name is not None and _is_encoder(name.net):
+            stated = name.net
         if stated is not None and not (end and file.stem in is_default):
             return stated
     return None

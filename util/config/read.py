@@ -13,7 +13,7 @@ from util.config.compose import Source, completed, file_source, read_tree
 from util.config.folder import LOCAL, in_configs
 from util.config.place import placed
 from util.config.same import known_today
-from util.config.settings import Config, DataSettings, EvaluationSettings, ProtocolSettings
+from util.config.settings import Config, DataSettings, EvaluationSettings, ProtocolSettings, RunSettings
 from util.config.tree import Tree, find, parse_file, place_of, place_written, plain, with_places
 from util.files.errors import UserError, unknown
 from util.files.typecheck import UNKNOWN, Misfit, convert
@@ -48,14 +48,16 @@ def tree_of(source: Source, overrides: list[str]) -> Tree:
 def from_dict(content: dict[str, Any], origin: str, overrides: list[str] | None = None) -> Config:
     """Return the configuration of plain data of ``origin``, as of ``to_dict``, after overrides; raises as above.
 
-    Settings of tests that a former version had are left out: they decide no weights. Nothing is imported.
+    Settings of tests and of the run that a former version had are left out: they decide no weights. Nothing is
+    imported.
     """
     try:
         test, _ = known_today(convert(dict, content.get("test", {}), "test"), EvaluationSettings)
+        run, _ = known_today(convert(dict, content.get("run", {}), "run"), RunSettings)
         entries = convert(dict[str, dict], content.get("protocols", {}), "protocols")
     except Misfit as misfit:
         raise UserError(f"{origin}: {misfit}") from None
-    recorded = {**content, "test": test, "protocols": {}}
+    recorded = {**content, "run": run, "test": test, "protocols": {}}
     for name, entry in entries.items():
         protocol, others = known_today(entry, ProtocolSettings)
         if not any(others.values()):  # else it was another protocol

@@ -68,19 +68,11 @@ def deciding(
     return out
 
 
-def known_today(section: dict[str, Any], kind: Any = Config) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return a recorded config, or a section of a type, without what this version lacks, and this by its keys."""
-    names = {field.name for field in fields(kind)} if is_dataclass(kind) else section.keys()
-    known, unknown = dict[str, Any](), dict[str, Any]()
-    for name, value in section.items():
-        if name not in names:
-            unknown[name] = value
-        elif isinstance(value, dict):
-            known[name], below = known_today(value, _type_of(kind, name, value))
-            unknown |= {f"{name}.{key}": value for key, value in below.items()}
-        else:
-            known[name] = value
-    return known, unknown
+def known_today(section: dict[str, Any], kind: type) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a recorded section of a type without what this version lacks, and that."""
+    names = {field.name for field in fields(kind)}
+    known = {name: value for name, value in section.items() if name in names}
+    return known, {name: value for name, value in section.items() if name not in names}
 
 
 def _type_of(kind: Any, name: str, section: dict[str, Any]) -> Any:

@@ -336,19 +336,17 @@ class RunSettings:
     # authors' trainings. bf16, fp16: automatic mixed precision (norms, cosines, softmax stay float32); fp16, with loss
     # scaling, is for older GPUs. null: tf32 in trainings on GPUs that have it, else float32. auto: as null, but bf16 in
     # trainings where it is faster (compute capability 8, AMX, AVX-512 BF16 of AMD). Tests take neither of both
-    precision: Literal["float32", "tf32", "bf16", "fp16", "auto"] | None = None
-    # torch.compile: some minutes at the first batch; results agree up to rounding. Code that the compiler rejects runs
-    # as it is, with a warning
-    compile: bool = bounded(False, decides=Decides.NOTHING)
-    deterministic: bool = False  # operators of a fixed order: a resumed training has equal weights on a GPU; slower
-    seed: int = bounded(321, 0)  # of initial weights, training episodes, augmentation and dropout
+    precision: Literal["float32", "tf32", "bf16", "fp16", "auto"] | None = bounded(None, decides=Decides.WEIGHTS)
+    # Operators of a fixed order: a resumed training has equal weights on a GPU; slower
+    deterministic: bool = bounded(False, decides=Decides.WEIGHTS)
+    seed: int = bounded(321, 0, decides=Decides.WEIGHTS)  # of initial weights, training episodes, augmentation, dropout
 
 
 @dataclass(frozen=True)
 class Config:
     """The settings of one YAML file. ``model`` holds the settings class of the model it names."""
 
-    run: RunSettings
+    run: RunSettings = field(metadata={"decides": Decides.NOTHING})  # what states no other: one that is gone
     data: DataSettings
     model: ModelSettings
     meta_stage: StageSettings

@@ -15,7 +15,7 @@ from util.config.read import to_dict
 from util.config.settings import Config
 from util.evaluate.done import reason_to_test
 from util.evaluate.result import manifest_of, result_of
-from util.evaluate.schema import BARS, MANIFEST, RESULT, Result, SeedScores, read_result
+from util.evaluate.schema import MANIFEST, RESULT, Result, SeedScores, read_result
 from util.evaluate.scoring import Pass, Scoring, passes, scorings_of
 from util.evaluate.store import ShotStore
 from util.evaluate.titles import score_line
@@ -135,7 +135,8 @@ def _finish(scoring: Scoring, folder: RunFolder, world: ProcessGroup) -> Result:
         records.append(records_of_seed)
     result = result_of(scoring, per_seed, world)
     if world.is_main:
-        _remove_earlier(folder.path)
+        for name in (RESULT, DISCARDED):  # of an earlier test
+            (folder.path / name).unlink(missing_ok=True)
         folder.write_text(MANIFEST, manifest_of(scoring, records, result).text())
         folder.describe(to_dict(scoring.evaluation.config))
         log.info("%s", score_line(result))
@@ -143,10 +144,3 @@ def _finish(scoring: Scoring, folder: RunFolder, world: ProcessGroup) -> Result:
         log.info("result: %s", folder.path / RESULT)
     folder.close()
     return result
-
-
-def _remove_earlier(folder: Path) -> None:
-    """Remove the result of an earlier test, and its chart."""
-    for pattern in (RESULT, DISCARDED, f"{BARS}.*"):
-        for path in folder.glob(pattern):
-            path.unlink()

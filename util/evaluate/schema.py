@@ -21,7 +21,6 @@ from util.loop.mask_metrics import ScoreFacts
 NOT_STATED = "not stated"
 SCHEMA: Literal["sym-net-result/1"] = "sym-net-result/1"
 MANIFEST = "episodes.jsonl"  # beside a result
-BARS = "per_class"  # name of the chart that is drawn beside a result, and that the next test removes
 SCORED_ON = {"letterbox": "size of the input", "square": "square", "original": "original size"}  # in words
 # In percent: miou, the mean of the classes; fb_iou, the mean of foreground and background, of two-channel outputs. A
 # further metric adds its own key, and one for its values by class.
@@ -92,6 +91,7 @@ class Trained(TypedDict):
     weights: str  # SHA-256 of the network's named tensors
     parameters: int  # of the network
     learnt_parameters: int  # of them in its last training
+    processor_minutes: float | None  # of the main process of its training, base stage included; null: not known
     trained_with: dict[str, Any] | None  # data and model settings of the training, if known
     training: list[dict[str, Any]]  # of each stage of the weights: steps, batch, size, seed, list, settings, precision
     trained_otherwise: list[str]  # settings of ``config`` that the training of the run's own weights did not have
@@ -155,6 +155,8 @@ def check_result(content: Any, source: object) -> Result:
 
     UserError: names the first key that is missing, unknown or of the wrong type.
     """
+    if isinstance(content, dict):
+        content.setdefault("processor_minutes", None)  # which version 0.3 did not write
     try:
         result = cast(Result, convert(Result, content, ""))
         _check_sections(result)

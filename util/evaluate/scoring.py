@@ -138,7 +138,7 @@ def _scoring(evaluation: Evaluation, world: ProcessGroup) -> Scoring:
 def _prepare(evaluation: Evaluation, world: ProcessGroup) -> PreparedNetwork:
     """Return the network of a test on the device of this process."""
     precision = precision_of_test(evaluation.config, world.device)
-    return prepare_network(evaluation.loaded.network, world.device, precision, evaluation.config.run.compile)
+    return prepare_network(evaluation.loaded.network, world.device, precision)
 
 
 def passes(scorings: list[Scoring]) -> list[Pass]:

@@ -1,8 +1,6 @@
-"""A network that is ready to be called: device, precision, compiler and processes."""
+"""A network that is ready to be called: device, precision and processes."""
 
-import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,13 +11,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from model.contract import Trainable
 from model.encoders.encoder import MEMORY_FORMAT
-from model.episode import Batch, EpisodeOfOriginalSizes, Output
-from model.tensors.mask import fixed_shapes
+from model.episode import Output
 from util.files.errors import UserError
 from util.loop.device import CUDA, HALF, take_precision
 from util.loop.processes import ProcessGroup
-
-log = logging.getLogger("symnet")
 
 
 def check_prediction(finite: Tensor) -> None:
@@ -41,19 +36,13 @@ class PreparedNetwork:
     learner: nn.Module  # the module that a training step calls: the network, or its DistributedDataParallel wrapper
     device: torch.device
     precision: str  # float32, tf32, bf16 or fp16
-    compiled: bool = False
 
-    @contextmanager
-    def autocast(self) -> Iterator[None]:
-        """Enter the context of a forward pass: at this precision, and for a compiler with fixed shapes."""
-        is_fixed = self.compiled and not getattr(self.network, "shapes_follow_values", False)
-        with autocast(self.device, self.precision), fixed_shapes() if is_fixed else nullcontext():
-            yield
+    def autocast(self) -> torch.autocast:
+        """Return the context of a forward pass at this precision."""
+        return autocast(self.device, self.precision)
 
     def predict(self, inputs: Sequence[Any]) -> Output:
         """Return the output for the episodes of one class, or of several that compete, or for labelled images."""
-        if self.compiled:
-            _let_sizes_vary(inputs)
         network: Any = self.network
         with self.autocast():
             return network(inputs[0]) if len(inputs) == 1 else network.forward_classes(inputs)
@@ -63,18 +52,16 @@ def prepare_network(
     network: Trainable,
     device: torch.device,
     precision: str = "float32",
-    compile: bool = False,
     trained_by: ProcessGroup | None = None,
 ) -> PreparedNetwork:
     """Move a network to a device, in place, and return it ready to be called; state-dict names do not change.
 
-    No other place decides on device, ``torch.compile``, SyncBatchNorm and DistributedDataParallel.
+    No other place decides on device, SyncBatchNorm and DistributedDataParallel.
 
     Args:
         network: whose parameters stay the same objects.
         device: that it computes on.
         precision: float32, tf32, bf16 or fp16; its float32 is that of the whole process.
-        compile: whether it is compiled, at the first call.
         trained_by: the processes that train it together; in evaluation each has its own batches.
     """
     together = trained_by if trained_by is not None and trained_by.size > 1 else None
@@ -84,10 +71,8 @@ def prepare_network(
         network.to(memory_format=_layout_on_gpu(precision))
     if together and device.type != "cpu":  # which has no SyncBatchNorm
         synchronise_norms(network, together.group)
-    if compile:
-        _compile(network)
     learner = _distributed(network, together) if together else network
-    return PreparedNetwork(network, learner, device, precision, compiled=compile)
+    return PreparedNetwork(network, learner, device, precision)
 
 
 def _layout_on_gpu(precision: str) -> torch.memory_format:
@@ -102,33 +87,6 @@ def _distributed(network: nn.Module, world: ProcessGroup) -> DistributedDataPara
     learner = DistributedDataParallel(network, device_ids=devices, process_group=world.group)
     learner.broadcast_buffers = not on_gpu  # norms' statistics that are not synchronised: the first process's count
     return learner
-
-
-def _compile(network: nn.Module) -> None:
-    """Compile the calls of a network, in place."""
-    from torch._dynamo import config  # takes seconds
-
-    config.suppress_errors = True  # what the compiler cannot take runs as it is, with a warning
-    for module in network.modules():  # the model may be inside a wrapper
-        for name in getattr(module, "never_compiled", ()):
-            if name == "forward":
-                log.warning("run.compile has no effect on %s: its steps depend on values", module.title)
-            setattr(module, name, torch.compiler.disable(getattr(module, name)))
-    network.compile()
-
-
-def _let_sizes_vary(inputs: Sequence[Batch]) -> None:
-    """Tell the compiler that photos of original sizes have others each time, so that it compiles once for all."""
-    from torch._dynamo import maybe_mark_dynamic
-
-    def mark(image: Tensor) -> Tensor:
-        for dimension in (-2, -1) if image.ndim > 2 else ():
-            maybe_mark_dynamic(image, image.ndim + dimension)
-        return image
-
-    for episode in inputs:
-        if isinstance(episode, EpisodeOfOriginalSizes):
-            episode.each(mark)
 
 
 def _synchronised_kind(norm: nn.Module) -> type[nn.Module]:

@@ -25,6 +25,7 @@ class Progress:
     best: float = -math.inf
     best_epoch: float = 0  # n - 0.5 is the middle of epoch n
     minutes: float = 0.0
+    processor_minutes: float = 0.0  # of this process on all cores, and of the base stage that it started from
     history: list[dict[str, Any]] = field(default_factory=list)  # a record per epoch and per validation midway
     totals: dict[str, float] = field(default_factory=dict)  # sums of the losses since the epoch began
     skipped: int = 0  # steps since then that were left out

@@ -1,4 +1,4 @@
-"""Figures by matplotlib without its global state, as pixels and as files: a result's bars, rows of panels.
+"""Figures by matplotlib without its global state, as pixels and as files: rows of panels.
 
 The bytes of a file follow from the figure alone. matplotlib is imported where the first figure is drawn.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import os
-import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,19 +16,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from util.evaluate.schema import BARS, Result, read_result
-from util.evaluate.titles import title
 from util.files import write_atomically
 from util.files.errors import one_line
 from util.files.overlay import PANEL_HEIGHT, at_panel_size, write_picture
-from util.loop.metrics import ALL_FOREGROUND, MIOU
-from util.report.results import frame_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 UNDATED = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}  # metadata by format
-SUFFIXES = ("png", *UNDATED)  # of a figure's files; the names of --figures
+SUFFIXES = ("png", *UNDATED)  # of a figure's files
 STYLE = {
     "text.parse_math": False,  # a class may be called $x$
     "pdf.fonttype": 42,  # TrueType: texts can be selected and searched
@@ -70,38 +65,6 @@ def write_figure(path: Path, figure: Figure, suffix: str = "png") -> list[Path]:
         save = partial(figure.savefig, format=suffix, dpi=figure.dpi, metadata=UNDATED[suffix])
         write_atomically(file, save)
     return files
-
-
-def draw_bars(path: Path, suffix: str) -> list[Path]:
-    """Draw the bars of a result, as PNG and ``suffix`` beside it; return the files."""
-    return write_figure(path.with_name(BARS), class_bars(path, read_result(path)), suffix)
-
-
-@styled()
-def class_bars(path: Path, result: Result) -> Figure:
-    """Return a bar chart of a result: IoU of each scored class and output, mean over seeds."""
-    from matplotlib.figure import Figure
-
-    scores = frame_of({path: result})
-    shown = scores[(scores["score"] == MIOU) & (scores["class"] != "") & (scores["output"] != ALL_FOREGROUND)]
-    ious = shown.pivot_table(index="class", columns="output", values="value", sort=False)
-    ious = ious.reindex([name for name in result["novel"].values() if name in ious.index]).fillna(0.0)
-    thickness = 0.8 / ious.shape[1]  # of a class's place
-    bar_places = (ious.shape[1] + 1) * len(ious)
-    figure = Figure(figsize=(9, 1.3 + 0.17 * bar_places), dpi=100, layout="constrained")
-    axes = figure.add_subplot(axisbelow=True)
-    axes.set_title(textwrap.fill(one_line(title(result)), 110), loc="left", fontsize="medium")
-    axes.spines[["top", "right"]].set_visible(False)
-    middle = (ious.shape[1] - 1) / 2
-    for j, (name, values) in enumerate(ious.items()):
-        places = np.arange(len(ious)) + (j - middle) * thickness
-        bars = axes.barh(places, values, thickness, label=one_line(str(name)))
-        axes.bar_label(bars, fmt="%.1f", padding=3, fontsize="small")
-    axes.set_yticks(np.arange(len(ious)), map(one_line, ious.index))
-    axes.set(ylim=(len(ious) - 0.5, -0.5), xlim=(0, 100), xlabel="IoU in % of each class")  # the first class on top
-    axes.grid(axis="x", color="0.88")
-    figure.legend(loc="outside lower right", ncols=ious.shape[1])
-    return figure
 
 
 @styled()

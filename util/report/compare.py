@@ -1,4 +1,4 @@
-"""Paired difference of the mIoU of results on the same episodes, with a bootstrap interval over query images."""
+"""Paired difference of the mIoU of results on the same episodes, with an interval over episodes and trainings."""
 
 from __future__ import annotations
 
@@ -34,8 +34,6 @@ SCORING = {
     "content": "photos or masks of the same names",
 }
 BESIDE = {"input_side": "image sides", "stages": "trainings"}
-METHOD = {fact: fact for fact in ("method", "encoder", "settings", "code", "vectors")}
-NETWORKS = {"training_seed": "training seeds", "weights": "weights"}
 
 
 class Difference(NamedTuple):
@@ -80,7 +78,7 @@ def compare(*runs: Path, output: str = FINAL) -> Table:
     rows = [_row(f"pair {n}", difference([a.sums], [b.sums])) for n, (a, b) in enumerate(several, start=1)]
     out = Table(["mIoU %", *names, "A - B", "95 % from", "to"], [*rows, _row(which, overall)])
     out.notes = [f"{letter}: {each.file}: {title(each.result)}" for letter, each in zip("AB" * len(of_a), scored)]
-    out.notes += [*_difference_lines(overall, which, of_a), *_verdict(scored, overall, output_a == output_b)]
+    out.notes += [_difference_line(overall, which, of_a), *_verdict(scored, overall)]
     return out
 
 
@@ -108,48 +106,33 @@ def _check_episodes(scored: Sequence[Compared]) -> None:
         raise UserError(f"{' and '.join(both)} differ from number {number} on; {SAME_EPISODES}")
 
 
-def _difference_lines(delta: Difference, which: str, of_a: Sequence[Compared]) -> list[str]:
-    """Return the lines that say what the difference of all pairs is, and of what."""
+def _difference_line(delta: Difference, which: str, of_a: Sequence[Compared]) -> str:
+    """Return the line that says what the difference of all pairs is, and of what."""
     pairs = len(of_a)
     episodes = pairs * len(of_a[0].episodes)
+    of_pairs = f", mean of {pairs} pairs" if pairs > 1 else ""
+    of_trainings = "; and over trainings, by Student's t" if pairs > 1 else ""
     query_images = of_a[0].sums.shape[1]
-    over = f", mean of {pairs} pairs" if pairs > 1 else ""
-    lines = [
-        f"A - B = {delta.a - delta.b:+.2f} mIoU points of the {which}{over}, "
-        f"95 % interval [{delta.low:+.2f}, {delta.high:+.2f}] over {episodes} paired episodes "
-        f"({DRAWS} bootstrap samples of their {query_images} query images, each with all its episodes)"
-    ]
-    if pairs > 1:
-        lines.append("the interval is for these trained networks; the pairs show the spread of training runs")
-    return lines
+    return (
+        f"A - B = {delta.a - delta.b:+.2f} mIoU points of the {which}{of_pairs}, "
+        f"95 % interval [{delta.low:+.2f}, {delta.high:+.2f}] over {episodes} paired episodes ({DRAWS} bootstrap "
+        f"samples of their {query_images} query images, each with all its episodes{of_trainings})"
+    )
 
 
-def _verdict(scored: Sequence[Compared], delta: Difference, of_one_output: bool) -> list[str]:
-    """Return in what else the results differ, and what the interval decides."""
+def _verdict(scored: Sequence[Compared], delta: Difference) -> list[str]:
+    """Return in what else the results differ, and what the interval decides, if they were scored alike."""
     facts = facts_of({each.file: each.result for each in scored})
     facts["label_side"] = facts.index.map({str(each.file): each.label_side for each in scored})
     lines = [f"note: different {fact}: {values}" for fact, values in differences(facts, BESIDE).items()]
-    networks = differences(facts, NETWORKS)
-    is_one_method = bool(of_one_output and networks) and not differences(facts, METHOD)
-    if is_one_method:
-        name, values = next(iter(networks.items()))
-        lines.append(f"note: one method with the same settings and code; the networks have different {name}: {values}")
-    return [*lines, _decision(delta, differences(facts, SCORING), is_one_method)]
-
-
-def _decision(delta: Difference, scoring: dict[str, str], is_one_method: bool) -> str:
-    """Return whether the interval decides between the systems.
-
-    Systems that were scored differently get no verdict, and networks of one method decide nothing about methods.
-    """
-    if scoring:
+    if scoring := differences(facts, SCORING):
         shown = ", ".join(f"{fact}: {values}" for fact, values in scoring.items())
-        return f"no verdict on the systems, which were scored differently ({shown})"
+        return [*lines, f"no verdict on the systems, which were scored differently ({shown})"]
     if delta.low <= 0 <= delta.high:
-        return "not significant: the interval contains 0"
-    if is_one_method:
-        return "no difference between methods: the interval excludes 0 for these networks of one method alone"
-    return "significant: the interval excludes 0 (how much trainings vary is not in it)"
+        return [*lines, "not significant: the interval contains 0"]
+    if len(scored) == 2:
+        return [*lines, "significant for these networks, the interval excludes 0; how much trainings vary is not in it"]
+    return [*lines, "significant: the interval excludes 0"]
 
 
 def read_scored(path: Path, output: str) -> Compared:
@@ -177,29 +160,38 @@ def read_scored(path: Path, output: str) -> Compared:
 
 
 def difference(sums_a: Sequence[np.ndarray], sums_b: Sequence[np.ndarray]) -> Difference:
-    """Return the difference of the mIoU of two systems on the same episodes.
+    """Return the difference of the mIoU of two systems on the same episodes, each with one or several trainings.
 
-    A bootstrap sample draws query images, each with all its episodes of all seeds and runs, because episodes of the
-    same query image are not independent. In each, mIoU is computed for each run and seed, then averaged.
+    A bootstrap sample draws query images, each with all its episodes of all seeds and trainings, because episodes of
+    the same query image are not independent. In each, mIoU is computed for each training and seed, then averaged.
+    Trainings of a system add Student's t times the standard error of their means; they are too few to be drawn.
 
     Args:
-        sums_a: ``_sums_by_query`` of the runs of system A.
+        sums_a: ``_sums_by_query`` of the trainings of system A.
         sums_b: of those of system B.
     """
     random = np.random.Generator(np.random.PCG64(0))
-    table_a = np.concatenate(sums_a)
-    table_b = np.concatenate(sums_b)
-    queries = table_a.shape[1]
+    table_a = np.stack(sums_a)
+    table_b = np.stack(sums_b)
+    queries = table_a.shape[2]
     uniform = np.full(queries, 1 / queries)
-    draws = []
+    chunks = []
     for _ in range(0, DRAWS, CHUNK):
         times = random.multinomial(queries, uniform, size=CHUNK).astype(np.float64)
-        draws.append(_miou(times, table_a) - _miou(times, table_b))
-    low, high = np.percentile(np.concatenate(draws), [2.5, 97.5])
+        chunks.append(_mious(times, table_a).mean(0) - _mious(times, table_b).mean(0))
     once = np.ones((1, queries))
-    a = _miou(once, table_a).item()
-    b = _miou(once, table_b).item()
-    return Difference(a, b, float(low), float(high))
+    of_a = _mious(once, table_a)[:, 0]  # of each training
+    of_b = _mious(once, table_b)[:, 0]
+    draws = np.concatenate(chunks)
+    if freedom := len(of_a) + len(of_b) - 2:
+        draws += math.hypot(_error(of_a), _error(of_b)) * random.standard_t(freedom, size=len(draws))
+    low, high = np.percentile(draws, [2.5, 97.5])
+    return Difference(float(of_a.mean()), float(of_b.mean()), float(low), float(high))
+
+
+def _error(mious: np.ndarray) -> float:
+    """Return the standard error of the mean over trainings; 0 of one, which tells nothing of others."""
+    return float(mious.std(ddof=1)) / math.sqrt(len(mious)) if len(mious) > 1 else 0.0
 
 
 def _sums_by_query(counted: DataFrame, place: Path) -> np.ndarray:
@@ -217,9 +209,9 @@ def _sums_by_query(counted: DataFrame, place: Path) -> np.ndarray:
     return sums.reindex(every, fill_value=0).to_numpy(float).reshape(*every.levshape, 3)
 
 
-def _miou(times_bq: np.ndarray, sums: np.ndarray) -> np.ndarray:
-    """Return the mIoU, mean over seeds, of B bootstrap samples, (B,), in which queries occur ``times_bq`` often."""
-    totals = times_bq @ sums.reshape(*sums.shape[:2], -1)
-    totals = totals.reshape(len(sums), len(times_bq), *sums.shape[2:])
+def _mious(times_bq: np.ndarray, sums: np.ndarray) -> np.ndarray:
+    """Return the mIoU of T trainings, mean over seeds, in B samples that hold queries ``times_bq`` times, (T, B)."""
+    totals = times_bq @ sums.reshape(*sums.shape[:3], -1)
+    totals = totals.reshape(*sums.shape[:2], len(times_bq), *sums.shape[3:])
     intersection, union, episodes = np.moveaxis(totals, -1, 0)
-    return mean_iou(intersection, union, episodes).mean(0)
+    return mean_iou(intersection, union, episodes).mean(1)

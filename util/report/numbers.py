@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from util.evaluate.schema import NOT_STATED, Result, check_output
 from util.evaluate.titles import DRAWN_HERE, track_text
-from util.loop.metrics import MIOU
 from util.report.one_table import are_across, are_repeated, doubts_by_place
 from util.report.published import MEAN, fold_place, published
 from util.report.results import SECONDS, facts_of, frame_of, scores_of
@@ -49,7 +48,7 @@ def numbers_of(by_file: dict[Path, Result], output: str, papers: str | None) -> 
     """Return the numbers of a table, published then measured ones, and notes on published rows that are left out.
 
     Columns: row (a number), method, protocol, encoder, source ('' where it is measured), track, parameters, over (the
-    seeds of spreads); shot, place, score, class, name (by which ``--sort`` calls it), value, text, spread, doubts (why
+    seeds of spreads); shot, place, score, class, value, text, spread, doubts (why
     it is not the protocol's number), best (of the numbers that it is compared with).
 
     UserError: a result lacks the output, or a paper is not known.
@@ -66,20 +65,10 @@ def numbers_of(by_file: dict[Path, Result], output: str, papers: str | None) -> 
     measured = _measured(scores[scores["output"] == output], facts)
     numbers = pandas.concat([frame.astype(object), measured.astype(object)], ignore_index=True)
     numbers["row"] = numbers.groupby(ROW, sort=False).ngroup()
-    numbers["name"] = [_name(*number) for number in numbers[["class", "place", "score"]].itertuples(index=False)]
     numbers["text"] = [*map(format, numbers["value"], numbers["score"].map({SECONDS: ".3g"}).fillna(".1f"))]
     signs = {score: SIGNS[known["smaller_is_better"]] for score, known in scores_of(*by_file.values()).items()}
     numbers["best"] = _are_best(numbers, signs)
     return numbers, left_out
-
-
-def _name(class_name: str, place: str, score: str) -> str:
-    """Return what a number is called: its class, its score, or its place and, unless that is mIoU, its score."""
-    if class_name:
-        return class_name.lower() if score == MIOU else ""
-    if place == MEAN:
-        return score.lower()
-    return place.lower() if score == MIOU else f"{place} {score}".lower()
 
 
 def _are_best(numbers: DataFrame, signs: dict[str, float]) -> Series:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from itertools import chain, product
 from pathlib import Path
 from string import ascii_lowercase
 from typing import TYPE_CHECKING
 
-from util.evaluate.schema import Result
-from util.files.errors import UserError, nearest
+from util.files.errors import UserError
 from util.files.table import Marked, Table
 from util.loop.mask_metrics import ScoreFacts
 from util.loop.metrics import BASE, FINAL, MIOU
@@ -37,7 +35,6 @@ def paper_tables(
     *,
     by_class: bool = False,
     papers: str | None = None,
-    sort: str | None = None,
 ) -> list[Table]:
     """Return a table of the results below some paths for each protocol: rows are methods, or the classes of folds.
 
@@ -49,18 +46,15 @@ def paper_tables(
         protocols: in their order; none: all that are there.
         by_class: whether the IoU of classes is shown, a column for each method, also of runs published by class.
         papers: whose published rows are shown, with commas, or ``none``; default all.
-        sort: the class, score or column by which methods stand, best first; default quoted rows, then measured ones.
 
     Raises:
-        UserError: there are no results, or they share no table, or nothing is called as ``sort``.
+        UserError: there are no results, or they share no table.
     """
     if by_class and output == BASE:
         raise UserError(f"--output {BASE} --rows classes: this output has no novel class; leave out one of them")
     tables = []
     for by_file, left_out in results_by_table(paths, protocols):
         numbers, of_other_folds = numbers_of(by_file, output, papers)
-        if sort is not None:
-            numbers = _sorted(numbers, by_file, sort)
         facts = placed(by_file)
         scores = scores_of(*by_file.values())
         made = [how_made(path, result, output) for path, result in by_file.items()]
@@ -70,35 +64,12 @@ def paper_tables(
         else:
             table = _of_methods(numbers, facts, scores, output)
             table.notes += [*(f"{MEASURED} {line}" for line in made), *of_other_folds]
-            table.ruled = {numbers.loc[numbers["source"] != "", "row"].nunique()} - {0} if sort is None else set()
+            table.ruled = {numbers.loc[numbers["source"] != "", "row"].nunique()} - {0}
         table.notes += left_out
         if not published_set(facts):
             table.notes.append(f"left out: published means, which are of {', '.join(sorted(CROSS_DOMAIN))}.")
         tables.append(table)
     return tables
-
-
-def _sorted(numbers: DataFrame, by_file: dict[Path, Result], asked: str) -> DataFrame:
-    """Return the numbers by those of their rows that are called ``asked``, best first, rows without one last.
-
-    Of the fewest shots, unless it says others (``5-shot fold 1``). Where no measured row has a mean, ``miou`` is that
-    of their first fold. UserError: nothing is called so, or nobody knows whether small values of it are good.
-    """
-    *shot, name = asked.lower().split("-shot ", maxsplit=1)
-    called = numbers[numbers["shot"].astype(str).isin(shot)] if shot else numbers
-    measured_names = {*called.loc[called["source"] == "", "name"]}
-    if name == MIOU and MIOU not in measured_names:
-        name = min(filter(re.compile(r"fold \d+").fullmatch, measured_names), default=MIOU)
-    known = {*called["name"]} - {""}
-    if name not in known:
-        raise UserError(f"--sort {asked}: no class, score or column of this table{nearest(name, known)}")
-    called = called[called["name"] == name]
-    called = called[called["shot"] == called["shot"].min()].drop_duplicates("row").set_index("row")
-    smaller_is_better = scores_of(*by_file.values())[called["score"].iloc[0]]["smaller_is_better"]
-    if smaller_is_better is None:
-        raise UserError(f"--sort {asked}: the results do not state whether small values are good; --import its module")
-    ranked = numbers.assign(rank=numbers["row"].map(called["value"]))
-    return ranked.sort_values("rank", ascending=smaller_is_better, kind="stable")
 
 
 def _of_methods(numbers: DataFrame, facts: DataFrame, scores: dict[str, ScoreFacts], output: str) -> Table:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from util.evaluate.schema import Result, check_output, read_results
 from util.evaluate.titles import classes_in_no_mean, title, track_text
-from util.files.errors import UserError, nearest
 from util.files.table import Table
 from util.loop.metrics import FINAL, MIOU
 from util.report.results import DEVIATION, FB_IOU, facts_of, frame_of
@@ -113,19 +112,16 @@ def class_table(result: Result, scores: DataFrame) -> Table:
     return pivot(cells, pandas.DataFrame({"class, IoU %": names}))
 
 
-def result_table(
-    paths: list[Path], output: str = FINAL, protocols: Sequence[str] = (), sort: str | None = None
-) -> Table:
+def result_table(paths: list[Path], output: str = FINAL, protocols: Sequence[str] = ()) -> Table:
     """Return a table with a row for each result below some paths, with the scores of one output in percent.
 
     Args:
         paths: result files, or folders.
         output: name of the output.
         protocols: only results of these; none: all.
-        sort: the column by which rows stand: numbers largest first, words by the alphabet, empty cells last.
 
     Raises:
-        UserError: there is no result, none of a protocol, or no such output or column.
+        UserError: there is no result, none of a protocol, or no such output.
     """
     by_file = read_results(paths, protocols)
     for path, result in by_file.items():
@@ -135,10 +131,6 @@ def result_table(
     means = overall.pivot_table(index="file", columns="score", values="value")
     rows = facts_of(by_file).join(means).assign(output=output).reindex(columns=RESULT_COLUMNS)
     rows = rows.sort_values(RESULT_COLUMNS).replace("", None)
-    if sort is not None:
-        if sort not in RESULT_COLUMNS:
-            raise UserError(f"--sort {sort}: no column of this table{nearest(sort, RESULT_COLUMNS)}")
-        rows = rows.sort_values(sort, ascending=rows[sort].dtype.kind not in "if", kind="stable")
     for name in rows.select_dtypes("float"):
         rows[name] = rows[name].map("{:.2f}".format, na_action="ignore")
     return Table(RESULT_COLUMNS, rows.astype(object).fillna("").astype(str).values.tolist())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
+import resource
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -29,6 +31,7 @@ from util.weights.origin import Origin
 
 log = logging.getLogger("symnet")
 SAVE_SECONDS = 600  # longest time between writes of the last checkpoint
+PEAK_UNIT = 2**20 if sys.platform == "darwin" else 2**10  # of a process's largest memory, for MiB
 
 # Returns (score that picks the best checkpoint, everything to record) for the network and the step.
 Validate = Callable[[PreparedNetwork, int], tuple[float, dict[str, Any]]]
@@ -133,6 +136,7 @@ class Checkpoints(TrainingObserver):
     state: dict[str, Any]  # entries of the checkpoints beside weights, optimisers, EMA and progress
     validates: bool = True  # whether validations choose the best one
     saved_at: float = field(default_factory=time.monotonic)
+    processor_at: float = field(default_factory=time.process_time)
 
     def step(self, training: Training, losses: dict[str, float], rates: dict[str, float]) -> None:
         """Write the last checkpoint if the newest one is old."""
@@ -166,6 +170,8 @@ class Checkpoints(TrainingObserver):
             self._save_best(training)
         if training.world.is_main and (path / BEST).exists():  # so that copies of it say so, too
             end = {"finished": True, "ended_by": progress.ended_by, "observers": self.state.get("observers", {})}
+            end["processor_minutes"] = progress.processor_minutes
+            end["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / PEAK_UNIT
             checkpoint.save(path / BEST, {**checkpoint.read(path / BEST).entries, **end})
         self._write_metrics(training, finished=True)
 
@@ -174,16 +180,17 @@ class Checkpoints(TrainingObserver):
             self.save(training, BEST, resumable=False)
 
     def save(self, training: Training, name: str = LAST, resumable: bool = True) -> None:
-        """Add the time since the newest checkpoint to the run's minutes; the main process writes a checkpoint.
+        """Add the times since the newest checkpoint to the run's minutes; the main process writes a checkpoint.
 
         The last one has the EMA beside the weights; a resumable one has the state of the optimisers, and the one before
         it stays as ``previous.pth``.
         """
         progress = training.progress
         folder = self.folder.path
-        now = time.monotonic()
+        now, processor = time.monotonic(), time.process_time()
         progress.minutes += (now - self.saved_at) / 60
-        self.saved_at = now
+        progress.processor_minutes += (processor - self.processor_at) / 60
+        self.saved_at, self.processor_at = now, processor
         if not training.world.is_main:
             return
         weights = checkpoint.on_cpu(training.prepared.network.stored_state())
@@ -242,6 +249,7 @@ class Checkpoints(TrainingObserver):
             "finished": finished,
             "best": best,
             "minutes": progress.minutes,
+            "processor_minutes": progress.processor_minutes,
             "epochs": progress.history,
         }
         if progress.ended_by:

@@ -21,7 +21,7 @@ from util.loop.observers import TrainingObserver, registered_observers
 from util.loop.optim import EMA, StepSchedule, build_optimizers
 from util.loop.processes import ProcessGroup, join
 from util.loop.score import BASE, FINAL, Observer, Scoreboard, score
-from util.loop.training import Training
+from util.loop.training import Progress, Training
 from util.run.begin import Asked, StageTask, rehearse, stage_of, stages_asked, trained_part
 from util.run.build import build_model, precision_of_training
 from util.run.data import StageData, epoch_length, stage_data
@@ -136,7 +136,7 @@ def _training(run: Run, task: StageTask, world: ProcessGroup, begun: Begun) -> T
     images = begun.data.images
     schedule = StepSchedule.from_settings(stage, epoch_length(stage, images), world.size, f"{task.stage}_stage")
     precision = precision_of_training(config, world.device)
-    prepared = prepare_network(begun.network, world.device, precision, config.run.compile, trained_by=world)
+    prepared = prepare_network(begun.network, world.device, precision, trained_by=world)
     optimizers = build_optimizers(begun.network.param_groups(), stage.optimizers)
     ema = EMA(begun.network, stage.ema_decay)
     return Training(
@@ -148,6 +148,7 @@ def _training(run: Run, task: StageTask, world: ProcessGroup, begun: Begun) -> T
         world=world,
         accumulate=stage.accumulate,
         seed=config.run.seed,
+        progress=Progress(processor_minutes=begun.start.processor_minutes),
     )
 
 
