@@ -31,7 +31,6 @@ FITTING_LABELS = {  # values of scored_on by those of input
 # A sampler takes an ``ImageList``, the ``EpisodeSampler`` of the settings, a seed and a number, and returns query and
 # supports, as rows of the index, with the class between them. A fold rule takes the ``DataSettings`` and returns what
 # ``fold_classes`` would list.
-OWN_FOLD_RULES = ("contiguous", "interleaved", "given", "lists")
 # The source of a modality (``Modality`` of model/contract.py) takes the path of a photo and a class id, and returns an
 # array (H, W) or (H, W, C) on the pixels of the upright photo.
 SAMPLERS = Kind("sampler", "query")
@@ -80,11 +79,6 @@ def _leads_away(name: str | None) -> str | None:
     return "must be a name, not a path"
 
 
-def _without_source(named: dict[str, str]) -> str | None:
-    """Say that no source is registered by a name."""
-    return next(filter(None, (unknown(MODALITIES, source) for source in named.values())), None)
-
-
 @dataclass(frozen=True)
 class DataSettings:
     """The data set, the fold, and the size of episodes; lists, ``images`` and ``masks`` are relative to ``root``."""
@@ -106,7 +100,7 @@ class DataSettings:
     folds: int = bounded(4, 1, decides=Decides.IDENTITY)
     # Classes of fold i of f: contiguous: i n/f + 1 .. (i + 1) n/f; interleaved: i + 1, i + 1 + f, ...; given: those of
     # fold_classes; lists: training and test list say it, each by what it shows
-    fold_rule: str = named(FOLD_RULES, "contiguous", *OWN_FOLD_RULES, decides=Decides.IDENTITY)
+    fold_rule: str = named(FOLD_RULES, "contiguous", decides=Decides.IDENTITY)
     fold_classes: list[list[str]] | None = bounded(None, only=("fold_rule", "given"), decides=Decides.IDENTITY)
     # Folds are then of the classes with more photos than shots
     class_photos: list[int] | None = bounded(None, 0, only=("fold_rule", "interleaved"))
@@ -121,7 +115,11 @@ class DataSettings:
     text: str = bounded("word2vec", decides=Decides.SCORES)
     # By name the registered sources of what a method reads of each photo beside its colours, such as {depth: kinect}
     modalities: dict[str, str] = field(
-        default_factory=dict, metadata={"problem": _without_source, "kind": MODALITIES, "decides": Decides.WEIGHTS}
+        default_factory=dict,
+        metadata={
+            "problem": lambda named: next(filter(None, map(partial(unknown, MODALITIES), named.values())), None),
+            "kind": MODALITIES,
+        },
     )
     # Folder of the index of class areas, which is rebuilt when the masks change
     cache: str = bounded("cache", decides=Decides.NOTHING)
