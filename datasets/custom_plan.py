@@ -19,7 +19,7 @@ from datasets.recipes.recipe import MaskJob, Piece, Plan, Read
 from model.episode import IGNORE
 from util.cli import comma_separated, within
 from util.config.folds import MAX_INDEX
-from util.files.errors import UserError, nearest, one_line
+from util.files.errors import UserError, check_known, one_line
 
 PLAIN_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png")
 ALL = "all"  # the list of all images
@@ -138,8 +138,7 @@ def selected_classes(path: Path, known: Collection[str], kind: str) -> list[str]
     """Return the classes that ``--classes`` gives; UserError: one is not ``known``, so that it is no ``kind``."""
     classes = [*names_in(path).classes.values()]
     for name in classes:
-        if name not in known:
-            raise UserError(f"{path}: '{name}' is no {kind}{nearest(name, known)}")
+        check_known(name, known, f"{path}: '{name}' is no {kind}")
     return classes
 
 

@@ -11,7 +11,6 @@ therefore fitted on its own numbers alone (``Output.presence_features``), which 
 
 from __future__ import annotations
 
-import logging
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -35,7 +34,7 @@ from util.data.sampling import EpisodeKey, EpisodeSampler, random_stream
 from util.data.views import LETTERBOX, View
 from util.engine import Engine
 from util.files import write_atomically
-from util.files.errors import UserError
+from util.files.errors import UserError, log
 from util.loop.device import episodes_at_once
 from util.loop.network import prepare_network
 from util.loop.processes import ProcessGroup
@@ -43,7 +42,6 @@ from util.loop.score import score
 from util.run.data import images_for_training, trials
 from util.run.run import Run
 
-log = logging.getLogger("symnet")
 EPISODES = 1200  # in all
 ABSENT = 0.5  # share of the episodes whose query lacks its class
 SHOTS = (1, 3, 5)

@@ -6,7 +6,6 @@ belongs to the weights and settings that it was made with.
 
 import hashlib
 import json
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,12 +20,11 @@ from util.config.read import to_dict
 from util.config.same import deciding
 from util.config.settings import Config
 from util.files import REPOSITORY, read_text
-from util.files.errors import UserError
+from util.files.errors import log, told
 from util.files.typecheck import Misfit, convert
 from util.files.yaml_text import read_yaml
 from util.run.run import TRAINING_FREE, UNTRAINED, Run
 
-log = logging.getLogger("symnet")
 QUANTILES = (0.99, 0.9, 0.5)  # of the margin
 MARGIN_NUMBERS = len(QUANTILES) + 3  # numbers that come from the margin: quantiles, mean, deviation, share above 0
 EVEN_OVERLAP = 0.5  # the IoU that makes a mask right, for its score
@@ -151,7 +149,6 @@ def find_calibration(config: Config, source: str, weights: str) -> Calibration |
 def _read(path: Path) -> Calibration:
     """Return the calibration of a file; UserError if it is damaged, or none."""
     text = read_text(path, "this calibration", MAKE_AGAIN)
-    try:
+    damaged = f"{path}: no calibration of this project, or a damaged one ("
+    with told(ValueError, Misfit, before=damaged, after=f"); {MAKE_AGAIN}"):
         return convert(Calibration, read_yaml(text), "")
-    except (ValueError, Misfit) as error:
-        raise UserError(f"{path}: no calibration of this project, or a damaged one ({error}); {MAKE_AGAIN}") from None

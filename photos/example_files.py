@@ -12,7 +12,7 @@ from annotations.mask_set import MaskFacts, check_set, facts_of_all
 from annotations.region import classes_in, read_region_of
 from photos import persons
 from photos.examples import Example, check_class_name
-from util.files.errors import UserError, nearest
+from util.files.errors import UserError, check_known
 from util.files.palette import IGNORE
 
 UPLOADS = "photos"  # folder beside persons' masks of what a browser has sent to the page
@@ -176,7 +176,6 @@ def _check_classes(
     """Refuse (UserError) classes that no file knows, and files that show none."""
     declared = {name for names in categories for name in names.values()}
     for name in classes:
-        if name not in declared:
-            raise UserError(f"--classes: '{name}' is not a class of {source}{nearest(name, declared)}")
+        check_known(name, declared, f"--classes: '{name}' is not a class of {source}")
     if not examples:
         raise UserError(f"{source}: no photo shows one of the classes; annotate the object")

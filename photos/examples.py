@@ -31,7 +31,7 @@ from annotations.region import read_region_of
 from annotations.shapes import point_label
 from photos.drawn import BOX, POINTS, SCRIBBLE
 from photos.photo_files import BETWEEN, GivenPhoto, read_photo
-from util.files.errors import UserError, nearest
+from util.files.errors import UserError, check_known, nearest
 from util.files.palette import IGNORE
 from util.files.progress import ProgressBar
 
@@ -201,8 +201,7 @@ def drawn_labels(text: str, shape: tuple[int, int], origin: str) -> Iterator[np.
     height, width = shape
     for drawn in BETWEEN_KINDS.split(text):
         kind, _, numbers = drawn.partition("=")
-        if kind not in DRAWN_KINDS:
-            raise UserError(f"{origin}: '{kind}' is no kind of annotation{nearest(kind, DRAWN_KINDS)}")
+        check_known(kind, DRAWN_KINDS, f"{origin}: '{kind}' is no kind of annotation")
         points = _points_on_photo(kind, numbers, shape)
         if points is None:
             form = "x0,y0,x1,y1;... with x0 < x1 and y0 < y1" if kind == BOX else "x,y;x,y"

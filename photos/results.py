@@ -24,7 +24,7 @@ from photos import persons
 from photos.examples import check_class_name
 from photos.prediction import Prediction, is_same_file, paths_of, write_result
 from util.files import kept_json, own_name, read_json, writable, write_atomically
-from util.files.errors import UserError, nearest
+from util.files.errors import UserError, check_known
 from util.files.overlay import PREDICTION_COLOUR, class_colour
 from util.files.pages import data_of_script, html_of
 from util.files.progress import ProgressBar
@@ -114,8 +114,7 @@ class Results:
         self.formats = formats
         self.instances = instances
         for name in formats or [""]:
-            if name not in FORMATS:
-                raise UserError(f"--format: '{name}' is unknown{nearest(name, FORMATS)}")
+            check_known(name, FORMATS, f"--format: '{name}' is unknown")
         self.declared = declared or {}
         self.names = names
         self.made = set[Path]()  # the queries whose results were written since

@@ -28,7 +28,7 @@ from util.config.tree import override
 from util.data.views import PHOTO_RULE, View, channels_first
 from util.evaluate.store import ShotStore, Support
 from util.files import REPOSITORY
-from util.files.errors import UserError
+from util.files.errors import UserError, told
 from util.loop.device import describe, pick_device
 from util.loop.network import autocast, check_prediction, prepare_network
 from util.run.build import precision_of_test
@@ -177,11 +177,8 @@ class Engine:
 
         UserError: the supports do not fit the method.
         """
-        try:
-            with self.lock, autocast(self.device, self.precision):
-                yield
-        except ModelMismatch as error:
-            raise UserError(str(error)) from None
+        with told(ModelMismatch), self.lock, autocast(self.device, self.precision):
+            yield
 
     @torch.inference_mode()
     def shots(self, image_n3ss: Tensor, label_nss: Tensor) -> list[Any]:

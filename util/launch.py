@@ -14,7 +14,6 @@ import signal
 import sys
 from itertools import takewhile
 from pathlib import Path
-from typing import NoReturn
 
 import torch
 
@@ -81,18 +80,18 @@ def main() -> int:
         processes, words = read_words(script, words)
     options = [f"{DRY_RUN}={processes}" if option == DRY_RUN else option for option in options]
     if is_alone or processes == 1:
-        run_here(script, [*words, *options])
+        return run_here(script, [*words, *options])
     _refuse_missing_gpus(processes, [*words, *options])
     return run_together(script, processes, [*words, *options])
 
 
-def run_here(name: str, arguments: list[str]) -> NoReturn:
-    """Become a script with arguments, which ends this process."""
+def run_here(name: str, arguments: list[str]) -> int:
+    """Become a script with arguments, which ends this process by its exit code."""
     *is_module, script = program(name)
     sys.argv = [f"{name}.py", *arguments]
     run = runpy.run_module if is_module else runpy.run_path
     run(script, run_name="__main__")
-    raise AssertionError(f"{script} has not ended this process")
+    return 0
 
 
 def run_together(name: str, processes: int, arguments: list[str]) -> int:

@@ -25,7 +25,8 @@ STATE = 16  # N
 RANK = 16  # of the step sizes Delta
 SIDE = 4  # windows in a row and in a column of the query's map
 STEP_LOW, STEP_HIGH = 0.001, 0.1  # of the initial step sizes
-TOKENS_AT_ONCE = 32  # so few that their step sizes stay in the cache
+AT_ONCE = 2**16  # so few step sizes that they stay in the cache
+HUGE = 1e30  # log(1 + HUGE) is below every x with a greater e^x
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,9 @@ class OfSupport:
 
 def to_sequences(x_bggd: Tensor, side: int = 1) -> Tensor:
     """Return a map's tokens by rows and by columns, (B, 2, L, D), window by window of ``side`` x ``side`` windows."""
-    maps = torch.stack([x_bggd, x_bggd.transpose(1, 2)], dim=1)
-    windows = maps.unflatten(3, (side, -1)).unflatten(2, (side, -1))  # (B, 2, side, g, side, g, D)
-    return windows.transpose(3, 4).flatten(2, 5)
+    maps = (x_bggd, x_bggd.transpose(1, 2))
+    windows = [x.unflatten(2, (side, -1)).unflatten(1, (side, -1)).transpose(2, 3) for x in maps]
+    return torch.stack(windows, dim=1).flatten(2, 5)  # from (B, 2, side, side, g, g, D)
 
 
 def to_map(y_bkld: Tensor, side: int = 1) -> Tensor:
@@ -152,11 +153,11 @@ class _Softplus(torch.autograd.Function):
     def forward(ctx: Any, x_rld: Tensor) -> Tensor:
         ctx.save_for_backward(x_rld)
         out_rld = torch.empty_like(x_rld)
-        blocks = (tensor.split(TOKENS_AT_ONCE, dim=-2) for tensor in (x_rld, out_rld))
+        blocks = (tensor.view(-1).split(AT_ONCE) for tensor in (x_rld, out_rld))
         for x, out in zip(*blocks, strict=True):
-            total = torch.exp(x, out=out) + 1
+            total = torch.exp(x, out=out).clamp_(max=HUGE) + 1
             out.sub_(total - 1).div_(total).add_(total.log_())
-            torch.fmax(out, x, out=out)  # x where e^x is infinite
+            torch.maximum(out, x, out=out)  # x where e^x is huge
         return out_rld
 
     @staticmethod

@@ -6,7 +6,8 @@ import torch
 
 from tests.evaluate.quick import PROTOTYPE
 from util.data.sampling import EpisodeKey
-from util.evaluate.store import GIB, ShotStore
+from util.evaluate.store import ShotStore
+from util.files.sizes import GIB
 from util.loop.network import prepare_network
 from util.loop.processes import ProcessGroup
 from util.loop.score import Scoreboard, score

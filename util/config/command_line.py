@@ -7,9 +7,10 @@ from contextlib import suppress
 from dataclasses import asdict, fields, is_dataclass
 from typing import Any
 
+from model.encoders.variant import PREFIX as TIMM_PREFIX
 from util import cli
 from util.config.checks import default_of
-from util.config.compose import CHOICE, NAMES, TIMM_PREFIX, add_choice, files_of, source_named
+from util.config.compose import CHOICE, NAMES, add_choice, files_of, source_named
 from util.config.folder import LOCAL, data_file, data_sets, encoders, method_names
 from util.config.parts import merged
 from util.config.read import read_config, to_dict, tree_of

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import reduce
 from pathlib import Path
 
+from model.encoders.variant import PREFIX as TIMM_PREFIX
 from model.registry import methods
 from util.config.folder import (
     LOCAL,
@@ -43,10 +44,9 @@ from util.config.tree import (
     value_of,
     with_ending,
 )
-from util.files.errors import UserError, nearest
+from util.files.errors import UserError, check_known, nearest
 
 USUAL_NET = "resnet50"
-TIMM_PREFIX = "timm/"  # before timm's name of a network
 CHOICE = ("MODEL", "NET")  # of method and encoder, in the environment
 PLAIN = "_plain"  # after the name of an encoder whose runs have the same own files
 FOLD = re.compile(r"split(\d+)")  # an experiment
@@ -204,8 +204,8 @@ def find_config(
     Raises:
         UserError: names the nearest data set, method, encoder or config that exists.
     """
-    if dataset is not None and dataset not in data_sets():
-        raise UserError(f"config/{dataset}: no such data set{nearest(dataset, data_sets())}; {LISTED}")
+    if dataset is not None:
+        check_known(dataset, data_sets(), f"config/{dataset}: no such data set", LISTED)
     fold = FOLD.fullmatch(experiment)
     if dataset is not None and fold is not None:
         return _of_fold(int(fold[1]), dataset, method or MAIN_METHOD, net)
@@ -235,8 +235,7 @@ def _own_file(experiment: str, dataset: str) -> Path:
 
 def _of_fold(fold: int, dataset: str, method: str, net: str | None) -> Source:
     """Return what makes the config of a fold, for a method with an encoder or with networks of its own."""
-    if method not in method_names():
-        raise UserError(f"MODEL {method}: no such method{nearest(method, method_names())}; {LISTED}")
+    check_known(method, method_names(), f"MODEL {method}: no such method", LISTED)
     recipe = in_configs(LOCAL / dataset / f"{method}.yaml")
     encoder: list[Path] = []
     values: Tree = {}
@@ -308,12 +307,11 @@ def _encoder(net: str, place: str) -> tuple[Path, Tree]:
 
     UserError: there is no such encoder; it names the place that names it.
     """
-    if not _is_encoder(net):
-        near = nearest(net, encoders())
-        raise UserError(f"{place} {net}: no such encoder{near}; one of timm is {TIMM_PREFIX}{net}; {LISTED}")
-    if net in encoders():
-        return config_folder() / "encoder" / f"{net}.yaml", {}
-    return config_folder() / "encoder" / f"{TIMM}.yaml", nested(BACKBONE, Leaf(net, f"{place} {net}"))
+    if net.startswith(TIMM_PREFIX):
+        return config_folder() / "encoder" / f"{TIMM}.yaml", nested(BACKBONE, Leaf(net, f"{place} {net}"))
+    fix = f"one of timm is {TIMM_PREFIX}{net}; {LISTED}"
+    check_known(net, encoders(), f"{place} {net}: no such encoder", fix)
+    return config_folder() / "encoder" / f"{net}.yaml", {}
 
 
 def has_encoder(method: str) -> bool:

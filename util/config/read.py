@@ -15,7 +15,7 @@ from util.config.place import placed
 from util.config.same import known_today
 from util.config.settings import Config, DataSettings, EvaluationSettings, ProtocolSettings, RunSettings
 from util.config.tree import Tree, find, parse_file, place_of, place_written, plain, with_places
-from util.files.errors import UserError, unknown
+from util.files.errors import UserError, told, unknown
 from util.files.typecheck import UNKNOWN, Misfit, convert
 
 DEFAULT = LOCAL / "default.yaml"
@@ -51,12 +51,10 @@ def from_dict(content: dict[str, Any], origin: str, overrides: list[str] | None 
     Settings of tests and of the run that a former version had are left out: they decide no weights. Nothing is
     imported.
     """
-    try:
+    with told(Misfit, before=f"{origin}: "):
         test, _ = known_today(convert(dict, content.get("test", {}), "test"), EvaluationSettings)
         run, _ = known_today(convert(dict, content.get("run", {}), "run"), RunSettings)
         entries = convert(dict[str, dict], content.get("protocols", {}), "protocols")
-    except Misfit as misfit:
-        raise UserError(f"{origin}: {misfit}") from None
     recorded = {**content, "run": run, "test": test, "protocols": {}}
     for name, entry in entries.items():
         protocol, others = known_today(entry, ProtocolSettings)

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from util.files import read_text
-from util.files.errors import UserError
+from util.files.errors import UserError, told
 from util.files.yaml_text import Loader, composed, constructed
 
 Tree = dict[str, Any]  # section or key -> Tree or Leaf
@@ -37,6 +37,7 @@ RULES = {
     for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 LOADER = type("Loader", (Loader,), {"yaml_implicit_resolvers": RULES})
+ERRORS = (yaml.YAMLError, ValueError, RecursionError)  # of texts that are no YAML
 QUOTED = tuple("[{\"'!&*|>")  # begin a value that is more than one word
 ENDINGS = (".yaml", ".yml")  # of files
 OVERRIDE = "--set "  # before the place of a value from the command line
@@ -74,14 +75,11 @@ def parse_file(path: Path) -> Tree:
 
 @functools.cache  # a config has 30 files, some of which are asked for ten times
 def _parsed(path: Path, text: str) -> Tree:
-    try:
+    with told(*ERRORS, before=f"{path}: not valid YAML: "):
         node = composed(text, LOADER)
         if node is not None and not isinstance(node, yaml.MappingNode):
             raise ValueError("a config is a mapping of sections, see util/config/settings.py")
-        tree = {} if node is None else _read(node, "", lambda key: f"{path}:{key.start_mark.line + 1}")
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not valid YAML: {error}") from None
-    return tree
+        return {} if node is None else _read(node, "", lambda key: f"{path}:{key.start_mark.line + 1}")
 
 
 def _read(node: yaml.Node | None, where: str, place_of: Callable[[yaml.Node], str]) -> Any:
@@ -105,14 +103,12 @@ def key_of(override: str) -> str:
 def override_tree(text: str) -> Tree:
     """Return the tree of one ``section.key=value``; UserError if it has another form, or its value is no YAML."""
     key, equals, value = text.partition("=")
-    try:
+    where = OVERRIDE + text
+    with told(*ERRORS, before=f"{where}: "):
         if not equals or not key.strip() or not value.strip():
             raise ValueError("write section.key=value; null is none")
-        where = OVERRIDE + text
         node = composed(value, LOADER) if value.strip().startswith(QUOTED) else _word(value.strip())
         return nested(key.strip(), _read(node, where, lambda _: where))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UserError(f"{OVERRIDE}{text}: {error}") from None
 
 
 def _word(text: str) -> yaml.Node:

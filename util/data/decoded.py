@@ -6,7 +6,6 @@ a photo or a mask changes.
 """
 
 import hashlib
-import logging
 import shutil
 from dataclasses import replace
 from functools import cached_property, partial
@@ -19,14 +18,13 @@ import numpy as np
 from util.config.settings import DataSettings
 from util.data.lists.index import Index
 from util.files import TEMPORARY, is_running, write_atomically
-from util.files.errors import WriteError
+from util.files.errors import WriteError, log
 from util.files.mask_images import STACKED_CHANNELS, read_stacked
 from util.files.parallel import parallel_map
+from util.files.sizes import GIB
 
-log = logging.getLogger("symnet")
 FORMAT = 4  # raise when the stored content changes
 SUFFIX = ".pictures"
-GIB = 2**30
 
 
 class MappedImages:

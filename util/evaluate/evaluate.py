@@ -1,6 +1,5 @@
 """The test command: any protocols and numbers of shots of one model in one run, each with a result of its own."""
 
-import logging
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -19,14 +18,13 @@ from util.evaluate.schema import MANIFEST, RESULT, Result, SeedScores, read_resu
 from util.evaluate.scoring import Pass, Scoring, passes, scorings_of
 from util.evaluate.store import ShotStore
 from util.evaluate.titles import score_line
+from util.files.errors import log
 from util.files.parallel import KEEP_ALL, set_allocator
 from util.loop.device import compute_in_fixed_order, describe, episodes_at_once
 from util.loop.processes import ProcessGroup, join
 from util.loop.score import score
 from util.run.folder import RunFolder
 from util.weights.checkpoint import Checkpoint
-
-log = logging.getLogger("symnet")
 
 
 def evaluate(

@@ -14,7 +14,7 @@ from util.config.place import RESULT, folder_and_name, run_of
 from util.config.same import known_today
 from util.config.settings import ProtocolSettings
 from util.files import read_json
-from util.files.errors import UserError, nearest
+from util.files.errors import UserError, check_known, told
 from util.files.typecheck import Misfit, convert
 from util.loop.mask_metrics import ScoreFacts
 
@@ -157,13 +157,11 @@ def check_result(content: Any, source: object) -> Result:
     """
     if isinstance(content, dict):
         content.setdefault("processor_minutes", None)  # which version 0.3 did not write
-    try:
+    with told(Misfit, before=f"{source}: is no result of a test (", after="); score the run again with test.py"):
         result = cast(Result, convert(Result, content, ""))
         _check_sections(result)
         _check_scores(result)
         return result
-    except Misfit as misfit:
-        raise UserError(f"{source}: is no result of a test ({misfit}); score the run again with test.py") from None
 
 
 def _check_sections(result: Result) -> None:
@@ -229,15 +227,13 @@ def read_results(paths: list[Path], protocols: Sequence[str] = ()) -> dict[Path,
     results = {path: read_result(path) for path in find_results(paths)}
     known = {result["protocol"] for result in results.values()}
     for name in protocols:
-        if name not in known:
-            raise UserError(f"{', '.join(map(str, paths))}: no result of protocol {name}{nearest(name, known)}")
+        check_known(name, known, f"{', '.join(map(str, paths))}: no result of protocol {name}")
     return {path: result for path, result in results.items() if not protocols or result["protocol"] in protocols}
 
 
 def check_output(place: object, output: str, known: Iterable[str]) -> None:
     """Refuse (UserError) the name of an output that a result or an episode does not have."""
-    if output not in known:
-        raise UserError(f"{place}: has no output '{output}'{nearest(output, known)}")
+    check_known(output, known, f"{place}: has no output '{output}'")
 
 
 def over_seeds(per_seed: Sequence[SeedScores]) -> OverSeeds:

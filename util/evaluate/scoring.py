@@ -4,7 +4,6 @@ Every mistake that a user can make is found here, before any episode is scored.
 """
 
 import itertools
-import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from util.config.settings import EPISODES, Config
 from util.data.draws import PFENET
 from util.data.episodes import TrialDataset
 from util.evaluate.evaluation import Evaluation, Shared
-from util.files.errors import UserError, nearest
+from util.files.errors import check_known
 from util.loop.mask_metrics import check_metrics
 from util.loop.network import PreparedNetwork, prepare_network
 from util.loop.processes import ProcessGroup
@@ -22,8 +21,6 @@ from util.loop.score import Scoreboard
 from util.run.build import precision_of_test
 from util.run.data import sources_of, trials
 from util.weights.checkpoint import Checkpoint
-
-log = logging.getLogger("symnet")
 
 
 @dataclass(eq=False)
@@ -107,7 +104,9 @@ def scorings_of(
     """
     names = list(dict.fromkeys(protocols or (config.test.protocol,)))
     different_shots = list(dict.fromkeys(shots or (config.data.shot,)))
-    _check_names(config, names)
+    check_metrics(config.test.metrics, config.source)
+    for name in names:
+        check_known(name, config.protocols, f"protocol '{name}' is unknown")
     shared = Shared(stored)
     scorings = list[Scoring]()
     for shot, name in itertools.product(different_shots, names):
@@ -115,14 +114,6 @@ def scorings_of(
         scorings.append(_scoring(evaluation, world))
     shared.stored = None  # its tensors are the networks' now
     return scorings
-
-
-def _check_names(config: Config, protocols: Sequence[str]) -> None:
-    """Refuse (UserError) further metrics and protocols that are none."""
-    check_metrics(config.test.metrics, config.source)
-    for name in protocols:
-        if name not in config.protocols:
-            raise UserError(f"protocol '{name}' is unknown{nearest(name, config.protocols)}")
 
 
 def _scoring(evaluation: Evaluation, world: ProcessGroup) -> Scoring:

@@ -10,11 +10,10 @@ from torch import Tensor
 
 from model.episode import Episode, Supports
 from model.trial import Trial
+from util.files.sizes import GIB, MIB
 
 if TYPE_CHECKING:
     from util.data.sampling import Sampler
-
-GIB, MIB = 2**30, 2**20
 
 
 @dataclass

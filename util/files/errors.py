@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 EXIT_USER_ERROR = 2
@@ -14,6 +16,7 @@ EXIT_UNREAD = 141  # the output is no longer read
 MAX_KNOWN = 20  # names that a message lists
 LEFT_OUT = " ... "
 MAX_LINE = 600  # characters of a message, of whose middle the rest is left out
+log = logging.getLogger("symnet")  # of trainings and tests
 
 
 def one_line(text: object) -> str:
@@ -62,6 +65,15 @@ class TooLarge(UserError):
     """A file is larger than what is read here."""
 
 
+@contextmanager
+def told(*kinds: type[Exception], before: str = "", after: str = "") -> Iterator[None]:
+    """Turn an error of some kinds in the block into a UserError, with what stands before it and after."""
+    try:
+        yield
+    except kinds as error:
+        raise UserError(f"{before}{error}{after}") from None
+
+
 def closest(word: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the known name closest to ``word``, '' if none is close."""
     by_letters = {name.casefold(): name for name in sorted(known)}
@@ -77,6 +89,13 @@ def nearest(word: str, known: Iterable[str]) -> str:
         return suggestion
     others = f", and {len(known) - MAX_KNOWN} more" if len(known) > MAX_KNOWN else ""
     return f"; known: {', '.join(known[:MAX_KNOWN])}{others}"
+
+
+def check_known(name: str, known: Iterable[str], problem: str, fix: str = "") -> None:
+    """Refuse (UserError) a name that is not known, with the nearest one; ``problem`` says where it is, and no what."""
+    names = [*known]
+    if name not in names:
+        raise UserError(problem + nearest(name, names), fix=fix)
 
 
 def unknown(kind: Any, name: str, others: Iterable[str] = ()) -> str | None:

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from model.tables import Kind
-from util.files.errors import UserError, unknown
+from util.files.errors import check_known
 
 Counts = Callable[..., Any]
 
@@ -109,8 +109,7 @@ def _eroded(mask: np.ndarray, kernel: np.ndarray) -> np.ndarray:
 def check_metrics(names: Iterable[str], source: object) -> None:
     """Refuse (UserError) a further metric of a config that is none."""
     for name in names:
-        if problem := unknown(METRICS, name):
-            raise UserError(f"{source}: test.metrics: '{name}': {problem}")
+        check_known(name, METRICS, f"{source}: test.metrics: '{name}': no such metric")
 
 
 def counted_in_episodes(names: Iterable[str]) -> list[str]:

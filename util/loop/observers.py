@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
@@ -14,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from model.code import code_of
 from model.tables import Kind
-from util.files.errors import UserError, ask, in_words
+from util.files.errors import UserError, ask, in_words, log
 
 if TYPE_CHECKING:
     from util.loop.training import Training
 
-log = logging.getLogger("symnet")
 QUESTIONS = ("skips", "is_record_due", "ends")  # to which an answer decides something
 DECIDES_BY = {"rules", "optimizers"}  # of a training: an observer whose code names them may change the rates
 

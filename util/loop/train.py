@@ -1,6 +1,5 @@
 """The training loop of both stages, over numbered batches; an interrupted run resumes to the same result."""
 
-import logging
 import math
 import zlib
 from collections.abc import Iterator, Sequence
@@ -13,7 +12,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from model.episode import Output
-from util.files.errors import UserError
+from util.files.errors import UserError, log
 from util.files.progress import ProgressBar
 from util.loop.interrupt import Interrupted
 from util.loop.network import PreparedNetwork
@@ -21,8 +20,6 @@ from util.loop.observers import TrainingObserver
 from util.loop.optim import OptimizersAsOne, clip_gradients, set_learning_rates
 from util.loop.processes import ProcessGroup
 from util.loop.training import Training
-
-log = logging.getLogger("symnet")
 
 
 @dataclass(frozen=True)

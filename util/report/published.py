@@ -9,7 +9,7 @@ from typing import Any
 
 from util.evaluate.schema import NOT_STATED
 from util.evaluate.titles import track_text
-from util.files.errors import UserError, nearest
+from util.files.errors import check_known
 from util.files.yaml_text import read_yaml
 from util.loop.metrics import MIOU
 from util.report.results import FB_IOU
@@ -68,8 +68,8 @@ def _papers_shown(asked: str | None, known: list[str]) -> set[str]:
     if asked is None:
         return set(known)
     papers = {word.strip() for word in asked.lower().split(",")} - {"", "none"}
-    if unknown := sorted(papers.difference(known)):
-        raise UserError(f"--published {unknown[0]}: no such paper{nearest(unknown[0], known)}")
+    for paper in sorted(papers):
+        check_known(paper, known, f"--published {paper}: no such paper")
     return papers
 
 

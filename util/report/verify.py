@@ -143,9 +143,8 @@ def _base_difference(evaluation: Evaluation) -> str:
 
 def _other_draw(result: Result, evaluation: Evaluation, rows: list[list[dict[str, Any]]]) -> str:
     """Say which seeds have other episodes than the protocol draws from the list, if that is the result's."""
-    if result["replayed"] is not None:
-        raise UserError("a replay has no draw of its own")
-    if reason := _other_facts(result, evaluation, "list", "content"):
+    replayed = "" if result["replayed"] is None else "a replay has no draw of its own"
+    if reason := replayed or _other_facts(result, evaluation, "list", "content"):
         raise UserError(reason)
     by_seed = zip(result["seeds"], rows, strict=True)
     return _digest_difference(result, [digest(evaluation.sampler(seed), len(rows)) for seed, rows in by_seed])

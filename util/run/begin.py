@@ -92,10 +92,8 @@ def stages_asked(config: Config, asked: Asked) -> tuple[Run, list[str]]:
 def _check_method(config: Config, asked: Asked) -> None:
     """Refuse (UserError) a method without training, with a data set that it cannot learn from, or no base stage."""
     model_class = class_of(config.model)
-    if not model_class.learns:
-        raise UserError(f"{config.source}: this method has nothing to train; test it with test.sh")
-    if problem := _unfit_data(config):
-        raise UserError(f"{config.source}: {problem}; take another data set or method")
+    if problem := _why_untrainable(config):
+        raise UserError(f"{config.source}: {problem}")
     if asked.checkpoint and (asked.stage == "base" or not model_class.has_base_stage()):
         raise UserError(
             f"{asked.checkpoint}: only the stage after a base stage starts from a checkpoint",
@@ -103,14 +101,17 @@ def _check_method(config: Config, asked: Asked) -> None:
         )
 
 
-def _unfit_data(config: Config) -> str:
-    """Explain why a method cannot be trained on a data set; '' if it can."""
+def _why_untrainable(config: Config) -> str:
+    """Explain why a method cannot be trained, or not on a data set, and the fix; '' if it can."""
     data = config.data
     model_class = class_of(config.model)
+    fix = "take another data set or method"
+    if not model_class.learns:
+        return "this method has nothing to train; test it with test.sh"
     if model_class.reads_base_labels and not has_class_maps(vars(data)):
         has = f"data set {data.name} has masks of one class each and no folds, or more classes"
-        return f"{model_class.title} learns from maps of at most {MAX_INDEX} base classes; {has}"
-    return f"data set {data.name} is for tests: data.train_list is null" if data.train_list is None else ""
+        return f"{model_class.title} learns from maps of at most {MAX_INDEX} base classes; {has}; {fix}"
+    return f"data set {data.name} is for tests: data.train_list is null; {fix}" if data.train_list is None else ""
 
 
 def _needs_none(run: Run) -> str:

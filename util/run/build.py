@@ -9,7 +9,7 @@ from model.mismatch import ModelMismatch
 from model.registry import class_of
 from util.config.folds import Fold
 from util.config.settings import Config
-from util.files.errors import UserError
+from util.files.errors import told
 from util.loop.device import fast_bf16, has_tf32
 
 
@@ -30,15 +30,13 @@ def build_model(
     if base_classes is None:
         base_classes = len(Fold.of(data).base)
     task = Task(base_classes, data.shot, side or data.size, text_width, tuple(data.classes))
-    with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay
+    fork = torch.random.fork_rng(devices=[])  # the caller's random numbers stay
+    with fork, told(ModelMismatch, before=f"{config.source}: "):
         torch.default_generator.manual_seed(config.run.seed)
-        try:
-            model = class_of(config.model)
-            network = model(config.model, task, *parts_of(model, config.model))
-            network.freeze(all_exist=True)
-            return network
-        except ModelMismatch as error:
-            raise UserError(f"{config.source}: {error}") from None
+        model = class_of(config.model)
+        network = model(config.model, task, *parts_of(model, config.model))
+        network.freeze(all_exist=True)
+        return network
 
 
 def parts_of(model: type[FewShotMethod], settings: Any) -> list[Any]:

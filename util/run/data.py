@@ -1,6 +1,5 @@
 """The data of a run: image lists, episode samplers and data sets of each stage and of a test."""
 
-import logging
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -30,11 +29,10 @@ from util.data.modalities import Source
 from util.data.sampling import SHUFFLED_PAIRS, EpisodeSampler, Sampler, check_contract
 from util.data.views import STRETCH, View
 from util.files import project_path
-from util.files.errors import UserError
+from util.files.errors import UserError, log
 from util.run.input_size import view_of
 from util.run.run import Run
 
-log = logging.getLogger("symnet")
 NOT_OF_DATA_SET = ("size", "shot", "text", "cache", "decoded_gib", "workers")  # data settings of no data set
 
 

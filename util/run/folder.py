@@ -20,13 +20,12 @@ from util.config.compose import CHOICE
 from util.config.place import BEST, CONFIG, ENVIRONMENT, LAST, PREVIOUS
 from util.config.read import kept
 from util.files import REPOSITORY, TEMPORARY, kept_json, lock, write_atomically
-from util.files.errors import UserError
+from util.files.errors import UserError, log
 from util.files.progress import ProgressBar
 from util.files.yaml_text import Dumper
 from util.weights import checkpoint
 from util.weights.checkpoint import Checkpoint
 
-log = logging.getLogger("symnet")
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "matplotlib", "tensorboardX", "gensim")
 UNKNOWN = "unknown"  # commit or version
 METRICS = "metrics.json"  # of a training

@@ -13,8 +13,8 @@ from torch import Tensor
 from model.contract import FewShotMethod
 from model.encoders.encoder import Features
 from model.tensors.mask import Mask
+from util.files.sizes import GIB
 
-GIB = 2**30
 KEPT_GIB = 12  # of disk at most, of half of what the checkpoints leave of it; no number depends on it
 
 

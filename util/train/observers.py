@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import resource
 import sys
@@ -15,7 +14,7 @@ from model.decides import Decides
 from util.config.place import BEST, LAST, PREVIOUS
 from util.config.same import differences
 from util.config.settings import StageSettings
-from util.files.errors import UserError
+from util.files.errors import log, told
 from util.loop.interrupt import Interrupted
 from util.loop.network import PreparedNetwork
 from util.loop.observers import TrainingObserver
@@ -29,7 +28,6 @@ from util.weights.checkpoint import Checkpoint
 from util.weights.fill import fill
 from util.weights.origin import Origin
 
-log = logging.getLogger("symnet")
 SAVE_SECONDS = 600  # longest time between writes of the last checkpoint
 PEAK_UNIT = 2**20 if sys.platform == "darwin" else 2**10  # of a process's largest memory, for MiB
 
@@ -264,16 +262,13 @@ def _restore(training: Training, stored: Checkpoint) -> None:
     fill(training.prepared.network, replace(stored, weights=content["weights"]))
     if "optimizers" not in content:  # of a training at its end
         return
-    try:
+    misfit = f"{stored.path}: its optimisers or EMA do not fit the model's parameters ("
+    kinds = KeyError, ValueError, TypeError, AttributeError, RuntimeError
+    with told(*kinds, before=misfit, after="); start again with --overwrite"):
         load_optimizers(training.optimizers, content["optimizers"])
         copy_tensors(content.get("ema", {}), training.ema.average)
         if content.get("scaler") and training.scaler.is_enabled():
             training.scaler.load_state_dict(content["scaler"])
-    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        raise UserError(
-            f"{stored.path}: its optimisers or EMA do not fit the model's parameters ({error})",
-            fix="start again with --overwrite",
-        ) from None
 
 
 @dataclass

@@ -1,6 +1,5 @@
 """A training: its stages one after the other; of each the network, what it starts from and its data, then the loop."""
 
-import logging
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -12,7 +11,8 @@ from util.config.compose import files_of
 from util.config.read import to_dict
 from util.config.registry import code_of_run
 from util.config.settings import Config
-from util.files.errors import EXIT_INTERRUPTED, UserError
+from util.files.errors import EXIT_INTERRUPTED, UserError, log
+from util.files.sizes import GIB
 from util.loop import train as loop
 from util.loop.device import compute_in_fixed_order, describe, episodes_at_once, free_memory
 from util.loop.loading import batches, training_numbers
@@ -30,12 +30,11 @@ from util.run.folder import OPTIONS, RUN, RunFolder, claim
 from util.run.run import BEST, Run
 from util.run.start import Start, fill_at_start
 from util.train.curves import Curves
-from util.train.kept_features import GIB, KEPT_GIB, KeptMaps, RecordFile, is_frozen
+from util.train.kept_features import KEPT_GIB, KeptMaps, RecordFile, is_frozen
 from util.train.observers import Checkpoints, Losses, Patience, Validation, Watch
 from util.weights import checkpoint
 from util.weights.encoders import encoder_licence
 
-log = logging.getLogger("symnet")
 PER_CLASS = "per_class"  # of the scores of an output: class id -> IoU
 
 

@@ -9,7 +9,7 @@ from model.encoders.encoder import Encoder
 from model.encoders.layouts import load_encoder
 from model.mismatch import ModelMismatch
 from model.published import COUNTER
-from util.files.errors import UserError
+from util.files.errors import UserError, told
 from util.weights.checkpoint import Checkpoint
 
 KEYS = "model.name, model.encoder and the model's other settings, data.name, data.folds, data.shot and data.text"
@@ -28,10 +28,8 @@ def fill(network: Trainable | Encoder, stored: Checkpoint, partial: bool = False
         UserError: the file is of another network, or a tensor is missing, unknown, of another shape or not finite.
     """
     if isinstance(network, Encoder):
-        try:
+        with told(ModelMismatch, before=f"{stored.path}: "):
             return load_encoder(network, stored.weights, partial)
-        except ModelMismatch as error:
-            raise UserError(f"{stored.path}: {error}") from None
     given = _under_names_of(network, stored)
     expected = network.stored_state()
     if problem := _misfits(given, expected):

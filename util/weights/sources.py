@@ -2,8 +2,6 @@
 
 import importlib.util
 import logging
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +46,14 @@ def download(source: str, backbone: str, torchvision: str | None = None, key: st
     if source == PACKAGE:
         return Checkpoint(Path(source), _from_package(backbone, key))
     name = bare_name(backbone) if source == TIMM else str(torchvision)
-    fetch = _from_timm if source == TIMM else partial(_from_torchvision, source)
-    return Checkpoint(Path(source), _fetched(source, name, fetch, key))
+    try:
+        return Checkpoint(Path(source), _fetched(source, name))
+    except Exception as error:  # the hub raises many kinds: no weights, no network, a gated file, a damaged download
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise UserError(
+            f"{key} = {source}: could not download {name} ({reason})",
+            fix=f"remove a damaged file below {torch.hub.get_dir()}, or add --set {key}=FILE",
+        ) from None
 
 
 def check_source(source: str, backbone: str, torchvision: str | None = None, key: str = KEY) -> None:
@@ -73,27 +77,14 @@ def _not_installed(backbone: str, key: str) -> UserError:
     )
 
 
-def _fetched(source: str, name: str, fetch: Callable[[str], dict[str, Tensor]], key: str) -> dict[str, Tensor]:
-    """Return the weights of the encoder that a source has by this name; UserError: they could not be fetched."""
-    try:
-        return fetch(name)
-    except Exception as error:  # the hub raises many kinds: no weights, no network, a gated file, a damaged download
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise UserError(
-            f"{key} = {source}: could not download {name} ({reason})",
-            fix=f"remove a damaged file below {torch.hub.get_dir()}, or add --set {key}=FILE",
-        ) from None
-
-
-def _from_timm(name: str) -> dict[str, Tensor]:
+def _fetched(source: str, name: str) -> dict[str, Tensor]:
+    """Return the weights of the encoder that timm or torchvision has by this name; a failure raises anything."""
+    if source != TIMM:
+        return release(source, name).get_state_dict(check_hash=True, weights_only=True)
     import timm
 
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it logs every attempt that fails
     return timm.create_model(name, pretrained=True).state_dict()
-
-
-def _from_torchvision(source: str, name: str) -> dict[str, Tensor]:
-    return release(source, name).get_state_dict(check_hash=True, weights_only=True)
 
 
 def release(source: str, name: str) -> Any:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from util.config.folds import Fold
 from util.files import REPOSITORY, project_path, read_bytes
-from util.files.errors import UserError
+from util.files.errors import UserError, told
 from util.files.photos import IMAGE_SUFFIXES
 
 PUBLISHED = "lists/"  # which names of the project's published lists begin with
@@ -85,12 +85,11 @@ def _paths(pattern: str, fold: Fold) -> tuple[str, list[Path]]:
 def _rows(path: Path) -> list[Row]:
     """Return the rows of a list file; UserError if it is missing or in none of the supported forms."""
     content = read_bytes(path, "this list", "name a list file")
-    try:
+    kinds = OSError, EOFError, zlib.error, UnicodeDecodeError
+    with told(*kinds, before=f"{path}: is no list of text or .gz (", after="); name another"):
         if path.suffix == ".gz":
             content = gzip.decompress(content)
         text = content.decode("utf-8-sig")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: is no list of text or .gz ({error}); name another") from None
     rows: list[Row] = []
     for number, line in enumerate(text.splitlines(), 1):
         line_rows = _rows_of_line(line)

@@ -8,7 +8,7 @@ import numpy as np
 
 from util.config.settings import DataSettings
 from util.files import project_path, write_atomically
-from util.files.errors import UserError
+from util.files.errors import UserError, told
 from util.files.pickles import load_plain
 from util.files.sizes import check_unpacked, largest_content
 
@@ -27,14 +27,13 @@ def read_vectors(path: Path, classes: list[str] | None = None) -> np.ndarray:
     class's row that is zero or not finite. The background's row is read by no method, and may be anything.
     """
     fix = "make them by prepare.py embeddings, or --set data.text=names"
-    try:
+    # a damaged pickle can raise any exception
+    with told(Exception, before=f"{path}: no text vectors that can be read safely (", after=f"); {fix}"):
         table, names = _read_table(path)
         if not isinstance(table, np.ndarray) or table.ndim != 2 or table.dtype.kind != "f":
             raise ValueError("no table (classes + 1, width) of numbers")
         if table.nbytes > largest_content(path):
             raise ValueError(f"its table has {table.nbytes} bytes, more than the file")
-    except Exception as error:  # a damaged pickle can raise any exception
-        raise UserError(f"{path}: no text vectors that can be read safely ({error}); {fix}") from None
     if classes is not None:
         _check_rows(path, len(table), names, expected=["background", *classes])
     with np.errstate(over="ignore"):  # a number that is too large becomes infinite
