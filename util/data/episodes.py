@@ -88,10 +88,9 @@ class EpisodeDataset(Dataset):
 
     def _modalities(self, sized: Sized, class_id: int) -> dict[str, Tensor]:
         """Return what the method reads of an image beside its colours, sized alike, (C, S, S) float32 each."""
-        photo = self.index.images[sized.row]
         found = {}
         for source in self.sources:
-            planes = source.planes(photo, class_id, *self.index.sizes[sized.row].tolist())
+            planes = source.planes(self.index, sized.row, class_id)
             views = [sized.view.beside(plane, source.modality) for plane in planes]
             found[source.name] = torch.from_numpy(np.stack(views))
         return found
