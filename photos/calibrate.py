@@ -82,7 +82,7 @@ def calibrate(method: Engine) -> Path:
             workers=config.data.workers,
         )
     made_on += f", {episodes} episodes, seed {config.run.seed}, {shots}-shot, {view.rule} {side}"
-    fitted, scores = collected.fitted(method.network, calibration.key_of(config, method.loaded.digest), made_on)
+    fitted, scores = collected.fitted(method.network, calibration.key_of(config, method.digest), made_on)
     path = calibration.calibration_path(config, method.source)
     write_atomically(path, yaml.safe_dump(asdict(fitted) | {"precision": method.precision}, sort_keys=False))
     print(f"on these episodes: {scores}\ncalibration: {path}", flush=True)

@@ -185,6 +185,6 @@ def share(asked: Namespace) -> int:
     """Write a folder that ``Segmenter`` and ``--checkpoint`` load, and return the exit code 0."""
     from photos.share import share as write_shared
 
-    write_shared(load_engine(asked.checkpoint, device="cpu").loaded, asked.out)
+    write_shared(load_engine(asked.checkpoint, device="cpu"), asked.out)
     print(f"{asked.out}: {', '.join(sorted(path.name for path in asked.out.iterdir()))}")
     return 0

@@ -172,8 +172,8 @@ def segmenter_of(asked: Namespace, examples: Sequence[Example]) -> Segmenter:
         device=asked.device,
         decision=Decision(asked.min_presence, refine=asked.refine),
     )
-    if segmenter.engine.note:
-        print(segmenter.engine.note)
+    if segmenter.engine.choice:
+        print(segmenter.engine.choice)
     return segmenter
 
 

@@ -68,7 +68,7 @@ class Segmenter:
         by_name = supports if isinstance(supports, Mapping) else supports_of(supports, None)
         self.engine = load_engine(checkpoint, config, overrides=overrides, side=side, device=device)
         decision = decision or Decision()
-        self.calibration = find_calibration(self.engine.run.config, self.engine.source, self.engine.loaded.digest)
+        self.calibration = find_calibration(self.engine.run.config, self.engine.source, self.engine.digest)
         if self.calibration is not None and decision.min_presence is None:
             decision = replace(decision, min_presence=self.calibration.threshold)
         if self.calibration is None and decision.min_presence is not None:
@@ -202,7 +202,7 @@ class Segmenter:
 
     def digest(self) -> str:
         """Return a digest of settings, weights, and examples as the network sees them; see ``facts``."""
-        out = self.engine.digest()
+        out = self.engine.decisive_digest()
         for known in self.classes:
             for batch in known.support_batches:
                 out.update(batch.image.cpu().numpy().tobytes())

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from threading import RLock
 from typing import Any
@@ -18,7 +19,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.contract import FewShotMethod
 from model.episode import IGNORE, Episode, NamedEpisode, Supports
 from model.mismatch import ModelMismatch
 from model.registry import class_of
@@ -79,43 +79,31 @@ class Scores:
     presence_features: Tensor | None  # its own numbers on whether the object is there, (B, n, E) float32
 
 
-@dataclass
-class Engine:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Engine(Loaded):
     """A network in evaluation mode on its device, and the view that makes photos its input, as in the evaluation."""
 
-    loaded: Loaded  # of the network, and its run, whose ``test.checkpoint`` names them
     device: torch.device
     precision: str
     view: View
-    note: str = ""  # a line that says which method or weights were taken where none were named
+    choice: str = ""  # a line that says which method or weights were taken where none were named
     lock: Any = field(default_factory=RLock)  # shared by the methods that share an encoder
-    store: ShotStore = field(init=False)
 
     def __post_init__(self) -> None:
-        self.store = ShotStore(self.run.config.test.store_gib)
-        self.store.use_for(self.network)
         if further := ", ".join(self.network.modalities):
             raise UserError(f"{self.title} reads {further} beside colours, which own photos lack; test it by test.py")
 
-    @property
-    def run(self) -> Run:
-        """The run whose weights these are."""
-        return self.loaded.run
-
-    @property
-    def network(self) -> FewShotMethod:
-        """The network."""
-        return self.loaded.network
+    @cached_property
+    def store(self) -> ShotStore:
+        """The store of the supports' shots."""
+        store = ShotStore(self.run.config.test.store_gib)
+        store.use_for(self.network)
+        return store
 
     @property
     def title(self) -> str:
         """The name of the method, for people."""
         return self.network.title
-
-    @property
-    def source(self) -> str:
-        """The file of the weights, or why there is none."""
-        return self.loaded.source
 
     @property
     def place(self) -> str:
@@ -150,17 +138,16 @@ class Engine:
 
         A class without a name may be any.
         """
-        if Path(self.loaded.source).resolve() != SHIPPED.resolve():
+        if Path(self.source).resolve() != SHIPPED.resolve():
             return ""
         trained = {_letters(known) for known in self.run.config.data.classes} | COCO_NAMES
         return "" if name is not None and _letters(name) in trained else OUTLOOK
 
-    def digest(self, *facts: str) -> "hashlib._Hash":
-        """Return a digest, to be continued, of settings, weights and ``facts``: all that decides but supports."""
+    def decisive_digest(self) -> "hashlib._Hash":
+        """Return a digest, to be continued, of settings and weights: of all that decides but supports."""
         settings = to_dict(self.run.config)
         settings["run"]["precision"] = self.precision  # whatever was asked
-        decisive = [settings, self.loaded.digest, *facts]
-        return hashlib.sha256(json.dumps(decisive).encode())
+        return hashlib.sha256(json.dumps([settings, self.digest]).encode())
 
     def sized(self, image: np.ndarray, label: np.ndarray) -> tuple[Tensor, Tensor]:
         """Return a photo (H, W, 3) uint8 and its label (H, W) as input: (3, S, S) float32 and (S, S) uint8."""
@@ -275,16 +262,16 @@ def load_engine(
     loaded = load_weights(run, stored=stored)
     precision = precision_of_test(settings, torch_device)
     prepare_network(loaded.network.eval(), torch_device, precision)
-    note = f"weights: {loaded.source}" if weights is None else ""
+    choice = f"weights: {loaded.source}" if weights is None else ""
     if is_default:
         title = class_of(settings.model).title
-        note = f"no --checkpoint given: uses {title}, trained on the {len(data.classes)} classes of {data.name}"
+        choice = f"no --checkpoint given: uses {title}, trained on the {len(data.classes)} classes of {data.name}"
     return Engine(
-        loaded=loaded,
+        *(loaded.run, loaded.network, loaded.stored, loaded.start),
         device=torch_device,
         precision=precision,
         view=View(PHOTO_RULE, data.size, data.size),
-        note=note,
+        choice=choice,
     )
 
 

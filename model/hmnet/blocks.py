@@ -162,7 +162,7 @@ class _Softplus(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        return gradients[0] * ctx.saved_tensors[0].sigmoid()
+        return ctx.saved_tensors[0].sigmoid().mul_(gradients[0])
 
 
 @in_float32

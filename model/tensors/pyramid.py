@@ -11,11 +11,13 @@ from itertools import product
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.weak import WeakIdKeyDictionary
 
 from model.tensors.mask import Positions
 from model.tensors.ops import resize
 
 OFFSETS = (-1, 0, 1)  # of the kernel's rows and columns
+_LAID_OUT = WeakIdKeyDictionary()  # frozen kernel -> (its state, the map's half, its memory)
 
 
 def convolve(x_bchw: Tensor, levels: Sequence[Tensor], weight: Tensor) -> Tensor:
@@ -26,8 +28,9 @@ def convolve(x_bchw: Tensor, levels: Sequence[Tensor], weight: Tensor) -> Tensor
         levels: its means over bins, (B, C / n, bins, bins) each of n.
         weight: (O, 2 C, 3, 3).
     """
-    of_x, of_levels = weight.split([x_bchw.shape[1], weight.shape[1] - x_bchw.shape[1]], dim=1)
-    return F.conv2d(x_bchw, of_x, padding=1) + _of_levels(levels, of_levels, x_bchw.shape[-2:])
+    channels = x_bchw.shape[1]
+    on_map = F.conv2d(x_bchw, _of_map(weight, channels), padding=1)
+    return on_map + _of_levels(levels, weight[:, channels:], x_bchw.shape[-2:])
 
 
 def convolve_at(x_bchw: Tensor, levels: Sequence[Tensor], weight: Tensor, positions: Positions) -> Tensor:
@@ -50,13 +53,27 @@ def convolve_at(x_bchw: Tensor, levels: Sequence[Tensor], weight: Tensor, positi
     return total
 
 
+def _of_map(weight: Tensor, channels: int) -> Tensor:
+    """Return the map's half of a kernel, which is no dense tensor; that of a frozen one is laid out once and kept."""
+    half = weight[:, :channels]
+    if weight.requires_grad or weight.is_inference() or torch.compiler.is_compiling():
+        return half
+    state = weight.data_ptr(), weight._version, weight.dtype
+    kept = _LAID_OUT.get(weight)
+    if kept is None or kept[0] != state:
+        with torch.inference_mode(False), torch.no_grad():
+            dense = half.contiguous(memory_format=torch.channels_last)
+        kept = _LAID_OUT[weight] = state, dense, weight.detach()  # kept memory has no other tensor at its address
+    return kept[1]
+
+
 def _of_levels(levels: Sequence[Tensor], weight: Tensor, size: Sequence[int]) -> Tensor:
     """Return the 3x3 convolution of the upsampled levels, (B, O, H, W), without the upsampled maps.
 
     With U (cells, L) the bilinear weights and U_t their shift by the kernel's offset t, it is sum_t W_t cells U_t:
     two small products instead of a convolution over L positions.
     """
-    mixed = []  # of each level (B, O, cells, offsets)
+    mixed = []  # of each level (B, cells * offsets, O)
     shifts = []  # of each level (cells, offsets, L)
     weights = weight.split([level.shape[1] for level in levels], dim=1)
     for level, weight_oc33 in zip(levels, weights, strict=True):
@@ -64,8 +81,10 @@ def _of_levels(levels: Sequence[Tensor], weight: Tensor, size: Sequence[int]) ->
         one_hot = torch.eye(grid.numel(), device=level.device).view(-1, 1, *grid)
         upsampled = resize(one_hot, size)
         shifts.append(F.unfold(upsampled, 3, padding=1))
-        mixed.append(torch.einsum("bcn,oct->bont", level.flatten(2), weight_oc33.flatten(2)))
-    mixed_bko = torch.cat(mixed, dim=2).flatten(2).transpose(1, 2)
+        kernels = weight_oc33.permute(0, 2, 3, 1).flatten(0, 2)  # (O * offsets, C), of a channels-last kernel no copy
+        products = torch.bmm(kernels.expand(len(level), -1, -1), level.flatten(2))
+        mixed.append(products.unflatten(1, (len(weight), -1)).permute(0, 3, 2, 1).flatten(1, 2))
+    mixed_bko = torch.cat(mixed, dim=1)
     shifts_lk = torch.cat(shifts).flatten(0, 1).T.to(mixed_bko.dtype)
     shifts_blk = shifts_lk.expand(len(mixed_bko), -1, -1)
     product_blo = torch.bmm(shifts_blk, mixed_bko)

@@ -56,8 +56,8 @@ def test_a_cpu_takes_photos_one_at_a_time(empty_segmenter, device: str, asked: A
     """Several take longer each there; ``test.batch`` may state another number."""
     model = empty_segmenter().engine
     test = replace(model.run.config.test, batch=asked)
-    loaded = replace(model.loaded, run=Run(replace(model.run.config, test=test)))
-    assert replace(model, loaded=loaded, device=torch.device(device)).views_at_once == views
+    run = Run(replace(model.run.config, test=test))
+    assert replace(model, run=run, device=torch.device(device)).views_at_once == views
 
 
 def test_a_model_of_one_shot_averages_what_its_supports_say(empty_segmenter, supports) -> None:
