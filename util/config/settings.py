@@ -310,8 +310,7 @@ class EvaluationSettings:
     episodes: int | None = bounded(None, 1, decides=Decides.SCORES)
     # Override the protocol's
     seeds: list[int] | None = bounded(None, 0, length=(1, None), problem=_repeated, decides=Decides.SCORES)
-    # data.name of the weights' data set. Another one: a cross-domain test. This one: weights of another fold are scored
-    # too, whose base classes may be novel here (marked)
+    # data.name of the weights' data set, where it is another one: a cross-domain test
     trained_on: str | None = bounded(None, decides=Decides.SCORES)
     metrics: list[str] = bounded(
         [], decides=Decides.SCORES, kind=METRICS
@@ -368,11 +367,6 @@ class Config:
     def crosses_data_sets(self) -> bool:
         """Whether a test is of weights that learnt from another data set."""
         return self.test.trained_on not in (None, self.data.name)
-
-    @property
-    def takes_other_folds(self) -> bool:
-        """Whether a test may be of weights of another fold of its data set."""
-        return self.test.trained_on == self.data.name
 
     def stage_size(self, stage: StageSettings) -> int:
         """Return the side in pixels of a stage's training images."""
