@@ -26,10 +26,11 @@ IGNORE = 255
 
 
 @pytest.mark.parametrize("number", range(FOLDS))
-def test_folds_are_blocks_of_five_or_every_fourth_class(number: int) -> None:
+def test_folds_are_blocks_of_five_or_every_fourth_class(number: int, mini_data) -> None:
     """Their base table numbers the base classes in ascending order."""
-    assert Fold(PASCAL, FOLDS, number, "contiguous").novel == tuple(range(5 * number + 1, 5 * number + 6))
-    fold = Fold(COCO, FOLDS, number, "interleaved")
+    data = replace(mini_data(fold=number, folds=FOLDS), classes=[*map(str, range(PASCAL))], fold_rule="contiguous")
+    assert Fold.of(data).novel == tuple(range(5 * number + 1, 5 * number + 6))
+    fold = Fold.of(replace(data, classes=[*map(str, range(COCO))], fold_rule="interleaved"))
     assert fold.novel == tuple(number + 1 + 4 * k for k in range(20))
     base = [c for c in range(1, COCO + 1) if c not in fold.novel]
     base_ids = [base.index(c) + 1 if c in base else 0 for c in range(255)]
