@@ -3,7 +3,7 @@
 Shape letters: B episodes, K shots, C channels, H W grid, S image side, N base classes, T text width.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, cast
@@ -15,6 +15,7 @@ from typing_extensions import Self
 from model.decides import Decides
 from model.encoders.registry import spec_of
 from model.episode import Episode as Episode  # for methods, which import all that they exchange from here
+from model.episode import Modality as Modality
 from model.episode import Output as Output
 from model.episode import Shot as Shot
 from model.episode import against_background
@@ -108,6 +109,8 @@ class FewShotMethod(Trainable):
     learns: ClassVar[bool] = True  # False: nothing to train and no checkpoint to test
     reads_base_labels: ClassVar[bool] = False  # whether the model needs Episode.query_base_label
     reads_text: ClassVar[bool] = False  # whether the model needs Episode.text
+    # By name what it reads of each photo beside its colours, whose sources ``data.modalities`` of a config names
+    modalities: ClassVar[Mapping[str, Modality]] = {}
     size_rule: ClassVar[tuple[int, int]] = (1, 0)  # S % first == second
     any_size: ClassVar[bool] = False  # whether the model also takes an EpisodeOfOriginalSizes
     shots_share_weights: ClassVar[bool] = False  # whether one training serves every number of shots
@@ -186,7 +189,11 @@ class FewShotMethod(Trainable):
         return False
 
     def encode(
-        self, image_n3hw: Tensor, label_nhw: Tensor | None = None, maps: Sequence[Any] | None = None
+        self,
+        image_n3hw: Tensor,
+        label_nhw: Tensor | None = None,
+        maps: Sequence[Any] | None = None,
+        modalities: Mapping[str, Tensor] | None = None,
     ) -> list[Any]:
         """Return what may be kept of each of n supports, for ``Episode.shots``, or without labels of n queries.
 

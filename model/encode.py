@@ -11,7 +11,7 @@ shots. All else is decided here:
 Shape letters: B episodes, K shots, n supports, C channels, H W grid, S image side.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
@@ -25,7 +25,7 @@ from model.encoders.needs import ANY_GRIDS, Grids, Needs, problem_of, stride_pro
 from model.encoders.registry import spec_of
 from model.encoders.settings import EncoderSettings, Learn, build_encoder
 from model.encoders.variant import ENCODER_STRIDE, USUAL, EncoderVariant
-from model.episode import Batch, Episode, EpisodeOfOriginalSizes, Output, Shot
+from model.episode import Batch, Episode, EpisodeOfOriginalSizes, Output, Shot, Supports
 from model.groups import learnable
 from model.maps import IMAGE as IMAGE  # for methods, which import from here how images come to them
 from model.maps import Maps as Maps
@@ -188,7 +188,11 @@ class Method(FewShotMethod):
 
     @torch.no_grad()
     def encode(
-        self, image_n3hw: Tensor, label_nhw: Tensor | None = None, maps: "Sequence[Maps] | None" = None
+        self,
+        image_n3hw: Tensor,
+        label_nhw: Tensor | None = None,
+        maps: "Sequence[Maps] | None" = None,
+        modalities: Mapping[str, Tensor] | None = None,
     ) -> list[Any]:
         """Return what may be kept of each of n images, one by one on a CPU.
 
@@ -197,13 +201,14 @@ class Method(FewShotMethod):
         """
         if label_nhw is None:
             return [self._maps(image, read_again=True) for image in image_n3hw.split(1)]
+        supports = Supports(image_n3hw, label_nhw, {**(modalities or {})})
         if maps is not None:
-            supports = zip(maps, label_nhw.split(1), strict=True)
-            return [self._shot_of_maps(own, Mask(label)) for own, label in supports]
+            each = zip(maps, supports.split(1), strict=True)
+            return [self._shot_of_maps(own, Mask(support.label, support.modalities)) for own, support in each]
         size = len(image_n3hw) if computed_together(image_n3hw) else 1
         shots: list[Shot] = []
-        for images, labels in zip(image_n3hw.split(size), label_nhw.split(size), strict=True):
-            shots += split(self._shot_of_images(images, Mask(labels)), 1)
+        for together in supports.split(size):
+            shots += self._shot_of_supports(together).split(1)
         return [shot.each(torch.clone) for shot in shots] if size > 1 else shots  # each with memory of its own
 
     def _with_presence(self, output: Output, maps: Maps, shots: Sequence[Sequence[Shot]]) -> Output:
@@ -223,14 +228,13 @@ class Method(FewShotMethod):
     def _shots_of(self, episode: Episode) -> list[Shot]:
         """Return the K shots of B episodes: those that the episode brings along, else of its supports."""
         batch = len(episode.query)
-        supports = _supports(episode)
+        supports = episode.supports
         if episode.shots is not None:
             return given_shots(episode.shots, len(supports), batch)
         is_one_size = not isinstance(episode, EpisodeOfOriginalSizes)
         if is_one_size and computed_together(episode.query) and not self.encoder.follows_batch:
-            images, labels = (torch.cat(parts) for parts in zip(*supports, strict=True))
-            return split(self._shot_of_images(images, Mask(labels)), batch)
-        return [self._shot_of_images(image, Mask(label)) for image, label in supports]
+            return self._shot_of_supports(Supports.join(supports)).split(batch)
+        return [self._shot_of_supports(shot) for shot in supports]
 
     def _in_one_call(self, episode: Episode) -> bool:
         """Return whether queries and supports pass the encoder in one call."""
@@ -242,11 +246,10 @@ class Method(FewShotMethod):
     def _encoded_together(self, episode: Episode) -> tuple[Maps, list[Shot]]:
         """Return the maps of the queries and the K shots, of one call of the encoder."""
         batch = len(episode.query)
-        supports = _supports(episode)
-        images, labels = (torch.cat(parts) for parts in zip(*supports, strict=True))
-        both = self._maps(torch.cat([episode.query, images]))
-        shot = self._shot_of_maps(both.rows(slice(batch, None)), Mask(labels))
-        return both.rows(slice(batch)), split(shot, batch)
+        supports = Supports.join(episode.supports)
+        both = self._maps(torch.cat([episode.query, supports.image]))
+        shot = self._shot_of_maps(both.rows(slice(batch, None)), Mask(supports.label, supports.modalities))
+        return both.rows(slice(batch)), shot.split(batch)
 
     def _maps(self, image_n3hw: Tensor, mask: Mask | None = None, read_again: bool = False) -> Maps:
         """Return the maps of queries, or of supports with their mask; ``read_again``: blocks, too, several times."""
@@ -302,9 +305,11 @@ class Method(FewShotMethod):
         features.stage[stage + 1] = last * is_object  # beside it, the values depend on the other supports
         return features
 
-    def _shot_of_images(self, image_n3hw: Tensor, mask: Mask) -> Shot:
+    def _shot_of_supports(self, supports: Supports) -> Shot:
         """Return the shot of supports from their images; maps that depend on no mask are kept as those of queries."""
-        return self._shot_of_maps(self._maps(image_n3hw, mask if self.wants.masked_after is not None else None), mask)
+        mask = Mask(supports.label, supports.modalities)
+        maps = self._maps(supports.image, mask if self.wants.masked_after is not None else None)
+        return self._shot_of_maps(maps, mask)
 
     def _shot_of_maps(self, maps: Maps, mask: Mask) -> Shot:
         """Return the shot of supports by their maps, with the summary of the objects for the presence score."""
@@ -312,13 +317,6 @@ class Method(FewShotMethod):
         if self.presence_of_maps and not self.training:
             shot.presence = support_summary(maps[self.last_stage], mask.foreground)
         return shot
-
-
-def _supports(episode: Episode) -> list[tuple[Tensor, Tensor]]:
-    """Return images (B, 3, H, W) and labels (B, H, W) of the K shots."""
-    if isinstance(episode, EpisodeOfOriginalSizes):
-        return [*zip(episode.support, episode.support_label, strict=True)]
-    return [*zip(episode.support.unbind(1), episode.support_label.unbind(1), strict=True)]
 
 
 AnyBatch = TypeVar("AnyBatch", bound=Batch)
@@ -332,12 +330,6 @@ def of_each_shot(compute: Callable[[AnyBatch], Tensor], shots: Sequence[AnyBatch
     groups = in_groups(shots, join=type(shots[0]).join, beside=shots[0].tensors()[0])
     results = [compute(shot) for shot in groups]
     return by_shot(joined(results), batch)
-
-
-def split(shot: Shot, count: int) -> list[Shot]:
-    """Return the shots of ``count`` supports each, one after the other."""
-    groups = [slice(first, first + count) for first in range(0, len(shot), count)]
-    return [shot.part(group) for group in groups]
 
 
 def given_shots(kept: Sequence[Shot], shots: int, batch: int) -> list[Shot]:

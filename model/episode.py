@@ -52,9 +52,17 @@ class Batch:
         """The size of its tensors in bytes."""
         return sum(x.nbytes for x in self.tensors())
 
+    def __len__(self) -> int:
+        return len(self.tensors()[0])
+
     def part(self, which: slice) -> Self:
         """Return some of the rows of every tensor, as views."""
         return self.each(lambda x: x[which])
+
+    def split(self, count: int) -> list[Self]:
+        """Return the rows in parts of ``count`` each, one after the other."""
+        groups = [slice(first, first + count) for first in range(0, len(self), count)]
+        return [self.part(group) for group in groups]
 
     @classmethod
     def join(cls, parts: "Sequence[Self]") -> Self:
@@ -88,6 +96,24 @@ def _extended(x: Tensor, sides: Sequence[int]) -> Tensor:
     return F.pad(x, added)
 
 
+@dataclass(frozen=True)
+class Modality:
+    """What a method reads of each photo beside its colours, pixel by pixel: warped, cut and flipped like the photo."""
+
+    channels: int = 1
+    nearest: bool = False  # whether pixels are sampled, as labels are, and not interpolated
+    padding: float = 0.0  # the value of pixels outside the photo
+
+
+@dataclass
+class Supports(Batch):
+    """n supports."""
+
+    image: Tensor  # (n, 3, H, W)
+    label: Tensor  # (n, H, W) uint8 in {0, 1, 255}
+    modalities: dict[str, Tensor] = field(default_factory=dict)  # those that the method reads, (n, C, H, W) float32
+
+
 @dataclass
 class Episode(Batch):
     """B few-shot tasks: segment the supports' class in the query.
@@ -107,14 +133,24 @@ class Episode(Batch):
     spared_class: Tensor | None = None  # (B,) int64, base class that plays a novel one; the base learner spares it
     shots: list[Any] | None = None  # from ``encode``: what is kept of B * K supports, or of K that all queries share
     maps: list[Any] | None = None  # from ``encode``: the maps of the B queries
+    modalities: dict[str, Tensor] = field(default_factory=dict)  # those that the method reads, (B, C, S, S) float32
+    support_modalities: list[dict[str, Tensor]] = field(default_factory=list)  # of the K shots; [] without any
 
     def valid_pixels(self) -> Tensor:
         """Return the number of pixels of the queries that losses count."""
         return (self.query_label != IGNORE).sum()
 
-    def supports_of(self, item: int) -> list[tuple[Tensor, Tensor]]:
-        """Return the supports of one episode of the batch, as (image (3, H, W), label (H, W))."""
-        return list(zip(self.support[item], self.support_label[item]))
+    @property
+    def supports(self) -> list[Supports]:
+        """The K shots, of B supports each."""
+        fields_of_shots = (self.support, self.support_label)
+        images, labels = (x if isinstance(x, list) else x.unbind(1) for x in fields_of_shots)
+        modalities = self.support_modalities or [{} for _ in images]
+        return [Supports(*shot) for shot in zip(images, labels, modalities, strict=True)]
+
+    def supports_of(self, item: int) -> list[Supports]:
+        """Return the supports of one episode of the batch, each by itself."""
+        return [shot.part(slice(item, item + 1)) for shot in self.supports]
 
 
 @dataclass
@@ -123,10 +159,6 @@ class EpisodeOfOriginalSizes(Episode):
 
     support: list[Tensor]  # type: ignore[assignment]  # K of (1, 3, H, W); the query is (1, 3, H, W)
     support_label: list[Tensor]  # type: ignore[assignment]  # K of (1, H, W) uint8 in {0, 1, 255}
-
-    def supports_of(self, item: int) -> list[tuple[Tensor, Tensor]]:
-        """Return the supports of the episode, as (image (3, H, W), label (H, W)); ``item`` is 0."""
-        return [(image[item], label[item]) for image, label in zip(self.support, self.support_label)]
 
 
 @dataclass
@@ -148,9 +180,6 @@ class Shot(Batch):
 
     original: "Shot | None" = field(default=None, init=False)  # the stored shot that this one repeats for every query
     finding: Any = field(default=None, init=False)  # ``Finding`` in several shots, the first of which is this one
-
-    def __len__(self) -> int:
-        return len(self.tensors()[0])
 
 
 @dataclass

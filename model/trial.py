@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from itertools import chain
 from typing import Any, TypeVar
 
 from torch import Tensor
@@ -29,32 +30,23 @@ class Trial(Batch):
 
 
 def collate(items: Sequence[Sample]) -> Sample:
-    """Return the batch of single items: tensors are stacked, empty fields stay None, scored labels become lists."""
-    batch = {}
-    for field in fields(items[0]):
-        parts = [getattr(item, field.name) for item in items]
-        batch[field.name] = _joined(parts)
-    return type(items[0])(**batch)
+    """Return the batch of single items: tensors are stacked, empty fields stay None, lists of a trial are joined."""
+    first = items[0]
+    values = {field.name: [getattr(item, field.name) for item in items] for field in fields(first)}
+    join = _joined if isinstance(first, Trial) else _stacked
+    return type(first)(**{name: join(parts) for name, parts in values.items()})
+
+
+def _stacked(parts: Sequence[Any]) -> Any:
+    """Return a field of a batch of episodes or images."""
+    return None if parts[0] is None else default_collate([*parts])
 
 
 def _joined(parts: Sequence[Any]) -> Any:
-    """Return a field of a batch from those of its items."""
+    """Return a field of a batch of trials: ways, entries of each query, or labels for each value of scored_on."""
     first = parts[0]
-    if first is None:
-        return None
     if isinstance(first, dict):
-        return _joined_labels(parts)
-    if isinstance(first, list) and isinstance(first[0], Batch):  # ways
+        return {scored_on: _joined([part[scored_on] for part in parts]) for scored_on in first}
+    if isinstance(first[0], Batch):
         return [collate(episodes) for episodes in zip(*parts, strict=True)]
-    if isinstance(first, list) and isinstance(first[0], tuple):  # rows, sizes
-        return [entry for part in parts for entry in part]
-    return default_collate([*parts])
-
-
-def _joined_labels(parts: Sequence[dict[str, list[Tensor]]]) -> dict[str, list[Tensor]]:
-    """Return the scored labels of all items, for each value of scored_on."""
-    joined: dict[str, list[Tensor]] = {scored_on: [] for scored_on in parts[0]}
-    for part in parts:
-        for scored_on in joined:
-            joined[scored_on] += part[scored_on]
-    return joined
+    return [*chain.from_iterable(parts)]

@@ -14,6 +14,7 @@ from photos.prediction import percent
 from photos.results import Results, own_record
 from photos.segmenter import Segmenter
 from util.cli import Parser, within
+from util.config.imports import add_import
 from util.engine import load_engine
 from util.files.errors import EXIT_USER_ERROR, UserError
 from util.files.progress import ProgressBar
@@ -65,7 +66,7 @@ def _parser() -> tuple[Parser, dict[str, Parser]]:
     sharing = commands.add_parser("share", help=SHARE, description=SHARE)
     sharing.add_argument("--checkpoint", required=True, help="weights of this project")
     sharing.add_argument("--out", type=Path, required=True, help="folder to write")
-    options.add_import(sharing)
+    add_import(sharing)
     segmenting.set_defaults(run=predict, unconfirmed=True)
     serving.set_defaults(run=serve)
     fitting.set_defaults(run=calibrate)

@@ -13,15 +13,10 @@ from photos.prediction import Decision
 from photos.results import FORMATS, PICTURES
 from photos.segmenter import Segmenter
 from util.cli import comma_separated, within
-from util.engine import MAX_SIDE, import_module
+from util.config.imports import add_import
+from util.engine import MAX_SIDE
 from util.files.errors import UserError
 from util.files.palette import IGNORE
-
-
-def add_import(parser: ArgumentParser) -> None:
-    """Declare the code of others."""
-    text = "a module, or a .py file, that registers the method of the weights; repeat it for more"
-    parser.add_argument("--import", action="append", type=import_module, metavar="MODULE", help=text)
 
 
 def add_weights(parser: ArgumentParser) -> None:

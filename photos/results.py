@@ -26,7 +26,7 @@ from photos.prediction import Prediction, is_same_file, paths_of, write_result
 from util.files import kept_json, own_name, read_json, writable, write_atomically
 from util.files.errors import UserError, check_known
 from util.files.overlay import PREDICTION_COLOUR, class_colour
-from util.files.pages import data_of_script, html_of
+from util.files.pages import page_of
 from util.files.progress import ProgressBar
 
 FOUND = "found"  # key of a result: the network's classes, whole, where a person has drawn over them
@@ -280,7 +280,7 @@ class Results:
         shown = [entry for entry in entries if "overlay" in entry]
         if shown:
             template = REVIEW_PAGE.read_text(encoding="utf-8")
-            write_atomically(self.out / REVIEW, html_of(template, entries=data_of_script(shown)))
+            write_atomically(self.out / REVIEW, page_of(template, entries=shown))
         return entries
 
     def _entries(self) -> Iterator[dict[str, Any]]:

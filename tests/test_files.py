@@ -15,7 +15,7 @@ from tests.annotations.drawn import photo
 from util.files import files_below, own_name, paths_below, write_atomically
 from util.files.errors import UserError, WriteError
 from util.files.made import link, made_aside
-from util.files.pages import Html, data_of_script, html_of
+from util.files.pages import page_of
 from util.files.photos import photos_below
 
 
@@ -26,13 +26,9 @@ def test_a_name_in_a_file_that_leads_elsewhere_is_refused(name: str) -> None:
         own_name(name)
 
 
-def test_values_of_a_page_are_text_and_end_no_script() -> None:
-    name = '"><b>&$x'
-    page = html_of(
-        "<p title='$name'>$name</p>$inner$data", name=name, inner=Html("<i>"), data=data_of_script(["</script>"])
-    )
-    escaped = "&quot;&gt;&lt;b&gt;&amp;$x"
-    assert page == f"<p title='{escaped}'>{escaped}</p><i>" + '["\\u003c/script>"]'
+def test_the_data_of_a_page_end_no_script() -> None:
+    page = page_of("<script>const entries = $entries</script>", entries=["</script>&$x"])
+    assert page == '<script>const entries = ["\\u003c/script>&$x"]</script>'
 
 
 def names(folder: Path) -> list[str]:

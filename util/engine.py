@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.episode import IGNORE, Episode, NamedEpisode
+from model.episode import IGNORE, Episode, NamedEpisode, Supports
 from model.mismatch import ModelMismatch
 from model.registry import class_of
 from util.config.compose import source_of
@@ -43,13 +43,6 @@ VIEWS = 4  # of photos in one forward pass on a GPU, where ``test.batch`` states
 UNNAMED = "the examples have no class name"
 NAME_IT = "; write CLASS=PHOTO:ANNOTATION"
 MAX_SIDE = 2049  # pixels of the network's input; memory grows with its square, in some models with its fourth power
-
-
-def import_module(name: str) -> list[str]:
-    """Import a module, or a ``.py`` file, that registers a method of others; return its name; errors as imports."""
-    from util.config.imports import import_named  # and all that may be registered
-
-    return import_named([name], Path(), "--import")
 
 
 @dataclass(frozen=True)
@@ -88,6 +81,10 @@ class Engine(Loaded):
     view: View
     choice: str = ""  # a line that says which method or weights were taken where none were named
     lock: Any = field(default_factory=RLock)  # shared by the methods that share an encoder
+
+    def __post_init__(self) -> None:
+        if further := ", ".join(self.network.modalities):
+            raise UserError(f"{self.title} reads {further} beside colours, which own photos lack; test it by test.py")
 
     @cached_property
     def store(self) -> ShotStore:
@@ -166,7 +163,7 @@ class Engine(Loaded):
     @torch.inference_mode()
     def shots(self, image_n3ss: Tensor, label_nss: Tensor) -> list[Any]:
         """Return what the network keeps of n supports; [] if it keeps nothing. None is encoded twice."""
-        supports = [Support(_digest_of(pair), *pair) for pair in zip(image_n3ss, label_nss, strict=True)]
+        supports = [Support(_digest_of(one.tensors()), one) for one in Supports(image_n3ss, label_nss).split(1)]
         with self.forward_pass():
             return self.store.shots(supports)
 

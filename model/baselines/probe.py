@@ -66,10 +66,9 @@ class Probe(OnCells):
         numbers = []  # the class of each shot
         supports = []  # some pixels of each shot, its labels and its features, for every query
         for number, (of_class, episode) in enumerate(zip(shots, episodes, strict=True), 1):
-            images = zip(*(_pixels(episode, query) for query in range(len(of_class[0]))), strict=True)
-            for shot, pixels in zip(of_class, images, strict=True):
+            for shot, support in zip(of_class, episode.supports, strict=True):
                 numbers.append(number)
-                supports.append([pixels, shot.label, shot.feature])
+                supports.append([support.image[..., ::STEP, ::STEP].float(), shot.label, shot.feature])
         on_cpu = to_cpu(supports)
         heads = []
         for item in range(len(shots[0][0])):
@@ -80,11 +79,6 @@ class Probe(OnCells):
         weights = torch.stack([head.weight for head in heads])
         biases = torch.stack([head.bias for head in heads])
         return to_device(weights, device), to_device(biases, device)
-
-
-def _pixels(episode: Episode, item: int) -> list[Tensor]:
-    """Return some pixels of each support of the query ``item``."""
-    return [image[..., ::STEP, ::STEP].float() for image, _ in episode.supports_of(item)]
 
 
 @in_float32

@@ -5,7 +5,7 @@ They see whole photos, one after the other, instead of an encoder's maps. Otherw
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -95,7 +95,11 @@ class Foundation(FewShotMethod):
 
     @torch.no_grad()
     def encode(
-        self, image_n3hw: Tensor, label_nhw: Tensor | None = None, maps: Sequence[Any] | None = None
+        self,
+        image_n3hw: Tensor,
+        label_nhw: Tensor | None = None,
+        maps: Sequence[Any] | None = None,
+        modalities: Mapping[str, Tensor] | None = None,
     ) -> list[Shot]:
         """Return the shot of each of n supports, without a tensor where the object is not shown; nothing of queries."""
         if label_nhw is None:
@@ -114,7 +118,7 @@ class Foundation(FewShotMethod):
         """Return the K shots of a query: those that the episode brings along, else of its supports."""
         supports = episode.supports_of(item)
         if episode.shots is None:
-            return [shot for image, label in supports for shot in self.encode(image[None], label[None])]
+            return [shot for support in supports for shot in self.encode(support.image, support.label)]
         first = item * len(supports) % len(episode.shots)  # K shots are those of all queries
         return episode.shots[first : first + len(supports)]
 

@@ -4,7 +4,7 @@ Such tensors have sizes that depend on values, which the host must know, and eac
 GPU has done all earlier work: the sizes of all supports come in one transfer.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -73,8 +73,9 @@ def positions_of(*inside_nl: Tensor) -> list[Positions]:
 class Mask:
     """The objects of n supports on the grids that a network has; ignored pixels belong to neither object nor ground."""
 
-    def __init__(self, label_nhw: Tensor):
+    def __init__(self, label_nhw: Tensor, modalities: Mapping[str, Tensor] | None = None):
         self.label = label_nhw
+        self.modalities = modalities or {}  # of the supports, by name, (n, C, H, W); those that the method reads
         self.foreground = foreground_mask(label_nhw)  # the pixels of the objects, (n, 1, H, W) float32
         self._positions: dict[tuple[tuple[int, ...], Rule], Positions] = {}
 

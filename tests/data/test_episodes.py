@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from model.episode import Modality
 from util.config.folds import Fold
 from util.config.read import read_config
 from util.config.settings import AugmentSettings
@@ -11,6 +12,7 @@ from util.data.augmentation import warp_training
 from util.data.episodes import EpisodeDataset
 from util.data.lists.image_list import ImageList
 from util.data.mini import CLASS_NAMES
+from util.data.modalities import Source
 from util.data.sampling import AUGMENT, EpisodeSampler, random_stream
 from util.data.views import View
 from util.data.words.text import name_vectors
@@ -105,7 +107,7 @@ def test_a_crop_keeps_the_class_of_its_episode(lists) -> None:
         views = []
         for target in (key.class_id, 1):
             random = random_stream(0, AUGMENT, number, 0)
-            views.append(warp_training(train.index.stacked(key.query), SIZE // 2, STILL, random, target)[0])
+            views.append(warp_training(train.index.stacked(key.query), SIZE // 2, STILL, random, target).image)
         assert (dataset[number].query.numpy() == views[0]).all()
         if key.class_id > 1 and (views[0] != views[1]).any():
             return
@@ -118,18 +120,27 @@ def test_query_and_supports_are_augmented_independently(lists) -> None:
     dataset = _episodes(train, fold, augment, shots=2)
     flips = []
     for number in range(60):
-        episode = dataset[number]
-        images = [episode.query, *episode.support]
-        is_flipped = []
-        for row, image in zip(dataset.sampler(number).rows, images, strict=True):
-            photo, _ = _views(train, row)
-            unflipped = _centred(photo, MEAN_RGB).transpose(2, 0, 1)
-            is_flipped.append(not np.array_equal(image.numpy(), unflipped))
-        flips.append(tuple(is_flipped))
+        key = dataset.sampler(number)
+        flips.append(tuple(dataset._view(row, key, slot).view.warp.flipped for slot, row in enumerate(key.rows)))
     share = np.mean(flips, axis=0)
-    assert (share > 0.25).all()
-    assert (share < 0.75).all()
+    assert (share > 0.25).all() and (share < 0.75).all()
     assert len(set(flips)) == 8  # every combination occurs
+
+
+@pytest.mark.parametrize("fit", ["crop", "stretch", None])
+def test_what_accompanies_a_photo_is_cut_as_the_photo_and_its_label(lists, fit: str | None) -> None:
+    """A modality of interpolated values is the photo's red, one of sampled values its mask; in evaluation, too."""
+    fold, train, _ = lists
+    masks = dict(zip(train.index.images, train.index.masks, strict=True))
+    red = Source("red", Modality(padding=MEAN_RGB[0] if fit else 0), lambda photo, _: read_image(photo)[..., 0])
+    mask = Source("mask", Modality(nearest=True, padding=IGNORE), lambda photo, c: _binary(read_mask(masks[photo]), c))
+    augment = AugmentSettings(scale=[0.5, 1.5], changes=["rotate", "flip"], fit=fit) if fit else None
+    dataset = _episodes(train, fold, augment, sources=[red, mask])
+    for episode in (dataset[number] for number in range(20)):
+        supports = zip(episode.support, episode.support_label, episode.support_modalities, strict=True)
+        for image, label, beside in [(episode.query, episode.query_label, episode.modalities), *supports]:
+            assert torch.equal(beside["mask"][0].byte(), label)
+            torch.testing.assert_close(beside["red"][0], image[0].float(), rtol=0, atol=2)  # of bytes, rounded twice
 
 
 @pytest.mark.parametrize(("classes", "is_spared"), [("base", True), ("null", False)], ids=["base", "novel"])

@@ -26,11 +26,12 @@ IGNORE = 255
 
 
 @pytest.mark.parametrize("number", range(FOLDS))
-def test_folds_are_blocks_of_five_or_every_fourth_class(number: int) -> None:
+def test_folds_are_blocks_of_five_or_every_fourth_class(number: int, mini_data) -> None:
     """Their base table numbers the base classes in ascending order."""
+    data = replace(mini_data(fold=number, folds=FOLDS), classes=[*map(str, range(PASCAL))], fold_rule="contiguous")
     first = 5 * number + 1
-    assert Fold(PASCAL, FOLDS, number, "contiguous").novel == (*range(first, first + 5),)
-    fold = Fold(COCO, FOLDS, number, "interleaved")
+    assert Fold.of(data).novel == (*range(first, first + 5),)
+    fold = Fold.of(replace(data, classes=[*map(str, range(COCO))], fold_rule="interleaved"))
     assert fold.novel == (*range(number + 1, COCO + 1, 4),)
     base_ids = dict.fromkeys(range(255), 0) | {IGNORE: IGNORE}
     base = sorted({*range(1, COCO + 1)}.difference(fold.novel))

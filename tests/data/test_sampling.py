@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from model.episode import Episode, Modality
 from model.trial import collate
 from tests.data.made_lists import golden_list, list_of, random_list
 from util.config.folds import Fold
@@ -16,10 +17,12 @@ from util.data.episodes import EpisodeDataset, TrialDataset
 from util.data.lists.image_list import ImageList, check_shots
 from util.data.lists.manifest import digest
 from util.data.mini import CLASS_NAMES
+from util.data.modalities import Source
 from util.data.sampling import EpisodeKey, EpisodeSampler, check_contract
 from util.data.views import View
 from util.data.words.text import name_vectors
 from util.files.errors import UserError
+from util.files.images import read_image
 from util.loop.loading import batches
 
 GOLDEN = {  # digests of 200 episodes of two shots, drawn without and with replacement
@@ -169,16 +172,16 @@ def test_other_ways_pixels_are_ignored_in_supports(two_ways: TrialDataset) -> No
 def test_workers_and_batch_size_change_no_tensor(mini_lists, augment) -> None:
     fold, images, _ = mini_lists(min_pixels=400)  # of mini's 64 x 64: some objects are smaller
     sampler = EpisodeSampler(images, "shuffle", 2, 321)
-    dataset = EpisodeDataset(sampler, fold, 65, augment, name_vectors(list(CLASS_NAMES)), base_labels=True)
+    sources = [Source("red", Modality(), lambda photo, _: read_image(photo)[..., 0])]
+    vectors = name_vectors(list(CLASS_NAMES))
+    dataset = EpisodeDataset(sampler, fold, 65, augment, vectors, base_labels=True, sources=sources)
     fours = [range(40, 44), range(44, 48), range(48, 52)]
-    expected = vars(collate([dataset[number] for number in range(40, 52)]))
-    assert expected["number"].tolist() == [*range(40, 52)]
+    expected = collate([dataset[number] for number in range(40, 52)])
+    assert expected.number.tolist() == [*range(40, 52)]
     for workers in (0, 2):
-        loaded = [vars(batch) for batch in batches(dataset, fours, workers, torch.device("cpu"))]
-        for name, value in expected.items():
-            parts = [batch[name] for batch in loaded]
-            joined = parts[0] if value is None else torch.cat(parts)
-            torch.testing.assert_close(joined, value, atol=0, rtol=0)
+        loaded = Episode.join([*batches(dataset, fours, workers, torch.device("cpu"))])
+        assert len(loaded.tensors()) == len(expected.tensors()) == 9 + 3  # of query and two supports
+        assert all(map(torch.equal, loaded.tensors(), expected.tensors()))
 
 
 @pytest.mark.parametrize(

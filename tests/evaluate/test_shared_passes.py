@@ -54,7 +54,7 @@ def test_every_setting_states_what_it_decides(what: str) -> None:
 def test_a_kept_support_is_of_all_classes_whose_pixels_its_label_ignores() -> None:
     keys = []
     for classes in ((1, 2), (1, 3), (1, 2)):
-        ways = [SimpleNamespace(class_id=[c], supports_of=lambda item: [(None, None)]) for c in classes]
+        ways = [SimpleNamespace(class_id=[c], supports_of=lambda item: [None]) for c in classes]
         first, _ = _supports_of(SimpleNamespace(ways=ways, rows=[(0, 1, 2)]), with_rows=False)
         keys.append(first.key)
     assert keys[0] == keys[2] != keys[1]

@@ -44,7 +44,7 @@ def test_classes_share_the_background_of_all_supports() -> None:
 def test_an_object_is_no_background_where_its_image_supports_another_class() -> None:
     first, second = (drawn_episode("probe", 2, 1, seed) for seed in (1, 2))
     second.support[:, 0] = first.support[:, 0]
-    images, labels = zip(*first.supports_of(0), *second.supports_of(0))
+    images, labels = zip(*((x.image[0], x.label[0]) for x in (*first.supports_of(0), *second.supports_of(0))))
     joint = probe.joint_labels([1, 1, 2, 2], images, labels)
     of_first, of_second = first.support_label[0, 0], second.support_label[0, 0]
     only_second = (of_first == 0) & (of_second == 1)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from model.contract import Task
-from model.episode import Episode
+from model.episode import Episode, Supports
 from model.sansa.sansa import SANSA, SANSASettings
 from model.tensors.cells import resize_cells
 from tests.helpers.read import json_of
@@ -62,8 +62,8 @@ def drawn_episodes(inputs: Arrays) -> Episode:
 
 def _forward(network: SANSA, episodes: Episode) -> dict[str, Any]:
     """Return the outputs of an episode and the values on the way to them."""
-    supports = episodes.supports_of(0)
-    shots = network.encode(*map(torch.stack, zip(*supports)))
+    supports = Supports.join(episodes.supports_of(0))
+    shots = network.encode(supports.image, supports.label)
     query = network.see(episodes.query[0])
     conditioned = network.condition(query, shots)
     masks, ious = (x[:, 1:] for x in network.decode(query, conditioned))

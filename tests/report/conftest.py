@@ -39,7 +39,7 @@ def result(**changes: Any) -> Result:
     scores = {"miou": 50.0, "fb_iou": 70.0}
     fold, model, dataset = (changes.get(k, d) for k, d in (("fold", 0), ("model", "symnet"), ("dataset", "pascal")))
     text = {"input": "letterbox 473 x 473", "text": "word2vec", "checkpoint": "best.pth", "device": "cpu (2 threads)"}
-    switches = dict.fromkeys(("quick_look", "other_seeds", "fold_mismatch"), False)
+    switches = dict.fromkeys(("quick_look", "other_seeds"), False)
     empty = {**dict.fromkeys(("list_note", "draw_note", "weights_mark"), "")}
     empty |= {key: [] for key in ("training", "trained_otherwise", "left_out")}
     unknown = dict.fromkeys(("encoder_licence", "replayed", "trained_with", "whole_list"))

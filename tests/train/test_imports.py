@@ -37,7 +37,7 @@ def mine(mini_yaml, tmp_path: Path) -> Iterator[Path]:
     content = yaml.safe_load(mini_yaml("ssp", meta_stage=stage, test=test).read_text())
     content["model"]["name"] = "ssp_of_mine"
     content["run"]["name"] = "mine"
-    content["data"]["workers"] = 2
+    content["data"] |= {"workers": 2, "modalities": {"grey": "grey_of_mine"}}
     (folder / "mine.yaml").write_text(yaml.safe_dump({"imports": ["./code/mylab/mine.py"], **content}))
     yield folder
     for title, kind in KINDS.items():
@@ -56,7 +56,7 @@ def test_a_config_imports_files_beside_it_once(mine: Path, monkeypatch: pytest.M
     cls = registry.class_of(config.model)
     assert cls.title == "SSP (ssp_of_mine)" and cls.__module__ == "mine"
     ssp = registry.methods()["ssp"]
-    assert code_of_run(ssp, config.test).keys() - code_of_run(ssp, config.data).keys() == {"mine"}  # of the metric
+    assert all("mine" in code_of_run(ssp, part) for part in (config.test, config.data))  # of the metric, second image
     monkeypatch.chdir(mine)
     folder = RunFolder(mine / "runs/mine/meta")
     folder.describe(to_dict(config))
@@ -135,11 +135,12 @@ def test_a_method_of_ones_own_file_is_trained_tested_and_verified(mine: Path) ->
     result = json_of(path)
     assert (result["model"], result["method"]) == ("ssp_of_mine", "SSP (ssp_of_mine)")
     assert result["mean"]["final"]["dice_of_mine"] >= 0
-    unknown = spawned.run(f"{REPOSITORY}/report.py", "verify", path)
-    assert "it was made with" in unknown.stdout and "not checked" in unknown.stdout
-    assert "did you mean" not in unknown.stdout
-    known = spawned.run(f"{REPOSITORY}/report.py", "verify", path, "--import", f"{mine}/code/mylab/mine.py")
+    unknown = spawned.run(f"{REPOSITORY}/report.py", "verify", path).stdout
+    assert "it was made with" in unknown and "not checked" in unknown and "did you mean" not in unknown
+    own = "--import", f"{mine}/code/mylab/mine.py"
+    known = spawned.run(f"{REPOSITORY}/report.py", "verify", path, *own)
     assert "DIFFERS" not in known.stdout and "it was made with" not in known.stdout
     share = "predict.py", "share", "--checkpoint", f"{meta}/best.pth", "--out", f"{meta}/shared"
     assert "by --import of report.py or predict.py" in spawned.run(*share, check=2).stderr
-    spawned.run(*share, "--import", f"{mine}/code/mylab/mine.py")
+    of_mine = spawned.run(*share, *own, check=2).stderr
+    assert "reads grey beside colours, which own photos lack" in of_mine

@@ -38,6 +38,8 @@ def _without_effect(config: Config) -> dict[str, str]:
     needless = {}
     if config.meta_stage.input == "stretch":
         needless["meta_stage.augment"] = "meta_stage.input is stretch"
+    if not cls.modalities:
+        needless["data.modalities"] = f"{cls.title} reads colours alone"
     if not cls.has_base_stage():
         needless["base_stage"] = f"{cls.title} has no base learner and so no base stage"
     if cls.encoder_changes(config.model):

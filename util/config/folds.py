@@ -17,54 +17,50 @@ LISTS = "lists"  # a fold rule
 MAX_INDEX = IGNORE - 1  # classes that masks of class indices can hold
 
 
+@FOLD_RULES.register("contiguous")
+def contiguous(data: DataSettings) -> list[list[str]]:
+    """Return the classes of each fold: fold i of f tests classes i n/f + 1 .. (i + 1) n/f."""
+    size = len(data.classes) // data.folds
+    return [data.classes[size * fold : size * (fold + 1)] for fold in range(data.folds)]
+
+
+@FOLD_RULES.register("interleaved")
+def interleaved(data: DataSettings) -> list[list[str]]:
+    """Return the classes of each fold: i + 1, i + 1 + f, ... of all, or of those of more photos than shots."""
+    classes = [data.classes[c - 1] for c in _with_photos(data)]
+    whole = len(classes) // data.folds * data.folds
+    return [classes[fold : whole : data.folds] for fold in range(data.folds)]
+
+
+@FOLD_RULES.register("given")
+def given(data: DataSettings) -> list[list[str]]:
+    """Return the classes that the settings list."""
+    return data.fold_classes or []
+
+
+@FOLD_RULES.register(LISTS)
+def of_lists(data: DataSettings) -> list[list[str]]:
+    """Return all classes for one fold: the test list says which of them are novel, the training list which base."""
+    return [data.classes]
+
+
 @dataclass(frozen=True)
 class Fold:
-    """One split of classes 1..n into novel and base ones.
+    """One split of classes 1..n into novel and base ones, each of which by the rule ``lists`` may be either."""
 
-    ``contiguous``: fold i of f tests classes i n/f + 1 .. (i + 1) n/f; ``interleaved``: i + 1, i + 1 + f, ...;
-    ``given``: the classes in ``listed``, by name in the settings or by a registered rule; ``lists``: there is one fold,
-    the images of the training list are of base classes and those of the test list of novel ones, so that every class
-    may be either.
-    """
-
-    classes: int
     folds: int
     number: int
     rule: str
-    listed: tuple[int, ...] = ()
+    novel: tuple[int, ...]  # ids (1-based, ascending) of the classes that are tested and never trained on
+    base: tuple[int, ...]  # and of those that are trained on
 
     @classmethod
     def of(cls, data: DataSettings) -> Fold:
         """Return the fold that the settings name."""
-        rule = data.fold_rule
-        listed: list[int] = []
-        if fold_classes := _listed(data):
-            rule = "given"
-            listed = sorted(data.classes.index(name) + 1 for name in fold_classes[data.fold])
-        if data.class_photos is not None:
-            rule = "given"
-            enough = _with_photos(data)
-            listed = enough[data.fold : len(enough) // data.folds * data.folds : data.folds]
-        return cls(len(data.classes), data.folds, data.fold, rule, tuple(listed))
-
-    @cached_property
-    def novel(self) -> tuple[int, ...]:
-        """Ids (1-based, ascending) of the classes that are tested and never trained on."""
-        if self.rule == "given":
-            return self.listed
-        if self.rule == LISTS:
-            return tuple(range(1, self.classes + 1))
-        if self.rule == "interleaved":
-            return tuple(range(self.number + 1, self.classes + 1, self.folds))
-        size = self.classes // self.folds
-        return tuple(range(self.number * size + 1, (self.number + 1) * size + 1))
-
-    @cached_property
-    def base(self) -> tuple[int, ...]:
-        """Ids (1-based, ascending) of the classes that are trained on."""
-        if self.rule == LISTS:
-            return self.novel
-        return tuple(c for c in range(1, self.classes + 1) if c not in self.novel)
+        ids = {name: class_id for class_id, name in enumerate(data.classes, 1)}
+        novel = sorted(ids[name] for name in _listed(data)[data.fold])
+        base = [c for c in ids.values() if data.fold_rule == LISTS or c not in novel]
+        return cls(data.folds, data.fold, data.fold_rule, tuple(novel), tuple(base))
 
     @cached_property
     def base_ids(self) -> dict[int, int]:
@@ -81,15 +77,14 @@ class Fold:
 
 
 def _listed(data: DataSettings) -> list[list[str]]:
-    """Return the names of the classes of each fold, by the settings or a registered rule; [] for any other rule."""
-    if data.fold_rule in FOLD_RULES:
-        return ask(f"fold_rule {data.fold_rule}", FOLD_RULES[data.fold_rule], data)
-    return data.fold_classes or []
+    """Return the names of the classes of each fold by the rule of the settings."""
+    return ask(f"fold_rule {data.fold_rule}", FOLD_RULES[data.fold_rule], data)
 
 
 def _with_photos(data: DataSettings) -> list[int]:
-    """Return the classes that have more photos than shots, of which folds are made: other shots, other folds."""
-    return [c for c, photos in enumerate(data.class_photos or (), 1) if photos > data.shot]
+    """Return the classes of which folds are made: by ``class_photos`` those of more photos than shots."""
+    photos_of_class = data.class_photos or [data.shot + 1] * len(data.classes)
+    return [c for c, photos in enumerate(photos_of_class, 1) if photos > data.shot]
 
 
 def has_class_maps(data: Mapping[str, Any]) -> bool:
@@ -127,7 +122,7 @@ def _problems_of_rule(data: DataSettings) -> Iterator[tuple[str, str]]:
         if enough < data.folds or data.folds < 2:
             needed = f"but {data.folds} folds need one class each; lower data.folds or data.shot"
             yield "class_photos", f"has {enough} classes with more photos than shots ({data.shot}), {needed}"
-    elif data.fold_rule == "given" or data.fold_rule in FOLD_RULES:
+    elif data.fold_rule not in ("contiguous", "interleaved"):
         yield from _problems_of_given(data, _listed(data))
     elif data.folds < 2 or count % data.folds:
         yield "folds", f"= {data.folds} must be at least 2 and divide the number of classes, {count}"

@@ -47,12 +47,12 @@ def _pieces_of(section: Any) -> Iterator[Any]:
     """Yield the registered classes and functions that a section names, and those of sections in it."""
     for part in fields(section):
         value = getattr(section, part.name)
-        values = [value] if isinstance(value, str) else value
+        several = value.values() if isinstance(value, dict) else value
+        values = several if isinstance(value, (dict, list)) else [value]
         if kind := part.metadata.get("kind"):
             yield from (kind.pieces[name] for name in values if name in kind)
-        for below in value.values() if isinstance(value, dict) else [value]:
-            if is_dataclass(below):
-                yield from _pieces_of(below)
+        for below in filter(is_dataclass, values):
+            yield from _pieces_of(below)
 
 
 @dataclass

@@ -31,9 +31,11 @@ FITTING_LABELS = {  # values of scored_on by those of input
 # A sampler takes an ``ImageList``, the ``EpisodeSampler`` of the settings, a seed and a number, and returns query and
 # supports, as rows of the index, with the class between them. A fold rule takes the ``DataSettings`` and returns what
 # ``fold_classes`` would list.
-OWN_FOLD_RULES = ("contiguous", "interleaved", "given", "lists")
+# The source of a modality (``Modality`` of model/contract.py) takes the path of a photo and a class id, and returns an
+# array (H, W) or (H, W, C) on the pixels of the upright photo.
 SAMPLERS = Kind("sampler", "query")
 FOLD_RULES = Kind("fold_rule", "data.fold_rule")
+MODALITIES = Kind("modality", "data.modalities")
 # Values of a protocol's settings (``ProtocolSettings``)
 EPISODES, LIST, VIEW, NUMBER, SCORE = "episodes", "list", "view", "number", "score"
 
@@ -98,7 +100,7 @@ class DataSettings:
     folds: int = bounded(4, 1, decides=Decides.IDENTITY)
     # Classes of fold i of f: contiguous: i n/f + 1 .. (i + 1) n/f; interleaved: i + 1, i + 1 + f, ...; given: those of
     # fold_classes; lists: training and test list say it, each by what it shows
-    fold_rule: str = named(FOLD_RULES, "contiguous", *OWN_FOLD_RULES, decides=Decides.IDENTITY)
+    fold_rule: str = named(FOLD_RULES, "contiguous", decides=Decides.IDENTITY)
     fold_classes: list[list[str]] | None = bounded(None, only=("fold_rule", "given"), decides=Decides.IDENTITY)
     # Folds are then of the classes with more photos than shots
     class_photos: list[int] | None = bounded(None, 0, only=("fold_rule", "interleaved"))
@@ -111,6 +113,14 @@ class DataSettings:
     # Class-name vectors: initmodel/<text>_<data.name>.pkl or .npz, a path to such a file, `none`, or `names`:
     # deterministic vectors made from the names (no meaning, no file needed)
     text: str = bounded("word2vec", decides=Decides.SCORES)
+    # By name the registered sources of what a method reads of each photo beside its colours, such as {depth: kinect}
+    modalities: dict[str, str] = field(
+        default_factory=dict,
+        metadata={
+            "problem": lambda named: next(filter(None, map(partial(unknown, MODALITIES), named.values())), None),
+            "kind": MODALITIES,
+        },
+    )
     # Folder of the index of class areas, which is rebuilt when the masks change
     cache: str = bounded("cache", decides=Decides.NOTHING)
     # Training photos and masks are kept decoded beside it, in one file for all processes, if they take at most so many
@@ -300,8 +310,7 @@ class EvaluationSettings:
     episodes: int | None = bounded(None, 1, decides=Decides.SCORES)
     # Override the protocol's
     seeds: list[int] | None = bounded(None, 0, length=(1, None), problem=_repeated, decides=Decides.SCORES)
-    # data.name of the weights' data set. Another one: a cross-domain test. This one: weights of another fold are scored
-    # too, whose base classes may be novel here (marked)
+    # data.name of the weights' data set, where it is another one: a cross-domain test
     trained_on: str | None = bounded(None, decides=Decides.SCORES)
     metrics: list[str] = bounded(
         [], decides=Decides.SCORES, kind=METRICS
@@ -358,11 +367,6 @@ class Config:
     def crosses_data_sets(self) -> bool:
         """Whether a test is of weights that learnt from another data set."""
         return self.test.trained_on not in (None, self.data.name)
-
-    @property
-    def takes_other_folds(self) -> bool:
-        """Whether a test may be of weights of another fold of its data set."""
-        return self.test.trained_on == self.data.name
 
     def stage_size(self, stage: StageSettings) -> int:
         """Return the side in pixels of a stage's training images."""

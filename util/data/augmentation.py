@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from model.episode import IGNORE
+from model.episode import IGNORE, Modality
 from util.config.settings import AugmentSettings
 from util.files.mask_images import CLASS_CHANNEL, STACKED_CHANNELS
 
@@ -20,7 +20,7 @@ CHANCE = 0.5  # of each of ``augment.changes``
 KEEP_TRIES = 31  # draws of a crop that holds enough of its target
 
 Window = tuple[slice, slice]  # rows, columns
-Colour = int | tuple[int, ...]  # of one channel, or of each
+Colour = float | tuple[int, ...]  # of one channel, or of each
 
 
 @dataclass(frozen=True)
@@ -74,48 +74,61 @@ def draw_warp(height: int, width: int, augment: AugmentSettings, random: np.rand
     return Warp(matrix[:2], size=(new_height, new_width), blur=blurs, flipped=flips, rotated=rotates)
 
 
+@dataclass(frozen=True)
+class Cut:
+    """What a random view shows: a square crop of the warped image or, without a corner, all of it, aspect not kept."""
+
+    warp: Warp
+    size: int  # side of the view
+    corner: tuple[int, int] | None = None  # the crop's top left in the warped image; it may lie outside
+
+    def of(self, image: np.ndarray, how: int, outside: Colour, blurs: bool = False) -> np.ndarray:
+        """Return the view (size, size, ...) of an array on the original image's pixels; see ``Warp.render``."""
+        if self.corner is None:
+            part = self.warp.render(image, how, outside)
+        else:
+            window = _window(self.warp, self.corner, self.size)
+            part = _padded(self.warp.render(image, how, outside, window), self.corner, self.size, outside)
+        if blurs:
+            part = cv2.GaussianBlur(part, BLUR_KERNEL, 0)
+        return cv2.resize(part, (self.size, self.size), interpolation=how)  # which leaves a crop as it is
+
+    def beside(self, plane: np.ndarray, modality: Modality) -> np.ndarray:
+        """Return the view of a plane (H, W) of a modality; it is not blurred."""
+        return self.of(plane, cv2.INTER_NEAREST if modality.nearest else cv2.INTER_LINEAR, modality.padding)
+
+
+@dataclass(frozen=True)
+class TrainingView:
+    """A random view of an image."""
+
+    image: np.ndarray  # (3, size, size) uint8
+    classes: np.ndarray  # class indices, (size, size) uint8
+    cut: Cut
+
+
 def warp_training(
     stacked: np.ndarray, size: int, augment: AugmentSettings, random: np.random.Generator, target: int = 1
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return a random view of a stacked image (H, W, 4): image (3, size, size) and class indices (size, size), uint8.
+) -> TrainingView:
+    """Return a random view of a stacked image (H, W, 4).
 
     The view is a crop of the warped image or, with ``augment.fit: stretch``, the whole warped image, aspect not kept.
     Pixels outside the image get the padding's colour and class 255. With ``augment.keep_target`` the crop is redrawn,
     at most KEEP_TRIES times, until it holds that share of the pixels of class ``target``.
     """
     warp = draw_warp(stacked.shape[0], stacked.shape[1], augment, random)
-    classes = cv2.extractChannel(stacked, CLASS_CHANNEL)
-    colour = (*PADDING[augment.pad], IGNORE)
-    if augment.fit == "stretch":
-        return _stretched_view(warp, stacked, classes, size, colour)
-    if augment.keep_target and max(warp.size) > size:  # else the crop holds the whole warped image
-        whole = warp.render(classes, cv2.INTER_NEAREST, IGNORE)
+    given = cv2.extractChannel(stacked, CLASS_CHANNEL)
+    if augment.fit == "crop" and augment.keep_target and max(warp.size) > size:  # else a crop holds all of the image
+        whole = warp.render(given, cv2.INTER_NEAREST, IGNORE)
         target_mask = (whole == target).view(np.uint8)
         corner = _draw_corner_with_target(warp, target_mask, size, augment, random)
-        window = _window(warp, corner, size)
-        label = whole[window]
+        cut = Cut(warp, size, corner)
+        classes = _padded(whole[_window(warp, corner, size)], corner, size, IGNORE)
     else:
-        corner = _draw_corner(warp, size, augment, random)
-        window = _window(warp, corner, size)
-        label = warp.render(classes, cv2.INTER_NEAREST, IGNORE, window)
-    part = warp.render(stacked, cv2.INTER_LINEAR, colour, window)
-    image = _colour_planes(_padded(part, corner, size, colour))
-    if warp.blur:
-        for plane in image:
-            cv2.GaussianBlur(plane, BLUR_KERNEL, 0, dst=plane)
-    return image, _padded(label, corner, size, IGNORE)
-
-
-def _stretched_view(
-    warp: Warp, stacked: np.ndarray, classes: np.ndarray, size: int, colour: Colour
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the whole warped image and its class indices as ``warp_training``, aspect not kept."""
-    image = warp.render(stacked, cv2.INTER_LINEAR, colour)
-    if warp.blur:
-        image = cv2.GaussianBlur(image, BLUR_KERNEL, 0)
-    image = cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)
-    label = warp.render(classes, cv2.INTER_NEAREST, IGNORE)
-    return _colour_planes(image), cv2.resize(label, (size, size), interpolation=cv2.INTER_NEAREST)
+        cut = Cut(warp, size, None if augment.fit == "stretch" else _draw_corner(warp, size, augment, random))
+        classes = cut.of(given, cv2.INTER_NEAREST, IGNORE)
+    image = cut.of(stacked, cv2.INTER_LINEAR, (*PADDING[augment.pad], IGNORE), blurs=warp.blur)
+    return TrainingView(_colour_planes(image), classes, cut)
 
 
 def _colour_planes(stacked: np.ndarray) -> np.ndarray:

@@ -14,12 +14,21 @@ from model.episode import IGNORE, Episode, EpisodeOfOriginalSizes, LabelledImage
 from model.trial import Trial
 from util.config.folds import Fold
 from util.config.settings import AugmentSettings
-from util.data.augmentation import warp_training
+from util.data.augmentation import Cut, warp_training
 from util.data.lists.image_list import ImageList
+from util.data.modalities import Source
 from util.data.sampling import AUGMENT, CHOICE, FIXED, EpisodeKey, Sampler, random_stream, shuffled
 from util.data.views import LETTERBOX, ORIGINAL, View, channels_first
 
-Sized = tuple[Tensor, np.ndarray]  # an image as the network's input (3, S, S), and its map of class ids (S, S)
+
+@dataclass(frozen=True)
+class Sized:
+    """An image of an episode as the network's input."""
+
+    image: Tensor  # (3, S, S)
+    classes: np.ndarray  # its map of class ids, (S, S)
+    row: int  # of the index
+    view: View | Cut  # by which it was sized
 
 
 @dataclass(eq=False)
@@ -34,6 +43,7 @@ class EpisodeDataset(Dataset):
     base_labels: bool = False  # whether ``query_base_label`` is filled
     view: InitVar[View | None] = None  # of evaluation; default a letterbox of side S
     views: int | None = None  # fixed training views of each image and class, one for an episode; None: always new ones
+    sources: Sequence[Source] = ()  # of the modalities that the method reads
 
     def __post_init__(self, view: View | None) -> None:
         self.evaluation = view or View(LETTERBOX, self.size, self.size)
@@ -49,42 +59,53 @@ class EpisodeDataset(Dataset):
 
         Pixels of the classes ``ignored`` have the label 255 in the supports.
         """
-        (query, query_classes), *supports = views
+        query, *supports = views
         values = [self.index.value_of(key.class_id)]
-        support_labels = [numbered(classes, values, ignored) for _, classes in supports]
+        support_labels = [numbered(support.classes, values, ignored) for support in supports]
         episode_type: type[Episode] = Episode
         join: Any = torch.stack
         if self.evaluation.rule == ORIGINAL:
             episode_type = EpisodeOfOriginalSizes
             join = list
         return episode_type(
-            query=query,
-            query_label=numbered(query_classes, values),
-            support=join([image for image, _ in supports]),
+            query=query.image,
+            query_label=numbered(query.classes, values),
+            support=join([support.image for support in supports]),
             support_label=join(support_labels),
             class_id=torch.tensor(key.class_id),
             base_id=torch.tensor(self.fold.base_ids.get(key.class_id, 0)),
             number=torch.tensor(key.number),
-            query_base_label=relabelled(query_classes, self.fold.base_table) if self.base_labels else None,
+            query_base_label=relabelled(query.classes, self.fold.base_table) if self.base_labels else None,
             text=None if self.vectors is None else torch.from_numpy(self.vectors[key.class_id]),
+            modalities=self._modalities(query, key.class_id),
+            support_modalities=[self._modalities(support, key.class_id) for support in supports],
         )
 
-    def evaluation_view(self, image: np.ndarray, classes: np.ndarray) -> Sized:
+    def evaluation_view(self, row: int, image: np.ndarray, classes: np.ndarray) -> Sized:
         """Return an image (H, W, 3) and its map of class ids (H, W), uint8, in the evaluation view."""
         image, classes = self.evaluation.apply(image, classes)
-        return channels_first(image), classes
+        return Sized(channels_first(image), classes, row, self.evaluation)
+
+    def _modalities(self, sized: Sized, class_id: int) -> dict[str, Tensor]:
+        """Return what the method reads of an image beside its colours, sized alike, (C, S, S) float32 each."""
+        found = {}
+        for source in self.sources:
+            planes = source.planes(self.index, sized.row, class_id)
+            views = [sized.view.beside(plane, source.modality) for plane in planes]
+            found[source.name] = torch.from_numpy(np.stack(views))
+        return found
 
     def _view(self, row: int, key: EpisodeKey, slot: int) -> Sized:
         """Return an image of an episode: slot 0 is the query's, 1..K are the supports'."""
         if self.augment is None:
-            return self.evaluation_view(*self.index.pair(row))
+            return self.evaluation_view(row, *self.index.pair(row))
         random = random_stream(self.sampler.seed, AUGMENT, key.number, slot)
         if self.views is not None:  # the view's number is all that is random about it
             number = int(random_stream(self.sampler.seed, CHOICE, key.number, slot).integers(self.views))
             random = random_stream(self.sampler.seed, FIXED, row, key.class_id, number)
         value = self.index.value_of(key.class_id)
-        image, classes = warp_training(self.index.stacked(row), self.size, self.augment, random, value)
-        return torch.from_numpy(image), classes
+        view = warp_training(self.index.stacked(row), self.size, self.augment, random, value)
+        return Sized(torch.from_numpy(view.image), view.classes, row, view.cut)
 
 
 @dataclass(eq=False)
@@ -111,8 +132,9 @@ class LabelledDataset(Dataset):
         else:
             row = queries[int(shuffled(len(queries), self.seed, epoch)[position])]
             random = random_stream(self.seed, AUGMENT, number)
-            image, classes = warp_training(index.stacked(row), self.size, self.augment, random)
-            pixels = torch.from_numpy(image)
+            view = warp_training(index.stacked(row), self.size, self.augment, random)
+            classes = view.classes
+            pixels = torch.from_numpy(view.image)
         return LabelledImages(pixels, relabelled(classes, self.fold.base_table))
 
 
@@ -155,7 +177,7 @@ class TrialDataset(Dataset):
             labels[scored_on] = [numbered(scored, values)]
             if episodes.base_labels:
                 base_labels[scored_on] = [relabelled(scored, episodes.fold.base_table)]
-        query = episodes.evaluation_view(image, classes)
+        query = episodes.evaluation_view(key.query, image, classes)
         ways = [self._episode_of_way(way, query, key.classes) for way in key.ways]
         height, width = episodes.evaluation.shown(image.shape)
         return Trial(ways, rows=[key.rows], label=labels, base_label=base_labels, shown=[(height, width)])
@@ -163,7 +185,7 @@ class TrialDataset(Dataset):
     def _episode_of_way(self, way: EpisodeKey, query: Sized, classes: list[int]) -> Episode:
         """Return the episode of one class; in its supports pixels of the trial's other classes are unknown."""
         episodes = self.episodes
-        supports = [episodes.evaluation_view(*episodes.index.pair(row)) for row in way.supports]
+        supports = [episodes.evaluation_view(row, *episodes.index.pair(row)) for row in way.supports]
         others = [class_id for class_id in classes if class_id != way.class_id]
         episode = episodes.assemble(way, [query, *supports], ignored=others)
         if self.play_novel:

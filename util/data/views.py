@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from model.episode import IGNORE
+from model.episode import IGNORE, Modality
 
 # Input rules.
 LETTERBOX = "letterbox"
@@ -56,16 +56,22 @@ class View:
         """Return the input (S, S, 3) float32 in 0..255 and its class ids (S, S) uint8; ``original`` resizes neither."""
         return self.image(image), self.label(classes, self.side)
 
-    def image(self, image: np.ndarray) -> np.ndarray:
+    def beside(self, plane: np.ndarray, modality: Modality) -> np.ndarray:
+        """Return a plane (H, W) float32 of a modality laid out like the input, (S, S)."""
+        if modality.nearest:
+            return self.label(plane, self.side, modality.padding)
+        return self.image(plane, modality.padding)
+
+    def image(self, image: np.ndarray, padding: float = 0) -> np.ndarray:
         """Return an image (H, W, 3) uint8 as the input (S, S, 3) float32 in 0..255; pixels have half-pixel centres."""
         if self.rule == STRETCH and self.smooth:
             smoothed = Image.fromarray(image).resize((self.side, self.side), Image.Resampling.BILINEAR)
             return np.asarray(smoothed, dtype=np.float32)
         size = RULES[self.rule](image.shape[:2], self.side)
         resized = cv2.resize(image.astype(np.float32), size[::-1])
-        return padded(resized, self.side, 0)
+        return padded(resized, self.side, padding)
 
-    def label(self, classes: np.ndarray, side: int) -> np.ndarray:
+    def label(self, classes: np.ndarray, side: int, padding: float = IGNORE) -> np.ndarray:
         """Return a map of class ids (H, W) uint8 laid out like the input, of side ``side``, by nearest neighbour.
 
         Outside a letterbox, row i is row floor(i * height / side) of the original.
@@ -76,7 +82,7 @@ class View:
         else:
             rows, columns = (np.arange(new) * old // new for new, old in zip(size, classes.shape))
             resized = classes[rows[:, None], columns]
-        return padded(resized, side, IGNORE)
+        return padded(resized, side, padding)
 
     def shown(self, shape: Sides) -> Sides:
         """Return height and width of an image of ``shape`` (H, W, ...) within the input; a letterbox has padding."""
@@ -108,7 +114,7 @@ class View:
         return cv2.resize(part, shape[::-1], interpolation=interpolation)
 
 
-def padded(values: np.ndarray, side: int, padding: int) -> np.ndarray:
+def padded(values: np.ndarray, side: int, padding: float) -> np.ndarray:
     """Return an array (H, W, ...) at the top left of a square of padding; as it is where it fills that, or without."""
     if values.shape[:2] == (side, side) or not side:
         return values

@@ -120,7 +120,6 @@ def _training(evaluation: Evaluation) -> Trained:
         "training": weights.stored.training,
         "trained_otherwise": weights.training_differences,
         "track": track_of_weights(weights),
-        "fold_mismatch": weights.fold_differs and not evaluation.config.crosses_data_sets,
     }
 
 

@@ -44,6 +44,7 @@ class InSome(TypedDict, total=False):
     vectors: str | None  # SHA-256 of the text vectors; null: none are read
     finished: bool  # whether the training of the weights came to its end
     metrics: dict[str, ScoreFacts]  # of each further metric (test.metrics)
+    fold_mismatch: bool  # until version 0.3: weights of another fold, by which novel classes may have been trained on
 
 
 class Subject(TypedDict):
@@ -96,7 +97,6 @@ class Trained(TypedDict):
     training: list[dict[str, Any]]  # of each stage of the weights: steps, batch, size, seed, list, settings, precision
     trained_otherwise: list[str]  # settings of ``config`` that the training of the run's own weights did not have
     track: Track
-    fold_mismatch: bool  # weights of another fold: classes that are novel here may have been trained on
 
 
 class Scored(TypedDict):

@@ -19,7 +19,7 @@ from util.loop.network import PreparedNetwork, prepare_network
 from util.loop.processes import ProcessGroup
 from util.loop.score import Scoreboard
 from util.run.build import precision_of_test
-from util.run.data import trials
+from util.run.data import sources_of, trials
 from util.weights.checkpoint import Checkpoint
 
 
@@ -119,6 +119,7 @@ def scorings_of(
 def _scoring(evaluation: Evaluation, world: ProcessGroup) -> Scoring:
     """Return a test on the device: its list is read, its episodes are chosen, its network is on the device."""
     with world.rank_zero_first():  # which may build an index
+        sources_of(evaluation.run, evaluation.images)
         episodes = evaluation.episodes
     key = "prepared", evaluation.shot, evaluation.view.side
     prepared = evaluation.shared.once(key, lambda: _prepare(evaluation, world))

@@ -6,10 +6,9 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
-from model.episode import Episode
+from model.episode import Episode, Supports
 from model.trial import Trial
 from util.files.sizes import GIB, MIB
 
@@ -22,8 +21,7 @@ class Support:
     """One support, by a key that says photo and label."""
 
     key: Hashable
-    image: Tensor  # (3, H, W)
-    label: Tensor  # (H, W)
+    content: Supports  # n = 1
     row: int | None = None  # of the index, where its image may also be a query
 
 
@@ -100,20 +98,21 @@ class ShotStore:
 
     def _encoded(self, supports: Sequence[Support]) -> list[Any]:
         """Return the shots of supports, of all in one call where they have one size and no maps are kept."""
-        one_call = len({support.image.shape for support in supports}) == 1
+        contents = [support.content for support in supports]
+        one_call = len({content.image.shape for content in contents}) == 1
         if one_call and supports[0].row is None:
-            images = torch.stack([support.image for support in supports])
-            return self.network.encode(images, torch.stack([support.label for support in supports]))
+            return self._encode(Supports.join(contents))
         return [shot for support in supports for shot in self._encoded_alone(support)]
 
     def _encoded_alone(self, support: Support) -> list[Any]:
         """Return the shot of a support, in a list; that of its image's maps, where it may also be a query."""
-        image, label = support.image[None], support.label[None]
-        if support.row is None:
-            return self.network.encode(image, label)
-        shots = self.network.encode(image, label, maps=[self._maps_of(image, support.row)])
+        maps = None if support.row is None else [self._maps_of(support.content.image, support.row)]
+        shots = self._encode(support.content, maps)
         self._drop_oldest_of(self.maps)
         return shots
+
+    def _encode(self, content: Supports, maps: list[Any] | None = None) -> list[Any]:
+        return self.network.encode(content.image, content.label, maps, content.modalities)
 
     def _keep(self, kept: dict[Any, Any], key: Hashable, value: Any) -> None:
         """Keep a shot or maps as what was used last."""
@@ -142,7 +141,7 @@ def _supports_of(trial: Trial, with_rows: bool) -> list[Support]:
         classes = tuple(int(way.class_id[item]) for way in trial.ways)  # labels of one way ignore the others
         rows = iter(support_rows)
         for way, of_way, class_id in zip(trial.ways, supports, classes, strict=True):
-            for image, label in way.supports_of(item):
+            for support in way.supports_of(item):
                 row = next(rows)
-                of_way.append(Support((row, class_id, classes), image, label, row if with_rows else None))
+                of_way.append(Support((row, class_id, classes), support, row if with_rows else None))
     return [support for of_way in supports for support in of_way]

@@ -15,7 +15,7 @@ TEXT_READ = {True: "read", False: "none", None: NOT_STATED}  # of a track
 
 def title(result: Result) -> str:
     """Return the title of a result; it begins in capitals if the result is not the protocol's full number."""
-    marks = [WEIGHTS[result["weights_mark"]]] if result["weights_mark"] and not result["fold_mismatch"] else []
+    marks = [WEIGHTS[result["weights_mark"]]] if result["weights_mark"] else []
     for reason, details in departures(result).items():
         marks.append(f"{reason.upper()} ({details})" if details else reason.upper())
     ways = result["protocol_settings"].get("ways", 1)
@@ -55,7 +55,7 @@ def departures(result: Result) -> dict[str, str]:
     listed, trained_on = result["photos_listed"], result["photos_trained_on"]
     whole = "" if result["replayed"] else f" of {result['protocol_settings']['episodes']}"
     reasons = [
-        (result["fold_mismatch"], "weights of another fold", ""),
+        (result.get("fold_mismatch", False), "weights of another fold", ""),
         (not result.get("finished", True), "not finished", _steps_done(result)),
         (observers := _observers(result), "own observers", observers),
         (result["trained_otherwise"], "trained with other settings", "; ".join(result["trained_otherwise"][:3])),

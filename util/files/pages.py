@@ -1,21 +1,11 @@
-"""HTML from templates: whatever is filled in is text, so that no name of a file or a class is read as HTML."""
+"""HTML from templates: what is filled in is data of a script, so that no name of a file or a class is read as HTML."""
 
-import html
 import json
 from string import Template
 from typing import Any
 
 
-class Html(str):
-    """HTML that ``html_of`` has made."""
-
-
-def html_of(template: str, **values: object) -> Html:
-    """Return a template with values in place of their $names: escaped as text, unless they are ``Html``."""
-    texts = {name: value if isinstance(value, Html) else html.escape(str(value)) for name, value in values.items()}
-    return Html(Template(template).substitute(texts))
-
-
-def data_of_script(value: Any) -> Html:
-    """Return plain data as JSON that may stand within a script: it cannot end it."""
-    return Html(json.dumps(value).replace("<", "\\u003c"))
+def page_of(template: str, **data: Any) -> str:
+    """Return a template with data in place of its $names: as JSON, which cannot end the script around it."""
+    texts = {name: json.dumps(value).replace("<", "\\u003c") for name, value in data.items()}
+    return Template(template).substitute(texts)

@@ -86,11 +86,6 @@ def _part_and_whole(metric: Metric, *arguments: Any) -> tuple[Any, Any]:
     return part, whole
 
 
-def _at_end(metric: Metric, counts: EpisodeCounts) -> float:
-    """Return the score of a metric of all episodes; ValueError, TypeError: it is no number."""
-    return _finite(metric.part_and_whole(counts))
-
-
 def _finite(value: Any) -> Any:
     """Return a number; ValueError, TypeError: it is none, or not finite."""
     if not math.isfinite(value):
@@ -123,9 +118,9 @@ def episode_scores(
         scores[name] = scale / 100 * float(mean_iou(part, whole, episodes))
         ratios = _ratio(part, whole)
         scores[per_class(name)] = {str(c): scale * float(ratios[c]) for c in np.flatnonzero(episodes)}
+    counts = EpisodeCounts(*records[:, NUMBER : UNION + 1].T.astype(np.int64))
     for name in at_end:
-        counts = EpisodeCounts(*records[:, NUMBER : UNION + 1].T.astype(np.int64))
-        score = ask(f"metric {name}", _at_end, METRICS[name], counts)
+        score = ask(f"metric {name}", lambda name=name: _finite(METRICS[name].part_and_whole(counts)))
         scores[name] = METRICS[name].scale * float(score)
     return scores
 

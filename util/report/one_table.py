@@ -45,11 +45,11 @@ MADE = {
 PRECISIONS = {verb: f"{verb} in different precisions" for verb in ("trained", "tested")}
 
 
-def results_by_table(paths: list[Path], protocols: Sequence[str]) -> Iterator[tuple[dict[Path, Result], list[str]]]:
-    """Yield the results below some paths that share a table, protocol by protocol, and notes on those left out.
+def results_by_table(paths: list[Path], protocols: Sequence[str]) -> Iterator[dict[Path, Result]]:
+    """Yield the results below some paths that share a table, protocol by protocol.
 
-    A table shows tests of its protocol's own episodes with weights of their fold. Quick looks and tests of other seeds
-    are only shown where there is nothing better.
+    A table shows tests of its protocol's own episodes. Quick looks and tests of other seeds are only shown where there
+    is nothing better.
 
     Args:
         paths: result files, or folders.
@@ -60,7 +60,7 @@ def results_by_table(paths: list[Path], protocols: Sequence[str]) -> Iterator[tu
     """
     by_file = read_results(paths, protocols)
     facts = facts_of(by_file)
-    own = facts[~(facts["is_replay"] | facts["fold_mismatch"])]
+    own = facts[~facts["is_replay"]]
     departs = 2 * own["quick_look"] + own["other_seeds"]
     best = own[departs == departs.groupby([own[key] for key in CELL], dropna=False).transform("min")]
     for protocol in protocols or own["protocol"].unique().tolist() or [""]:
@@ -68,12 +68,10 @@ def results_by_table(paths: list[Path], protocols: Sequence[str]) -> Iterator[tu
         if shown.empty:
             raise UserError(
                 f"{', '.join(map(str, paths))}: no result to show {protocol and f'of protocol {protocol} '}"
-                "(replays and weights of another fold are left out)"
+                "(replays are left out)"
             )
         check_one_table(shown)
-        elsewhere = facts[facts["fold_mismatch"] & (facts["protocol"] == protocol)]
-        left_out = [f"left out: {file}, scored with weights of another fold." for file in elsewhere.index]
-        yield {path: result for path, result in by_file.items() if str(path) in shown.index}, left_out
+        yield {path: result for path, result in by_file.items() if str(path) in shown.index}
 
 
 def are_across(facts: DataFrame) -> bool:

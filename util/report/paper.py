@@ -53,7 +53,7 @@ def paper_tables(
     if by_class and output == BASE:
         raise UserError(f"--output {BASE} --rows classes: this output has no novel class; leave out one of them")
     tables = []
-    for by_file, left_out in results_by_table(paths, protocols):
+    for by_file in results_by_table(paths, protocols):
         numbers, of_other_folds = numbers_of(by_file, output, papers)
         facts = placed(by_file)
         scores = scores_of(*by_file.values())
@@ -65,7 +65,6 @@ def paper_tables(
             table = _of_methods(numbers, facts, scores, output)
             table.notes += [*(f"{MEASURED} {line}" for line in made), *of_other_folds]
             table.ruled = {numbers.loc[numbers["source"] != "", "row"].nunique()} - {0}
-        table.notes += left_out
         if not published_set(facts):
             table.notes.append(f"left out: published means, which are of {', '.join(sorted(CROSS_DOMAIN))}.")
         tables.append(table)

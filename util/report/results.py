@@ -37,7 +37,7 @@ AS_THEY_ARE = [
 ]
 OF_PROTOCOL = [
     *("folds", "fold_rule", "input", "input_side", "min_pixels"),
-    *("quick_look", "other_seeds", "fold_mismatch"),
+    *("quick_look", "other_seeds"),
 ]
 SHARED_COLUMNS = [*AS_THEY_ARE, "row", "training_seed", "draw", "mark", "seeds", "weights", "date", "commit"]
 TRAINING_FREE = "training-free"  # the checkpoint of a method that learns nothing

@@ -11,6 +11,7 @@ from util.config.folds import has_class_maps
 from util.config.read import read_data
 from util.config.settings import (
     HELD_OUT,
+    MODALITIES,
     SAMPLERS,
     AugmentSettings,
     DataSettings,
@@ -24,6 +25,7 @@ from util.data.lists import image_list as lists
 from util.data.lists.image_list import ImageList
 from util.data.lists.index import load_index
 from util.data.lists.listed import read_list
+from util.data.modalities import Source
 from util.data.sampling import SHUFFLED_PAIRS, EpisodeSampler, Sampler, check_contract
 from util.data.views import STRETCH, View
 from util.files import project_path
@@ -43,7 +45,6 @@ class StageData:
     held_out: Dataset | None  # None: the lists leave none
     validation_length: int  # held-out examples
     held_out_classes: list[str]  # of the data set of the held-out examples
-    workers: int  # that load both
 
 
 def stage_data(run: Run, stage: str, progress: bool = True) -> StageData:
@@ -62,12 +63,13 @@ def base_stage_data(run: Run, progress: bool = True) -> StageData:
     held_out = lists.whole_list(index, fold) if is_whole else lists.base_validation_list(index, fold.base, data)
     size = run.config.stage_size(stage)
     seed = run.config.run.seed
-    training = LabelledDataset(images, fold, size, seed, stage.augment)
-    if held_out is None:
-        return StageData(images, training, None, 0, data.classes, data.workers)
-    examples = LabelledDataset(held_out, fold, size, seed, None)
-    count = min(stage.validate_episodes, len(held_out.queries))
-    return StageData(images, training, examples, count, data.classes, data.workers)
+    return StageData(
+        images=images,
+        training=LabelledDataset(images, fold, size, seed, stage.augment),
+        held_out=None if held_out is None else LabelledDataset(held_out, fold, size, seed),
+        validation_length=0 if held_out is None else min(stage.validate_episodes, len(held_out.queries)),
+        held_out_classes=data.classes,
+    )
 
 
 def meta_stage_data(run: Run, progress: bool = True) -> StageData:
@@ -86,7 +88,6 @@ def meta_stage_data(run: Run, progress: bool = True) -> StageData:
         held_out=None if validation_images is None else validation_episodes(held_out, validation_images),
         validation_length=stage.validate_episodes,
         held_out_classes=held_out.config.data.classes,
-        workers=run.config.data.workers,
     )
 
 
@@ -260,4 +261,16 @@ def _episodes(
     views: int | None = None,
 ) -> EpisodeDataset:
     base_labels = run.model_class.reads_base_labels and has_class_maps(vars(run.config.data))
-    return EpisodeDataset(sampler, run.fold, size, augment, run.vectors, base_labels, view, views)
+    sources = sources_of(run, sampler.images)
+    return EpisodeDataset(sampler, run.fold, size, augment, run.vectors, base_labels, view, views, sources)
+
+
+def sources_of(run: Run, images: ImageList) -> list[Source]:
+    """Return the sources of what the method reads beside colours; UserError: a list's first image has none of it."""
+    named = run.config.data.modalities
+    wanted = run.model_class.modalities
+    sources = [Source(name, wanted[name], MODALITIES.get(named.get(name, ""))) for name in wanted]
+    first = int(images.queries[0])
+    for source in sources:
+        source.planes(images.index, first, images.classes_in(first)[0])
+    return sources

@@ -136,8 +136,6 @@ class Run:
     @property
     def weights_mark(self) -> str:
         """'' if a test scores the run's own best weights, else the mark of its result: last, untrained, foreign."""
-        if self.config.takes_other_folds:
-            return FOREIGN
         source = self.source
         if isinstance(source, str):
             return source if source == UNTRAINED else ""

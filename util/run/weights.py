@@ -23,7 +23,7 @@ from util.weights import checkpoint
 from util.weights.checkpoint import Checkpoint
 from util.weights.encoders import photos_of_encoders, start_encoders
 from util.weights.fill import fill
-from util.weights.may_differ import FOLD, TESTED_ON_OTHER_DATA, TESTED_ON_OTHER_FOLDS, MayDiffer
+from util.weights.may_differ import TESTED_ON_OTHER_DATA
 from util.weights.origin import Origin
 
 
@@ -65,11 +65,6 @@ class Loaded:
             return True
         last = stored.training[-1]
         return self.run.weights_mark == runs.FOREIGN and last["step"] == last["steps"]
-
-    @property
-    def fold_differs(self) -> bool:
-        """Whether they were trained on another fold."""
-        return any(key.startswith(FOLD) for key in self.run.differences(self.stored.config, Decides.IDENTITY))
 
     @property
     def training_differences(self) -> list[str]:
@@ -141,7 +136,7 @@ def check_fits(stored: Checkpoint, config: Config, stage: str) -> None:
 
     The model's name is not compared in the base stage, whose checkpoints models share; a model may also load weights of
     the model that it extends, if the tensors fit. With ``test.trained_on`` the checkpoint of a meta
-    stage is of that data set, with other classes and folds; of this one, with other folds.
+    stage is of that data set, with other classes and folds.
 
     Args:
         stored: the checkpoint; an authors' file has no config, its tensors decide.
@@ -158,24 +153,14 @@ def check_fits(stored: Checkpoint, config: Config, stage: str) -> None:
         raise UserError(f"{stored.path}: is of the {stored.stage} stage, one of the {stage} stage is needed{fix}")
     now = to_dict(config)
     now["data"]["name"] = config.test.trained_on or now["data"]["name"]
-    found = differences(stored.config, now, Decides.IDENTITY)
+    may_differ = TESTED_ON_OTHER_DATA.settings if config.crosses_data_sets else ()
+    found = differences(stored.config, now, Decides.IDENTITY, may_differ)
     for key, (given, wanted) in found.items():
         is_related = key == "model.name" and (stage == "base" or related(given, wanted))
-        if not is_related and not key.startswith(_may_differ(config, stage).settings):
-            fix = "name a checkpoint of such a run" + _other_data(key, stored, stage)
+        if not is_related:
+            fix = "name a checkpoint of such a run"
+            if key == "data.name" and stage == "meta":
+                fix += (
+                    f"; --set test.trained_on={given} tests it all the same, with classes that may not be novel to it"
+                )
             raise UserError(f"{stored.path}: was trained with {key} = {given}, this run has {wanted}; {fix}")
-
-
-def _other_data(key: str, stored: Checkpoint, stage: str) -> str:
-    """Say how a checkpoint of other data is tested, where a setting of data differs; '' for other settings."""
-    if stored.config is None or stage != "meta" or not key.startswith("data."):
-        return ""
-    name = stored.config["data"]["name"]
-    return f"; --set test.trained_on={name} tests it all the same, with classes that may not be novel to it"
-
-
-def _may_differ(config: Config, stage: str) -> MayDiffer:
-    """Return in which data a checkpoint of a stage may differ from a run."""
-    if config.crosses_data_sets:
-        return TESTED_ON_OTHER_DATA
-    return TESTED_ON_OTHER_FOLDS if stage == "meta" and config.takes_other_folds else MayDiffer()

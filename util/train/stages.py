@@ -99,7 +99,7 @@ def train_stage(run: Run, task: StageTask, world: ProcessGroup, asked: Asked) ->
         with closing(Curves(task.folder if world.is_main else None, resumed_at)) as curves:
             held_out = HeldOut(training, begun.data, curves, run.config)
             observers = _observers(task, checkpoints, held_out, own)
-            finished = _train(training, begun.data, observers)
+            finished = _train(training, begun.data, observers, run.config.data.workers)
     if finished and not world.any(training.interrupt.requested):
         return 0
     log.info("interrupted; the same command with --resume continues")
@@ -177,10 +177,11 @@ class HeldOut:
         world = self.training.world
         length = data.validation_length
         images = self.config.data.shot + 1
+        workers = self.config.data.workers
         batch = episodes_at_once(self.config.test.batch, world.device, images, self.config.data.size)
         board = Scoreboard(len(data.held_out_classes))
         observers: list[Observer] = [board, Watch(self.training, length // world.size)]
-        score(network, data.held_out, length, observers, world, title="validate", batch=batch, workers=data.workers)
+        score(network, data.held_out, length, observers, world, title="validate", batch=batch, workers=workers)
         scores, _ = board.gather(world)
         self.curves.scalars("validation", points_of(scores, data.held_out_classes), step)
         leading = FINAL if FINAL in scores else BASE
@@ -197,7 +198,7 @@ def _observers(task: StageTask, checkpoints: Checkpoints, held_out: HeldOut, own
     return [*observers, *own, checkpoints]
 
 
-def _train(training: Training, data: StageData, observers: list[TrainingObserver]) -> bool:
+def _train(training: Training, data: StageData, observers: list[TrainingObserver], workers: int) -> bool:
     """Do the steps that are left and return whether all are done."""
     schedule = training.schedule
     world = training.world
@@ -209,7 +210,7 @@ def _train(training: Training, data: StageData, observers: list[TrainingObserver
         processes=world.size,
         parts=training.accumulate,
     )
-    with closing(batches(data.training, numbers, data.workers, world.device)) as stream:
+    with closing(batches(data.training, numbers, workers, world.device)) as stream:
         return loop.train(training, stream, observers)
 
 

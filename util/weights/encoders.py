@@ -129,13 +129,11 @@ def file_of_encoder(config: Config, encoder: Encoder, key: str) -> Checkpoint:
         fix = "train the base stage of that run first" if path.parent.name == "base" else MISSING
         raise UserError(f"{path}: these weights do not exist ({key})", fix=fix)
     stored = read(path)
-    if stored.config is not None and not config.takes_other_folds:
+    if stored.config is not None:
         found = differences(stored.config, to_dict(config), Decides.IDENTITY, ENCODER.settings)
         if found and "data.name" not in found:
             other = ", ".join(in_words(found))
-            fix = (
-                "its base classes may be novel here; take this fold's (test.trained_on=DATA_SET scores it all the same)"
-            )
+            fix = "its base classes may be novel here; take this fold's"
             raise UserError(f"{path}: this encoder was trained with {other}; {fix}")
     return stored
 

@@ -23,6 +23,5 @@ CONTINUED_CHANGED = MayDiffer(
 TESTED = MayDiffer(settings=("data.shot", "data.rare_classes", PRECISION))
 SHARED = MayDiffer(settings=("data.", "model.", "run."), facts=("list", "content"))  # a base stage
 FINISHED = {"base": SHARED, "meta": TESTED}
-TESTED_ON_OTHER_FOLDS = MayDiffer(settings=(FOLD,))
 TESTED_ON_OTHER_DATA = MayDiffer(settings=(CLASSES, FOLD))
 ENCODER = MayDiffer(settings=(CLASSES, "model."))
