@@ -14,8 +14,7 @@ from photos.prediction import percent
 from photos.results import Results, own_record
 from photos.segmenter import Segmenter
 from util.cli import Parser, within
-from util.config.imports import add_import
-from util.engine import load_engine
+from util.engine import add_import, load_engine
 from util.files.errors import EXIT_USER_ERROR, UserError
 from util.files.progress import ProgressBar
 from util.loop.processes import explained_memory_errors

@@ -13,8 +13,7 @@ from photos.prediction import Decision
 from photos.results import FORMATS, PICTURES
 from photos.segmenter import Segmenter
 from util.cli import comma_separated, within
-from util.config.imports import add_import
-from util.engine import MAX_SIDE
+from util.engine import MAX_SIDE, add_import
 from util.files.errors import UserError
 from util.files.palette import IGNORE
 

@@ -171,23 +171,25 @@ def over(found: Sequence[dict[str, Any]], said: Mapping[str, np.ndarray], order:
         order: of the classes, those of which nothing is known left out.
     """
     of_network = {row["name"]: row for row in found}
-    known = {**of_network, **said}
-    names = [name for name in dict.fromkeys([*order, *known]) if name in known]
-    rows = []
-    for value, name in enumerate(names, 1):
-        row = {**of_network.get(name, {}), "name": name, "value": value}
+    is_said = np.any([*said.values()], axis=0)
+    rows = list[dict[str, Any]]()
+    for name in dict.fromkeys([*order, *of_network, *said]):
+        row = {**of_network.get(name, {}), "name": name, "value": len(rows) + 1}
         if name in said:
-            row |= {"by": PERSON, "presence": None, "score": 1.0}
-            inside = said[name]
-        else:
-            inside = pixels_of(row) & ~np.any([*said.values()], axis=0)
-        runs = encoded(inside)
-        if row.get("runs") != runs:
-            row |= extent_of(inside) | {"runs": runs}
-            row.pop("instances", None)  # of the former mask
-        row["score"] = row["score"] if row["pixels"] else None
-        rows.append(row)
+            by_person = {"by": PERSON, "presence": None, "score": 1.0}
+            rows.append(_with_mask({**row, **by_person}, said[name]))
+        elif name in of_network:
+            rows.append(_with_mask(row, pixels_of(row) & ~is_said))
     return rows
+
+
+def _with_mask(row: dict[str, Any], inside: np.ndarray) -> dict[str, Any]:
+    """Return the row of a class with a mask (H, W) bool; the numbers and the parts of another mask go."""
+    runs = encoded(inside)
+    if row.get("runs") != runs:
+        others = {key: value for key, value in row.items() if key != "instances"}
+        row = {**others, **extent_of(inside), "runs": runs}
+    return {**row, "score": row["score"] if row["pixels"] else None}
 
 
 def convert(out: Path, photos: Sequence[Path]) -> None:

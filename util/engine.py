@@ -23,6 +23,7 @@ from model.episode import IGNORE, Episode, NamedEpisode, Supports
 from model.mismatch import ModelMismatch
 from model.registry import class_of
 from util.config.compose import source_of
+from util.config.imports import add_import  # noqa: F401  what photos declare of it
 from util.config.read import from_dict, read_config, to_dict
 from util.config.tree import override
 from util.data.views import PHOTO_RULE, View, channels_first

@@ -103,8 +103,8 @@ def test_fixed_views_repeat_and_differ_from_each_other(config) -> None:
     key = dataset.sampler(0)
     views = set()
     for number in range(20):
-        image, classes = dataset._view(key.query, EpisodeKey(number, key.query, key.class_id, key.supports), 0)
-        views.add((image.numpy().tobytes(), classes.tobytes()))
+        view = dataset._view(key.query, EpisodeKey(number, key.query, key.class_id, key.supports), 0)
+        views.add((view.image.numpy().tobytes(), view.classes.tobytes()))
     assert len(views) == 2
 
 

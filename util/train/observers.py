@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from model.decides import Decides
@@ -159,21 +160,24 @@ class Checkpoints(TrainingObserver):
         One that an observer ended can still be continued; without a validation its newest weights are the best.
         """
         path = self.folder.path
-        progress = training.progress
-        if progress.step == training.schedule.steps:  # a finished training is never resumed
+        if training.progress.step == training.schedule.steps:  # a finished training is never resumed
             self.save(training, LAST, resumable=False)
             if training.world.is_main:
                 (path / PREVIOUS).unlink(missing_ok=True)
         elif not (path / BEST).exists():
             self._save_best(training)
-        if training.world.is_main and (path / BEST).exists():  # so that copies of it say so, too
-            best = checkpoint.read(path / BEST)
-            end = {"finished": True, "ended_by": progress.ended_by, "observers": self.state.get("observers", {})}
-            if not best.finished:  # one that is asked for again has used what it had
-                peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / PEAK_UNIT
-                end |= {"processor_minutes": progress.processor_minutes, "peak_mib": peak}
-            checkpoint.save(path / BEST, {**best.entries, **end})
+        if training.world.is_main and (path / BEST).exists():
+            self._say_end(path / BEST, training.progress)
         self._write_metrics(training, finished=True)
+
+    def _say_end(self, path: Path, progress: Progress) -> None:
+        """Let a checkpoint of a training that is done say so, and what it took, as copies of it then do."""
+        stored = checkpoint.read(path)
+        end = {"finished": True, "ended_by": progress.ended_by, "observers": self.state.get("observers", {})}
+        if not stored.finished:  # one that is asked for again has used what it had
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / PEAK_UNIT
+            end |= {"processor_minutes": progress.processor_minutes, "peak_mib": peak}
+        checkpoint.save(path, {**stored.entries, **end})
 
     def _save_best(self, training: Training) -> None:
         with training.ema.applied():
