@@ -93,8 +93,8 @@ MUTATIONS = [
     Mutation(
         "interleaved folds lack the last class",
         "util/config/folds.py",
-        "range(self.number + 1, self.classes + 1, self.folds)",
-        "range(self.number + 1, self.classes, self.folds)",
+        "classes[fold : whole : data.folds]",
+        "classes[fold : whole - 1 : data.folds]",
         "tests/data/test_lists.py::test_folds_are_blocks_of_five_or_every_fourth_class",
     ),
     Mutation(
@@ -256,8 +256,8 @@ MUTATIONS = [
     Mutation(
         "a stretched label is interpolated",
         "util/data/augmentation.py",
-        "cv2.resize(label, (size, size), interpolation=cv2.INTER_NEAREST)",
-        "cv2.resize(label, (size, size), interpolation=cv2.INTER_LINEAR)",
+        "classes = cut.of(given, cv2.INTER_NEAREST, IGNORE)",
+        "classes = cut.of(given, cv2.INTER_LINEAR, IGNORE)",
         "tests/data/test_augmentation.py",
     ),
     Mutation(
