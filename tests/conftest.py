@@ -138,8 +138,8 @@ def mini_yaml(tmp_path: Path, mini_root: Path):
         source = find_config("split0", "mini", method, net)
         content = {
             "base": [str(file.resolve()) for file in source.files],
-            "run": {"folder": str(tmp_path / "runs"), "name": "tiny", "device": "cpu"},
-            "data": {"root": str(mini_root), "cache": str(tmp_path / "cache"), "min_pixels": 100},
+            "run": {"folder": f"{tmp_path}/runs", "name": "tiny", "device": "cpu"},
+            "data": {"root": str(mini_root), "cache": f"{tmp_path}/cache", "min_pixels": 100},
         }
         model = read_config(source).model
         model_class = class_of(model)

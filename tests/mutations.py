@@ -26,211 +26,211 @@ class Mutation:
     test: str
 
 
-MUTATIONS = [
-    Mutation(
+ROWS = [  # name, file, old, new, test
+    (
         "poly counts steps from 0",
         "util/loop/optim.py",
         "(1 - (step + 1) / steps) ** POWER",
         "(1 - step / steps) ** POWER",
         "tests/train/test_optimizers.py",
     ),
-    Mutation(
+    (
         "patience is an epoch longer",
         "util/train/observers.py",
         "newest - progress.best_epoch >= self.epochs",
         "newest - progress.best_epoch > self.epochs",
         "tests/train/test_midway.py",
     ),
-    Mutation(
+    (
         "best.pth lacks the average that was validated",
         "util/train/observers.py",
         "        with training.ema.applied():\n            self.save(training, BEST, resumable=False)",
         "        self.save(training, BEST, resumable=False)",
         "tests/train/test_midway.py",
     ),
-    Mutation(
+    (
         "dropouts are seeded without the rank",
         "util/loop/train.py",
         "{progress.step} {world.rank}",
         "{progress.step}",
         "tests/train/test_midway.py",
     ),
-    Mutation(
+    (
         "the triplet has no auxiliary weight",
         "model/symnet/losses.py",
         'if name == "main" else',
         'if name in ("main", "triplet") else',
         "tests/model/test_symnet.py::test_every_loss_but_the_main_one_has_the_auxiliary_weight",
     ),
-    Mutation(
+    (
         "a crop is drawn again 30 times",
         "util/data/augmentation.py",
         "for _ in range(KEEP_TRIES)",
         "for _ in range(KEEP_TRIES - 1)",
         "tests/data/test_augmentation.py",
     ),
-    Mutation(
+    (
         "a group's lr_factor is ignored",
         "util/loop/optim.py",
         """settings[name].lr * group["factor"] * factor""",
         "settings[name].lr * factor",
         "tests/train/test_optimizers.py",
     ),
-    Mutation(
+    (
         "views are drawn by numpy's global generator",
         "util/data/episodes.py",
         "random = random_stream(self.sampler.seed, AUGMENT, key.number, slot)",
         "random = np.random.mtrand._rand; random.integers = np.random.randint",
         "tests/data/test_episodes.py",
     ),
-    Mutation(
+    (
         "episodes with replacement need every support once",
         "util/data/sampling.py",
         "rows[rows != query], self.shots, self.with_replacement)",
         "rows[rows != query], self.shots, False)",
         "tests/data/test_sampling.py::test_episodes_of_a_fixed_list_never_change",
     ),
-    Mutation(
+    (
         "interleaved folds lack the last class",
         "util/config/folds.py",
         "classes[fold : whole : data.folds]",
         "classes[fold : whole - 1 : data.folds]",
         "tests/data/test_lists.py::test_folds_are_blocks_of_five_or_every_fourth_class",
     ),
-    Mutation(
+    (
         "the foreground's intersection is that of the background",
         "util/loop/metrics.py",
         "foreground_intersection = labelled - union[0]",
         "foreground_intersection = intersection[0]",
         "tests/evaluate/test_metrics.py::test_scores_of_episodes_equal_a_recount",
     ),
-    Mutation(
+    (
         "protocols of other episodes share a pass",
         "util/evaluate/scoring.py",
         "groups[seed, evaluation.shot, evaluation.view, rule, evaluation.images.digest]",
         "groups[seed, evaluation.shot, evaluation.view, evaluation.images.digest]",
         "tests/evaluate/test_shared_passes.py",
     ),
-    Mutation(
+    (
         "tests of other lists share a pass",
         "util/evaluate/scoring.py",
         "rule, evaluation.images.digest]",
         "rule]",
         "tests/evaluate/test_shared_passes.py",
     ),
-    Mutation(
+    (
         "a kept support forgets the other ways' classes",
         "util/evaluate/store.py",
         "(row, class_id, classes)",
         "(row, class_id)",
         "tests/evaluate/test_shared_passes.py",
     ),
-    Mutation(
+    (
         "text vectors do not decide a test",
         "util/evaluate/done.py",
         """        "vectors": lambda: evaluation.run.text_digest,\n""",
         "",
         "tests/evaluate/test_done.py",
     ),
-    Mutation(
+    (
         "two foreign best.pth share a folder",
         "util/evaluate/evaluation.py",
         "os.path.relpath(self.run.source, self.config.run.folder)",
         "os.path.basename(self.run.source)",
         "tests/evaluate/test_done.py",
     ),
-    Mutation(
+    (
         "a crop keeps class 1",
         "util/data/episodes.py",
         "self.augment, random, value)",
         "self.augment, random, 1)",
         "tests/data/test_episodes.py",
     ),
-    Mutation(
+    (
         "an interval of 90 % is called one of 95 %",
         "util/report/compare.py",
         "[2.5, 97.5]",
         "[5, 95]",
         "tests/report/test_compare.py::test_the_interval_is_as_wide_as_theory_says",
     ),
-    Mutation(
+    (
         "facts that one side does not know are differences",
         "util/weights/origin.py",
         "None not in (theirs, ours) and ",
         "",
         "tests/evaluate/test_done.py::test_what_is_not_known_is_no_difference_and_an_empty_list_is_one",
     ),
-    Mutation(
+    (
         "a side that a model does not take is not told",
         "util/run/input_size.py",
         "elif view.side != view.label_side:",
         "elif view.side > view.label_side + 1:",
         "tests/data/test_views.py::test_every_protocol_finds_a_size_that_the_model_takes",
     ),
-    Mutation(
+    (
         "a file's name may lead out of its folder on Windows",
         "util/files/__init__.py",
         """{"/", "\\\\", "\\0"}""",
         """{"/", "\\0"}""",
         "tests/test_files.py::test_a_name_in_a_file_that_leads_elsewhere_is_refused",
     ),
-    Mutation(
+    (
         "a kernel of the prior is shorter",
         "model/symnet/steps.py",
         "((7, 1), 1, (3, 0))",
         "((5, 1), 1, (2, 0))",
         "tests/model/test_golden.py::test_numbers_are_those_of_the_golden_file[symnet-resnet10_narrow]",
     ),
-    Mutation(
+    (
         "a row of YOLO is of the class before its own",
         "annotations/yolo.py",
         "annotations.categories = {number + 1: name",
         "annotations.categories = {number + 2: name",
         "tests/annotations/test_writers.py::test_written_annotations_are_read_back",
     ),
-    Mutation(
+    (
         "a photo is moved to a side though a class lacks one then",
         "datasets/division.py",
         "(left >= LEAST_PHOTOS)[can & shown_by[place]].all()",
         "True",
         "tests/datasets/test_custom_split.py::test_each_side_of_the_split_keeps_two_photos_of_each_class",
     ),
-    Mutation(
+    (
         "a class that plays a novel one suppresses itself",
         "model/kinds/corrected.py",
         "episode.base_id if self.training else episode.spared_class",
         "episode.base_id if self.training else None",
         "tests/model/test_symnet.py",
     ),
-    Mutation(
+    (
         "parts of every class have the scores of the first",
         "photos/prediction.py",
         "self.probability[index].ravel()",
         "self.probability[0].ravel()",
         "tests/photos/test_prediction.py",
     ),
-    Mutation(
+    (
         "an ellipse is a circle",
         "annotations/shapes.py",
         "radius_y * np.sin(angle)",
         "radius_x * np.sin(angle)",
         "tests/annotations/test_labelstudio.py",
     ),
-    Mutation(
+    (
         "a photo is found by its name without a word",
         "annotations/photo_files.py",
         "                self._note_elsewhere(matches[0], path, source)\n",
         "",
         "tests/annotations/test_photo_files.py",
     ),
-    Mutation(
+    (
         "the score of a mask leaves out its bias",
         "photos/calibration.py",
         " + self.mask.bias)",
         ")",
         "tests/photos/test_calibration.py::test_the_score_of_a_mask_is_how_often_it_overlaps_by_half",
     ),
-    Mutation(
+    (
         "a protocol scores on other labels than its page says",
         "config/default.yaml",
         "{draw: pfenet, query: sequential, episodes: 1000, seeds: [510, 365, 382, 322, 988], input: letterbox,\n"
@@ -239,56 +239,56 @@ MUTATIONS = [
         "     scored_on: letterbox}",
         "tests/cli/test_published_settings.py::test_protocols_are_those_of_the_page",
     ),
-    Mutation(
+    (
         "a prediction that is not finite is counted in the middle of a pass",
         "util/loop/score.py",
         "finite &= torch",
         "finite = torch",
         "tests/run/test_network.py::test_a_prediction_that_is_not_finite_in_the_middle_of_a_pass_is_refused",
     ),
-    Mutation(
+    (
         "an image that is rotated and flipped is shifted by a pixel",
         "util/data/augmentation.py",
         "[-1, 0, new_width - 1]",
         "[-1, 0, new_width]",
         "tests/data/test_augmentation.py",
     ),
-    Mutation(
+    (
         "a stretched label is interpolated",
         "util/data/augmentation.py",
         "classes = cut.of(given, cv2.INTER_NEAREST, IGNORE)",
         "classes = cut.of(given, cv2.INTER_LINEAR, IGNORE)",
         "tests/data/test_augmentation.py",
     ),
-    Mutation(
+    (
         "no class of a validation on base classes is spared",
         "util/data/episodes.py",
         "            episode.spared_class = episode.base_id",
         "            pass",
         "tests/data/test_episodes.py",
     ),
-    Mutation(
+    (
         "no checkpoint is written by time",
         "util/train/observers.py",
         "if time.monotonic() - self.saved_at > SAVE_SECONDS:",
         "if False:",
         "tests/train/test_midway.py::test_the_last_checkpoint_is_at_most_so_old",
     ),
-    Mutation(
+    (
         "kept maps of a support are found without its mask",
         "util/train/kept_features.py",
         "        digest.update(mask.cpu().numpy().tobytes())\n",
         "        pass\n",
         "tests/train/test_kept_features.py::test_maps_are_kept_by_image_and_mask",
     ),
-    Mutation(
+    (
         "a record of floats makes its counts float32",
         "util/loop/metrics.py",
         'np.int64 if values.dtype.kind in "iub" else np.float64',
         "values.dtype",
         "tests/evaluate/test_metrics.py::test_a_mean_of_episodes_is_averaged_within_its_class_first",
     ),
-    Mutation(
+    (
         "a training that an observer ends inside an epoch has no record there",
         "util/loop/train.py",
         "if progress.on_record or not (is_due or progress.ended_by):",
@@ -296,6 +296,7 @@ MUTATIONS = [
         "tests/train/test_observers.py",
     ),
 ]
+MUTATIONS = [Mutation(*row) for row in ROWS]
 
 
 def is_found(mutation: Mutation, copy: Path) -> bool:

@@ -145,7 +145,7 @@ def make_photos(folder: Path) -> None:
         if seed < 2:
             for mask in ("mask.png", "cup_mask.png", "cup.png"):
                 cv2.imwrite(str(folder / mask), 255 * cup)
-            cv2.imwrite(str(folder / "dish.png"), 255 * dish)
+            cv2.imwrite(f"{folder}/dish.png", 255 * dish)
 
 
 def scene(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -174,7 +174,7 @@ def make_voc(root: Path) -> None:
         image[mask > 0] //= 2
         for folder in ("JPEGImages", "SegmentationClass"):
             (root / folder).mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(root / f"JPEGImages/{names[part][-1]}.jpg"), image)
+        cv2.imwrite(f"{root}/JPEGImages/{names[part][-1]}.jpg", image)
         write_mask(root / f"SegmentationClass/{names[part][-1]}.png", mask)
     for part, lines in names.items():
         path = root / f"ImageSets/Segmentation/{part}.txt"

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import json
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from datasets.custom_plan import CustomOptions
 from datasets.make import run_jobs
 from photos.example_files import read_examples
 from photos.examples import BOXED
+from tests.helpers.read import write_json
 from util.files.errors import UserError
 from util.files.mask_images import read_mask, write_mask
 
@@ -97,7 +97,7 @@ def coco_json(
         "annotations": [{"id": n, "image_id": 7, "category_id": n} | mark for n, mark in enumerate(marks, first)],
     }
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "coco.json").write_text(json.dumps(content))
+    write_json(folder / "coco.json", content)
     return folder / "coco.json"
 
 
@@ -110,7 +110,7 @@ def labelme_json(folder: Path, *shapes: dict[str, Any], size=(WIDTH, HEIGHT)) ->
         "imageWidth": size[0],
         "imageHeight": size[1],
     }
-    (folder / "a.json").write_text(json.dumps(content))
+    write_json(folder / "a.json", content)
     return folder
 
 
@@ -174,7 +174,7 @@ def labelstudio(folder: Path) -> Path:
     annotations = [{"result": [], "was_cancelled": True}, {"result": result}]
     data = {"image": f"/data/upload/1/0123abcd-{PHOTO}"}
     tasks = [{"data": data, "annotations": annotations}, {"data": {}}]
-    (folder / "export.json").write_text(json.dumps(tasks))
+    write_json(folder / "export.json", tasks)
     return folder / "export.json"
 
 
@@ -191,7 +191,7 @@ def results(folder: Path) -> Path:
         "mask": "a_mask.png",
         "classes": classes,
     }
-    (folder / "a.json").write_text(json.dumps(record))
+    write_json(folder / "a.json", record)
     return folder
 
 

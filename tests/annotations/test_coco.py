@@ -1,6 +1,5 @@
 """Tests of the masks that annotations stand for, against masks made by hand and the official code."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from pycocotools.coco import COCO
 from annotations.annotation import class_mask
 from annotations.coco import read_annotations
 from annotations.shapes import encoded
+from tests.helpers.read import write_json
 
 H, W = 20, 30
 CATEGORIES = [{"id": 7, "name": "cup"}, {"id": 3, "name": "cat"}, {"id": 90, "name": "dog"}]
@@ -49,7 +49,7 @@ def _file(tmp_path: Path, *marks: dict[str, Any]) -> Path:
         "categories": CATEGORIES,
     }
     path = tmp_path / "instances.json"
-    path.write_text(json.dumps(content))
+    write_json(path, content)
     return path
 
 
@@ -69,7 +69,7 @@ def test_polygons_become_classes_by_ascending_category_id(tmp_path: Path) -> Non
     expected[10:15, 6:9] = CUP
     expected[18:, 25:] = DOG
     cat = _mark(3, [_box(2, 3, 6, 9)])
-    cup = _mark(7, [_box(10, 1, 15, 4), _box(10, 6, 15, 9)])
+    cup = _mark(7, [_box(10, 1, 15, 4), _box(9.6, 5.6, 14.6, 8.6)])
     dog = _mark(90, [_box(18, 25, 40, 50)])  # it leaves the photo
     path = _file(tmp_path, cat, cup, dog)
     np.testing.assert_array_equal(_mask(path), expected)

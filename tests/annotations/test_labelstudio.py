@@ -2,7 +2,7 @@
 
 import base64
 import io
-import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,11 @@ import pytest
 from PIL import Image
 
 from annotations import labelstudio
+from annotations.annotation import Annotations
+from annotations.photo_files import PhotoFiles
 from photos.example_files import read_examples
 from tests.annotations.drawn import AREAS, CAT, DOG, HEIGHT, WIDTH, areas, corners, photo, refusal, region
+from tests.helpers.read import write_json
 
 CATS = {"cat": AREAS["cat"]}
 EMBEDDED = {"image": "data:image/png;base64,iVBORw0KGgo="}
@@ -38,8 +41,13 @@ def tasks(folder: Path, data: dict[str, Any], *annotations: dict[str, Any], uplo
     for name in ("x0.jpg", "p0.jpg"):
         photo(folder / name)
     task = {"id": 3, "data": data, "annotations": annotations, "file_upload": upload}
-    (folder / "p.json").write_text(json.dumps([task]))
+    write_json(folder / "p.json", [task])
     return folder / "p.json"
+
+
+def of_regions(folder: Path, *regions: dict[str, Any]) -> Path:
+    """Write an export with one task, whose annotation has these regions."""
+    return tasks(folder, {"image": "p0.jpg"}, {"result": regions})
 
 
 @pytest.mark.parametrize(
@@ -63,10 +71,21 @@ def test_a_task_states_its_photo_in_its_data_or_as_an_upload(tmp_path: Path, dat
 def test_an_ellipse_has_two_radii(tmp_path: Path, rotation: int, along_x: int, along_y: int) -> None:
     radii = {"radiusX": 100 * 30 / WIDTH, "radiusY": 100 * 10 / HEIGHT, "rotation": rotation}
     ellipse = entry(CAT, None, type="ellipselabels", value={"x": 50, "y": 50, "ellipselabels": ["cat"], **radii})
-    (support,), _ = read_examples([str(tasks(tmp_path, {"image": "p0.jpg"}, {"result": [ellipse]}))])
+    (support,), _ = read_examples([f"{of_regions(tmp_path, ellipse)}"])
     rows, columns = np.mgrid[:HEIGHT, :WIDTH] + 0.5
     inside = ((columns - WIDTH / 2) / along_x) ** 2 + ((rows - HEIGHT / 2) / along_y) ** 2 <= 1
     assert (support.read().label != inside).sum() < 0.02 * inside.sum()
+
+
+def test_a_box_is_turned_about_its_first_corner() -> None:
+    """In pixels: in percent of a photo of 200 x 100 it would have another shape."""
+    value = {"x": 30, "y": 20, "width": 20, "height": 10, "rotation": 30, "rectanglelabels": ["cat"]}
+    read = Annotations(Path("a.json"), PhotoFiles(Path()))
+    (instance,) = labelstudio.instances_of([{"type": "rectanglelabels", "value": value}], "a.jpg", (100, 200), read)
+    cosine, sine = 0.75**0.5, 0.5
+    along, across = np.array([40 * cosine, 40 * sine]), np.array([-10 * sine, 10 * cosine])
+    moved = np.ravel([0 * along, along, along + across, across])
+    assert instance.shape[0] == pytest.approx(moved + [60, 20] * 4)
 
 
 @pytest.mark.parametrize("data", [{"image": "x0.jpg", "image2": "p0.jpg"}, {"images": ["x0.jpg", "p0.jpg"]}])
@@ -77,7 +96,7 @@ def test_a_task_of_two_photos_is_refused(tmp_path: Path, data: dict) -> None:
 
 def test_the_short_form_of_an_export_is_refused(tmp_path: Path) -> None:
     path = tasks(tmp_path, {})
-    path.write_text(json.dumps([{"image": "p0.jpg", "label": [{"points": [[1, 1]]}], "annotation_id": 1, "id": 1}]))
+    write_json(path, [{"image": "p0.jpg", "label": [{"points": [[1, 1]]}], "annotation_id": 1, "id": 1}])
     assert "JSON-MIN" in refusal(path)
 
 
@@ -112,22 +131,20 @@ FULL_PIXELS = np.full_like(DOG_PIXELS, 255)
     ids=["grey", "opaque", "transparent"],
 )
 def test_the_bitmask_brush_is_read(tmp_path: Path, pixels: np.ndarray) -> None:
-    path = tasks(tmp_path, {"image": "p0.jpg"}, {"result": [entry(CAT, "cat"), bitmask(pixels)]})
-    assert areas(path) == AREAS
+    assert areas(of_regions(tmp_path, entry(CAT, "cat"), bitmask(pixels))) == AREAS
 
 
 def test_a_label_that_a_region_has_twice_is_one_object(tmp_path: Path) -> None:
     twice = entry(CAT, "cat")
     twice["value"]["polygonlabels"] = ["cat", "cat"]
-    (read,) = labelstudio.read_annotations(tasks(tmp_path, {"image": "p0.jpg"}, {"result": [twice]})).photos
+    (read,) = labelstudio.read_annotations(of_regions(tmp_path, twice)).photos
     assert len(read.instances) == 1
 
 
 def test_a_damaged_bitmask_is_refused(tmp_path: Path) -> None:
-    painted = bitmask(DOG_PIXELS)
-    painted["value"]["imageDataURL"] = painted["value"]["imageDataURL"][:40]
-    path = tasks(tmp_path, {"image": "p0.jpg"}, {"result": [painted]})
-    assert "task 3: a mask is damaged" in refusal(path)
+    value = {"imageDataURL": "data:image/png;base64,iVBORw0KGgo", "bitmasklabels": ["dog"]}
+    painted = entry(DOG, None, type="bitmasklabels", value=value)
+    assert "task 3: a mask is damaged" in refusal(of_regions(tmp_path, painted))
 
 
 def test_unlabelled_regions_and_other_tools_regions_are_counted(tmp_path: Path, capsys) -> None:
@@ -138,8 +155,7 @@ def test_unlabelled_regions_and_other_tools_regions_are_counted(tmp_path: Path, 
     vector = entry(
         DOG, None, type="keypointlabels", id="r3", value={"x": 5, "y": 5, "width": 1, "keypointlabels": ["dog"]}
     )
-    path = tasks(tmp_path, {"image": "p0.jpg"}, {"result": [shape, labels, unlabelled, vector]})
-    assert areas(path) == CATS
+    assert areas(of_regions(tmp_path, shape, labels, unlabelled, vector)) == CATS
     said = capsys.readouterr().err
     assert "regions without a label (1)" in said
     assert "regions of 'keypointlabels' (1)" in said
@@ -150,5 +166,5 @@ def test_a_brush_may_have_a_value_for_each_pixel_of_which_all_but_0_are_of_the_o
     values = [value for opacity in opacities for value in (0, 0, 0, opacity)]
     bits = f"{len(values):032b}" + f"{7:05b}" + "".join(f"{size - 1:04b}" for size in (3, 4, 8, 16))
     bits += "0" + "01" + f"{len(values) - 1:04b}" + "".join(f"{value:08b}" for value in values)
-    padded = bits.ljust(-(-len(bits) // 8) * 8, "0")
-    assert int(labelstudio.brush_mask([int(padded[i : i + 8], 2) for i in range(0, len(padded), 8)], (1, 4)).sum()) == 3
+    stroke = [int(f"{byte:0<8}", 2) for byte in re.findall(".{1,8}", bits)]
+    assert labelstudio.brush_mask(stroke, (1, 4)).sum() == 3

@@ -109,23 +109,25 @@ def test_pixels_whose_name_is_a_word_for_it_are_unknown(tmp_path: Path, name: st
 
 SIMPLE = [ids((CAT, 1)), ids((DOG, 2))]
 PARTLY_GREY = [0, 0, 0, 2, 2, 2, 180, 120, 120]
-READ: dict[str, tuple[Save, list[np.ndarray], str]] = {  # how values are saved, the values, the names
-    "grey": (Image.fromarray, SIMPLE, "cat\ndog"),
-    "VOC's": (whole(VOC), SIMPLE, "cat\ndog"),
-    "own": (whole(OWN), SIMPLE, "cat\ndog"),
-    "of white ground": (whole([255] * 3 + OWN[3:]), SIMPLE, "cat\ndog"),
-    "partly grey": (whole(PARTLY_GREY), SIMPLE, "cat\ndog"),
-    "inverting": (whole(INVERTING), SIMPLE, "cat\ndog"),
-    "16 bits": (lambda values: Image.fromarray(values.astype(np.uint16)), SIMPLE, "cat\ndog"),
-    "gaps": (Image.fromarray, [ids((CAT, 7)), ids((DOG, 14))], "7: cat\n14: dog"),
-    "a stated name in no mask": (Image.fromarray, SIMPLE, "1: cat\n2: dog\n3: horse"),
-    "reduced, by colours": (reduced(VOC), SIMPLE, "cat:128,0,0::\ndog:0,128,0::\n"),
-}
 
 
-@pytest.mark.parametrize("kind", READ)
-def test_masks_are_read_by_their_values(tmp_path: Path, kind: str) -> None:
-    save, values, names = READ[kind]
+@pytest.mark.parametrize(
+    ("kind", "case"),
+    {  # how values are saved, the values, the names
+        "grey": (Image.fromarray, SIMPLE, "cat\ndog"),
+        "VOC's": (whole(VOC), SIMPLE, "cat\ndog"),
+        "own": (whole(OWN), SIMPLE, "cat\ndog"),
+        "of white ground": (whole([255] * 3 + OWN[3:]), SIMPLE, "cat\ndog"),
+        "partly grey": (whole(PARTLY_GREY), SIMPLE, "cat\ndog"),
+        "inverting": (whole(INVERTING), SIMPLE, "cat\ndog"),
+        "16 bits": (lambda values: Image.fromarray(values.astype(np.uint16)), SIMPLE, "cat\ndog"),
+        "gaps": (Image.fromarray, [ids((CAT, 7)), ids((DOG, 14))], "7: cat\n14: dog"),
+        "a stated name in no mask": (Image.fromarray, SIMPLE, "1: cat\n2: dog\n3: horse"),
+        "reduced, by colours": (reduced(VOC), SIMPLE, "cat:128,0,0::\ndog:0,128,0::\n"),
+    }.items(),
+)
+def test_masks_are_read_by_their_values(tmp_path: Path, kind: str, case: tuple) -> None:
+    save, values, names = case
     assert_read(write(tmp_path, [*map(save, values)], names))
 
 
@@ -141,49 +143,51 @@ COW = Image.fromarray(ids((CAT, 3)))
 FIFTEEN = "\n".join(f"class {value}" for value in range(1, 16))
 FILLED = np.full((HEIGHT, WIDTH), 2, np.uint8)
 BANDS = "lie only in thin bands along edges"
-REFUSED: dict[str, tuple[list[Image.Image], str, str]] = {  # the masks, their names, the line
-    "a first word for unknown pixels": (
-        [Image.fromarray(ids((CAT, 2), (DOG, 3)))] * 2,
-        "unknown\ncat\ndog",
-        "holds the value 3",
-    ),
-    "a last name that no mask holds": (
-        [*map(Image.fromarray, SIMPLE)],
-        "meadow\ncat\ndog",
-        "does the first line, 'meadow', name the value 0?",
-    ),
-    "255 among several classes": (
-        [Image.fromarray(ids((CAT, 1), (DOG, 2))), Image.fromarray(ids((CAT, 255)))],
-        "cat\ndog",
-        "give those pixels the value of their class",
-    ),
-    "VOC's colours": ([*map(reduced(VOC), SIMPLE)], "cat\ndog", "the value 1 the colour (0, 128, 0), but in"),
-    "own colours": ([*map(reduced(OWN), SIMPLE)], "cat\ndog", "the value 1 the colour (0, 200, 10), but in"),
-    "a photo without ground": (
-        [reduced(OWN)(ids((CAT, 1), (DOG, 2))), reduced(OWN)(FILLED)],
-        "cat\ndog",
-        "the value 0 the colour (0, 200, 10), but in",
-    ),
-    "bilinear": ([SHARP.resize((320, 240), Image.Resampling.BILINEAR)], FIFTEEN, BANDS),
-    "bicubic": ([SHARP.resize((320, 240), Image.Resampling.BICUBIC)], FIFTEEN, BANDS),
-    "made smaller": ([SHARP.resize((70, 50), Image.Resampling.BILINEAR)], FIFTEEN, BANDS),
-    "turned": ([SHARP.rotate(10, Image.Resampling.BILINEAR)], FIFTEEN, BANDS),
-    "JPEG": ([compressed(SHARP)], FIFTEEN, BANDS),
-    "one smooth mask": (
-        [
-            Image.fromarray(ids((CAT, 1), (DOG, 2))),
-            COW,
-            COW.resize((192, 144), Image.Resampling.BILINEAR),
-        ],
-        "cat\ndog\ncow",
-        f"p2.png: values such as 1, 2 {BANDS}",
-    ),
-}
 
 
-@pytest.mark.parametrize("kind", REFUSED)
-def test_masks_whose_values_are_open_are_refused(tmp_path: Path, kind: str) -> None:
-    masks, names, line = REFUSED[kind]
+@pytest.mark.parametrize(
+    ("kind", "case"),
+    {  # the masks, their names, the line
+        "a first word for unknown pixels": (
+            [Image.fromarray(ids((CAT, 2), (DOG, 3)))] * 2,
+            "unknown\ncat\ndog",
+            "holds the value 3",
+        ),
+        "a last name that no mask holds": (
+            [*map(Image.fromarray, SIMPLE)],
+            "meadow\ncat\ndog",
+            "does the first line, 'meadow', name the value 0?",
+        ),
+        "255 among several classes": (
+            [Image.fromarray(ids((CAT, 1), (DOG, 2))), Image.fromarray(ids((CAT, 255)))],
+            "cat\ndog",
+            "give those pixels the value of their class",
+        ),
+        "VOC's colours": ([*map(reduced(VOC), SIMPLE)], "cat\ndog", "the value 1 the colour (0, 128, 0), but in"),
+        "own colours": ([*map(reduced(OWN), SIMPLE)], "cat\ndog", "the value 1 the colour (0, 200, 10), but in"),
+        "a photo without ground": (
+            [reduced(OWN)(ids((CAT, 1), (DOG, 2))), reduced(OWN)(FILLED)],
+            "cat\ndog",
+            "the value 0 the colour (0, 200, 10), but in",
+        ),
+        "bilinear": ([SHARP.resize((320, 240), Image.Resampling.BILINEAR)], FIFTEEN, BANDS),
+        "bicubic": ([SHARP.resize((320, 240), Image.Resampling.BICUBIC)], FIFTEEN, BANDS),
+        "made smaller": ([SHARP.resize((70, 50), Image.Resampling.BILINEAR)], FIFTEEN, BANDS),
+        "turned": ([SHARP.rotate(10, Image.Resampling.BILINEAR)], FIFTEEN, BANDS),
+        "JPEG": ([compressed(SHARP)], FIFTEEN, BANDS),
+        "one smooth mask": (
+            [
+                Image.fromarray(ids((CAT, 1), (DOG, 2))),
+                COW,
+                COW.resize((192, 144), Image.Resampling.BILINEAR),
+            ],
+            "cat\ndog\ncow",
+            f"p2.png: values such as 1, 2 {BANDS}",
+        ),
+    }.items(),
+)
+def test_masks_whose_values_are_open_are_refused(tmp_path: Path, kind: str, case: tuple) -> None:
+    masks, names, line = case
     assert_refused(write(tmp_path, masks, names), line)
 
 
@@ -235,16 +239,20 @@ def lines(*drawn: tuple[slice, slice, int], ground: int = 0) -> np.ndarray:
 ALL = slice(None)
 BUILDING = (slice(20, 60), slice(20, 90), 9)
 CARS = [(slice(99, 140), slice(left, left + 30), 7) for left in range(5, 240, 50)]
-THIN = {
-    "wire before a building": lines(BUILDING, (slice(40, 42), ALL, 5)),
-    "wire on one ground": lines((slice(90, 92), ALL, 5), BUILDING, ground=2),
-    "kerb": lines((slice(80, 160), ALL, 3), (slice(78, 80), ALL, 2), BUILDING, *CARS, ground=1),
-    "small beside large": lines(*((slice(9 * n, 9 * n + 4), slice(9 * n, 9 * n + 4), 4) for n in range(15)), BUILDING),
-    "borders of 255": lines((slice(20, 60), slice(20, 40), 255), (slice(23, 57), slice(23, 37), 5), BUILDING),
-}
 
 
-@pytest.mark.parametrize("kind", THIN)
-def test_thin_objects_are_classes(tmp_path: Path, kind: str) -> None:
-    Image.fromarray(THIN[kind]).save(tmp_path / "mask.png")
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    {
+        "wire before a building": lines(BUILDING, (slice(40, 42), ALL, 5)),
+        "wire on one ground": lines((slice(90, 92), ALL, 5), BUILDING, ground=2),
+        "kerb": lines((slice(80, 160), ALL, 3), (slice(78, 80), ALL, 2), BUILDING, *CARS, ground=1),
+        "small beside large": lines(
+            *((slice(9 * n, 9 * n + 4), slice(9 * n, 9 * n + 4), 4) for n in range(15)), BUILDING
+        ),
+        "borders of 255": lines((slice(20, 60), slice(20, 40), 255), (slice(23, 57), slice(23, 37), 5), BUILDING),
+    }.items(),
+)
+def test_thin_objects_are_classes(tmp_path: Path, kind: str, values: np.ndarray) -> None:
+    Image.fromarray(values).save(tmp_path / "mask.png")
     assert facts_of(tmp_path / "mask.png").bands == frozenset()

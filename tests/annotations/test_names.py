@@ -118,10 +118,9 @@ def export(folder: Path, mask: Image.Image, entries: list[str]) -> Path:
     return folder
 
 
-MAPS = [*product(MASKS, ["first"]), *product(("colours", "numbers"), ("last", "unnamed", "short"))]
-
-
-@pytest.mark.parametrize(("form", "order"), MAPS)
+@pytest.mark.parametrize(
+    ("form", "order"), [*product(MASKS, ["first"]), *product(("colours", "numbers"), ("last", "unnamed", "short"))]
+)
 def test_a_label_map_names_colours_and_numbers(tmp_path: Path, form: str, order: str) -> None:
     folder = export(tmp_path, MASKS[form], LABEL_MAPS[order])
     both = {name: 2 * area for name, area in AREAS.items()}
@@ -156,18 +155,18 @@ def unnamed(folder: Path, pixels: np.ndarray) -> Path:
     return folder
 
 
-SEVERAL = {
-    "colours": COLOURED,
-    "shades": np.array([(0, 0, 0), (128, 0, 0), (64, 0, 0)], np.uint8)[VALUES],
-    "layers": np.dstack([COLOURED, 255 * (VALUES > 0)]).astype(np.uint8),
-    "numbers": VALUES,
-    "levels": 100 * VALUES,
-}
-
-
-@pytest.mark.parametrize("name", SEVERAL)
-def test_several_colours_or_numbers_without_names_are_refused(tmp_path: Path, name: str) -> None:
-    assert "name the classes" in refusal(unnamed(tmp_path, SEVERAL[name]))
+@pytest.mark.parametrize(
+    ("name", "pixels"),
+    {
+        "colours": COLOURED,
+        "shades": np.array([(0, 0, 0), (128, 0, 0), (64, 0, 0)], np.uint8)[VALUES],
+        "layers": np.dstack([COLOURED, 255 * (VALUES > 0)]).astype(np.uint8),
+        "numbers": VALUES,
+        "levels": 100 * VALUES,
+    }.items(),
+)
+def test_several_colours_or_numbers_without_names_are_refused(tmp_path: Path, name: str, pixels: np.ndarray) -> None:
+    assert "name the classes" in refusal(unnamed(tmp_path, pixels))
 
 
 def test_masks_of_different_colours_without_names_are_refused(tmp_path: Path) -> None:
@@ -187,4 +186,4 @@ def test_a_mask_of_one_class_has_one_colour(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=line):
         custom(folder, images=folder / "JPEGImages", masks=folder / "classes")
     with pytest.raises(UserError, match=line):
-        parse_example(f"{folder / 'JPEGImages/p0.jpg'}:{mask}").read()
+        parse_example(f"{folder}/JPEGImages/p0.jpg:{mask}").read()

@@ -1,6 +1,5 @@
 """Photos are found however programs and systems write their names, and none is taken for another."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from tests.annotations.drawn import (
     polygon,
     refusal,
 )
+from tests.helpers.read import write_json
 from util.files.errors import UserError
 
 
@@ -77,7 +77,7 @@ def coco(root: Path, *stated: str) -> Path:
     images = [{"id": n, "file_name": name, "width": WIDTH, "height": HEIGHT} for n, name in enumerate(stated)]
     marks = [{"id": n, "image_id": n, "category_id": 1, "segmentation": [outline(CAT)]} for n in range(len(stated))]
     content = {"images": images, "annotations": marks, "categories": [{"id": 1, "name": "cat"}]}
-    (root / "coco.json").write_text(json.dumps(content))
+    write_json(root / "coco.json", content)
     return root / "coco.json"
 
 
@@ -88,7 +88,7 @@ def labelstudio(root: Path, *stated: str) -> Path:
     region = {"type": "polygonlabels", "value": {"points": points, "polygonlabels": ["cat"]}, **size}
     marked = [{"result": [region]}]
     tasks = [{"data": {"image": f"/data/local-files/?d={name}"}, "annotations": marked} for name in stated]
-    (root / "tasks.json").write_text(json.dumps(tasks))
+    write_json(root / "tasks.json", tasks)
     return root / "tasks.json"
 
 

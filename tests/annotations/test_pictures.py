@@ -23,16 +23,23 @@ HEIGHT, WIDTH = 40, 64
 Reader = Callable[[Path], np.ndarray]
 
 
-STORED: dict[int, Callable[[np.ndarray], np.ndarray]] = {  # the stored pixels of an upright image, by EXIF's definition
-    1: lambda upright: upright,
-    2: lambda upright: upright[:, ::-1],
-    3: lambda upright: upright[::-1, ::-1],
-    4: lambda upright: upright[::-1],
-    5: lambda upright: upright.swapaxes(0, 1),
-    6: lambda upright: np.rot90(upright),
-    7: lambda upright: upright[::-1, ::-1].swapaxes(0, 1),
-    8: lambda upright: np.rot90(upright, -1),
-}
+def _stored(upright: np.ndarray, orientation: int) -> np.ndarray:
+    """Return the stored pixels of an upright image, by EXIF's definition."""
+    if orientation in (3, 4, 7, 8):
+        upright = upright[::-1]
+    if orientation in (2, 3, 6, 7):
+        upright = upright[:, ::-1]
+    return upright.swapaxes(0, 1) if orientation > 4 else upright
+
+
+@pytest.fixture
+def png(tmp_path: Path) -> Path:
+    return tmp_path / "a.png"
+
+
+@pytest.fixture
+def jpg(tmp_path: Path) -> Path:
+    return tmp_path / "a.jpg"
 
 
 def _save(path: Path, array: np.ndarray, orientation: int | None = None) -> Path:
@@ -66,7 +73,7 @@ def _assert_alike(photo: np.ndarray, expected: np.ndarray) -> None:
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", "deep.tif", "grey.tif"])
 def test_all_readers_turn_a_photo_alike(upright, tmp_path: Path, orientation: int, suffix: str) -> None:
     photo, mask = upright
-    stored = STORED[orientation](photo)
+    stored = _stored(photo, orientation)
     forms = {"deep.tif": stored.astype(np.uint16) * 257, "grey.tif": stored[..., 0]}
     path = _save(tmp_path / f"a{suffix}", forms.get(suffix, stored), orientation)
     assert header_of(path) == (stored.shape[:2], orientation)
@@ -84,20 +91,22 @@ def test_all_readers_turn_a_photo_alike(upright, tmp_path: Path, orientation: in
         with pytest.raises(UserError, match="custom converts other files"):
             read_stacked(path, mask_path)
     assert np.array_equal(read_mask_of(path, mask_path), mask)
-    assert np.array_equal(turned(STORED[orientation](mask), orientation), mask)
+    assert np.array_equal(turned(_stored(mask, orientation), orientation), mask)
 
 
 @pytest.mark.parametrize(("orientation", "side"), [(2, WIDTH), (3, WIDTH), (4, WIDTH), (6, HEIGHT), (8, HEIGHT)])
-def test_a_mask_whose_size_tells_nothing_is_refused(upright, tmp_path: Path, orientation: int, side: int) -> None:
+def test_a_mask_whose_size_tells_nothing_is_refused(
+    *, upright, tmp_path: Path, jpg: Path, png: Path, orientation: int, side: int
+) -> None:
     photo, mask = (pixels[:, :side] for pixels in upright)
-    path = _save(tmp_path / "a.jpg", STORED[orientation](photo), orientation)
-    drawn = _save(tmp_path / "a.png", mask)
+    path = _save(jpg, _stored(photo, orientation), orientation)
+    drawn = _save(png, mask)
     for read in (read_stacked, read_mask_of):
         with pytest.raises(UserError, match=rf"a.png: its photo has EXIF orientation {orientation}.*auto-orient"):
             read(path, drawn)
     assert not read_mask_of(path, _save(tmp_path / "empty.png", np.zeros_like(mask))).any()
     for suffix in (".png", ".tif"):  # the mask states its own orientation
-        tagged = _save(tmp_path / f"tagged{suffix}", STORED[orientation](mask), orientation)
+        tagged = _save(tmp_path / f"tagged{suffix}", _stored(mask, orientation), orientation)
         assert np.array_equal(read_mask_of(path, tagged), mask)
 
 
@@ -105,12 +114,12 @@ def test_a_mask_whose_size_tells_nothing_is_refused(upright, tmp_path: Path, ori
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 def test_photos_and_masks_are_turned_alike(upright, tmp_path: Path, orientation: int, suffix: str) -> None:
     photo, mask = upright
-    path = _save(tmp_path / "a.tif", STORED[orientation](photo), orientation)
-    mask_path = _save(tmp_path / f"m{suffix}", STORED[orientation](mask), orientation)
+    path = _save(tmp_path / "a.tif", _stored(photo, orientation), orientation)
+    mask_path = _save(tmp_path / f"m{suffix}", _stored(mask, orientation), orientation)
     assert np.array_equal(read_indices(mask_path)[0], mask)
     assert np.array_equal(read_region_of(path, mask_path), mask)
     if orientation > 4:  # the size of a mask without orientation tells which it is of
-        for drawn in (mask, STORED[orientation](mask)):
+        for drawn in (mask, _stored(mask, orientation)):
             assert np.array_equal(read_mask_of(path, _save(tmp_path / f"n{suffix}", drawn)), mask)
         with pytest.raises(UserError, match=r"different sizes \(height, width\): \(40, 64\) and \(39, 64\)"):
             read_mask_of(path, _save(tmp_path / f"other{suffix}", mask[1:]))
@@ -131,12 +140,12 @@ def _red(opacity: int) -> np.ndarray:
     return pixels
 
 
-def test_colours_under_transparency_are_white(tmp_path: Path) -> None:
+def test_colours_under_transparency_are_white(tmp_path: Path, png: Path) -> None:
     pixels = _red(opacity=255)
     pixels[4:, :, 3] = 0
     pixels[0, 0, 3] = 51  # a fifth
     image = Image.fromarray(pixels)
-    image.save(tmp_path / "a.png")
+    image.save(png)
     image.save(tmp_path / "b.webp", lossless=True, exact=True)
     image.save(tmp_path / "c.tif")
     expected = np.full((8, 8, 3), 255)
@@ -157,11 +166,11 @@ def test_colours_under_transparency_are_white(tmp_path: Path) -> None:
         (np.zeros((8, 8), np.uint8), "TIFF", "no JPEG or PNG"),
     ],
 )
-def test_trainings_and_tests_name_the_command_that_converts(tmp_path: Path, pixels, kind: str, says: str) -> None:
-    Image.fromarray(pixels).save(tmp_path / "a.png", kind)
+def test_trainings_and_tests_name_the_command_that_converts(png: Path, pixels, kind: str, says: str) -> None:
+    Image.fromarray(pixels).save(png, kind)
     for read in (images.read_image, images.check_photo):
         with pytest.raises(UserError, match=f"{says}.*prepare.py custom converts"):
-            read(tmp_path / "a.png")
+            read(png)
 
 
 @pytest.mark.parametrize(
@@ -173,21 +182,21 @@ def test_trainings_and_tests_name_the_command_that_converts(tmp_path: Path, pixe
     ids=["lfs", "web page"],
 )
 @pytest.mark.parametrize("read", [read_image, read_indices, images.read_image, mask_images.read_mask])
-def test_a_file_that_is_no_image_is_named_by_its_kind(tmp_path: Path, read: Reader, content: bytes, says: str) -> None:
-    (tmp_path / "a.png").write_bytes(content)
+def test_a_file_that_is_no_image_is_named_by_its_kind(png: Path, read: Reader, content: bytes, says: str) -> None:
+    png.write_bytes(content)
     with pytest.raises(UserError, match=says):
-        read(tmp_path / "a.png")
+        read(png)
 
 
 @pytest.mark.parametrize("read", [read_image, read_indices, images.read_image])
-def test_an_image_of_too_many_pixels_is_refused(tmp_path: Path, monkeypatch, read: Reader) -> None:
-    Image.new("L", (40, 40)).save(tmp_path / "a.png")
+def test_an_image_of_too_many_pixels_is_refused(png: Path, monkeypatch, read: Reader) -> None:
+    Image.new("L", (40, 40)).save(png)
     monkeypatch.setattr(sizes, "MAX_PIXELS", 1500)
     with pytest.raises(UserError, match=r"a\.png: 40 x 40 pixels, the limit is 1500; make it smaller"):
-        read(tmp_path / "a.png")
+        read(png)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 700)  # of which Pillow itself refuses twice as many
     with pytest.raises(UserError, match=r"a\.png: has more than \d+ pixels; make it smaller"):
-        read(tmp_path / "a.png")
+        read(png)
 
 
 def _noise(kind: str) -> bytes:
@@ -199,30 +208,32 @@ def _noise(kind: str) -> bytes:
 
 JPEG, PNG = _noise("JPEG"), _noise("PNG")
 HALF = len(JPEG) // 2
-DAMAGED = {
-    "empty": b"",
-    "no picture": b"no picture" * 50,
-    "head": JPEG[:160],
-    "half": JPEG[:HALF],
-    "without its end": JPEG[:-100],
-    "overwritten": JPEG[:HALF] + bytes(300) + JPEG[HALF + 300 :],
-    "PNG cut off": PNG[:6000],
-}
 
 
 @pytest.mark.parametrize("read", [read_image, read_photo, images.read_image])
-@pytest.mark.parametrize("kind", DAMAGED)
-def test_a_damaged_photo_is_refused(tmp_path: Path, read: Reader, kind: str) -> None:
-    (tmp_path / "a.jpg").write_bytes(DAMAGED[kind])
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    {
+        "empty": b"",
+        "no picture": b"no picture" * 50,
+        "head": JPEG[:160],
+        "half": JPEG[:HALF],
+        "without its end": JPEG[:-100],
+        "overwritten": JPEG[:HALF] + bytes(300) + JPEG[HALF + 300 :],
+        "PNG cut off": PNG[:6000],
+    }.items(),
+)
+def test_a_damaged_photo_is_refused(jpg: Path, read: Reader, kind: str, content: bytes) -> None:
+    jpg.write_bytes(content)
     with pytest.raises(UserError, match=r"a\.jpg: (.*damaged|is no )"):
-        read(tmp_path / "a.jpg")
+        read(jpg)
 
 
 @pytest.mark.parametrize("read", [read_image, read_photo, images.read_image])
-def test_bytes_behind_the_end_of_a_jpeg_are_no_damage(tmp_path: Path, read: Reader) -> None:
-    (tmp_path / "a.jpg").write_bytes(JPEG)
+def test_bytes_behind_the_end_of_a_jpeg_are_no_damage(tmp_path: Path, jpg: Path, read: Reader) -> None:
+    jpg.write_bytes(JPEG)
     (tmp_path / "film.jpg").write_bytes(JPEG + b"film" * 5000)
-    assert np.array_equal(read(tmp_path / "film.jpg"), read(tmp_path / "a.jpg"))
+    assert np.array_equal(read(tmp_path / "film.jpg"), read(jpg))
 
 
 def _jpeg_with_markers_in_exif(progressive: bool) -> tuple[bytes, bytes]:
@@ -236,38 +247,40 @@ def _jpeg_with_markers_in_exif(progressive: bool) -> tuple[bytes, bytes]:
     return content[:-2], content[-2:]
 
 
-STRAY = {
-    "few": b"ab\0c\x12",
-    "zeros": bytes(3000),
-    "of one value": b"\xaa" * 500,
-    "filler of markers": b"\xff" * 9,
-    "a second end": b"\xff\xd9",
-}
-
-
 @pytest.mark.parametrize("progressive", [False, True])
-@pytest.mark.parametrize("kind", STRAY)
-def test_stray_bytes_before_the_end_of_a_jpeg_are_no_damage(tmp_path: Path, kind: str, progressive: bool) -> None:
+@pytest.mark.parametrize(
+    ("kind", "stray"),
+    {
+        "few": b"ab\0c\x12",
+        "zeros": bytes(3000),
+        "of one value": b"\xaa" * 500,
+        "filler of markers": b"\xff" * 9,
+        "a second end": b"\xff\xd9",
+    }.items(),
+)
+def test_stray_bytes_before_the_end_of_a_jpeg_are_no_damage(
+    jpg: Path, kind: str, stray: bytes, progressive: bool
+) -> None:
     content, end = _jpeg_with_markers_in_exif(progressive)
-    path = tmp_path / "a.jpg"
+    path = jpg
     path.write_bytes(content + end)
     whole = read_image(path)
     for behind in (b"film", content + end):  # such as the second picture of a phone
-        path.write_bytes(content + STRAY[kind] + end + behind)
+        path.write_bytes(content + stray + end + behind)
         assert np.array_equal(read_image(path), whole)
 
 
 @pytest.mark.parametrize("behind", [b"", bytes(3000) + b"\xff\xd9"])
 @pytest.mark.parametrize("progressive", [False, True])
-def test_many_stray_bytes_are_taken_for_damaged_pixels(tmp_path: Path, progressive: bool, behind: bytes) -> None:
+def test_many_stray_bytes_are_taken_for_damaged_pixels(jpg: Path, progressive: bool, behind: bytes) -> None:
     content, end = _jpeg_with_markers_in_exif(progressive)
     noise = np.random.default_rng(1).integers(1, 255, 300, np.uint8).tobytes()
-    (tmp_path / "a.jpg").write_bytes(content + noise + end + behind)
+    jpg.write_bytes(content + noise + end + behind)
     with pytest.raises(UserError, match="extraneous bytes"):
-        read_image(tmp_path / "a.jpg")
+        read_image(jpg)
 
 
-def test_sound_jpegs_of_every_kind_are_sound(tmp_path: Path) -> None:
+def test_sound_jpegs_of_every_kind_are_sound(jpg: Path) -> None:
     for mode, progressive in product(("RGB", "L", "CMYK"), (False, True)):
-        Image.new(mode, (33, 17), 99).save(tmp_path / "a.jpg", progressive=progressive)
-        assert read_image(tmp_path / "a.jpg").shape == (17, 33, 3)
+        Image.new(mode, (33, 17), 99).save(jpg, progressive=progressive)
+        assert read_image(jpg).shape == (17, 33, 3)

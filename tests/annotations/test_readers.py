@@ -1,6 +1,5 @@
 """Every format of the same annotations is recognised, and gives the same pixels of the same classes."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from annotations.annotation import class_mask
 from photos.example_files import read_examples
 from photos.examples import BOXED
 from tests.annotations import drawn
-from tests.helpers.read import json_of
+from tests.helpers.read import json_of, write_json
 from util.files.errors import UserError
 
 
@@ -21,7 +20,7 @@ def test_a_folder_of_a_format_gives_its_supports(kind: str, tmp_path: Path) -> N
     write = drawn.masks if kind == "masks" else drawn.WRITERS[kind]
     write(tmp_path / "set")
     ids = [17, 18] if kind == "coco" else [1, 2]
-    for text in (str(tmp_path / "set"), f"{kind}:{tmp_path / 'set'}"):
+    for text in (f"{tmp_path}/set", f"{kind}:{tmp_path}/set"):
         supports, categories = read_examples([text])
         assert [*categories.items()][:2] == [*zip(ids, ("cat", "dog"))]
         assert [support.name for support in supports] == ["cat", "dog"]
@@ -45,27 +44,12 @@ def test_photos_may_lie_elsewhere(kind: str, tmp_path: Path) -> None:
     assert [support.name for support in chosen] == ["dog"]
 
 
-def test_a_mask_of_several_indices_without_names_is_refused(tmp_path: Path) -> None:
-    drawn.masks(tmp_path)
-    (tmp_path / "names.txt").unlink()
-    with pytest.raises(UserError, match=r"a\.png: .* hold several classes, \[\(0, 255, 0\), \(255, 0, 0\)\]"):
-        read_examples([str(tmp_path)])
-
-
 def test_a_mask_of_one_index_without_names_is_one_object(tmp_path: Path) -> None:
     drawn.photo(tmp_path / drawn.PHOTO)
     Image.fromarray(255 * drawn.region(drawn.CAT)).convert("RGB").save(tmp_path / "a.png")
     (support,), _ = read_examples([str(tmp_path)])
     assert support.name is None
     assert support.read().label.sum() == drawn.AREAS["cat"]
-
-
-def test_masks_of_different_indices_without_names_are_refused(tmp_path: Path) -> None:
-    for number, (name, box) in enumerate(drawn.BOXES.items(), 1):
-        drawn.photo(tmp_path / f"{name}.jpg")
-        drawn.index_mask(tmp_path / f"{name}.png", number * drawn.region(box))
-    with pytest.raises(UserError, match=r"dog\.png: .* hold several classes, \[\(0, 255, 0\), \(255, 0, 0\)\]"):
-        read_examples([str(tmp_path)])
 
 
 def test_a_folder_of_several_formats_needs_a_prefix(tmp_path: Path) -> None:
@@ -89,7 +73,7 @@ def test_masks_that_nobody_confirmed_are_unknown_for_trainings(tmp_path: Path) -
     drawn.results(tmp_path)
     record = json_of(tmp_path / "a.json")
     record["classes"][0]["by"] = "person"
-    (tmp_path / "a.json").write_text(json.dumps(record))
+    write_json(tmp_path / "a.json", record)
     (photo,) = recognise.read(str(tmp_path), unconfirmed=False).photos
     pixels = np.bincount(class_mask(photo, {1: 1, 2: 2}).ravel(), minlength=256)
     assert [pixels[1], pixels[255]] == [*drawn.AREAS.values()]

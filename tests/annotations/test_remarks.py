@@ -1,6 +1,5 @@
 """Readers of annotations count and name all entries that are no plain objects."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from tests.annotations.drawn import (
     refusal,
     region,
 )
-from tests.helpers.read import json_of
+from tests.helpers.read import json_of, write_json
 
 CATS = {"cat": AREAS["cat"]}
 
@@ -45,24 +44,43 @@ def coco(folder: Path, *marks: dict[str, Any], images: Sequence[dict[str, Any]] 
     content = json_of(path)
     content["images"] += images
     content["annotations"] = [{"id": n, "image_id": 7, "category_id": 1} | mark for n, mark in enumerate(marks, 1)]
-    path.write_text(json.dumps(content))
+    write_json(path, content)
     return path
 
 
 OUTLINED_CAT = {"segmentation": [outline(CAT)]}
-OUTLINED_DOG = {"segmentation": [outline(DOG)], "category_id": 2}
 RIGHT = (60, 4, 90, 60)
+BOXED = "read as boxes: objects whose outline is a box (1)"
 
 
 @pytest.mark.parametrize(
     ("marks", "expected", "said"),
     [
+        *(
+            ([OUTLINED_CAT, {"bbox": [52, 20, 36, 40], "category_id": 2} | mark], AREAS, BOXED)
+            for mark in ({"segmentation": []}, {"segmentation": None}, {"segmentation": [[*DOG]]}, {})
+        ),
+        ([OUTLINED_CAT, {"segmentation": [[1, 1, 9, 9]]}], CATS, "left out: objects without outline or box (1)"),
+        (
+            [{"segmentation": [[9, 9, 99, 9, 99, 29]]}],
+            {"cat": 841},
+            "photos with outlines beyond their stated size (1)",
+        ),
+        (
+            [OUTLINED_CAT, *[{"segmentation": [outline(DOG)], "image_id": 99}] * 2],
+            CATS,
+            "left out: annotations of photos that are not listed (2), see image_id 99",
+        ),
         ([OUTLINED_CAT, crowd(RIGHT)], CATS, "unknown (255): regions of cat (1), see p0.jpg"),
         ([OUTLINED_CAT, brush(RIGHT)], {"cat": 1280 + 1680}, "read as objects: crowds (iscrowd 1) of run lengths (1)"),
-        ([brush(CAT), OUTLINED_DOG], AREAS, "read as objects: crowds (iscrowd 1) of run lengths (1)"),
+        (
+            [brush(CAT), {"segmentation": [outline(DOG)], "category_id": 2}],
+            AREAS,
+            "read as objects: crowds (iscrowd 1) of run lengths (1)",
+        ),
     ],
 )
-def test_crowds_are_unknown_and_brushes_objects(tmp_path, capsys, marks, expected, said) -> None:
+def test_marks_of_coco_that_are_no_plain_objects_are_said(tmp_path, capsys, marks, expected, said) -> None:
     assert areas(coco(tmp_path, *marks)) == expected
     assert said in capsys.readouterr().err
 
@@ -106,13 +124,6 @@ def test_labelmes_background_cuts_a_hole_into_lower_shapes(
     assert "holes in the objects below: regions of " in capsys.readouterr().err
 
 
-def test_annotations_of_photos_that_are_not_listed_are_counted(tmp_path: Path, capsys) -> None:
-    unlisted = {"segmentation": [outline(DOG)], "image_id": 99}
-    assert areas(coco(tmp_path, OUTLINED_CAT, unlisted, unlisted)) == CATS
-    line = "left out: annotations of photos that are not listed (2), see image_id 99"
-    assert line in capsys.readouterr().err
-
-
 def test_parts_that_no_folder_says_are_counted(tmp_path: Path, capsys) -> None:
     folder = drawn.yolo(tmp_path)
     assert areas(folder) == AREAS
@@ -125,7 +136,7 @@ def test_parts_that_no_folder_says_are_counted(tmp_path: Path, capsys) -> None:
 def test_predictions_beside_annotations_are_counted(tmp_path: Path, capsys) -> None:
     path = drawn.labelstudio(tmp_path)
     tasks = json_of(path)
-    path.write_text(json.dumps([*tasks, {"id": 7, "data": {}, "predictions": [{"result": []}]}]))
+    write_json(path, [*tasks, {"id": 7, "data": {}, "predictions": [{"result": []}]}])
     assert areas(path) == AREAS
     assert "left out: predictions of tasks that nobody annotated (1), see task 7" in capsys.readouterr().err
 

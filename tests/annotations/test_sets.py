@@ -1,6 +1,5 @@
 """Sets in parts: annotations in several files or folders are one set, and equal names in two folders two photos."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from tests.annotations.drawn import (
     refusal,
     region,
 )
-from tests.helpers.read import json_of
+from tests.helpers.read import json_of, write_json
 
 TWICE = {name: 2 * area for name, area in AREAS.items()}
 MARKS = [{"segmentation": [outline(box)]} for box in BOXES.values()]
@@ -135,7 +134,7 @@ def test_a_mask_of_labelme_beyond_the_photo_is_cut(tmp_path: Path, right: int, d
     content = json_of(tmp_path / "a.json")
     entry = content["shapes"][-1]
     entry["points"] = [[x + right, y + down] for x, y in entry["points"]]
-    (tmp_path / "a.json").write_text(json.dumps(content))
+    write_json(tmp_path / "a.json", content)
     assert areas(tmp_path).get("dog", 0) == area
 
 

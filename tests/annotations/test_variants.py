@@ -27,7 +27,6 @@ from tests.annotations.drawn import (
     refusal,
 )
 
-BOX = [DOG[0], DOG[1], DOG[2] - DOG[0], DOG[3] - DOG[1]]
 KNOWN = {"segmentation": [outline(CAT)]}
 CATS = {"cat": AREAS["cat"]}
 
@@ -39,25 +38,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("mark", [{"segmentation": []}, {"segmentation": None}, {"segmentation": [[*DOG]]}, {}])
-def test_an_object_with_a_box_alone_is_a_box(folder: Path, capsys, mark: dict) -> None:
-    assert areas(coco_json(folder, KNOWN, {"bbox": BOX} | mark)) == AREAS
-    assert "read as boxes: objects whose outline is a box (1)" in capsys.readouterr().err
-
-
-def test_objects_without_outline_or_box_are_counted(folder: Path, capsys) -> None:
-    assert areas(coco_json(folder, KNOWN, {"segmentation": [[1, 1, 9, 9]]})) == CATS
-    assert "left out: objects without outline or box (1)" in capsys.readouterr().err
-
-
 def test_a_file_of_objects_without_outline_or_box_is_refused(folder: Path) -> None:
     assert "none of its entries shows an object" in refusal(coco_json(folder, {"segmentation": []}))
-
-
-def test_photos_with_outlines_beyond_their_edges_are_counted(folder: Path, capsys) -> None:
-    areas(coco_json(folder, {"segmentation": [[2 * number for number in outline(CAT)]]}))
-    line = "cut at the photo's edges: photos with outlines beyond their stated size (1)"
-    assert line in capsys.readouterr().err
 
 
 def test_shapes_of_unknown_kinds_are_counted(tmp_path: Path, capsys) -> None:
@@ -92,19 +74,23 @@ def row(number: object, box: tuple[int, ...]) -> str:
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "names"),
-    [("0.000000000000000000e+00", "1.0", "[cat, dog]"), (1, 2, "[_background_, cat, dog]")],
+    ("rows", "names", "expected", "said"),
+    [
+        (
+            row("0.000000000000000000e+00", CAT) + row("1.0", DOG),
+            "[cat, dog]",
+            AREAS,
+            "objects whose outline is a box (2)",
+        ),
+        (row(1, CAT) + row(2, DOG), "[_background_, cat, dog]", AREAS, "objects whose outline is a box (2)"),
+        (row(0, CAT) + "1 0.1 0.1\n", "[cat, dog]", CATS, "left out: objects without outline or box (1)"),
+    ],
 )
 def test_numbers_of_yolo_may_be_decimal_and_begin_with_the_background(
-    tmp_path: Path, capsys, first: object, second: object, names: str
+    *, tmp_path: Path, capsys, rows: str, names: str, expected: dict, said: str
 ) -> None:
-    assert areas(yolo(tmp_path, row(first, CAT) + row(second, DOG), names)) == AREAS
-    assert "read as boxes: objects whose outline is a box (2)" in capsys.readouterr().err
-
-
-def test_a_row_of_yolo_without_an_outline_is_counted(tmp_path: Path, capsys) -> None:
-    assert areas(yolo(tmp_path, row(0, CAT) + "1 0.1 0.1\n", "[cat, dog]")) == CATS
-    assert "left out: objects without outline or box (1)" in capsys.readouterr().err
+    assert areas(yolo(tmp_path, rows, names)) == expected
+    assert said in capsys.readouterr().err
 
 
 def hide_copies(file: Path) -> None:

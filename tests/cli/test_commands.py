@@ -111,8 +111,8 @@ def test_a_refused_command_changes_nothing(mini_yaml, mini_root: Path, tmp_path:
     shutil.copy(tmp_path / "runs/tiny/meta/last.pth", damaged)
     damaged.write_bytes(damaged.read_bytes()[:500])
     (tmp_path / "names.txt").write_text("a\nb\n")
-    custom = ("prepare.py", "custom", "--images", mini_root / "JPEGImages", "--masks", mini_root / "gone")
-    custom += ("--classes", tmp_path / "names.txt", "--out", tmp_path / "data")
+    custom = ("prepare.py", "custom", "--images", f"{mini_root}/JPEGImages", "--masks", f"{mini_root}/gone")
+    custom += ("--classes", f"{tmp_path}/names.txt", "--out", f"{tmp_path}/data")
     refused = [
         ("train.py", path),
         ("train.py", path, "--resume", "--set", "run.seed=5"),
@@ -126,13 +126,13 @@ def test_a_refused_command_changes_nothing(mini_yaml, mini_root: Path, tmp_path:
         ("test.py", path, "--set", "test.checkpoint=gone.pth"),
         ("test.py", path, "--protocol", "symnett"),
         (*predict, "--out", out),
-        (*predict, "--out", out, "--overwrite", "--query", tmp_path / "gone.jpg"),
+        (*predict, "--out", out, "--overwrite", "--query", f"{tmp_path}/gone.jpg"),
         (*predict, "--out", out, "--overwrite", "--support", f"{others[0]}:{damaged}"),
-        ("prepare.py", "mini", "--out", tmp_path / "mini", "--images", "1"),
-        ("prepare.py", "mini", "--out", tmp_path / "runs"),
+        ("prepare.py", "mini", "--out", f"{tmp_path}/mini", "--images", "1"),
+        ("prepare.py", "mini", "--out", f"{tmp_path}/runs"),
         (*custom, "--name", "tiny"),
         (*custom, "--name", "mini"),
-        ("prepare.py", "coco", "--root", tmp_path, "--out", tmp_path / "coco"),
+        ("prepare.py", "coco", "--root", tmp_path, "--out", f"{tmp_path}/coco"),
     ]
     before = snapshot(tmp_path)
     for name, *words in refused:

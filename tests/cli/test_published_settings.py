@@ -9,8 +9,8 @@ import yaml
 
 from model.registry import methods
 from tests.helpers.paths import REPOSITORY
-from util.config.compose import find_config
-from util.config.read import read_config, to_dict
+from tests.helpers.read import config_of
+from util.config.read import to_dict
 from util.config.settings import Config, ProtocolSettings, StageSettings
 from util.config.tree import find
 from util.data.augmentation import CHANCE, KEEP_TRIES, ROTATION
@@ -22,7 +22,10 @@ COLUMNS = ("px", "epochs", "batch", "rate", "optimiser", "scale", "keep", "valid
 BASE_STAGE = "base stage"
 WITH_BASE_STAGE = ("bam", "hdmnet", "hmnet", "symnet")
 WHOLE_LIST = 100000
-USUAL: dict[str, Any] = {  # of a stage, where a row says nothing else
+USUAL: dict[str, Any] = {  # of a stage and its run, where a row says nothing else
+    "run.seed": 321,
+    "data.shot": 1,
+    "data.exclude_novel": True,
     "validate_every": 1,
     "validate_midway": False,
     "accumulate": 1,
@@ -71,23 +74,25 @@ def test_recipes_have_the_published_values_of_the_page(recipe: str) -> None:
     is_base = name == BASE_STAGE
     spans = re.findall(r"`([^`=]+)=([^`]+)`", further)
     assert len(spans) == further.count("`") // 2
+    stated = {key: yaml.safe_load(value) for key, value in spans}
     for method in WITH_BASE_STAGE if is_base else (name,):
-        config = read_config(find_config("split3", dataset, method))
+        config = config_of("split3", dataset, method)
         stage = config.base_stage if is_base else config.meta_stage
         assert cells_of(config, stage, is_base) == cells, method
-        assert (config.run.seed, config.data.shot) == (321, 1)
-        whole = to_dict(config)
-        of_stage = whole["base_stage" if is_base else "meta_stage"]
-        wanted = USUAL | {key: yaml.safe_load(value) for key, value in spans}
-        if not is_base:
-            wanted = {"run.precision": None} | wanted
-        if stage.input == "crop":
-            wanted = {"augment.changes": ["rotate", "blur", "flip"]} | wanted
-        for key, value in wanted.items():
-            given = find(whole, key) if key.startswith(("run.", "model.", "data.", "test.")) else find(of_stage, key)
-            assert given == value, (method, key)
-        if "data.exclude_novel" not in wanted:
-            assert config.data.exclude_novel, method
+        wanted = usual_of(stage, is_base) | stated
+        tree = to_dict(config)
+        tree |= tree["base_stage" if is_base else "meta_stage"]
+        assert {key: find(tree, key) for key in wanted} == wanted, method
+
+
+def usual_of(stage: StageSettings, is_base: bool) -> dict[str, Any]:
+    """Return what a row need not say."""
+    usual = USUAL
+    if not is_base:
+        usual = usual | {"run.precision": None}
+    if stage.input == "crop":
+        usual = usual | {"augment.changes": ["rotate", "blur", "flip"]}
+    return usual
 
 
 def test_the_page_has_every_method_with_published_training() -> None:
@@ -99,7 +104,7 @@ def test_the_page_has_every_method_with_published_training() -> None:
 def test_published_settings_common_to_all() -> None:
     assert (MOMENTUM, POWER) == (0.9, 0.9)
     assert (ROTATION, CHANCE, KEEP_TRIES) == (10, 0.5, 31)
-    config = read_config(find_config("split2", "coco", "symnet", "resnet101"))
+    config = config_of("split2", "coco", "symnet", "resnet101")
     assert (config.data.fold, config.data.folds, config.data.min_pixels) == (2, 4, 2048)
     assert (config.data.text, config.data.fold_rule, len(config.data.classes)) == ("word2vec", "interleaved", 80)
     assert config.model.encoder.backbone == "resnet101"
@@ -134,7 +139,7 @@ METHOD_SETTINGS = {
 
 @pytest.mark.parametrize("name", METHOD_SETTINGS)
 def test_settings_of_a_method_and_an_encoder(name: str) -> None:
-    config = to_dict(read_config(find_config(*name.split())))
+    config = to_dict(config_of(*name.split()))
     for section, settings in METHOD_SETTINGS[name].items():
         found = find(config, section)
         assert {key: found[key] for key in settings} == settings, section
@@ -144,7 +149,7 @@ def test_the_methods_of_the_league_have_equal_terms() -> None:
     """But for the side where a method's grids need another, steps, and what a method alone has."""
     terms = set()
     for method in ("symnet", "pfenet", "hsnet", "ssp", "dcama", "bam", "hdmnet", "sccan", "hmnet", "pocket"):
-        config = read_config(find_config("split0", "laptop", method))
+        config = config_of("split0", "laptop", method)
         assert config.data.size == (256 if method == "dcama" else 241)
         stage, data = config.meta_stage, config.data
         learns = (stage.batch, stage.optimizers["main"], stage.augment, stage.query, stage.supports, stage.list_file)
@@ -156,7 +161,7 @@ def test_the_methods_of_the_league_have_equal_terms() -> None:
 
 @pytest.mark.parametrize("dataset", ["pascal", "coco"])
 def test_methods_over_a_base_learner_may_share_its_stage(dataset: str) -> None:
-    bam, *others = (read_config(find_config("split3", dataset, method, "vgg16")) for method in WITH_BASE_STAGE)
+    bam, *others = (config_of("split3", dataset, method, "vgg16") for method in WITH_BASE_STAGE)
     for other in others:
         assert other.base_stage == bam.base_stage and other.model.base == bam.model.base
 
@@ -217,7 +222,7 @@ def stated(dataset: str, row: str) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.parametrize("dataset", LISTS)
 def test_protocols_are_those_of_the_page(dataset: str) -> None:
-    config = read_config(find_config("split0", dataset, "symnet"))
+    config = config_of("split0", dataset, "symnet")
     rows = [row for row in EVALUATION.splitlines() if row.startswith("| `")]
     for row in rows:
         for name, settings in stated(dataset, row).items():

@@ -22,7 +22,7 @@ def data(mini_data, mini_root: Path, tmp_path: Path) -> DataSettings:
     """Return the settings of a data set that a test may change."""
     root = tmp_path / "mini"
     shutil.copytree(mini_root, root)
-    return replace(mini_data(), root=str(root), cache=str(tmp_path / "cache"))
+    return replace(mini_data(), root=str(root), cache=f"{tmp_path}/cache")
 
 
 def _index(data: DataSettings) -> Index:

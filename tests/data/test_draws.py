@@ -5,6 +5,7 @@ import json
 import re
 from dataclasses import replace
 from functools import cache, partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,6 @@ from util.data.lists.list_files import read_fold_list
 from util.data.lists.manifest import described, digest
 from util.data.sampling import EpisodeSampler
 from util.data.views import View
-from util.loop.loading import batches
 
 EPISODES = SHARED / "published_episodes"
 PREFIX = {"pascal": "", "coco": "val2014/"}  # of the names of photos
@@ -105,11 +105,13 @@ def test_hsnets_draw_is_that_of_published_logs(dataset: str, shots: int, fold: i
 def _fss1000_list(data: DataSettings) -> ImageList:
     """Return FSS-1000's test list as complete data have it: ten masks of each class, in the order 1, 10, 2, ..."""
     classes = sorted((REPOSITORY / "lists/fss1000/test.txt").read_text().split())
-    names = tuple(f"{name}/{number}" for name in classes for number in sorted(map(str, range(1, 11))))
-    class_ids = np.array([data.classes.index(name.split("/")[0]) + 1 for name in names])
-    areas = OneClassAreas(np.full((len(names), 2), 100), class_ids, len(data.classes))
-    paths = tuple(map(Path, names))
-    return novel_list(Index(names, areas, paths, paths, "made"), Fold.of(data), data)
+    names, class_ids = [], []
+    for name, number in product(classes, (1, 10, *range(2, 10))):
+        names.append(f"{name}/{number}")
+        class_ids.append(data.classes.index(name) + 1)
+    areas = OneClassAreas(np.full((len(names), 2), 100), np.array(class_ids), len(data.classes))
+    paths = (*map(Path, names),)
+    return novel_list(Index((*names,), areas, paths, paths, "made"), Fold.of(data), data)
 
 
 def test_fss1000_draws_among_the_numbers_of_a_class() -> None:
@@ -127,7 +129,7 @@ def real_photos(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
     """Return the test list of PASCAL's fold 0, which is complete there, and its config."""
     config = read_config(REPOSITORY / "config/pascal/bam.yaml")
     cache_folder = str(tmp_path_factory.mktemp("cache"))
-    data = replace(config.data, root=str(shared / "data/VOC2012"), cache=cache_folder)
+    data = replace(config.data, root=f"{shared}/data/VOC2012", cache=cache_folder)
     return novel_list(load_index(data, "test", progress=False), Fold.of(data), data), replace(config, data=data)
 
 
@@ -185,16 +187,11 @@ def test_a_draw_with_other_rules_is_refused(settings: dict) -> None:
     assert re.search(f"= {settings['draw']} needs query: .*set draw to own", words)
 
 
-@pytest.mark.process
-def test_workers_draw_the_same_episodes_with_the_last_support_first(novel: ImageList, mini_data) -> None:
+def test_an_episode_may_have_its_last_support_first(novel: ImageList, mini_data) -> None:
     sampler = published(novel, PFENET, "sequential", 2, SEED)
     episodes = EpisodeDataset(sampler, Fold.of(mini_data()), 33, view=View("stretch", 33, 33))
-    forward = TrialDataset(episodes, ("original",))
-    backward = TrialDataset(episodes, ("original",), last_support_first=True)
-    expected = [forward[number] for number in range(40, 52)]
-    for workers in (0, 2):
-        loaded = list(batches(backward, [[number] for number in range(40, 52)], workers, torch.device("cpu")))
-        for trial, forward_trial in zip(loaded, expected, strict=True):
-            query, *supports = forward_trial.rows[0]
-            assert trial.rows[0] == (query, *supports[::-1])
-            assert torch.equal(trial.episode.support[0], forward_trial.episode.support.flip(0))
+    forward = TrialDataset(episodes, ("original",))[40]
+    backward = TrialDataset(episodes, ("original",), last_support_first=True)[40]
+    ((query, first, last),) = forward.rows
+    assert backward.rows == [(query, last, first)]
+    assert torch.equal(backward.episode.support, forward.episode.support.flip(0))

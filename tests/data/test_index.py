@@ -42,22 +42,21 @@ def tiny(tmp_path: Path) -> DataSettings:
         write_mask(root / f"SegmentationClassAug/photo{n}.png", mask)
     (root / "train.txt").write_text("".join(f"photo{n}\n" for n in range(6)))
     classes = [f"class{c}" for c in range(1, CLASSES + 1)]
-    return DataSettings("tiny", str(root), "train.txt", "train.txt", classes, cache=str(root / "cache"))
+    return DataSettings("tiny", str(root), "train.txt", "train.txt", classes, cache=f"{root}/cache")
 
 
 @pytest.mark.parametrize(("part", "file"), [("train", "train"), ("test", "val")])
 def test_areas_equal_a_brute_force_count(mini_data, part: str, file: str) -> None:
     data = mini_data()
     index = load_index(data, part, progress=False)
-    names = (Path(data.root) / f"ImageSets/Segmentation/{file}.txt").read_text().split()
-    assert list(index.names) == names
-    assert {len(index), len(index.areas), len(index.images), len(index.masks)} == {len(names)}
+    names = Path(data.root, f"ImageSets/Segmentation/{file}.txt").read_text().split()
+    assert [*index.names] == names
     assert index.areas.dtype == np.int64
-    for row, name in enumerate(names):
-        mask = index.masks[row]
-        assert (index.images[row].name, mask.name) == (f"{name}.jpg", f"{name}.png")
-        values = np.asarray(Image.open(mask)).ravel().tolist()
-        assert index.areas[row].tolist() == [values.count(c) for c in range(9)]
+    rows = zip(names, index.images, index.masks, index.areas, strict=True)
+    for name, image, mask, areas in rows:
+        assert (image.name, mask.name) == (f"{name}.jpg", f"{name}.png")
+        values = Image.open(mask).tobytes()
+        assert areas.tolist() == [values.count(class_id) for class_id in range(9)]
 
 
 @pytest.mark.parametrize(
@@ -166,7 +165,7 @@ def test_masks_that_know_no_background_are_refused(mini_data, tmp_path: Path, va
         mask = np.asarray(Image.open(path))
         write_mask(path, np.where((mask == 0) | (mask == IGNORE), IGNORE, values(mask)).astype(np.uint8))
     with pytest.raises(UserError, match=r"nothing is background, .* know one class; .* unknown \(255\)"):
-        load_index(replace(data, root=str(root), cache=str(tmp_path / "cache")), "test", progress=False)
+        load_index(replace(data, root=str(root), cache=f"{tmp_path}/cache"), "test", progress=False)
 
 
 def test_a_damaged_cache_file_is_rebuilt(tiny: DataSettings) -> None:
@@ -220,7 +219,7 @@ FOLD = Fold(3, 0, "contiguous", novel=(1,), base=(2, 3))
 def test_copied_files_with_other_times_are_the_same_data_set(tiny: DataSettings, tmp_path: Path) -> None:
     first = _load(tiny)
     shutil.copytree(tiny.root, tmp_path / "copy", copy_function=shutil.copyfile)
-    copy = _load(replace(tiny, root=str(tmp_path / "copy")))
+    copy = _load(replace(tiny, root=f"{tmp_path}/copy"))
     assert copy.fingerprint == first.fingerprint
     data = replace(tiny, min_pixels=1, folds=3, exclude_novel=False)
     assert train_list(copy, FOLD, data).files_digest == train_list(first, FOLD, data).files_digest

@@ -29,12 +29,14 @@ IGNORE = 255
 def test_folds_are_blocks_of_five_or_every_fourth_class(number: int, mini_data) -> None:
     """Their base table numbers the base classes in ascending order."""
     data = replace(mini_data(fold=number, folds=FOLDS), classes=[*map(str, range(PASCAL))], fold_rule="contiguous")
-    assert Fold.of(data).novel == tuple(range(5 * number + 1, 5 * number + 6))
+    first = 5 * number + 1
+    assert Fold.of(data).novel == (*range(first, first + 5),)
     fold = Fold.of(replace(data, classes=[*map(str, range(COCO))], fold_rule="interleaved"))
-    assert fold.novel == tuple(number + 1 + 4 * k for k in range(20))
-    base = [c for c in range(1, COCO + 1) if c not in fold.novel]
-    base_ids = [base.index(c) + 1 if c in base else 0 for c in range(255)]
-    assert fold.base_table.tolist() == [*base_ids, IGNORE]
+    assert fold.novel == (*range(number + 1, COCO + 1, 4),)
+    base_ids = dict.fromkeys(range(255), 0) | {IGNORE: IGNORE}
+    base = sorted({*range(1, COCO + 1)}.difference(fold.novel))
+    base_ids |= zip(base, range(1, COCO))
+    assert fold.base_table.tolist() == [*base_ids.values()]
 
 
 def test_folds_are_made_of_the_classes_with_more_photos_than_shots(mini_data) -> None:
@@ -44,12 +46,14 @@ def test_folds_are_made_of_the_classes_with_more_photos_than_shots(mini_data) ->
 
 
 def test_a_registered_rule_lists_the_classes_of_each_fold(mini_data, monkeypatch: pytest.MonkeyPatch) -> None:
-    halves = [[*CLASS_NAMES[::2]], [*CLASS_NAMES[1::2]]]
-    monkeypatch.setitem(FOLD_RULES, "halves", lambda data: halves[: data.folds])
+    halves = [*CLASS_NAMES[::2]], [*CLASS_NAMES[1::2]]
+    monkeypatch.setitem(FOLD_RULES, "halves", lambda data: halves)
     data = mini_data(fold_rule="halves", folds=2, fold=1)
-    assert Fold.of(data).novel == (2, 4, 6, 8) and not [*problems(data)]
-    halves[1] = halves[0]
-    assert next(problems(data))[1].startswith("must list as many folds as data.folds = 2")
+    assert Fold.of(data).novel == (2, 4, 6, 8)
+    assert not [*problems(data)]
+    monkeypatch.setitem(FOLD_RULES, "halves", lambda data: [halves[0]] * 2)
+    _, said = next(problems(data))
+    assert said.startswith("must list as many folds as data.folds = 2")
 
 
 def _expected(truth: np.ndarray, classes: tuple[int, ...], exclude: tuple[int, ...]) -> list[int]:
@@ -174,15 +178,14 @@ def test_an_unknown_list_is_named(tmp_path: Path, novel: ImageList, mini_data, c
 def test_the_configs_name_the_published_lists_of_their_fold(dataset: str, fold: int) -> None:
     config = read_config(REPOSITORY / f"config/{dataset}/hsnet.yaml", [f"data.fold={fold}"])
     split = Fold.of(config.data)
-    test = read_fold_list(config.protocols["hsnet"].list_file, split)
-    assert config.protocols["dcama"].list_file == config.protocols["hsnet"].list_file
-    assert len(test.rows) == TEST_PAIRS[dataset][fold]
-    assert {row.class_id for row in test.rows} == set(split.novel)
-    train = read_fold_list(config.meta_stage.list_file, split)
-    length = len(train.rows) if dataset == "pascal" else len({row.stem for row in train.rows})
-    assert length == EPOCHS[dataset][fold]
-    assert {row.class_id for row in train.rows} == set(split.base)
-    assert config.protocols["symnet"].list_file is None
+    files = {name: config.protocols[name].list_file for name in ("hsnet", "dcama", "symnet")}
+    assert (files["dcama"], files["symnet"]) == (files["hsnet"], None)
+    test = read_fold_list(files["hsnet"], split).rows
+    train = read_fold_list(config.meta_stage.list_file, split).rows
+    counted = train if dataset == "pascal" else {row.stem for row in train}
+    assert (len(test), len(counted)) == (TEST_PAIRS[dataset][fold], EPOCHS[dataset][fold])
+    for rows, classes in ((test, split.novel), (train, split.base)):
+        assert {row.class_id for row in rows} == {*classes}
 
 
 @pytest.fixture
@@ -223,13 +226,14 @@ def test_a_published_list_that_does_not_fit_is_named_and_the_masks_decide(
 def test_the_training_list_joins_the_other_folds_files(tmp_path: Path, novel: ImageList, mini_data) -> None:
     """Its photos with novel classes stay, whatever data.exclude_novel says."""
     index = novel.index
-    for n in range(4):
-        fold = Fold.of(mini_data(fold=n))
-        rows = [(r, c) for r in range(len(index)) for c in fold.novel if index.areas[r, c] >= 100]
-        write_pairs(tmp_path / f"trn_fold{n}.txt", novel, rows)
+    shown = [*zip(*(index.areas >= 100).nonzero())]
+    for number in range(4):
+        fold = Fold.of(mini_data(fold=number))
+        pairs = [(row, class_id) for row, class_id in shown if class_id in fold.novel]
+        write_pairs(tmp_path / f"trn_fold{number}.txt", novel, pairs)
     data = mini_data(fold=1, exclude_novel=True)
     fold = Fold.of(data)
-    images = train_list(index, fold, data, str(tmp_path / "trn_fold{others}.txt"))
+    images = train_list(index, fold, data, f"{tmp_path}/trn_fold{{others}}.txt")
     assert {c for _, c in images.pairs} == set(fold.base)
     assert images.note == ""
     assert (index.areas[images.queries][:, fold.novel] > 0).any()

@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from util.data.lists.manifest import Manifest, described, digest, replay
@@ -36,9 +35,9 @@ def test_a_replay_gives_the_episodes_that_were_written(context, tmp_path: Path):
     assert list(replayed) == [0, 7]
     for seed, episodes in replayed.items():
         sampler = EpisodeSampler(images, "sequential", 2, seed)
-        assert [episodes(n) for n in range(5)] == [sampler(n) for n in range(5)]
-        assert digest(episodes, 5) == digest(sampler, 5)
-        assert digest(episodes, 3) == digest(sampler, 3)
+        assert [*map(episodes, range(5))] == [*map(sampler, range(5))]
+        for number in (5, 3):
+            assert digest(episodes, number) == digest(sampler, number)
 
 
 def test_a_manifest_by_hand_needs_no_header_and_no_seed(context, tmp_path: Path):
@@ -53,16 +52,16 @@ def test_a_manifest_by_hand_needs_no_header_and_no_seed(context, tmp_path: Path)
 
 def test_several_ways_are_replayed_and_a_wrong_one_is_named(context, tmp_path: Path):
     images, data = context
+    path = tmp_path / "m.jsonl"
     sampler = EpisodeSampler(images, "sequential", 2, 0, ways=2)
     rows = [described(sampler(n), images.index.names) for n in range(5)]
-    episodes = replay(write(tmp_path / "m.jsonl", rows), images, data, ways=2)[0]
-    assert [episodes(n) for n in range(5)] == [sampler(n) for n in range(5)]
-    rows[3]["others"][0]["class"] = rows[3]["class"]
-    with pytest.raises(UserError, match=r"m.jsonl:5: this episode has the classes"):
-        replay(write(tmp_path / "m.jsonl", rows), images, data, ways=2)
-    rows[3]["others"] = [{"class": 7 - rows[3]["class"], "supports": rows[3]["supports"]}]
-    with pytest.raises(UserError, match=r"m.jsonl:5: class \d is not novel"):
-        replay(write(tmp_path / "m.jsonl", rows), images, data, ways=2)
+    replayed = replay(write(path, rows), images, data, ways=2)
+    assert [*map(replayed[0], range(5))] == [*map(sampler, range(5))]
+    (other,) = rows[3]["others"]
+    for class_id, said in ((rows[3]["class"], "this episode has the classes"), (7, "class 7 is not novel")):
+        other["class"] = class_id
+        with pytest.raises(UserError, match=f"m.jsonl:5: {said}"):
+            replay(write(path, rows), images, data, ways=2)
 
 
 @pytest.mark.parametrize(
@@ -80,8 +79,8 @@ def test_a_wrong_line_is_named(context, tmp_path: Path, change: dict, message: s
     images, data = context
     rows = rows_of(images)
     wrong = rows[3]
-    bare = np.flatnonzero(images.index.areas[:, wrong["class"]] == 0)[0]
-    words = {"query": wrong["query"], "bare": images.index.names[bare]}
+    areas = images.index.areas[:, wrong["class"]]
+    words = {"query": wrong["query"], "bare": images.index.names[areas.argmin()]}
     wrong |= change
     wrong["query"] = wrong["query"].format(**words)
     wrong["supports"] = [name.format(**words) for name in wrong["supports"]]

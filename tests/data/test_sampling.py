@@ -1,7 +1,7 @@
 """Tests of episode sampling: a pure function of the number, legal by every rule, and untouched by workers."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -76,7 +76,7 @@ def _assert_legal(key: EpisodeKey, images: ImageList) -> None:
     assert key.query not in key.supports
     assert key.class_id in images.classes
     assert images.index.areas[key.query, key.class_id] > 0
-    assert set(key.supports) <= set(images.candidates[key.class_id].tolist())
+    assert {*images.candidates[key.class_id]}.issuperset(key.supports)
     assert len(key.supports) == 3
 
 
@@ -122,17 +122,14 @@ def test_further_ways_keep_query_and_supports_and_add_classes_with_legal_ones() 
 def test_a_query_has_its_references_in_turn(shots: int) -> None:
     images = random_list(0)
     sampler = EpisodeSampler(images, "class_in_turn", shots, 0, references=4)
-    keys = [sampler(number) for number in range(40)]
-    assert [sampler(number) for number in reversed(range(40))] == keys[::-1]
-    queries = [(keys[start].query, keys[start].class_id) for start in range(0, 40, 4)]
-    assert [(key.query, key.class_id) for key in keys] == [query for query in queries for _ in range(4)]
-    assert queries == [(key.query, key.class_id) for key in map(replace(sampler, references=1), range(10))]
-    for start, (query, class_id) in zip(range(0, 40, 4), queries, strict=True):
-        candidates = set(images.candidates[class_id].tolist()) - {query}
-        a_round = keys[start : start + min(4, len(candidates) // shots)]
-        drawn = [row for key in a_round for row in key.supports]
-        assert len(set(drawn)) == len(drawn) == shots * len(a_round)
-        assert {row for key in keys[start : start + 4] for row in key.supports} <= candidates
+    for number, plain in enumerate(map(replace(sampler, references=1), range(10))):
+        keys = [sampler(4 * number + turn) for turn in (3, 2, 1, 0)][::-1]
+        assert {(key.query, key.class_id) for key in keys} == {(plain.query, plain.class_id)}
+        candidates = {*images.candidates[plain.class_id]} - {plain.query}
+        drawn = [row for key in keys for row in key.supports]
+        assert {*drawn} <= candidates
+        without_repetition = drawn[: len(candidates) // shots * shots]
+        assert len({*without_repetition}) == len(without_repetition)
 
 
 STRETCHED = View("stretch", 33, 33)
@@ -178,30 +175,29 @@ def test_workers_and_batch_size_change_no_tensor(mini_lists, augment) -> None:
     sources = [Source("red", Modality(), lambda photo, _: read_image(photo)[..., 0])]
     vectors = name_vectors(list(CLASS_NAMES))
     dataset = EpisodeDataset(sampler, fold, 65, augment, vectors, base_labels=True, sources=sources)
-    numbers = list(range(40, 52))
-    fours = [numbers[start : start + 4] for start in (0, 4, 8)]
-    expected = collate([dataset[number] for number in numbers])
-    assert expected.number.tolist() == numbers
+    fours = [range(40, 44), range(44, 48), range(48, 52)]
+    expected = collate([dataset[number] for number in range(40, 52)])
+    assert expected.number.tolist() == [*range(40, 52)]
     for workers in (0, 2):
         loaded = Episode.join([*batches(dataset, fours, workers, torch.device("cpu"))])
         assert len(loaded.tensors()) == len(expected.tensors()) == 9 + 3  # of query and two supports
         assert all(map(torch.equal, loaded.tensors(), expected.tensors()))
 
 
-DRAWS = {  # of a sampler of others: what it returns for query, class and supports -> what is said of it
-    "": lambda q, c, s, _: (q, c, s),
-    "episode 0 differs when it is drawn again": lambda q, c, s, n: (q, c, s if next(n) else s[::-1]),
-    "episode 0 is of class 3, not one of the list": lambda q, c, s, _: (q, 3, s),
-    "episode 0 has query 99, no photo of the list": lambda q, c, s, _: (99, c, s),
-    "as a support": lambda q, c, s, _: (q, c, (q, s[1])),
-    "not 2 photos of the list that show its class": lambda q, c, s, _: (q, c, s[:1]),
-    "has a support twice": lambda q, c, s, _: (q, c, (s[0], s[0])),
-    "sampler mine: episode 0 failed: TypeError: .*test_sampling.py, line": lambda q, c, s, _: q + "",
-}
-
-
-@pytest.mark.parametrize("said", DRAWS)
-def test_a_sampler_of_others_is_held_to_the_contract_of_an_episode(said: str) -> None:
+@pytest.mark.parametrize(
+    ("said", "answer"),
+    {  # of a sampler of others: what it returns for query, class and supports -> what is said of it
+        "": lambda q, c, s, _: (q, c, s),
+        "episode 0 differs when it is drawn again": lambda q, c, s, n: (q, c, s if next(n) else s[::-1]),
+        "episode 0 is of class 3, not one of the list": lambda q, c, s, _: (q, 3, s),
+        "episode 0 has query 99, no photo of the list": lambda q, c, s, _: (99, c, s),
+        "as a support": lambda q, c, s, _: (q, c, (q, s[1])),
+        "not 2 photos of the list that show its class": lambda q, c, s, _: (q, c, s[:1]),
+        "has a support twice": lambda q, c, s, _: (q, c, (s[0], s[0])),
+        "sampler mine: episode 0 failed: TypeError: .*test_sampling.py, line": lambda q, c, s, _: q + "",
+    }.items(),
+)
+def test_a_sampler_of_others_is_held_to_the_contract_of_an_episode(said: str, answer: Callable) -> None:
     images = random_list(0)
     own = EpisodeSampler(images, "random", 2, 0)
     numbers = itertools.count()
@@ -209,7 +205,7 @@ def test_a_sampler_of_others_is_held_to_the_contract_of_an_episode(said: str) ->
     def draw(_: ImageList, rule: EpisodeSampler, seed: int, number: int) -> tuple[int, int, tuple[int, ...]]:
         assert (rule.shots, seed) == (2, 0)
         key = own(number)
-        return DRAWS[said](key.query, key.class_id, key.supports, numbers)
+        return answer(key.query, key.class_id, key.supports, numbers)
 
     sampler = EpisodeSampler(images, "mine", 2, 0, draw=draw)
     if not said:

@@ -53,30 +53,31 @@ def test_evaluation_view_follows_the_written_rule() -> None:
         height, width, size = seeded(seed).integers((20, 20, 40), (120, 120, 100)).tolist()
         image = noise(height, width, seed)
         label = drawn_label(height, width, seed=seed)
-        boxed_image, boxed_label = View("letterbox", size, size).apply(image, label)
-        new_height, new_width = (int(side * size / max(height, width)) // 8 * 8 for side in (height, width))
-        rows = np.floor(np.arange(new_height) * height / new_height).astype(int)
-        columns = np.floor(np.arange(new_width) * width / new_width).astype(int)
-        assert (boxed_label[:new_height, :new_width] == label[np.ix_(rows, columns)]).all()
-        planes = torch.from_numpy(image).permute(2, 0, 1)[None].double()
-        expected = F.interpolate(planes, (new_height, new_width), mode="bilinear", align_corners=False)[0]
-        assert np.abs(boxed_image[:new_height, :new_width] - expected.permute(1, 2, 0).numpy()).max() < 1e-2
+        boxed = View("letterbox", size, size).apply(image, label)
+        tall, wide = (side * size // max(height, width) // 8 * 8 for side in (height, width))
+        boxed_image, boxed_label = (x[:tall, :wide] for x in boxed)
+        assert np.array_equal(boxed_label, _nearest(label, tall, wide))
+        planes = torch.from_numpy(image).movedim(2, 0).double()
+        (expected,) = F.interpolate(planes[None], (tall, wide), mode="bilinear")
+        np.testing.assert_allclose(boxed_image, expected.movedim(0, 2), atol=1e-2)
 
 
-def _squeezed(classes: np.ndarray) -> np.ndarray:
-    """Return a map of class ids in 400 x 400 by the rule floor(i * old / 400)."""
-    rows, columns = (np.arange(400) * side // 400 for side in classes.shape)
-    return classes[np.ix_(rows, columns)]
+def _nearest(classes: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Return a map of class ids in another size by the rule floor(i * old / new)."""
+    rows = np.arange(height) * len(classes) // height
+    columns = np.arange(width) * classes.shape[1] // width
+    return classes[rows][:, columns]
 
 
 def test_hsnet_squeezes_photo_and_label_to_400(photo) -> None:
     image, classes = photo
     squeezed_image, squeezed_label = View("stretch", 400, 400, smooth=True).apply(image, classes)
-    expected = np.asarray(Image.fromarray(image).resize((400, 400), Image.BILINEAR), np.float32)
-    assert squeezed_image.dtype == np.float32 and np.array_equal(squeezed_image, expected)
-    assert np.array_equal(squeezed_label, _squeezed(classes))
+    expected = Image.fromarray(image).resize((400, 400), Image.BILINEAR)
+    assert np.array_equal(squeezed_image, np.asarray(expected, np.float32))
+    assert squeezed_image.dtype == np.float32
     scored = View("stretch", 401, 400, smooth=True).scored(classes, "letterbox")  # of a model that takes 401 alone
-    assert np.array_equal(scored, _squeezed(classes))
+    for label in (squeezed_label, scored):
+        assert np.array_equal(label, _nearest(classes, 400, 400))
     assert 255 in scored
 
 
@@ -122,12 +123,14 @@ def test_a_scored_map_is_counted_on_the_label_a_person_would_expect(photo, view:
     """A prediction that is the input label itself, resized back, must agree with the scored label almost everywhere."""
     image, classes = photo
     label = np.where(classes == 255, 255, classes > 0).astype(np.uint8)
-    foreground = torch.from_numpy(view.apply(image, label)[1] == 1).float()[None]
-    target = {scored_on: [torch.from_numpy(view.scored(label, scored_on))]}
-    batch = SimpleNamespace(label=target, base_label={}, ways=[SimpleNamespace(class_id=torch.tensor([2]))])
+    _, seen = view.apply(image, label)
+    foreground = torch.from_numpy(seen == 1).float()
+    target = torch.from_numpy(view.scored(label, scored_on))
+    ways = [SimpleNamespace(class_id=torch.tensor([2]))]
     board = Scoreboard(3, scored_on)
-    board.add([0], batch, Output(torch.stack([1 - foreground, foreground], dim=1)))
-    _, _, intersection, union, *_ = board.records["final"][0][0].tolist()
+    batch = SimpleNamespace(label={scored_on: [target]}, base_label={}, ways=ways)
+    board.add([0], batch, Output(torch.stack([1 - foreground, foreground])[None]))
+    ((_, _, intersection, union, *_),) = board.records["final"][0].tolist()
     assert intersection / union > 0.75  # image and label are laid out alike
 
 
@@ -161,8 +164,7 @@ def test_original_sizes_reach_the_model_one_by_one(mini_yaml):
     assert trials.one_by_one
     for number in range(8):
         trial = trials[number]
-        sizes = [Image.open(sampler.images.index.masks[row]).size for row in sampler(number).rows]
-        shapes = [(height, width) for width, height in sizes]
-        images = [trial.episode.query, *trial.episode.support]
-        assert [tuple(image.shape[1:]) for image in images] == shapes
-        assert tuple(trial.label["original"][0].shape) == shapes[0]
+        shapes = [read_mask(sampler.images.index.masks[row]).shape for row in sampler(number).rows]
+        for image, shape in zip((trial.episode.query, *trial.episode.support), shapes, strict=True):
+            assert image.shape[1:] == shape
+        assert trial.label["original"][0].shape == shapes[0]

@@ -31,7 +31,7 @@ def made(prepare: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.Mo
     """Return a function that makes a data set of a recipe from a folder: ``data`` and ``config`` in ``tmp_path``."""
     copy_start(tmp_path)
     monkeypatch.chdir(tmp_path)
-    return lambda name, root, *more: prepare(name, "--root", root, "--out", tmp_path / "data", *more)
+    return lambda name, root, *more: prepare(name, "--root", root, "--out", f"{tmp_path}/data", *more)
 
 
 @pytest.fixture

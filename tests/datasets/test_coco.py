@@ -1,6 +1,5 @@
 """Tests of ``prepare.py coco``: a small COCO with real files, spoilt in all ways, and the shared part."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from datasets import make
 from datasets.recipes import coco
 from tests.datasets.printed import assert_done, assert_refused, times
 from tests.helpers.paths import REPOSITORY
+from tests.helpers.read import write_json
 from util.files.mask_images import read_mask
 
 CLASSES = yaml.safe_load((REPOSITORY / "config/coco/coco.yaml").read_text())["data"]["classes"]
@@ -47,7 +47,7 @@ def draw_coco(out: Path) -> Path:
                     box_annotation(number, class_id=80, left=20),
                 ]
         content = {"images": images, "annotations": annotations, "categories": CATEGORIES}
-        json_of(out, split).write_text(json.dumps(content))
+        write_json(json_of(out, split), content)
     return out
 
 

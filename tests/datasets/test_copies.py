@@ -1,6 +1,5 @@
 """Copies of photos are equal files, versions are known by their names; a split parts neither."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +9,8 @@ from datasets import division
 from datasets.copies import photo_groups
 from tests.datasets.class_trees import disc, save_grey, save_photo
 from tests.datasets.printed import assert_done
-from tests.datasets.test_custom_split import annotated, lists_of
-from tests.helpers.read import json_of
+from tests.datasets.test_custom_split import annotated, lists_of, photos_of_sides
+from tests.helpers.read import json_of, write_json
 from util.data.lists.index import Index
 
 
@@ -23,7 +22,7 @@ def test_a_photo_in_the_folders_of_two_classes_is_one(
         for name, mask in (("cat", halves), ("dog", ~halves)):
             save_grey(tmp_path / f"masks/{name}/{number}.png", mask)
             save_photo(tmp_path / f"photos/{name}/{number}.png", number, (60, 60))
-    words = ("custom", "--name", "pets", "--images", tmp_path / "photos", "--masks", tmp_path / "masks")
+    words = ("custom", "--name", "pets", "--images", f"{tmp_path}/photos", "--masks", f"{tmp_path}/masks")
     monkeypatch.setattr(division, "TEST_SHARE", 0.5)
     assert_done(prepare(*words))
     lines = (project / "data/pets/lists/all.txt").read_text().splitlines()
@@ -40,7 +39,7 @@ def versions(folder: Path, photos: int) -> tuple[object, ...]:
     for number, (image, name) in enumerate(zip(content["images"], names, strict=True)):
         image["file_name"] = f"{name}.png"
         (folder / f"photos/{number}.png").rename(folder / f"photos/{name}.png")
-    path.write_text(json.dumps(content))
+    write_json(path, content)
     return words
 
 
@@ -50,7 +49,7 @@ def test_a_photos_versions_are_on_one_side_of_the_split(prepare, project: Path, 
     save_photo(single, 99, (60, 60))
     assert_done(prepare(*words), "note, in one list together: 12 photos have 36 versions")
     lists = lists_of(project)
-    train, test = ({name.partition("_")[0] for name in lists[part]} for part in ("train", "test"))
+    train, test = photos_of_sides(lists)
     assert len(lists["all"]) == 36
     assert len(test) == 3
     assert not train & test
@@ -62,8 +61,7 @@ def test_two_people_s_masks_of_an_object_are_told_from_two_classes(prepare, proj
         for shift, name in enumerate(("alice", "bob")):
             save_grey(tmp_path / f"masks/{name}/p{number}.png", np.roll(disc(number), shift, axis=1))
         save_grey(tmp_path / f"masks/cup/p{number}.png", ~disc(number))
-    options = ("custom", "--name", "pets", "--images", tmp_path / "photos", "--masks", tmp_path / "masks")
-    made = prepare(*options)
+    made = prepare("custom", "--name", "pets", "--images", f"{tmp_path}/photos", "--masks", f"{tmp_path}/masks")
     assert_done(made)
     assert "'alice' and 'bob' are two classes of nearly the same pixels" in made.errors
     assert "'cup'" not in made.errors

@@ -1,7 +1,6 @@
 """Tests of ``prepare.py custom``: a person's own folder or JSON becomes a data set that can be scored."""
 
 import itertools
-import json
 import re
 import shutil
 import sys
@@ -19,12 +18,12 @@ from tests.datasets.class_trees import save, save_grey, save_photo
 from tests.datasets.printed import assert_done
 from tests.helpers.outcome import Outcome
 from tests.helpers.paths import REPOSITORY
-from tests.helpers.read import config_of
+from tests.helpers.read import config_of, write_json
 from util.config.folds import Fold
 from util.config.read import read_data
 from util.config.settings import DataSettings
 from util.data.lists import image_list as lists
-from util.data.lists.index import Index, load_index
+from util.data.lists.index import load_index
 from util.data.mini import CLASS_NAMES
 from util.files.mask_images import read_mask
 
@@ -34,7 +33,7 @@ def toy_masks(mini_root: Path, tmp_path: Path) -> tuple[object, ...]:
     """Return the arguments for a folder of photos and masks with a file of names."""
     (tmp_path / "names.txt").write_text("background\n" + "\n".join(CLASS_NAMES) + "\n")
     masks = mini_root / "SegmentationClassAug"
-    return "custom", "--images", mini_root / "JPEGImages", "--masks", masks, "--classes", tmp_path / "names.txt"
+    return "custom", "--images", f"{mini_root}/JPEGImages", "--masks", masks, "--classes", f"{tmp_path}/names.txt"
 
 
 def test_masks_become_a_data_set_with_even_folds(prepare, project: Path, toy_masks: tuple) -> None:
@@ -146,11 +145,11 @@ def annotated_pair(prepare, project: Path, tmp_path: Path) -> Callable[..., Outc
     """Return a function that makes a data set, named ``pair`` first, of changed ``coco_content``."""
     content = coco_content(tmp_path / "photos")
     path = tmp_path / "a.json"
-    words = ("custom", "--images", tmp_path / "photos", "--annotations", path, "--folds", 2)
+    words = ("custom", "--images", f"{tmp_path}/photos", "--annotations", path, "--folds", 2)
 
     def call(change: Callable[[dict[str, list[dict[str, Any]]]], object] = lambda content: None) -> Outcome:
         change(content)
-        path.write_text(json.dumps(content))
+        write_json(path, content)
         return prepare(*words, "--name", "pair")
 
     return call
@@ -196,29 +195,23 @@ def write_class_folders(root: Path, mini_root: Path) -> dict[str, np.ndarray]:
     return truth
 
 
-def contents(index: Index) -> set[bytes]:
-    """Return the different photos of a list."""
-    return {path.read_bytes() for path in index.images}
-
-
 def test_folders_by_class_keep_each_photos_classes(prepare, project: Path, mini_root: Path, tmp_path: Path) -> None:
     root = tmp_path / "classes"
     truth = write_class_folders(root, mini_root)
     assert_done(prepare("custom", "--name", "toys", "--images", root, "--masks", root))
     data = config_of("split0", "toys", net="lite0").data  # of Sym-Net, which has a base learner
-    train, test = (load_index(data, part, progress=False) for part in ("train", "test"))
-    class_masks = sum(len(np.unique(ids[ids > 0])) for ids in truth.values())
-    assert len(train) + len(test) == class_masks > len(truth)
-    train_photos = contents(train)
-    test_photos = contents(test)
-    assert not train_photos & test_photos
-    assert len(train_photos | test_photos) == len(truth)
+    photos = []
     new_ids = np.array([0, *(1 + data.classes.index(name) for name in CLASS_NAMES)], np.uint8)
-    for index in (train, test):
+    for part in ("train", "test"):
+        index = load_index(data, part, progress=False)
+        photos.append({path.read_bytes() for path in index.images})
         for row, name in enumerate(index.names):
             _, mask = index.pair(row)
             _, stem = name.split("/")
             assert np.array_equal(mask, new_ids[truth[stem]])
+    of_training, of_test = photos
+    assert not of_training & of_test
+    assert len(of_training | of_test) == len(truth)
 
 
 def test_a_classs_second_mask_and_a_mask_of_another_size_are_named(
@@ -245,7 +238,7 @@ def white(tmp_path: Path) -> tuple[object, ...]:
         save_grey(tmp_path / f"masks/{n}.png", np.indices((60, 60))[0] < 50 + n)
     names = tmp_path / "names.txt"
     names.write_text("crack\n")
-    return "custom", "--images", tmp_path / "photos", "--masks", tmp_path / "masks", "--classes", names, "--name"
+    return "custom", "--images", f"{tmp_path}/photos", "--masks", f"{tmp_path}/masks", "--classes", names, "--name"
 
 
 def test_white_masks_have_one_class_and_one_fold(prepare, project: Path, white: tuple, tmp_path: Path) -> None:
@@ -265,11 +258,11 @@ def test_the_recipe_of_the_documents_makes_its_data_set(prepare, project: Path, 
     recipe, config = re.findall(r"^```(?:python|yaml)\n(.*?)^```", text, re.M | re.S)
     (tmp_path / "recipes").mkdir()
     (tmp_path / "recipes/oxfordpet.py").write_text(recipe)
-    monkeypatch.setattr(recipes, "__path__", [*recipes.__path__, str(tmp_path / "recipes")])
+    monkeypatch.setattr(recipes, "__path__", [*recipes.__path__, f"{tmp_path}/recipes"])
     (project / "config/oxfordpet").mkdir()
     (project / "config/oxfordpet/oxfordpet.yaml").write_text(config)
     write_pets(tmp_path / "Pets")
-    assert "published 3680: differs" in prepare("oxfordpet", "--root", tmp_path / "Pets").output
+    assert "published 3680: differs" in prepare("oxfordpet", "--root", f"{tmp_path}/Pets").output
     sys.modules.pop("datasets.recipes.oxfordpet")
     mask = read_mask(next((project / "data/oxfordpet/masks").iterdir()))
     assert (mask[:50] == 1).all()
@@ -300,8 +293,8 @@ def test_masks_without_background_are_a_question(prepare, project: Path, tmp_pat
         values[4:24, number : number + 20] = 1
         save(tmp_path / "masks" / form.format(number), values)
     (tmp_path / "names.txt").write_text("cat")
-    options = ("custom", "--name", "cats", "--images", tmp_path / "images", "--masks", tmp_path / "masks")
-    options += ("--classes", tmp_path / "names.txt")
+    options = ("custom", "--name", "cats", "--images", f"{tmp_path}/images", "--masks", f"{tmp_path}/masks")
+    options += ("--classes", f"{tmp_path}/names.txt")
     error = prepare(*options).error
     assert "in 8 of 8 masks nothing is background" in error and "69% of the pixels are unknown (255)" in error
     assert not (project / "data/cats").exists()
@@ -311,20 +304,11 @@ def test_masks_without_background_are_a_question(prepare, project: Path, tmp_pat
 
 
 def test_objects_that_others_cover_wholly_are_counted(prepare, project: Path, tmp_path: Path) -> None:
-    images, annotations = [], []
-    for number in range(16):
-        save_photo(tmp_path / f"images/p{number}.jpg", number)
-        images.append({"id": number, "file_name": f"p{number}.jpg", "height": 36, "width": 36})
-        marks = [(1, 0), (2, 0)] if number % 2 else [(1, 0), (2, 18)]  # category, first column
-        for category, left in marks:
-            outline = [left, 4, left + 16, 4, left + 16, 20, left, 20]
-            mark = {"id": len(annotations), "image_id": number, "category_id": category, "segmentation": [outline]}
-            annotations.append(mark)
-    categories = [{"id": number, "name": name} for number, name in enumerate(("cat", "occluded"), 1)]
-    content = {"images": images, "annotations": annotations, "categories": categories}
-    (tmp_path / "coco.json").write_text(json.dumps(content))
-    options = ("custom", "--name", "cats", "--images", tmp_path / "images", "--annotations", tmp_path / "coco.json")
-    made = prepare(*options)
+    content = coco_content(tmp_path / "photos")
+    for cat in content["annotations"][:16:2]:
+        content["annotations"].append(cat | {"id": cat["id"] + 100, "category_id": 3})
+    write_json(tmp_path / "a.json", content)
+    made = prepare("custom", "--name", "pair", "--images", f"{tmp_path}/photos", "--annotations", f"{tmp_path}/a.json")
     assert_done(made)
     assert "left out, wholly covered by objects of other classes: cat (8); a pixel has one class" in made.errors
 

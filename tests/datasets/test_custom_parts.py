@@ -10,6 +10,7 @@ from datasets.custom_plan import CustomOptions
 from datasets.make import run_jobs
 from tests.annotations.drawn import AREAS, CAT, DOG, HEIGHT, WIDTH, index_mask, photo, region
 from tests.datasets.class_trees import save_grey, save_photo
+from tests.datasets.printed import list_lines
 from util.files.errors import UserError
 from util.files.mask_images import read_mask
 
@@ -24,21 +25,17 @@ def made(root: Path, images: str = "", masks: str = "", named: bool = True) -> d
     out = root.with_name(f"{root.name}_out")
     plan = from_masks(options)
     run_jobs(plan, out, skip_bad=False)
-    lines = [line.split() for line in (out / "lists/all.txt").read_text().splitlines()]
     areas = {}
-    for name, *words in lines:
-        counts = np.bincount(read_mask(out / f"masks/{name}.png").ravel(), minlength=3)[:3]
-        areas[name] = [int(count) for count in counts]
-        if words:
-            areas[name] = [*plan.classes, *words, areas[name][1]]
-        else:
-            areas[name][0] = 0
+    for name, *_ in list_lines(out, "all"):
+        mask = read_mask(out / f"masks/{name}.png")
+        areas[name] = [0, *(int((mask == value).sum()) for value in (1, 2))]
     return areas
 
 
-def both(path: Path) -> None:
+def both(path: Path, *boxes: tuple[int, ...]) -> None:
+    """Write a mask of boxes, by default of cat and dog."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    index_mask(path, region(CAT, DOG))
+    index_mask(path, region(*(boxes or (CAT, DOG))))
 
 
 LAYOUTS = {  # of a part -> the folders of its photos and of its masks; then those that the command names
@@ -69,12 +66,10 @@ def test_equal_names_in_two_parts_are_two_photos(tmp_path: Path, layout: str) ->
     photos, masks, *named = LAYOUTS[layout]
     for part, boxes in (("train", (CAT,)), ("val", (CAT, DOG))):
         photo(tmp_path / photos.format(part) / "0.jpg")
-        path = tmp_path / masks.format(part) / "0.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        index_mask(path, region(*boxes))
-    areas = made(tmp_path, *named)
-    assert {name: area for name, area in areas.items() if "train" in name} == {min(areas): [0, AREAS["cat"], 0]}
-    assert {name: area for name, area in areas.items() if "val" in name} == {max(areas): WHOLE}
+        both(tmp_path / masks.format(part) / "0.png", *boxes)
+    (first, of_first), (last, of_last) = sorted(made(tmp_path, *named).items())
+    assert ("train" in first, "val" in last) == (True, True)
+    assert (of_first, of_last) == ([0, AREAS["cat"], 0], WHOLE)
 
 
 def test_photos_of_one_name_that_no_folder_tells_apart_are_refused(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """The photos of a data set of your own: copies, rare classes and odd names, and the split of the others."""
 
 import os
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +30,7 @@ def stripe(class_id: int) -> np.ndarray:
     return inside
 
 
-def annotated(folder: Path, source: str, shown: dict[str, list[int]]) -> tuple[object, ...]:
+def annotated(folder: Path, source: str, shown: dict[str, Sequence[int]]) -> tuple[object, ...]:
     """Write photos, the classes of each, 1 cat, 2 dog, 3 cow, and annotations of them; return the command's words.
 
     A photo of the name ``5 (1)`` is a copy of ``5``.
@@ -40,7 +42,7 @@ def annotated(folder: Path, source: str, shown: dict[str, list[int]]) -> tuple[o
     return ("custom", "--name", "pets", "--images", photos, *given, "--folds", 2)
 
 
-def write_masks(folder: Path, shown: dict[str, list[int]]) -> tuple[object, ...]:
+def write_masks(folder: Path, shown: dict[str, Sequence[int]]) -> tuple[object, ...]:
     """Write masks of class ids and a file of names; return the options that name them."""
     for name, classes in shown.items():
         mask = np.zeros((60, 60), np.uint8)
@@ -49,10 +51,10 @@ def write_masks(folder: Path, shown: dict[str, list[int]]) -> tuple[object, ...]
         save(folder / f"masks/{name}.png", mask)
     class_count = max(map(max, shown.values()))
     (folder / "names.txt").write_text("\n".join(PETS[:class_count]))
-    return "--masks", folder / "masks", "--classes", folder / "names.txt"
+    return "--masks", f"{folder}/masks", "--classes", f"{folder}/names.txt"
 
 
-def write_annotations(folder: Path, source: str, shown: dict[str, list[int]]) -> tuple[object, ...]:
+def write_annotations(folder: Path, source: str, shown: dict[str, Sequence[int]]) -> tuple[object, ...]:
     """Write annotations in a format; return the option that names them."""
     photos = []
     for name, classes in shown.items():
@@ -67,7 +69,12 @@ def lists_of(project: Path) -> dict[str, set[str]]:
     return {path.stem: {*path.read_text().split()} for path in (project / "data/pets/lists").iterdir()}
 
 
-def _with_copies() -> dict[str, list[int]]:
+def photos_of_sides(lists: dict[str, set[str]]) -> list[set[str]]:
+    """Return the photos to train on and to test, of which copies and versions in a list are."""
+    return [{name.partition("_")[0] for name in lists[part]} for part in ("train", "test")]
+
+
+def _with_copies() -> dict[str, Sequence[int]]:
     """Return the classes on 24 photos, on 16 copies with the same masks and on 12 with others."""
     shown = {str(n): [1 + n % 2] for n in range(24)}
     for n in range(0, 24, 3):
@@ -85,10 +92,10 @@ def test_a_photos_copies_are_on_one_side_of_the_split(prepare, project: Path, tm
     lists = lists_of(project)
     assert len(lists["all"]) == 36
     assert lists["train"] | lists["test"] == lists["all"]
-    assert_done(outcome, *(f"  lists/{part}.txt: {len(lists[part])} images\n" for part in ("train", "test")))
+    for part in ("train", "test"):
+        assert_done(outcome, f"  lists/{part}.txt: {len(lists[part])} images\n")
     assert {path.stem for path in (project / "data/pets/masks").iterdir()} == lists["all"]
-    train = {name.partition("_")[0] for name in lists["train"]}
-    test = {name.partition("_")[0] for name in lists["test"]}
+    train, test = photos_of_sides(lists)
     assert len(test) > 5
     assert not train & test
 
@@ -112,12 +119,12 @@ def test_a_photo_whose_name_is_no_utf8_or_whose_link_is_broken_is_named(prepare,
     assert len(lists_of(project)["all"]) == 22
 
 
-def _masks_in_class_folders(folder: Path, words: tuple[object, ...], shown: dict[str, list[int]]) -> tuple:
+def _masks_in_class_folders(folder: Path, words: tuple[object, ...], shown: dict[str, Sequence[int]]) -> tuple:
     """Write masks in a folder for each class in place of those of class ids; return the command's words."""
     for name, classes in shown.items():
         for class_id in classes:
             save_grey(folder / f"folders/{PETS[class_id - 1]}/{name}.png", stripe(class_id))
-    return (*words[:5], "--masks", folder / "folders", "--folds", 2)
+    return (*words[:5], "--masks", f"{folder}/folders", "--folds", 2)
 
 
 @pytest.mark.parametrize("source", [*SOURCES, "folders"])
@@ -134,8 +141,7 @@ def test_rare_classes_are_left_out_by_name(prepare, project: Path, tmp_path: Pat
     data = config_of("split0", "pets", net="lite0").data
     assert sorted(data.classes) == ["cat", "dog"]
     areas = load_index(data, "train", progress=False).areas[:]
-    assert areas.shape[1] == 3
-    assert (areas.sum(1) == 3600).all()  # its pixels are background
+    assert {*areas.sum(1)} == {3600}  # its pixels are background
 
 
 def in_folders(folder: Path, words: tuple[object, ...], folder_of: dict[str, str]) -> tuple[object, ...]:
@@ -157,47 +163,41 @@ FOLDERS = {  # folders of every third photo -> the lists that are made of them
 
 @pytest.mark.parametrize("folders", FOLDERS)
 def test_folders_of_training_and_test_photos_are_kept(prepare, project: Path, tmp_path: Path, folders: tuple) -> None:
-    words = annotated(tmp_path, "masks", {str(n): [1, 2] for n in range(24)})
-    folder_of = {str(n): folders[n % 3] for n in range(24)}
+    names = [*map(str, range(24))]
+    words = annotated(tmp_path, "masks", dict.fromkeys(names, (1, 2)))
+    folder_of = dict(zip(names, folders * 8))
     printed = assert_done(prepare(*in_folders(tmp_path, words, folder_of)))
     lists = lists_of(project)
-    assert {part: len(names) for part, names in lists.items() if part != "all"} == FOLDERS[folders]
+    assert counts_of(lists) == FOLDERS[folders] | {"all": 24}
     is_kept = folders[0] != "val"
     assert ("the parts that folders name are kept" in printed) == is_kept
-    if is_kept:
-        assert lists["train"] == {name for name, part in folder_of.items() if part.startswith("train")}
+    assert not is_kept or lists["train"] == {name for name in names if folder_of[name].startswith("train")}
     data = config_of("split0", "pets", net="lite0").data
     assert data.validation_list == ("lists/validation.txt" if "validation" in lists else None)
 
 
+def counts_of(lists: dict[str, set[str]]) -> dict[str, int]:
+    return {part: len(names) for part, names in lists.items()}
+
+
 def test_parts_that_lack_photos_of_a_class_are_divided_anew(prepare, project: Path, tmp_path: Path) -> None:
-    words = annotated(tmp_path, "masks", {str(n): [1 + n // 12] for n in range(24)})  # cats, then dogs
-    folder_of = {str(n): "val" if n < 8 else "train" for n in range(24)}
+    cats, dogs = ([*map(str, numbers)] for numbers in (range(12), range(12, 24)))
+    words = annotated(tmp_path, "masks", dict.fromkeys(cats, (1,)) | dict.fromkeys(dogs, (2,)))
+    folder_of = dict.fromkeys(cats[:8], "val") | dict.fromkeys(cats[8:] + dogs, "train")
     printed = assert_done(prepare(*in_folders(tmp_path, words, folder_of)))
     assert "(train 16, test 8) are not kept, photos are divided anew: lists/" in printed
-    assert {part: len(names) for part, names in lists_of(project).items()} == {"all": 24, "train": 18, "test": 6}
+    assert counts_of(lists_of(project)) == {"all": 24, "train": 18, "test": 6}
 
 
 def test_versions_of_a_photo_in_two_parts_are_to_train_on(prepare, project: Path, tmp_path: Path) -> None:
-    shown = {str(n): [1, 2] for n in range(24)} | {"0 (1)": [1], "1 (1)": [2]}
+    shown = dict.fromkeys(map(str, range(24)), (1, 2)) | {"0 (1)": (1,), "1 (1)": (2,)}
     words = annotated(tmp_path, "masks", shown)
-    folder_of = {name: "test" if name == "0" or int(name.split()[0]) > 15 else "train" for name in shown}
+    folder_of = dict.fromkeys(shown, "train") | dict.fromkeys(["0", *map(str, range(16, 24))], "test")
     printed = assert_done(prepare(*in_folders(tmp_path, words, folder_of)))
     assert "note: 1 photos have copies or versions in several parts" in printed
-    assert {"0", "0_(1)"} <= lists_of(project)["train"]
-    assert lists_of(project)["test"] == {str(n) for n in range(16, 24)}
-
-
-@pytest.mark.parametrize("count", [4, 5, 7])
-def test_a_class_of_four_photos_has_two_on_each_side(prepare, project: Path, tmp_path: Path, count: int) -> None:
-    """Every photo shows one class: a quarter of four or five for testing would be one."""
-    words = annotated(tmp_path, "masks", {str(n): [1 + n % 3] for n in range(3 * count)})
-    assert_done(prepare(*words))
     lists = lists_of(project)
-    for column in range(3):
-        shown = {str(n) for n in range(column, 3 * count, 3)}
-        assert len(shown & lists["test"]) == 2
-        assert len(shown & lists["train"]) == count - 2
+    assert {"0", "0_(1)"} <= lists["train"]
+    assert lists["test"] == {*map(str, range(16, 24))}
 
 
 def test_each_side_of_the_split_keeps_two_photos_of_each_class() -> None:
@@ -205,7 +205,16 @@ def test_each_side_of_the_split_keeps_two_photos_of_each_class() -> None:
     shown = np.array([[1, 0], [1, 1], [1, 1], [1, 0], [0, 1], [0, 1]], bool)
     is_test = np.array([True, False, False, False, False, False])
     _give_each_side_enough(is_test, shown)
-    assert (shown[is_test].sum(0) >= 2).all() and (shown[~is_test].sum(0) >= 2).all()
+    for photos in (shown[is_test], shown[~is_test]):
+        assert photos.sum(0).min() >= 2
+
+
+@pytest.mark.parametrize("count", [4, 5, 7])
+def test_a_class_of_four_photos_has_two_to_test(prepare, project: Path, tmp_path: Path, count: int) -> None:
+    """Every photo shows one class: a quarter of four or five for testing would be one."""
+    assert_done(prepare(*annotated(tmp_path, "masks", {str(n): [1 + n % 3] for n in range(3 * count)})))
+    shown = Counter(int(name) % 3 for name in lists_of(project)["test"])
+    assert [*shown.values()] == [2, 2, 2]
 
 
 @pytest.mark.parametrize("has_photo_folders", [False, True])
@@ -216,6 +225,6 @@ def test_a_class_whose_name_has_the_word_of_a_part_is_none(
         name = ("test tube", "train bus")[n % 2]
         save_photo(tmp_path / "photos" / (name if has_photo_folders else "") / f"{n}.png", n, (60, 60))
         save_grey(tmp_path / f"masks/{name}/{n}.png", stripe(1))
-    words = ("custom", "--name", "pets", "--images", tmp_path / "photos", "--masks", tmp_path / "masks", "--folds", 2)
+    words = ("custom", "--name", "pets", "--images", f"{tmp_path}/photos", "--masks", f"{tmp_path}/masks", "--folds", 2)
     printed = assert_done(prepare(*words), "fold 0 tests: test tube", "fold 1 tests: train bus")
     assert "the parts that folders name are kept" not in printed

@@ -1,6 +1,5 @@
 """Tests of the recipes of parts of objects, PACO-Part and PASCAL-Part: cut-out objects, bad input."""
 
-import json
 import pickle
 import shutil
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from PIL import Image
 from tests.datasets.class_trees import runs, save_photo
 from tests.datasets.printed import assert_done, assert_refused, list_lines
 from tests.helpers.outcome import Outcome
+from tests.helpers.read import write_json
 from util.files.mask_images import read_mask
 
 Made = Callable[..., Outcome]
@@ -62,7 +62,7 @@ def write_pascal_part(root: Path) -> dict[str, Any]:
     objects = [{"name": name, "bndbox": box, "parts": [tail]} for name in THINGS.values()]
     for seed, stem in enumerate(STEMS):
         save_photo(root / f"JPEGImages/{stem}.jpg", seed)
-        (folder / f"{stem}.json").write_text(json.dumps({"object": objects}))
+        write_json(folder / f"{stem}.json", {"object": objects})
     both = {"train": STEMS, "val": STEMS}
     content = {}
     for group, name in THINGS.items():
@@ -73,21 +73,21 @@ def write_pascal_part(root: Path) -> dict[str, Any]:
 
 
 def write_part_list(root: Path, content: dict[str, Any]) -> None:
-    (root / "all_obj_part_to_image.json").write_text(json.dumps(content))
+    write_json(root / "all_obj_part_to_image.json", content)
 
 
 def test_pascal_part(made: Made, tmp_path: Path) -> None:
     root = tmp_path / "Pascal-Part/VOCdevkit/VOC2010"
     content = write_pascal_part(root)
-    assert_done(made("pascalpart", tmp_path / "Pascal-Part"), "8 masks show no pixel")
+    assert_done(made("pascalpart", f"{tmp_path}/Pascal-Part"), "8 masks show no pixel")
     assert len(list_lines(tmp_path / "data")) == 3 * 2
     assert read_mask(tmp_path / f"data/masks/1/{STEMS[0]}.png").shape == (27, 30)
     assert "aeroplane+TAIL" not in (tmp_path / "config/pascalpart/pascalpart.yaml").read_text()
     shutil.rmtree(tmp_path / "data")
     content["animals"]["object"]["bird"]["part"]["BODY"] = {"train": STEMS, "val": ["../../../outside"]}
     write_part_list(root, content)
-    assert "../../../outside: leads out" in made("pascalpart", tmp_path / "Pascal-Part").errors
+    assert "../../../outside: leads out" in made("pascalpart", f"{tmp_path}/Pascal-Part").errors
     content["person"] = {"object": {}}
     write_part_list(root, content)
-    refused = made("pascalpart", tmp_path / "Pascal-Part")
+    refused = made("pascalpart", f"{tmp_path}/Pascal-Part")
     assert_refused(refused, "person has no part in training and validation photos")

@@ -35,7 +35,7 @@ def test_fss1000(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         (tmp_path / f"lists/fss1000/{part}.txt").write_text("\n".join(part_names))
     monkeypatch.setattr(fss1000, "REPOSITORY", tmp_path)
     out = tmp_path / "data"
-    assert_done(made("fss1000", tmp_path / "raw"), "test: 30, published 2400: differs")
+    assert_done(made("fss1000", f"{tmp_path}/raw"), "test: 30, published 2400: differs")
     first_names = [name for name, _, _ in list_lines(out)[:3]]
     assert first_names == ["abe's_flyingfish/1", "abe's_flyingfish/10", "abe's_flyingfish/2"]
     assert "assult_rifle/1" in (out / "lists/train.txt").read_text()
@@ -43,11 +43,11 @@ def test_fss1000(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert_ids_of_fss(out, "validation", range(521, 761))
     assert_ids_of_fss(out, "train", range(1, 521))
     assert read_mask(out / "masks/bus/3.png").any()
-    assert "is made already" in made("fss1000", tmp_path / "raw").output
+    assert "is made already" in made("fss1000", f"{tmp_path}/raw").output
 
 
 def test_a_folder_without_photos_is_named(made: Made, tmp_path: Path) -> None:
-    assert_refused(made("isic", tmp_path / "gone"), f"--root {tmp_path / 'gone'}: no photo of isic was found")
+    assert_refused(made("isic", f"{tmp_path}/gone"), f"--root {tmp_path}/gone: no photo of isic was found")
 
 
 def assert_ids_of_fss(out: Path, part: str, ids: range) -> None:
@@ -87,7 +87,7 @@ def test_a_photo_that_is_there_twice_is_refused(made: Made, isic_root: Path) -> 
 def test_chest_xray(made: Made, tmp_path: Path) -> None:
     trees.chest(tmp_path / "raw/Lung Segmentation")
     out = tmp_path / "data"
-    done = made("chestxray", tmp_path / "raw")
+    done = made("chestxray", f"{tmp_path}/raw")
     assert_done(done, "shenzhen: 3, published 566: differs", "photos without a mask, left out: 1")
     test = [name for name, _, _ in list_lines(out)]
     assert len(test) == 5
@@ -113,7 +113,7 @@ def test_a_folder_with_other_files_is_left_alone(made: Made, tmp_path: Path) -> 
     assert_refused(made("chestxray", root), "holds other files")
     assert file.exists()
     (tmp_path / "file").write_text("")
-    assert "holds other files" in made("chestxray", root, "--out", tmp_path / "file").errors
+    assert "holds other files" in made("chestxray", root, "--out", f"{tmp_path}/file").errors
 
 
 SQUARE = [[4.0, 4.0, 20.0, 4.0, 20.0, 20.0, 4.0, 20.0]]
@@ -144,13 +144,12 @@ def benchmark_content(photos: dict[int, str], shown: dict[int, list[int]]) -> di
 
 def test_lvis_has_other_folds_for_five_shots(made: Made, tmp_path: Path) -> None:
     write_lvis(tmp_path / "LVIS")
-    done = made("lvis92i", tmp_path / "LVIS")
+    done = made("lvis92i", f"{tmp_path}/LVIS")
     assert_done(done, "classes: 20, published 920: differs")
     assert_done(done, "ids of the classes, lists/lvis92i/classes.csv: differ")
     assert len(list_lines(tmp_path / "data")) == 2 + 19 * 6
     mask = read_mask(tmp_path / "data/masks/1/000000000002.png")
-    assert mask[:8, :8].all()
-    assert (mask[10, 10], mask[30, 30]) == (1, 0)
+    assert (mask[:8, :8].sum(), mask[10, 10], mask[30, 30]) == (64, 1, 0)
     data = read_data(tmp_path / "config/lvis92i/lvis92i.yaml")
     assert data.classes[5] == "lvis_7"  # class 5 has one photo
     assert data.class_photos == [2, *[6] * 19]
@@ -197,7 +196,7 @@ def test_perseg(made: Made, tmp_path: Path) -> None:
 
 def test_each_perseg_photo_is_a_query_with_photo_00_as_support(made: Made, tmp_path: Path) -> None:
     perseg_tree(tmp_path / "PerSeg")
-    assert_done(made("perseg", tmp_path / "PerSeg"))
+    assert_done(made("perseg", f"{tmp_path}/PerSeg"))
     data = read_data(tmp_path / "config/perseg/perseg.yaml")
     images = list_of_tests(load_index(data, "test", progress=False), Fold.of(data), data)
     sampler = EpisodeSampler(images, "pairs", 1, 0, first=True)
@@ -228,7 +227,7 @@ def test_incomplete_perseg_folders_are_refused(
 ) -> None:
     perseg_tree(tmp_path / "PerSeg")
     change(tmp_path / "PerSeg/data")
-    done = made("perseg", tmp_path / "PerSeg")
+    done = made("perseg", f"{tmp_path}/PerSeg")
     assert_refused(done, told)
     assert done.errors.count("error: ") == 1
     assert not (tmp_path / "data/lists").exists()

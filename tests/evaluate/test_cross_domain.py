@@ -1,6 +1,5 @@
 """Tests on data sets with a mask per photo and class."""
 
-import json
 import re
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import pytest
 
 from tests.datasets import class_trees as trees
 from tests.helpers.outcome import run_script
-from tests.helpers.read import config_of
+from tests.helpers.read import config_of, write_json
 from tests.helpers.scored import score
 from util.config.read import to_dict
 from util.engine import SHIPPED
@@ -27,12 +26,12 @@ def test_a_test_on_a_prepared_set_and_its_table(
 ) -> None:
     trees.chest(tmp_path / "raw")
     data = tmp_path / "data"
-    prepared = run_script("prepare.py", ("chestxray", "--root", tmp_path / "raw", "--out", data), capfd, monkeypatch)
+    prepared = run_script("prepare.py", ("chestxray", "--root", f"{tmp_path}/raw", "--out", data), capfd, monkeypatch)
     assert prepared.code == 0
     overrides = [
         f"data.root={data}",
-        f"data.cache={tmp_path / 'cache'}",
-        f"run.folder={tmp_path / 'runs'}",
+        f"data.cache={tmp_path}/cache",
+        f"run.folder={tmp_path}/runs",
         "run.device=cpu",
         "model.encoder.weights=null",
         "data.workers=0",
@@ -50,7 +49,7 @@ def check_tables(file: Path, result: dict) -> None:
     """Check the table of a result with results of three other data sets, which are copies of it."""
     others = [file.with_name(f"{name}.json") for name in ("deepglobe", "fss1000", "isic")]
     for other in others:
-        other.write_text(json.dumps({**result, "dataset": other.stem}))
+        write_json(other, {**result, "dataset": other.stem})
     four_sets = str(*paper_tables([file, *others]))
     assert re.search(r"1-shot isic \| +1-shot chestxray \| +1-shot mean", four_sets)
     assert f"{result['mean']['final']['miou']:.1f} +- {result['deviation']['final']['miou']:.1f}*" in four_sets

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 from dataclasses import fields
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import torch
 from model.encoders.settings import EncoderSettings, build_encoder
 from tests.data.drawn import overwrite
 from tests.helpers.narrow import NARROW
-from tests.helpers.read import json_of
+from tests.helpers.read import json_of, write_json
 from util.config.read import read_config
 from util.config.settings import Config, EvaluationSettings
 from util.data.mini import generate
@@ -35,8 +37,8 @@ def tested(mini_yaml, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """Return the config of a test that was scored, its photos and encoder of its own, and what says if it is kept."""
     generate(tmp_path / "own", 16, 16, 64)
     draw(tmp_path / "encoder.pth", seed=1)
-    model = {"encoder": {"backbone": NARROW, "weights": str(tmp_path / "encoder.pth")}}
-    data = {"root": str(tmp_path / "own")}
+    model = {"encoder": {"backbone": NARROW, "weights": f"{tmp_path}/encoder.pth"}}
+    data = {"root": f"{tmp_path}/own"}
     path = mini_yaml("prototype", model=model, data=data, test={"protocol": "bam", "episodes": 4, "seeds": [0]})
     evaluate(read_config(path))
 
@@ -65,26 +67,25 @@ def test_a_result_is_kept_unless_what_decides_its_scores_changed(tested, tmp_pat
     """Names, times and sizes are the same: the content decides."""
     config, kept = tested
     assert kept() == kept(*KEPT) == "kept"
-    assert not reason(config, f"data.cache={tmp_path / 'other'}")
+    assert not reason(config, f"data.cache={tmp_path}/other")
     for override in CHANGED:
-        key = override.partition("=")[0].removeprefix("protocols.bam.")
-        assert key in reason(config, override) or reason(config, override) == "no result yet", override
+        key, _, _ = override.removeprefix("protocols.bam.").partition("=")
+        assert re.search(f"{key}|no result yet", reason(config, override)), override
     draw(tmp_path / "encoder.pth", seed=2)
-    assert "other weights" in reason(config) and kept() == "scored again" and kept() == "kept"
+    assert "other weights" in reason(config)
+    assert [kept(), kept()] == ["scored again", "kept"]
     images = Evaluation.of(config).images
-    for folder, suffix in (("JPEGImages", "jpg"), ("SegmentationClassAug", "png")):
-        file = tmp_path / "own" / folder / f"{images.index.names[images.queries[0]]}.{suffix}"
-        content, time = file.read_bytes(), file.stat().st_mtime_ns
-        if suffix == "jpg":
-            overwrite(file, content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
-        else:
-            file.write_bytes(content + b"\0")
+    query = images.queries[0]
+    for file in (images.index.images[query], images.index.masks[query]):
+        content = bytearray(file.read_bytes())
+        content[-9] ^= 1
+        before = shutil.copy2(file, tmp_path / "before")
+        overwrite(file, content)
         assert "other photos or masks" in reason(config)
-        file.write_bytes(content)
-        os.utime(file, ns=(time, time))
+        shutil.copy2(before, file)
         assert not reason(config)
     monkeypatch.setattr(done, "_shared_code", lambda: {"util.data": "other"})
-    assert "other code" in reason(config) and "(util.data)" in reason(config)
+    assert re.search(r"other code.*\(util.data\)", reason(config))
 
 
 @pytest.mark.train
@@ -95,7 +96,7 @@ def test_a_result_that_is_damaged_or_lacks_its_episodes_is_scored_again(tested) 
     assert kept() == "scored again"
     content = json_of(path)
     for now in ({"vectors": "of others"}, {"weights_mark": "foreign"}, {"code": {"model.other": "1"}}):
-        path.write_text(json.dumps(content | now))
+        write_json(path, content | now)
         assert bool(reason(config)) == (now.keys() != {"vectors"})  # of a method that reads none
     path.write_text(json.dumps(content)[:-9])
     assert reason(config) == "the result there cannot be read"

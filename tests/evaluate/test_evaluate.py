@@ -23,7 +23,6 @@ from util.evaluate.titles import title
 from util.files.errors import UserError
 from util.loop.score import score as score_by_loop
 from util.report.compare import compare
-from util.report.paper import paper_tables
 from util.run.run import Run
 from util.weights import checkpoint
 
@@ -47,13 +46,13 @@ def test_batch_size_and_processes_change_no_integer(mini_yaml, tmp_path: Path):
 
     score(read_config(path, ["test.batch=1"]), names)
     one_by_one = counts()
-    finals = [tuple(episode["outputs"]["final"]) for episodes, *_ in one_by_one for episode in episodes]
-    assert len(finals) == 21 and len(set(finals)) > 7 and any(final[0] for final in finals)
+    for episodes, _, _ in one_by_one:
+        finals = {str(episode["outputs"]["final"]) for episode in episodes}
+        assert len(finals) > 2
     score(read_config(path, ["test.batch=4"]), names)
     assert counts() == one_by_one
-    ranks = spawned.start_ranks(
-        2, "test.py", path, "--protocol", ",".join(names), "--set", "test.batch=4", "--overwrite"
-    )
+    words = ("--protocol", "symnet,bam,hsnet", "--set", "test.batch=4", "--overwrite")
+    ranks = spawned.start_ranks(2, "test.py", path, *words)
     assert [rank.code for rank in ranks] == [0, 0], [rank.stderr[-2000:] for rank in ranks]
     printed = "".join(rank.stdout + rank.stderr for rank in ranks)
     assert printed.count("result: ") == len(names)  # reported once
@@ -139,16 +138,17 @@ def test_a_test_that_fails_while_it_writes_leaves_no_result(config, monkeypatch:
 def test_an_unfinished_training_is_marked_and_of_its_weights_the_moving_average_is_scored(config, tmp_path: Path):
     path = new_checkpoint(config(SYMNET), tmp_path / "half/last.pth")
     content = checkpoint.read(path).entries | {"schedule": {"steps": 8}, "progress": {"step": 2}}
-    name = next(name for name in content["weights"] if name.endswith("weight"))
-    average = {name: content["weights"][name] + 1}
+    weights = content["weights"]
+    average = {"decoder.head.classify.weight": weights["decoder.head.classify.weight"] + 1}
     checkpoint.save(path, content | {"ema": average})
     other = config(SYMNET, f"test.checkpoint={path}", "test.trained_on=mini", "data.name=other", *FEW)
     (result,) = score(other)
     assert (result["finished"], result["trained_otherwise"]) == (False, [])
     assert "NOT FINISHED (step 2 of 8)" in title(result)
-    assert result["weights"] == checkpoint.digest_of(content["weights"] | average)
+    assert result["weights"] == checkpoint.digest_of(weights | average)
     checkpoint.save(path, content | {"finished": True})
-    assert score(other)[0]["finished"]
+    (result,) = score(other)
+    assert result["finished"]
 
 
 def test_two_ways_are_counted_class_by_class(config, tmp_path: Path):
@@ -169,20 +169,20 @@ def test_two_ways_are_counted_class_by_class(config, tmp_path: Path):
 
 def check_classes_of_two_ways(episodes: list[dict], result: dict) -> None:
     """Check the counts of seed 1's episodes of classes 1 and 2 with two supports each, and the IoU of both classes."""
-    intersection = np.zeros(3)
-    union = np.zeros(3)
+    total = np.zeros(8)
     for episode in episodes:
         (other,) = episode["others"]
-        assert sorted([episode["class"], other["class"]]) == [1, 2]
+        assert {episode["class"], other["class"]} == {1, 2}
         assert len(other["supports"]) == 2
-        i1, u1, i2, u2, foreground_intersection, _, _, background_union = episode["outputs"]["final"]
+        counts = episode["outputs"]["final"]
+        i1, _, i2, _, foreground_intersection, _, _, background_union = counts
         assert foreground_intersection >= i1 + i2
         assert background_union > 0
-        intersection += [0, i1, i2]
-        union += [0, u1, u2]
+        total += counts
+    i1, u1, i2, u2, *_ = total
     per_class = result["per_seed"][1]["final"]["per_class"]
-    assert per_class == pytest.approx({str(c): 100 * intersection[c] / union[c] for c in (1, 2)})
-    assert min(per_class.values()) > 0
+    assert per_class == pytest.approx({"1": 100 * i1 / u1, "2": 100 * i2 / u2})
+    assert min(i1, i2) > 0
 
 
 def test_unknown_metrics_and_a_folder_that_is_a_file_are_refused(config, tmp_path: Path):
@@ -261,7 +261,7 @@ def listed(mini_yaml, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(list_files, "PUBLISHED", str(tmp_path))
 
     def make(*more: str):
-        protocols = {name: {"list_file": str(tmp_path / "val_fold{fold}.txt")} for name in ("hsnet", "dcama")}
+        protocols = {name: {"list_file": f"{tmp_path}/val_fold{{fold}}.txt"} for name in ("hsnet", "dcama")}
         path = mini_yaml(PROTOTYPE, test={"checkpoint": "none", "episodes": 5}, protocols=protocols)
         data = read_config(path).data
         index = load_index(data, "test", progress=False)
@@ -273,45 +273,43 @@ def listed(mini_yaml, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     return make
 
 
-def queries_of(folder: Path) -> list[str]:
-    return [episode["query"] for episode in lines(folder)]
-
-
 def test_a_protocol_runs_on_its_list_and_says_so(listed, tmp_path: Path) -> None:
     path, names = listed()
     wide = ["protocols.symnet.input=stretch", "protocols.symnet.side=100", "protocols.symnet.smooth=true"]
     hsnet, dcama, symnet = score(read_config(path, wide), ("hsnet", "dcama", "symnet"))
-    folder = tmp_path / "runs/tiny/test"
-    assert queries_of(folder / "hsnet_quick") == queries_of(folder / "dcama_quick") == names
+    folder = tmp_path / "runs/tiny/test/hsnet_quick"
+    for of_list in (folder, folder.with_name("dcama_quick")):
+        assert [episode["query"] for episode in lines(of_list)] == names
     assert "hsnet (contiguous folds, published list, drawn here)" in title(hsnet)
-    assert (hsnet["list_source"], hsnet["list_note"]) == (str(tmp_path / "val_fold0.txt"), "")
-    assert hsnet["draw_note"] == "the published list of mini is not known"
+    stated = hsnet["list_source"], hsnet["list_note"], hsnet["draw_note"]
+    assert stated == (f"{tmp_path}/val_fold0.txt", "", "the published list of mini is not known")
     assert hsnet["list"] == dcama["list"] != symnet["list"]
     assert (symnet["draw_note"], symnet["shared_with"]) == ("", [])
     assert "list" not in title(symnet)
     (from_masks,) = score(read_config(path, ["protocols.hsnet.list_file=null"]), ("hsnet",))
     assert from_masks["list_source"] == "made from the masks"
-    assert "pairs by 100 pixels" in title(from_masks)
-    assert queries_of(folder / "hsnet_quick") != names
-    drawn_here = str(*paper_tables([folder / "hsnet_quick"]))
-    assert "hsnet (contiguous folds, pairs by 100 pixels, drawn here)" in drawn_here
+    assert "hsnet (contiguous folds, pairs by 100 pixels, drawn here)" in title(from_masks)
+    assert [episode["query"] for episode in lines(folder)] != names
 
 
 def test_a_replay_has_its_protocols_list_and_says_none(listed, tmp_path: Path) -> None:
     """Of episodes of the list, of others, and without the list's file."""
     path, _ = listed()
-    folder = tmp_path / "runs/tiny/test"
-    hsnet, dcama = score(read_config(path), ("hsnet", "dcama"))
-    (replayed,) = score(read_config(path), ("hsnet",), manifest=folder / "hsnet_quick/episodes.jsonl")
-    assert (replayed["list"], replayed["per_seed"]) == (hsnet["list"], hsnet["per_seed"])
-    score(read_config(path, ["protocols.hsnet.list_file=null"]), ("hsnet",))
-    (of_other_pairs,) = score(read_config(path), ("hsnet",), manifest=folder / "hsnet_quick/episodes.jsonl")
-    assert of_other_pairs["list"] == hsnet["list"]
-    (tmp_path / "val_fold0.txt").unlink()
-    (unlisted,) = score(read_config(path), ("dcama",), manifest=folder / "dcama_quick/episodes.jsonl")
-    assert unlisted["per_seed"] == dcama["per_seed"]
-    for result in (replayed, of_other_pairs, unlisted):
+    config = read_config(path)
+
+    def replayed(protocol: str) -> dict:
+        file = tmp_path / f"runs/tiny/test/{protocol}_quick/episodes.jsonl"
+        (result,) = score(config, (protocol,), manifest=file)
         assert "list" not in title(result)
+        return result
+
+    hsnet, dcama = score(config, ("hsnet", "dcama"))
+    again = replayed("hsnet")
+    assert (again["list"], again["per_seed"]) == (hsnet["list"], hsnet["per_seed"])
+    score(read_config(path, ["protocols.hsnet.list_file=null"]), ("hsnet",))
+    assert replayed("hsnet")["list"] == hsnet["list"]
+    (tmp_path / "val_fold0.txt").unlink()
+    assert replayed("dcama")["per_seed"] == dcama["per_seed"]
 
 
 def test_missing_photos_are_one_warning_and_a_mark(listed, capfd: pytest.CaptureFixture) -> None:

@@ -59,7 +59,7 @@ class Copy:
 
     def type(self, script: str) -> str:
         """Run a shell script in the copy and return all that it says; AssertionError if it fails."""
-        path = os.pathsep.join((str(self.folder / ".venv/bin"), os.environ["PATH"]))
+        path = os.pathsep.join((f"{self.folder}/.venv/bin", os.environ["PATH"]))
         done = subprocess.run(
             ["sh", "-e", "-c", script],
             cwd=self.folder,
@@ -92,7 +92,7 @@ def copied(folder: Path) -> Iterator[Copy]:
         for name in ("python", "python3"):
             (programs / name).write_text(PYTHON.format(python=sys.executable, address=address))
             (programs / name).chmod(0o755)
-        words = [sys.executable, "-m", "tests.helpers.copied", address, str(programs / "python")]
+        words = [sys.executable, "-m", "tests.helpers.copied", address, f"{programs}/python"]
         with subprocess.Popen(words, cwd=folder, stdout=subprocess.PIPE, stdin=subprocess.PIPE) as server:
             try:
                 assert server.stdout.readline() == b"ready\n"

@@ -1,4 +1,4 @@
-"""Readings that many tests share: a JSON file, and the config of an experiment."""
+"""What many tests read and write: a JSON file, and the config of an experiment."""
 
 import json
 from collections.abc import Sequence
@@ -13,6 +13,11 @@ from util.config.settings import Config
 def json_of(path: Path) -> Any:
     """Return the content of a JSON file."""
     return json.loads(path.read_text())
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a value as JSON."""
+    path.write_text(json.dumps(content))
 
 
 def config_of(*words: str, overrides: Sequence[str] = (), **named: str) -> Config:

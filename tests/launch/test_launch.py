@@ -1,6 +1,5 @@
 """``train.sh`` and ``test.sh``: their words, their configs, and whole runs as a user types them."""
 
-import json
 import os
 import pickle
 import re
@@ -23,16 +22,15 @@ from model.encoders.settings import EncoderSettings, build_encoder
 from tests.helpers import spawned
 from tests.helpers.narrow import NARROW
 from tests.helpers.paths import REPOSITORY
-from tests.helpers.read import config_of, json_of
+from tests.helpers.read import config_of, json_of, write_json
 from util import cli, launch
-from util.config.compose import find_config
 from util.config.read import read_config
 from util.data.mini import generate
 from util.files.errors import Refusals, UserError
 from util.launch import read_words
 from util.loop.optim import StepSchedule
 from util.run import disk
-from util.run.begin import Asked, StageTask, dry_run, stage_of, stages_asked
+from util.run.begin import Asked, dry_run, stage_of, stages_asked
 from util.run.build import build_model
 from util.run.folder import ENVIRONMENT
 from util.run.run import BEST, Run
@@ -111,10 +109,10 @@ def test_a_setting_of_a_training_is_kept_by_each_resume(
     stage: str, trained_by: str, mini_config, tmp_path: Path
 ) -> None:
     """Of a base stage that runs share, and of a stage without a checkpoint yet."""
-    config = mini_config("bam", run={"base_folder": str(tmp_path / "base")})
+    config = mini_config("bam", run={"base_folder": f"{tmp_path}/base"})
     folder = Run(config).folder(stage)
     folder.mkdir(parents=True)
-    (folder / ENVIRONMENT).write_text(json.dumps({"options": [f"{LR}=0.5"], "run": trained_by}))
+    write_json(folder / ENVIRONMENT, {"options": [f"{LR}=0.5"], "run": trained_by})
     run, stages = stages_asked(config, Asked(resume=True))
     assert (f"{LR}=0.5" in run.config.given) == (trained_by == "tiny") and stages == ["base", "meta"]
 
@@ -223,7 +221,7 @@ def test_all_that_does_not_depend_on_each_other_is_refused_together(mini_yaml, t
 def test_a_dry_run_takes_a_base_stage_that_fits(mini_config, tmp_path: Path):
     run = Run(mini_config("bam"))
     torch.save(build_model(run.config, text_width=0).base_stage().state_dict(), tmp_path / "named.pth")
-    dry_run(run.config, Asked(checkpoint=str(tmp_path / "named.pth")), 1)
+    dry_run(run.config, Asked(checkpoint=f"{tmp_path}/named.pth"), 1)
 
 
 def test_an_error_names_the_process_that_was_killed_first(monkeypatch: pytest.MonkeyPatch, handlers):
@@ -324,31 +322,11 @@ def check_result(folder: Path) -> None:
     assert {"final", "meta", "base", "all_foreground"} <= result["mean"].keys()
 
 
-def check_further_training(run: Path, options: list[str], monkeypatch, capsys) -> None:
-    """Train over a finished training: continued, with other settings, and again."""
-    called = []  # stage, whether it continues, whether it discards
-
-    def note(run: Run, task: StageTask, *_: object) -> int:
-        called.append((task.stage, task.continues, task.discards, run.config.data.size))
-        return 0
-
-    monkeypatch.setattr(stages, "train_stage", note)
-    source = find_config("split0", "mini")
-    stages.train(read_config(source, [f"run.folder={run.parent}", "run.device=cpu"]), Asked(resume=True))
-    assert f"{run}/base/best.pth is kept: finished, " in capsys.readouterr().out
-    longer = read_config(source, [*options, "base_stage.epochs=2"])
-    with pytest.raises(UserError, match=r"base_stage\.epochs = 1, now 2"):
-        stages.train(longer, Asked(resume=True))
-    stages.train(read_config(source, options), Asked(overwrite=True))
-    assert called == [("meta", True, False, 33), ("base", False, True, 33), ("meta", False, True, 33)]
-
-
 @pytest.mark.process
 @pytest.mark.train
-def test_train_and_test_as_typed(mini_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+def test_train_and_test_as_typed(mini_root: Path, tmp_path: Path):
     """As the shell scripts do, in forked processes of this one; ``test_reproduce.py`` runs shell scripts."""
     settings = SHORT | {"data.root": mini_root, "data.cache": tmp_path / "cache", "run.folder": tmp_path / "runs"}
-    overrides = ["run.device=cpu", *(f"{key}={value}" for key, value in settings.items())]
     run = tmp_path / "runs/mini_split0_resnet10"
     launcher = ("-m", "util.launch")
     trained = spawned.run(*launcher, "train", "split0", "mini", "0", *as_options(settings))
@@ -359,9 +337,10 @@ def test_train_and_test_as_typed(mini_root: Path, tmp_path: Path, monkeypatch: p
     for name, tensor in checkpoint.read(run / "base" / BEST).entries["weights"].items():  # frozen in the meta stage
         assert torch.equal(tensor, meta[name]), name
 
-    given = {key: value for key, value in SHORT.items() if key.startswith("test.")}  # all else as in the training
-    words = ["split0", "mini", "0", "names", run / "meta/last.pth", *as_options({"run.folder": run.parent, **given})]
+    given = {"run.folder": run.parent, "test.episodes": 4, "test.seeds": [0]}  # all else as in the training
+    words = ["split0", "mini", "0", "names", f"{run}/meta/last.pth", *as_options(given)]
     tested = spawned.run(*launcher, "test", *words)
     assert "| final" in tested.stdout
     check_result(run / "test/symnet_last_quick")
-    check_further_training(run, overrides, monkeypatch, capsys)
+    changed = ["split0", "mini", "0", *as_options(settings | {"base_stage.epochs": 2}), "--resume"]
+    assert "base_stage.epochs = 1, now 2" in spawned.run(*launcher, "train", *changed, check=2).stderr

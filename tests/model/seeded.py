@@ -66,11 +66,14 @@ def seed_weights(network: nn.Module) -> nn.Module:
 
 @functools.cache  # the encoders of many methods are drawn once
 def _drawn(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    leaf, seed = name.rpartition(".")[2], int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
+    seed = int(hashlib.sha256(name.encode()).hexdigest()[:8], 16)
     random = np.random.RandomState(seed)  # a stream that numpy keeps for good
     draw = np.asarray(random.random_sample(shape), np.float32)
-    if leaf == "running_var" or (leaf == "weight" and len(shape) == 1):
+    _, _, leaf = name.rpartition(".")
+    if leaf == "running_var" or (leaf == "weight" and draw.ndim == 1):
         return np.asarray(0.5 + draw, np.float32)
-    if leaf == "bias" or len(shape) < 2:
-        return np.asarray(0.4 * (draw - 0.5), np.float32)
-    return (draw - 0.5) * np.float32(GAIN * (12 / np.prod(shape[1:])) ** 0.5)
+    centred = draw - 0.5
+    if leaf == "bias" or draw.ndim < 2:
+        return np.asarray(0.4 * centred, np.float32)
+    inputs = np.prod(shape[1:])
+    return centred * np.float32(GAIN * (12 / inputs) ** 0.5)

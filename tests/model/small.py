@@ -81,26 +81,27 @@ def drawn_episode(
     """Return episodes of bright rectangles on dark noise, with a band of ignored pixels in every label."""
     model_class, task = methods()[name], task_of(name, shots, size)
     random = np.random.default_rng(seed)
+    shapes = (batch, shots + 1)
     images, labels = zip(*(_rectangle(random, task.size) for _ in range(batch * (shots + 1))))
-    image = torch.stack(images).unflatten(0, (batch, shots + 1))
-    label = torch.stack(labels).unflatten(0, (batch, shots + 1))
-    class_id = torch.arange(batch) % task.base_classes + 1
-    base_id = torch.zeros_like(class_id) if novel else class_id.clone()
-    text = None
-    if task.text_width:
-        text = torch.from_numpy(random.standard_normal((batch, TEXT_WIDTH), np.float32))
-    base_label = torch.where(label[:, 0] == 1, base_id.view(-1, 1, 1).to(torch.uint8), label[:, 0])
-    return Episode(
-        query=image[:, 0].contiguous(),
-        query_label=label[:, 0].contiguous(),
-        support=image[:, 1:].contiguous(),
-        support_label=label[:, 1:].contiguous(),
+    query, support = torch.stack(images).unflatten(0, shapes).split([1, shots], dim=1)
+    query_label, support_label = torch.stack(labels).unflatten(0, shapes).split([1, shots], dim=1)
+    number = torch.arange(batch)
+    class_id = number % task.base_classes + 1
+    episode = Episode(
+        query=query.flatten(0, 1),
+        query_label=query_label.flatten(0, 1),
+        support=support.contiguous(),
+        support_label=support_label.contiguous(),
         class_id=class_id,
-        base_id=base_id,
-        number=torch.arange(batch),
-        query_base_label=base_label if model_class.reads_base_labels or model_class.has_base_stage() else None,
-        text=text,
+        base_id=0 * class_id if novel else class_id.clone(),
+        number=number,
     )
+    if task.text_width:
+        episode.text = torch.from_numpy(random.standard_normal((batch, TEXT_WIDTH), np.float32))
+    if model_class.reads_base_labels or model_class.has_base_stage():
+        base_id = episode.base_id.byte().view(-1, 1, 1)
+        episode.query_base_label = torch.where(episode.query_label == 1, base_id, episode.query_label)
+    return episode
 
 
 def _rectangle(random: np.random.Generator, size: int) -> tuple[Tensor, Tensor]:

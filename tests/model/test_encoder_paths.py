@@ -1,5 +1,7 @@
 """Every method on every kind of encoder: a support's path is that of a query, and on networks of timm it learns."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -74,13 +76,12 @@ def test_a_method_predicts_and_learns_on_an_encoder_of_timm(name: str, backbone:
 def test_an_encoder_is_refused_only_where_it_lacks_what_the_method_needs(name: str) -> None:
     method = methods()[name]
     backbones = ("resnet10", "vgg16", "swin_b", CONVOLUTIONS, TRANSFORMER)
-    settings = {backbone: method.Settings(encoder=EncoderSettings(backbone)) for backbone in backbones}
-    problems = {backbone: method.encoder_problem(model) for backbone, model in settings.items()}
+    problems = {b: method.encoder_problem(method.Settings(encoder=EncoderSettings(b))) for b in backbones}
     assert [backbone for backbone, problem in problems.items() if problem] == refused_by(name)
     needed = method.grids.words or "the maps inside stages 1, 2, 3 and 4"
     for key, message in filter(None, problems.values()):
-        assert key == "backbone" and f"{method.title}: it needs {needed}; " in message
-        assert " offers " in message and "it takes resnet10" in message
+        assert key == "backbone"
+        assert re.search(f"{method.title}: it needs {needed}; .* offers .*it takes resnet10", message)
 
 
 @pytest.mark.parametrize("name", ["symnet", "dcama"])

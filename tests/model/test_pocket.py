@@ -46,19 +46,18 @@ LEAST_END = SIDE / MOST - 1  # last row of the smallest close-up in a corner
 def test_a_closeup_shows_the_object_with_its_surroundings(
     box: tuple[int, int, int, int], expected: list[float]
 ) -> None:
-    found = closeup(boxes(box))
-    assert found is not None
-    rows, columns, _ = found.of(ramps(1))[0]
-    seen = [float(x) for x in (rows[0, 0], rows[-1, 0], columns[0, 0], columns[0, -1])]
+    rows, columns, _ = closeup(boxes(box)).of(ramps(1))[0].tolist()
+    seen = [rows[0][0], rows[-1][0], columns[0][0], columns[0][-1]]
     assert seen == pytest.approx(expected, abs=1e-3)
 
 
 def test_large_and_absent_objects_have_no_closeup() -> None:
     large, small, absent = (10, 90, 10, 90), (40, 50, 40, 50), (1, 0, 1, 0)
     assert closeup(boxes(large, absent)) is None
-    found = closeup(boxes(large, small, absent))
-    assert found is not None
-    assert (found.label[[0, 2]] == IGNORE).all() and (found.label[1] == 1).any()
+    of_large, of_small, of_absent = closeup(boxes(large, small, absent)).label.unbind()
+    for label in (of_large, of_absent):
+        assert (label == IGNORE).all()
+    assert (of_small == 1).any()
 
 
 def test_a_small_object_beside_it_changes_nothing_for_a_large_one() -> None:
@@ -125,14 +124,17 @@ def test_an_object_that_fills_a_support_leaves_the_others_background() -> None:
     outside = 1 - inside
     unused = torch.zeros(1, 2, 1)
     found = probe(query, Views([x[None] for x in supports.unit], inside, outside, unused, unused))
-    x = torch.cat([torch.cat([u[k].flatten(1) for u in supports.unit]).T for k in range(2)])
-    means = [mask / mask.sum((2, 3), keepdim=True).clamp(min=1) for mask in (inside, outside)]
-    o, b = (m.flatten() / m.sum() for m in means)
-    centre = (o @ x + b @ x) / 2
-    matrix = ((x - centre).T * (o + b) / 2) @ (x - centre) + RIDGE * torch.eye(x.shape[1])
-    direction = torch.linalg.solve(matrix, (o @ x - b @ x) / 2)
-    seen = torch.cat([u[0].flatten(1) for u in query.unit]).T
-    torch.testing.assert_close(found.flatten(), GAIN * (seen - centre) @ direction, atol=1e-2, rtol=1e-3)
+    x = torch.cat(supports.unit, dim=1).permute(0, 2, 3, 1).flatten(0, 2)  # a position in a row
+    shares = [mask / mask.sum((2, 3), keepdim=True).clamp(min=1) for mask in (inside, outside)]
+    weights = torch.stack([share.flatten() / share.sum() for share in shares])
+    of_object, of_background = weights @ x
+    centre = (of_object + of_background) / 2
+    scatter = (x - centre).T * weights.mean(0) @ (x - centre)
+    matrix = scatter + RIDGE * torch.eye(len(centre))
+    direction = torch.linalg.solve(matrix, (of_object - of_background) / 2)
+    seen = torch.cat(query.unit, dim=1)[0].flatten(1).T
+    want = GAIN * (seen - centre) @ direction
+    torch.testing.assert_close(found.flatten(), want, atol=1e-2, rtol=1e-3)
 
 
 def test_a_decoder_that_fails_on_the_support_itself_is_not_used() -> None:

@@ -148,7 +148,7 @@ def test_other_video_networks_are_refused_in_one_line(changes: dict[str, object]
 def test_a_checkpoint_holds_what_learns_and_knows_the_rest_by_its_digest(mini_root: Path, tmp_path: Path) -> None:
     folder = tmp_path / "sam"
     shutil.copytree(saved("Sam2VideoModel"), folder)
-    settings = [f"run.folder={tmp_path / 'runs'}", f"data.root={mini_root}", f"data.cache={tmp_path / 'cache'}"]
+    settings = [f"run.folder={tmp_path}/runs", f"data.root={mini_root}", f"data.cache={tmp_path}/cache"]
     settings += ["run.name=tiny", "run.device=cpu", "data.min_pixels=100", "meta_stage.epoch_length=4"]
     config = config_of("split0", "mini", "sansa", str(folder), overrides=settings)
     assert train_meta(config) == 0

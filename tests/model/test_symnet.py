@@ -1,8 +1,7 @@
-"""Sym-Net's ideas where golden and published numbers do not reach: its steps beside plain loops from the paper's
-formulas in float64, hard triplets without object or background, prototypes of empty sets, weights of losses.
+"""Sym-Net's ideas where golden and published numbers do not reach, beside plain loops in float64: hard triplets without
+object or background, prototypes of empty sets; weights of losses.
 """
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -14,13 +13,8 @@ from torch.nn import functional as F
 
 from model.symnet.losses import query_triplet, support_triplet
 from model.symnet.steps import (
-    PooledCorrelation,
-    TextAlignment,
-    pooled_directions,
     query_prototypes,
-    self_activation_priors,
 )
-from model.tensors.mask import Mask
 from model.tensors.ops import foreground_mask
 from tests.model.small import BASE_CLASSES, drawn_episode, small_model, without_dropout
 
@@ -47,10 +41,10 @@ def drawn_labels(seed: int, count: int) -> Tensor:
     return labels
 
 
-def on_grid(label_nhw: Tensor, grid: tuple[int, ...] = GRID) -> np.ndarray:
-    """Return the object's share at each position of a grid, (n, h, w)."""
-    mask = foreground_mask(label_nhw).double()
-    return F.interpolate(mask, grid, mode="bilinear", align_corners=True)[:, 0].numpy()
+def on_grid(mask_bk1hw: Tensor) -> Tensor:
+    """Return the object's share at each position of a grid, (B, K, 1, h, w)."""
+    small = F.interpolate(mask_bk1hw.flatten(0, 1), GRID, mode="bilinear", align_corners=True)
+    return small.unflatten(0, mask_bk1hw.shape[:2])
 
 
 def last(x: Tensor) -> np.ndarray:
@@ -58,116 +52,8 @@ def last(x: Tensor) -> np.ndarray:
     return np.moveaxis(x.detach().double().numpy(), -3, -1)
 
 
-def positions() -> Iterator[tuple[int, ...]]:
-    return np.ndindex(*GRID)
-
-
 def assert_close(given: Tensor, want: np.ndarray) -> None:
     np.testing.assert_allclose(given.detach().double().numpy(), want, **CLOSE)
-
-
-def clamped_cosine(q: np.ndarray, s: np.ndarray) -> float:
-    return max(0.0, q @ s / ((norm(q) + 1e-5) * (norm(s) + 1e-5)))
-
-
-def plain_pooled(query_hwc: np.ndarray, support_hwc: np.ndarray, mask_hw: np.ndarray) -> np.ndarray:
-    """The mean of the clamped cosines over the support's positions that lie entirely inside the object."""
-    inside = [j for j in positions() if mask_hw[j] > 1 - 1e-6]
-    out = np.zeros(GRID)
-    for i in positions():
-        out[i] = sum(clamped_cosine(query_hwc[i], support_hwc[j]) for j in inside) / max(len(inside), 1)
-    return out
-
-
-@draws
-def test_the_pooled_correlation(seed: int, shots: int) -> None:
-    head = PooledCorrelation({2: 1, 3: 2})
-    query = drawn(seed, BATCH, CHANNELS, *GRID)
-    groups, want = [], []
-    for shot in range(shots):
-        other, support = drawn(10 * seed + shot + 1, 2, BATCH, CHANNELS, *GRID)
-        label = drawn_labels(seed + shot, BATCH)
-        groups.append(head.object_maps([(2, other), (3, other), (3, support)], Mask(label)))
-        want.append([plain_pooled(*each) for each in zip(last(query), last(support), on_grid(label))])
-    shots_of_map = [group.block(3, number=1) for group in groups]
-    given = head(query, shots_of_map)
-    assert_close(given[:, 0], np.mean(want, axis=0))
-    assert not given[0].any() and given[1].any()
-    of_one_query = head(query[1:], [shot.part(slice(1, 2)) for shot in shots_of_map])  # by convolutions
-    assert_close(of_one_query, given[1:])
-    squeezed = head.squeeze({2: [query], 3: [given, given + 1]})
-    assert torch.equal(squeezed[3], torch.cat([given, given + 1], dim=1)) and head.out_counts == {2: 1, 3: 2}
-
-
-def plain_pooling(x_hwc: np.ndarray, kernel: tuple[int, int]) -> np.ndarray:
-    """The mean around each position, with zeros beyond the edges, (L, C)."""
-    height, width = kernel
-    padded = np.pad(x_hwc, ((height // 2, height // 2), (width // 2, width // 2), (0, 0)))
-    return np.array([padded[y : y + height, x : x + width].sum((0, 1)) / (height * width) for y, x in positions()])
-
-
-def plain_prior(query_hwc: np.ndarray, support_hwc: np.ndarray, mask_hw: np.ndarray) -> np.ndarray:
-    """The similarity of each query position to all of a support's, from 0 to 1; the mean of three kernels."""
-    priors = []
-    for kernel in ((5, 5), (7, 1), (1, 7)):
-        support = plain_pooling(support_hwc * mask_hw[..., None], kernel)
-        means = []
-        for q in plain_pooling(query_hwc, kernel):
-            means.append(np.mean([q @ s / (norm(q) * norm(s) + 1e-7) * norm(q) for s in support]))
-        priors.append((np.array(means) - min(means)) / (max(means) - min(means) + 1e-7))
-    return np.mean(priors, axis=0).reshape(GRID)
-
-
-@draws
-def test_the_prior_of_each_shot(seed: int, shots: int) -> None:
-    query = drawn(seed, BATCH, CHANNELS, *GRID)
-    directions, want = [], []
-    for shot in range(shots):
-        support = drawn(10 * seed + shot + 1, BATCH, CHANNELS, *GRID)
-        label = drawn_labels(seed + shot, BATCH)
-        directions.append(pooled_directions(support, Mask(label)))
-        want.append([plain_prior(*each) for each in zip(last(query), last(support), on_grid(label))])
-    given = self_activation_priors(query, torch.stack(directions, dim=1))
-    assert_close(given, np.moveaxis(want, 0, 1))
-    assert not given[0].any() and (given[1].amax((1, 2)) > 0.5).all()
-
-
-def plain_alignment(step: TextAlignment, x_chw: Tensor, text: Tensor, prototype: Tensor) -> np.ndarray:
-    """The prototype and what the class name and it find in a map: softmax over positions of q U k, of a sum of k."""
-    key, question, bilinear, project, bias = (
-        weight.detach().double().numpy().squeeze()
-        for weight in (step.key.weight, step.query.weight, step.bilinear, *step.project.parameters())
-    )
-    x, t, p = (value.detach().double().numpy() for value in (x_chw, text, prototype))
-    keys = [key @ x[:, y, x_] for y, x_ in np.ndindex(*x.shape[1:])]
-    q = question @ np.concatenate([t, p])
-    weights = np.exp([q @ bilinear @ k for k in keys])
-    found = sum(weight * k for weight, k in zip(weights / weights.sum(), keys))
-    return p + project @ found + bias
-
-
-def test_the_hybrid_prototype_is_of_supports_and_query_each_aligned_with_the_class_name() -> None:
-    network = small_model("symnet", 2)
-    episode = drawn_episode("symnet", 2, BATCH)
-    features, weights, decoded = list[Tensor](), list[Tensor](), list[Tensor]()
-    network.project_support.register_forward_hook(lambda module, given, feature: features.append(feature))
-    network.shot_weights.register_forward_hook(lambda module, given, weight: weights.append(weight))
-    network.decoder.register_forward_pre_hook(lambda module, given: decoded.extend(given))
-    network(episode)
-    query, prototype, _, prior = decoded
-    support = torch.cat(features).view(2, BATCH, *query.shape[1:])  # shot after shot
-    for number, text in enumerate(episode.text):
-        aligned = []
-        masks = on_grid(episode.support_label[number], query.shape[-2:])
-        for feature, mask in zip(support[:, number], torch.from_numpy(masks)):
-            on_object = feature * mask
-            aligned.append(plain_alignment(network.align, on_object, text, on_object.sum((1, 2)) / (mask.sum() + 5e-4)))
-        values = prior[number].flatten()
-        is_object = values > 0.7 if (values > 0.7).any() else values >= values.sort().values[-12]
-        foreground = query[number].flatten(1)[:, is_object].mean(1)
-        of_query = plain_alignment(network.align, query[number] * prior[number], text, foreground)
-        of_supports = np.average(aligned, axis=0, weights=weights[0][number].detach().numpy())
-        assert_close(prototype[number], (of_supports + of_query) / 2)
 
 
 def test_the_class_that_plays_a_novel_one_suppresses_nothing() -> None:
@@ -193,9 +79,10 @@ def distance(a: np.ndarray, b: np.ndarray) -> float:
 def plain_support_triplet(anchor: np.ndarray, feature_hwc: np.ndarray, label_hw: Tensor) -> float | None:
     """The farthest position of the object beside the mean of all others; None: there are not both."""
     inside, outside = [], []
-    for y, x in positions():
-        is_object = label_hw[y * SIDES[0] // GRID[0], x * SIDES[1] // GRID[1]] == 1
-        (inside if is_object else outside).append(unit(feature_hwc[y, x]))
+    nearest = F.interpolate(label_hw[None, None], GRID)[0, 0]
+    for place in np.ndindex(*GRID):
+        kind = inside if nearest[place] == 1 else outside
+        kind.append(unit(feature_hwc[place]))
     if not inside or not outside:
         return None
     farthest = max(distance(unit(anchor), feature) for feature in inside)
@@ -210,31 +97,25 @@ def test_the_triplet_of_hard_support_positions(seed: int, shots: int, pull: floa
     feature = drawn(seed + 5, episodes, shots, CHANNELS, *GRID)
     labels = torch.stack([drawn_labels(seed + shot, episodes) for shot in range(shots)], dim=1)
     labels[2, -1] = 1
-    is_object = torch.from_numpy(on_grid(labels.flatten(0, 1)) > 0).view(episodes, shots, 1, *GRID)
-    feature = feature + pull * is_object * anchor[:, None, :, None, None]
+    masks = foreground_mask(labels)
+    is_object = on_grid(masks) > 0
+    feature += pull * is_object * anchor.view(episodes, 1, CHANNELS, 1, 1)
     of_shots = []
-    for shot in range(shots):
-        of_episodes = zip(anchor.double().numpy(), last(feature[:, shot]), labels[:, shot])
-        losses = [loss for loss in (plain_support_triplet(*each) for each in of_episodes) if loss is not None]
-        of_shots.append(np.mean(losses))
-    given = support_triplet(anchor, feature, foreground_mask(labels))
-    assert_close(given, np.mean(of_shots))
-    without_objects = torch.zeros_like(labels)
-    assert support_triplet(anchor, feature, foreground_mask(without_objects)) == 0
+    for features, of_shot in zip(last(feature).swapaxes(0, 1), labels.unbind(1)):
+        losses = map(plain_support_triplet, anchor.double().numpy(), features, of_shot)
+        of_shots.append(np.mean([loss for loss in losses if loss is not None]))
+    assert_close(support_triplet(anchor, feature, masks), np.mean(of_shots))
+    assert support_triplet(anchor, feature, 0 * masks) == 0
 
 
 def test_the_triplet_of_the_query() -> None:
     vectors = drawn(0, 3, 4, CHANNELS)  # anchor, positive and negative of each episode
     vectors[1, :2] = vectors[0, :2]  # whose loss is 0, as the negative is far
     want = []
-    for anchor, positive, negative in vectors.double().transpose(0, 1).numpy():
-        near, far = distance(unit(anchor), unit(positive)), distance(unit(anchor), unit(negative))
-        want.append(max(0.0, 0.5 + near - far))
+    for anchor, positive, negative in zip(*F.normalize(vectors.double(), dim=2).numpy()):
+        want.append(max(0.0, 0.5 + distance(anchor, positive) - distance(anchor, negative)))
     assert min(want) == 0 < max(want)
     assert_close(query_triplet(*vectors), np.mean(want))
-
-
-SETS = ("foreground", "ambiguous", "background")
 
 
 @pytest.mark.parametrize(
@@ -246,13 +127,17 @@ def test_query_prototypes_are_means_by_the_prior_and_an_empty_set_takes_twelve_p
     values = np.random.default_rng(1).permutation(np.linspace(low, high, 36)).astype(np.float32)
     order = np.argsort(-values)
     by_rank = {"foreground": order[:12], "ambiguous": order[12:24], "background": order[-12:]}
-    chosen = (values > 0.7, (values > 0.4) & (values < 0.55), values < 0.4)
-    found = [np.flatnonzero(x) if x.any() else by_rank[name] for name, x in zip(SETS, chosen)]
-    assert not chosen[SETS.index(empty)].any() if empty else all(x.any() for x in chosen)
-    feature = drawn(0, 1, 4, 6, 6)
-    given = query_prototypes(feature, torch.from_numpy(values).view(1, 1, 6, 6))
-    for name, places in zip(SETS, found):
-        assert_close(getattr(given, name)[0], feature.double().view(4, -1).numpy()[:, places].mean(1))
+    is_between = (values > 0.4) & (values < 0.55)
+    chosen = {"foreground": values > 0.7, "ambiguous": is_between, "background": values < 0.4}
+    feature = drawn(0, 1, 4, 36)
+    prior = torch.from_numpy(values).view(1, 1, 6, 6)
+    given = query_prototypes(feature.unflatten(2, (6, 6)), prior)
+    for name, is_chosen in chosen.items():
+        is_empty = not is_chosen.any()
+        assert is_empty or name != empty
+        assert empty or not is_empty
+        places = by_rank[name] if is_empty else is_chosen
+        assert_close(getattr(given, name), feature.numpy()[..., places].mean(2))
 
 
 def test_every_loss_but_the_main_one_has_the_auxiliary_weight() -> None:
@@ -262,6 +147,8 @@ def test_every_loss_but_the_main_one_has_the_auxiliary_weight() -> None:
         without_dropout(network)
         of_weights.append(network(drawn_episode("symnet", 1, 2)).losses)
     plain, weighted = of_weights
-    assert set(plain) == {"main", "meta", "base", "inner", "triplet"} and min(plain.values()) > 0
+    assert set(plain) == {"main", "meta", "base", "inner", "triplet"}
+    assert min(plain.values()) > 0
     for name, loss in plain.items():
-        assert weighted[name].item() == pytest.approx(loss.item() * (1 if name == "main" else 0.25), rel=1e-4), name
+        weight = 1 if name == "main" else 0.25
+        assert float(weighted[name]) == pytest.approx(weight * float(loss), rel=1e-4), name

@@ -55,20 +55,17 @@ def learnt(network: FewShotMethod, episode: Episode) -> dict[str, Tensor]:
 
 def assert_same(method: str, found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     assert found.keys() == expected.keys()
-    differences = {name: found[name].float() - want.float() for name, want in expected.items()}
+    given, wanted = [torch.zeros(1)], [torch.zeros(1)]  # all gradients
     for name, want in expected.items():
-        if not name.startswith(GRADIENT):
-            difference = differences[name].abs().max()
-            assert difference <= CLOSE * max(float(want.abs().max()), 1e-3), (name, float(difference))
-    gradients = [name for name in expected if name.startswith(GRADIENT)]
-    if gradients:
-        difference, norm = (norm_of([of[name] for name in gradients]) for of in (differences, expected))
-        bound = CLOSE_GRADIENTS_OF.get(method, CLOSE_GRADIENTS)
-        assert difference <= bound * norm, (float(difference), float(norm))
-
-
-def norm_of(tensors: list[Tensor]) -> Tensor:
-    return torch.cat([x.float().flatten() for x in tensors]).norm()
+        if name.startswith(GRADIENT):
+            given.append(found[name].flatten())
+            wanted.append(want.flatten())
+        else:
+            bound = CLOSE * max(float(want.abs().max()), 1e-3)
+            torch.testing.assert_close(found[name].float(), want.float(), atol=bound, rtol=0)
+    all_wanted = torch.cat(wanted)
+    difference = torch.cat(given) - all_wanted
+    assert difference.norm() <= CLOSE_GRADIENTS_OF.get(method, CLOSE_GRADIENTS) * all_wanted.norm()
 
 
 def counted(

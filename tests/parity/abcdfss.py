@@ -7,12 +7,13 @@ from torch import Tensor, nn
 
 from model.abcdfss import abcdfss
 from model.encoders.layouts import load_encoder
-from model.episode import Episode
 from tests.helpers.read import config_of
 from tests.helpers.skip_init import skip_init
+from tests.parity.case import episode_of
 from tests.parity.compare import Arrays
 from tests.parity.drawn.weights import fill
 from tests.parity.watched import on_calls
+from util.config.folds import Fold
 from util.run.build import build_model
 
 HEAD = ("conv.weight", "conv.bias", "bn.weight", "bn.bias", "linear.weight", "linear.bias")  # in the cases' order
@@ -41,17 +42,16 @@ def abcdfss_case(case: Arrays, state_dict: dict[str, Tensor], device: str = "cpu
     for name, ours in OURS.items():
         on_calls(abcdfss, ours, lambda _, output, name=name: losses[name].append(output.item()))
     with torch.inference_mode():
-        output = network(_episode(case).to(torch.device(device)))
+        output = network(episode_of(case, Fold.of(config.data)).to(torch.device(device)))
     mock.patch.stopall()
 
     [(score, threshold)] = thresholds
-    out = {"score": score, "threshold": threshold, "pred": output.logits.argmax(1)[0].to(torch.uint8)}
+    out = {"score": score.cpu(), "threshold": threshold.cpu(), "pred": output.logits.argmax(1)[0].byte().cpu()}
     if case["steps"]:
-        of_steps = {
-            f"loss_{name}": torch.tensor(losses[name]).view(len(heads), -1, count) for name, count in LOSSES.items()
-        }
-        out |= of_steps | {"loss": torch.cat(list(of_steps.values()), dim=2).sum(2)}
-    return {name: tensor.cpu() for name, tensor in out.items()}
+        of_steps = [torch.tensor(losses[name]).view(len(heads), -1, count) for name, count in LOSSES.items()]
+        out |= zip(map("loss_{}".format, LOSSES), of_steps)
+        out["loss"] = torch.cat(of_steps, dim=2).sum(2)
+    return out
 
 
 def _begun(head: nn.Module, level: int) -> nn.Module:
@@ -59,15 +59,3 @@ def _begun(head: nn.Module, level: int) -> nn.Module:
     for name, parameter in zip(HEAD, head.parameters(), strict=True):
         parameter.data.copy_(fill(f"level{level}.{name}", tuple(parameter.shape)))
     return head
-
-
-def _episode(case: Arrays) -> Episode:
-    return Episode(
-        query=torch.from_numpy(case["query"]).permute(0, 3, 1, 2).contiguous(),
-        query_label=torch.from_numpy(case["query_label"]),
-        support=torch.from_numpy(case["support"]).permute(0, 1, 4, 2, 3).contiguous(),
-        support_label=torch.from_numpy(case["support_label"]),
-        class_id=torch.from_numpy(case["class_id"]),
-        base_id=torch.zeros(1, dtype=torch.int64),
-        number=torch.zeros(1, dtype=torch.int64),
-    )

@@ -23,6 +23,7 @@ from util.weights.fill import fill
 RANDOM = (nn.Dropout, nn.Dropout2d)
 BACKBONES = {"swin": "swin_b"}  # the cases' words for encoders, where ours are others
 GRADIENTS = "grad_norms"
+PARTS = ("query", "query_label", "support", "support_label", "class_id", "query_base_label")  # of a case
 
 
 def forward_case(
@@ -58,15 +59,14 @@ def forward_case(
             module.eval()
     collect = WATCHES[model](network)
     with torch.set_grad_enabled(train):
-        output = network(_episode(case, Fold.of(config.data), vectors).to(torch.device(device)))
+        output = network(episode_of(case, Fold.of(config.data), vectors).to(torch.device(device)))
     mock.patch.stopall()
-    values = {**usual(output), **collect(output)}
-    result = {name: x.detach().cpu() for name, x in values.items() if isinstance(x, Tensor)}
+    values = usual(output) | collect(output)
+    result = {name: x.detach().cpu() for name, x in values.items() if torch.is_tensor(x)}
     if train:
         sum(output.losses.values()).backward()
-        result[GRADIENTS] = _gradient_norms(
-            network, {name: methods()[model].published.name(name) for name in state_dict}
-        )
+        layout = methods()[model].published
+        result[GRADIENTS] = _gradient_norms(network, {name: layout.name(name) for name in state_dict})
     return result
 
 
@@ -75,7 +75,7 @@ def _config(model: str, case: Arrays, backbone: str, norms_train: bool) -> Confi
     shots = case["support"].shape[1]
     settings = ["run.device=cpu", f"data.size={case['query'].shape[1]}", f"data.shot={shots}"]
     if "scales" in case:
-        settings.append(f"model.scales={[int(z) for z in case['scales']]}")
+        settings.append(f"model.scales={np.asarray(case['scales']).tolist()}")
     if "grid" in case:
         settings.append(f"model.grid={case['grid']}")
     if model == "pfenet":
@@ -96,23 +96,16 @@ def _gradient_norms(network: nn.Module, published: dict[str, str]) -> dict[str, 
     return norms
 
 
-def _episode(case: Arrays, fold: Fold, vectors: np.ndarray | None) -> Episode:
-    class_id = torch.from_numpy(case["class_id"]).long()
-    support = torch.from_numpy(case["support"]).permute(0, 1, 4, 2, 3).contiguous()
-    support_label = torch.from_numpy(case["support_label"])
+def episode_of(case: Arrays, fold: Fold, vectors: np.ndarray | None = None) -> Episode:
+    """Return the episode of a case, whose arrays have channels last."""
+    given = {name: torch.from_numpy(case[name]) for name in PARTS if name in case}
+    class_id = given.pop("class_id").long()
+    query, support = (given.pop(name).movedim(-1, -3).contiguous() for name in ("query", "support"))
     episode_class = Episode
-    if case["support"].shape[2:4] != case["query"].shape[1:3]:  # images of different sizes come as a list of shots
-        support, support_label = list(support.unbind(1)), list(support_label.unbind(1))
+    if support.shape[2:] != query.shape[1:]:  # images of different sizes come as a list of shots
+        support, given["support_label"] = ([*x.unbind(1)] for x in (support, given["support_label"]))
         episode_class = EpisodeOfOriginalSizes
-    base_label = case.get("query_base_label")
-    return episode_class(
-        query=torch.from_numpy(case["query"]).permute(0, 3, 1, 2).contiguous(),
-        query_label=torch.from_numpy(case["query_label"]),
-        support=support,
-        support_label=support_label,
-        class_id=class_id,
-        base_id=torch.tensor([int(fold.base_table[c]) for c in class_id.tolist()]),
-        number=torch.arange(len(class_id)),
-        query_base_label=None if base_label is None else torch.from_numpy(base_label),
-        text=None if vectors is None else torch.from_numpy(vectors)[class_id],
-    )
+    base_id = torch.from_numpy(fold.base_table).long()[class_id]
+    text = None if vectors is None else torch.from_numpy(vectors)[class_id]
+    number = torch.arange(len(class_id))
+    return episode_class(query, support=support, class_id=class_id, base_id=base_id, number=number, text=text, **given)

@@ -95,14 +95,19 @@ def sam3_case(inputs: Arrays) -> Mapping[str, Any]:
     boxes = inputs.get("boxes")
     if boxes is None:
         boxes = np.stack([canvas.box_of(inputs[f"mask_{k}"]) for k in range(shots)])
-    prompt = torch.from_numpy(np.stack([inputs["input_ids"], inputs["attention_mask"]]))[:, None]
+    prompt = torch.tensor([[inputs["input_ids"]], [inputs["attention_mask"]]])
     model._prompt = lambda *_: prompt
     network_output = {}
     searches = []
     drawn = []
     search = model.search
     hook = model.networks[0].register_forward_hook(lambda module, inputs, output: network_output.update(output))
-    model.search = lambda *given: searches.append((given, search(*given))) or searches[-1][1]
+
+    def noted(*given: Any) -> Any:
+        searches.append((given, search(*given)))
+        return searches[-1][1]
+
+    model.search = noted
     on_calls(canvas, "draw_instances", lambda given, result: drawn.append(given))
     given_boxes = iter(boxes)
     with mock.patch.object(canvas, "box_of", lambda _: next(given_boxes)):
@@ -120,8 +125,8 @@ def sam3_case(inputs: Arrays) -> Mapping[str, Any]:
         "presence": presence.reshape(1),
         "kept": torch.isin(scores, kept_scores),
         "pred_masks": network_output["pred_masks"][0],
-        "union": np.packbits(union.numpy() > 0),
-        "mask": np.packbits(best.numpy() > 0),
+        "union": np.packbits(union > 0),
+        "mask": np.packbits(best > 0),
     }
 
 
@@ -163,6 +168,7 @@ def gfsam_case(inputs: Arrays) -> Mapping[str, Any]:
     mock.patch.stopall()
     [(_, points, verdict)] = judged
     out = {name: x.view(model.grid, model.grid) for name, x in maps._asdict().items()}
-    out |= {"points": points, "mask": np.packbits(mask.numpy().astype(bool))}
+    out |= {name: getattr(verdict, name) for name in ("components", "foreground", "state")}
+    out |= {"points": points, "mask": np.packbits(mask.bool())}
     out["prompts"] = torch.cat(prompts, dim=1)[0, :, 0]
-    return out | {name: getattr(verdict, name) for name in ("components", "foreground", "state")}
+    return out

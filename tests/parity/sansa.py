@@ -51,13 +51,13 @@ def _network(name: str) -> SANSA:
 def drawn_episodes(inputs: Arrays) -> Episode:
     """Return a case's episodes, one for each seed."""
     height, width = inputs["crop"]
-    seeds = np.atleast_1d(inputs["seed"])
-    drawn = {name: torch.from_numpy(x) for name, x in joined(seeds, int(inputs["shots"]), int(inputs["side"])).items()}
-    class_id = drawn.pop("class_id")
-    cut = {name: x[..., :height, :width] for name, x in drawn.items()}
-    masks = torch.cat([cut["support_label"], cut["query_label"][:, None]], 1) == 1
-    assert check_sum(masks.byte().numpy()) == inputs["inputs_crc32"], "other images are drawn"
-    return Episode(**cut, class_id=class_id, base_id=class_id, number=torch.arange(len(seeds)))
+    drawn = joined(np.atleast_1d(inputs["seed"]), int(inputs["shots"]), int(inputs["side"]))
+    class_id = torch.from_numpy(drawn.pop("class_id"))
+    cut = {name: torch.from_numpy(x)[..., :height, :width] for name, x in drawn.items()}
+    labels = torch.cat([cut["support_label"], cut["query_label"][:, None]], 1)
+    masks = (labels == 1).byte()
+    assert check_sum(masks.numpy()) == inputs["inputs_crc32"], "other images are drawn"
+    return Episode(**cut, class_id=class_id, base_id=class_id, number=torch.arange(len(class_id)))
 
 
 def _forward(network: SANSA, episodes: Episode) -> dict[str, Any]:
@@ -86,15 +86,17 @@ def _training(network: SANSA, episodes: Episode) -> dict[str, Any]:
     output = network.train()(episodes)
     sum(output.losses.values()).backward()
     network.eval()
-    parameters = dict(network.named_parameters())
-    names = json_of(FOLDER / "config_small.json")["adapters"]
-    norms = {name: float(parameters[SANSA.published.name(name)].grad.norm()) for name in names}
+    norms = {}
+    for name in json_of(FOLDER / "config_small.json")["adapters"]:
+        parameter = network.get_parameter(SANSA.published.name(name))
+        norms[name] = float(parameter.grad.norm())
+    frames = []
     with torch.no_grad():
-        frames = [_of_supports(network, episodes, item) for item in range(len(episodes.query))]
-    queries = _margins(output.logits.detach())
-    logits = torch.cat([torch.cat([frame, query[None]]) for frame, query in zip(frames, queries)])
+        for item, query in enumerate(_margins(output.logits).split(1)):
+            frames += [_of_supports(network, episodes, item), query]
     losses = {name: np.float64(output.losses[ours].item()) for name, ours in OURS.items()}
-    return {**losses, GRADIENTS: norms, "grad_total": np.linalg.norm([*norms.values()]), "logits": logits}
+    total = np.linalg.norm([*norms.values()])
+    return {**losses, GRADIENTS: norms, "grad_total": total, "logits": torch.cat(frames)}
 
 
 def _margins(logits_b2hw: Tensor) -> Tensor:

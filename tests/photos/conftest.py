@@ -112,7 +112,7 @@ def example_texts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
     mask[y0:y1, x0:x1] = 1
     Image.fromarray(mask).save(folder / "index.png")
-    return {"index": f"{photo}:{folder / 'index.png'}", "box": f"{photo}:box={x0},{y0},{x1},{y1}"}
+    return {"index": f"{photo}:{folder}/index.png", "box": f"{photo}:box={x0},{y0},{x1},{y1}"}
 
 
 @pytest.fixture

@@ -31,10 +31,11 @@ from util.weights.encoders import start_encoders
 def test_the_regression_is_where_its_gradient_vanishes_and_tells_probabilities() -> None:
     random = np.random.default_rng(0)
     x = random.normal([3, -50], [0.1, 20], (4000, 2))
-    true = 1 / (1 + np.exp(-(8 * (x[:, 0] - 3) - 0.05 * (x[:, 1] + 50) + 0.5)))
-    y = random.random(len(x)) < true
+    logits = (x - [3, -50]) @ [8, -0.05] + 0.5
+    true = np.array([*map(sigmoid, logits)])
+    y = random.random(4000) < true
     weights, bias = fit_logistic(x, y)
-    fitted = np.array([sigmoid(z) for z in x @ weights + bias])
+    fitted = np.array([*map(sigmoid, x @ weights + bias)])
     assert abs(fitted - true).max() < 0.05
     assert fitted.mean() == pytest.approx(y.mean(), abs=1e-3)
     assert (sigmoid(-1e4), sigmoid(1e4)) == (0, 1)
@@ -65,12 +66,14 @@ def test_the_score_of_a_mask_is_how_often_it_overlaps_by_half() -> None:
 @pytest.mark.train
 def test_a_calibration_is_made_on_training_images(mini_yaml, tmp_path: Path, predict, caplog) -> None:
     path = mini_yaml("prototype", test={"checkpoint": "none"})
-    settings = [word for text in ("data.test_list=no_such_list.txt", "test.episodes=160") for word in ("--set", text)]
+    settings = ("--set", "data.test_list=no_such_list.txt", "--set", "test.episodes=160")
     outcome = predict("calibrate", path, *settings)
     file = tmp_path / "runs/tiny" / FILE
-    assert f"calibration: {file}" in outcome.output and "presence accuracy" in outcome.output
+    assert f"calibration: {file}" in outcome.output
+    assert "presence accuracy" in outcome.output
     made = convert(Calibration, yaml.safe_load(file.read_text()), "")
-    assert made.scale > 0 and len(made.weights) == 6 and made.precision == "float32"
+    assert made.scale > 0
+    assert (len(made.weights), made.precision) == (6, "float32")
     assert "base classes of fold 0, 160 episodes" in made.made_on
     config = read_config(path)
     with caplog.at_level("WARNING"):

@@ -34,7 +34,7 @@ def test_one_value_of_a_mask_counts_and_255_is_unknown(example_texts: dict[str, 
     values[10:20] = 8
     values[20:30] = IGNORE
     Image.fromarray(values).save(tmp_path / "many.png")
-    text = f"{example_texts['box'].partition(':')[0]}:{tmp_path / 'many.png'}"
+    text = f"{example_texts['box'].partition(':')[0]}:{tmp_path}/many.png"
     assert np.array_equal(_label(text, mask_value=8), np.where(values == IGNORE, IGNORE, values == 8))
     with pytest.raises(UserError, match=r"many\.png: holds the values 3, 8, and nothing names them"):
         _label(text)
@@ -78,7 +78,7 @@ def test_a_mask_belongs_to_the_upright_or_to_the_stored_photo(tmp_path: Path) ->
     for name in ("upright", "stored"):  # the size tells
         assert np.array_equal(_label(f"{photo}:{tmp_path / f'{name}.png'}"), upright)
     with pytest.raises(UserError, match=r"other\.png: "):
-        _label(f"{photo}:{tmp_path / 'other.png'}")
+        _label(f"{photo}:{tmp_path}/other.png")
 
 
 def test_a_text_is_split_into_class_photo_and_annotation(tmp_path: Path) -> None:

@@ -38,5 +38,5 @@ def test_the_calibration_is_shared(predict, weights: Path, tmp_path: Path) -> No
     key = key_of(from_dict(content["config"], "weights"), checkpoint.digest_of(content["weights"]))
     calibration = Calibration(FORMAT, "x", key, "x", 1.0, 0.0, [1.0] + [0.0] * 5, 0.0, 0.5)
     (tmp_path / FILE).write_text(yaml.safe_dump(asdict(calibration), sort_keys=False))
-    assert predict("share", "--checkpoint", weights, "--out", tmp_path / "shared").code == 0
+    assert predict("share", "--checkpoint", weights, "--out", f"{tmp_path}/shared").code == 0
     assert Segmenter(tmp_path / "shared", device="cpu").calibration == calibration

@@ -1,12 +1,12 @@
 """Fixtures that the report tests share: result folders of drawn counts, in the form that a test writes."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.helpers.read import write_json
 from util.data.lists.manifest import Manifest
 from util.evaluate.schema import MANIFEST, RESULT, SCHEMA, Result, check_result, over_seeds
 
@@ -79,7 +79,7 @@ def leave(tmp_path: Path):
         folder.mkdir(parents=True, exist_ok=True)
         if counted:
             (folder / MANIFEST).write_text(Manifest({"label_side": label_side}, counted).text())
-        (folder / RESULT).write_text(json.dumps(result(**changes)))
+        write_json(folder / RESULT, result(**changes))
         return folder
 
     return write

@@ -1,6 +1,5 @@
 """Pictures of episodes, predicted again from results' weights, and several methods side by side."""
 
-import json
 import sys
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import pytest
 
 from report import command
 from tests.evaluate.quick import FEW, PROTOTYPE, SYMNET, quick_config
+from tests.helpers.read import write_json
 from tests.helpers.scored import score
 from tests.report.conftest import counts
 from util.config.settings import Config
@@ -73,7 +73,7 @@ def test_results_that_cannot_be_drawn_are_refused(mini_yaml, tmp_path: Path) -> 
     with pytest.raises(UserError, match="different episodes"):
         draw_figure(folders, "1", tmp_path / "figure")
     stored = read_result(path)
-    path.write_text(json.dumps({**stored, "weights": "0" * 64}))
+    write_json(path, {**stored, "weights": "0" * 64})
     with pytest.raises(UserError, match="the weights have changed"):
         draw_figure([path], "1", tmp_path / "figure")
     assert not (tmp_path / "figure.png").exists()

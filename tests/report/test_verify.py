@@ -178,8 +178,8 @@ def test_weights_of_another_training_are_marked(mini_yaml, capsys) -> None:
 def test_code_and_weights_are_checked_without_the_data_and_the_data_can_be_elsewhere(result: Path, tmp_path: Path):
     path = result / RESULT
     data = Path(read_result(path)["config"]["data"]["root"])
-    edit(path, ["config", "data", "root"], str(tmp_path / "gone"))
-    edit(path, ["config", "data", "cache"], str(tmp_path / "new"))
+    edit(path, ["config", "data", "root"], f"{tmp_path}/gone")
+    edit(path, ["config", "data", "cache"], f"{tmp_path}/new")
     assert subjects(result, UNCHECKED) == {"list", "draw", "training photos", "base"}
     assert subjects(result, AGREES) == {"scores", "episodes", "code", "weights"}
     checks = checks_of(path, read_result(path), [f"data.root={shutil.copytree(data, tmp_path / 'elsewhere')}"])

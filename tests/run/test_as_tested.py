@@ -1,11 +1,11 @@
 """A test takes the settings of its weights, but for what its command names."""
 
-import json
 import shutil
 from pathlib import Path
 
 import pytest
 
+from tests.helpers.read import write_json
 from util.config.place import BEST, LAST
 from util.config.read import read_config, to_dict
 from util.config.settings import Config
@@ -34,7 +34,7 @@ def tested(done_run):
     options = ["data.size=41", "data.workers=1", "run.device=cuda"]  # of its command line
     more = ["data.min_pixels=7", "meta_stage.batch=3", "data.root=elsewhere", "test.batch=7"]  # of its file then
     save_checkpoints(meta, read_config(config.source, [*options, *more]))
-    (meta / ENVIRONMENT).write_text(json.dumps({"options": options}))
+    write_json(meta / ENVIRONMENT, {"options": options})
 
     def take(*given: str) -> Config:
         run, _ = Run(read_config(config.source, [*given])).as_tested()

@@ -126,20 +126,21 @@ def test_a_checkpoint_imports_nothing_and_names_the_module_to_import(mine: Path)
 def test_a_method_of_ones_own_file_is_trained_tested_and_verified(mine: Path) -> None:
     """Train with loader processes; test the config that the run keeps; verify the result."""
     config = read_config(mine / "mine.yaml")
-    spawned.run(REPOSITORY / "train.py", mine / "mine.yaml")
+    spawned.run(f"{REPOSITORY}/train.py", f"{mine}/mine.yaml")
     meta = Run(config).folder("meta")
     assert "mine_plain" in json_of(meta / "metrics.json")["epochs"][0]["losses"]
     assert {"mine", "model.ssp.ssp"} <= checkpoint.read(meta / "best.pth").entries["code"].keys()
-    spawned.run(REPOSITORY / "test.py", meta / "config.yaml")
+    spawned.run(f"{REPOSITORY}/test.py", f"{meta}/config.yaml")
     (path,) = meta.parent.glob("test/*/result.json")
     result = json_of(path)
     assert (result["model"], result["method"]) == ("ssp_of_mine", "SSP (ssp_of_mine)")
     assert result["mean"]["final"]["dice_of_mine"] >= 0
-    unknown = spawned.run(REPOSITORY / "report.py", "verify", path).stdout
+    unknown = spawned.run(f"{REPOSITORY}/report.py", "verify", path).stdout
     assert "it was made with" in unknown and "not checked" in unknown and "did you mean" not in unknown
-    known = spawned.run(REPOSITORY / "report.py", "verify", path, "--import", mine / "code/mylab/mine.py")
+    own = "--import", f"{mine}/code/mylab/mine.py"
+    known = spawned.run(f"{REPOSITORY}/report.py", "verify", path, *own)
     assert "DIFFERS" not in known.stdout and "it was made with" not in known.stdout
-    share = "predict.py", "share", "--checkpoint", meta / "best.pth", "--out", meta / "shared"
+    share = "predict.py", "share", "--checkpoint", f"{meta}/best.pth", "--out", f"{meta}/shared"
     assert "by --import of report.py or predict.py" in spawned.run(*share, check=2).stderr
-    of_mine = spawned.run(*share, "--import", mine / "code/mylab/mine.py", check=2).stderr
+    of_mine = spawned.run(*share, *own, check=2).stderr
     assert "reads grey beside colours, which own photos lack" in of_mine

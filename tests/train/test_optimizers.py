@@ -39,13 +39,13 @@ def test_the_gradients_of_an_optimiser_are_clipped_together() -> None:
 
 def test_a_groups_rate_is_its_factor_times_the_schedules_which_counts_steps_from_1() -> None:
     groups = [
-        ParamGroup(name, [torch.nn.Parameter(torch.ones(1))], factor) for name, factor in (("a", 1.0), ("b", 10.0))
+        ParamGroup(name, [torch.nn.Parameter(torch.ones(1))], factor) for name, factor in {"a": 1, "b": 10}.items()
     ]
     settings = {"main": OptimizerSettings(lr=0.5, schedule="poly")}
     optimizers = build_optimizers(groups, settings)
-    for step in range(4):
+    for step, left in enumerate((0.75, 0.5, 0.25, 0)):
         set_learning_rates(optimizers, settings, step, 4)
-        expected = 0.5 * (1 - (step + 1) / 4) ** 0.9
+        expected = 0.5 * left**0.9
         assert [group["lr"] for group in optimizers["main"].param_groups] == [expected, 10 * expected]
 
 

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -121,13 +120,13 @@ def test_each_encoder_of_a_method_starts_from_its_weights(mini_yaml, tmp_path: P
     torch.save(filled, file)
     note, files = start_encoders(config, network)
     assert note == f"encoder: random weights (model.encoder.weights is null); beside: {file}, complete"
-    assert all(bool((x == 3).all()) for x in network.beside.state_dict().values())
+    torch.testing.assert_close(network.beside.state_dict(), filled)
     assert digest_of_files(files) == initial_digest(Run(config), "meta") == checkpoint.digest_of(filled)
     assert not any(parameter.requires_grad for parameter in network.beside.parameters())
     assert encoder_data(network, None) == f"{NOTHING}; beside: drawings"
     network.beside.mean.fill_(0.25)
-    image = torch.full((1, 3, 33, 33), 255.0)
-    assert (network._maps(image).images_for(network.beside) * network.beside.std).allclose(torch.tensor(0.75))
+    normalised = network._maps(torch.full((1, 3, 33, 33), 255.0)).images_for(network.beside)
+    assert (normalised * network.beside.std).allclose(torch.tensor(0.75))
     network.beside = nn.Identity()
     with pytest.raises(UserError, match=r"model.second.weights = .*second.pth is read by no encoder; set it to null"):
         start_encoders(config, network)
@@ -186,21 +185,23 @@ EARLY_AVERAGES = {1: 9 / 11, 2: 75 / 44, 5: 22023 / 5005}  # of the weights 1, 2
 
 def test_the_average_decays_and_weights_are_restored() -> None:
     """Of those that learn alone."""
-    network = nn.Sequential(nn.Linear(2, 1, bias=False), nn.Linear(1, 1, bias=False))
-    network[1].requires_grad_(False).weight.data.zero_()
-    network[0].weight.data.zero_()
+    network = nn.Sequential(nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False))
+    learns, rests = (layer.weight for layer in network)
+    rests.requires_grad_(False)
+    for weight in (learns, rests):
+        weight.data.zero_()
     average = EMA(network, decay=0.9)
     expected = 0.0
     for step in range(1, 200):
-        network[0].weight.data.fill_(float(step))
+        learns.data.fill_(step)
         average.update(step)
         decay = min(0.9, (1 + step) / (WARM_UP + step))
-        expected = decay * expected + (1 - decay) * step
+        expected += (1 - decay) * (step - expected)
         if step in EARLY_AVERAGES:
-            assert average.average["0.weight"].tolist() == [pytest.approx([EARLY_AVERAGES[step]] * 2)]
+            assert average.average["0.weight"].item() == pytest.approx(EARLY_AVERAGES[step])
     with average.applied():
-        assert torch.allclose(network[0].weight, torch.full((1, 2), expected)) and not network[1].weight.any()
-    assert network[0].weight[0, 0].item() == 199.0
+        assert (learns.item(), rests.item()) == pytest.approx((expected, 0))
+    assert learns.item() == 199
 
 
 def numbers_of_steps(steps: range, **shares: int) -> list[int]:
@@ -215,16 +216,16 @@ def numbers_of_steps(steps: range, **shares: int) -> list[int]:
 @pytest.mark.parametrize(("processes", "batch"), [(1, 8), (2, 8), (3, 7)])
 def test_processes_share_the_episodes_of_each_step(processes: int, batch: int) -> None:
     """As evenly as possible, in any number of parts; a continued training takes those that are left."""
-    assert numbers_of_steps(range(3, 5), batch=batch, parts=4) == list(range(3 * batch, 5 * batch))
+    assert numbers_of_steps(range(3, 5), batch=batch, parts=4) == [*range(3 * batch, 5 * batch)]
     for step in range(5):
-        shares = [
-            numbers_of_steps(range(step, step + 1), batch=batch, rank=r, processes=processes) for r in range(processes)
-        ]
-        assert list(chain(*shares)) == list(range(step * batch, (step + 1) * batch))
-        lengths = [len(share) for share in shares]
+        numbers, lengths = [], set()
+        for rank in range(processes):
+            share = numbers_of_steps(range(step, step + 1), batch=batch, rank=rank, processes=processes)
+            numbers += share
+            lengths.add(len(share))
+        first = step * batch
+        assert numbers == [*range(first, first + batch)]
         assert max(lengths) - min(lengths) <= 1
-    whole = [numbers_of_steps(range(5), batch=batch, rank=rank, processes=processes) for rank in range(processes)]
-    assert sorted(chain(*whole)) == list(range(5 * batch))
 
 
 def a_training(precision: str, image_losses: tuple[str, ...] = ()) -> Training:
@@ -271,34 +272,34 @@ class TwoWeights(nn.Module):
         return Output(inputs.pairs, losses={"main": loss}, image_losses=self.image_losses)
 
 
+def weights_of(training: Training) -> tuple[float, float]:
+    network = training.prepared.network
+    return network.a.item(), network.b.item()
+
+
 def test_fp16s_scale_is_no_part_of_the_norm_that_is_clipped() -> None:
     training = a_training("fp16")
     training.rules = {"a": OptimizerSettings(clip=0.5)}
     optimiser_step(training, [Inputs(torch.tensor([[2.0, 2.0]]))])
-    network = training.prepared.network
-    assert (network.a.item(), network.b.item()) == pytest.approx((-0.5, -8.0), rel=1e-3)
+    assert weights_of(training) == pytest.approx((-0.5, -8.0), rel=1e-3)
 
 
 @pytest.mark.parametrize("precision", ["float32", "fp16"])
 def test_a_step_is_of_all_optimisers_or_of_none(precision: str) -> None:
-    want = (-6.0, -8.0)
     training = a_training(precision)
-    network = training.prepared.network
     optimiser_step(training, [Inputs(torch.tensor([[2.0, 2.0]]))])
-    assert (network.a.item(), network.b.item()) == pytest.approx(want, rel=1e-3)
     before = training.scaler.get_scale()
     if precision == "fp16":  # the gradient of one weight overflows: the step of both is left out, the scale is halved
         optimiser_step(training, [Inputs(torch.tensor([[2.0, torch.inf]]))])
-        assert (network.a.item(), network.b.item()) == pytest.approx(want, rel=1e-3)
-        assert training.scaler.get_scale() == before / 2 and training.progress.skipped == 1
+        assert (training.scaler.get_scale(), training.progress.skipped) == (before / 2, 1)
+    assert weights_of(training) == pytest.approx((-6.0, -8.0), rel=1e-3)
 
 
 @pytest.mark.parametrize(("image_losses", "count"), [((), 2), (("main",), 3)])
 def test_parts_weigh_by_what_their_losses_count(image_losses: tuple[str, ...], count: int) -> None:
     """Of the second part's two inputs one is known; means over images count both."""
     training = a_training("float32", image_losses)
-    network = training.prepared.network
-    parts = [Inputs(torch.tensor([[1.0, 2.0]])), Inputs(torch.tensor([[torch.nan, torch.nan], [4.0, 8.0]]))]
-    losses = optimiser_step(training, parts)
-    assert (network.a.item(), network.b.item()) == pytest.approx((-3 * (1 + 4) / count, -4 * (2 + 8) / count))
+    of_one, of_two = torch.tensor([[1.0, 2.0]]), torch.tensor([[torch.nan, torch.nan], [4.0, 8.0]])
+    losses = optimiser_step(training, [Inputs(of_one), Inputs(of_two)])
+    assert weights_of(training) == pytest.approx((-15 / count, -40 / count))  # 3 (1 + 4), 4 (2 + 8)
     assert losses["main"] == 0

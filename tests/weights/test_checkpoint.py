@@ -1,11 +1,13 @@
 """Checkpoints: written atomically, read safely whoever wrote them, and refused where they are of something else."""
 
 import argparse
+import copy
 import datetime
 import os
 import resource
 import signal
 from collections import defaultdict
+from contextlib import nullcontext
 from functools import reduce
 from operator import getitem
 from pathlib import Path
@@ -55,7 +57,7 @@ def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path):
     checkpoint.save(path, {"weights": {"w": torch.ones(3)}})
     (tmp_path / "save").mkdir()
     (tmp_path / "save/save.py").write_text(SAVE)
-    run = spawned.run(tmp_path / "save/save.py", path, before=no_file_may_grow, check=2)
+    run = spawned.run(f"{tmp_path}/save/save.py", path, before=no_file_may_grow, check=2)
     assert run.stderr.startswith(f"error: {path}: cannot be written") and run.stderr.count("\n") == 1
     assert torch.equal(torch.load(path, weights_only=True)["weights"]["w"], torch.ones(3))
     assert {p.name for p in tmp_path.iterdir()} == {LAST, "save"}
@@ -65,9 +67,8 @@ def test_a_truncated_or_changed_checkpoint_is_refused(tmp_path: Path):
     path = tmp_path / BEST
     checkpoint.save(path, {"weights": {"w": torch.full((999,), 7.0)}})
     content = path.read_bytes()
-    place = content.index(torch.full((9,), 7.0).numpy().tobytes()) + 40
     flipped = bytearray(content)
-    flipped[place] ^= 1
+    flipped[content.index(np.full(9, 7, np.float32)) + 40] ^= 1
     for damaged, said in ((b"", ""), (content[:-100], ""), (flipped, r" \(the checksum .*\)")):
         path.write_bytes(damaged)
         with pytest.raises(UserError, match=rf"best\.pth: truncated, or not a check[a-z ]+ safely{said}; copy it"):
@@ -111,12 +112,13 @@ def test_a_checkpoint_loads_equal_and_one_of_something_else_is_refused(tiny, tmp
     ("override", "reason"), [("data.shot=5", "shot_weights.mix"), ("data.folds=2", "classify.* has shape")]
 )
 def test_plain_weights_that_do_not_fit_say_where(tiny, tmp_path: Path, override: str, reason: str):
-    torch.save(tiny()[1].state_dict(), tmp_path / "plain.pth")
+    _, network = tiny()
+    torch.save(network.state_dict(), tmp_path / "plain.pth")
     _, other = tiny(override)
-    before = [p.clone() for p in other.parameters()]
+    before = copy.deepcopy(other.state_dict())
     with pytest.raises(UserError, match=reason):
         fill(other, checkpoint.read(tmp_path / "plain.pth"))
-    assert all(torch.equal(a, b) for a, b in zip(before, other.parameters()))
+    torch.testing.assert_close(other.state_dict(), before, rtol=0, atol=0)
 
 
 class Wrapped(FewShotMethod):
@@ -132,19 +134,18 @@ class Wrapped(FewShotMethod):
 @pytest.mark.parametrize("part", ["net", "model", "network", "module", "encoder", "weights"])
 def test_no_name_of_our_own_weights_is_taken_for_a_wrapper(tmp_path: Path, part: str):
     network = Wrapped(part)
+    state = network.state_dict()
     config = {key: {} for key in ("run", "data", "model", "meta_stage")}
-    content = {"format": checkpoint.FORMAT, "stage": "meta", "config": config, "weights": network.state_dict()}
+    content = {"format": checkpoint.FORMAT, "stage": "meta", "config": config, "weights": state}
     checkpoint.save(tmp_path / "own.pth", content)
     checkpoint.save_safetensors(tmp_path / "own.safetensors", content)
-    torch.save(network.state_dict(), tmp_path / "plain.pth")
-    torch.save({"state_dict": {f"module.{name}": x for name, x in network.state_dict().items()}}, tmp_path / "ddp.pth")
-    files = ["own.pth", "own.safetensors", "plain.pth"]
+    torch.save(state, tmp_path / "plain.pth")
     if part == "weights":
-        files.append("ddp.pth")
-    for name in files:
+        torch.save({"state_dict": {f"module.{name}": x for name, x in state.items()}}, tmp_path / "ddp.pth")
+    for file in tmp_path.iterdir():
         other = Wrapped(part)
-        fill(other, checkpoint.read(tmp_path / name))
-        torch.testing.assert_close(other.state_dict(), network.state_dict(), rtol=0, atol=0)
+        fill(other, checkpoint.read(file))
+        torch.testing.assert_close(other.state_dict(), state, rtol=0, atol=0)
 
 
 def test_weights_that_do_not_fit_name_a_tensor_of_each_side(tmp_path: Path):
@@ -230,7 +231,7 @@ def test_a_pointer_file_in_place_of_weights_is_named(tmp_path: Path, name: str, 
 
 
 @pytest.mark.parametrize(
-    ("call", "refused"), [(os.mkdir, "it would load posix.mkdir)"), (Path.mkdir, "unrecognized function"), (exec, "")]
+    ("call", "refused"), [(os.mkdir, r"it would load posix.mkdir\)"), (Path.mkdir, "unrecognized function"), (exec, "")]
 )
 def test_nothing_of_a_file_is_executed(tmp_path: Path, call: Any, refused: str) -> None:
     made = tmp_path / "made"
@@ -240,13 +241,9 @@ def test_nothing_of_a_file_is_executed(tmp_path: Path, call: Any, refused: str) 
             return call, (f"import os; os.mkdir({str(made)!r})" if call is exec else made,)
 
     torch.save({"state_dict": STATE, "extra": Exploit()}, tmp_path / "a.pth")
-    if refused:
-        with pytest.raises(UserError, match=r"a\.pth: truncated, or not") as caught:
-            checkpoint.read(tmp_path / "a.pth")
-        assert refused in str(caught.value)
-    else:
-        content = checkpoint.read(tmp_path / "a.pth")
-        assert content.weights.keys() == STATE.keys()
+    raises = pytest.raises(UserError, match=rf"a\.pth: truncated, or not.*{refused}") if refused else nullcontext()
+    with raises:
+        assert checkpoint.read(tmp_path / "a.pth").weights.keys() == STATE.keys()
     assert not made.exists()
 
 
@@ -275,9 +272,10 @@ def test_a_folder_with_any_checkpoint_holds_a_run(tmp_path: Path) -> None:
 
 def test_a_damaged_or_missing_last_checkpoint_leaves_the_one_before(tmp_path: Path) -> None:
     checkpoint.save(tmp_path / PREVIOUS, saved().entries)
-    assert StageFolder(tmp_path).newest().entries["progress"]["step"] == 4
     (tmp_path / LAST).write_bytes(b"PK\x03\x04 cut")
-    assert StageFolder(tmp_path).newest().entries["progress"]["step"] == 4
+    for _ in range(2):
+        assert StageFolder(tmp_path).newest().entries["progress"]["step"] == 4
+        (tmp_path / LAST).unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize(
@@ -326,8 +324,7 @@ def test_a_training_with_other_settings_is_not_continued(mini_config, setting: s
     del config["data"]["exclude_novel"]  # as of a file that was written before the setting existed
     stored = Checkpoint.of({"stage": "meta", "config": config, "weights": {}}, Path(LAST))
     said = why_not_used(run, "meta", stored, finished=False)
-    assert f" was trained with {setting} = {theirs}, now {ours}; " in said and said.endswith(
-        "--allow-changes continues it"
-    )
+    assert f" was trained with {setting} = {theirs}, now {ours}; " in said
+    assert said.endswith("--allow-changes continues it")
     section[last] = ours
     assert why_not_used(run, "meta", stored, finished=False) == ""

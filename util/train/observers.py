@@ -172,10 +172,12 @@ class Checkpoints(TrainingObserver):
 
     def _say_end(self, path: Path, progress: Progress) -> None:
         """Let a checkpoint of a training that is done say so, and what it took, as copies of it then do."""
+        stored = checkpoint.read(path)
         end = {"finished": True, "ended_by": progress.ended_by, "observers": self.state.get("observers", {})}
-        end["processor_minutes"] = progress.processor_minutes
-        end["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / PEAK_UNIT
-        checkpoint.save(path, {**checkpoint.read(path).entries, **end})
+        if not stored.finished:  # one that is asked for again has used what it had
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / PEAK_UNIT
+            end |= {"processor_minutes": progress.processor_minutes, "peak_mib": peak}
+        checkpoint.save(path, {**stored.entries, **end})
 
     def _save_best(self, training: Training) -> None:
         with training.ema.applied():

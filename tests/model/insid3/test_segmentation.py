@@ -1,13 +1,11 @@
 """INSID3 beyond its measured cases: refused sizes, images of several sizes, and the basis of each."""
 
-import dataclasses
-
 import torch
 
-from model.episode import Episode, EpisodeOfOriginalSizes
+from model.episode import EpisodeOfOriginalSizes
 from model.insid3.insid3 import INSID3Settings
 from tests.helpers.close import close
-from tests.model.small import SETTINGS, drawn_episode, small_model
+from tests.model.small import drawn_episode, small_model
 
 
 def _settings(**changes: object) -> INSID3Settings:
@@ -24,28 +22,31 @@ def test_sides_with_too_many_patches_or_too_few_are_refused() -> None:
 
 def test_images_of_their_own_sizes_give_the_same_as_in_a_batch() -> None:
     network, episode = small_model("insid3", 2), drawn_episode("insid3", 2, 1)
-    values = {f.name: getattr(episode, f.name) for f in dataclasses.fields(Episode)}
-    values |= {name: list(values[name].unbind(1)) for name in ("support", "support_label")}
-    torch.testing.assert_close(network(EpisodeOfOriginalSizes(**values)).logits, network(episode).logits)
-    values["support"][0], values["support_label"][0] = (
-        values["support"][0][..., :25],
-        values["support_label"][0][..., :25],
-    )
-    assert network(EpisodeOfOriginalSizes(**values)).logits.shape == (1, 2, *episode.query.shape[-2:])
+    support, label = ([*x.unbind(1)] for x in (episode.support, episode.support_label))
+    apart = EpisodeOfOriginalSizes(**vars(episode) | {"support": support, "support_label": label})
+    torch.testing.assert_close(network(apart).logits, network(episode).logits)
+    for images in (support, label):
+        images[0] = images[0][..., :25]
+    assert network(apart).logits.shape == (1, 2, *episode.query.shape[-2:])
 
 
 def test_the_basis_is_found_once_for_each_size_and_state_of_the_encoder() -> None:
     network, episode = small_model("insid3", 1), drawn_episode("insid3", 1, 2)
-    encoded = []  # of every image, whether it is black
-    network.encoder.register_forward_pre_hook(
-        lambda _, images: encoded.extend(len(image.unique()) <= 3 for image in images[0])
-    )
+    encoded = []
+    network.encoder.register_forward_pre_hook(lambda _, given: encoded.extend(given[0]))
+
+    def black() -> int:
+        """Return how many black images were encoded, whose features are the basis."""
+        return sum(len(image.unique()) <= 3 for image in encoded)
+
     first = network(episode)
-    assert len(encoded) == 4 + 1 and sum(encoded) == 1 and SETTINGS["insid3"]["components"]
-    again = network(episode)
-    assert sum(encoded) == 1 and close(again.logits, first.logits)
-    assert set(first.maps) == {"sim_forward", "candidates", "cluster_score"}
-    assert all(m.shape == (2, 5, 5) and m.min() >= 0 and m.max() <= 1 for m in first.maps.values())
+    assert (len(encoded), black()) == (4 + 1, 1)
+    assert close(network(episode).logits, first.logits)
+    assert black() == 1
+    assert first.maps.keys() == {"sim_forward", "candidates", "cluster_score"}
+    for values in first.maps.values():
+        assert values.shape == (2, 5, 5)
+        assert torch.equal(values, values.clamp(0, 1))
     network.encoder.load_state_dict(small_model("insid3", 1, seed=1).encoder.state_dict())
     network(episode)
-    assert sum(encoded) == 2  # other weights have another basis
+    assert black() == 2  # other weights have another basis

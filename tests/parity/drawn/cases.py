@@ -44,17 +44,18 @@ def drawn_cases() -> list[tuple[str, str]]:
 
 def deviations_of_drawn(model: str, name: str, device: str = "cpu") -> list[str]:
     """Return each value of a case that differs by more than its bound, in words."""
-    with np.load(FOLDER / f"{model}.npz") as file:
-        stored = {key.partition("/")[2]: file[key] for key in file.files if key.startswith(f"{name}/")}
-        layout = FIVE_SHOT if stored["shots"] > 1 and FIVE_SHOT in file.files else ONE_SHOT
-        weights = _filled(model, stored.get(LAYOUT, file[layout]).tobytes())
-    case = {**stored, **_images(stored)}
+    file = np.load(FOLDER / f"{model}.npz")
+    stored = {key.removeprefix(f"{name}/"): file[key] for key in file if key.startswith(f"{name}/")}
+    layout = FIVE_SHOT if stored["shots"] > 1 and FIVE_SHOT in file else ONE_SHOT
+    weights = _filled(model, stored.get(LAYOUT, file[layout]).tobytes())
+    case = stored | _images(stored)
     norms = stored.pop(GRADIENTS, None)
+    encoder, _, _ = name.partition("_")
     ours = forward_case(
         model,
         case,
         weights,
-        backbone="vgg16" if name.startswith("vgg16") else "resnet50",
+        backbone="vgg16" if encoder == "vgg16" else "resnet50",
         train=norms is not None,
         vectors=word_vectors() if model == "symnet" else None,
         device=device,
@@ -80,10 +81,14 @@ def _images(stored: Arrays) -> Arrays:
     side = int(stored["side"])
     drawn = joined(np.atleast_1d(stored["seed"]), int(stored["shots"]), side)
     if "cat" in stored:
-        drawn["query_label"][:, side // 3 : side // 3 + side // 12] = 255
+        top = side // 3
+        drawn["query_label"][:, top : top + side // 12] = 255
         drawn["class_id"] = stored["cat"] + FIRST_BASE
-    assert [check_sum(drawn[key]) for key in IMAGES] == stored["inputs_crc32"].tolist(), "other images are drawn"
-    return drawn | {key: np.moveaxis(drawn[key], -3, -1) for key in ("query", "support")}
+    sums = [check_sum(drawn[key]) for key in IMAGES]
+    assert sums == stored["inputs_crc32"].tolist(), "other images are drawn"
+    for key in ("query", "support"):
+        drawn[key] = np.moveaxis(drawn[key], -3, -1)
+    return drawn
 
 
 @functools.lru_cache(maxsize=1)  # the cases of a method come one after the other

@@ -1,12 +1,10 @@
 """The batches of the published training steps: drawn images, labels in {0, 1, 255} and channels of base classes."""
 
-import zlib
-
 import numpy as np
 
-from tests.parity.drawn.drawn import episode
+from tests.parity.drawn.cases import check_sum, joined
 
-BASE_CLASSES = tuple(range(6, 21))  # of fold 0 of PASCAL-5i, in the order of the base learner's channels
+BASE_CLASSES = np.arange(6, 21)  # of fold 0 of PASCAL-5i, in the order of the base learner's channels
 STEPS = 2
 BATCH = {"meta": 2, "base": 4}
 IGNORED_ROWS = 3  # at the bottom of each label
@@ -21,33 +19,31 @@ def batches(stage: str, side: int) -> list[Arrays]:
 
 def check_sums(drawn: list[Arrays]) -> list[int]:
     """Return the CRC-32 of every array."""
-    arrays = [batch[name] for batch in drawn for name in sorted(batch)]
-    return [zlib.crc32(np.ascontiguousarray(array).tobytes()) for array in arrays]
+    return [check_sum(batch[name]) for batch in drawn for name in sorted(batch)]
 
 
 def _episodes(step: int, side: int) -> Arrays:
     """Return a batch of the meta stage, a dictionary of arrays with the names of ``Episode``."""
-    size = BATCH["meta"]
-    rows = [episode(10 + step * size + i, 1, side) for i in range(size)]
-    keys = ("query", "query_label", "support", "support_label")
-    batch = {key: np.concatenate([row[key] for row in rows]) for key in keys}
-    batch["query_label"][:, -IGNORED_ROWS:] = 255
-    numbers = [(5 * step + 3 * i) % len(BASE_CLASSES) for i in range(size)]
-    batch["class_id"] = np.array([BASE_CLASSES[number] for number in numbers])
-    label = np.zeros_like(batch["query_label"])
-    for i, number in enumerate(numbers):
-        label[i, : side // 3, : side // 4] = 1 + (step + 7 * i) % len(BASE_CLASSES)  # a thing of a base class
-        label[i][batch["query_label"][i] == 1] = 1 + number
-    label[batch["query_label"] == 255] = 255
-    return {**batch, "query_base_label": label}
+    first = 10 + step * BATCH["meta"]
+    batch = joined(range(first, first + BATCH["meta"]), 1, side)
+    query_label = batch["query_label"]
+    query_label[:, -IGNORED_ROWS:] = 255
+    of_batch = np.arange(BATCH["meta"])
+    channels = (5 * step + 3 * of_batch) % len(BASE_CLASSES)
+    things = (step + 7 * of_batch) % len(BASE_CLASSES)  # of a base class each
+    batch["class_id"] = BASE_CLASSES[channels]
+    label = np.zeros_like(query_label)
+    label[:, : side // 3, : side // 4] = 1 + things[:, None, None]
+    of_object = np.where(query_label == 1, 1 + channels[:, None, None], label)
+    batch["query_base_label"] = np.where(query_label == 255, 255, of_object).astype(np.uint8)
+    return batch
 
 
 def _images(step: int, side: int) -> Arrays:
     """Return a batch of the base stage, a dictionary of arrays with the names of ``LabelledImages``."""
-    size = BATCH["base"]
-    rows = [episode(40 + step * size + i, 1, side) for i in range(size)]
-    label = np.concatenate([row["query_label"] for row in rows])
-    for i in range(size):
-        label[i] *= 1 + (4 * step + 3 * i) % len(BASE_CLASSES)
+    first = 40 + step * BATCH["base"]
+    batch = joined(range(first, first + BATCH["base"]), 1, side)
+    channels = (4 * step + 3 * np.arange(BATCH["base"])) % len(BASE_CLASSES)
+    label = batch["query_label"] * (1 + channels[:, None, None]).astype(np.uint8)
     label[:, -IGNORED_ROWS:] = 255
-    return {"image": np.concatenate([row["query"] for row in rows]), "label": label}
+    return {"image": batch["query"], "label": label}

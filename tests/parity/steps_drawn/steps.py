@@ -151,14 +151,11 @@ def _images(batch: Arrays) -> LabelledImages:
 
 
 def _episode(batch: Arrays, config: Config, vectors: np.ndarray | None) -> Episode:
-    ids = batch["class_id"]
-    base_table = Fold.of(config.data).base_table
-    return Episode(
-        **{name: torch.from_numpy(array) for name, array in batch.items()},
-        base_id=torch.tensor([int(base_table[c]) for c in ids]),
-        number=torch.arange(len(ids)),
-        text=None if vectors is None else torch.from_numpy(vectors[ids]).double(),
-    )
+    tensors = {name: torch.from_numpy(array) for name, array in batch.items()}
+    class_id = tensors["class_id"]
+    base_id = torch.from_numpy(Fold.of(config.data).base_table).long()[class_id]
+    text = None if vectors is None else torch.from_numpy(vectors).double()[class_id]
+    return Episode(**tensors, base_id=base_id, number=torch.arange(len(class_id)), text=text)
 
 
 def _training(network: Any, settings: StageSettings, world: ProcessGroup) -> Training:
@@ -237,10 +234,11 @@ def _of_change(changes: list[Tensor | None], row: Row) -> Iterator[str]:
     direction = _direction(row.name, tuple(row.shape))
     for step, change in enumerate(changes, start=1):
         moved = torch.zeros_like(direction) if change is None else change.double().view_as(direction)
-        norm, along = row.change[2 * step - 2 : 2 * step].tolist()
+        norm, along = row.change.reshape(STEPS, 2)[step - 1]
         own = float(moved.norm())
         own_along = float((moved * direction).sum())
-        apart = max(abs(own - norm), abs(own_along - along)) / (max(norm, own) or 1.0)
+        differences = abs(own - norm), abs(own_along - along)
+        apart = max(differences) / (max(norm, own) or 1.0)
         if not apart <= BOUND:
             yield f"{row.name}: change of step {step} is {own:.3g}, published {norm:.3g}, apart {apart:.1e}"
 
