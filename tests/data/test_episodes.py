@@ -1,5 +1,7 @@
 """Tests of the torch data sets: shapes, types and values of episodes and labelled images, and how they are batched."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -16,6 +18,7 @@ from util.data.modalities import Source
 from util.data.sampling import AUGMENT, EpisodeSampler, random_stream
 from util.data.views import View
 from util.data.words.text import name_vectors
+from util.files.errors import UserError
 from util.files.images import read_image
 from util.files.mask_images import read_mask
 from util.run.data import meta_stage_data
@@ -127,6 +130,13 @@ def test_query_and_supports_are_augmented_independently(lists) -> None:
     assert len(set(flips)) == 8  # every combination occurs
 
 
+REFUSED_SOURCES = {
+    "red: that of .*jpg is None, or holds values that are no finite numbers": lambda *_: None,
+    r"is \(1, 2, 3\), not \(1, \d+, \d+\)": lambda *_: np.ones((2, 3)),
+    "failed: SystemExit: 3": lambda *_: sys.exit(3),
+}
+
+
 @pytest.mark.parametrize("fit", ["crop", "stretch", None])
 def test_what_accompanies_a_photo_is_cut_as_the_photo_and_its_label(lists, fit: str | None) -> None:
     """A modality of interpolated values is the photo's red, one of sampled values its mask; in evaluation, too."""
@@ -141,6 +151,9 @@ def test_what_accompanies_a_photo_is_cut_as_the_photo_and_its_label(lists, fit: 
         for image, label, beside in [(episode.query, episode.query_label, episode.modalities), *supports]:
             assert torch.equal(beside["mask"][0].byte(), label)
             torch.testing.assert_close(beside["red"][0], image[0].float(), rtol=0, atol=2)  # of bytes, rounded twice
+    for said, read in REFUSED_SOURCES.items():
+        with pytest.raises(UserError, match=said):
+            Source("red", Modality(), read).planes(train.index, 0, 1)
 
 
 @pytest.mark.parametrize(("classes", "is_spared"), [("base", True), ("null", False)], ids=["base", "novel"])

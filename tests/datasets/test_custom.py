@@ -156,8 +156,7 @@ def annotated_pair(prepare, project: Path, tmp_path: Path) -> Callable[..., Outc
 
 
 def test_categories_on_no_image_are_left_out_and_listed(annotated_pair, project: Path) -> None:
-    outcome = annotated_pair()
-    assert_done(outcome, "left out, on no image: horse")
+    assert_done(annotated_pair(), "left out, on no image: horse")
     assert config_of("split0", "pair", net="lite0").data.classes == ["cat", "dog: {x}"]
     mask = read_mask(project / "data/pair/masks/1.png")  # of category 2
     assert (mask[1:30, 1:30] == 2).all()

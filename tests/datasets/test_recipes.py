@@ -71,8 +71,7 @@ def isic_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_isic(made: Made, isic_root: Path, tmp_path: Path) -> None:
     out = tmp_path / "data"
-    done = made("isic", isic_root)
-    assert_done(done, "nevus: 2, published 1867: differs")
+    assert_done(made("isic", isic_root), "nevus: 2, published 1867: differs")
     assert [number for _, number, _ in list_lines(out)] == ["1", "1", "2", "2", "3", "3"]
     assert {read_mask(path).shape for path in (out / "masks").rglob("*.png")} == {(SIDE, SIDE)}
 

@@ -100,8 +100,7 @@ def check_training(config: Config) -> None:
 @pytest.mark.train
 @pytest.mark.parametrize("model", ["insid3", "probe"])
 def test_a_method_that_learns_nothing_is_tested_by_every_kind_of_protocol(mini_yaml, model: str) -> None:
-    path = mini_yaml(model, test=FAST)
-    config = read_config(path, ["data.shot=2", "test.batch=3"])
+    config = read_config(mini_yaml(model, test=FAST), ["data.shot=2", "test.batch=3"])
     inputs = {
         "symnet": "letterbox 33 x 33",
         "ssp": "original sizes, nothing resized",

@@ -72,8 +72,7 @@ def test_results_that_cannot_be_drawn_are_refused(mini_yaml, tmp_path: Path) -> 
     path = folders[1] / "result.json"
     with pytest.raises(UserError, match="different episodes"):
         draw_figure(folders, "1", tmp_path / "figure")
-    stored = read_result(path)
-    write_json(path, {**stored, "weights": "0" * 64})
+    write_json(path, {**read_result(path), "weights": "0" * 64})
     with pytest.raises(UserError, match="the weights have changed"):
         draw_figure([path], "1", tmp_path / "figure")
     assert not (tmp_path / "figure.png").exists()

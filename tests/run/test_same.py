@@ -47,6 +47,5 @@ def test_what_a_config_lacks_is_no_difference_and_an_empty_section_neither() -> 
 
 
 def test_settings_of_a_method_that_is_not_known_decide_its_weights() -> None:
-    foreign = changed("model.name", "of_mylab")
-    settings = deciding(foreign, Decides.WEIGHTS)["model"]
+    settings = deciding(changed("model.name", "of_mylab"), Decides.WEIGHTS)["model"]
     assert settings["correlation"] == "pooled" and "weights" not in settings["encoder"]

@@ -133,8 +133,7 @@ class Wrapped(FewShotMethod):
 
 @pytest.mark.parametrize("part", ["net", "model", "network", "module", "encoder", "weights"])
 def test_no_name_of_our_own_weights_is_taken_for_a_wrapper(tmp_path: Path, part: str):
-    network = Wrapped(part)
-    state = network.state_dict()
+    state = Wrapped(part).state_dict()
     config = {key: {} for key in ("run", "data", "model", "meta_stage")}
     content = {"format": checkpoint.FORMAT, "stage": "meta", "config": config, "weights": state}
     checkpoint.save(tmp_path / "own.pth", content)

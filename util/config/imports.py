@@ -91,13 +91,12 @@ def beside(names: Sequence[str], folder: Path) -> list[str]:
 
 def add_import(out: argparse.ArgumentParser) -> None:
     """Add the option of modules that a command without a config imports, as ``imports`` of a config does."""
-    text = "a module, or a .py file, that registers a method or metric of your own; may be repeated"
     out.add_argument(
         "--import",
         action="append",
         type=lambda name: import_named([name], Path(), "--import"),
         metavar="MODULE",
-        help=text,
+        help="a module, or a .py file, that registers a method or metric of your own; may be repeated",
     )
 
 

@@ -18,7 +18,7 @@ def register(kind: str, name: str, *facts: Any, **others: Any) -> Callable[[Piec
     """Return a decorator of a class or function that makes it available in configs under a name.
 
     Args:
-        kind: method, encoder, metric, optimizer, schedule, observer, sampler or fold_rule.
+        kind: method, encoder, metric, optimizer, schedule, observer, sampler, fold_rule or modality.
         name: in configs.
         facts: what the kind wants to know, such as a metric's title.
         others: the same by keyword.

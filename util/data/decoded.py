@@ -56,8 +56,7 @@ def with_decoded_images(index: Index, data: DataSettings, progress: bool = True)
     shows it and logs at level INFO. UserError: a photo or mask is missing or damaged, or their sizes differ.
     """
     report = log.info if progress else log.debug
-    pixels = int(index.sizes.prod(1).sum())
-    gib = pixels * STACKED_CHANNELS / GIB
+    gib = int(index.sizes.prod(1).sum()) * STACKED_CHANNELS / GIB
     if gib > data.decoded_gib:
         if data.decoded_gib:
             report("no cache of decoded images: %.1f GiB, data.decoded_gib is %g", gib, data.decoded_gib)

@@ -112,7 +112,8 @@ class ShotStore:
         return shots
 
     def _encode(self, content: Supports, maps: list[Any] | None = None) -> list[Any]:
-        return self.network.encode(content.image, content.label, maps, content.modalities)
+        further = (content.modalities,) if content.modalities else ()  # else an ``encode`` need not take any
+        return self.network.encode(content.image, content.label, maps, *further)
 
     def _keep(self, kept: dict[Any, Any], key: Hashable, value: Any) -> None:
         """Keep a shot or maps as what was used last."""

@@ -108,7 +108,7 @@ def ask(what: str, function: Callable[..., Any], *arguments: Any) -> Any:
     """Return what a registered function returns, ``what`` in messages; UserError: it is code of others and failed."""
     try:
         return function(*arguments)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"{what} failed: {in_words(error)}; mend its code") from None
 
 

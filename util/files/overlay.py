@@ -25,8 +25,7 @@ def overlay(image: np.ndarray, label: np.ndarray, colour: Colour) -> np.ndarray:
     for value, tint in ((1, colour), (IGNORE, IGNORED_COLOUR)):
         where = label == value
         out[where] = (TINT * np.array(tint) + (1 - TINT) * out[where]).astype(np.uint8)
-    mask = (label == 1).astype(np.uint8)
-    contours, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    contours, _ = cv2.findContours((label == 1).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
     for line_colour, width in OUTLINE:
         cv2.drawContours(out, contours, -1, line_colour, width)
     return out

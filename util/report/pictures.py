@@ -186,8 +186,7 @@ class EpisodeDrawing:
 
     def truth(self) -> np.ndarray:
         """Return the query with its true label."""
-        index = self.test.images.index
-        values = [index.value_of(class_id) for class_id in self.key.classes]
+        values = [self.test.images.index.value_of(class_id) for class_id in self.key.classes]
         label = numbered(at_panel_size(self.class_ids), values).numpy()
         return labelled(self.image, label, TRUTH_COLOUR, self.several)
 

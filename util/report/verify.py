@@ -21,7 +21,7 @@ from util.evaluate.schema import Result, SeedScores, find_results, over_seeds, r
 from util.evaluate.titles import classes_in_no_mean, departures, draw_text, seen_text, title
 from util.files.errors import UserError
 from util.files.table import Table
-from util.loop.mask_metrics import check_metrics
+from util.loop.mask_metrics import METRICS, check_metrics
 from util.loop.metrics import BASE, CLASS, episode_scores
 from util.report.results import episodes_by_seed, scores_of
 from util.run.data import photos_listed
@@ -90,6 +90,8 @@ def checks_of(path: Path, result: Result, overrides: Sequence[str] = ()) -> Chec
     }
     if any(BASE in outputs for outputs in result["per_seed"]):
         checks[BASE] = _check(lambda: _base_difference(test()))
+    if foreign := [name for name in result.get("metrics", {}) if name not in METRICS]:
+        checks["metrics at end"] = _check(lambda: _refuse_uncounted(foreign, rows()))
     return checks
 
 
@@ -181,7 +183,7 @@ def _score_difference(result: Result, by_seed: list[list[dict[str, Any]]]) -> st
     per_seed = list[SeedScores]()
     for rows, stated in zip(by_seed, result["per_seed"], strict=True):
         base = {BASE: stated[BASE]} if BASE in stated else {}  # whose counts episodes do not hold
-        per_seed.append({**_scores_of_outputs(rows, result), **base})
+        per_seed.append({**_scores_of_outputs(rows, result, stated), **base})
     return _difference({**result}, {"per_seed": per_seed, **over_seeds(per_seed)})
 
 
@@ -216,25 +218,40 @@ def _difference(stated: Any, counted: Any, place: str = "") -> str:
     return "" if is_equal else f"{place} is {stated}, config and episodes have {counted}"
 
 
-def _scores_of_outputs(rows: list[dict[str, Any]], result: Result) -> SeedScores:
-    """Return the scores of every output of the episodes of one seed, from their counts."""
+def _refuse_uncounted(foreign: list[str], by_seed: list[list[dict[str, Any]]]) -> str:
+    """Refuse (UserError) metrics that are not registered here and run at the end: episodes do not hold theirs."""
+    check_metrics([name for name in foreign if name not in by_seed[0][0]], "report.py verify --import FILE")
+    return ""
+
+
+def _scores_of_outputs(rows: list[dict[str, Any]], result: Result, stated: SeedScores) -> SeedScores:
+    """Return the scores of every output of the episodes of one seed, from their counts; see ``_scores_of_rows``."""
     known = {name: facts for name, facts in scores_of(result).items() if facts["smaller_is_better"] is not None}
     scales = {name: known[name]["scale"] for name in rows[0] if name in known}
     at_end = [name for name in result.get("metrics", {}) if name not in scales]
-    check_metrics(at_end, "report.py verify --import FILE")
     outputs = dict.fromkeys(name for row in rows for name in row["outputs"])
-    return {name: _scores_of_rows(rows, name, scales, at_end) for name in outputs}
+    return {name: _scores_of_rows(rows, name, scales, at_end, stated.get(name, {})) for name in outputs}
 
 
 def _scores_of_rows(
-    rows: list[dict[str, Any]], name: str, scales: Mapping[str, float], at_end: Sequence[str]
+    rows: list[dict[str, Any]],
+    name: str,
+    scales: Mapping[str, float],
+    at_end: Sequence[str],
+    stated: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return an output's scores from the counts of one seed's episodes; ``scales``: of their further metrics."""
+    """Return an output's scores from the counts of one seed's episodes; ``scales``: of their further metrics.
+
+    Those ``at_end`` are as ``stated`` where no metric of their name is registered here.
+    """
     records = list[list[Any]]()
     for number, row in enumerate(rows):
         records += _records_of_row(number, row, name, scales)
     classes = max(record[CLASS] for record in records)
-    return episode_scores(np.array(records, np.float64), classes, scales, at_end)
+    foreign = {name: stated[name] for name in at_end if name not in METRICS}
+    return foreign | episode_scores(
+        np.array(records, np.float64), classes, scales, [name for name in at_end if name in METRICS]
+    )
 
 
 def _records_of_row(number: int, row: dict[str, Any], name: str, further: Iterable[str]) -> list[list[Any]]:
@@ -244,9 +261,8 @@ def _records_of_row(number: int, row: dict[str, Any], name: str, further: Iterab
     records = []
     for way, (class_id, intersection, union) in enumerate(counts_of(row, name)):
         record = [number, class_id, intersection, union, *sides]
-        columns = slice(2 * way, 2 * way + 2)
         for metric in further:
-            record += row[metric][name][columns]
+            record += row[metric][name][2 * way : 2 * way + 2]
         records.append(record)
     return records
 

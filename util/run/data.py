@@ -268,8 +268,10 @@ def _episodes(
 def sources_of(run: Run, images: ImageList) -> list[Source]:
     """Return the sources of what the method reads beside colours; UserError: a list's first image has none of it."""
     named = run.config.data.modalities
-    wanted = run.model_class.modalities
-    sources = [Source(name, wanted[name], MODALITIES.get(named.get(name, ""))) for name in wanted]
+    sources = [
+        Source(name, modality, MODALITIES.get(named.get(name, "")))
+        for name, modality in run.model_class.modalities.items()
+    ]
     first = int(images.queries[0])
     for source in sources:
         source.planes(images.index, first, images.classes_in(first)[0])

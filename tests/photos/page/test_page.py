@@ -155,8 +155,7 @@ def test_annotations_of_open_photos_are_a_persons_and_others_are_counted(page: P
 def test_a_result_of_a_photo_that_was_replaced_is_made_again(page: Page, copies: list[Path]) -> None:
     page.paint("a.jpg")
     page.do("segment")
-    before = page.known("b.jpg")["object"]
-    assert before[0] == "network"
+    assert page.known("b.jpg")["object"][0] == "network"
     shutil.copy(copies[2], copies[0])
     shutil.copy(copies[2], copies[1])
     for name in ("a.jpg", "b.jpg"):
@@ -238,8 +237,7 @@ def edit(path: Path, old: str, new: str) -> None:
 
 
 def _other_photo(out: Path) -> None:
-    record = json_of(out / "a.json")
-    write_json(out / "z.json", {**record, "query": "/etc/hostname"})
+    write_json(out / "z.json", {**json_of(out / "a.json"), "query": "/etc/hostname"})
 
 
 @pytest.mark.parametrize(

@@ -80,16 +80,14 @@ def _check_values(path: Path, vectors: np.ndarray, classes: list[str] | None) ->
 
 def write_vectors(target: Path, table: np.ndarray, classes: list[str]) -> None:
     """Write rows (classes + 1, T) with the names of their classes as ``.npz``; raises as ``write_atomically`` does."""
-    names = np.array(["background", *classes])
-    write_atomically(target, lambda path: np.savez(path, vectors=table, names=names))
+    write_atomically(target, lambda path: np.savez(path, vectors=table, names=np.array(["background", *classes])))
 
 
 def name_vectors(names: list[str]) -> np.ndarray:
     """Return unit vectors (classes + 1, 300) float32 that depend on the names alone; row 0 is background."""
     rows = []
     for name in ("background", *names):
-        digest = hashlib.sha256(name.encode()).digest()
-        seed = int.from_bytes(digest[:8], "little")
+        seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
         row = np.random.Generator(np.random.PCG64(seed)).standard_normal(NAME_VECTOR_WIDTH)
         rows.append(row / np.linalg.norm(row))
     return np.asarray(rows, np.float32)
