@@ -16,6 +16,7 @@ from util.files.table import Table, add_format
 from util.loop.metrics import FINAL
 from util.report.charts import SUFFIXES
 from util.report.compare import compare
+from util.report.league import league_tables
 from util.report.paper import paper_tables
 from util.report.tables import fitted, result_table
 
@@ -28,8 +29,8 @@ def _parser() -> argparse.ArgumentParser:
     several = "results or their folders; further pairs for several training runs of both"
     comparison.add_argument("runs", type=Path, nargs="+", metavar="MINE BASELINE", help=several)
     tables = commands.add_parser("table", help="a table as in papers, of all results below some folders")
-    rows = "methods (default), the IoU of classes in each fold, or a row for each result"
-    tables.add_argument("--rows", choices=("methods", "classes", "results"), default="methods", help=rows)
+    rows = "methods (default), those of the league on its equal terms, or a row for each result"
+    tables.add_argument("--rows", choices=("methods", "league", "results"), default="methods", help=rows)
     columns = "of --rows results: those in which rows differ, and scores (default), or all, as CSV always has"
     tables.add_argument("--columns", choices=("differing", "all"), default="differing", help=columns)
     tables.add_argument("--published", help="papers whose rows are added, such as BAM,SSP, or none; default all")
@@ -50,7 +51,8 @@ def _parser() -> argparse.ArgumentParser:
         add_format(subparser)
     for subparser in (comparison, tables, figure, verification):
         add_import(subparser)
-    add_overrides(verification)
+    for subparser in (verification, tables):  # of the configs of results, and of the league's
+        add_overrides(subparser)
     return parser
 
 
@@ -93,8 +95,9 @@ def _tables(options: argparse.Namespace) -> list[Table]:
         whole = result_table(options.runs, options.output, protocols)
         is_whole = options.columns == "all" or options.format == "csv"
         return [whole if is_whole else fitted(whole)]
-    by_class = options.rows == "classes"
-    return paper_tables(options.runs, options.output, protocols, by_class=by_class, papers=options.published)
+    if options.rows == "league":
+        return league_tables(options.runs, protocols, options.overrides)
+    return paper_tables(options.runs, options.output, protocols, options.published)
 
 
 if __name__ == "__main__":

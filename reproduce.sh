@@ -108,7 +108,8 @@ for action in $actions; do
     [ $code -eq 0 ] || exit $code
 done
 [ "$action" = run ] || exit 0
+if [ "$dataset" = laptop ]; then set -- --rows league "$@"; else set --; fi
 IFS='
 '
 # shellcheck disable=SC2086  # a path a line
-python3 report.py table $results --protocol "$protocol"
+python3 report.py table $results --protocol "$protocol" "$@"

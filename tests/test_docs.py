@@ -33,7 +33,9 @@ FOLDERS = "annotations|config|docs|model|tests|util"
 PATH = re.compile(rf"(?<![\w/.])((?:{FOLDERS})/[\w./-]*|requirements[\w-]*\.txt)")
 PLACEHOLDER = re.compile(r"[\w./-]*[<{*[][^\s`]*")  # such as config/<dataset>/
 # Files and a method that a reader makes.
-EXAMPLES = {"config/pascal/mine.yaml", "config/pets", "config/oxfordpet", "model/mine.py", "config/model/mine.yaml"}
+EXAMPLES = {"config/pascal/mine.yaml", "config/pets", "config/oxfordpet", "model/mine.py", "config/model/mine.yaml"} | {
+    "config/laptop/mine.yaml"
+}
 CONFIG = "config/pascal/pascal_split0_resnet50.yaml"  # in place of the word CONFIG
 OPTION = re.compile(r"(?<![\w-])--[a-z][\w-]*")
 DECLARED = re.compile(r"\(\s*\"(--[\w-]+)\"")  # by argparse or a name for its add_argument

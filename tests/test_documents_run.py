@@ -54,6 +54,8 @@ INSTEAD = {  # words of a line: what stands for them on a machine without GPU an
     "--annotations runs/both": "--annotations runs/both --unconfirmed",
     "runs/demo/symnet/meta": "runs/mini_split0_ssp_lite0/meta",
     "prepare.py mini": "prepare.py mini --images 96",
+    "sh reproduce.sh laptop": "python prepare.py pascal --voc made/VOC2012\nsh reproduce.sh laptop",
+    "--seeds 1,2,3": "--seeds 1",
 }
 MORE_PYTHON = {  # that uses what a document only defines
     "docs/service": (

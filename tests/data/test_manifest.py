@@ -93,7 +93,7 @@ def test_a_wrong_line_is_named(context, tmp_path: Path, change: dict, message: s
     [
         ("{'query'\n", "m.jsonl:1: is no episode"),
         ('{"query": "a", "class": 1}\n', "m.jsonl:1: is no episode"),
-        ("[]\n", "m.jsonl:1: is no episode"),
+        ("3\n", "m.jsonl:1: is no episode"),
         (Manifest({}, []).text(), "m.jsonl: this manifest holds no episode"),
         *(
             (Manifest({key: value}, [EPISODE]).text(), f"has {key} {value}, this test has {key}")

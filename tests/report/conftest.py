@@ -49,7 +49,7 @@ def result(**changes: Any) -> Result:
         **{**text, **switches, **empty, **unknown, "classes_without_episodes": 0, "episodes": 1000},
         **{"seeds": [0], "shot": 1, "dataset": dataset, "fold": fold, "folds": 4, "fold_rule": "contiguous"},
         **{"novel": {"1": "aeroplane"}, "size": 473, "min_pixels": 2048, "exclude_novel": True},
-        **{"model": model, "method": TITLES[model], "backbone": "resnet50", "encoder": "ResNet-50"},
+        **{"model": model, "method": TITLES.get(model), "backbone": "resnet50", "encoder": "ResNet-50"},
         **{"run": f"{dataset}_split{fold}_resnet50", "weights": "ab" * 32, "list": f"{fold}" * 64, "list_images": 364},
         **{"list_source": "made from the masks", "episode_digests": ["cd" * 32], "manifest": MANIFEST, "processes": 1},
         "mean": {"final": dict(scores), "meta": {"miou": 55.0, "fb_iou": 75.0}},

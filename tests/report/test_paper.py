@@ -1,4 +1,4 @@
-"""The paper's table: every cell where it belongs, marked as measured or quoted, doubts said, the best in bold."""
+"""The paper's table: every cell where it belongs, marked as measured or quoted, doubts said."""
 
 import csv
 import io
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from report import command
-from tests.report.conftest import BAMS_TRACK, ENTRY, HD95
+from tests.report.conftest import BAMS_TRACK, ENTRY
 from util.files.errors import UserError
 from util.files.table import Table
 from util.report.paper import paper_tables
@@ -71,18 +71,14 @@ def test_measured_and_quoted_numbers_are_marked(leave):
         assert note in printed
 
 
-def test_latex_has_rules_groups_and_the_best_of_a_protocol_and_track_in_bold(leave):
+def test_latex_has_rules_and_groups(leave):
     latex = text(full(leave, (1, 5)), "latex")
     groups = r"\multicolumn{7}{c}{1-shot} & \multicolumn{7}{c}{5-shot}", r"\cmidrule(lr){4-10} \cmidrule(lr){11-17}"
     for part in (r"\toprule", r"\midrule", r"\bottomrule", *groups, "\n% [1] "):
         assert part in latex
-    ours, bam, hsnet = (line(latex, name) for name in ("Sym-Net ResNet-50", "BAM ResNet-50", "HSNet"))
-    assert r"\textbf{71.0*}" in ours and r"\textbf{41.0*}" not in ours
-    assert r"\textbf{69.0}" in bam
-    assert "textbf" not in hsnet  # alone by its protocol
 
 
-def test_rows_of_different_tracks_are_marked_and_share_no_best_cell(leave):
+def test_rows_of_different_tracks_are_marked(leave):
     first = leave("runs/a", model="prototype", dataset="other")
     track = "encoder's data: ImageNet-1k; text: none; training: in-domain; photos of novel classes: removed."
     assert f"all: {track}" in text(first)
@@ -91,7 +87,6 @@ def test_rows_of_different_tracks_are_marked_and_share_no_best_cell(leave):
     assert " (a) " in line(printed, "prototype") and " (b) " in line(printed, "Sym-Net")
     assert "(b): encoder's data: ImageNet-1k; text: read;" in printed and "1-shot by weights of 5 shot" in printed
     assert "text: read" in cells(runs, "Sym-Net ResNet-50")["track"]
-    assert "textbf" not in text(runs, "latex")
 
 
 def test_a_mean_needs_every_fold(leave):
@@ -201,20 +196,6 @@ def test_one_training_has_the_deviation_of_its_test_seeds(leave):
         assert said in printed
 
 
-def test_an_encoders_best_score_is_bold(leave):
-    """Not that of a metric whose direction no result says."""
-    for run, miou, hd95, encoder in (("a", 40, 9, "ResNet-50"), ("b", 50, 20, "ResNet-50"), ("c", 90, 1, "VGG-16")):
-        scores = {"final": {"miou": float(miou), "fb_iou": 70.0, "hd95": float(hd95)}}
-        facts = {"run": f"other_split0_resnet50_{run}", "encoder": encoder, "dataset": "other"}
-        runs = leave(f"runs/{run}", mean=scores, metrics=HD95, **facts).parent
-        unsaid = leave(f"unsaid/{run}", mean=scores, **facts).parent
-    for runs_of, bold in ((runs, {"50.0", "9.0"}), (unsaid, {"50.0"})):
-        latex = text(runs_of, "latex")
-        assert {
-            number for number in ("40.0", "50.0", "90.0", "9.0", "20.0", "1.0") if f"{{{number}*}}" in latex
-        } == bold
-
-
 def test_rows_are_named_by_weights_from_elsewhere_and_whole_networks(leave):
     def names(*weights: str) -> list[str]:
         marked = [{"weights_mark": "foreign", "checkpoint": f"{one}/best.pth"} for one in weights]
@@ -247,7 +228,7 @@ def printed_table(monkeypatch, capsys):
     [
         ([], ["bam", "hsnet"]),
         (["--protocol", "hsnet"], ["hsnet"]),
-        (["--protocol", "hsnet,bam", "--rows", "classes"], ["hsnet", "bam"]),
+        (["--protocol", "hsnet,bam"], ["hsnet", "bam"]),
     ],
 )
 def test_each_protocol_has_a_table_of_its_own(leave, printed_table, words: list[str], wanted: list[str]):
@@ -271,47 +252,14 @@ def test_folders_without_results_and_empty_columns_are_left_out(leave, tmp_path,
             table(paths)
 
 
-@pytest.fixture
-def runs_with_classes(leave) -> Path:
-    """Leave the results of two methods on four folds with three classes each; the first's have a further metric."""
-    by_class = {"per_class_boundary_iou": {"1": 15.0, "2": 25.0}}
+def test_a_further_metric_has_a_column_and_the_notes_of_a_csv_are_beside_it(leave, printed_table):
     for fold in range(4):
-        changes = {"fold": fold, "novel": {"1": f"a&b{fold}", "2": f"c_{fold}", "3": "rare"}}
-        scores = {"miou": 50.0, "fb_iou": 70.0, "boundary_iou": 20.0 + fold, **by_class}
-        seeds = [{"final": {**scores, "per_class": {"1": 40.0 - s, "2": 40.0 + s}}} for s in (1, 2)]
-        runs = leave(f"runs/new{fold}", per_seed=seeds, seeds=[0, 1], **changes).parent
-        leave(f"runs/old{fold}", model="prototype", quick_look=fold == 0, **changes)
-    return runs
-
-
-def test_classes_have_rows_and_further_scores_columns(runs_with_classes: Path):
-    assert cells(runs_with_classes, "Sym-Net ResNet-50")["1-shot boundary IoU"] == "21.5"
-    classes = table([runs_with_classes], papers="none", by_class=True)
-    columns = "fold", "class", "1-shot Sym-Net ResNet-50", "1-shot Sym-Net ResNet-50, boundary IoU %"
-    rows = [*csv.DictReader(io.StringIO(f"{classes:csv}"))]
-    *of_fold_1, mean = map(operator.itemgetter(*columns), rows[4:8])
-    assert of_fold_1 == [("1", "a&b1", "38.5", "15.0"), ("1", "c_1", "41.5", "25.0"), ("1", "rare", "-", "-")]
-    assert mean == ("1", "mean", "50.0", "21.0")
-    marked = "1-shot prototype baseline ResNet-50: quick look"
-    assert [row["mark"] for row in rows] == [marked, "", "", marked, *[""] * 12]
-    assert " 50.0? |" in str(classes) and "mean over seeds" not in f"{classes:csv}"
-    latex = f"{classes:latex}".splitlines()
-    assert r"1 & c\_1 & 41.5 & 25.0 & - \\" in latex
-    assert latex[latex.index(r"1 & a\&b1 & 38.5 & 15.0 & \textbf{50.0} \\") - 1] == r"\midrule"
-    with pytest.raises(UserError, match="--output base"):  # whose classes are no novel ones
-        table([runs_with_classes], output="base", by_class=True)
-
-
-def test_classes_of_data_sets_without_folds_have_rows(leave):
-    for dataset in ("isic", "pets"):
-        runs = leave(f"runs/{dataset}", dataset=dataset, folds=1).parent
-    _, *rows = csv.reader(io.StringIO(text(runs, "csv", by_class=True)))
-    assert [row[:3] for row in rows] == [[n, c, "50.0"] for n in ("isic", "pets") for c in ("aeroplane", "mean")]
-
-
-@pytest.mark.parametrize("words", [(), ("--rows", "classes")])
-def test_the_notes_of_a_csv_are_beside_it(runs_with_classes: Path, printed_table, words: tuple[str, ...]):
-    printed, beside = printed_table(runs_with_classes, *words, "--format", "csv")
+        scores = {"miou": 50.0, "fb_iou": 70.0, "boundary_iou": 20.0 + fold, "per_class_boundary_iou": {"1": 15.0}}
+        runs = leave(f"runs/new{fold}", fold=fold, mean={"final": scores}).parent
+        leave(f"runs/old{fold}", fold=fold, model="prototype", quick_look=fold == 0)
+    names = "Sym-Net ResNet-50", "prototype baseline ResNet-50"
+    assert [cells(runs, name)["1-shot boundary IoU"] for name in names] == ["21.5", "-"]
+    printed, beside = printed_table(runs, "--format", "csv")
     rows = [*csv.reader(io.StringIO(printed))]
     assert {len(row) for row in rows} == {len(rows[0])}
     assert "? (quick look" in beside

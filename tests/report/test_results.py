@@ -9,7 +9,7 @@ from tests.report.conftest import HD95, result
 from util.evaluate.titles import classes_in_no_mean, title
 from util.files.errors import UserError
 from util.report.results import frame_of, how_made, results, stages_text
-from util.report.tables import RESULT_COLUMNS, class_table, fitted, result_table, score_table
+from util.report.tables import RESULT_COLUMNS, fitted, result_table, score_table
 
 
 def test_every_score_is_a_row_of_the_frame(leave) -> None:
@@ -68,7 +68,7 @@ def test_a_fitted_table_shows_what_differs_and_the_score(leave) -> None:
     assert fitted(result_table(runs[:1])).header == ["method", "miou", "fb_iou"]
 
 
-def test_the_tables_of_a_result_have_deviations_further_metrics_and_classes() -> None:
+def test_the_table_of_a_result_has_deviations_further_metrics_and_classes() -> None:
     """Also a metric of which nothing is known."""
     seeds = [
         {
@@ -85,14 +85,14 @@ def test_the_tables_of_a_result_have_deviations_further_metrics_and_classes() ->
     made = result(
         seeds=[0, 1], per_seed=seeds, mean={}, list_images=3, novel={"1": "cat", "2": "dog", "3": "rare"}, metrics=HD95
     )
-    frame = frame_of({Path(): made})
-    table = score_table(made, frame)
-    assert table.header == ["output", "mIoU %", "HD95 px", "odd"]
-    assert table.rows == [["final", "50.00 +- 2.83", "4.50 +- 0.00", "1.00 +- 0.00"]]
+    table = score_table(made, frame_of({Path(): made}))
+    assert table.header == ["score, or class: IoU %", "final"]
+    assert dict(table.rows) == {"mIoU %": "50.00 +- 2.83", "HD95 px": "4.50 +- 0.00", "odd": "1.00 +- 0.00"} | {
+        "cat": "50.00 +- 2.83",
+        "dog": "60.00 +- 0.00",
+        "cat, HD95 px": "3.00 +- 0.00",
+    }
     assert "over 2 test seeds, of the same 3 images, not over others" in table.notes[0]
-    classes = class_table(made, frame)
-    assert classes.header == ["class, IoU %", "final", "final, HD95 px"]
-    assert classes.rows == [["cat", "50.00", "3.00"], ["dog", "60.00", "-"], ["rare", "-", "-"]]
 
 
 def test_classes_that_are_left_out_are_said_beside_those_without_an_episode() -> None:

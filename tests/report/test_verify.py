@@ -6,6 +6,7 @@ import shutil
 from functools import reduce
 from operator import getitem
 from pathlib import Path
+from runpy import run_path
 
 import pytest
 
@@ -17,6 +18,7 @@ from util.evaluate.evaluation import Evaluation
 from util.evaluate.schema import MANIFEST, RESULT, read_result
 from util.evaluate.titles import title
 from util.files.errors import UserError
+from util.report.compare import compare
 from util.report.paper import paper_tables
 from util.report.verify import AGREES, DIFFERS, OLDER, UNCHECKED, checks_of, verify
 from util.run.run import Run
@@ -195,11 +197,27 @@ def test_settings_of_a_former_version_that_decide_nothing_are_not_read(result: P
     assert subjects(result, UNCHECKED) == {"list", "draw", "code", "weights", "training photos", "base"}
 
 
+def test_a_kept_result_is_small_and_verified_as_the_whole_one(mini_yaml, tmp_path: Path) -> None:
+    """Its paths are no machine's; others' episodes are not mixed with those there."""
+    score(quick_config(mini_yaml, SYMNET, "test.seeds=[0]"))
+    (path,) = (tmp_path / "runs").rglob(RESULT)
+    keep = run_path(str(REPOSITORY / "docs/results/keep.py"))["keep"]
+    kept = keep(path, tmp_path / "kept")
+    whole, small = (compare(path, folder) for folder in (path, kept))
+    assert small.rows == whole.rows and subjects(kept, DIFFERS) == set()
+    assert {"scores", "episodes"} <= subjects(kept, AGREES)
+    assert str(tmp_path) not in (kept / RESULT).read_text()
+    edit(kept.parent / MANIFEST, ["query"], "other", line=4)
+    assert subjects(kept, DIFFERS) == {"episodes"}
+    with pytest.raises(UserError, match="has other episodes than"):
+        keep(path, tmp_path / "kept")
+
+
 def test_the_results_in_the_documents_are_read() -> None:
     """Only photos, and weights that no repository holds, are missing for a check."""
     folder = REPOSITORY / "docs/results"
     assert verify([folder], overrides=["data.root=/absent"]) == 0
-    for path in sorted(folder.glob("*/result.json")):
+    for path in sorted(folder.rglob("result.json")):
         stored = read_result(path)
         for subject, (outcome, reason) in checks_of(path, stored, ["data.root=/absent"]).items():
             needs_weights = subject in ("weights", "training photos") and stored["checkpoint"] in reason

@@ -16,11 +16,10 @@ LATEX_SPECIAL = {c: f"\\{c}" for c in "&%_#${}"} | {
 
 @dataclass(frozen=True)
 class Marked:
-    """A cell with what follows its text, such as *, and whether it is in bold; CSV has the text alone."""
+    """A cell with what follows its text, such as *; CSV has the text alone."""
 
     text: str
     mark: str = ""
-    best: bool = False
 
     def __str__(self) -> str:
         return self.text
@@ -37,7 +36,6 @@ class Table:
     above: list[str] = field(default_factory=list)  # lines above the table; CSV has none
     notes: list[str] = field(default_factory=list)  # and below it
     facts: dict[str, list[str]] = field(default_factory=dict)  # columns of CSV in place of marks and notes
-    ruled: set[int] = field(default_factory=set)  # the rows below a rule of their own
 
     def headings(self) -> list[str]:
         """Return the names of the columns, each with its group."""
@@ -80,7 +78,7 @@ def _markdown_line(cells: list[str], widths: list[int]) -> str:
 
 
 def latex(table: Table) -> str:
-    """Return a table in LaTeX with booktabs, groups above their columns, the best cells bold, the notes as comments."""
+    """Return a table in LaTeX with booktabs, groups above their columns, the notes as comments."""
     import pandas
 
     header = list(map(_latex_cell, table.header))
@@ -88,9 +86,6 @@ def latex(table: Table) -> str:
     frame = pandas.DataFrame([list(map(_latex_cell, row)) for row in table.rows], columns=names)
     alignment = "l" * table.leading + "r" * (len(header) - table.leading)
     lines = frame.to_latex(index=False, column_format=alignment, multicolumn_format="c").splitlines()
-    first = len(lines) - len(table.rows) - len([r"\bottomrule", r"\end{tabular}"])
-    for i in sorted(table.ruled, reverse=True):
-        lines.insert(first + i, r"\midrule")
     if any(table.groups):
         above = lines.index(next(line for line in lines if r"\multicolumn" in line))
         lines.insert(above + 1, _latex_rules(table.groups))
@@ -110,8 +105,7 @@ def _latex_rules(groups: list[str]) -> str:
 
 def _latex_cell(cell: str | Marked) -> str:
     characters = (LATEX_SPECIAL.get(character, character) for character in one_line(_with_mark(cell)))
-    escaped = "".join(characters).replace("+-", r"$\pm$")
-    return rf"\textbf{{{escaped}}}" if isinstance(cell, Marked) and cell.best else escaped
+    return "".join(characters).replace("+-", r"$\pm$")
 
 
 def comma_separated(table: Table) -> str:

@@ -71,7 +71,7 @@ def compare(*runs: Path, output: str = FINAL) -> Table:
     which = f"{output_a} output" if output_a == output_b else f"outputs ({output_a}, {output_b})"
     of_a, of_b = _systems_of(runs, output_a, output_b)
     scored = list(chain.from_iterable(zip(of_a, of_b)))
-    _check_episodes(scored)
+    check_episodes(scored)
     overall = difference([a.sums for a in of_a], [b.sums for b in of_b])
     names = [f"A: {row_name(of_a[0].result)}", f"B: {row_name(of_b[0].result)}"]
     several = zip(of_a, of_b) if len(of_a) > 1 else ()
@@ -94,7 +94,7 @@ def _row(name: str, delta: Difference) -> list[str]:
     return [name, f"{delta.a:.2f}", f"{delta.b:.2f}", *signed]
 
 
-def _check_episodes(scored: Sequence[Compared]) -> None:
+def check_episodes(scored: Sequence[Compared]) -> None:
     """Refuse (UserError) results on different episodes."""
     first = scored[0]
     for other in scored[1:]:
@@ -110,13 +110,12 @@ def _difference_line(delta: Difference, which: str, of_a: Sequence[Compared]) ->
     """Return the line that says what the difference of all pairs is, and of what."""
     pairs = len(of_a)
     episodes = pairs * len(of_a[0].episodes)
-    of_pairs = f", mean of {pairs} pairs" if pairs > 1 else ""
-    of_trainings = "; and over trainings, by Student's t" if pairs > 1 else ""
+    of_pairs, further = (f", mean of {pairs} pairs", "; and over trainings, by Student's t") if pairs > 1 else ("", "")
     query_images = of_a[0].sums.shape[1]
     return (
         f"A - B = {delta.a - delta.b:+.2f} mIoU points of the {which}{of_pairs}, "
         f"95 % interval [{delta.low:+.2f}, {delta.high:+.2f}] over {episodes} paired episodes ({DRAWS} bootstrap "
-        f"samples of their {query_images} query images, each with all its episodes{of_trainings})"
+        f"samples of their {query_images} query images, each with all its episodes{further})"
     )
 
 

@@ -1,7 +1,6 @@
 """The numbers of the paper's tables, measured here and published, as rows of one frame.
 
-A number is of a method, a number of shots, a place (a fold, a data set, or ``MEAN`` of all of them), a score and a
-class, '' for all classes together.
+A number is of a method, a number of shots, a place (a fold, a data set, or ``MEAN`` of all of them), and a score.
 """
 
 from __future__ import annotations
@@ -10,17 +9,16 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from util.evaluate.schema import NOT_STATED, Result, check_output
-from util.evaluate.titles import DRAWN_HERE, track_text
+from util.evaluate.schema import Result, check_output
+from util.evaluate.titles import track_text
 from util.report.one_table import are_across, are_repeated, doubts_by_place
 from util.report.published import MEAN, fold_place, published
-from util.report.results import SECONDS, facts_of, frame_of, scores_of
+from util.report.results import SECONDS, facts_of, frame_of
 
 if TYPE_CHECKING:
-    from pandas import DataFrame, Series
+    from pandas import DataFrame
 
 ROW = ["method", "protocol", "source"]  # what numbers of a row share
-SIGNS = {False: 1.0, True: -1.0, None: math.nan}  # by whether small values are good
 CROSS_DOMAIN = {"fss1000", "deepglobe", "isic", "chestxray"}  # whose mean the published rows of the benchmark are
 
 
@@ -48,8 +46,7 @@ def numbers_of(by_file: dict[Path, Result], output: str, papers: str | None) -> 
     """Return the numbers of a table, published then measured ones, and notes on published rows that are left out.
 
     Columns: row (a number), method, protocol, encoder, source ('' where it is measured), track, parameters, over (the
-    seeds of spreads); shot, place, score, class, value, text, spread, doubts (why
-    it is not the protocol's number), best (of the numbers that it is compared with).
+    seeds of spreads); shot, place, score, value, text, spread, doubts (why it is not the protocol's number).
 
     UserError: a result lacks the output, or a paper is not known.
     """
@@ -62,28 +59,12 @@ def numbers_of(by_file: dict[Path, Result], output: str, papers: str | None) -> 
     quoted, left_out = published(published_set(facts), shots, facts["fold_rule"].iloc[0], papers)
     frame = pandas.DataFrame(quoted).assign(parameters="-", over="", spread=math.nan, doubts=[()] * len(quoted))
     scores = frame_of(by_file)
-    measured = _measured(scores[scores["output"] == output], facts)
+    overall = scores[(scores["output"] == output) & (scores["class"] == "")]
+    measured = _measured(overall, facts)
     numbers = pandas.concat([frame.astype(object), measured.astype(object)], ignore_index=True)
     numbers["row"] = numbers.groupby(ROW, sort=False).ngroup()
     numbers["text"] = [*map(format, numbers["value"], numbers["score"].map({SECONDS: ".3g"}).fillna(".1f"))]
-    signs = {score: SIGNS[known["smaller_is_better"]] for score, known in scores_of(*by_file.values()).items()}
-    numbers["best"] = _are_best(numbers, signs)
     return numbers, left_out
-
-
-def _are_best(numbers: DataFrame, signs: dict[str, float]) -> Series:
-    """Return which numbers are the best, the largest or, by their sign, the smallest, as they are printed.
-
-    They are the best among at least two of one protocol, encoder and track, on the same episodes; others are not
-    comparable, and nothing is the best of a score without a sign.
-    """
-    ranks = numbers["text"].astype(float) * numbers["score"].map(signs)
-    protocol = numbers["protocol"].str.partition(" (")[0]
-    drawn = numbers["protocol"].str.contains(DRAWN_HERE)
-    columns = [numbers[key] for key in ("shot", "place", "score", "class", "encoder", "track", "doubts")]
-    groups = ranks.groupby([protocol, drawn, *columns], sort=False)
-    is_best = (groups.transform("max") == ranks) & (groups.transform("size") > 1)
-    return is_best & (protocol != NOT_STATED)
 
 
 def _measured(scores: DataFrame, facts: DataFrame) -> DataFrame:
@@ -114,7 +95,7 @@ def _of_row_and_shot(scores: DataFrame, every: DataFrame, places: int) -> DataFr
         samples = 0 * samples
     numbers = _means(scores.assign(sample=samples), places)
     numbers["doubts"] = numbers["place"].map(doubts_by_place(every))
-    seconds = {"place": MEAN, "class": "", "score": SECONDS, "value": every["seconds"].mean(), "doubts": ()}
+    seconds = {"place": MEAN, "score": SECONDS, "value": every["seconds"].mean(), "doubts": ()}
     numbers.loc[len(numbers)] = seconds
     seeds = samples.unique()
     over = f"{first['shot']}-shot: {kind} seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else ""
@@ -123,11 +104,11 @@ def _of_row_and_shot(scores: DataFrame, every: DataFrame, places: int) -> DataFr
 
 
 def _means(scores: DataFrame, places: int) -> DataFrame:
-    """Return value and spread of each score of a place or class, and of the means of scores of so many places."""
+    """Return value and spread of each score of a place, and of the means of scores of so many places."""
     import pandas
 
-    by_sample = scores.groupby(["place", "class", "score", "sample"])["value"].mean().unstack("sample")
-    of_places = by_sample.xs("", level="class").groupby("score")
+    by_sample = scores.groupby(["place", "score", "sample"])["value"].mean().unstack("sample")
+    of_places = by_sample.groupby("score")
     means = of_places.mean().where(of_places.count() == places).dropna(how="all")
-    both = pandas.concat([by_sample, pandas.concat({(MEAN, ""): means}, names=["place", "class"])])
+    both = pandas.concat([by_sample, pandas.concat({MEAN: means}, names=["place"])])
     return pandas.DataFrame({"value": both.mean(axis=1), "spread": both.std(axis=1)}).reset_index()

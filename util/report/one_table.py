@@ -79,13 +79,13 @@ def are_across(facts: DataFrame) -> bool:
     return facts["dataset"].nunique() > 1 and (facts["folds"] == 1).all()
 
 
-def check_one_table(facts: DataFrame) -> None:
-    """Refuse results that differ where a table, a column, a row or a cell shows one value.
+def check_one_table(facts: DataFrame, further: Sequence[tuple[str, list[str], str, str]] = ()) -> None:
+    """Refuse results that differ where a table, a column, a row or a cell shows one value; ``further``: such terms.
 
     UserError: names a result for each value, and what they differ in.
     """
     rows = facts.reset_index()
-    terms = ONE + [("a table", [], column, column) for column in facts if column.startswith("metric ")]
+    terms = [*ONE, *further] + [("a table", [], column, column) for column in facts if column.startswith("metric ")]
     if not are_across(facts):
         terms += ONE_OF_FOLDS
     for part, keys, column, name in terms:

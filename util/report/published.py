@@ -16,7 +16,7 @@ from util.report.results import FB_IOU
 
 PUBLISHED = Path(__file__).with_name("published.yaml")
 MEAN = "mean"  # the place of a mean over folds or data sets
-CELL = ("place", "score", "class", "value")  # columns of a number
+CELL = ("place", "score", "value")  # columns of a number
 
 
 def fold_place(fold: object) -> str:
@@ -91,14 +91,12 @@ def _row(entry: dict[str, Any], shots: list[int]) -> dict[str, str]:
 
 
 def _numbers(entry: dict[str, Any], shots: list[int]) -> Iterator[dict[str, Any]]:
-    """Yield shot, place, score, class and value of the numbers of an entry: of folds, their mean and classes."""
+    """Yield shot, place, score and value of the numbers of an entry: of folds, and their mean."""
     for shot in shots:
         *folds, mean = entry["miou"][shot]
-        cells = [(fold_place(fold), MIOU, "", value) for fold, value in enumerate(folds)]
-        cells.append((MEAN, MIOU, "", mean))
+        cells = [(fold_place(fold), MIOU, value) for fold, value in enumerate(folds)]
+        cells.append((MEAN, MIOU, mean))
         if FB_IOU in entry:
-            cells.append((MEAN, FB_IOU, "", entry[FB_IOU][shot]))
-        for fold, classes in enumerate(entry.get("classes", {}).get(shot, ())):
-            cells += [(fold_place(fold), MIOU, name, float(iou)) for name, iou in classes.items()]
+            cells.append((MEAN, FB_IOU, entry[FB_IOU][shot]))
         for cell in cells:
             yield {"shot": shot, **dict(zip(CELL, cell, strict=True))}

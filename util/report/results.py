@@ -6,6 +6,7 @@ pandas is imported where the first frame is made.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -101,18 +102,13 @@ def scores_of(*results: Result) -> dict[str, ScoreFacts]:
     return known
 
 
-def heading(facts: ScoreFacts) -> str:
-    """Return the title of a score with its unit."""
-    return f"{facts['title']} {facts['unit']}".strip()
-
-
 def facts_of(by_file: dict[Path, Result]) -> DataFrame:
     """Return a row for each result, by its file: the columns that its scores share, and what tables ask of it."""
     import pandas
 
     files = pandas.Index(map(str, by_file), name="file")
     rows = [_facts(result) for result in by_file.values()]
-    return pandas.DataFrame(rows, files).astype({"training_seed": "Int64"})
+    return pandas.DataFrame(rows, files).astype({"training_seed": "Int64", "minutes": float})
 
 
 def _facts(result: Result) -> dict[str, Any]:
@@ -146,7 +142,6 @@ def _how_scored(result: Result) -> dict[str, Any]:
         "title": protocol_title(result),
         "protocol_settings": _text(protocol),
         "fold_classes": str(result["config"]["data"].get("fold_classes")),
-        "classes": [*result["novel"].values()],
         "tested": result["precision"],
         "seconds": seconds / (result["episodes"] * len(result["seeds"])),  # an episode
     }
@@ -163,6 +158,9 @@ def _how_trained(result: Result) -> dict[str, Any]:
         "settings": _text(_settings_of(result)),
         "code": _text(result["code"]),
         "vectors": result.get("vectors") or "",
+        "training_list": "".join((stage.get("list") or "")[:8] for stage in result["training"][-1:]),
+        "minutes": result["processor_minutes"],
+        "mib": max((stage.get("peak_mib", math.nan) for stage in result["training"]), default=math.nan),
         "parameters": f"{_millions(result['parameters'])} ({_millions(result['learnt_parameters'])})",
     }
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Sequence
-from itertools import product
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,67 +48,34 @@ def pivot(cells: DataFrame, lead: DataFrame) -> Table:
     return out
 
 
-def positions(order: Iterable[tuple], keys: DataFrame) -> list[int | None]:
-    """Return the positions of keys in an order; None of those that are not in it."""
-    places = {key: number for number, key in enumerate(order)}
-    return [places.get(key) for key in keys.itertuples(index=False, name=None)]
-
-
 def summary(by_file: dict[Path, Result], form: str = "markdown") -> str:
     """Return the tables of some results, in one of ``util.files.table.FORMATS``, with their conditions in words."""
     texts = list[str]()
     for path, result in by_file.items():
         conditions = f"{title(result)}, list {result['list_source']}, in {result['precision']}"
-        scores = frame_of({path: result})
-        tables = f"{score_table(result, scores):{form}}", "", f"{class_table(result, scores):{form}}"
+        table = format(score_table(result, frame_of({path: result})), form)
         track = track_text({result["shot"]: result["track"]})
-        texts.append("\n".join([conditions, track, *tables, *classes_in_no_mean(result), ""]))
+        texts.append("\n".join([conditions, track, table, *classes_in_no_mean(result), ""]))
     return "\n".join(texts)
 
 
-def means_of_seeds(scores: DataFrame) -> DataFrame:
-    """Return mean and deviation over seeds of each output, class and score, in their order, with its column's heading.
-
-    The text of the mean has the deviation if there are several seeds.
-    """
-    keys = ["output", "class", "score", "title", "unit"]
-    out = scores.groupby(keys, sort=False)["value"].agg(["mean", "std"]).reset_index()
-    spread = out["std"].map(" +- {:.2f}".format, na_action="ignore").fillna("")
-    heading = (out["title"] + " " + out["unit"]).str.strip()
-    return out.assign(group="", heading=heading, text=out["mean"].map("{:.2f}".format), spread=spread)
-
-
 def score_table(result: Result, scores: DataFrame) -> Table:
-    """Return the table of a result: a row for each output, each score as mean (and deviation) over seeds."""
-    import pandas
+    """Return the table of a result: its scores, then those of each class, as mean (and deviation) over seeds.
 
-    cells = means_of_seeds(scores[scores["class"] == ""])
-    line, outputs = cells["output"].factorize()
-    column, _ = cells["score"].factorize()
-    cells = cells.assign(line=line, column=column, cell=cells["text"] + cells["spread"])
-    out = pivot(cells, pandas.DataFrame({"output": outputs}))
-    seeds = len(result["seeds"])
-    if seeds > 1:
+    Columns are outputs; a row with the name of a class alone has its IoU.
+    """
+    heading = (scores["title"] + " " + scores["unit"]).str.strip()
+    name = heading.where(scores["class"] == "", scores["class"] + ", " + heading).str.removesuffix(", mIoU %")
+    ordered = scores.assign(name=name).sort_values("class", key=lambda names: names != "", kind="stable")
+    of_seeds = ordered.groupby(["name", "output"], sort=False)["value"]
+    spread = of_seeds.std().map(" +- {:.2f}".format, na_action="ignore").fillna("")
+    cells = (of_seeds.mean().map("{:.2f}".format) + spread).unstack()
+    shown = cells.reindex(index=ordered["name"].unique(), columns=[*result["mean"]]).fillna("-")
+    out = Table(["score, or class: IoU %", *shown], shown.reset_index().values.tolist())
+    if len(result["seeds"]) > 1:
         images = f"the same {result['list_images']} images, not over others"
-        out.notes.append(f"+-: {DEVIATION} over {seeds} test seeds, of {images}.")
+        out.notes.append(f"+-: {DEVIATION} over {len(result['seeds'])} test seeds, of {images}.")
     return out
-
-
-def class_table(result: Result, scores: DataFrame) -> Table:
-    """Return the table of a result's novel classes: IoU and further metrics of each output, over seeds."""
-    import pandas
-
-    names = [*result["novel"].values()]
-    cells = means_of_seeds(scores[scores["class"] != ""])
-    order = product(scores["score"].unique(), result["mean"])
-    is_iou = cells["score"] == MIOU
-    cells = cells.assign(
-        line=cells["class"].map(names.index),
-        column=positions(order, cells[["score", "output"]]),
-        heading=cells["output"].where(is_iou, cells["output"] + ", " + cells["heading"]),
-        cell=cells["text"],
-    )
-    return pivot(cells, pandas.DataFrame({"class, IoU %": names}))
 
 
 def result_table(paths: list[Path], output: str = FINAL, protocols: Sequence[str] = ()) -> Table:
@@ -141,10 +107,10 @@ def fitted(table: Table) -> Table:
 
     Digests of weights, which nobody reads, are left out.
     """
-    columns = dict(zip(table.header, zip(*table.rows), strict=True))
-    del columns["weights"]
-    shown = [name for name, cells in columns.items() if name in SHOWN or len({*cells}) > 1]
-    shared = [name for name, cells in columns.items() if name not in shown and cells[0]]
-    words = [IN_WORDS.get(name, "{}").format(columns[name][0]) for name in shared]
-    rows = [list(row) for row in zip(*(columns[name] for name in shown), strict=True)]
-    return Table(shown, rows, above=textwrap.wrap(", ".join(words), WIDTH))
+    import pandas
+
+    cells = pandas.DataFrame(table.rows, columns=table.header).drop(columns="weights")
+    is_shown = cells.columns.isin(SHOWN) | (cells.nunique() > 1)
+    words = [IN_WORDS.get(name, "{}").format(text) for name, text in cells.loc[0, ~is_shown].items() if text]
+    above = textwrap.wrap(", ".join(words), WIDTH)
+    return Table([*cells.columns[is_shown]], cells.loc[:, is_shown].values.tolist(), above=above)

@@ -158,9 +158,12 @@ def check_fits(stored: Checkpoint, config: Config, stage: str) -> None:
     for key, (given, wanted) in found.items():
         is_related = key == "model.name" and (stage == "base" or related(given, wanted))
         if not is_related:
-            fix = "name a checkpoint of such a run"
-            if key == "data.name" and stage == "meta":
-                fix += (
-                    f"; --set test.trained_on={given} tests it all the same, with classes that may not be novel to it"
-                )
+            fix = f"name a checkpoint of such a run{_other_data(key, given, stage)}"
             raise UserError(f"{stored.path}: was trained with {key} = {given}, this run has {wanted}; {fix}")
+
+
+def _other_data(key: str, given: str, stage: str) -> str:
+    """Say how a checkpoint of another data set is tested; '' where another setting differs."""
+    if key != "data.name" or stage != "meta":
+        return ""
+    return f"; --set test.trained_on={given} tests it all the same, with classes that may not be novel to it"

@@ -6,12 +6,16 @@ A manifest is a file of JSON lines. The first line may be a header (``{"manifest
 background U]`` in pixels). An episode with N ways has N - 1 ``others`` (``class`` and ``supports`` each), and its
 counts are I, U of each class in ascending order, then those of the foreground (any class) and of the background. A
 further metric of a test is a key of its own, output -> part and whole of each class.
+
+In a kept manifest a line may be ``[I, U, pixels]`` of the prediction alone: of the episode that has its place in the
+manifest of the folder above, which several results share.
 """
 
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -44,17 +48,21 @@ def read_manifest(path: Path) -> Manifest:
     """Return the content of a manifest file; UserError if it is missing, holds no episode, or a line is none."""
     out = Manifest()
     text = read_text(path, "this manifest", "name the episodes.jsonl of a test")
+    shared = cache(lambda: read_manifest(path.absolute().parent.with_name(path.name)).episodes)
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
         try:
-            row = convert(dict, json.loads(line), "the line")
+            row = json.loads(line)
+            if isinstance(row, list):
+                row = _counted(shared()[len(out.episodes)], *row)
+            row = convert(dict, row, "the line")
             if "manifest" in row:
                 out.header = {k: v for k, v in row.items() if k != "manifest"}
                 continue
             row.setdefault("seed", 0)
             _check_types(row)
-        except (ValueError, KeyError, TypeError, RecursionError, Misfit) as error:
+        except (ValueError, LookupError, TypeError, RecursionError, Misfit) as error:
             raise UserError(
                 f"{path}:{number}: is no episode ({error!r})",
                 fix="write JSON such as {'query': name, 'class': id, 'supports': [names]}",
@@ -64,6 +72,11 @@ def read_manifest(path: Path) -> Manifest:
     if not out.episodes:
         raise UserError(f"{path}: this manifest holds no episode; name the episodes.jsonl of a test")
     return out
+
+
+def _counted(episode: dict[str, Any], intersection: int, union: int, pixels: int) -> dict[str, Any]:
+    """Return an episode of one class with the counts of its prediction, from those of the class."""
+    return {**episode, "outputs": {"final": [intersection, union, pixels - union, pixels - intersection]}}
 
 
 def _check_types(row: dict[str, Any]) -> None:

@@ -1,0 +1,80 @@
+"""The league's table: trainings on equal terms beside a reference; others are refused by what differs."""
+
+from pathlib import Path
+from statistics import mean, stdev
+
+import pytest
+
+from tests.report.conftest import counts
+from util.config.compose import find_config
+from util.config.read import read_config, to_dict
+from util.evaluate.schema import read_result
+from util.files.errors import UserError
+from util.report.compare import compare
+from util.report.league import league_tables
+
+TITLES = {"ssp": "SSP", "hsnet": "HSNet", "pfenet": "PFENet"}
+
+
+@pytest.fixture
+def trained(leave):
+    """Return a function that leaves a league's result of a method, a training's seed and a skill behind."""
+
+    def write(model: str, seed: int, skill: float, *overrides: str, minutes: float = 20.0, listed: str = "ab") -> Path:
+        run = f"laptop_split0_{model}_lite0"
+        config = to_dict(read_config(find_config("split0", "laptop", model, "lite0"), [f"run.seed={seed}", *overrides]))
+        stage = {"stage": "meta", "step": 9, "steps": 9, "batch": 8, "size": 241, "list": listed * 32}
+        facts = {"run": run, "model": model, "method": TITLES[model], "encoder": "EfficientNet-Lite0", "config": config}
+        episodes = counts(100 * seed + len(model), 600, skill)
+        miou = sum(100 * e["outputs"]["final"][0] / 1000 for e in episodes) / len(episodes)
+        facts |= {
+            "backbone": "timm/tf_efficientnet_lite0",
+            "mean": {"final": {"miou": miou, "fb_iou": 70.0}},
+            "processor_minutes": minutes,
+            "input_side": 241,
+        }
+        training = [stage | {"seed": seed, "peak_mib": 900.0, "settings": config["meta_stage"]}]
+        return leave(f"{run}_seed{seed}{''.join(overrides)}", episodes, training=training, other_seeds=True, **facts)
+
+    return write
+
+
+def test_methods_stand_beside_the_reference_and_the_papers(trained) -> None:
+    runs = {
+        m: [trained(m, seed, skill + 0.01 * seed) for seed in (1, 2)] for m, skill in (("ssp", 0.5), ("hsnet", 0.3))
+    }
+    runs["pfenet"] = [trained("pfenet", seed, 0.505 + 0.01 * seed, minutes=24.0) for seed in (1, 2)]
+    (table,) = league_tables([run for of_method in runs.values() for run in of_method])
+    rows = {row[0]: dict(zip(table.header, row)) for row in table.rows}
+    assert [*rows] == ["PFENet", "SSP", "HSNet"]
+    for model, of_method in runs.items():
+        row = rows[TITLES[model]]
+        pairs = [run for pair in zip(of_method, runs["ssp"]) for run in pair]
+        _, _, _, gain, low, high = compare(*pairs).rows[-1]
+        mious = sorted(read_result(run / "result.json")["mean"]["final"]["miou"] for run in of_method)
+        spread = f"{stdev(mious):.1f} ({mious[0]:.1f} to {mious[1]:.1f})"
+        assert (row["1-shot mIoU"], row["MiB"]) == (f"{mean(mious):.1f} +- {spread}", "900")
+        shown = f"{float(gain):+.1f} ({float(low):+.1f} to {float(high):+.1f}){'~' * (model == 'pfenet')}"
+        assert row["1-shot minus SSP"] == ("-" if model == "ssp" else shown)
+    assert rows["PFENet"]["minutes"] == "24.0" and rows["HSNet"]["paper"] == "64.0"
+    assert table.notes[-1] == "Spearman's correlation of the ranks: -1.00 (n = 3)."
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"overrides": ["meta_stage.epochs=1"]}, "terms of config/laptop: meta_stage.epochs = 1, not 5"),
+        ({"overrides": ["data.size=321"]}, "data.size = 321, not 241"),
+        ({"overrides": ["meta_stage.optimizers.main.lr=0.02"]}, "meta_stage.optimizers.main.lr = 0.02, not "),
+        ({"minutes": 42.0}, "HSNet .* 42.0, SSP .* 20.0: the league has one budget"),
+        ({"listed": "cd"}, r"training list \(VOC's photos, or SBD's too\) \(cdcdcdcd; abababab"),
+    ],
+)
+def test_another_budget_side_rate_or_list_is_refused(trained, changes: dict, said: str) -> None:
+    overrides = changes.pop("overrides", [])
+    runs = [trained("ssp", 1, 0.5), trained("hsnet", 1, 0.5, *overrides, **changes)]
+    with pytest.raises(UserError, match=said):
+        league_tables(runs)
+    if overrides == ["meta_stage.epochs=1"]:
+        runs = [trained(model, 1, 0.5, *overrides) for model in ("ssp", "hsnet")]
+        assert len(league_tables(runs, overrides=overrides)[0].rows) == 2

@@ -1,0 +1,147 @@
+"""The league: methods on the equal terms of ``config/laptop``, over their trainings, beside a reference and papers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from model.decides import Decides
+from util.config.compose import find_config
+from util.config.read import from_dict, read_config, to_dict
+from util.config.same import differences
+from util.evaluate.schema import Result, read_results
+from util.evaluate.titles import departures
+from util.files.errors import UserError
+from util.files.table import Table
+from util.loop.metrics import FINAL, MIOU
+from util.report.compare import check_episodes, difference, read_scored
+from util.report.one_table import check_one_table
+from util.report.published import MEAN, published
+from util.report.results import facts_of
+
+if TYPE_CHECKING:
+    from pandas import DataFrame, Series
+
+LEAGUE, NET = "laptop", "lite0"  # the place of its terms, and the encoder of all
+REFERENCE = f"_ssp_{NET}"  # ends the name of the run that others are compared with
+PAPERS = "ResNet-50"  # the encoder of the published numbers
+MOST = 2  # how many times the minutes of another method a training may take; and a minute more
+SHARED = [("a table", ["fold"], "training_list", "training list (VOC's photos, or SBD's too)")]
+FORMS = {"minutes": "{:.1f}", "MiB": "{:.0f}", "paper": "{:.1f}", "rank": "{:.0f}", "paper's rank": "{:.0f}"}
+NOTES = [
+    "+-: standard deviation (n - 1) over the trainings with these seeds, and their range. Minus SSP: on the same "
+    "episodes, with a 95 % interval over query images and trainings; ~: 0 is in it, so these explain the difference.",
+    "Minutes: of the processor, base stage included. MiB: largest memory of a training. Px: side of images and scored "
+    f"masks. Paper: 1-shot mIoU on PASCAL-5i with {PAPERS}, mean of four folds; ranks: of the methods that have one.",
+]
+
+
+def league_tables(paths: list[Path], protocols: Sequence[str] = (), overrides: Sequence[str] = ()) -> list[Table]:
+    """Return the league's table of each fold: a row for each method, best first.
+
+    Args:
+        paths: result files, or folders.
+        protocols: only results of these; none: all.
+        overrides: of the league's configs, such as ``meta_stage.epochs=1``.
+
+    Raises:
+        UserError: a result is not on the league's terms, or results share no table; it names what differs.
+    """
+    by_file = read_results(paths, protocols)
+    for path, result in by_file.items():
+        if others := _other_terms(path, result, overrides):
+            raise UserError(f"{path}: is not on the terms of config/{LEAGUE}: {'; '.join(others)}")
+    facts = facts_of(by_file)
+    facts["miou"] = [result["mean"][FINAL][MIOU] for result in by_file.values()]
+    facts["scored"] = [read_scored(path, FINAL) for path in by_file]
+    check_one_table(facts.assign(input_side=None), SHARED)  # a config may have another side
+    _check_minutes(facts.groupby("row")["minutes"].mean().dropna())
+    return [_of_fold(every.sort_values(["shot", "training_seed"])) for _, every in facts.groupby("fold")]
+
+
+def _other_terms(path: Path, result: Result, overrides: Sequence[str]) -> list[str]:
+    """Return in words what a result has otherwise than the league's config of its method, or of the run's own file."""
+    config, fold = result["config"], result["fold"]
+    own = result["run"].removesuffix(f"_split{fold}")
+    names = (own, LEAGUE) if own != result["run"] else (f"split{fold}", LEAGUE, result["model"], NET)
+    of_run = f"run.seed={config['run']['seed']}", f"data.fold={fold}", f"data.shot={result['shot']}"
+    terms = to_dict(read_config(find_config(*names), [*overrides, *of_run]))
+    stages = {f"{stage['stage']}_stage": stage["settings"] for stage in result["training"]}
+    made = to_dict(from_dict({**config, **stages}, str(path)))
+    found = differences(made, terms, Decides.SCORES, ("protocols",)).items()
+    marks = {result["weights_mark"]: "", **departures({**result, "other_seeds": False})}  # the config names seeds
+    return [
+        *(f"{key} = {mine}, not {ours}" for key, (mine, ours) in found),
+        *(f"{reason} {details}".strip() for reason, details in marks.items() if reason),
+    ]
+
+
+def _check_minutes(minutes: Series) -> None:
+    """Refuse (UserError) methods, by whose rows the mean minutes of a training are, of which some took far longer."""
+    if minutes.max() > MOST * minutes.min() + 1:
+        most, least = (f"{row} {minutes[row]:.1f}" for row in (minutes.idxmax(), minutes.idxmin()))
+        raise UserError(
+            f"processor minutes of a training: {most}, {least}: the league has one budget",
+            fix=f"write other steps into config/{LEAGUE}, and train again",
+        )
+
+
+def _of_fold(facts: DataFrame) -> Table:
+    """Return the table of a fold, with the ranks of methods here and in their papers, and the correlation of these."""
+    import pandas
+
+    for _, every in facts.groupby("shot"):
+        check_episodes(every["scored"].tolist())
+    reference = facts[facts["run"].str.endswith(REFERENCE)]
+    rows = [_line(own, reference) for _, own in facts.groupby("row")]
+    lines = pandas.DataFrame(rows).sort_values(MIOU, ascending=False)
+    first = facts.iloc[0]
+    papers = {
+        number["method"]: number["value"]
+        for number in published(first["dataset"], [1], first["fold_rule"])[0]
+        if (number["place"], number["score"]) == (MEAN, MIOU)
+    }
+    lines["paper"] = (lines["method"] + f" {PAPERS}").map(papers)
+    ranks = lines.dropna(subset="paper")[[MIOU, "paper"]].rank(ascending=False)
+    lines[["rank", "paper's rank"]] = ranks
+    for column, form in FORMS.items():
+        lines[column] = lines[column].map(form.format, na_action="ignore")
+    cells = lines.drop(columns=MIOU).fillna("-").astype(str)
+    correlation = f"Spearman's correlation of the ranks: {ranks.corr().iloc[0, 1]:.2f} (n = {len(ranks)})."
+    return Table(
+        [*cells],
+        cells.values.tolist(),
+        above=[f"Fold {first['fold']} of {first['dataset']}, {first['title']}, training list {first['training_list']}"],
+        notes=[*NOTES, *([correlation] if len(ranks) > 1 else [])],
+    )
+
+
+def _line(own: DataFrame, reference: DataFrame) -> dict[str, Any]:
+    """Return the cells of a method's row, and its mIoU with the fewest shots."""
+    first = own.iloc[0]
+    line = {
+        "method": first["row"].replace(f" {first['encoder']}", "").replace(f", {LEAGUE}", ""),
+        MIOU: own.loc[own["shot"] == first["shot"], "miou"].mean(),
+        "seeds": " ".join(map(str, own["training_seed"].dropna().unique())),
+    }
+    for shot, every in own.groupby("shot"):
+        mious = every["miou"]
+        spread = f" +- {mious.std():.1f} ({mious.min():.1f} to {mious.max():.1f})" if len(mious) > 1 else ""
+        line[f"{shot}-shot mIoU"] = f"{mious.mean():.1f}{spread}"
+        line[f"{shot}-shot minus SSP"] = _minus(every, reference[reference["shot"] == shot])
+        line[f"{shot}-shot s / episode"] = f"{every['seconds'].mean():.3f}"
+    return line | {
+        "minutes": own["minutes"].mean(),
+        "MiB": own["mib"].max(),
+        "parameters M (learnt)": first["parameters"],
+        "px": first["input_side"],
+    }
+
+
+def _minus(own: DataFrame, reference: DataFrame) -> str:
+    """Return the difference of a method to the reference with its interval; '-' of itself, or without one."""
+    if reference.empty or own["row"].iloc[0] == reference["row"].iloc[0]:
+        return "-"
+    a, b, low, high = difference(*([each.sums for each in side["scored"]] for side in (own, reference)))
+    return f"{a - b:+.1f} ({low:+.1f} to {high:+.1f}){'~' if low <= 0 <= high else ''}"
