@@ -63,8 +63,7 @@ def of_regions(folder: Path, *regions: dict[str, Any]) -> Path:
 def test_a_task_states_its_photo_in_its_data_or_as_an_upload(tmp_path: Path, data: dict, upload: str) -> None:
     path = tasks(tmp_path, data, {"result": [entry(CAT, "cat")]}, upload=upload)
     (support,), _ = read_examples([str(path)])
-    assert support.photo.name == "p0.jpg"
-    assert int(support.read().label.sum()) == AREAS["cat"]
+    assert (support.photo.name, int(support.read().label.sum())) == ("p0.jpg", AREAS["cat"])
 
 
 @pytest.mark.parametrize(("rotation", "along_x", "along_y"), [(0, 30, 10), (90, 10, 30)])

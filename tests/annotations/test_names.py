@@ -138,8 +138,7 @@ def test_unknown_classes_and_borders_of_a_label_map_are_unknown(tmp_path: Path) 
     coloured[-3:] = (9, 9, 9)  # a class named void
     folder = export(tmp_path, Image.fromarray(coloured), [*ENTRIES, "void:9,9,9::"])
     names, (mask, _) = custom(folder, images=folder, masks=folder)
-    assert names == ["cat", "dog"]
-    assert (mask == 255).sum() == 6 * WIDTH
+    assert (names, (mask == 255).sum()) == (["cat", "dog"], 6 * WIDTH)
     np.testing.assert_array_equal(mask[3:-3], VALUES[3:-3])
 
 

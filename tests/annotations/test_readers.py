@@ -65,8 +65,7 @@ def test_yolos_folder_may_have_classes_in_place_of_a_data_file(tmp_path: Path) -
     (tmp_path / "data.yaml").unlink()
     (tmp_path / "labels/classes.txt").write_text("cat\ndog\n")
     kind, _ = recognise.recognise(str(tmp_path))
-    assert kind == "yolo"
-    assert drawn.areas(tmp_path) == drawn.AREAS
+    assert (kind, drawn.areas(tmp_path)) == ("yolo", drawn.AREAS)
 
 
 def test_masks_that_nobody_confirmed_are_unknown_for_trainings(tmp_path: Path) -> None:

@@ -53,8 +53,7 @@ def test_shapes_of_unknown_kinds_are_counted(tmp_path: Path, capsys) -> None:
 def test_the_names_of_background_and_unknown_are_no_classes(folder: Path, name: str, unknown: int) -> None:
     path = coco_json(folder, KNOWN, {"segmentation": [outline(DOG)]}, names=("cat", name))
     (support,), categories = read_examples([str(path)])
-    assert categories == {1: "cat"}
-    assert int((support.read().label == 255).sum()) == unknown
+    assert (categories, int((support.read().label == 255).sum())) == ({1: "cat"}, unknown)
 
 
 def yolo(folder: Path, rows: str, names: str) -> Path:
@@ -108,5 +107,4 @@ def test_hidden_files_are_no_part_of_a_set(tmp_path: Path, kind: str) -> None:
     for file in [path for path in root.rglob("*.*") if path.is_file()]:
         hide_copies(file)
     (root / "Thumbs.db").write_bytes(b"\0")
-    assert areas(root) == AREAS
-    assert len(PhotoFiles(root).paths) == 1
+    assert (areas(root), len(PhotoFiles(root).paths)) == (AREAS, 1)

@@ -90,10 +90,8 @@ def test_the_lists_part_the_classes_of_episodes(data: DataSettings) -> None:
     index = load_index(data, "test")
     novel = novel_list(index, fold, data)
     assert train_list(load_index(data, "train"), fold, data).classes == IDS["train"]
-    assert novel.classes == IDS["test"]
-    assert novel.classes_in(1) == [513]
-    assert len(novel.pairs) == 2 * PER_CLASS
-    assert set(novel.candidates[512]) == {0, 2, 4, 6}
+    assert (novel.classes, novel.classes_in(1)) == (IDS["test"], [513])
+    assert (len(novel.pairs), set(novel.candidates[512])) == (2 * PER_CLASS, {0, 2, 4, 6})
     check_shots(novel, data)
     from_cache = load_index(data, "test")
     assert np.array_equal(from_cache.areas[:, IDS["test"]], index.areas[:, IDS["test"]])

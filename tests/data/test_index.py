@@ -50,8 +50,7 @@ def test_areas_equal_a_brute_force_count(mini_data, part: str, file: str) -> Non
     data = mini_data()
     index = load_index(data, part, progress=False)
     names = Path(data.root, f"ImageSets/Segmentation/{file}.txt").read_text().split()
-    assert [*index.names] == names
-    assert index.areas.dtype == np.int64
+    assert ([*index.names], index.areas.dtype) == (names, np.int64)
     rows = zip(names, index.images, index.masks, index.areas, strict=True)
     for name, image, mask, areas in rows:
         assert (image.name, mask.name) == (f"{name}.jpg", f"{name}.png")
@@ -204,8 +203,7 @@ def test_a_replaced_file_is_read_again_though_size_and_time_are_equal(
     first = _load(tiny)
     (cache,) = Path(tiny.cache).glob("*")
     written = cache.stat().st_mtime_ns
-    assert _load(tiny).fingerprint == first.fingerprint
-    assert cache.stat().st_mtime_ns == written
+    assert (_load(tiny).fingerprint, cache.stat().st_mtime_ns) == (first.fingerprint, written)
     overwrite(path, other, in_place)
     second = _load(tiny)
     assert second.fingerprint != first.fingerprint

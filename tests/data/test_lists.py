@@ -129,8 +129,7 @@ def test_queries_pairs_and_candidates_are_the_files(tmp_path: Path, novel: Image
     half = novel.pairs[::-2]
     path = write_pairs(tmp_path / "fold0.txt", novel, half, form)
     images = listed(tmp_path / "fold{fold}.txt", novel, mini_data())
-    assert images.pairs == half
-    assert images.source == path
+    assert (images.pairs, images.source) == (half, path)
     assert images.digest != novel.digest
     assert list(images.queries) == list(dict.fromkeys(r for r, _ in half))
     for c in images.classes:
@@ -234,6 +233,5 @@ def test_the_training_list_joins_the_other_folds_files(tmp_path: Path, novel: Im
     data = mini_data(fold=1, exclude_novel=True)
     fold = Fold.of(data)
     images = train_list(index, fold, data, f"{tmp_path}/trn_fold{{others}}.txt")
-    assert {c for _, c in images.pairs} == set(fold.base)
-    assert images.note == ""
+    assert ({c for _, c in images.pairs}, images.note) == (set(fold.base), "")
     assert (index.areas[images.queries][:, fold.novel] > 0).any()

@@ -50,8 +50,7 @@ def test_a_photos_versions_are_on_one_side_of_the_split(prepare, project: Path, 
     assert_done(prepare(*words), "note, in one list together: 12 photos have 36 versions")
     lists = lists_of(project)
     train, test = photos_of_sides(lists)
-    assert len(lists["all"]) == 36
-    assert len(test) == 3
+    assert (len(lists["all"]), len(test)) == (36, 3)
     assert not train & test
 
 

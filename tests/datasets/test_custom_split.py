@@ -90,8 +90,7 @@ def test_a_photos_copies_are_on_one_side_of_the_split(prepare, project: Path, tm
     assert_done(outcome, "left out: 16 copies of photos, such as 0_(1) of 0")
     assert_done(outcome, "with other masks: 12 copies of photos, such as 0_(3) of 0")
     lists = lists_of(project)
-    assert len(lists["all"]) == 36
-    assert lists["train"] | lists["test"] == lists["all"]
+    assert (len(lists["all"]), lists["train"] | lists["test"]) == (36, lists["all"])
     for part in ("train", "test"):
         assert_done(outcome, f"  lists/{part}.txt: {len(lists[part])} images\n")
     assert {path.stem for path in (project / "data/pets/masks").iterdir()} == lists["all"]

@@ -74,8 +74,7 @@ def test_weights_of_another_data_set_keep_their_base_classes() -> None:
     settings = [f"test.checkpoint={SHIPPED}", "test.trained_on=pascal"]
     run = Run(config_of("split0", "isic", "pocket", "lite0", overrides=settings))
     weights = load_weights(run)
-    assert len(run.fold.base) == 3
-    assert weights.network.task.base_classes == 20
+    assert (len(run.fold.base), weights.network.task.base_classes) == (3, 20)
     assert weights.trained_with is not None
     assert weights.trained_with["name"] == "pascal"
 

@@ -46,18 +46,20 @@ def test_batch_size_and_processes_change_no_integer(mini_yaml, tmp_path: Path):
 
     score(read_config(path, ["test.batch=1"]), names)
     one_by_one = counts()
-    for episodes, _, _ in one_by_one:
-        finals = {str(episode["outputs"]["final"]) for episode in episodes}
-        assert len(finals) > 2
+    assert min(different_counts(episodes) for episodes, _, _ in one_by_one) > 2
     score(read_config(path, ["test.batch=4"]), names)
     assert counts() == one_by_one
     words = ("--protocol", "symnet,bam,hsnet", "--set", "test.batch=4", "--overwrite")
-    ranks = spawned.start_ranks(2, "test.py", path, *words)
-    assert [rank.code for rank in ranks] == [0, 0], [rank.stderr[-2000:] for rank in ranks]
-    printed = "".join(rank.stdout + rank.stderr for rank in ranks)
+    first, second = spawned.start_ranks(2, "test.py", path, *words)
+    assert (first.code, second.code) == (0, 0), first.stderr[-2000:] + second.stderr[-2000:]
+    printed = first.stdout + first.stderr + second.stdout + second.stderr
     assert printed.count("result: ") == len(names)  # reported once
     assert read_result(tmp_path / "runs/tiny/test/bam_untrained_quick" / RESULT)["processes"] == 2
     assert counts() == one_by_one
+
+
+def different_counts(episodes: list[dict]) -> int:
+    return len({str(episode["outputs"]["final"]) for episode in episodes})
 
 
 def counts_of(folder: Path) -> tuple[list[dict], list[dict], list[str]]:
@@ -74,8 +76,7 @@ def test_protocols_together_equal_each_in_a_test_of_its_own(config):
     assert symnet["episode_digests"] == bam["episode_digests"] != ssp["episode_digests"]
     for result in (bam, ssp):
         (separate,) = score(config(), (result["protocol"],))
-        assert separate["per_seed"] == result["per_seed"]
-        assert separate["shared_with"] == []
+        assert (separate["per_seed"], separate["shared_with"]) == (result["per_seed"], [])
     assert len({result["mean"]["final"]["miou"] for result in together}) == 4
 
 
@@ -172,8 +173,7 @@ def check_classes_of_two_ways(episodes: list[dict], result: dict) -> None:
     total = np.zeros(8)
     for episode in episodes:
         (other,) = episode["others"]
-        assert {episode["class"], other["class"]} == {1, 2}
-        assert len(other["supports"]) == 2
+        assert ({episode["class"], other["class"]}, len(other["supports"])) == ({1, 2}, 2)
         counts = episode["outputs"]["final"]
         i1, _, i2, _, foreground_intersection, _, _, background_union = counts
         assert foreground_intersection >= i1 + i2
@@ -278,18 +278,20 @@ def test_a_protocol_runs_on_its_list_and_says_so(listed, tmp_path: Path) -> None
     wide = ["protocols.symnet.input=stretch", "protocols.symnet.side=100", "protocols.symnet.smooth=true"]
     hsnet, dcama, symnet = score(read_config(path, wide), ("hsnet", "dcama", "symnet"))
     folder = tmp_path / "runs/tiny/test/hsnet_quick"
-    for of_list in (folder, folder.with_name("dcama_quick")):
-        assert [episode["query"] for episode in lines(of_list)] == names
+    assert queries(folder) == queries(folder.with_name("dcama_quick")) == names
     assert "hsnet (contiguous folds, published list, drawn here)" in title(hsnet)
     stated = hsnet["list_source"], hsnet["list_note"], hsnet["draw_note"]
     assert stated == (f"{tmp_path}/val_fold0.txt", "", "the published list of mini is not known")
     assert hsnet["list"] == dcama["list"] != symnet["list"]
-    assert (symnet["draw_note"], symnet["shared_with"]) == ("", [])
-    assert "list" not in title(symnet)
+    assert (symnet["draw_note"], symnet["shared_with"], "list" in title(symnet)) == ("", [], False)
     (from_masks,) = score(read_config(path, ["protocols.hsnet.list_file=null"]), ("hsnet",))
     assert from_masks["list_source"] == "made from the masks"
     assert "hsnet (contiguous folds, pairs by 100 pixels, drawn here)" in title(from_masks)
-    assert [episode["query"] for episode in lines(folder)] != names
+    assert queries(folder) != names
+
+
+def queries(folder: Path) -> list[str]:
+    return [episode["query"] for episode in lines(folder)]
 
 
 def test_a_replay_has_its_protocols_list_and_says_none(listed, tmp_path: Path) -> None:

@@ -151,8 +151,7 @@ def test_pairs_make_an_epoch_each_once(config) -> None:
     assert first_epoch != second_epoch
     assert sorted(first_epoch) == sorted(second_epoch) == sorted(images.pairs)
     query = episodes[0].query
-    assert query.shape[-2:] == (64, 64)
-    assert query.dtype == torch.float32
+    assert (query.shape[-2:], query.dtype) == ((64, 64), torch.float32)
 
 
 @pytest.mark.parametrize(("model", "other"), [("ssp", "dcama"), ("bam", "hdmnet"), ("hdmnet", "hdmnet")])

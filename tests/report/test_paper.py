@@ -2,6 +2,7 @@
 
 import csv
 import io
+import operator
 import sys
 from itertools import product
 from pathlib import Path
@@ -49,13 +50,14 @@ def line(printed: str, method: str) -> str:
 def test_numbers_and_facts_stand_in_their_columns(leave):
     runs = full(leave, (1, 5))
     ours, bam = cells(runs, "Sym-Net ResNet-50"), cells(runs, "BAM ResNet-50")
-    names = ["1-shot fold 0", "1-shot fold 1", "1-shot fold 2", "1-shot fold 3", "1-shot mean", "5-shot mean"]
-    assert [ours[name] for name in names] == ["41.0", "51.0", "61.0", "71.0", "56.0", "60.0"]
-    assert [bam[name] for name in names] == ["69.0", "73.6", "67.6", "61.1", "67.8", "70.9"]
-    names = ["parameters M (learnt)", "1-shot FB-IoU", "1-shot s / episode", "5-shot fold 0", "origin", "protocol"]
-    assert [ours[name] for name in names] == ["23.4 (4.6)", "61.5", "1.2", "45.0", "measured", "bam (contiguous folds)"]
-    assert [bam[name] for name in names] == ["-", "-", "-", "-", "quoted", "bam"]
-    assert "CVPR 2022" in bam["source"]
+    names = "1-shot fold 0", "1-shot fold 1", "1-shot fold 2", "1-shot fold 3", "1-shot mean", "5-shot mean"
+    of = operator.itemgetter(*names)
+    assert of(ours) == ("41.0", "51.0", "61.0", "71.0", "56.0", "60.0")
+    assert of(bam) == ("69.0", "73.6", "67.6", "61.1", "67.8", "70.9")
+    names = "parameters M (learnt)", "1-shot FB-IoU", "1-shot s / episode", "5-shot fold 0", "origin", "protocol"
+    of = operator.itemgetter(*names)
+    assert of(ours) == ("23.4 (4.6)", "61.5", "1.2", "45.0", "measured", "bam (contiguous folds)")
+    assert (*of(bam), "CVPR 2022" in bam["source"]) == ("-", "-", "-", "-", "quoted", "bam", True)
     few = leave("few/a", learnt_parameters=7_232).parent
     assert cells(few, "Sym-Net ResNet-50")["parameters M (learnt)"] == "23.4 (0.0072)"
 

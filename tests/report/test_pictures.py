@@ -1,5 +1,6 @@
 """Pictures of episodes, predicted again from results' weights, and several methods side by side."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -22,8 +23,7 @@ from util.report.pictures import chosen, draw_figure, iou_of
 def test_episodes_are_chosen_by_number_or_by_their_scores() -> None:
     rows = counts(1, 9, 0.5)
     ranked = sorted(range(9), key=lambda number: rows[number]["outputs"]["final"][0])
-    assert chosen("3,8,1", rows) == [3, 8, 1]
-    assert chosen("worst:2", rows) == ranked[:2]
+    assert (chosen("3,8,1", rows), chosen("worst:2", rows)) == ([3, 8, 1], ranked[:2])
     assert chosen("best:20", rows) == ranked[::-1]
     for text, said in (("9", "--episodes 9: .* 0 to 8"), ("wrst:3", "worst:8"), ("3,x", "worst:8"), ("", "worst:8")):
         with pytest.raises(UserError, match=said):
@@ -42,24 +42,21 @@ def test_methods_are_drawn_beside_each_other_on_equal_episodes(mini_yaml, tmp_pa
     drawn = []
     out = tmp_path / "beside"
     with monkeypatch.context() as patched:
-        patched.setattr(module, "draw", lambda rows: drawn.extend(rows) or "figure")
+        patched.setattr(module, "draw", drawn.extend)
         patched.setattr(module, "write_figure", lambda path, figure, suffix: [path])
         assert draw_figure(folders, "5,0", out) == [out]
         draw_figure(folders[:1], "worst:1", out)
     *beside, alone = drawn
     for number, row in zip((5, 0), beside, strict=True):
-        support, query, truth, *methods = (caption for caption, _ in row)
+        support, query, truth, *methods = dict(row)
         assert (support[:9], query, truth) == ("support 1", "query", "truth")
         for folder, method, caption in zip(folders, ("Sym-Net", "prototype baseline"), methods, strict=True):
             episode = read_manifest(folder / "episodes.jsonl").episodes[number]
-            assert caption.startswith(method)
-            assert caption.endswith(f"IoU {iou_of(episode, 'final'):.1f} %")
+            assert re.match(f"{method}.* IoU {iou_of(episode, 'final'):.1f} %$", caption)
     assert {"meta", "base"} <= {caption.partition(",")[0].partition(":")[0] for caption, _ in alone}
-    monkeypatch.setattr(
-        sys, "argv", ["report", "figure", *map(str, folders), "--episodes", "1,2", "--out", f"{out}.pdf"]
-    )
-    assert command() == 0
-    assert out.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
+    words = "report", "figure", *map(str, folders), "--episodes", "1,2", "--out", f"{out}.pdf"
+    monkeypatch.setattr(sys, "argv", [*words])
+    assert (command(), out.with_suffix(".pdf").read_bytes()[:4]) == (0, b"%PDF")
 
 
 @pytest.mark.train

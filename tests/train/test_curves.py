@@ -39,8 +39,7 @@ def test_curves_lose_no_step_of_a_killed_training(tmp_path: Path, monkeypatch) -
     for event in events_of(tmp_path):
         for value in event.summary.value:
             points[event.step] = value.simple_value
-    assert [*points] == [*range(1, 34)]
-    assert [*points.values()] == [0] * 10 + [1] * 10 + [2] * 13
+    assert ([*points], [*points.values()]) == ([*range(1, 34)], [0] * 10 + [1] * 10 + [2] * 13)
     assert len([*(tmp_path / "tensorboard").iterdir()]) == len(killed) == 3
 
 

@@ -54,8 +54,7 @@ def test_tests_of_replaced_weights_are_in_no_table(
     assert "runs/tiny/meta: not begun" in capsys.readouterr().out
     photos = checkpoint.read(run.folder("meta") / BEST).photos
     index = load_index(run.config.data, "train")
-    assert photos.difference(map(index.photo_digest, range(len(index)))) == {BEFORE}
-    assert len(photos) > 1
+    assert photos.difference(map(index.photo_digest, range(len(index)))) == {BEFORE} < photos
     folder = tmp_path / "runs/tiny"
     for name, (mark, weights) in STATED.items():
         (folder / name).mkdir(parents=True, exist_ok=True)

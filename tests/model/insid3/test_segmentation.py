@@ -42,8 +42,7 @@ def test_the_basis_is_found_once_for_each_size_and_state_of_the_encoder() -> Non
     first = network(episode)
     assert (len(encoded), black()) == (4 + 1, 1)
     assert close(network(episode).logits, first.logits)
-    assert black() == 1
-    assert first.maps.keys() == {"sim_forward", "candidates", "cluster_score"}
+    assert (black(), first.maps.keys()) == (1, {"sim_forward", "candidates", "cluster_score"})
     for values in first.maps.values():
         assert values.shape == (2, 5, 5)
         assert torch.equal(values, values.clamp(0, 1))
