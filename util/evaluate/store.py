@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from model.episode import Episode, Supports
-from model.trial import Trial
 from util.files.sizes import GIB, MIB
 
 if TYPE_CHECKING:
+    from model.trial import Trial
     from util.data.sampling import Sampler
 
 
