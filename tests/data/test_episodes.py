@@ -131,6 +131,7 @@ def test_query_and_supports_are_augmented_independently(lists) -> None:
 
 
 REFUSED_SOURCES = {
+    r"beside the colours of photos such as .*jpg; name a .* data.modalities: \{red: SOURCE\}": None,
     "red: that of .*jpg is None, or holds values that are no finite numbers": lambda *_: None,
     r"is \(1, 2, 3\), not \(1, \d+, \d+\)": lambda *_: np.ones((2, 3)),
     "failed: SystemExit: 3": lambda *_: sys.exit(3),

@@ -85,7 +85,12 @@ def test_a_config_imports_files_beside_it_once(mine: Path, monkeypatch: pytest.M
             "x = 1\ny = z\n",
             r"bad.py cannot be imported: NameError: name 'z' is not defined \(.*bad.py, line 2",
         ),
-        ("bad.py", "import model.x_y", "No module named 'model.x_y'"),
+        ("bad.py", "import model.x_y", r"No module named 'model.x_y' \(.*bad.py, line 1\); mend it, or install what"),
+        (
+            "bad.py",
+            "x = 1\ndef f(:",
+            r"bad.py cannot be imported: SyntaxError: invalid syntax \(bad.py, line 2\); mend",
+        ),
         ("json.py", "", "another module is called json .*; rename the file"),
         (
             "bad.py",

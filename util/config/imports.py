@@ -58,7 +58,9 @@ def import_named(names: Sequence[str], folder: Path, place: str) -> list[str]:
             else:
                 importlib.import_module(name)
         except (Exception, SystemExit) as error:  # the code of others may raise anything
-            raise UserError(f"{place}: {name} cannot be imported: {in_words(error)}") from None
+            raise UserError(
+                f"{place}: {name} cannot be imported: {in_words(error)}", fix="mend it, or install what it imports"
+            ) from None
     return whole
 
 

@@ -26,7 +26,7 @@ class Source:
         """Return the modality of an image, (C, H, W) float32; UserError: it cannot be had, or is no such array."""
         if self.read is None:
             raise UserError(
-                f"the method reads {self.name} beside the colours of photos",
+                f"the method reads {self.name} beside the colours of photos such as {index.images[row]}",
                 fix=f"name a registered source of it, data.modalities: {{{self.name}: SOURCE}}",
             )
         what = f"data.modalities.{self.name}: that of {index.images[row]}"

@@ -114,7 +114,7 @@ def ask(what: str, function: Callable[..., Any], *arguments: Any) -> Any:
 
 def in_words(error: BaseException) -> str:
     """Return an error of the code of others with its place."""
-    lines = traceback.extract_tb(error.__traceback__)
+    lines = [] if isinstance(error, SyntaxError) else traceback.extract_tb(error.__traceback__)  # whose text has it
     own = [line for line in lines if line.filename != __file__ and "importlib" not in line.filename]
     place = f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
     return f"{type(error).__name__}: {error}{place}"
