@@ -125,7 +125,7 @@ CONFIG_OF_MINE = """
 base: [config/model/ssp.yaml, config/mini/mini.yaml, config/encoder/lite0.yaml]
 imports: [mine.py]
 model: {name: ssp_of_mine}
-data: {root: ROOT, text: none, size: 65, min_pixels: 50}
+data: {root: ROOT, text: none, size: 65, min_pixels: 50, modalities: {grey: grey_of_mine}}
 meta_stage: {epochs: 1, epoch_length: 6, batch: 2, validate_every: 0}
 """
 
