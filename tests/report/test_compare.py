@@ -116,6 +116,7 @@ def test_outputs_of_one_result_are_compared(leave):
 
 
 ALONE = "significant for these networks, the interval excludes 0; how much trainings vary is not in it"
+NO_METHODS = "no difference between methods: the interval excludes 0 for networks of one method alone"
 SCORED = "no verdict on the systems, which were scored differently"
 
 
@@ -134,7 +135,10 @@ def stage(**changes) -> dict:
         ({"input_side": 81}, {"input_side": 161}, "different image sides: 81; 161", ALONE),
         ({"input_side": 81}, {"input_side": None}, "", ALONE),
         (stage(), stage(steps=5), "trainings: meta stage 500 steps with batch 4; meta stage 5 steps", ALONE),
-        (stage(), stage(seed=2), "", ALONE),
+        (stage(), stage(seed=2), "one method with the same settings and code", NO_METHODS),
+        (stage(), stage(seed=2, settings={"lr": 1}), "", ALONE),
+        ({}, {"weights": "cd" * 32}, "different weights: abab", NO_METHODS),
+        ({}, {"weights": "cd" * 32, "model": "prototype"}, "", ALONE),
         (stage(), {}, "", ALONE),
     ],
 )

@@ -34,6 +34,8 @@ SCORING = {
     "content": "photos or masks of the same names",
 }
 BESIDE = {"input_side": "image sides", "stages": "trainings"}
+METHOD = {fact: fact for fact in ("method", "encoder", "settings", "code", "vectors")}
+NETWORKS = {"training_seed": "training seeds", "weights": "weights"}
 
 
 class Difference(NamedTuple):
@@ -78,7 +80,7 @@ def compare(*runs: Path, output: str = FINAL) -> Table:
     rows = [_row(f"pair {n}", difference([a.sums], [b.sums])) for n, (a, b) in enumerate(several, start=1)]
     out = Table(["mIoU %", *names, "A - B", "95 % from", "to"], [*rows, _row(which, overall)])
     out.notes = [f"{letter}: {each.file}: {title(each.result)}" for letter, each in zip("AB" * len(of_a), scored)]
-    out.notes += [_difference_line(overall, which, of_a), *_verdict(scored, overall)]
+    out.notes += [_difference_line(overall, which, of_a), *_verdict(scored, overall, output_a == output_b)]
     return out
 
 
@@ -119,16 +121,26 @@ def _difference_line(delta: Difference, which: str, of_a: Sequence[Compared]) ->
     )
 
 
-def _verdict(scored: Sequence[Compared], delta: Difference) -> list[str]:
-    """Return in what else the results differ, and what the interval decides, if they were scored alike."""
+def _verdict(scored: Sequence[Compared], delta: Difference, of_one_output: bool) -> list[str]:
+    """Return in what else the results differ, and what the interval decides, if they were scored alike.
+
+    Between networks of one method, settings and code it decides nothing about methods.
+    """
     facts = facts_of({each.file: each.result for each in scored})
     facts["label_side"] = facts.index.map({str(each.file): each.label_side for each in scored})
     lines = [f"note: different {fact}: {values}" for fact, values in differences(facts, BESIDE).items()]
+    networks = differences(facts, NETWORKS)
+    is_one_method = bool(of_one_output and networks) and not differences(facts, METHOD)
+    if is_one_method:
+        name, values = next(iter(networks.items()))
+        lines.append(f"note: one method with the same settings and code; the networks have different {name}: {values}")
     if scoring := differences(facts, SCORING):
         shown = ", ".join(f"{fact}: {values}" for fact, values in scoring.items())
         return [*lines, f"no verdict on the systems, which were scored differently ({shown})"]
     if delta.low <= 0 <= delta.high:
         return [*lines, "not significant: the interval contains 0"]
+    if is_one_method:
+        return [*lines, "no difference between methods: the interval excludes 0 for networks of one method alone"]
     if len(scored) == 2:
         return [*lines, "significant for these networks, the interval excludes 0; how much trainings vary is not in it"]
     return [*lines, "significant: the interval excludes 0"]
