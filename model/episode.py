@@ -98,7 +98,7 @@ def _extended(x: Tensor, sides: Sequence[int]) -> Tensor:
 
 @dataclass(frozen=True)
 class Modality:
-    """What a method reads of each photo beside its colours, pixel by pixel: warped, cut and flipped like the photo."""
+    """One or several values a pixel that a method reads beside colours, warped, cut and flipped like the photo."""
 
     channels: int = 1
     nearest: bool = False  # whether pixels are sampled, as labels are, and not interpolated

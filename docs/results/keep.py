@@ -2,8 +2,8 @@
 
 Of each result below the runs ``<out>/<protocol>_split<fold>_<shot>shot/<run>_seed<seed>`` gets ``result.json`` with the
 scores of the prediction and the tested protocol alone, and ``episodes.jsonl`` with a line ``[I, U, pixels]`` for each
-episode. What is drawn in these stands once, in the ``episodes.jsonl`` above them. Folders of this machine above
-``data``, ``cache`` and ``runs`` are left out.
+episode. Query, class and supports of these stand once, in the ``episodes.jsonl`` above them. Folders of this machine
+above ``data``, ``cache`` and ``runs`` are left out.
 """
 
 import json

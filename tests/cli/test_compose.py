@@ -347,7 +347,7 @@ def test_lite1_and_lite2_take_the_settings_of_lite0(method: str) -> None:
     ],
 )
 def test_a_printed_config_reads_back_equal(tmp_path: Path, capsys, words: str) -> None:
-    """What differs from the defaults on a page, with the protocol of its test alone."""
+    """A page shows the values that differ from the defaults, with the protocol of its test alone."""
     overrides = ["--set", "run.seed=7", "--set", "meta_stage.optimizers.main.lr=3e-5"]
     options = command_line.parser(None).parse_args([*words.split(), *overrides])
     assert command_line.print_config_if_asked(options)

@@ -78,7 +78,7 @@ def check_results(short: Config, model: str) -> None:
         assert result["protocol"] == protocol
         assert result["input"].startswith(start)
         assert result["trained_with"]["model"]["name"] == model
-        assert result["processor_minutes"] == processor_minutes(short, "meta")
+        assert result["cost"]["processor_minutes"] == processor_minutes(short, "meta")
     if short.base_stage is not None:  # whose minutes count
         assert processor_minutes(short, "meta") > processor_minutes(short, "base") > 0
 

@@ -1,4 +1,4 @@
-"""What many tests read and write: a JSON file, and the config of an experiment."""
+"""Files that many tests read and write: a JSON file, and the config of an experiment."""
 
 import json
 from collections.abc import Sequence

@@ -32,10 +32,10 @@ def trained(leave):
         facts |= {
             "backbone": "timm/tf_efficientnet_lite0",
             "mean": {"final": {"miou": miou, "fb_iou": 70.0}},
-            "processor_minutes": minutes,
+            "cost": {"processor_minutes": minutes, "peak_mib": 900.0},
             "input_side": 241,
         }
-        training = [stage | {"seed": seed, "peak_mib": 900.0, "settings": config["meta_stage"]}]
+        training = [stage | {"seed": seed, "settings": config["meta_stage"]}]
         return leave(f"{run}_seed{seed}{''.join(overrides)}", episodes, training=training, other_seeds=True, **facts)
 
     return write

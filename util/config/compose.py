@@ -96,7 +96,7 @@ def _of_file(path: Path) -> Source:
 
 @dataclass(frozen=True)
 class Name:
-    """What the name of a file of one fold says, such as ``pascal_split2_ssp_lite0``; '' for what it does not."""
+    """The words in the name of a file of one fold, such as ``pascal_split2_ssp_lite0``; '' for those that it lacks."""
 
     dataset: str
     fold: int

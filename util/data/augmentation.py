@@ -76,7 +76,7 @@ def draw_warp(height: int, width: int, augment: AugmentSettings, random: np.rand
 
 @dataclass(frozen=True)
 class Cut:
-    """What a random view shows: a square crop of the warped image or, without a corner, all of it, aspect not kept."""
+    """A random view of a photo: a square crop of the warped image or, without a corner, all of it, aspect not kept."""
 
     warp: Warp
     size: int  # side of the view

@@ -1,4 +1,4 @@
-"""What a method reads of each photo beside its colours, such as its depth, from the sources that a config names."""
+"""Modalities: further planes of each photo, such as its depth, from the sources that a config names."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,9 +18,7 @@ class Source:
 
     name: str  # of the modality
     modality: Modality
-    read: (
-        Callable[[Path, int], Any] | None
-    )  # see ``MODALITIES`` in util/config/settings.py; None: the config names none
+    read: Callable[[Path, int], Any] | None  # see ``MODALITIES`` in util/config/settings.py; None: none is named
 
     def planes(self, index: Index, row: int, class_id: int) -> np.ndarray:
         """Return the modality of an image, (C, H, W) float32; UserError: it cannot be had, or is no such array."""

@@ -115,7 +115,7 @@ def _training(evaluation: Evaluation) -> Trained:
         "weights": weights.digest,
         "parameters": sum(parameter.numel() for parameter in parameters),
         "learnt_parameters": sum(parameter.numel() for parameter in learnt),
-        "processor_minutes": weights.stored.processor_minutes,
+        "cost": weights.stored.cost,
         "trained_with": weights.trained_with,
         "training": weights.stored.training,
         "trained_otherwise": weights.training_differences,

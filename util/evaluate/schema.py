@@ -92,7 +92,8 @@ class Trained(TypedDict):
     weights: str  # SHA-256 of the network's named tensors
     parameters: int  # of the network
     learnt_parameters: int  # of them in its last training
-    processor_minutes: float | None  # of the main process of its training, base stage included; null: not known
+    # of the main process of its training, base stage included: processor_minutes, peak_mib; {}: not known
+    cost: dict[str, float]
     trained_with: dict[str, Any] | None  # data and model settings of the training, if known
     training: list[dict[str, Any]]  # of each stage of the weights: steps, batch, size, seed, list, settings, precision
     trained_otherwise: list[str]  # settings of ``config`` that the training of the run's own weights did not have
@@ -156,7 +157,7 @@ def check_result(content: Any, source: object) -> Result:
     UserError: names the first key that is missing, unknown or of the wrong type.
     """
     if isinstance(content, dict):
-        content.setdefault("processor_minutes", None)  # which version 0.3 did not write
+        content.setdefault("cost", {})  # which version 0.3 did not write
     with told(Misfit, before=f"{source}: is no result of a test (", after="); score the run again with test.py"):
         result = cast(Result, convert(Result, content, ""))
         _check_sections(result)

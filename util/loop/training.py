@@ -26,10 +26,16 @@ class Progress:
     best_epoch: float = 0  # n - 0.5 is the middle of epoch n
     minutes: float = 0.0
     processor_minutes: float = 0.0  # of this process on all cores, and of the base stage that it started from
+    peak_mib: float = 0.0  # largest memory of a process of these, without a GPU's
     history: list[dict[str, Any]] = field(default_factory=list)  # a record per epoch and per validation midway
     totals: dict[str, float] = field(default_factory=dict)  # sums of the losses since the epoch began
     skipped: int = 0  # steps since then that were left out
     ended_by: str = ""  # the observer that ended the training before its last step
+
+    @property
+    def cost(self) -> dict[str, float]:
+        """The machine's time and memory that the training took, by their names in checkpoints and results."""
+        return {"processor_minutes": self.processor_minutes, "peak_mib": self.peak_mib}
 
     @property
     def on_record(self) -> bool:

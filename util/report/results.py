@@ -159,8 +159,8 @@ def _how_trained(result: Result) -> dict[str, Any]:
         "code": _text(result["code"]),
         "vectors": result.get("vectors") or "",
         "training_list": "".join((stage.get("list") or "")[:8] for stage in result["training"][-1:]),
-        "minutes": result["processor_minutes"],
-        "mib": max((stage.get("peak_mib", math.nan) for stage in result["training"]), default=math.nan),
+        "minutes": result["cost"].get("processor_minutes", math.nan),
+        "mib": result["cost"].get("peak_mib", math.nan),
         "parameters": f"{_millions(result['parameters'])} ({_millions(result['learnt_parameters'])})",
     }
 

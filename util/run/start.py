@@ -33,7 +33,7 @@ class Start:
     initial: str | None = None  # digest of the weights, where the run decides them; None: of no file, or of a named one
     photos: frozenset[str] | None = frozenset()  # that they were trained on; None: not known
     training: list[dict[str, Any]] = field(default_factory=list)  # of the base stage, see ``Checkpoint``
-    processor_minutes: float = 0.0  # of the base stage
+    cost: dict[str, Any] = field(default_factory=dict)  # of the base stage, see ``Checkpoint``
 
 
 def fill_at_start(
@@ -61,7 +61,7 @@ def fill_at_start(
         initial = digest_of_files(files if base else [stored, *files])
         note = "; ".join(filter(None, [f"base stage: {stored.path}", note]))
         photos = None if stored.photos is None else photos_of_encoders([stored, *files])
-        return Start(note, initial, photos, stored.training, stored.processor_minutes or 0.0)
+        return Start(note, initial, photos, stored.training, stored.cost)
     beside = set[str]()
     if stage == "base":  # which methods share, whatever else they have
         beside = encoders_of(network).keys() - encoders_of(network.base_stage()).keys()

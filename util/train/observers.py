@@ -175,8 +175,7 @@ class Checkpoints(TrainingObserver):
         stored = checkpoint.read(path)
         end = {"finished": True, "ended_by": progress.ended_by, "observers": self.state.get("observers", {})}
         if not stored.finished:  # one that is asked for again has used what it had
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / PEAK_UNIT
-            end |= {"processor_minutes": progress.processor_minutes, "peak_mib": peak}
+            end["cost"] = progress.cost
         checkpoint.save(path, {**stored.entries, **end})
 
     def _save_best(self, training: Training) -> None:
@@ -184,7 +183,7 @@ class Checkpoints(TrainingObserver):
             self.save(training, BEST, resumable=False)
 
     def save(self, training: Training, name: str = LAST, resumable: bool = True) -> None:
-        """Add the times since the newest checkpoint to the run's minutes; the main process writes a checkpoint.
+        """Add to the training's cost what it took since the newest checkpoint; the main process writes a checkpoint.
 
         The last one has the EMA beside the weights; a resumable one has the state of the optimisers, and the one before
         it stays as ``previous.pth``.
@@ -195,6 +194,8 @@ class Checkpoints(TrainingObserver):
         progress.minutes += (now - self.saved_at) / 60
         progress.processor_minutes += (processor - self.processor_at) / 60
         self.saved_at, self.processor_at = now, processor
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / PEAK_UNIT
+        progress.peak_mib = max(progress.peak_mib, peak)
         if not training.world.is_main:
             return
         weights = checkpoint.on_cpu(training.prepared.network.stored_state())

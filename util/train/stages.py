@@ -147,7 +147,7 @@ def _training(run: Run, task: StageTask, world: ProcessGroup, begun: Begun) -> T
         world=world,
         accumulate=stage.accumulate,
         seed=config.run.seed,
-        progress=Progress(processor_minutes=begun.start.processor_minutes),
+        progress=Progress(**begun.start.cost),
     )
 
 

@@ -48,7 +48,7 @@ class Checkpoint:
     training: list[dict[str, Any]] = field(default_factory=list)  # stage by stage, see ``_training_of``
     photos: frozenset[str] | None = None  # digests of the contents of those that it was trained on
     finished: bool = False  # whether the training is
-    processor_minutes: float | None = None  # of a finished training
+    cost: dict[str, Any] = field(default_factory=dict)  # of a finished training, see ``Progress``; {}: not known
     entries: dict[str, Any] = field(default_factory=dict)  # of our own file, as they were written
     named: dict[str, Tensor] = field(default_factory=dict)  # others' with the names of wrappers
 
@@ -64,7 +64,7 @@ class Checkpoint:
             training=_training_of(entries),
             photos=photos_in(entries.get("photos")),
             finished=entries.get("finished", False),
-            processor_minutes=entries.get("processor_minutes"),
+            cost=entries.get("cost", {}),
             entries=entries,
         )
 
@@ -200,7 +200,7 @@ def _training_of(entries: dict[str, Any]) -> list[dict[str, Any]]:
         "settings": settings,
         "precision": entries.get("precision"),
     }
-    facts |= {key: entries[key] for key in ("observers", "ended_by", "peak_mib") if entries.get(key)}
+    facts |= {key: entries[key] for key in ("observers", "ended_by") if entries.get(key)}
     return [*entries.get("base", []), facts]
 
 
