@@ -54,7 +54,7 @@ PLACES = [  # data set, method and encoder; the files that some of their setting
     ("coco", "ssp", "resnet50", {"data.fold_rule": "coco/ssp", "data.classes": "coco/coco"}),
     ("coco", "ssp", "resnet101", {LR: "model/ssp", "model.encoder.weights": "encoder/resnet101"}),
     ("coco", "hsnet", "resnet101", {LR: "model/hsnet", "model.encoder.weights": "model/hsnet"}),
-    ("laptop", "ssp", "lite0", {LR: "laptop/laptop", "model.refine": "pascal/ssp", "meta_stage.epochs": "laptop/ssp"}),
+    ("laptop", "ssp", "lite0", {LR: "laptop/ssp", "data.size": "laptop/laptop", "model.refine": "pascal/ssp"}),
     ("mini", "ssp", "resnet10", {"meta_stage.epochs": "mini/ssp", "model.encoder.weights": "mini/over_base_stage"}),
     ("mini", "symnet", "lite1", {"meta_stage.views": "mini/symnet", "model.encoder.backbone": "encoder/lite1"}),
     ("coco", "ssp", "lite1", {LR: "model/ssp", "data.size": "coco/ssp", "model.encoder.weights": "encoder/lite0"}),
@@ -125,6 +125,7 @@ def test_a_file_has_a_run_of_its_own_and_the_base_stage_of_its_bases(configs: Pa
     mine.write_text("base: hdmnet.yaml")
     run = read_config(mine).run
     assert (run.name, run.base_folder) == ("mine", "runs/mini_split0_resnet10/base")
+    assert read_config(mine, ["run.folder=/other"]).run.base_folder == "/other/mini_split0_resnet10/base"
     other.write_text("base: mine.yaml\nrun: {base_folder: null}")
     assert read_config(other).run.base_folder is None
 

@@ -106,6 +106,7 @@ MISTAKES = [  # text, line, and parts of the message
     ("test: {qqqqqq: 1}\n", 2, "unknown key 'test.qqqqqq'", "known: batch, checkpoint, "),
     ("path: elsewhere\n", 2, "unknown key 'path'"),
     ("DATA: {split: 0}\n", 2, "'DATA' is a key of BAM's configs", "docs/from_bam.md"),
+    ("Train: {merge: final}\n", 2, "'Train' is a key of BAM's configs, here sections data, model"),
     ("data: {split: 0}\n", 2, "'split' is a key of BAM's configs, here data.fold;"),
     ("model: {name: symnett}\n", 2, "model.name = 'symnett'", "did you mean 'symnet'?"),
     ("data: {size: null}\n", 2, "data.size", "a whole number"),

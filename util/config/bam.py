@@ -41,6 +41,10 @@ TODAY = {  # their key -> what it is here, '' where it is nothing; none of them 
     "layers": "NET=resnet50",
     "vgg": "NET=vgg16",
     "ppm_scales": "model.scales",
+    "aux_weight1": "",
+    "aux_weight2": "",
+    "merge": "",
+    "merge_tau": "",
     "kshot_trans_dim": "",
     "low_fea": "",
     "zoom_factor": "",
@@ -58,6 +62,5 @@ TODAY = {  # their key -> what it is here, '' where it is nothing; none of them 
 def as_today(key: str) -> str:
     """Say what an unknown key of a config is here, if it is one of theirs; '' if it is not."""
     name = key.rpartition(".")[2]
-    if name not in TODAY:
-        return ""
-    return f"'{name}' is a key of BAM's configs, here {TODAY[name] or 'none'}; see {PAGE}"
+    today = TODAY.get(name, TODAY.get(name.upper()))
+    return "" if today is None else f"'{name}' is a key of BAM's configs, here {today or 'none'}; see {PAGE}"

@@ -31,6 +31,7 @@ from util.config.folder import (
     method_names,
 )
 from util.config.parts import bases, is_encoder, merged, with_bases
+from util.config.place import FOLDER, RUNS
 from util.config.tree import (
     LISTED,
     NET,
@@ -337,7 +338,12 @@ def read_tree(source: Source) -> Tree:
 def completed(tree: Tree, overrides: list[str]) -> Tree:
     """Return a tree after overrides, with values for the names in braces by which paths refer to other settings."""
     tree = reduce(merge, map(override_tree, overrides), tree)
-    names = {"dataset": value_of(tree, "data.name"), "fold": value_of(tree, FOLD_KEY), "encoder": _encoder_of(tree)}
+    names = {
+        "runs": value_of(tree, FOLDER) or RUNS,
+        "dataset": value_of(tree, "data.name"),
+        "fold": value_of(tree, FOLD_KEY),
+        "encoder": _encoder_of(tree),
+    }
     for key in WITH_BRACES:
         leaf = find(tree, key)
         if isinstance(leaf, Leaf) and "{" in str(leaf.value):

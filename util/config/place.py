@@ -17,6 +17,7 @@ WRITTEN = (CONFIG, ENVIRONMENT, RESULT, LAST, PREVIOUS, BEST)
 STAGE = r"(base|meta)(_\d+shot)?"
 TEST = r"test(_\d+shot)?"  # its files lie in a folder below it
 FOLDER, NAME = "run.folder", "run.name"
+RUNS = "runs"  # the folder where none is stated
 INSIDE = ("run.base_folder", "test.checkpoint")  # keys whose paths may lead into the run itself
 
 
@@ -52,7 +53,7 @@ def placed(tree: Tree, file: Path) -> Tree:
     if run is None:
         return tree
     stated = str(value_of(tree, NAME) or "")
-    before = Path(str(value_of(tree, FOLDER) or "runs"), stated)
+    before = Path(str(value_of(tree, FOLDER) or RUNS), stated)
     folder, name = folder_and_name(run, stated)
     values = {FOLDER: str(folder), NAME: name}
     for key in INSIDE:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from model.contract import ModelSettings
 from model.decides import Decides
 from model.tables import Kind
+from util.config.place import RUNS
 from util.files.errors import unknown
 from util.loop.mask_metrics import METRICS
 from util.loop.optim import SCHEDULES
@@ -321,7 +322,7 @@ class EvaluationSettings:
 class RunSettings:
     """The device, the folder and the seed of a run."""
 
-    folder: str = bounded("runs", decides=Decides.NOTHING)  # runs are kept under <folder>/<name>/{base,meta,test}
+    folder: str = bounded(RUNS, decides=Decides.NOTHING)  # runs are kept under <folder>/<name>/{base,meta,test}
     # Default: the name of the config file
     name: str | None = bounded(None, problem=_leads_away, decides=Decides.NOTHING)
     # Of the base stage; default <folder>/<name>/base. Models may share one

@@ -109,7 +109,8 @@ def why_not_used(run: Run, stage: str, stored: Checkpoint, finished: bool = True
         found += stored.origin.differences(training_origin_today(run, stage), may_differ.facts if is_shared else ())
     if not found:
         return ""
-    fix = f"undo the change, train it again by --stage {stage} --overwrite, or set another run.name"
+    other = "run.base_folder" if stage == "base" and run.config.run.base_folder else "run.name"
+    fix = f"undo the change, train it again by --stage {stage} --overwrite, or set another {other}"
     if not finished:
         fix += f"; if its steps are the same, {runs.ALLOW} continues it"
     return f"{stored.path.parent}: the {stage} stage was trained with {', '.join(found)}; {fix}"
