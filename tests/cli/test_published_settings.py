@@ -1,7 +1,7 @@
 """The published settings of the methods, the table of config/README.md, and the recipes as they merge."""
 
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -146,15 +146,17 @@ def test_settings_of_a_method_and_an_encoder(name: str) -> None:
 
 
 def test_the_methods_of_the_league_have_equal_terms() -> None:
-    """But for the side where a method's grids need another, steps, and what a method alone has."""
+    """But for the side where a method's grids need another, steps, a rate of three, and what a method alone has."""
     terms = set()
     for method in ("symnet", "pfenet", "hsnet", "ssp", "dcama", "bam", "hdmnet", "sccan", "hmnet", "pocket"):
         config = config_of("split0", "laptop", method)
-        assert config.data.size == (256 if method == "dcama" else 241)
         stage, data = config.meta_stage, config.data
-        learns = (stage.batch, stage.optimizers["main"], stage.augment, stage.query, stage.supports, stage.list_file)
+        assert (data.size, data.exclude_novel) == (256 if method == "dcama" else 241, True)
+        assert {rule.lr for rule in stage.optimizers.values()} <= {2e-4, 5e-4, 1e-3}, method
+        rule = replace(stage.optimizers["main"], lr=0)
+        learns = (stage.batch, rule, stage.augment, stage.query, stage.supports, stage.list_file)
         chosen = (stage.validate_on, stage.validate_episodes, stage.validate_seed, stage.patience, stage.size)
-        of_data = (data.train_list, data.exclude_novel, data.workers, config.model.encoder.backbone)
+        of_data = (data.train_list, data.workers, config.model.encoder.backbone)
         terms.add(str((learns, chosen, of_data, config.run.precision, config.run.seed, config.test)))
     assert len(terms) == 1, terms
 
