@@ -14,7 +14,7 @@ from torch import Tensor, distributed
 
 from model.contract import FewShotMethod, Trainable
 from model.encoders.layouts import load_encoder
-from model.episode import Episode, LabelledImages, Output
+from model.episode import IGNORE, Episode, LabelledImages, Output
 from model.registry import methods
 from tests.helpers.close import all_close, close
 from tests.model.small import BASE_CLASSES, WITH_ENCODER, drawn_episode, small_model, without_dropout
@@ -23,6 +23,7 @@ from util.loop.score import scored_outputs
 SHOTS, BATCH = 3, 2
 BIG_RATE = 0.1
 CLOSE = {"atol": 1e-4, "rtol": 1e-4}
+COUNT_IGNORED = {"dcama", "hsnet"}  # whose losses are over all pixels, of as many in each image
 IN_ORDER = {"sam3", "sansa"}  # methods to which another order of the shots is another question
 with_encoder = pytest.mark.parametrize("name", WITH_ENCODER)
 every_model = pytest.mark.parametrize("name", methods())
@@ -294,9 +295,16 @@ def test_the_learnable_parameters_are_in_one_group_and_the_frozen_parts_in_evalu
 @pytest.mark.train
 @every_learner
 def test_processes_with_unequal_shares_average_to_the_batchs_losses(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Losses that are means over images say so: parts of a batch weigh by their images in those alone."""
     network = fresh_model(name).train()
     without_dropout(network)
     episodes = drawn_episode(name, SHOTS, 3).to(place)
+    episodes.query_label[0, : episodes.query_label.shape[1] // 2] = IGNORE
+    parts = [chosen(episodes, slice(0, 1)), chosen(episodes, slice(1, 3))]
+    batch, of_one, of_two = (network(part) for part in (episodes, *parts))
+    sums = {key: loss + 2 * of_two.losses[key] for key, loss in of_one.losses.items()}
+    of_images = {key for key in sums if torch.isclose(sums[key], 3 * batch.losses[key], 5e-6, 0)}
+    assert of_images == {*batch.image_losses} or name in COUNT_IGNORED
     counts = []
     monkeypatch.setattr(distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(distributed, "get_world_size", lambda: 1)
@@ -304,10 +312,10 @@ def test_processes_with_unequal_shares_average_to_the_batchs_losses(name: str, m
     whole = loss_of(network, episodes).item()
     shares = []
     monkeypatch.setattr(distributed, "get_world_size", lambda: 2)
-    for rows in (slice(0, 1), slice(1, 3)):
+    for part in parts:
         left = iter(counts)
         monkeypatch.setattr(distributed, "all_reduce", lambda count, left=left: count.copy_(next(left)))
-        shares.append(loss_of(network, chosen(episodes, rows)).item())
+        shares.append(loss_of(network, part).item())
     assert sum(shares) / 2 == pytest.approx(whole, rel=1e-4)
 
 
