@@ -10,7 +10,7 @@ from tests.helpers.paths import REPOSITORY
 from util.config import read
 from util.config.read import from_dict, read_config, to_dict
 from util.config.same import differences
-from util.config.settings import Config
+from util.config.settings import MODALITIES, Config
 from util.files.errors import UserError
 
 MINI = REPOSITORY / "config/mini/mini_demo.yaml"
@@ -176,7 +176,7 @@ def test_rules_of_a_protocol_that_go_together_are_taken() -> None:
         "symnet": [
             "model.encoder.pretraining=none",
             *("base_stage.query=random", "meta_stage.images=all", "base_stage.augment.keep_target=0.5"),
-            *("data.fold_classes=[[disc],[ring]]", "model.encoder.partial=true"),
+            *("data.fold_classes=[[disc],[ring]]", "model.encoder.partial=true", "data.modalities={depth: kinect}"),
         ],
         "dcama": [
             *("meta_stage.patience=3", "meta_stage.validate_midway=true", "meta_stage.views=3"),
@@ -184,7 +184,8 @@ def test_rules_of_a_protocol_that_go_together_are_taken() -> None:
         ],
     }.items(),
 )
-def test_settings_without_effect_are_refused(mini_yaml, name: str, settings: list[str]) -> None:
+def test_settings_without_effect_are_refused(mini_yaml, monkeypatch, name: str, settings: list[str]) -> None:
+    monkeypatch.setitem(MODALITIES, "kinect", lambda photo, class_id: None)
     stage = {"optimizers": {"main": {"kind": "sgd", "schedule": "poly"}}}
     if "dcama" in name:
         stage = {"optimizers": {"main": {"kind": "adamw"}}, "validate_every": 0}

@@ -103,6 +103,7 @@ def test_rare_classes_are_refused_or_left_out_as_settings_say() -> None:
     images = train_list(index, fold, replace(data, rare_classes="skip"))
     assert (images.classes, images.rare, list(images.queries)) == ((3,), (4,), [0, 1, 2])
     check_shots(images, data)
+    assert base_validation_list(index, fold.base, data, data.shot).classes == (3,)
     assert images.classes_in(1) == [3]  # episodes are never of a class that is left out
     with pytest.raises(UserError, match="empty"):
         train_list(index, fold, replace(data, rare_classes="skip", shot=3))

@@ -1,6 +1,7 @@
 """Training over the kept features of a frozen encoder: its size changes no weight, and views repeat."""
 
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -98,14 +99,16 @@ def test_maps_are_kept_by_image_and_mask(tmp_path: Path) -> None:
 
 
 def test_fixed_views_repeat_and_differ_from_each_other(config) -> None:
-    run = Run(config("views", model="sccan"))
+    """There are two of a photo and class, and query and supports choose each their own."""
+    run = Run(config("views", "meta_stage.augment.keep_target=0", model="sccan"))
     dataset = meta_stage_data(run, progress=False).training
     key = dataset.sampler(0)
     views = set()
     for number in range(20):
-        view = dataset._view(key.query, EpisodeKey(number, key.query, key.class_id, key.supports), 0)
-        views.add((view.image.numpy().tobytes(), view.classes.tobytes()))
-    assert len(views) == 2
+        keys = [EpisodeKey(number, key.query, class_id, key.supports) for class_id in (1, 2)]
+        shown = [dataset._view(key.query, each, slot) for each in keys for slot in (0, 1)]
+        views.add(tuple(view.image.numpy().tobytes() for view in shown))
+    assert (len(views), len({*chain(*views)})) == (4, 4)
 
 
 def test_an_encoder_that_learns_has_no_fixed_views(config) -> None:
