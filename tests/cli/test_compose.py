@@ -128,6 +128,9 @@ def test_a_file_has_a_run_of_its_own_and_the_base_stage_of_its_bases(configs: Pa
     assert read_config(mine, ["run.folder=/other"]).run.base_folder == "/other/mini_split0_resnet10/base"
     other.write_text("base: mine.yaml\nrun: {base_folder: null}")
     assert read_config(other).run.base_folder is None
+    other.write_text("base: [mine.yaml, gone.yaml]")
+    with pytest.raises(UserError, match=r"other.yaml: base: gone.yaml is neither beside it nor in this folder; write"):
+        read_config(other)
 
 
 @pytest.mark.parametrize("word", ["mine", "mine.yaml", "{folder}/mini/mine.yaml", "{folder}/mini/mine"])

@@ -33,9 +33,19 @@ def is_encoder(path: Path) -> bool:
 
 
 def bases(path: Path) -> list[Path]:
-    """Return the files that a file names as its bases: beside it, or from the folder where configs are named from."""
-    besides = [(in_configs(path.parent / name), in_configs(Path(name))) for name in bases_of(path)]
-    return [beside if beside.exists() else elsewhere for beside, elsewhere in besides]
+    """Return the files that a file names as its bases: beside it, or from the folder where configs are named from.
+
+    UserError: there is none of that name; it names both files.
+    """
+    return [_base(path, name) for name in bases_of(path)]
+
+
+def _base(path: Path, name: str) -> Path:
+    beside, elsewhere = in_configs(path.parent / name), in_configs(Path(name))
+    if not beside.exists() and not elsewhere.exists():
+        fix = "write it with its folder, such as config/pascal/symnet.yaml"
+        raise UserError(f"{path}: base: {name} is neither beside it nor in this folder", fix=fix)
+    return beside if beside.exists() else elsewhere
 
 
 def with_bases(files: Sequence[Path], done: set[Path] | None = None) -> list[Path]:

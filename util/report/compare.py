@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SAME_EPISODES = "score both on the same episodes: test.py --manifest FILE, the episodes.jsonl of one of them"
 MOST_CELLS = 2**24  # of the table of sums: 384 MiB
-DRAWS, CHUNK = 2000, 100  # number of bootstrap samples, and of those computed at once
+DRAWS, CHUNK = 10_000, 100  # number of bootstrap samples, and of those computed at once
 # Facts of results in which the scoring of systems may differ, and others, in words
 SCORING = {
     "protocol": "protocols",
@@ -194,15 +194,24 @@ def difference(sums_a: Sequence[np.ndarray], sums_b: Sequence[np.ndarray]) -> Di
     of_a = _mious(once, table_a)[:, 0]  # of each training
     of_b = _mious(once, table_b)[:, 0]
     draws = np.concatenate(chunks)
-    if freedom := len(of_a) + len(of_b) - 2:
-        draws += math.hypot(_error(of_a), _error(of_b)) * random.standard_t(freedom, size=len(draws))
+    error, freedom = _of_trainings(of_a, of_b)
+    if freedom:
+        draws += error * random.standard_t(freedom, size=len(draws))
     low, high = np.percentile(draws, [2.5, 97.5])
     return Difference(float(of_a.mean()), float(of_b.mean()), float(low), float(high))
 
 
-def _error(mious: np.ndarray) -> float:
-    """Return the standard error of the mean over trainings; 0 of one, which tells nothing of others."""
-    return float(mious.std(ddof=1)) / math.sqrt(len(mious)) if len(mious) > 1 else 0.0
+def _of_trainings(*systems: np.ndarray) -> tuple[float, float]:
+    """Return the standard error of a difference of means over trainings, and its degrees of freedom, as Welch has them.
+
+    A system of one training tells nothing of others; 0 and 0: all are of one.
+    """
+    several = [mious for mious in systems if len(mious) > 1]
+    squares = [mious.var(ddof=1) / len(mious) for mious in several]
+    if not sum(squares):
+        return 0.0, 0.0
+    freedom = sum(squares) ** 2 / sum(square**2 / (len(mious) - 1) for square, mious in zip(squares, several))
+    return math.sqrt(sum(squares)), freedom
 
 
 def _sums_by_query(counted: DataFrame, place: Path) -> np.ndarray:

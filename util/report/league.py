@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from model.decides import Decides
 from util.config.compose import find_config
+from util.config.folder import LOCAL, in_configs
 from util.config.read import from_dict, read_config, to_dict
 from util.config.same import differences
 from util.evaluate.schema import Result, read_results
@@ -21,20 +22,23 @@ from util.report.published import MEAN, published
 from util.report.results import facts_of
 
 if TYPE_CHECKING:
-    from pandas import DataFrame, Series
+    from pandas import DataFrame
 
-LEAGUE, NET = "laptop", "lite0"  # the place of its terms, and the encoder of all
+LEAGUE, NET, ENCODER = "laptop", "lite0", "EfficientNet-Lite0"  # the place of its terms, and the encoder of all
 REFERENCE = f"_ssp_{NET}"  # ends the name of the run that others are compared with
 PAPERS = "ResNet-50"  # the encoder of the published numbers
 MOST = 2  # how many times the minutes of another method a training may take; and a minute more
 SHARED = [("a table", ["fold"], "training_list", "training list (VOC's photos, or SBD's too)")]
 FORMS = {"minutes": "{:.1f}", "MiB": "{:.0f}", "paper": "{:.1f}", "rank": "{:.0f}", "paper's rank": "{:.0f}"}
-NOTES = [
+COSTS = ("s / episode", "minutes", "MiB", "parameters M (learnt)", "px")  # how columns of the second table end
+SCORES_NOTE = (
     "+-: standard deviation (n - 1) over the trainings with these seeds, and their range. Minus SSP: on the same "
-    "episodes, with a 95 % interval over query images and trainings; ~: 0 is in it, so these explain the difference.",
-    "Minutes: of the processor, base stage included. MiB: largest memory of a training. Px: side of images and scored "
-    f"masks. Paper: 1-shot mIoU on PASCAL-5i with {PAPERS}, mean of four folds; ranks: of the methods that have one.",
-]
+    "episodes, with a 95 % interval over query images and, where there are several, trainings; ~: it contains 0. "
+    f"Paper: 1-shot mIoU on PASCAL-5i with {PAPERS}, mean of four folds; ranks: of the methods that have one."
+)
+COSTS_NOTE = (
+    "Minutes: of the processor, base stage included. MiB: largest memory of a training. Px: side of images and masks."
+)
 
 
 def league_tables(paths: list[Path], protocols: Sequence[str] = (), overrides: Sequence[str] = ()) -> list[Table]:
@@ -56,29 +60,37 @@ def league_tables(paths: list[Path], protocols: Sequence[str] = (), overrides: S
     facts["miou"] = [result["mean"][FINAL][MIOU] for result in by_file.values()]
     facts["scored"] = [read_scored(path, FINAL) for path in by_file]
     check_one_table(facts.assign(input_side=None), SHARED)  # a config may have another side
-    _check_minutes(facts.groupby("row")["minutes"].mean().dropna())
-    return [_of_fold(every.sort_values(["shot", "training_seed"])) for _, every in facts.groupby("fold")]
+    _check_minutes(facts)
+    return [
+        part for _, every in facts.groupby("fold") for part in _of_fold(every.sort_values(["shot", "training_seed"]))
+    ]
 
 
 def _other_terms(path: Path, result: Result, overrides: Sequence[str]) -> list[str]:
     """Return in words what a result has otherwise than the league's config of its method, or of the run's own file."""
     config, fold = result["config"], result["fold"]
     own = result["run"].removesuffix(f"_split{fold}")
-    names = (own, LEAGUE) if own != result["run"] else (f"split{fold}", LEAGUE, result["model"], NET)
+    is_own = in_configs(LOCAL / LEAGUE / f"{own}.yaml").exists()
+    names = (own, LEAGUE) if is_own else (f"split{fold}", LEAGUE, result["model"], NET)
     of_run = f"run.seed={config['run']['seed']}", f"data.fold={fold}", f"data.shot={result['shot']}"
     terms = to_dict(read_config(find_config(*names), [*overrides, *of_run]))
     stages = {f"{stage['stage']}_stage": stage["settings"] for stage in result["training"]}
     made = to_dict(from_dict({**config, **stages}, str(path)))
     found = differences(made, terms, Decides.SCORES, ("protocols",)).items()
     marks = {result["weights_mark"]: "", **departures({**result, "other_seeds": False})}  # the config names seeds
+    if result["encoder"] != ENCODER:
+        marks["encoder"] = f"{result['encoder']}, not {ENCODER}"
+    if result["training"] and not result["cost"]:
+        marks["no processor minutes"] = "on record: train it again"
     return [
         *(f"{key} = {mine}, not {ours}" for key, (mine, ours) in found),
         *(f"{reason} {details}".strip() for reason, details in marks.items() if reason),
     ]
 
 
-def _check_minutes(minutes: Series) -> None:
-    """Refuse (UserError) methods, by whose rows the mean minutes of a training are, of which some took far longer."""
+def _check_minutes(facts: DataFrame) -> None:
+    """Refuse (UserError) methods of which a training took far longer than that of others, on average."""
+    minutes = facts.groupby("row")["minutes"].mean().dropna()
     if minutes.max() > MOST * minutes.min() + 1:
         most, least = (f"{row} {minutes[row]:.1f}" for row in (minutes.idxmax(), minutes.idxmin()))
         raise UserError(
@@ -87,8 +99,8 @@ def _check_minutes(minutes: Series) -> None:
         )
 
 
-def _of_fold(facts: DataFrame) -> Table:
-    """Return the table of a fold, with the ranks of methods here and in their papers, and the correlation of these."""
+def _of_fold(facts: DataFrame) -> list[Table]:
+    """Return the tables of a fold: scores, with ranks here and in papers and their correlation; and what they cost."""
     import pandas
 
     for _, every in facts.groupby("shot"):
@@ -109,12 +121,14 @@ def _of_fold(facts: DataFrame) -> Table:
         lines[column] = lines[column].map(form.format, na_action="ignore")
     cells = lines.drop(columns=MIOU).fillna("-").astype(str)
     correlation = f"Spearman's correlation of the ranks: {ranks.corr().iloc[0, 1]:.2f} (n = {len(ranks)})."
-    return Table(
-        [*cells],
-        cells.values.tolist(),
-        above=[f"Fold {first['fold']} of {first['dataset']}, {first['title']}, training list {first['training_list']}"],
-        notes=[*NOTES, *([correlation] if len(ranks) > 1 else [])],
-    )
+    above = [f"Fold {first['fold']} of {first['dataset']}, {first['title']}, training list {first['training_list']}"]
+    costs = cells[["method", *(column for column in cells if column.endswith(COSTS))]]
+    scores = cells.drop(columns=[*costs][1:])
+    notes = [SCORES_NOTE, *([correlation] if len(ranks) > 1 else [])]
+    return [
+        Table([*scores], scores.values.tolist(), above=above, notes=notes),
+        Table([*costs], costs.values.tolist(), above=above, notes=[COSTS_NOTE]),
+    ]
 
 
 def _line(own: DataFrame, reference: DataFrame) -> dict[str, Any]:
