@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import os
 import signal
+import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import asdict
@@ -38,6 +39,7 @@ from util.weights import checkpoint
 
 WORLD = ProcessGroup(0, 1, torch.device("cpu"))
 BATCH, STEPS = 2, 5  # of an epoch; its middle is after step 2
+OF_BASE_STAGE = 2.0**30  # MiB that it took, more than any training here
 EVERY = [5, 7, 10, 12, 15, 17, 20]  # steps at which four epochs are validated
 
 CONFIG: dict[str, dict] = {"run": {}, "data": {}, "model": {}, "meta_stage": {}}  # of checkpoints
@@ -182,9 +184,16 @@ def test_each_process_draws_dropouts_of_its_own(tmp_path: Path) -> None:
 def test_patience_counts_epochs_since_the_best_validation(
     tmp_path: Path, every: int, scores: dict[int, float], steps: list[int]
 ) -> None:
-    """It waits for the next validation."""
-    run = Run(tmp_path, scores.get, epochs=12, validate_every=every, validate_midway=False, patience=2)
+    """It waits for the next validation. What a longer patience takes is not added to the cost of the best one."""
+    began = time.process_time()
+    settings = {"epochs": 12, "validate_every": every, "validate_midway": False}
+    run = Run(tmp_path, scores.get, patience=2, **settings)
+    run.training.progress.peak_mib = OF_BASE_STAGE
     assert run.fit().validated == steps and run.record["best"]["score"] == 2
+    cost = checkpoint.read(tmp_path / BEST).cost
+    longer = Run(tmp_path, operator.neg, patience=2 + every, **settings).resume(allow_changes=True).training.progress
+    assert (checkpoint.read(tmp_path / BEST).cost, longer.peak_mib) == (cost, OF_BASE_STAGE)
+    assert cost["processor_minutes"] < longer.processor_minutes <= (time.process_time() - began) / 60
 
 
 @pytest.mark.parametrize(("left", "heard"), [(3, True), (0, False)])
@@ -216,7 +225,7 @@ def test_a_signal_is_heard_between_the_batches_of_a_validation(tmp_path: Path, l
 
 @pytest.mark.parametrize("where", ["amid", "after", "signal"])
 def test_a_run_that_ends_at_a_midway_validation_continues_to_the_unbroken_end(tmp_path: Path, where: str) -> None:
-    scores = {5: 1, 7: 4, 10: 2, 12: 5, 15: 3, 17: 2, 20: 4}
+    scores = {5: 1, 7: 4, 10: 2, 12: 5, 15: 3, 17: 5, 20: 4}
     unbroken = Run(tmp_path / "unbroken", scores.get).fit()
 
     def score(step: int) -> float:
