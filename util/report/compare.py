@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 SAME_EPISODES = "score both on the same episodes: test.py --manifest FILE, the episodes.jsonl of one of them"
 MOST_CELLS = 2**24  # of the table of sums: 384 MiB
-DRAWS, CHUNK = 10_000, 100  # number of bootstrap samples, and of those computed at once
+DRAWS, CHUNK = 2000, 100  # number of bootstrap samples, and of those computed at once
+OF_TRAININGS = 10  # draws of the trainings' spread for each, whose tails are long
 # Facts of results in which the scoring of systems may differ, and others, in words
 SCORING = {
     "protocol": "protocols",
@@ -196,6 +197,7 @@ def difference(sums_a: Sequence[np.ndarray], sums_b: Sequence[np.ndarray]) -> Di
     draws = np.concatenate(chunks)
     error, freedom = _of_trainings(of_a, of_b)
     if freedom:
+        draws = np.repeat(draws, OF_TRAININGS)
         draws += error * random.standard_t(freedom, size=len(draws))
     low, high = np.percentile(draws, [2.5, 97.5])
     return Difference(float(of_a.mean()), float(of_b.mean()), float(low), float(high))
