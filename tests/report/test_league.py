@@ -12,7 +12,7 @@ from util.config.compose import find_config
 from util.config.read import read_config, to_dict
 from util.evaluate.schema import read_result
 from util.files.errors import UserError
-from util.report.compare import compare
+from util.report.compare import difference, read_scored
 from util.report.league import league_tables
 
 TITLES = {"ssp": "SSP", "hsnet": "HSNet", "pfenet": "PFENet"}
@@ -70,9 +70,8 @@ def spread(runs: list[Path]) -> str:
 
 
 def gain(runs: list[Path], reference: list[Path]) -> str:
-    *_, last = compare(*itertools.chain(*zip(runs, reference))).rows
-    difference, low, high = map(float, last[3:])
-    return f"{difference:+.1f} ({low:+.1f} to {high:+.1f})"
+    a, b, low, high = difference(*([read_scored(run, "final").sums for run in side] for side in (runs, reference)))
+    return f"{a - b:+.1f} ({low:+.1f} to {high:+.1f})"
 
 
 @pytest.mark.parametrize(
