@@ -105,6 +105,7 @@ class DCAMA(Method):
         output = Output(logits)
         if self.training:  # pixels to ignore count as background in the target, as in the supports
             output.losses = {"main": mask_loss(logits, episode.query_label == 1)}
+            output.image_losses = ("main",)  # which count all pixels, ignored ones too
         return output
 
     def _aggregation(self, stage: int) -> "MaskAggregation":

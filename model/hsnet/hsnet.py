@@ -99,9 +99,9 @@ class HSNet(Method):
             is_object = (episode.query_label == 1).repeat(len(shots), 1, 1)  # (K B, S, S)
             losses = {"main": mask_loss(logits.transpose(0, 1).flatten(0, 1), is_object)}
         if len(shots) == 1:
-            return Output(logits[:, 0], losses=losses)
+            return Output(logits[:, 0], losses=losses, image_losses=(*losses,))
         voted, votes = vote(logits)
-        return Output(voted, maps={"votes": votes / len(shots)}, losses=losses)
+        return Output(voted, maps={"votes": votes / len(shots)}, losses=losses, image_losses=(*losses,))
 
 
 @in_float32

@@ -23,7 +23,6 @@ from util.loop.score import scored_outputs
 SHOTS, BATCH = 3, 2
 BIG_RATE = 0.1
 CLOSE = {"atol": 1e-4, "rtol": 1e-4}
-COUNT_IGNORED = {"dcama", "hsnet"}  # whose losses are over all pixels, of as many in each image
 IN_ORDER = {"sam3", "sansa"}  # methods to which another order of the shots is another question
 with_encoder = pytest.mark.parametrize("name", WITH_ENCODER)
 every_model = pytest.mark.parametrize("name", methods())
@@ -304,7 +303,7 @@ def test_processes_with_unequal_shares_average_to_the_batchs_losses(name: str, m
     batch, of_one, of_two = (network(part) for part in (episodes, *parts))
     sums = {key: loss + 2 * of_two.losses[key] for key, loss in of_one.losses.items()}
     of_images = {key for key in sums if torch.isclose(sums[key], 3 * batch.losses[key], 5e-6, 0)}
-    assert of_images == {*batch.image_losses} or name in COUNT_IGNORED
+    assert of_images == {*batch.image_losses}
     counts = []
     monkeypatch.setattr(distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(distributed, "get_world_size", lambda: 1)
