@@ -45,23 +45,37 @@ def trained(leave):
     return write
 
 
-def test_methods_stand_beside_the_reference_and_the_papers(trained) -> None:
-    skills = {("ssp", 1): 0.5, ("ssp", 5): 0.6, ("hsnet", 1): 0.3, ("hsnet", 5): 0.9, ("pfenet", 1): 0.505}
-    runs = {
+SKILLS = {("ssp", 1): 0.5, ("ssp", 5): 0.6, ("hsnet", 1): 0.3, ("hsnet", 5): 0.9, ("pfenet", 1): 0.505}
+
+
+@pytest.fixture
+def runs(trained) -> dict[tuple[str, int], list[Path]]:
+    """Return two trainings of methods, by method and number of shots."""
+    return {
         (model, shot): [trained(model, seed, skill + 0.01 * seed, shot=shot) for seed in (1, 2)]
-        for (model, shot), skill in skills.items()
+        for (model, shot), skill in SKILLS.items()
     }
-    scores, costs = league_tables([*itertools.chain(*runs.values())])
-    rows = {row[0]: dict(zip(scores.header, row)) for row in scores.rows}
+
+
+def test_methods_stand_beside_the_reference_and_the_papers(runs: dict) -> None:
+    scores, _ = league_tables([*itertools.chain(*runs.values())])
+    rows = rows_of(scores)
     assert [*rows] == ["PFENet", "SSP", "HSNet"]
     of = operator.itemgetter("1-shot mIoU", "1-shot minus SSP", "5-shot minus SSP")
-    few, more = (gain(runs["hsnet", shot], runs["ssp", shot]) for shot in (1, 5))
     assert of(rows["SSP"]) == (spread(runs["ssp", 1]), "-", "-")
-    assert of(rows["HSNet"]) == (spread(runs["hsnet", 1]), few, more)
-    assert of(rows["PFENet"]) == (spread(runs["pfenet", 1]), f"{gain(runs['pfenet', 1], runs['ssp', 1])}~", "-")
+    assert of(rows["HSNet"]) == (spread(runs["hsnet", 1]), gain(runs, "hsnet", 1), gain(runs, "hsnet", 5))
+    assert of(rows["PFENet"]) == (spread(runs["pfenet", 1]), f"{gain(runs, 'pfenet', 1)}~", "-")
     assert (rows["HSNet"]["paper"], scores.notes[-1]) == ("64.0", "Spearman's correlation of the ranks: -1.00 (n = 3).")
-    assert [dict(zip(costs.header, row))["minutes"] for row in costs.rows] == ["20.0"] * 3  # the mean of 19.5 and 20.5
-    assert [dict(zip(costs.header, row))["MiB"] for row in costs.rows] == ["902"] * 3
+
+
+def test_a_cost_is_the_mean_of_minutes_and_the_largest_memory(runs: dict) -> None:
+    _, costs = league_tables([*itertools.chain(*runs.values())])
+    for row in rows_of(costs).values():
+        assert (row["minutes"], row["MiB"]) == ("20.0", "902")  # of 19.5 and 20.5, 901 and 902
+
+
+def rows_of(table) -> dict[str, dict[str, str]]:
+    return {row[0]: dict(zip(table.header, row)) for row in table.rows}
 
 
 def spread(runs: list[Path]) -> str:
@@ -69,8 +83,9 @@ def spread(runs: list[Path]) -> str:
     return f"{mean(mious):.1f} +- {stdev(mious):.1f} ({mious[0]:.1f} to {mious[1]:.1f})"
 
 
-def gain(runs: list[Path], reference: list[Path]) -> str:
-    a, b, low, high = difference(*([read_scored(run, "final").sums for run in side] for side in (runs, reference)))
+def gain(runs: dict[tuple[str, int], list[Path]], model: str, shot: int) -> str:
+    sides = ([read_scored(run, "final").sums for run in runs[name, shot]] for name in (model, "ssp"))
+    a, b, low, high = difference(*sides)
     return f"{a - b:+.1f} ({low:+.1f} to {high:+.1f})"
 
 

@@ -138,13 +138,18 @@ def _verdict(scored: Sequence[Compared], delta: Difference, of_one_output: bool)
     if scoring := differences(facts, SCORING):
         shown = ", ".join(f"{fact}: {values}" for fact, values in scoring.items())
         return [*lines, f"no verdict on the systems, which were scored differently ({shown})"]
+    return [*lines, _decided(delta, is_one_method, len(scored))]
+
+
+def _decided(delta: Difference, is_one_method: bool, results: int) -> str:
+    """Return what the interval of a difference decides."""
     if delta.low <= 0 <= delta.high:
-        return [*lines, "not significant: the interval contains 0"]
+        return "not significant: the interval contains 0"
     if is_one_method:
-        return [*lines, "no difference between methods: the interval excludes 0 for networks of one method alone"]
-    if len(scored) == 2:
-        return [*lines, "significant for these networks, the interval excludes 0; how much trainings vary is not in it"]
-    return [*lines, "significant: the interval excludes 0"]
+        return "no difference between methods: the interval excludes 0 for networks of one method alone"
+    if results == 2:
+        return "significant for these networks, the interval excludes 0; how much trainings vary is not in it"
+    return "significant: the interval excludes 0"
 
 
 def read_scored(path: Path, output: str) -> Compared:
