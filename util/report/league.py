@@ -122,7 +122,7 @@ def _of_fold(facts: DataFrame) -> list[Table]:
     cells = lines.drop(columns=MIOU).fillna("-").astype(str)
     correlation = f"Spearman's correlation of the ranks: {ranks.corr().iloc[0, 1]:.2f} (n = {len(ranks)})."
     above = [f"Fold {first['fold']} of {first['dataset']}, {first['title']}, training list {first['training_list']}"]
-    costs = cells[["method", *(column for column in cells if column.endswith(COSTS))]]
+    costs = cells[["method", *(column for end in COSTS for column in cells if column.endswith(end))]]
     scores = cells.drop(columns=[*costs][1:])
     notes = [SCORES_NOTE, *([correlation] if len(ranks) > 1 else [])]
     return [
