@@ -24,7 +24,7 @@ def trained(leave):
 
     def write(model: str, seed: int, skill: float, *overrides: str, shot=1, listed="ab", number=600, **other) -> Path:
         run = f"laptop_split0_{model}_lite0"
-        of_run = [f"run.seed={seed}", f"data.shot={shot}", *overrides]
+        of_run = [f"run.seed={seed}", f"data.shot={shot}", "data.root=/another/machine", *overrides]
         config = to_dict(read_config(find_config("split0", "laptop", model, "lite0"), of_run))
         stage = {"stage": "meta", "step": 9, "steps": 9, "batch": 8, "size": 241, "list": listed * 32}
         facts = {"run": run, "model": model, "method": TITLES[model], "encoder": "EfficientNet-Lite0", "config": config}

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 LEAGUE, NET, ENCODER = "laptop", "lite0", "EfficientNet-Lite0"  # the place of its terms, and the encoder of all
 REFERENCE = f"_ssp_{NET}"  # ends the name of the run that others are compared with
 PAPERS = "ResNet-50"  # the encoder of the published numbers
+OF_A_PLACE = ("protocols", "data.root")  # what no terms say: the photos of the folder have digests
 MOST = 2  # how many times the minutes of another method a training may take; and a minute more
 SHARED = [("a table", ["fold"], "training_list", "training list (VOC's photos, or SBD's too)")]
 FORMS = {"minutes": "{:.1f}", "MiB": "{:.0f}", "paper": "{:.1f}", "rank": "{:.0f}", "paper's rank": "{:.0f}"}
@@ -76,7 +77,7 @@ def _other_terms(path: Path, result: Result, overrides: Sequence[str]) -> list[s
     terms = to_dict(read_config(find_config(*names), [*overrides, *of_run]))
     stages = {f"{stage['stage']}_stage": stage["settings"] for stage in result["training"]}
     made = to_dict(from_dict({**config, **stages}, str(path)))
-    found = differences(made, terms, Decides.SCORES, ("protocols",)).items()
+    found = differences(made, terms, Decides.SCORES, OF_A_PLACE).items()
     marks = {result["weights_mark"]: "", **departures({**result, "other_seeds": False})}  # the config names seeds
     if result["encoder"] != ENCODER:
         marks["encoder"] = f"{result['encoder']}, not {ENCODER}"
