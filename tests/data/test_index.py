@@ -64,7 +64,7 @@ def test_areas_equal_a_brute_force_count(mini_data, part: str, file: str) -> Non
         (lambda path: write_mask(path, np.full((12, 10), CLASSES + 1, np.uint8)), f"holds the value {CLASSES + 1};"),
         (lambda path: write_mask(path, np.zeros((10, 12), np.uint8)), "(12, 10) and (10, 12)"),
         (lambda path: path.write_bytes(path.read_bytes()[:-60]), "damaged"),
-        (Path.unlink, "exist"),
+        (Path.unlink, "train.txt: "),  # the list that names it
     ],
 )
 def test_a_wrong_mask_is_named(tiny: DataSettings, spoil: Callable[[Path], object], says: str) -> None:
