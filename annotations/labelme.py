@@ -64,8 +64,8 @@ def _photo_of(stated: str, file: Path, home: Path, files: PhotoFiles) -> Path:
     path = PureWindowsPath(stated)
     place = (file.parent / path.as_posix()).resolve()
     folder = files.folder.resolve()
-    if place.is_relative_to(folder) and place.is_file():
-        return files.find(str(place.relative_to(folder)), file)
+    if place.is_file() and (place.is_relative_to(folder) or not files.is_named):
+        return files.find(os.path.relpath(place, folder), file)
     folders = [] if path.anchor else [part for part in path.parts[:-1] if place_of([part]) and part != ".."]
     like = file.parent.relative_to(home).parts or folders
     return files.find(str(PureWindowsPath(*like, path.name)), file)
