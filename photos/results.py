@@ -43,6 +43,10 @@ RESULT_MARK = b'"query_file"'  # the same in JSON files
 RECORD_KEYS = {"query", "query_file", "width", "height", "classes", SAID}  # of each result
 COLUMNS = ("photo", "class", "shown", "by", "pixels", "parts", "share", *BOX_COLUMNS, "score", "presence", "error")
 LONGEST = 255  # bytes of a file's name
+APART = "name another --out, or rename a photo"
+RENAME = (
+    "rename a photo or a class; of photos with their masks beside them, --supports takes both, --query is for others"
+)
 
 
 def own_record(path: Path) -> dict[str, Any]:
@@ -137,6 +141,8 @@ class Results:
 
         UserError: names the first conflict; or a file there is of another program, or numbers other classes.
         """
+        if self.out.is_file():
+            raise UserError(f"{self.out}: is a file; name a folder by --out")
         paths = self._distinct_paths(queries)
         of_formats = [self.out / name for name in self.formats if name != PICTURES]
         for path in () if again else (*of_formats, *paths):
@@ -160,20 +166,21 @@ class Results:
         UserError: two are one, also where case is ignored, or one is a query, or has a name that is too long.
         """
         sources = {query.resolve() for query in queries}
-        paths: dict[str, Path] = {}
+        owners: dict[str, Path] = {}
+        paths: list[Path] = []
         for query in queries:
             for path in self.paths(query):
                 if len(os.fsencode(path.name)) > LONGEST:
                     raise UserError(f"{query}: its name is too long: a result would be ..{path.name[-40:]}; rename it")
                 key = unicodedata.normalize("NFC", str(path)).casefold()
-                if key in paths or path.resolve() in sources:
-                    raise UserError(
-                        f"{path}: would be a result of {query}, but is a photo to segment, "
-                        "or the result of another photo or class",
-                        fix="rename a photo or a class, or name another --out",
-                    )
-                paths[key] = path
-        return list(paths.values())
+                if path.resolve() in sources:
+                    raise UserError(f"{path}: is a photo to segment, but {query} would have this result", fix=APART)
+                if key in owners:
+                    twice = f"{owners[key]} and {query}: both would have the result {path.name}"
+                    raise UserError(twice, fix=RENAME)
+                owners[key] = query
+                paths.append(path)
+        return paths
 
     def waiting(self, queries: Sequence[Path], facts: dict[str, Any]) -> list[Path]:
         """Return the queries to segment: some class is not a person's, and the result of these facts is not complete.
@@ -208,7 +215,7 @@ class Results:
         rows = prediction.summary(masks=True)
         if self.instances:
             _add_instances(rows, prediction)
-        if PICTURES in self.formats:
+        if self._has_pictures(query):
             prediction.write_probabilities(paths_of(self.out, query.stem, prediction.names), rows)
         self.write_rows(query, prediction.image, rows, facts)
 
@@ -222,8 +229,12 @@ class Results:
             FOUND: found if said else None,
             VALUES: persons.values(self.out),
         }
-        pictures = PICTURES in self.formats
-        write_result(paths_of(self.out, query.stem), query, image, rows, {**facts, **kept}, pictures=pictures)
+        has_pictures = self._has_pictures(query)
+        write_result(paths_of(self.out, query.stem), query, image, rows, {**facts, **kept}, pictures=has_pictures)
+
+    def _has_pictures(self, query: Path) -> bool:
+        """Return whether a query's result has pictures: those of an earlier one stay, whatever is asked for."""
+        return PICTURES in self.formats or bool(pictures_of(own_record(self.paths(query)[0])))
 
     def write_formats(self, queries: Sequence[Path]) -> None:
         """Write the other formats for queries whose results are complete."""

@@ -87,6 +87,9 @@ def test_a_complete_run_is_written_in_other_formats_without_predicting(run, phot
     assert "2 of 2 results are complete" in done.output and "0 of 0 photos" in done.output
     assert json_of(corrected)["flags"] and lost.exists()
     assert (tmp_path / "out/yolo/data.yaml").exists()
+    (tmp_path / f"out/{photos[0].stem}_overlay.jpg").unlink()
+    assert run(*words, "coco", "--resume").code == 0
+    assert len([*(tmp_path / "out").glob("*_mask.png")]) == 2  # of the one that is made again, too
 
 
 def test_yolos_numbers_keep_their_meaning(run, photos: list[Path], tmp_path: Path) -> None:
