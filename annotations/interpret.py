@@ -35,7 +35,9 @@ def interpret(annotations: Annotations) -> Annotations:
             most = max(counts, key=counts.__getitem__)
             note(f"{annotations.source}: {what} ({counts.total()}), see {most}")
     if not marked:
-        raise UserError(f"{annotations.source}: none of its entries shows an object; outline or box the objects")
+        left_out = any(counts.total() for counts in remarks.values())
+        fix = "see the notes above" if left_out else "outline or box the objects"
+        raise UserError(f"{annotations.source}: none of its entries shows an object that is taken; {fix}")
     return meaning
 
 

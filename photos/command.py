@@ -9,19 +9,20 @@ from typing import Any
 
 from photos import options, persons
 from photos.examples import UNNAMED, Example, by_class
-from photos.photo_files import photos_in
+from photos.photo_files import check_readable, photos_in
 from photos.prediction import percent
 from photos.results import Results, own_record
 from photos.segmenter import Segmenter
 from util.cli import Parser, within
 from util.engine import add_import, load_engine
-from util.files.errors import EXIT_USER_ERROR, UserError
+from util.files.errors import EXIT_USER_ERROR, Refusals, UserError, check_known
+from util.files.parallel import attempt
 from util.files.progress import ProgressBar
 from util.loop.processes import explained_memory_errors
 
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}]"  # photos a second, however few
 MEMORY = "--set test.batch=1, --resize, the photo's size or the number of classes: each takes some 20 bytes a pixel"
-TINY, MOST = 0.001, 0.6  # shares of the only example beyond which there is a doubt
+TINY, MOST = 0.01, 0.6  # shares of an example beyond which there is a doubt
 DOUBT = "too little or too much to learn from: mark an object beside background, or crop to it"
 SEGMENT = "segment"  # the command where none is named
 PREDICT = "Segment objects in photos, given a few annotated photos; the command where none is named."
@@ -40,6 +41,8 @@ def command(arguments: list[str]) -> int:
     elif first in ("-h", "--help", "--version"):
         asked = parser.parse_args(arguments)
     else:
+        if first and not first.startswith("-"):
+            check_known(first, parsers, f"{first}: no such command")
         asked = parsers[SEGMENT].parse_args(arguments)
     return asked.run(asked)
 
@@ -112,6 +115,7 @@ def predict(asked: Namespace) -> int:
     persons.convert(asked.out, queries)
     for path in asked.out.glob("*.json"):
         own_record(path)  # which refuses damaged ones
+    _check_any_readable(queries)
     with explained_memory_errors(MEMORY):
         segmenter = options.segmenter_of(asked, examples)
         print(*_first_lines(segmenter), sep="\n")
@@ -122,6 +126,17 @@ def predict(asked: Namespace) -> int:
 def _queries(asked: Namespace, examples: Sequence[Example]) -> list[Path]:
     """Return the photos to segment; raises as ``photos_in`` does."""
     return photos_in(asked.queries, asked.recursive, (example.source for example in examples))
+
+
+def _check_any_readable(queries: Sequence[Path]) -> None:
+    """Refuse (UserError) photos none of which can be read."""
+    errors = list[str]()
+    for query in queries:
+        error = attempt(check_readable, query)
+        if error is None:
+            return
+        errors.append(str(error))
+    raise Refusals(errors)
 
 
 def _write_results(segmenter: Segmenter, results: Results, queries: Sequence[Path], keep: bool) -> dict[Path, str]:
@@ -137,6 +152,9 @@ def _write_results(segmenter: Segmenter, results: Results, queries: Sequence[Pat
     try:
         for prediction in bar:
             results.write(prediction, facts)
+    except KeyboardInterrupt:
+        print(f"{results.out}: {bar.n} of {len(waiting)} photos are done; --resume goes on", file=sys.stderr)
+        raise
     finally:  # also when it is interrupted
         entries = results.write_summary(failed)
         for reason in failed.values():
@@ -165,11 +183,11 @@ def _first_lines(segmenter: Segmenter) -> Iterator[str]:
 def coverage_of(shares: Sequence[float]) -> str:
     """Return how many examples a class has, and the shares of their photos that its object covers."""
     lowest, highest = percent(min(shares)), percent(max(shares))
+    covers = f"1 example, the object covers {highest} of it"
     if len(shares) > 1:
         covered = highest if lowest == highest else f"{lowest.removesuffix(' %')} to {highest}"
-        return f"{len(shares)} examples, in which the object covers {covered} of the photo"
-    covers = f"1 example, the object covers {highest} of it"
-    return covers if TINY <= shares[0] <= MOST else f"{covers}, {DOUBT}"
+        covers = f"{len(shares)} examples, in which the object covers {covered} of the photo"
+    return covers if all(TINY <= share <= MOST for share in shares) else f"{covers}, {DOUBT}"
 
 
 def _not_found(entries: Sequence[dict[str, Any]], least: float | None) -> Iterator[str]:

@@ -145,7 +145,8 @@ def test_interrupted_results_are_listed(predict, baseline_words, photos, tmp_pat
 
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background ignores it
     monkeypatch.setattr(Results, "write", write_first)
-    assert predict(*baseline_words, "--query", *photos[:2], "--out", f"{tmp_path}/out").code == 130
+    ended = predict(*baseline_words, "--query", *photos[:2], "--out", f"{tmp_path}/out")
+    assert ended.code == 130 and "1 of 2 photos are done; --resume goes on" in ended.errors
     summary = (tmp_path / "out/summary.csv").read_text()
     assert str(photos[0]) in summary
     assert str(photos[1]) not in summary
@@ -174,6 +175,7 @@ def test_without_a_model_the_shipped_weights_are_taken_and_a_line_says_so(
         ((0.0004,), f"1 example, the object covers 0.04 % of it, {DOUBT}"),
         ((0.91,), f"1 example, the object covers 91 % of it, {DOUBT}"),
         ((0.18, 0.14, 0.15), "3 examples, in which the object covers 14 to 18 % of the photo"),
+        ((0.2, 0.0004), f"2 examples, in which the object covers 0.04 to 20 % of the photo, {DOUBT}"),
         ((0.2, 0.2), "2 examples, in which the object covers 20 % of the photo"),
     ],
 )

@@ -61,7 +61,8 @@ def test_marks_that_cannot_be_read_are_refused(baseline: Path, example_texts: di
         ({"query": "gone/*.jpg"}, "no such photo or folder; write a pattern without quotes"),
         ({"suport": "x"}, "did you mean '--support'?"),
         ({"out": None}, "the following arguments are required: --out"),
-        ({"out": "some.pth"}, "some.pth"),
+        ({"out": "some.pth"}, "some.pth: is a file; name a folder"),
+        ({"query": "some.pth"}, "some.pth: "),
         ({"resize": 0}, "--resize: 0 is out of range"),
         ({"port": 80}, "unrecognized arguments: --port 80"),
         ({"resize": 40}, "nearest: 33, 41"),
@@ -87,6 +88,10 @@ def test_options_of_predict_that_do_not_fit_are_refused(
     monkeypatch.chdir(tmp_path)
     Path("some.pth").write_text("")
     assert reason in refused(**options)
+
+
+def test_a_command_that_is_not_there_is_named(predict) -> None:
+    assert "serv: no such command; did you mean 'serve'?" in predict("serv").error
 
 
 def test_queries_that_would_share_their_results(predict, baseline_words, photos: list[Path], tmp_path: Path) -> None:
