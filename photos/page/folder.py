@@ -390,8 +390,9 @@ class Folder:
             self.archive = write_archive(self.file.with_name("predictions.zip"), kept, results, photos)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
-        left_out = len(self.photos) - len(photos)
-        rest = f"; {left_out} left out: not searched for every class" if left_out else ""
+        left_out = [name for name, path in self.photos.items() if path not in photos]
+        rest = f"; not searched for every class, so left out: {', '.join(left_out[:3])}" if left_out else ""
+        rest += f" and {len(left_out) - 3} more" if len(left_out) > 3 else ""
         return f"{len(photos)} photos packed{rest}"
 
     def stop(self) -> str:

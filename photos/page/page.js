@@ -5,6 +5,7 @@ import * as masks from "./mask.js";
 import { layer, mask } from "./mask.js";
 
 const LOOK = 1000; // ms between two looks
+const MOST = 0.6; // share of a photo, beyond which there is no background to learn from
 const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 const element = (id) => document.getElementById(id), grid = element("grid"), canvas = document.querySelector("canvas");
 const context = canvas.getContext("2d");
@@ -20,6 +21,7 @@ let around = [], absent = null;
 
 const className = () => state.classes.find(([known]) => known === value)?.[1] ?? "object";
 const percent = (share) => (share > 0 && share < 0.01 ? "<\u00a01\u00a0%" : `${Math.round(100 * share)}\u00a0%`);
+const extent = (known) => `${percent(masks.share(known))} of the photo${masks.share(known) > MOST ? ", too much to learn from" : ""}`;
 const tool = () => document.querySelector("[name=tool]:checked").value;
 const radius = () => (element("size").value / 1000) * Math.max(mask.width, mask.height);
 
@@ -38,7 +40,8 @@ async function request(path, body, type = "application/json") {
     if (answer.error) say(answer.error, "error");
     return answer;
   } catch {
-    const error = `The server does not answer. The work is kept in ${state.out}: start it again.`;
+    const error = `The server does not answer. The work is kept in ${state.out}: python predict.py serve --out ${state.out}`;
+    state.job = null;
     say(error, "error");
     return { error, isLost: true };
   }
@@ -95,9 +98,7 @@ async function inOpening(work) {
 }
 
 function open(name) {
-  if (name === mask.name && !openings) return;
-  if (name) say(`opening ${name} ...`);
-  inOpening(() => change(name));
+  if (name !== mask.name || openings) inOpening(() => change(name));
 }
 
 async function change(name) {
@@ -106,7 +107,6 @@ async function change(name) {
   if (isDrawn) await save();
   masks.close();
   [mask.name, cross, isDrawn] = [name, null, false];
-  if (name) say(`opening ${name} ...`);
   show();
   if (name) await load(name);
   if (!mask.label) return;
@@ -118,7 +118,6 @@ async function change(name) {
   };
   picture.src = `picture?photo=${encodeURIComponent(name)}&changed=${rows.get(name)?.version}`;
   location.replace(`#${encodeURIComponent(name)}`);
-  say("");
   arrange();
 }
 
@@ -131,7 +130,7 @@ async function ask(points, of) {
   asked -= 1;
   if (answer.error) return show();
   masks.change("add", of, answer.runs);
-  await changed(`${title} is outlined on ${name}`);
+  await changed(`${title} is outlined on ${name}: ${extent(of)}`);
 }
 
 // Accept, "nothing here" and "give back": of the class that is selected, on the open photo
@@ -145,7 +144,7 @@ function decide(kind) {
   masks.change(kind, value);
   const moves = kind !== "back" && element("onward").checked;
   const lines = {
-    accept: `${name} on ${photo} is yours now: ${percent(share)} of the photo`,
+    accept: `${name} on ${photo} is yours now: ${extent(value)}`,
     empty: `${photo}: nothing of ${name} is there, by you`,
     back: `${name} on ${photo} is the network's again`,
   };
@@ -225,7 +224,7 @@ function end() {
   const { from, last, tool: kind } = drag, of = value;
   drag = null;
   if (kind !== "box") {
-    const note = `${className()} on ${mask.name} is yours: ${percent(masks.share(of))} of the photo`;
+    const note = `${className()} on ${mask.name} is yours: ${extent(of)}`;
     isDrawn = masks.finish() || isDrawn;
     if (isDrawn) inTurn(() => changed(kind === "brush" ? note : ""));
   } else if (Math.min(Math.abs(from[0] - last[0]), Math.abs(from[1] - last[1])) < 1)
@@ -358,7 +357,7 @@ function showClasses() {
 function showFormats() {
   const box = (kind) => made("input", { type: "checkbox", value: kind, checked: ["png", "coco"].includes(kind) });
   for (const kind of state.formats)
-    element(["coco", "yolo"].includes(kind) ? "formats" : "more").append(made("label", {}, box(kind), kind));
+    element(["png", "coco", "yolo"].includes(kind) ? "formats" : "more").append(made("label", {}, box(kind), kind));
   element("weights").textContent = `${state.title}. ${state.outlook ? `On other objects: ${state.outlook}.` : ""}`;
 }
 
@@ -379,8 +378,10 @@ function show() {
       const who = mask.persons.has(known) ? "by you, " : by ? "" : "not searched, ";
       return `${name}: ${who}${share ? `${percent(share)} of the photo` : "nothing"}${presence == null ? "" : `, presence ${percent(presence)}`}`;
     });
-    element("about").replaceChildren(made("b", {}, mask.name), `: ${rows.get(mask.name)?.error || facts.join("; ")}`);
-  }
+    const isFirst = !state.photos.some((row) => Object.values(row.classes).some(([by]) => by === "person"));
+    const hint = isFirst ? ". Paint over the object, then press Segment." : "";
+    element("about").replaceChildren(made("b", {}, mask.name), `: ${rows.get(mask.name)?.error || facts.join("; ") + hint}`);
+  } else element("about").textContent = mask.name && `opening ${mask.name} ...`;
   const [verb, done, planned, left] = uploading || state.job || [], [bar, line] = element("job").children;
   element("job").hidden = !verb;
   [bar.max, bar.value] = [planned || 1, done || 0];
@@ -395,6 +396,7 @@ function show() {
 
 async function upload(files) {
   const lines = [];
+  const before = rows.size;
   const photos = files.filter((file) => !file.name.startsWith(".") && (file.type.startsWith("image/") || /\.(avif|hei[cf]|jfif|tiff?)$/i.test(file.name)));
   uploading = ["uploaded", 0, photos.length];
   for (const file of photos) {
@@ -408,7 +410,7 @@ async function upload(files) {
   if (others) lines.push(`${others} files left out: no photos`);
   uploading = null;
   await inTurn(look);
-  say([`${photos.length} photos sent`, ...lines.slice(0, 3)].join("; "), lines.length ? "error" : "");
+  say([`${rows.size - before} of ${files.length} files added`, ...lines.slice(0, 3)].join("; "), lines.length ? "error" : "");
 }
 
 async function filesIn(entries) {
@@ -432,7 +434,9 @@ function step(by) {
 }
 
 async function byName(action, values = {}) {
-  const name = element("name").value.trim(), answer = await act(action, { ...values, name });
+  const name = element("name").value.trim();
+  if (!name) return say("type a class name first", "error");
+  const answer = await act(action, { ...values, name });
   if (answer.error) return;
   element("name").value = "";
   const known = state.classes.find(([, one]) => one === name);
