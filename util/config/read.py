@@ -15,7 +15,7 @@ from util.config.place import placed
 from util.config.same import known_today
 from util.config.settings import Config, DataSettings, EvaluationSettings, ProtocolSettings, RunSettings
 from util.config.tree import Tree, find, parse_file, place_of, place_written, plain, with_places
-from util.files.errors import UserError, told, unknown
+from util.files.errors import Refusals, UserError, told, unknown
 from util.files.typecheck import UNKNOWN, Misfit, convert
 
 DEFAULT = LOCAL / "default.yaml"
@@ -119,8 +119,13 @@ def _typed(tree: Tree, source: Source, overrides: list[str], checks_observers: b
         config = dataclasses.replace(config, source=source, run=dataclasses.replace(config.run, name=name))
         return checked(config, partial(place_written, tree, source.own))
     except Misfit as misfit:
-        unknown = as_today(misfit.key) if str(misfit).startswith(UNKNOWN) else ""
-        raise UserError(f"{place_of(tree, misfit.key) or source}: {unknown or misfit}") from None
+        raise Refusals([_told(one, tree, source) for one in (misfit, *misfit.others)]) from None
+
+
+def _told(misfit: Misfit, tree: Tree, source: Source) -> str:
+    """Return a misfit with its place, an unknown key of BAM's configs with its name here."""
+    name_today = as_today(misfit.key) if str(misfit).startswith(UNKNOWN) else ""
+    return f"{place_of(tree, misfit.key) or source}: {name_today or misfit}"
 
 
 def _method(name: Any) -> type[FewShotMethod]:

@@ -25,6 +25,7 @@ class Misfit(Exception):
     def __init__(self, key: str, message: str):
         super().__init__(message)
         self.key = key
+        self.others: list[Misfit] = []  # of the same section
 
 
 def convert(kind: Any, value: Any, key: str, as_yaml: bool = False) -> Any:
@@ -68,10 +69,18 @@ def _section(kind: Any, values: Any, key: str, as_yaml: bool) -> Any:
     if not isinstance(values, dict):
         raise _other_type(dict, values, key)
     prefix = f"{key}." if key else ""
-    converted = {name: _entry(kind, name, value, f"{prefix}{name}", as_yaml) for name, value in values.items()}
-    for name in _required(kind):
-        if name not in values:
-            raise Misfit(f"{prefix}{name}", f"key '{prefix}{name}' is missing")
+    converted = dict[str, Any]()
+    misfits = list[Misfit]()
+    for name, value in values.items():
+        try:
+            converted[name] = _entry(kind, name, value, f"{prefix}{name}", as_yaml)
+        except Misfit as misfit:
+            misfits += [misfit, *misfit.others]
+    missing = [f"{prefix}{name}" for name in _required(kind) if name not in values]
+    misfits += [Misfit(key, f"key '{key}' is missing") for key in missing]
+    if misfits:
+        misfits[0].others = misfits[1:]
+        raise misfits[0]
     return converted if is_dict else kind(**converted)
 
 

@@ -14,6 +14,8 @@ Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 MAX_TEXT = 2**20  # characters of a file; a second to read
 MAX_EXPANDED = 2**20  # values and characters for which aliases stand
 MAX_DIGITS = 100  # of a number; reading those of many takes their square
+FORM_ERRORS = (yaml.scanner.ScannerError, yaml.parser.ParserError)
+MEND = "indent by spaces, write a space after each colon, and close brackets and quotes"
 NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
 
@@ -52,6 +54,11 @@ def _errors() -> Iterator[None]:
     """Turn every error of the block into a ValueError."""
     try:
         yield
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"line {mark.line + 1}: " if mark else ""
+        fix = f"; {MEND}" if isinstance(error, FORM_ERRORS) else ""
+        raise ValueError(f"{place}{error.problem}{fix}") from None
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from None
     except RecursionError:
