@@ -38,7 +38,7 @@ class Conv4dCorrelation(PooledCorrelation):
             self.stages[str(stage)] = nn.Sequential(*_squeeze(count), *_squeeze(SQUEEZED))
 
     def weights(self, positions: Positions, size: Sequence[int]) -> Tensor:
-        """Return the weight of each position in each of R x R cells, (N, m, R^2).
+        """Return the weight of each position in each of R x R cells, (n, m, R^2).
 
         A cell holds the mean over all its positions; positions outside the mask count as 0.
         """

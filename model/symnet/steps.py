@@ -35,10 +35,10 @@ DROPOUT = 0.1
 
 @dataclass
 class ObjectMaps(Batch):
-    """The intermediate features of N supports at the positions inside their objects, up to m of them."""
+    """The intermediate features of n supports at the positions inside their objects, up to m of them."""
 
-    directions: dict[int, list[Tensor]]  # stage -> of each map s_j / |s_j|, (N, m, C) float32; 0 where there are fewer
-    weights: dict[int, Tensor]  # stage -> the weight of each position in every cell of the head, (N, m, cells)
+    directions: dict[int, list[Tensor]]  # stage -> of each map s_j / |s_j|, (n, m, C) float32; 0 where there are fewer
+    weights: dict[int, Tensor]  # stage -> the weight of each position in every cell of the head, (n, m, cells)
 
     def block(self, stage: int, number: int) -> "ObjectMap":
         """Return the features at a stage's block of that number."""
@@ -47,10 +47,10 @@ class ObjectMaps(Batch):
 
 @dataclass
 class ObjectMap(Batch):
-    """The features of N supports at one block; see ``ObjectMaps``."""
+    """The features of n supports at one block; see ``ObjectMaps``."""
 
-    directions: Tensor  # (N, m, C)
-    weights: Tensor  # (N, m, cells)
+    directions: Tensor  # (n, m, C)
+    weights: Tensor  # (n, m, cells)
 
 
 @torch.no_grad()
@@ -85,7 +85,7 @@ class PooledCorrelation(nn.Module):
 
     @torch.no_grad()
     def object_maps(self, blocks: Iterable[tuple[int, Tensor]], mask: Mask) -> ObjectMaps:
-        """Return what the correlation reads of N supports' maps, stage after stage, as they come."""
+        """Return what the correlation reads of n supports' maps, stage after stage, as they come."""
         directions: dict[int, list[Tensor]] = defaultdict(list)
         weights: dict[int, Tensor] = {}
         for stage, block_nchw in blocks:
@@ -100,13 +100,13 @@ class PooledCorrelation(nn.Module):
         return ObjectMaps(dict(directions), weights)
 
     def weights(self, positions: Positions, size: Sequence[int]) -> Tensor:
-        """Return the weight of each position in each of k cells, (N, m, k); rows of no position are read by nobody."""
+        """Return the weight of each position in each of k cells, (n, m, k); padding rows count for nothing."""
         amounts = positions.inside.sum(1).clamp(min=1)
         rows = positions.places.shape[1]
         return (1 / amounts).view(-1, 1, 1).expand(-1, rows, 1)
 
     def of_query(self, blocks: Iterable[tuple[int, Tensor]], objects: Sequence[ObjectMaps]) -> dict[int, Tensor]:
-        """Return stage -> (B, n, h, w), of a query's blocks with the objects of K shots; a plain mean over shots."""
+        """Return stage -> (B, M, h, w), of a query's blocks with the objects of K shots; a plain mean over shots."""
         kept: dict[int, list[Tensor]] = defaultdict(list)
         for stage, block in blocks:
             shots = [maps.block(stage, number=len(kept[stage])) for maps in objects]
@@ -118,7 +118,7 @@ class PooledCorrelation(nn.Module):
         return correlation(query_bchw, shots)
 
     def squeeze(self, kept: dict[int, list[Tensor]]) -> dict[int, Tensor]:
-        """Return stage -> (B, n, h, w), the maps of its n intermediate feature maps."""
+        """Return stage -> (B, M, h, w), the maps of its M intermediate feature maps."""
         return {stage: torch.cat(maps, dim=1) for stage, maps in kept.items()}
 
 
@@ -135,7 +135,7 @@ class CorrelationFusion(nn.Module):
     def forward(self, maps: dict[int, Tensor]) -> Tensor:
         """Return H on stage 3's grid; VGG's stage 2 has a finer grid and is resized."""
         grid = maps[3].shape[-2:]
-        c2, c3, c4 = (resize(maps[stage], grid) for stage in (2, 3, 4))  # (B, n, h, w) each
+        c2, c3, c4 = (resize(maps[stage], grid) for stage in (2, 3, 4))  # (B, M, h, w) each
         deep = self.enter["3"](c3) + self.enter["4"](c4)
         top = self.top(deep)  # T, (B, 16, h, w)
         return self.bottom(top + self.enter["2"](c2))

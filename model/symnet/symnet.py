@@ -8,8 +8,8 @@ The authors' code reduces the 4D hyper-correlation to its mean over the support'
 without parameters (``correlation: pooled``). ``correlation: conv4d`` is the one setting for a head that keeps the
 support's positions and squeezes them by learned 4D convolutions (``correlation4d.py``).
 
-Shape letters: B queries, K shots, n supports (of one shot B), C_i channels of stage i, h w the grid of f3, S image
-side, N base classes, T numbers of a word vector.
+Shape letters: B queries, K shots, n supports (of one shot B), m positions inside an object, C_i channels of stage i, M
+feature maps of a stage, h w the grid of f3, S image side, N base classes, T numbers of a word vector.
 Source: Li et al., Symmetrical Joint Learning Support-query Prototypes for Few-shot Segmentation (arXiv 2407.19306).
 """
 
@@ -73,7 +73,7 @@ class SymNetShot(Shot):
 
 @register("symnet")
 class SymNet(Corrected):
-    """The published method; each attribute is one of its ideas."""
+    """The published method: ``support`` reads the annotated images, ``predict`` segments the query."""
 
     Settings = SymNetSettings
     title = "Sym-Net"
@@ -114,7 +114,7 @@ class SymNet(Corrected):
 
         # The hyper-correlation: every block of the query with the supports' objects, a plain mean over shots.
         objects = [shot.objects for shot in shots]
-        correlation = self.correlation.of_query(maps.blocks(), objects)  # stage -> (B, t, h, w)
+        correlation = self.correlation.of_query(maps.blocks(), objects)  # stage -> (B, M, h, w)
         hyper = self.fuse_correlation(correlation)  # H, (B, 48, h, w)
 
         # The weight of each shot, by the distance of its scene from the query's.

@@ -277,7 +277,6 @@ class ProtocolSettings:
         if self.side is not None and self.input == "original":
             yield "side", f"= {self.side} has no effect with input: original; leave it null"
         yield from self._problems_of_draw()
-
         yield from self._problems_of_published_draw()
 
     def _problems_of_draw(self) -> Iterator[tuple[str, str]]:

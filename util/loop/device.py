@@ -31,9 +31,10 @@ def pick_device(name: str, local_rank: int = 0) -> torch.device:
             torch.cuda.set_device(device)
         torch.ones(1, device=device)  # a kernel runs
     except (RuntimeError, AssertionError, ImportError) as error:  # as of a torch without CUDA
+        reason = str(error).partition(". ")[0]
         raise UserError(
-            f"run.device = {name}, GPU {local_rank}: {error}",
-            fix="take cpu, cuda or another number of GPUs (0: the CPU)",
+            f"run.device = {name}, GPU {local_rank}: {reason}",
+            fix="write 0 for the CPU in place of the number of GPUs, or set run.device",
             local=True,
         ) from None
     return device

@@ -73,7 +73,7 @@ def _read_rows(path: Path, *counts: int) -> list[list[str]]:
     UserError: lines have other forms, or there is none.
     """
     rows: list[list[str]] = []
-    text = read_text(path, "this list", "set data.train_list / data.test_list")
+    text = read_text(path, "this list", "make it by prepare.py, or set data.train_list / data.test_list")
     for number, line in enumerate(text.splitlines(), 1):
         row = line.split()
         if not row:
