@@ -172,23 +172,25 @@ class Places(Dataset):
 
 
 class Reciprocal(Trainable):
-    """A network on the pretended GPU, whose prediction of one place alone is not finite."""
+    """A network on the pretended GPU, whose prediction of one place alone is not finite; in training it drops half."""
 
     def __init__(self, place: int) -> None:
         super().__init__()
         self.place = place
+        self.dropout = nn.Dropout(0.5)
 
     def forward(self, batch: LabelledImages) -> Output:
-        return Output(1 / (batch.image.to(GPU) - self.place))
+        return Output(1 / (self.dropout(batch.image.to(GPU)) - self.place))
 
 
 @pytest.mark.parametrize("batch_size", [1, 7])
 def test_a_prediction_that_is_not_finite_in_the_middle_of_a_pass_is_refused(batch_size: int) -> None:
-    """And a GPU is waited for at the first batch, every hundredth and the last."""
+    """And a GPU is waited for at the first batch, every hundredth and the last, and a network in training stays so."""
 
     def run(place: int) -> None:
         prepared = prepare_network(Reciprocal(place), GPU)
         score(prepared, Places(), 150 * batch_size, [], ProcessGroup(0, 1, CPU), title="test", batch=batch_size)
+        assert prepared.network.training
 
     with pretend_cuda() as gpu:
         run(place=-1)
