@@ -18,7 +18,7 @@ from util.files.errors import UserError
 
 MARGINS = np.array([[[2.0, 0.5, 1.0, 3.0]], [[1.0, -2.0, 4.0, -1.0]]], np.float32)  # two classes, 1 x 4 pixels
 IMAGE = np.zeros((1, 4, 3), np.uint8)
-CALIBRATION = Calibration(FORMAT, "model", "key", "base classes", 2.0, 0.0, [1.0], 0.0, 0.5)
+CALIBRATION = Calibration(FORMAT, "model", "key", "base classes", 2.0, -0.5, [1.0], 0.0, 0.5)
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +33,7 @@ def _predicted(**decision: object) -> Prediction:
 
 
 def test_probabilities_are_calibrated() -> None:
-    logits = torch.from_numpy(np.concatenate([0 * MARGINS[:1], 2 * MARGINS]))
+    logits = torch.from_numpy(np.concatenate([0 * MARGINS[:1], 2 * MARGINS - 0.5]))
     assert np.allclose(_predicted().probability, logits.softmax(0)[1:].numpy())
     assert _predicted().mask.tolist() == [[1, 1, 2, 1]]
     assert _predicted(min_presence=0.9).mask.tolist() == [[0, 0, 0, 0]]  # the score of both is 0.73
@@ -96,3 +96,6 @@ def test_specks_are_dropped_and_small_holes_filled() -> None:
     assert (out[20:30, 60:70] == 1).all()
     assert (out[30:34, 30:34] == 2).all()
     assert not out[36:48, 36:48].any()
+    mask[:] = 1
+    mask[:3, 9] = mask[-3:, 9] = mask[9, :3] = mask[9, -3:] = 0  # open to a side each
+    assert np.array_equal(without_specks(mask), mask)

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from photos import Segmenter
+from photos.calibration import FORMAT, Calibration
 from photos.examples import BOXED, Example, LoadedExample, parse_example
 from photos.photo_files import read_photo
 from photos.prediction import Decision
@@ -132,6 +133,15 @@ def test_supports_of_a_class_are_a_list_of_pairs(baseline: Path, photos: list[Pa
     for wrong in (*not_lists, "cup.jpg:box=9,9,50,50", ("cup.jpg", "box=9,9,50,50")):
         with pytest.raises(UserError):
             Segmenter(None, {"cup": wrong}, config=baseline)
+
+
+def test_presence_is_that_of_the_networks_margins_whether_edges_are_moved_or_not(baseline: Path, photos) -> None:
+    segmenter = Segmenter([(photos[0], "box=9,9,50,50")], config=baseline)
+    segmenter.calibration = Calibration(FORMAT, "", "", "", 1.0, 0.0, [1.0] * 6, 0.0, 0.5)
+    refined = segmenter(photos[1])
+    segmenter.decision = Decision(refine=False)
+    plain = segmenter(photos[1])
+    assert close(refined.presence, plain.presence) and not close(refined.probability, plain.probability)
 
 
 def test_unread_files_join_a_dictionary(baseline: Path, photos: list[Path], tmp_path: Path) -> None:
