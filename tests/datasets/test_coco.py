@@ -10,6 +10,7 @@ import yaml
 
 from datasets import make
 from datasets.recipes import coco
+from tests.annotations import drawn
 from tests.datasets.printed import assert_done, assert_refused, times
 from tests.helpers.paths import REPOSITORY
 from tests.helpers.read import write_json
@@ -17,7 +18,8 @@ from util.files.mask_images import read_mask
 
 CLASSES = yaml.safe_load((REPOSITORY / "config/coco/coco.yaml").read_text())["data"]["classes"]
 CATEGORIES = [{"id": i + 1 + i // 8, "name": name} for i, name in enumerate(CLASSES)]  # with gaps, as COCO's ids have
-SIDES = 24, 36
+SIDES = drawn.HEIGHT, drawn.WIDTH
+TURNED = 5  # the number of an image that is stored turned left
 IMAGES = 6  # of each split; the last has no annotation
 
 
@@ -38,8 +40,7 @@ def draw_coco(out: Path) -> Path:
         annotations = []
         for number in range(IMAGES, 0, -1):  # not by id
             name = f"{name_of(split, number)}.jpg"
-            photo = np.full((*SIDES, 3), 40 * number, np.uint8)
-            cv2.imwrite(str(out / split / name), photo)
+            drawn.photo(out / split / name, turned=number == TURNED)
             images.append({"id": number, "file_name": name, "height": SIDES[0], "width": SIDES[1]})
             if number < IMAGES:
                 annotations += [
@@ -96,7 +97,7 @@ def test_lists_and_masks_of_both_splits_which_a_repetition_leaves_alone(prepare,
             expected = np.zeros(SIDES, np.uint8)
             expected[4:20, 0:10] = number
             expected[4:20, 20:30] = 80
-            np.testing.assert_array_equal(read_mask(out / f"masks/{name}.png"), expected)
+            np.testing.assert_array_equal(read_mask(out / f"masks/{name}.png"), np.rot90(expected, -(number == TURNED)))
     before = times([*out.rglob("*")])
     assert "is made already" in prepare(*words).output
     assert times([*out.rglob("*")]) == before

@@ -11,7 +11,8 @@ import pytest
 from annotations import recognise
 from annotations.annotation import PredictedObject, PredictedPhoto, Predictions
 from annotations.shapes import encoded
-from datasets.division import _give_each_side_enough
+from datasets.division import _give_each_side_enough, assign_folds
+from tests.data.made_lists import list_of
 from tests.datasets.class_trees import save, save_grey, save_photo
 from tests.datasets.printed import assert_done
 from tests.helpers.read import config_of
@@ -206,6 +207,12 @@ def test_each_side_of_the_split_keeps_two_photos_of_each_class() -> None:
     _give_each_side_enough(is_test, shown)
     for photos in (shown[is_test], shown[~is_test]):
         assert photos.sum(0).min() >= 2
+
+
+def test_the_classes_of_a_fold_are_on_as_many_photos_as_those_of_another() -> None:
+    """Class a is on eight, b on seven, and so on."""
+    index = list_of(np.pad(np.tri(8), ((0, 0), (1, 0))), (1,), pixels=1).index
+    assert assign_folds(index, [*"abcdefgh"], 2) == [[*"adeh"], [*"bcfg"]]
 
 
 @pytest.mark.parametrize("count", [4, 5, 7])
