@@ -1,6 +1,7 @@
 """Tests of the torch data sets: shapes, types and values of episodes and labelled images, and how they are batched."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from util.config.folds import Fold
 from util.config.read import read_config
 from util.config.settings import AugmentSettings
 from util.data.augmentation import warp_training
-from util.data.episodes import EpisodeDataset
+from util.data.episodes import EpisodeDataset, LabelledDataset
 from util.data.lists.image_list import ImageList
 from util.data.mini import CLASS_NAMES
 from util.data.modalities import Source
@@ -128,6 +129,13 @@ def test_query_and_supports_are_augmented_independently(lists) -> None:
     share = np.mean(flips, axis=0)
     assert (share > 0.25).all() and (share < 0.75).all()
     assert len(set(flips)) == 8  # every combination occurs
+
+
+def test_a_labelled_image_is_augmented_by_seed_and_number_alone(lists) -> None:
+    fold, train, _ = lists
+    of_one = replace(train, queries=train.queries[:1])
+    datasets = [LabelledDataset(of_one, fold, SIZE // 2, seed, STILL) for seed in (1, 2, 1)]
+    assert len({dataset[number].image.numpy().tobytes() for dataset in datasets for number in (0, 1)}) == 4
 
 
 REFUSED_SOURCES = {

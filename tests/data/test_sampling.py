@@ -120,16 +120,18 @@ def test_further_ways_keep_query_and_supports_and_add_classes_with_legal_ones() 
 
 @pytest.mark.parametrize("shots", [1, 2])
 def test_a_query_has_its_references_in_turn(shots: int) -> None:
+    """In each of two rounds, whose orders differ, none comes twice."""
     images = random_list(0)
-    sampler = EpisodeSampler(images, "class_in_turn", shots, 0, references=4)
+    sampler = EpisodeSampler(images, "class_in_turn", shots, 0, references=80)
     for number, plain in enumerate(map(replace(sampler, references=1), range(10))):
-        keys = [sampler(4 * number + turn) for turn in (3, 2, 1, 0)][::-1]
+        keys = [sampler(80 * number + turn) for turn in reversed(range(80))][::-1]
         assert {(key.query, key.class_id) for key in keys} == {(plain.query, plain.class_id)}
         candidates = {*images.candidates[plain.class_id]} - {plain.query}
         drawn = [row for key in keys for row in key.supports]
         assert {*drawn} <= candidates
-        without_repetition = drawn[: len(candidates) // shots * shots]
-        assert len({*without_repetition}) == len(without_repetition)
+        length = len(candidates) // shots * shots
+        first, second = drawn[:length], drawn[length : 2 * length]
+        assert len({*first}) == len({*second}) == length and first != second
 
 
 STRETCHED = View("stretch", 33, 33)

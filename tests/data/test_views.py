@@ -60,6 +60,7 @@ def test_evaluation_view_follows_the_written_rule() -> None:
         planes = torch.from_numpy(image).movedim(2, 0).double()
         (expected,) = F.interpolate(planes[None], (tall, wide), mode="bilinear")
         np.testing.assert_allclose(boxed_image, expected.movedim(0, 2), atol=1e-2)
+    assert View("letterbox", 64, 64).shown((255, 256)) == (56, 64)  # of 63.75 rows
 
 
 def _nearest(classes: np.ndarray, height: int, width: int) -> np.ndarray:

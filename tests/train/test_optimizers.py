@@ -20,9 +20,13 @@ def test_an_optimiser_keeps_as_many_tensors_as_are_counted(kind: str) -> None:
     assert len(kept) == OPTIMIZERS[kind].moments
 
 
-def test_the_cosine_schedule_is_half_a_wave_from_the_rate_to_nothing() -> None:
-    factors = [SCHEDULES["cosine"](step, 4, ()) for step in range(5)]
-    assert factors == pytest.approx([1, (1 + 0.5**0.5) / 2, 0.5, (1 - 0.5**0.5) / 2, 0])
+@pytest.mark.parametrize(
+    ("name", "factors"),
+    [("cosine", [1, (1 + 0.5**0.5) / 2, 0.5, (1 - 0.5**0.5) / 2, 0]), ("step", [1, 1, 0.1, 0.1, 0.01, 0.01, 0.01])],
+)
+def test_a_schedule_is_half_a_wave_from_the_rate_to_nothing_or_two_steps(name: str, factors: list[float]) -> None:
+    steps = len(factors) - 1
+    assert [SCHEDULES[name](step, steps, ()) for step in range(steps + 1)] == pytest.approx(factors)
 
 
 def test_the_gradients_of_an_optimiser_are_clipped_together() -> None:
