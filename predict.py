@@ -1,9 +1,12 @@
 """Segment in photos the objects annotated on others: ``python predict.py --checkpoint C --support P:M --query Q``."""
 
+import os
+
 from util import requirements
 
 if __name__ == "__main__":
     requirements.check()
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin slow down beside other programs
 
 import sys
 
