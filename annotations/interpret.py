@@ -35,9 +35,10 @@ def interpret(annotations: Annotations) -> Annotations:
             most = max(counts, key=counts.__getitem__)
             note(f"{annotations.source}: {what} ({counts.total()}), see {most}")
     if not marked:
-        left_out = any(counts.total() for counts in remarks.values())
-        fix = "see the notes above" if left_out else "outline or box the objects"
-        raise UserError(f"{annotations.source}: none of its entries shows an object that is taken; {fix}")
+        raise UserError(
+            f"{annotations.source}: none of its entries shows an object",
+            fix="outline or box the objects, or take those that a note above leaves out",
+        )
     return meaning
 
 

@@ -51,7 +51,7 @@ def test_overrides_win_over_files_and_later_ones_over_earlier(tmp_path: Path) ->
         ("data.size.x=97", ("data.size", "a whole number")),
         ("data=3", ("data = 3 must be a section",)),
         ("base=other.yaml", ("unknown key 'base'",)),
-        ("test.seeds=[1", ("line 2: ", "close brackets")),
+        ("test.seeds=[1", ("line 1 to 2: ", "close brackets")),
         ("run.name=", ("write section.key=value",)),
         ("test={seeds: [1], seeds: [2]}", ("key 'seeds' is written twice",)),
     ],

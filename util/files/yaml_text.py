@@ -55,8 +55,8 @@ def _errors() -> Iterator[None]:
     try:
         yield
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = f"line {mark.line + 1}: " if mark else ""
+        lines = [str(mark.line + 1) for mark in (error.context_mark, error.problem_mark) if mark]
+        place = f"line {' to '.join(dict.fromkeys(lines))}: " if lines else ""
         fix = f"; {MEND}" if isinstance(error, FORM_ERRORS) else ""
         raise ValueError(f"{place}{error.problem}{fix}") from None
     except yaml.YAMLError as error:
