@@ -6,7 +6,7 @@ from util import requirements
 
 if __name__ == "__main__":
     requirements.check()
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin slow down beside other programs
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # beside other programs waiting threads must not spin
 
 import sys
 

@@ -129,13 +129,15 @@ def _queries(asked: Namespace, examples: Sequence[Example]) -> list[Path]:
 
 
 def _check_any_readable(queries: Sequence[Path]) -> None:
-    """Refuse (UserError) photos none of which can be read."""
+    """Refuse (UserError) photos none of which can be read; the first that can ends the check."""
     errors = list[str]()
     for query in queries:
         error = attempt(check_readable, query)
         if error is None:
             return
         errors.append(str(error))
+    if not errors:
+        raise UserError("--query: names no photo but masks of the examples; name the photos to segment")
     raise Refusals(errors)
 
 
@@ -153,7 +155,8 @@ def _write_results(segmenter: Segmenter, results: Results, queries: Sequence[Pat
         for prediction in bar:
             results.write(prediction, facts)
     except KeyboardInterrupt:
-        print(f"{results.out}: {bar.n} of {len(waiting)} photos are done; --resume goes on", file=sys.stderr)
+        done = len(results.made.intersection(waiting))
+        print(f"{results.out}: {done} of {len(waiting)} photos are done; --resume goes on", file=sys.stderr)
         raise
     finally:  # also when it is interrupted
         entries = results.write_summary(failed)

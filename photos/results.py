@@ -44,9 +44,7 @@ RECORD_KEYS = {"query", "query_file", "width", "height", "classes", SAID}  # of 
 COLUMNS = ("photo", "class", "shown", "by", "pixels", "parts", "share", *BOX_COLUMNS, "score", "presence", "error")
 LONGEST = 255  # bytes of a file's name
 APART = "name another --out, or rename a photo"
-RENAME = (
-    "rename a photo or a class; of photos with their masks beside them, --supports takes both, --query is for others"
-)
+RENAME = "rename a photo or a class; if one is the mask of the other, name the folder by --supports, not by --query"
 
 
 def own_record(path: Path) -> dict[str, Any]:
@@ -176,8 +174,7 @@ class Results:
                 if path.resolve() in sources:
                     raise UserError(f"{path}: is a photo to segment, but {query} would have this result", fix=APART)
                 if key in owners:
-                    twice = f"{owners[key]} and {query}: both would have the result {path.name}"
-                    raise UserError(twice, fix=RENAME)
+                    raise UserError(f"{owners[key]} and {query}: both would have the result {path.name}", fix=RENAME)
                 owners[key] = query
                 paths.append(path)
         return paths

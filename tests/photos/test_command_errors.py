@@ -63,6 +63,7 @@ def test_marks_that_cannot_be_read_are_refused(baseline: Path, example_texts: di
         ({"out": None}, "the following arguments are required: --out"),
         ({"out": "some.pth"}, "some.pth: is a file; name a folder"),
         ({"query": "some.pth"}, "some.pth: "),
+        ({"query": "one/a.png", "support": "one/a.jpg:one/a.png"}, "--query: names no photo but masks"),
         ({"resize": 0}, "--resize: 0 is out of range"),
         ({"port": 80}, "unrecognized arguments: --port 80"),
         ({"resize": 40}, "nearest: 33, 41"),

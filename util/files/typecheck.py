@@ -25,7 +25,7 @@ class Misfit(Exception):
     def __init__(self, key: str, message: str):
         super().__init__(message)
         self.key = key
-        self.others: list[Misfit] = []  # of the same section
+        self.others: list[Misfit] = []  # those after it in the same section, and in sections of it
 
 
 def convert(kind: Any, value: Any, key: str, as_yaml: bool = False) -> Any:
@@ -38,7 +38,7 @@ def convert(kind: Any, value: Any, key: str, as_yaml: bool = False) -> Any:
         as_yaml: also take text that reads as a number for one (1e-4, 010) and a number for text, in which ``~/`` is
             the home.
 
-    Misfit: the value, or the first part of it that is wrong, has another type or is out of its bounds.
+    Misfit: the value, or a part of it, has another type or is out of its bounds: the first one, with the ``others``.
     """
     origin, members = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:

@@ -20,7 +20,7 @@ def pick_device(name: str, local_rank: int = 0) -> torch.device:
     """Return the device that ``run.device`` names; process ``local_rank`` takes the GPU of that number.
 
     ``auto`` is a GPU that works, else the CPU. UserError: the device is unknown, missing or does not work, as torch
-    says it.
+    says it in its first sentence.
     """
     if name == "auto":
         name = CUDA if torch.cuda.is_available() else "cpu"
@@ -31,7 +31,7 @@ def pick_device(name: str, local_rank: int = 0) -> torch.device:
             torch.cuda.set_device(device)
         torch.ones(1, device=device)  # a kernel runs
     except (RuntimeError, AssertionError, ImportError) as error:  # as of a torch without CUDA
-        reason = str(error).partition(". ")[0]
+        reason = str(error).partition("\n")[0].partition(". ")[0]
         raise UserError(
             f"run.device = {name}, GPU {local_rank}: {reason}",
             fix="write 0 for the CPU in place of the number of GPUs, or set run.device",
