@@ -306,7 +306,7 @@ function fill(row) {
 
 function tileOf(name) {
   const picture = made("img", { loading: "lazy", alt: "", onerror: (event) => (event.target.alt = "cannot be read") });
-  return made("button", { tabIndex: -1, onclick: () => open(name) }, picture, made("span", {}, name), made("span"));
+  return made("button", { tabIndex: -1, onclick: () => say("") && open(name) }, picture, made("span", {}, name), made("span"));
 }
 
 function arrange() {
