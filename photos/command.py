@@ -155,8 +155,8 @@ def _write_results(segmenter: Segmenter, results: Results, queries: Sequence[Pat
         for prediction in bar:
             results.write(prediction, facts)
     except KeyboardInterrupt:
-        done = len(results.made.intersection(waiting))
-        print(f"{results.out}: {done} of {len(waiting)} photos are done; --resume goes on", file=sys.stderr)
+        written = len(results.made.intersection(waiting))
+        print(f"{results.out}: {written} of {len(waiting)} photos are done; --resume goes on", file=sys.stderr)
         raise
     finally:  # also when it is interrupted
         entries = results.write_summary(failed)

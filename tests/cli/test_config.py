@@ -105,6 +105,7 @@ MISTAKES = [  # text, line, and parts of the message
     ("meta_stage:\n  augment:\n    scal: [1, 1]\n", 4, "unknown key 'meta_stage.augment.scal'", "mean 'scale'?"),
     ("test: {qqqqqq: 1}\n", 2, "unknown key 'test.qqqqqq'", "known: batch, checkpoint, "),
     ("path: elsewhere\ndata: {sise: 9, shot: 0}\n", 3, "'data.sise'", "data.shot = 0", ":2: unknown key 'path'"),
+    ("meta_stage: {optimizers: {a: {lr: x}, b: {lr: y}}}\n", 2, "optimizers.a.lr", "optimizers.b.lr = 'y'"),
     ("DATA: {split: 0}\n", 2, "'DATA' is a key of BAM's configs", "docs/from_bam.md"),
     ("Train: {merge: final}\n", 2, "'Train' is a key of BAM's configs, here sections data, model"),
     ("data: {split: 0}\n", 2, "'split' is a key of BAM's configs, here data.fold;"),

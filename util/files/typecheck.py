@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -58,7 +58,7 @@ def _items(kind: Any, items: list[Any] | dict[str, Any], key: str, as_yaml: bool
     """Return a list or a dict, each of whose values is of one type."""
     if isinstance(items, list):
         return [convert(kind, item, f"{key}[{i}]", as_yaml) for i, item in enumerate(items)]
-    return {name: convert(kind, item, f"{key}.{name}", as_yaml) for name, item in items.items()}
+    return _all(items, lambda name: convert(kind, items[name], f"{key}.{name}", as_yaml))
 
 
 def _section(kind: Any, values: Any, key: str, as_yaml: bool) -> Any:
@@ -69,19 +69,29 @@ def _section(kind: Any, values: Any, key: str, as_yaml: bool) -> Any:
     if not isinstance(values, dict):
         raise _other_type(dict, values, key)
     prefix = f"{key}." if key else ""
-    converted = dict[str, Any]()
+    missing = [f"{prefix}{name}" for name in _required(kind) if name not in values]
+    converted = _all(
+        values,
+        lambda name: _entry(kind, name, values[name], f"{prefix}{name}", as_yaml),
+        [Misfit(place, f"key '{place}' is missing") for place in missing],
+    )
+    return converted if is_dict else kind(**converted)
+
+
+def _all(names: Iterable[str], read: Callable[[str], Any], missing: Sequence[Misfit] = ()) -> dict[str, Any]:
+    """Return what is read by each name; the Misfits of all are raised as the first one with the others."""
+    values = dict[str, Any]()
     misfits = list[Misfit]()
-    for name, value in values.items():
+    for name in names:
         try:
-            converted[name] = _entry(kind, name, value, f"{prefix}{name}", as_yaml)
+            values[name] = read(name)
         except Misfit as misfit:
             misfits += [misfit, *misfit.others]
-    missing = [f"{prefix}{name}" for name in _required(kind) if name not in values]
-    misfits += [Misfit(key, f"key '{key}' is missing") for key in missing]
+    misfits += missing
     if misfits:
         misfits[0].others = misfits[1:]
         raise misfits[0]
-    return converted if is_dict else kind(**converted)
+    return values
 
 
 def _entry(kind: Any, name: str, value: Any, place: str, as_yaml: bool) -> Any:
