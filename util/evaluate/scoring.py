@@ -38,14 +38,11 @@ class Scoring:
     def scoreboard(self, seed: int) -> Scoreboard:
         """Return the empty scoreboard of the episodes of a seed."""
         config = self.evaluation.config
-        sampler = self.evaluation.samplers[seed]
-        names = sampler.images.index.names
         return Scoreboard(
             classes=len(config.data.classes),
             scored_on=self.evaluation.scored_on,
             episodes=self.episodes[seed],
             further=config.test.metrics,
-            query_of=lambda number: names[sampler(number).query],
         )
 
 
