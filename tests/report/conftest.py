@@ -53,7 +53,7 @@ def result(**changes: Any) -> Result:
         **{"run": f"{dataset}_split{fold}_resnet50", "weights": "ab" * 32, "list": f"{fold}" * 64, "list_images": 364},
         **{"list_source": "made from the masks", "episode_digests": ["cd" * 32], "manifest": MANIFEST, "processes": 1},
         "mean": {"final": dict(scores), "meta": {"miou": 55.0, "fb_iou": 75.0}},
-        **{"precision": "float32", "batch": 8, "date": "2026-11-20T10:00:00+00:00", "minutes": 20.0, "shared_with": []},
+        **{"precision": "float32", "batch": 8, "date": "2026-11-20T10:00:00+00:00", "minutes": 20.0},
         **{
             "environment": {},
             "track": {**BAMS_TRACK, "train_shot": changes.get("shot", 1)},

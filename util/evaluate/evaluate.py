@@ -15,7 +15,7 @@ from util.config.settings import Config
 from util.evaluate.done import reason_to_test
 from util.evaluate.result import manifest_of, result_of
 from util.evaluate.schema import MANIFEST, RESULT, Result, SeedScores, read_result
-from util.evaluate.scoring import Pass, Scoring, passes, scorings_of
+from util.evaluate.scoring import Scoring, scorings_of
 from util.evaluate.store import ShotStore
 from util.evaluate.titles import score_line
 from util.files.errors import log
@@ -57,11 +57,10 @@ def evaluate(
         store = ShotStore(config.test.store_gib)
         if world.device.type == "cpu":
             set_allocator(KEEP_ALL)
-        for one_pass in passes(scorings):
-            _run(one_pass, world, store)
-            for scoring in one_pass.scorings:
-                if scoring.boards.keys() == scoring.episodes.keys():  # a test that is killed later keeps this result
-                    results[folders[scoring].path / RESULT] = _finish(scoring, folders[scoring], world)
+        for scoring, folder in folders.items():
+            for seed in scoring.episodes:
+                _run(scoring, seed, world, store)
+            results[folder.path / RESULT] = _finish(scoring, folder, world)
     return results
 
 
@@ -95,32 +94,29 @@ def _announce(scorings: list[Scoring], world: ProcessGroup) -> None:
     log.info("on %s, processes: %d", place, world.size)
 
 
-def _run(one_pass: Pass, world: ProcessGroup, store: ShotStore) -> None:
-    """Run the network over the episodes of a pass and count them for each of its tests."""
+def _run(scoring: Scoring, seed: int, world: ProcessGroup, store: ShotStore) -> None:
+    """Run the network over the episodes of a seed of a test and count them."""
     started = time.monotonic()
-    test = one_pass.test
-    for scoring in one_pass.scorings:
-        scoring.boards[one_pass.seed] = scoring.scoreboard(one_pass.seed)
-        scoring.shared_with = sorted({*scoring.shared_with, *one_pass.names} - {scoring.evaluation.name})
-    store.use_for(one_pass.prepared.network, test.view, test.images.index.fingerprint, one_pass.prepared.precision)
+    test = scoring.evaluation
+    title = f"{test.name} {test.shot}-shot seed {seed}"
+    scoring.boards[seed] = scoring.scoreboard()
+    store.use_for(scoring.prepared.network, test.view, test.images.index.fingerprint, scoring.prepared.precision)
     side = test.view.side or test.config.data.size
     images_per_episode = test.shot * test.protocol.ways + 1
-    batch = episodes_at_once(test.config.test.batch, world.device, images_per_episode, side)
+    scoring.batch = episodes_at_once(test.config.test.batch, world.device, images_per_episode, side)
     score(
-        one_pass.prepared,
-        one_pass.trials(),
-        one_pass.episodes,
-        [scoring.boards[one_pass.seed] for scoring in one_pass.scorings],
+        scoring.prepared,
+        scoring.trials(seed),
+        scoring.episodes[seed],
+        [scoring.boards[seed]],
         world,
-        title=str(one_pass),
-        batch=batch,
+        title=title,
+        batch=scoring.batch,
         workers=test.config.data.workers,
         store=store,
     )
-    log.info("%s: %s", one_pass, store)
-    for scoring in one_pass.scorings:
-        scoring.batch = batch
-        scoring.seconds += time.monotonic() - started
+    log.info("%s: %s", title, store)
+    scoring.seconds += time.monotonic() - started
 
 
 def _finish(scoring: Scoring, folder: RunFolder, world: ProcessGroup) -> Result:

@@ -159,7 +159,6 @@ def _computation(scoring: Scoring, world: ProcessGroup) -> Computation:
         "batch": scoring.batch,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "minutes": scoring.seconds / 60,
-        "shared_with": scoring.shared_with,
         "environment": environment(scoring.evaluation.config.imports),
     }
 

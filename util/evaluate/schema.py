@@ -42,6 +42,7 @@ class InSome(TypedDict, total=False):
     vectors: str | None  # SHA-256 of the text vectors; null: none are read
     finished: bool  # whether the training of the weights came to its end
     metrics: dict[str, ScoreFacts]  # of each further metric (test.metrics)
+    shared_with: list[str]  # until version 0.3: protocols scored on the same passes of the network, in these minutes
     fold_mismatch: bool  # until version 0.3: weights of another fold, by which novel classes may have been trained on
 
 
@@ -128,8 +129,7 @@ class Computation(TypedDict):
     precision: str  # that the test was computed in: float32, tf32, bf16 or fp16
     batch: int
     date: str  # ISO 8601, UTC
-    minutes: float  # of scoring, shared passes counted in full
-    shared_with: list[str]  # protocols scored on the same passes of the network
+    minutes: float  # of scoring
     environment: dict[str, Any]  # commit, versions, machine, command
 
 

@@ -1,15 +1,14 @@
-"""The tests of a command: each protocol with each number of shots, its network, its counts, and which share a pass.
+"""The tests of a command: each protocol with each number of shots, its network and its counts.
 
 Every mistake that a user can make is found here, before any episode is scored.
 """
 
 import itertools
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from util.config.settings import EPISODES, Config
+from util.config.settings import Config
 from util.data.draws import PFENET
 from util.data.episodes import TrialDataset
 from util.evaluate.evaluation import Evaluation, Shared
@@ -33,48 +32,17 @@ class Scoring:
     boards: dict[int, Scoreboard] = field(default_factory=dict)  # the counts, by seed
     seconds: float = 0.0
     batch: int = 1  # episodes at a time
-    shared_with: list[str] = field(default_factory=list)  # names of the protocols scored in the same passes
 
-    def scoreboard(self, seed: int) -> Scoreboard:
+    def scoreboard(self) -> Scoreboard:
         """Return the empty scoreboard of the episodes of a seed."""
         config = self.evaluation.config
-        return Scoreboard(
-            classes=len(config.data.classes),
-            scored_on=self.evaluation.scored_on,
-            episodes=self.episodes[seed],
-            further=config.test.metrics,
-        )
+        return Scoreboard(len(config.data.classes), self.evaluation.scored_on, config.test.metrics)
 
-
-@dataclass(frozen=True)
-class Pass:
-    """The network runs once over the episodes of a seed, which several tests count."""
-
-    seed: int
-    scorings: list[Scoring]  # all begin with the same episodes, some end earlier
-    test: Evaluation  # any of them: its view, list, run and shots are those of all
-    prepared: PreparedNetwork  # of all
-
-    @property
-    def names(self) -> list[str]:
-        """The protocols of its tests."""
-        return [scoring.evaluation.name for scoring in self.scorings]
-
-    @property
-    def episodes(self) -> int:
-        """How many there are."""
-        return max(scoring.episodes[self.seed] for scoring in self.scorings)
-
-    def trials(self) -> TrialDataset:
-        """Return the episodes by number, with the labels of all tests."""
-        test = self.test
-        labels = tuple(dict.fromkeys(scoring.evaluation.scored_on for scoring in self.scorings))
+    def trials(self, seed: int) -> TrialDataset:
+        """Return the episodes of a seed by number."""
+        test = self.evaluation
         backwards = test.protocol.draw == PFENET
-        return trials(test.run, test.samplers[self.seed], test.view, labels, last_support_first=backwards)
-
-    def __str__(self) -> str:
-        """Return its title in bars and logs."""
-        return f"{'+'.join(self.names)} {self.test.shot}-shot seed {self.seed}"
+        return trials(test.run, test.samplers[seed], test.view, (test.scored_on,), last_support_first=backwards)
 
 
 def scorings_of(
@@ -127,17 +95,3 @@ def _prepare(evaluation: Evaluation, world: ProcessGroup) -> PreparedNetwork:
     """Return the network of a test on the device of this process."""
     precision = precision_of_test(evaluation.config, world.device)
     return prepare_network(evaluation.loaded.network, world.device, precision)
-
-
-def passes(scorings: list[Scoring]) -> list[Pass]:
-    """Return the fewest passes that cover every seed of every test."""
-    groups = defaultdict[tuple, list[Scoring]](list)
-    for scoring in scorings:
-        evaluation = scoring.evaluation
-        protocol = evaluation.protocol
-        rule = tuple(protocol.choosing(EPISODES).values())
-        if evaluation.replayed:
-            rule = "manifest", protocol.draw == PFENET  # which joins supports in another order
-        for seed in evaluation.samplers:
-            groups[seed, evaluation.shot, evaluation.view, rule, evaluation.images.digest].append(scoring)
-    return [Pass(seed, members, members[0].evaluation, members[0].prepared) for (seed, *_), members in groups.items()]

@@ -52,7 +52,6 @@ class Scoreboard:
 
     classes: int  # of the data set
     scored_on: str | None = None  # the name of the trial's label to count on; None takes the only one
-    episodes: int | None = None  # only episodes with a number below it count; None counts all
     further: Sequence[str] = ()  # names of ``mask_metrics.METRICS`` that are counted too
     # what is counted: records of each episode by output
     records: defaultdict[str, list[Tensor]] = field(default_factory=lambda: defaultdict(list))
@@ -68,8 +67,7 @@ class Scoreboard:
             self.base.append(metrics.class_counts(metrics.predicted(logits), batch.label, logits.shape[1]))
             return
         for item, number in enumerate(numbers):
-            if self.episodes is None or number < self.episodes:
-                self._add_episode(number, item, batch, output)
+            self._add_episode(number, item, batch, output)
 
     def _add_episode(self, number: int, item: int, trial: Trial, output: Output) -> None:
         """Count the episode of a number, which is an item of a batch."""
