@@ -179,9 +179,9 @@ class StageSettings:
     query: str = named(SAMPLERS, "shuffle", "shuffle", "random", "shuffled_pairs", "class_then_query", stage="meta")
     # with_replacement: one may occur twice
     supports: Literal["distinct", "with_replacement"] = bounded("distinct", stage="meta")
-    # A list file of the fold in place of the list made from the masks: two columns (image, mask) or (image, class)
-    # pairs; {fold} in its name is the fold, {others} all other folds, whose files are joined. One below lists/ is
-    # published, and taken if all its photos are there
+    # A list file of (image, class) pairs in place of the list made from the masks; {fold} in its name is the fold,
+    # {others} all other folds, whose files are joined. One below lists/ is published, and taken if all its photos are
+    # there
     list_file: str | None = None
     # Of the training and its validation on the test list. all: every image; what is no base class is background
     images: Literal["fold", "all"] = bounded("fold", stage="base")
