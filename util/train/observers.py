@@ -232,9 +232,6 @@ class Checkpoints(TrainingObserver):
         photos = checkpoint.photos_text(checkpoint.photos_in(self.state.get("photos")) or (), before=stored.photos)
         before = stored.entries
         self.state |= {"base": before.get("base", []), "initial": before.get("initial"), "photos": photos}
-        for name, facts in before.get("observers", {}).items():
-            if "left_out" in facts and name in self.state["observers"]:
-                self.state["observers"][name]["left_out"] = facts["left_out"]
 
     def _keep_length(self, training: Training, stored: Checkpoint) -> None:
         """Let a training keep the steps that it was begun with where its list is another: a photo was left out."""
