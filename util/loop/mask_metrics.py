@@ -24,7 +24,7 @@ class ScoreFacts(TypedDict):
     title: str
     unit: str
     scale: float  # of its ratio: 100 for percent
-    smaller_is_better: bool | None  # null: not known
+    smaller_is_better: bool
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ FOLD_SETTINGS = ("list_file", "fold")  # settings that may differ between folds 
 def results(paths: Sequence[Path | str], protocols: Sequence[str] = ()) -> DataFrame:
     """Return every score of the results below some paths, a row for each result, seed, output, class and score.
 
-    ``value`` is in ``unit``; ``smaller_is_better`` is None of a metric whose direction the result does not say.
+    ``value`` is in ``unit``; ``smaller_is_better`` is the direction.
     ``class`` is empty in rows of all classes together; with a class the score ``miou`` is its IoU. ``output`` is
     ``final`` for the prediction, ``seed`` that of the test, ``training_seed`` that of the training, ``row`` the
     result's name in tables, ``file`` the result's. ``list``, ``content`` and those of the whole test list are digests.
@@ -93,12 +93,8 @@ def _scores(result: Result, of_seed: dict[str, Any]) -> Iterator[tuple]:
 def scores_of(*results: Result) -> dict[str, ScoreFacts]:
     """Return what is known of scores by their names, in their order; a result says it of its own further metrics."""
     known = SCORES | {name: metric.facts for name, metric in METRICS.items()}
-    names = set[str]()
     for result in results:
         known |= result.get("metrics", {})
-        names.update(*result["mean"].values())
-    for score in sorted(names - known.keys()):
-        known[score] = ScoreFacts(title=score, unit="", scale=1.0, smaller_is_better=None)
     return known
 
 

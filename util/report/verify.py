@@ -157,7 +157,7 @@ def _difference(stated: Any, counted: Any, place: str = "") -> str:
 
 def _scores_of_outputs(rows: list[dict[str, Any]], result: Result) -> SeedScores:
     """Return the scores of every output of the episodes of one seed, from their counts."""
-    known = {name: facts for name, facts in scores_of(result).items() if facts["smaller_is_better"] is not None}
+    known = scores_of(result)
     scales = {name: known[name]["scale"] for name in rows[0] if name in known}
     classes = len(result["config"]["data"]["classes"])
     scores = SeedScores()
