@@ -76,6 +76,14 @@ def frame_of(by_file: dict[Path, Result]) -> DataFrame:
     return scores.merge(facts_of(by_file)[SHARED_COLUMNS], left_on="file", right_index=True)
 
 
+def overall_scores(by_file: dict[Path, Result], output: str) -> DataFrame:
+    """Return the rows of the frame of all classes together, of one output; UserError: a result lacks it."""
+    for path, result in by_file.items():
+        check_output(path, output, result["mean"])
+    scores = frame_of(by_file)
+    return scores[(scores["output"] == output) & (scores["class"] == "")]
+
+
 def _scores(result: Result, of_seed: dict[str, Any]) -> Iterator[tuple]:
     """Yield the scores of one seed, in the columns from ``output`` on, that an output has with every seed."""
     names = result["novel"]
