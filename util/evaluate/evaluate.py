@@ -12,17 +12,20 @@ from util.config.compose import files_of
 from util.config.place import DISCARDED
 from util.config.read import to_dict
 from util.config.settings import Config
+from util.data.draws import PFENET
 from util.evaluate.done import reason_to_test
 from util.evaluate.result import manifest_of, result_of
 from util.evaluate.schema import MANIFEST, RESULT, Result, SeedScores, read_result
 from util.evaluate.scoring import Scoring, scorings_of
 from util.evaluate.store import ShotStore
 from util.evaluate.titles import score_line
-from util.files.errors import log
+from util.files.errors import check_known, log
 from util.files.parallel import KEEP_ALL, set_allocator
 from util.loop.device import compute_in_fixed_order, describe, episodes_at_once
+from util.loop.mask_metrics import check_metrics
 from util.loop.processes import ProcessGroup, join
-from util.loop.score import score
+from util.loop.score import Scoreboard, score
+from util.run.data import trials
 from util.run.folder import RunFolder
 from util.weights.checkpoint import Checkpoint
 
@@ -44,7 +47,12 @@ def evaluate(
         manifest: a file of episodes to replay.
         stored: the checkpoint, where it was read already.
         keep: do not score what is done (``reason_to_test``).
+
+    UserError: a protocol or a metric is unknown, before a device is asked for; others as ``scorings_of``.
     """
+    check_metrics(config.test.metrics, config.source)
+    for name in protocols:
+        check_known(name, config.protocols, f"protocol '{name}' is unknown")
     with join(config.run.device, "test.batch, data.size or data.workers") as world:
         if config.run.deterministic:
             compute_in_fixed_order()
@@ -99,20 +107,23 @@ def _run(scoring: Scoring, seed: int, world: ProcessGroup, store: ShotStore) -> 
     started = time.monotonic()
     test = scoring.evaluation
     title = f"{test.name} {test.shot}-shot seed {seed}"
-    scoring.boards[seed] = scoring.scoreboard()
+    config = test.config
+    scoring.boards[seed] = Scoreboard(len(config.data.classes), test.scored_on, config.test.metrics)
+    backwards = test.protocol.draw == PFENET
+    episodes = trials(test.run, test.samplers[seed], test.view, (test.scored_on,), last_support_first=backwards)
     store.use_for(scoring.prepared.network, test.view, test.images.index.fingerprint, scoring.prepared.precision)
-    side = test.view.side or test.config.data.size
+    side = test.view.side or config.data.size
     images_per_episode = test.shot * test.protocol.ways + 1
-    scoring.batch = episodes_at_once(test.config.test.batch, world.device, images_per_episode, side)
+    scoring.batch = episodes_at_once(config.test.batch, world.device, images_per_episode, side)
     score(
         scoring.prepared,
-        scoring.trials(seed),
+        episodes,
         scoring.episodes[seed],
         [scoring.boards[seed]],
         world,
         title=title,
         batch=scoring.batch,
-        workers=test.config.data.workers,
+        workers=config.data.workers,
         store=store,
     )
     log.info("%s: %s", title, store)

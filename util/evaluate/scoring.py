@@ -1,6 +1,6 @@
 """The tests of a command: each protocol with each number of shots, its network and its counts.
 
-Every mistake that a user can make is found here, before any episode is scored.
+A mistake in weights, lists or episodes is found here, before any episode is scored.
 """
 
 import itertools
@@ -9,16 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from util.config.settings import Config
-from util.data.draws import PFENET
-from util.data.episodes import TrialDataset
 from util.evaluate.evaluation import Evaluation, Shared
-from util.files.errors import check_known
-from util.loop.mask_metrics import check_metrics
 from util.loop.network import PreparedNetwork, prepare_network
 from util.loop.processes import ProcessGroup
 from util.loop.score import Scoreboard
 from util.run.build import precision_of_test
-from util.run.data import sources_of, trials
+from util.run.data import sources_of
 from util.weights.checkpoint import Checkpoint
 
 
@@ -32,17 +28,6 @@ class Scoring:
     boards: dict[int, Scoreboard] = field(default_factory=dict)  # the counts, by seed
     seconds: float = 0.0
     batch: int = 1  # episodes at a time
-
-    def scoreboard(self) -> Scoreboard:
-        """Return the empty scoreboard of the episodes of a seed."""
-        config = self.evaluation.config
-        return Scoreboard(len(config.data.classes), self.evaluation.scored_on, config.test.metrics)
-
-    def trials(self, seed: int) -> TrialDataset:
-        """Return the episodes of a seed by number."""
-        test = self.evaluation
-        backwards = test.protocol.draw == PFENET
-        return trials(test.run, test.samplers[seed], test.view, (test.scored_on,), last_support_first=backwards)
 
 
 def scorings_of(
@@ -59,7 +44,7 @@ def scorings_of(
     Args:
         config: of the command.
         world: the processes of the command.
-        protocols: names of entries; none means ``test.protocol``.
+        protocols: names of entries, which are there; none means ``test.protocol``.
         shots: numbers of supports; none means ``data.shot``.
         manifest: a file of episodes to replay.
         stored: the checkpoint, where it was read already.
@@ -69,9 +54,6 @@ def scorings_of(
     """
     names = list(dict.fromkeys(protocols or (config.test.protocol,)))
     different_shots = list(dict.fromkeys(shots or (config.data.shot,)))
-    check_metrics(config.test.metrics, config.source)
-    for name in names:
-        check_known(name, config.protocols, f"protocol '{name}' is unknown")
     shared = Shared(stored)
     scorings = list[Scoring]()
     for shot, name in itertools.product(different_shots, names):
@@ -82,16 +64,11 @@ def scorings_of(
 
 
 def _scoring(evaluation: Evaluation, world: ProcessGroup) -> Scoring:
-    """Return a test on the device: its list is read, its episodes are chosen, its network is on the device."""
+    """Return a test on the device: its network is there, its list is read, its episodes are chosen."""
+    key = "prepared", evaluation.shot, evaluation.view.side
+    precision = precision_of_test(evaluation.config, world.device)
+    prepared = evaluation.shared.once(key, lambda: prepare_network(evaluation.loaded.network, world.device, precision))
     with world.rank_zero_first():  # which may build an index
         sources_of(evaluation.run, evaluation.images)
         episodes = evaluation.episodes
-    key = "prepared", evaluation.shot, evaluation.view.side
-    prepared = evaluation.shared.once(key, lambda: _prepare(evaluation, world))
     return Scoring(evaluation, episodes, prepared)
-
-
-def _prepare(evaluation: Evaluation, world: ProcessGroup) -> PreparedNetwork:
-    """Return the network of a test on the device of this process."""
-    precision = precision_of_test(evaluation.config, world.device)
-    return prepare_network(evaluation.loaded.network, world.device, precision)
