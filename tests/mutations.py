@@ -105,25 +105,11 @@ ROWS = [  # name, file, old, new, test
         "tests/evaluate/test_metrics.py::test_scores_of_episodes_equal_a_recount",
     ),
     (
-        "protocols of other episodes share a pass",
-        "util/evaluate/scoring.py",
-        "groups[seed, evaluation.shot, evaluation.view, rule, evaluation.images.digest]",
-        "groups[seed, evaluation.shot, evaluation.view, evaluation.images.digest]",
-        "tests/evaluate/test_shared_passes.py",
-    ),
-    (
-        "tests of other lists share a pass",
-        "util/evaluate/scoring.py",
-        "rule, evaluation.images.digest]",
-        "rule]",
-        "tests/evaluate/test_shared_passes.py",
-    ),
-    (
         "a kept support forgets the other ways' classes",
         "util/evaluate/store.py",
         "(row, class_id, classes)",
         "(row, class_id)",
-        "tests/evaluate/test_shared_passes.py",
+        "tests/evaluate/test_store.py::test_a_kept_support_is_of_all_classes_whose_pixels_its_label_ignores",
     ),
     (
         "text vectors do not decide a test",

@@ -12,7 +12,6 @@ import signal
 import sys
 import textwrap
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NoReturn
 
 from model.mismatch import ModelMismatch
@@ -23,7 +22,6 @@ from util.files.parallel import KEEP_ALL, KEEP_SMALL, set_allocator
 from util.loop.interrupt import STOPS
 
 HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"  # which torch reads at its first tensor
-HOME = re.compile(r"(?:^|[=:,])~(?=/)|^--[\w-]+=~$")  # a shell leaves ~ as it is in the middle of a word
 
 
 def version() -> str:
@@ -40,14 +38,6 @@ class Parser(argparse.ArgumentParser):
         if self.add_help:
             text = "print the project's version"
             self.add_argument("--version", action="version", version=f"Sym-Net {version()}", help=text)
-
-    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Return the options of a command line, in whose words ``~/`` is the home also after = : and , of a path."""
-        words = sys.argv[1:] if args is None else args
-        home = str(Path.home())
-        return super().parse_args(
-            [HOME.sub(lambda found: found[0].replace("~", home), word) for word in words], namespace
-        )
 
     def error(self, message: str) -> NoReturn:
         """Raise the error of a wrong command line, a UserError."""

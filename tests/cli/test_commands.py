@@ -55,18 +55,6 @@ def test_an_output_that_is_no_longer_read_or_has_no_room(lines: int, ended) -> N
             assert ended(lambda: print("a line\n" * lines), output) == (EXIT_USER_ERROR, said)
 
 
-def test_a_tilde_at_the_start_of_a_path_is_the_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", "/home/a")
-    parser = cli.Parser()
-    parser.add_argument("--out")
-    parser.add_argument("words", nargs="*")
-    options = parser.parse_args(["--out=~/found", "cat=~/p.jpg:~/m.png", "~/a,~/b", "a~/b"])
-    assert (options.out, options.words) == (
-        "/home/a/found",
-        ["cat=/home/a/p.jpg:/home/a/m.png", "/home/a/a,/home/a/b", "a~/b"],
-    )
-
-
 @pytest.mark.parametrize("error", [OSError(12, "Cannot allocate memory"), OSError("no route to host")], ids=str)
 def test_an_error_without_a_file_does_not_name_the_output(error: OSError, ended) -> None:
     def command() -> int:

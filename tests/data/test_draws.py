@@ -58,7 +58,7 @@ def hsnet_list(dataset: str, fold: int) -> tuple[ImageList, Config]:
     split = Fold.of(config.data)
     file = config.protocols["hsnet"].list_file
     listed = read_fold_list(file, split)
-    pairs = [(PREFIX[dataset] + stem, c) for stem, c, _ in listed.rows]
+    pairs = [(PREFIX[dataset] + stem, c) for stem, c in listed.rows]
     names = sorted({name for name, _ in pairs})
     index = made_index(names, pairs, len(config.data.classes))
     return novel_list(index, split, config.data, file), config

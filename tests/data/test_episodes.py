@@ -111,7 +111,8 @@ def test_a_crop_keeps_the_class_of_its_episode(lists) -> None:
         views = []
         for target in (key.class_id, 1):
             random = random_stream(0, AUGMENT, number, 0)
-            views.append(warp_training(train.index.stacked(key.query), SIZE // 2, STILL, random, target).image)
+            image, _, _ = warp_training(train.index.stacked(key.query), SIZE // 2, STILL, random, target)
+            views.append(image)
         assert (dataset[number].query.numpy() == views[0]).all()
         if key.class_id > 1 and (views[0] != views[1]).any():
             return

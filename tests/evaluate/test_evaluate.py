@@ -72,11 +72,10 @@ def test_protocols_together_equal_each_in_a_test_of_its_own(config):
     one_draw = "protocols.symnet.draw=pfenet"
     together = score(config(PROTOTYPE, "data.workers=1", one_draw), ("symnet", "bam", "hdmnet", "ssp"))
     symnet, bam, _, ssp = together
-    assert (symnet["shared_with"], bam["shared_with"]) == (["bam"], ["symnet"])
     assert symnet["episode_digests"] == bam["episode_digests"] != ssp["episode_digests"]
     for result in (bam, ssp):
         (separate,) = score(config(), (result["protocol"],))
-        assert (separate["per_seed"], separate["shared_with"]) == (result["per_seed"], [])
+        assert separate["per_seed"] == result["per_seed"]
     assert len({result["mean"]["final"]["miou"] for result in together}) == 4
 
 
@@ -283,7 +282,7 @@ def test_a_protocol_runs_on_its_list_and_says_so(listed, tmp_path: Path) -> None
     stated = hsnet["list_source"], hsnet["list_note"], hsnet["draw_note"]
     assert stated == (f"{tmp_path}/val_fold0.txt", "", "the published list of mini is not known")
     assert hsnet["list"] == dcama["list"] != symnet["list"]
-    assert (symnet["draw_note"], symnet["shared_with"], "list" in title(symnet)) == ("", [], False)
+    assert (symnet["draw_note"], "list" in title(symnet)) == ("", False)
     (from_masks,) = score(read_config(path, ["protocols.hsnet.list_file=null"]), ("hsnet",))
     assert from_masks["list_source"] == "made from the masks"
     assert "hsnet (contiguous folds, pairs by 100 pixels, drawn here)" in title(from_masks)

@@ -1,12 +1,14 @@
 """The tester gives the same counts with the shots of supports kept, whatever fits, and holds no more than it may."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from tests.evaluate.quick import PROTOTYPE
 from util.data.sampling import EpisodeKey
-from util.evaluate.store import ShotStore
+from util.evaluate.store import ShotStore, _supports_of
 from util.files.sizes import GIB
 from util.loop.network import prepare_network
 from util.loop.processes import ProcessGroup
@@ -105,3 +107,12 @@ def test_kept_shots_change_no_count_where_few_fit(run) -> None:
     assert 0 < few.used == bytes_of(few) <= few.limit
     assert np.array_equal(run(nothing), expected)
     assert len(nothing.kept) == 0
+
+
+def test_a_kept_support_is_of_all_classes_whose_pixels_its_label_ignores() -> None:
+    keys = []
+    for classes in ((1, 2), (1, 3), (1, 2)):
+        ways = [SimpleNamespace(class_id=[c], supports_of=lambda item: [None]) for c in classes]
+        first, _ = _supports_of(SimpleNamespace(ways=ways, rows=[(0, 1, 2)]), with_rows=False)
+        keys.append(first.key)
+    assert keys[0] == keys[2] != keys[1]

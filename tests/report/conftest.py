@@ -43,7 +43,7 @@ def result(**changes: Any) -> Result:
     empty = {**dict.fromkeys(("list_note", "draw_note", "weights_mark"), "")}
     empty |= {key: [] for key in ("training", "trained_otherwise", "left_out")}
     unknown = dict.fromkeys(("encoder_licence", "replayed", "trained_with", "whole_list"))
-    unknown |= dict.fromkeys(("whole_content", "photos_trained_on", "photos_listed"))
+    unknown |= dict.fromkeys(("whole_content", "photos_trained_on"))
     content = {
         **{"schema": SCHEMA, "protocol": "bam", "protocol_settings": ENTRY, "input_side": 473, "scored_on": "square"},
         **{**text, **switches, **empty, **unknown, "classes_without_episodes": 0, "episodes": 1000},
@@ -53,7 +53,7 @@ def result(**changes: Any) -> Result:
         **{"run": f"{dataset}_split{fold}_resnet50", "weights": "ab" * 32, "list": f"{fold}" * 64, "list_images": 364},
         **{"list_source": "made from the masks", "episode_digests": ["cd" * 32], "manifest": MANIFEST, "processes": 1},
         "mean": {"final": dict(scores), "meta": {"miou": 55.0, "fb_iou": 75.0}},
-        **{"precision": "float32", "batch": 8, "date": "2026-11-20T10:00:00+00:00", "minutes": 20.0, "shared_with": []},
+        **{"precision": "float32", "batch": 8, "date": "2026-11-20T10:00:00+00:00", "minutes": 20.0},
         **{
             "environment": {},
             "track": {**BAMS_TRACK, "train_shot": changes.get("shot", 1)},

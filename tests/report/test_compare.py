@@ -115,6 +115,11 @@ def test_outputs_of_one_result_are_compared(leave):
     assert verdict == ALONE
 
 
+def test_a_result_beside_itself_is_said(leave):
+    path = leave("e", counts(5, 60, 0.6))
+    assert compare(path, path).notes[-1] == "no difference in any sample: are A and B one result, or a copy of it?"
+
+
 ALONE = "significant for these networks, the interval excludes 0; how much trainings vary is not in it"
 NO_METHODS = "no difference between methods: the interval excludes 0 for networks of one method alone"
 SCORED = "no verdict on the systems, which were scored differently"

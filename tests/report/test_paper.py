@@ -74,8 +74,8 @@ def test_measured_and_quoted_numbers_are_marked(leave):
 
 def test_latex_has_rules_and_groups(leave):
     latex = text(full(leave, (1, 5)), "latex")
-    groups = r"\multicolumn{7}{c}{1-shot} & \multicolumn{7}{c}{5-shot}", r"\cmidrule(lr){4-10} \cmidrule(lr){11-17}"
-    for part in (r"\toprule", r"\midrule", r"\bottomrule", *groups, "\n% [1] "):
+    groups = r"\multicolumn{7}{c}{1-shot} & \multicolumn{7}{c}{5-shot}"
+    for part in (r"\toprule", r"\midrule", r"\bottomrule", groups, "\n% [1] "):
         assert part in latex
 
 

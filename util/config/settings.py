@@ -5,7 +5,7 @@ settings are a dataclass in its folder.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -37,8 +37,6 @@ FITTING_LABELS = {  # values of scored_on by those of input
 SAMPLERS = Kind("sampler", "query")
 FOLD_RULES = Kind("fold_rule", "data.fold_rule")
 MODALITIES = Kind("modality", "data.modalities")
-# Values of a protocol's settings (``ProtocolSettings``)
-EPISODES, LIST, VIEW, NUMBER, SCORE = "episodes", "list", "view", "number", "score"
 
 
 def bounded(default: Any, low: float | None = None, high: float | None = None, **others: Any) -> Any:
@@ -52,7 +50,7 @@ def bounded(default: Any, low: float | None = None, high: float | None = None, *
             value is impossible, None if it is possible; ``only``, (key, value) of the same section beside which alone
             the setting means something, value True for any that is not 0, false or null; ``stage``, base or meta, the
             only one that has the setting; ``decides``, see ``Decides``, default what the section's own field does;
-            ``chooses``, see ``ProtocolSettings``; ``kind``, of what the setting names.
+            ``kind``, of what the setting names.
     """
     metadata = {"low": low, "high": high, **others}
     if isinstance(default, list):
@@ -181,9 +179,9 @@ class StageSettings:
     query: str = named(SAMPLERS, "shuffle", "shuffle", "random", "shuffled_pairs", "class_then_query", stage="meta")
     # with_replacement: one may occur twice
     supports: Literal["distinct", "with_replacement"] = bounded("distinct", stage="meta")
-    # A list file of the fold in place of the list made from the masks: two columns (image, mask) or (image, class)
-    # pairs; {fold} in its name is the fold, {others} all other folds, whose files are joined. One below lists/ is
-    # published, and taken if all its photos are there
+    # A list file of (image, class) pairs in place of the list made from the masks; {fold} in its name is the fold,
+    # {others} all other folds, whose files are joined. One below lists/ is published, and taken if all its photos are
+    # there
     list_file: str | None = None
     # Of the training and its validation on the test list. all: every image; what is no base class is background
     images: Literal["fold", "all"] = bounded("fold", stage="base")
@@ -213,55 +211,45 @@ class StageSettings:
 
 @dataclass(frozen=True)
 class ProtocolSettings:
-    """The rules of a test, an entry of ``protocols``: choice of episodes, input of the network, and scored labels.
-
-    Each field states what it ``chooses``, by which tests share passes of the network and features of images: EPISODES
-    of a seed on a list, the LIST, the VIEW of an image (``view_of``), the NUMBER of episodes and seeds, or the SCORE.
-    """
+    """The rules of a test, an entry of ``protocols``: choice of episodes, input of the network, and scored labels."""
 
     # sequential: the test list in order, again from the start when it ends; class drawn among the novel ones in the
     # image (one pixel is enough). random: an image of the list with replacement, class likewise. pairs: the list's
     # (image, class) pairs, min_pixels of the class in each. class_then_query: draw a class, then one of its images.
     # class_in_turn: episode i is of class i mod the number of classes, and one of its images is drawn
-    query: str = named(
-        SAMPLERS, "sequential", "sequential", "pairs", "class_then_query", "class_in_turn", "random", chooses=EPISODES
-    )
+    query: str = named(SAMPLERS, "sequential", "sequential", "pairs", "class_then_query", "class_in_turn", "random")
     # distinct: K different images; with_replacement: drawn one by one, one may occur twice. Never the query. first,
     # with query: pairs: the class's first K images in the list's order, which are no queries
-    supports: Literal["distinct", "with_replacement", "first"] = bounded("distinct", chooses=EPISODES)
+    supports: Literal["distinct", "with_replacement", "first"] = "distinct"
     # Whose random numbers choose the episodes. hsnet, pfenet: those of the published runs (util/data/draws.py); on
     # their list (lists/published.yaml) the episodes are the published ones, on others `drawn here`, as every result
     # states. own: those of this project; an episode depends on its number alone
-    draw: Literal["own", "hsnet", "pfenet"] = bounded("own", chooses=EPISODES)
+    draw: Literal["own", "hsnet", "pfenet"] = "own"
     # N, classes of an episode that compete with each other and with the background: the drawn one, which the query
     # shows, and N - 1 others of the fold, drawn alike, which it may show or not. Each has K supports, in which pixels
     # of the other ways are ignored. Other classes of the query are background
-    ways: int = bounded(1, 1, 254, chooses=EPISODES)
+    ways: int = bounded(1, 1, 254)
     # Episodes of a query that follow each other, each with other supports: the class's candidates in turn, in an order
     # of the query's own, again in a new order when fewer than K are left
-    references: int = bounded(1, 1, chooses=EPISODES)
+    references: int = bounded(1, 1)
     # A file of (image, class) pairs in place of the list made from the masks; below lists/ a published one. That is
     # taken if it and all its photos are there and its classes are the fold's; otherwise the pairs are made from the
     # masks, with a warning. Every result states which. null: always from the masks
-    list_file: str | None = bounded(None, chooses=LIST)
+    list_file: str | None = None
     # For each seed; a list has a number for each fold; null, with query: pairs: every pair once
-    episodes: int | list[int] | None = bounded(1000, 1, chooses=NUMBER)
-    seeds: list[int] = bounded([0, 1, 2, 3, 4], 0, length=(1, None), problem=_repeated, chooses=NUMBER)
+    episodes: int | list[int] | None = bounded(1000, 1)
+    seeds: list[int] = bounded([0, 1, 2, 3, 4], 0, length=(1, None), problem=_repeated)
     # How the network sees images. letterbox: longer side to `side`, aspect kept, at the top left of a square; stretch:
     # to side x side, aspect not kept; original: nothing resized, one episode at a time
-    input: Literal["letterbox", "stretch", "original"] = bounded("letterbox", chooses=VIEW)
+    input: Literal["letterbox", "stretch", "original"] = "letterbox"
     # Pixels; null is data.size. A model that does not take it gets the nearest side it takes (Sym-Net: 8k + 1, 401 for
     # 400) or, where that does not go either, data.size; the score stays on the entry's own labels. A model that takes
     # no images of any size gets its letterbox for `original`, scored on original labels. Every result states the input
-    side: int | None = bounded(None, 33, chooses=VIEW)
-    smooth: bool = bounded(False, chooses=VIEW)  # stretch with Pillow's averaging bilinear filter, not plain bilinear
+    side: int | None = bounded(None, 33)
+    smooth: bool = False  # stretch with Pillow's averaging bilinear filter, not plain bilinear
     # letterbox: labels sized like the image; square: logits resized to a square of the longer original side, original
     # label at its top left, 255 elsewhere; original: logits resized to the original H x W
-    scored_on: Literal["letterbox", "square", "original"] = bounded("letterbox", chooses=SCORE)
-
-    def choosing(self, what: str) -> dict[str, Any]:
-        """Return the settings that choose one of EPISODES, LIST, VIEW, NUMBER, SCORE; KeyError: a field states none."""
-        return {part.name: getattr(self, part.name) for part in fields(self) if part.metadata["chooses"] == what}
+    scored_on: Literal["letterbox", "square", "original"] = "letterbox"
 
     def number(self, fold: int) -> int | None:
         """Return the number of a fold's episodes; None: every pair once."""

@@ -98,19 +98,10 @@ class Cut:
         return self.of(plane, cv2.INTER_NEAREST if modality.nearest else cv2.INTER_LINEAR, modality.padding)
 
 
-@dataclass(frozen=True)
-class TrainingView:
-    """A random view of an image."""
-
-    image: np.ndarray  # (3, size, size) uint8
-    classes: np.ndarray  # class indices, (size, size) uint8
-    cut: Cut
-
-
 def warp_training(
     stacked: np.ndarray, size: int, augment: AugmentSettings, random: np.random.Generator, target: int = 1
-) -> TrainingView:
-    """Return a random view of a stacked image (H, W, 4).
+) -> tuple[np.ndarray, np.ndarray, Cut]:
+    """Return a random view of a stacked image (H, W, 4): image (3, S, S), class indices (S, S), and how it was cut.
 
     The view is a crop of the warped image or, with ``augment.fit: stretch``, the whole warped image, aspect not kept.
     Pixels outside the image get the padding's colour and class 255. With ``augment.keep_target`` the crop is redrawn,
@@ -128,7 +119,7 @@ def warp_training(
         cut = Cut(warp, size, None if augment.fit == "stretch" else _draw_corner(warp, size, augment, random))
         classes = cut.of(given, cv2.INTER_NEAREST, IGNORE)
     image = cut.of(stacked, cv2.INTER_LINEAR, (*PADDING[augment.pad], IGNORE), blurs=warp.blur)
-    return TrainingView(_colour_planes(image), classes, cut)
+    return _colour_planes(image), classes, cut
 
 
 def _colour_planes(stacked: np.ndarray) -> np.ndarray:

@@ -104,8 +104,8 @@ class EpisodeDataset(Dataset):
             number = int(random_stream(self.sampler.seed, CHOICE, key.number, slot).integers(self.views))
             random = random_stream(self.sampler.seed, FIXED, row, key.class_id, number)
         value = self.index.value_of(key.class_id)
-        view = warp_training(self.index.stacked(row), self.size, self.augment, random, value)
-        return Sized(torch.from_numpy(view.image), view.classes, row, view.cut)
+        image, classes, cut = warp_training(self.index.stacked(row), self.size, self.augment, random, value)
+        return Sized(torch.from_numpy(image), classes, row, cut)
 
 
 @dataclass(eq=False)
@@ -132,9 +132,8 @@ class LabelledDataset(Dataset):
         else:
             row = queries[int(shuffled(len(queries), self.seed, epoch)[position])]
             random = random_stream(self.seed, AUGMENT, number)
-            view = warp_training(index.stacked(row), self.size, self.augment, random)
-            classes = view.classes
-            pixels = torch.from_numpy(view.image)
+            image, classes, _ = warp_training(index.stacked(row), self.size, self.augment, random)
+            pixels = torch.from_numpy(image)
         return LabelledImages(pixels, relabelled(classes, self.fold.base_table))
 
 

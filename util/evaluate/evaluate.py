@@ -12,17 +12,20 @@ from util.config.compose import files_of
 from util.config.place import DISCARDED
 from util.config.read import to_dict
 from util.config.settings import Config
+from util.data.draws import PFENET
 from util.evaluate.done import reason_to_test
 from util.evaluate.result import manifest_of, result_of
 from util.evaluate.schema import MANIFEST, RESULT, Result, SeedScores, read_result
-from util.evaluate.scoring import Pass, Scoring, passes, scorings_of
+from util.evaluate.scoring import Scoring, scorings_of
 from util.evaluate.store import ShotStore
 from util.evaluate.titles import score_line
-from util.files.errors import log
+from util.files.errors import check_known, log
 from util.files.parallel import KEEP_ALL, set_allocator
 from util.loop.device import compute_in_fixed_order, describe, episodes_at_once
+from util.loop.mask_metrics import check_metrics
 from util.loop.processes import ProcessGroup, join
-from util.loop.score import score
+from util.loop.score import Scoreboard, score
+from util.run.data import trials
 from util.run.folder import RunFolder
 from util.weights.checkpoint import Checkpoint
 
@@ -44,7 +47,12 @@ def evaluate(
         manifest: a file of episodes to replay.
         stored: the checkpoint, where it was read already.
         keep: do not score what is done (``reason_to_test``).
+
+    UserError: a protocol or a metric is unknown, before a device is asked for; others as ``scorings_of``.
     """
+    check_metrics(config.test.metrics, config.source)
+    for name in protocols:
+        check_known(name, config.protocols, f"protocol '{name}' is unknown")
     with join(config.run.device, "test.batch, data.size or data.workers") as world:
         if config.run.deterministic:
             compute_in_fixed_order()
@@ -57,11 +65,10 @@ def evaluate(
         store = ShotStore(config.test.store_gib)
         if world.device.type == "cpu":
             set_allocator(KEEP_ALL)
-        for one_pass in passes(scorings):
-            _run(one_pass, world, store)
-            for scoring in one_pass.scorings:
-                if scoring.boards.keys() == scoring.episodes.keys():  # a test that is killed later keeps this result
-                    results[folders[scoring].path / RESULT] = _finish(scoring, folders[scoring], world)
+        for scoring, folder in folders.items():
+            for seed in scoring.episodes:
+                _run(scoring, seed, world, store)
+            results[folder.path / RESULT] = _finish(scoring, folder, world)
     return results
 
 
@@ -95,32 +102,32 @@ def _announce(scorings: list[Scoring], world: ProcessGroup) -> None:
     log.info("on %s, processes: %d", place, world.size)
 
 
-def _run(one_pass: Pass, world: ProcessGroup, store: ShotStore) -> None:
-    """Run the network over the episodes of a pass and count them for each of its tests."""
+def _run(scoring: Scoring, seed: int, world: ProcessGroup, store: ShotStore) -> None:
+    """Run the network over the episodes of a seed of a test and count them."""
     started = time.monotonic()
-    test = one_pass.test
-    for scoring in one_pass.scorings:
-        scoring.boards[one_pass.seed] = scoring.scoreboard(one_pass.seed)
-        scoring.shared_with = sorted({*scoring.shared_with, *one_pass.names} - {scoring.evaluation.name})
-    store.use_for(one_pass.prepared.network, test.view, test.images.index.fingerprint, one_pass.prepared.precision)
-    side = test.view.side or test.config.data.size
+    test = scoring.evaluation
+    title = f"{test.name} {test.shot}-shot seed {seed}"
+    config = test.config
+    scoring.boards[seed] = Scoreboard(len(config.data.classes), test.scored_on, config.test.metrics)
+    backwards = test.protocol.draw == PFENET
+    episodes = trials(test.run, test.samplers[seed], test.view, (test.scored_on,), last_support_first=backwards)
+    store.use_for(scoring.prepared.network, test.view, test.images.index.fingerprint, scoring.prepared.precision)
+    side = test.view.side or config.data.size
     images_per_episode = test.shot * test.protocol.ways + 1
-    batch = episodes_at_once(test.config.test.batch, world.device, images_per_episode, side)
+    scoring.batch = episodes_at_once(config.test.batch, world.device, images_per_episode, side)
     score(
-        one_pass.prepared,
-        one_pass.trials(),
-        one_pass.episodes,
-        [scoring.boards[one_pass.seed] for scoring in one_pass.scorings],
+        scoring.prepared,
+        episodes,
+        scoring.episodes[seed],
+        [scoring.boards[seed]],
         world,
-        title=str(one_pass),
-        batch=batch,
-        workers=test.config.data.workers,
+        title=title,
+        batch=scoring.batch,
+        workers=config.data.workers,
         store=store,
     )
-    log.info("%s: %s", one_pass, store)
-    for scoring in one_pass.scorings:
-        scoring.batch = batch
-        scoring.seconds += time.monotonic() - started
+    log.info("%s: %s", title, store)
+    scoring.seconds += time.monotonic() - started
 
 
 def _finish(scoring: Scoring, folder: RunFolder, world: ProcessGroup) -> Result:

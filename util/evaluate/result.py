@@ -32,10 +32,9 @@ from util.evaluate.schema import (
 from util.evaluate.scoring import Scoring
 from util.evaluate.titles import MADE_FROM_MASKS, draw_text
 from util.loop.device import describe
-from util.loop.mask_metrics import METRICS, counted_in_episodes
+from util.loop.mask_metrics import METRICS
 from util.loop.metrics import FINAL, FURTHER, INTERSECTION, NUMBER, SIDES, UNION
 from util.loop.processes import ProcessGroup
-from util.run.data import photos_listed
 from util.run.folder import environment
 from util.run.input_size import input_in_words
 from util.run.weights import Loaded
@@ -55,6 +54,7 @@ def result_of(scoring: Scoring, per_seed: list[SeedScores], world: ProcessGroup)
         **over_seeds(per_seed),
         "vectors": evaluation.run.text_digest,
         "finished": evaluation.loaded.finished,
+        "cost": evaluation.loaded.stored.cost,
         "metrics": {name: METRICS[name].facts for name in evaluation.config.test.metrics},
         **_computation(scoring, world),
     }
@@ -115,7 +115,6 @@ def _training(evaluation: Evaluation) -> Trained:
         "weights": weights.digest,
         "parameters": sum(parameter.numel() for parameter in parameters),
         "learnt_parameters": sum(parameter.numel() for parameter in learnt),
-        "cost": weights.stored.cost,
         "trained_with": weights.trained_with,
         "training": weights.stored.training,
         "trained_otherwise": weights.training_differences,
@@ -126,6 +125,7 @@ def _training(evaluation: Evaluation) -> Trained:
 def _list_and_episodes(evaluation: Evaluation, per_seed: list[SeedScores]) -> Scored:
     """Return what a test was scored on."""
     images = evaluation.images
+    trained_on = evaluation.loaded.stored.photos
     names = evaluation.config.data.classes
     classes_with_episodes = {int(c) for scores in per_seed for c in scores[FINAL]["per_class"]}
     return {
@@ -135,8 +135,7 @@ def _list_and_episodes(evaluation: Evaluation, per_seed: list[SeedScores]) -> Sc
         "content": images.files_digest,
         "whole_list": images.index.list_digest,
         "whole_content": images.index.content_digest,
-        "photos_trained_on": photos_trained_on(evaluation),
-        "photos_listed": photos_listed(images, evaluation.config.data),
+        "photos_trained_on": None if trained_on is None else len(trained_on & images.photos),
         "list_source": images.source or MADE_FROM_MASKS,
         "list_note": images.note,
         "draw_note": evaluation.draw_note,
@@ -149,12 +148,6 @@ def _list_and_episodes(evaluation: Evaluation, per_seed: list[SeedScores]) -> Sc
     }
 
 
-def photos_trained_on(evaluation: Evaluation) -> int | None:
-    """Return how many photos of a test its weights were trained on; None: they do not say on which."""
-    photos = evaluation.loaded.stored.photos
-    return None if photos is None else len(photos & evaluation.images.photos)
-
-
 def _computation(scoring: Scoring, world: ProcessGroup) -> Computation:
     """Return when, on what and how long a test was computed."""
     return {
@@ -164,8 +157,7 @@ def _computation(scoring: Scoring, world: ProcessGroup) -> Computation:
         "batch": scoring.batch,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "minutes": scoring.seconds / 60,
-        "shared_with": scoring.shared_with,
-        "environment": environment(scoring.evaluation.config.imports),
+        "environment": environment(),
     }
 
 
@@ -212,7 +204,7 @@ def _episodes_of_seed(scoring: Scoring, seed: int, outputs: dict[str, np.ndarray
         episode: dict[str, Any] = {"seed": seed, "number": number, **described(key, names)}
         rows_by_output = {name: parts[place] for name, parts in by_episode.items()}
         episode["outputs"] = {name: _counts(rows) for name, rows in rows_by_output.items()}
-        for column, metric in zip(count(FURTHER, 2), counted_in_episodes(evaluation.config.test.metrics)):
+        for column, metric in zip(count(FURTHER, 2), evaluation.config.test.metrics):
             columns = slice(column, column + 2)
             episode[metric] = {name: rows[:, columns].ravel().tolist() for name, rows in rows_by_output.items()}
         episodes.append(episode)

@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict, cast
 
 from util.config.place import RESULT, folder_and_name, run_of
-from util.config.same import known_today
-from util.config.settings import ProtocolSettings
 from util.files import read_json
 from util.files.errors import UserError, check_known, told
 from util.files.typecheck import Misfit, convert
@@ -44,6 +42,9 @@ class InSome(TypedDict, total=False):
     vectors: str | None  # SHA-256 of the text vectors; null: none are read
     finished: bool  # whether the training of the weights came to its end
     metrics: dict[str, ScoreFacts]  # of each further metric (test.metrics)
+    cost: dict[str, float]  # of its training's main process, base stage included: processor_minutes, peak_mib
+    photos_listed: int | None  # until version 0.3: test photos that the training list names too
+    shared_with: list[str]  # until version 0.3: protocols scored on the same passes of the network, in these minutes
     fold_mismatch: bool  # until version 0.3: weights of another fold, by which novel classes may have been trained on
 
 
@@ -92,8 +93,6 @@ class Trained(TypedDict):
     weights: str  # SHA-256 of the network's named tensors
     parameters: int  # of the network
     learnt_parameters: int  # of them in its last training
-    # of the main process of its training, base stage included: processor_minutes, peak_mib; {}: not known
-    cost: dict[str, float]
     trained_with: dict[str, Any] | None  # data and model settings of the training, if known
     training: list[dict[str, Any]]  # of each stage of the weights: steps, batch, size, seed, list, settings, precision
     trained_otherwise: list[str]  # settings of ``config`` that the training of the run's own weights did not have
@@ -111,7 +110,6 @@ class Scored(TypedDict):
     whole_content: str | None  # and of the names and contents of its photos and masks
     # test photos that the weights, base stage included, were trained on, told by their contents; null: not known
     photos_trained_on: int | None
-    photos_listed: int | None  # test photos that the data set's training list names too; null: it is not there
     list_source: str  # path of the list file (the protocol's list_file), or: made from the masks
     list_note: str  # why the protocol's published list was not used, or what was left out of it; empty: as published
     # why the episodes are not those of the published runs whose draw the protocol names; empty: they are
@@ -130,8 +128,7 @@ class Computation(TypedDict):
     precision: str  # that the test was computed in: float32, tf32, bf16 or fp16
     batch: int
     date: str  # ISO 8601, UTC
-    minutes: float  # of scoring, shared passes counted in full
-    shared_with: list[str]  # protocols scored on the same passes of the network
+    minutes: float  # of scoring
     environment: dict[str, Any]  # commit, versions, machine, command
 
 
@@ -156,48 +153,8 @@ def check_result(content: Any, source: object) -> Result:
 
     UserError: names the first key that is missing, unknown or of the wrong type.
     """
-    if isinstance(content, dict):
-        content.setdefault("cost", {})  # which version 0.3 did not write
     with told(Misfit, before=f"{source}: is no result of a test (", after="); score the run again with test.py"):
-        result = cast(Result, convert(Result, content, ""))
-        _check_sections(result)
-        _check_scores(result)
-        return result
-
-
-def _check_sections(result: Result) -> None:
-    """Refuse (Misfit) a result whose config lacks sections, or whose protocol is none."""
-    for name in ("data", "model", "run", "test"):
-        convert(dict, result["config"].get(name), f"config.{name}")
-    convert(dict[str, dict], result["config"].get("protocols", {}), "config.protocols")
-    settings, _ = known_today(result["protocol_settings"], ProtocolSettings)
-    needed = dict.fromkeys(("query", "episodes", "seeds"), "missing")
-    settings |= {"query": ProtocolSettings.query} if "query" in settings else {}  # it may be a sampler of others
-    convert(ProtocolSettings, {**needed, **settings}, "protocol_settings", as_yaml=True)
-
-
-def _check_scores(result: Result) -> None:
-    """Refuse (Misfit) a result whose scores are not those of all its seeds and outputs."""
-    per_seed = result["per_seed"]
-    if not len(result["seeds"]) == len(per_seed) > 0:
-        raise Misfit("per_seed", f"per_seed has {len(per_seed)} items for {len(result['seeds'])} seeds")
-    for scores in per_seed:
-        _check_types(scores)
-    same_outputs = all(scores.keys() == result["mean"].keys() for scores in per_seed)
-    if not same_outputs or _keys(over_seeds(per_seed)) != _keys({key: result[key] for key in ("mean", "deviation")}):
-        raise Misfit("mean", "mean and deviation are not of the outputs and scores of per_seed")
-
-
-def _check_types(scores: dict[str, dict[str, Any]]) -> None:
-    """Refuse (Misfit) scores of a seed that are no numbers, or no sections for those by class."""
-    for output in scores.values():
-        for key, value in output.items():
-            convert(dict if key.startswith("per_class") else float, value, key)
-
-
-def _keys(value: Any) -> Any:
-    """Return nested dictionaries without their values."""
-    return {key: _keys(part) for key, part in value.items()} if isinstance(value, dict) else None
+        return cast(Result, convert(Result, content, ""))
 
 
 def read_result(path: Path) -> Result:

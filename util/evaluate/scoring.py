@@ -1,25 +1,20 @@
-"""The tests of a command: each protocol with each number of shots, its network, its counts, and which share a pass.
+"""The tests of a command: each protocol with each number of shots, its network and its counts.
 
-Every mistake that a user can make is found here, before any episode is scored.
+A mistake in weights, lists or episodes is found here, before any episode is scored.
 """
 
 import itertools
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from util.config.settings import EPISODES, Config
-from util.data.draws import PFENET
-from util.data.episodes import TrialDataset
+from util.config.settings import Config
 from util.evaluate.evaluation import Evaluation, Shared
-from util.files.errors import check_known
-from util.loop.mask_metrics import check_metrics
 from util.loop.network import PreparedNetwork, prepare_network
 from util.loop.processes import ProcessGroup
 from util.loop.score import Scoreboard
 from util.run.build import precision_of_test
-from util.run.data import sources_of, trials
+from util.run.data import sources_of
 from util.weights.checkpoint import Checkpoint
 
 
@@ -33,51 +28,6 @@ class Scoring:
     boards: dict[int, Scoreboard] = field(default_factory=dict)  # the counts, by seed
     seconds: float = 0.0
     batch: int = 1  # episodes at a time
-    shared_with: list[str] = field(default_factory=list)  # names of the protocols scored in the same passes
-
-    def scoreboard(self, seed: int) -> Scoreboard:
-        """Return the empty scoreboard of the episodes of a seed."""
-        config = self.evaluation.config
-        sampler = self.evaluation.samplers[seed]
-        names = sampler.images.index.names
-        return Scoreboard(
-            classes=len(config.data.classes),
-            scored_on=self.evaluation.scored_on,
-            episodes=self.episodes[seed],
-            further=config.test.metrics,
-            query_of=lambda number: names[sampler(number).query],
-        )
-
-
-@dataclass(frozen=True)
-class Pass:
-    """The network runs once over the episodes of a seed, which several tests count."""
-
-    seed: int
-    scorings: list[Scoring]  # all begin with the same episodes, some end earlier
-    test: Evaluation  # any of them: its view, list, run and shots are those of all
-    prepared: PreparedNetwork  # of all
-
-    @property
-    def names(self) -> list[str]:
-        """The protocols of its tests."""
-        return [scoring.evaluation.name for scoring in self.scorings]
-
-    @property
-    def episodes(self) -> int:
-        """How many there are."""
-        return max(scoring.episodes[self.seed] for scoring in self.scorings)
-
-    def trials(self) -> TrialDataset:
-        """Return the episodes by number, with the labels of all tests."""
-        test = self.test
-        labels = tuple(dict.fromkeys(scoring.evaluation.scored_on for scoring in self.scorings))
-        backwards = test.protocol.draw == PFENET
-        return trials(test.run, test.samplers[self.seed], test.view, labels, last_support_first=backwards)
-
-    def __str__(self) -> str:
-        """Return its title in bars and logs."""
-        return f"{'+'.join(self.names)} {self.test.shot}-shot seed {self.seed}"
 
 
 def scorings_of(
@@ -94,7 +44,7 @@ def scorings_of(
     Args:
         config: of the command.
         world: the processes of the command.
-        protocols: names of entries; none means ``test.protocol``.
+        protocols: names of entries, which are there; none means ``test.protocol``.
         shots: numbers of supports; none means ``data.shot``.
         manifest: a file of episodes to replay.
         stored: the checkpoint, where it was read already.
@@ -104,9 +54,6 @@ def scorings_of(
     """
     names = list(dict.fromkeys(protocols or (config.test.protocol,)))
     different_shots = list(dict.fromkeys(shots or (config.data.shot,)))
-    check_metrics(config.test.metrics, config.source)
-    for name in names:
-        check_known(name, config.protocols, f"protocol '{name}' is unknown")
     shared = Shared(stored)
     scorings = list[Scoring]()
     for shot, name in itertools.product(different_shots, names):
@@ -117,30 +64,11 @@ def scorings_of(
 
 
 def _scoring(evaluation: Evaluation, world: ProcessGroup) -> Scoring:
-    """Return a test on the device: its list is read, its episodes are chosen, its network is on the device."""
+    """Return a test on the device: its network is there, its list is read, its episodes are chosen."""
+    key = "prepared", evaluation.shot, evaluation.view.side
+    precision = precision_of_test(evaluation.config, world.device)
+    prepared = evaluation.shared.once(key, lambda: prepare_network(evaluation.loaded.network, world.device, precision))
     with world.rank_zero_first():  # which may build an index
         sources_of(evaluation.run, evaluation.images)
         episodes = evaluation.episodes
-    key = "prepared", evaluation.shot, evaluation.view.side
-    prepared = evaluation.shared.once(key, lambda: _prepare(evaluation, world))
     return Scoring(evaluation, episodes, prepared)
-
-
-def _prepare(evaluation: Evaluation, world: ProcessGroup) -> PreparedNetwork:
-    """Return the network of a test on the device of this process."""
-    precision = precision_of_test(evaluation.config, world.device)
-    return prepare_network(evaluation.loaded.network, world.device, precision)
-
-
-def passes(scorings: list[Scoring]) -> list[Pass]:
-    """Return the fewest passes that cover every seed of every test."""
-    groups = defaultdict[tuple, list[Scoring]](list)
-    for scoring in scorings:
-        evaluation = scoring.evaluation
-        protocol = evaluation.protocol
-        rule = tuple(protocol.choosing(EPISODES).values())
-        if evaluation.replayed:
-            rule = "manifest", protocol.draw == PFENET  # which joins supports in another order
-        for seed in evaluation.samplers:
-            groups[seed, evaluation.shot, evaluation.view, rule, evaluation.images.digest].append(scoring)
-    return [Pass(seed, members, members[0].evaluation, members[0].prepared) for (seed, *_), members in groups.items()]

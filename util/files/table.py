@@ -86,21 +86,9 @@ def latex(table: Table) -> str:
     frame = pandas.DataFrame([list(map(_latex_cell, row)) for row in table.rows], columns=names)
     alignment = "l" * table.leading + "r" * (len(header) - table.leading)
     lines = frame.to_latex(index=False, column_format=alignment, multicolumn_format="c").splitlines()
-    if any(table.groups):
-        above = lines.index(next(line for line in lines if r"\multicolumn" in line))
-        lines.insert(above + 1, _latex_rules(table.groups))
     return "\n".join(
         [r"% \usepackage{booktabs}", *lines, *(f"% {one_line(note)}" for note in (*table.above, *table.notes))]
     )
-
-
-def _latex_rules(groups: list[str]) -> str:
-    """Return the rules below the names of a table's groups."""
-    rules = []
-    for name in filter(None, dict.fromkeys(groups)):
-        first = groups.index(name) + 1
-        rules.append(rf"\cmidrule(lr){{{first}-{first + groups.count(name) - 1}}}")
-    return " ".join(rules)
 
 
 def _latex_cell(cell: str | Marked) -> str:

@@ -18,32 +18,13 @@ from util.files.errors import check_known
 Counts = Callable[..., Any]
 
 
-@dataclass(frozen=True)
-class SeenEpisode:
-    """The episode of a mask, for a metric that ``sees_episode``."""
-
-    number: int
-    query: str  # the name of its photo; '' in a validation
-    class_id: int
-
-
-@dataclass(frozen=True)
-class EpisodeCounts:
-    """The counts of all episodes of an output and a seed, an entry for each class of each, for a metric ``at_end``."""
-
-    number: np.ndarray  # of the episode
-    class_id: np.ndarray
-    intersection: np.ndarray  # in pixels
-    union: np.ndarray
-
-
 class ScoreFacts(TypedDict):
     """A score's title, unit and direction."""
 
     title: str
     unit: str
     scale: float  # of its ratio: 100 for percent
-    smaller_is_better: bool | None  # null: not known
+    smaller_is_better: bool
 
 
 @dataclass(frozen=True)
@@ -51,8 +32,7 @@ class Metric:
     """A metric of one class: its score is ``scale`` * sum of parts / sum of wholes, averaged over the classes.
 
     ``part_and_whole`` takes prediction, truth and labelled pixels, masks (H, W) uint8 in {0, 1} that are 0 where
-    nothing is labelled. A mean of episodes returns its value and 1. One that ``sees_episode`` also takes it. One
-    ``at_end`` takes the ``EpisodeCounts`` instead, and returns the score of all classes without its scale.
+    nothing is labelled. A mean of episodes returns its value and 1.
     """
 
     title: str  # of its columns
@@ -60,8 +40,6 @@ class Metric:
     unit: str = "%"
     scale: float = 100.0  # 100: percent
     smaller_is_better: bool = False
-    sees_episode: bool = False
-    at_end: bool = False
 
     @property
     def facts(self) -> ScoreFacts:
@@ -110,8 +88,3 @@ def check_metrics(names: Iterable[str], source: object) -> None:
     """Refuse (UserError) a further metric of a config that is none."""
     for name in names:
         check_known(name, METRICS, f"{source}: test.metrics: '{name}': no such metric")
-
-
-def counted_in_episodes(names: Iterable[str]) -> list[str]:
-    """Return those of some metrics that are counted in each episode."""
-    return [name for name in names if not METRICS[name].at_end]

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import copy
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 from model.code import code_of
 from model.tables import Kind
-from util.files.errors import UserError, ask, in_words, log
+from util.files.errors import UserError, ask, in_words
 
 if TYPE_CHECKING:
     from util.loop.training import Training
 
 QUESTIONS = ("skips", "is_record_due", "ends")  # to which an answer decides something
-DECIDES_BY = {"rules", "optimizers"}  # of a training: an observer whose code names them may change the rates
 
 
 class TrainingObserver:
@@ -28,6 +25,8 @@ class TrainingObserver:
     All processes call all observers; ``training.world.is_main`` says which one writes files. A question (``QUESTIONS``)
     to an observer of one's own is answered by yes if it is in any process.
     """
+
+    decides = True  # whether it may change weights, rates or the end; False: it only looks, and its answers are no
 
     @property
     def name(self) -> str:
@@ -91,68 +90,30 @@ def registered_observers(folder: Path, asked: Mapping[str, Any] | None = None) -
 
 
 class Guarded:
-    """An observer of one's own, whose answers all processes share.
-
-    Its first error ends the training if it ``may_decide``. If it only looks, the error is logged, ``facts`` say so,
-    which processes share at each record, and it is not called again.
-    """
+    """An observer of one's own: its first error ends the training, and all processes share its answers."""
 
     def __init__(self, name: str, observer: TrainingObserver, settings: dict[str, Any]):
         self.name = name
         self.observer = observer
-        self.decides = may_decide(observer)
         code = code_of(type(observer), but=TrainingObserver)
-        self.facts: dict[str, Any] = {"decides": self.decides, "settings": settings, "code": code}
+        self.facts = {"decides": observer.decides, "settings": settings, "code": code}
 
     def __getattr__(self, call: str) -> Callable[..., Any]:
         """Return a call of the observer."""
         return partial(self._call, call)
 
-    def record(self, training: Training, entry: dict[str, Any]) -> None:
-        """Add to a record what the observer adds, where a file can hold it."""
-        before = copy.deepcopy(entry)
-        self._call("record", training, entry)
-        for error in filter(None, training.world.gather(self.facts.get("left_out"))):
-            self.facts.setdefault("left_out", error)
-        if type(self.observer) is TrainingObserver:  # it has failed
-            entry.clear()
-            entry |= before
-
     def _call(self, call: str, training: Training, *arguments: Any) -> bool:
-        """Call the observer; return its answer to a question, UserError: it failed and may decide."""
+        """Call the observer; return its answer to a question, no where it only looks; UserError: it failed."""
         try:
             answer = bool(getattr(self.observer, call)(training, *arguments))
             if call == "record":
                 json.dumps(arguments)  # a file has to hold it
         except (Exception, SystemExit) as error:
-            self._fail(training, call, in_words(error))
-            return False
-        return training.world.any(answer) if self.decides and call in QUESTIONS else answer
-
-    def _fail(self, training: Training, call: str, error: str) -> None:
-        step = training.progress.step
-        if self.decides:
             raise UserError(
-                f"step {step}: the observer {self.name}, which may decide, failed in {call}: {error}",
+                f"step {training.progress.step}: the observer {self.name} failed in {call}: {in_words(error)}",
                 fix="mend its code, then continue by train.sh --resume",
                 local=True,
-            )
-        log.warning("the observer %s failed, and is not called again: %s", self.name, error)
-        self.facts["left_out"] = f"step {step}: {error}"
-        self.observer = TrainingObserver()
-
-
-def may_decide(observer: object) -> bool:
-    """Return whether an observer answers a question of a training, or its code names what decides the rates."""
-    own = [vars(base) for base in type(observer).__mro__ if base not in TrainingObserver.__mro__]
-    functions = [entry for entries in own for entry in entries.values() if hasattr(entry, "__code__")]
-    answers = any(name in entries for entries in own for name in QUESTIONS)
-    return answers or any(not DECIDES_BY.isdisjoint(_names_in(function.__code__)) for function in functions)
-
-
-def _names_in(code: CodeType) -> Iterator[str]:
-    """Yield the names of attributes and globals that a function and those inside it use."""
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _names_in(constant)
+            ) from None
+        if call not in QUESTIONS or not self.observer.decides:
+            return False
+        return training.world.any(answer)

@@ -1,7 +1,7 @@
 """The loop that scores any model on any batches: integer counts on the device, by several rules at once."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain
@@ -17,7 +17,7 @@ from model.trial import Trial
 from util.files.progress import ProgressBar
 from util.loop import metrics
 from util.loop.loading import batches, evaluation_numbers
-from util.loop.mask_metrics import METRICS, counted_in_episodes
+from util.loop.mask_metrics import METRICS
 from util.loop.metrics import ALL_FOREGROUND, BASE, FINAL
 from util.loop.network import PreparedNetwork, check_prediction
 from util.loop.processes import ProcessGroup
@@ -52,9 +52,7 @@ class Scoreboard:
 
     classes: int  # of the data set
     scored_on: str | None = None  # the name of the trial's label to count on; None takes the only one
-    episodes: int | None = None  # only episodes with a number below it count; None counts all
     further: Sequence[str] = ()  # names of ``mask_metrics.METRICS`` that are counted too
-    query_of: Callable[[int], str] = str  # the name of an episode's query by its number, for further metrics
     # what is counted: records of each episode by output
     records: defaultdict[str, list[Tensor]] = field(default_factory=lambda: defaultdict(list))
     base: list[Tensor] = field(default_factory=list)  # counts of the base classes, (3, N + 1) int64 each
@@ -69,8 +67,7 @@ class Scoreboard:
             self.base.append(metrics.class_counts(metrics.predicted(logits), batch.label, logits.shape[1]))
             return
         for item, number in enumerate(numbers):
-            if self.episodes is None or number < self.episodes:
-                self._add_episode(number, item, batch, output)
+            self._add_episode(number, item, batch, output)
 
     def _add_episode(self, number: int, item: int, trial: Trial, output: Output) -> None:
         """Count the episode of a number, which is an item of a batch."""
@@ -92,9 +89,7 @@ class Scoreboard:
         if len(class_id_n) == 1:
             counted[ALL_FOREGROUND] = torch.ones_like(label_hw)
         for name, prediction in counted.items():
-            further = counted_in_episodes(self.further)
-            query = self.query_of(number) if further else ""
-            records = metrics.episode_records(number, class_id_n, prediction, label_hw, further, query=query)
+            records = metrics.episode_records(number, class_id_n, prediction, label_hw, self.further)
             self.records[name].append(records)
 
     def gather(self, world: ProcessGroup) -> tuple[dict[str, dict[str, Any]], dict[str, np.ndarray]]:
@@ -107,9 +102,8 @@ class Scoreboard:
         records_by_rank, base_by_rank = zip(*world.gather((counted_here, base_here)))
 
         records = _joined_records(records_by_rank)
-        scales = {name: METRICS[name].scale for name in counted_in_episodes(self.further)}
-        at_end = [name for name in self.further if METRICS[name].at_end]
-        scores = {name: metrics.episode_scores(rows, self.classes, scales, at_end) for name, rows in records.items()}
+        scales = {name: METRICS[name].scale for name in self.further}
+        scores = {name: metrics.episode_scores(rows, self.classes, scales) for name, rows in records.items()}
         if base_counts := [counts for counts in base_by_rank if counts is not None]:
             scores[BASE] = metrics.class_scores(np.sum(base_counts, axis=0))
             if ALL_FOREGROUND in scores:

@@ -143,6 +143,8 @@ def _verdict(scored: Sequence[Compared], delta: Difference, of_one_output: bool)
 
 def _decided(delta: Difference, is_one_method: bool, results: int) -> str:
     """Return what the interval of a difference decides."""
+    if delta.low == delta.high == 0:
+        return "no difference in any sample: are A and B one result, or a copy of it?"
     if delta.low <= 0 <= delta.high:
         return "not significant: the interval contains 0"
     if is_one_method:

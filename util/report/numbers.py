@@ -9,11 +9,11 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from util.evaluate.schema import Result, check_output
+from util.evaluate.schema import Result
 from util.evaluate.titles import track_text
 from util.report.one_table import are_across, are_repeated, doubts_by_place
 from util.report.published import MEAN, fold_place, published
-from util.report.results import SECONDS, facts_of, frame_of
+from util.report.results import SECONDS, facts_of, overall_scores
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -52,14 +52,11 @@ def numbers_of(by_file: dict[Path, Result], output: str, papers: str | None) -> 
     """
     import pandas
 
-    for path, result in by_file.items():
-        check_output(path, output, result["mean"])
+    overall = overall_scores(by_file, output)
     facts = placed(by_file)
     shots = sorted(facts["shot"].unique().tolist())
     quoted, left_out = published(published_set(facts), shots, facts["fold_rule"].iloc[0], papers)
     frame = pandas.DataFrame(quoted).assign(parameters="-", over="", spread=math.nan, doubts=[()] * len(quoted))
-    scores = frame_of(by_file)
-    overall = scores[(scores["output"] == output) & (scores["class"] == "")]
     measured = _measured(overall, facts)
     numbers = pandas.concat([frame.astype(object), measured.astype(object)], ignore_index=True)
     numbers["row"] = numbers.groupby(ROW, sort=False).ngroup()

@@ -16,7 +16,7 @@ from model.decides import Decides
 from util.config.same import deciding
 from util.data.lists.manifest import counts_of, read_manifest
 from util.evaluate.schema import MANIFEST, NOT_STATED, SCORED_ON, Result, check_output, read_results
-from util.evaluate.titles import departures, protocol_title, seen_text, track_text
+from util.evaluate.titles import departures, protocol_title, track_text
 from util.files.errors import UserError
 from util.loop.mask_metrics import METRICS, ScoreFacts
 from util.loop.metrics import BASE, MIOU, per_class
@@ -48,7 +48,7 @@ FOLD_SETTINGS = ("list_file", "fold")  # settings that may differ between folds 
 def results(paths: Sequence[Path | str], protocols: Sequence[str] = ()) -> DataFrame:
     """Return every score of the results below some paths, a row for each result, seed, output, class and score.
 
-    ``value`` is in ``unit``; ``smaller_is_better`` is None of a metric whose direction the result does not say.
+    ``value`` is in ``unit``; ``smaller_is_better`` is the direction.
     ``class`` is empty in rows of all classes together; with a class the score ``miou`` is its IoU. ``output`` is
     ``final`` for the prediction, ``seed`` that of the test, ``training_seed`` that of the training, ``row`` the
     result's name in tables, ``file`` the result's. ``list``, ``content`` and those of the whole test list are digests.
@@ -76,6 +76,14 @@ def frame_of(by_file: dict[Path, Result]) -> DataFrame:
     return scores.merge(facts_of(by_file)[SHARED_COLUMNS], left_on="file", right_index=True)
 
 
+def overall_scores(by_file: dict[Path, Result], output: str) -> DataFrame:
+    """Return the rows of the frame of all classes together, of one output; UserError: a result lacks it."""
+    for path, result in by_file.items():
+        check_output(path, output, result["mean"])
+    scores = frame_of(by_file)
+    return scores[(scores["output"] == output) & (scores["class"] == "")]
+
+
 def _scores(result: Result, of_seed: dict[str, Any]) -> Iterator[tuple]:
     """Yield the scores of one seed, in the columns from ``output`` on, that an output has with every seed."""
     names = result["novel"]
@@ -93,12 +101,8 @@ def _scores(result: Result, of_seed: dict[str, Any]) -> Iterator[tuple]:
 def scores_of(*results: Result) -> dict[str, ScoreFacts]:
     """Return what is known of scores by their names, in their order; a result says it of its own further metrics."""
     known = SCORES | {name: metric.facts for name, metric in METRICS.items()}
-    names = set[str]()
     for result in results:
         known |= result.get("metrics", {})
-        names.update(*result["mean"].values())
-    for score in sorted(names - known.keys()):
-        known[score] = ScoreFacts(title=score, unit="", scale=1.0, smaller_is_better=None)
     return known
 
 
@@ -159,8 +163,8 @@ def _how_trained(result: Result) -> dict[str, Any]:
         "code": _text(result["code"]),
         "vectors": result.get("vectors") or "",
         "training_list": "".join((stage.get("list") or "")[:8] for stage in result["training"][-1:]),
-        "minutes": result["cost"].get("processor_minutes", math.nan),
-        "mib": result["cost"].get("peak_mib", math.nan),
+        "minutes": result.get("cost", {}).get("processor_minutes", math.nan),
+        "mib": result.get("cost", {}).get("peak_mib", math.nan),
         "parameters": f"{_millions(result['parameters'])} ({_millions(result['learnt_parameters'])})",
     }
 
@@ -298,7 +302,8 @@ def how_made(path: Path, result: Result, output: str) -> str:
     seed = training_seed(r)
     training = [stages_text(r), "" if seed is None else f"seed {seed}", trained_precision(r)]
     trained = f"trained: {', '.join(filter(None, training))}" if r["training"] else ""
-    words = [what, r["input"], trained, f"tested in {r['precision']}", made, seen_text(r)]
+    seen = f"{r['photos_trained_on']} test photos were trained on" if r["photos_trained_on"] else ""
+    words = [what, r["input"], trained, f"tested in {r['precision']}", made, seen]
     return f"{'; '.join(filter(None, words))}: {path}"
 
 

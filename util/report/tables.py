@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from util.evaluate.schema import Result, check_output, read_results
+from util.evaluate.schema import Result, read_results
 from util.evaluate.titles import classes_in_no_mean, title, track_text
 from util.files.table import Table
 from util.loop.metrics import FINAL, MIOU
-from util.report.results import DEVIATION, FB_IOU, facts_of, frame_of
+from util.report.results import DEVIATION, FB_IOU, facts_of, frame_of, overall_scores
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -90,11 +90,7 @@ def result_table(paths: list[Path], output: str = FINAL, protocols: Sequence[str
         UserError: there is no result, none of a protocol, or no such output.
     """
     by_file = read_results(paths, protocols)
-    for path, result in by_file.items():
-        check_output(path, output, result["mean"])
-    scores = frame_of(by_file)
-    overall = scores[(scores["output"] == output) & (scores["class"] == "")]
-    means = overall.pivot_table(index="file", columns="score", values="value")
+    means = overall_scores(by_file, output).pivot_table(index="file", columns="score", values="value")
     rows = facts_of(by_file).join(means).assign(output=output).reindex(columns=RESULT_COLUMNS)
     rows = rows.sort_values(RESULT_COLUMNS).replace("", None)
     for name in rows.select_dtypes("float"):

@@ -31,7 +31,7 @@ from util.run.run import BEST, Run
 from util.run.start import Start, fill_at_start
 from util.train.curves import Curves
 from util.train.kept_features import KEPT_GIB, KeptMaps, RecordFile, is_frozen
-from util.train.observers import Checkpoints, Losses, Patience, Validation, Watch
+from util.train.observers import Checkpoints, Losses, Patience, Validate, Validation, Watch
 from util.weights import checkpoint
 from util.weights.encoders import encoder_licence
 
@@ -97,8 +97,8 @@ def train_stage(run: Run, task: StageTask, world: ProcessGroup, asked: Asked) ->
         _log_start(training, checkpoints, run, begun)
         resumed_at = training.progress.step + 1 if task.continues else None  # later points of the curves are replaced
         with closing(Curves(task.folder if world.is_main else None, resumed_at)) as curves:
-            held_out = HeldOut(training, begun.data, curves, run.config)
-            observers = _observers(task, checkpoints, held_out, own)
+            validate = partial(_validate, training=training, data=begun.data, curves=curves, config=run.config)
+            observers = _observers(task, checkpoints, curves, validate, own)
             finished = _train(training, begun.data, observers, run.config.data.workers)
     if finished and not world.any(training.interrupt.requested):
         return 0
@@ -162,37 +162,30 @@ def _checkpoints(run: Run, task: StageTask, training: Training, begun: Begun) ->
     return Checkpoints(folder, state, validates=bool(task.settings.validate_every) and begun.data.held_out is not None)
 
 
-@dataclass(frozen=True)
-class HeldOut:
-    """The validation of a stage on its held-out examples."""
-
-    training: Training
-    data: StageData
-    curves: Curves  # of the scores
-    config: Config
-
-    def __call__(self, network: PreparedNetwork, step: int) -> tuple[float, dict[str, Any]]:
-        """Return the leading score of a network and all of them."""
-        data = self.data
-        world = self.training.world
-        length = data.validation_length
-        images = self.config.data.shot + 1
-        workers = self.config.data.workers
-        batch = episodes_at_once(self.config.test.batch, world.device, images, self.config.data.size)
-        board = Scoreboard(len(data.held_out_classes))
-        observers: list[Observer] = [board, Watch(self.training, length // world.size)]
-        score(network, data.held_out, length, observers, world, title="validate", batch=batch, workers=workers)
-        scores, _ = board.gather(world)
-        self.curves.scalars("validation", points_of(scores, data.held_out_classes), step)
-        leading = FINAL if FINAL in scores else BASE
-        return scores[leading]["miou"], scores
+def _validate(
+    network: PreparedNetwork, step: int, *, training: Training, data: StageData, curves: Curves, config: Config
+) -> tuple[float, dict[str, Any]]:
+    """Return the leading score of a network on the held-out examples of a stage, and all of its scores."""
+    world = training.world
+    length = data.validation_length
+    workers = config.data.workers
+    batch = episodes_at_once(config.test.batch, world.device, config.data.shot + 1, config.data.size)
+    board = Scoreboard(len(data.held_out_classes))
+    observers: list[Observer] = [board, Watch(training, length // world.size)]
+    score(network, data.held_out, length, observers, world, title="validate", batch=batch, workers=workers)
+    scores, _ = board.gather(world)
+    curves.scalars("validation", points_of(scores, data.held_out_classes), step)
+    leading = FINAL if FINAL in scores else BASE
+    return scores[leading]["miou"], scores
 
 
-def _observers(task: StageTask, checkpoints: Checkpoints, held_out: HeldOut, own: list[Any]) -> list[TrainingObserver]:
+def _observers(
+    task: StageTask, checkpoints: Checkpoints, curves: Curves, validate: Validate, own: list[Any]
+) -> list[TrainingObserver]:
     """Return all that looks at a stage's steps, in the order in which it is called."""
-    observers: list[TrainingObserver] = [Losses(), held_out.curves]
+    observers: list[TrainingObserver] = [Losses(), curves]
     if checkpoints.validates:
-        observers += [Validation(held_out, task.settings, checkpoints), Patience(task.settings.patience)]
+        observers += [Validation(validate, task.settings, checkpoints), Patience(task.settings.patience)]
     elif task.settings.validate_every:
         log.info("no validations: the test list has too few images of the training list's classes")
     return [*observers, *own, checkpoints]

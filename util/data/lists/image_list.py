@@ -3,7 +3,7 @@
 import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import numpy as np
 
@@ -11,7 +11,6 @@ from util.config.folds import LISTS, Fold
 from util.config.settings import DataSettings
 from util.data.lists.index import Index
 from util.data.lists.list_files import ListFile, is_published, read_fold_list
-from util.data.lists.listed import stated_file
 from util.files.errors import UserError
 
 
@@ -181,9 +180,7 @@ def _list_of_file(source: ListSource, listed: ListFile, drop_hidden: bool) -> Im
     in the index, or a class is not one of the episodes' classes.
     """
     rows = _listed_rows(source.index, listed)
-    classes = [row.class_id for row in listed.rows]
-    if not any(classes):
-        return _list_of_images(source, listed, rows)
+    classes = [class_id for _, class_id in listed.rows]
     if unknown := [c for c in classes if c not in source.classes]:
         raise UserError(
             f"{listed.path}: lists class {unknown[0]}, which is not of this fold: {source.classes}",
@@ -199,50 +196,13 @@ def _listed_rows(index: Index, listed: ListFile) -> list[int]:
         raise UserError(
             f"{listed.path}: names no folders, but the data set has images with equal names in two folders; rename them"
         )
-    stems = dict.fromkeys(row.stem for row in listed.rows)
+    stems = dict.fromkeys(stem for stem, _ in listed.rows)
     if missing := [stem for stem in stems if stem not in rows]:
         raise UserError(
             f"{listed.path}: {len(missing)} of its {len(stems)} images are not in the data set, such as {missing[0]}",
             fix="add these photos, or name a list of this data set",
         )
-    return [rows[row.stem] for row in listed.rows]
-
-
-def _list_of_images(source: ListSource, listed: ListFile, rows: list[int]) -> ImageList:
-    """Return the list of a file without classes, whose images are in these rows: ``data.min_pixels`` decides."""
-    areas = source.index.areas
-    path = listed.path.as_posix()
-    _refuse_other_files(source, listed, rows)
-    for row, (stem, *_) in zip(rows, listed.rows):
-        if not areas[row, source.classes].any():
-            raise UserError(
-                f"{path}: the mask of {stem} shows no pixel of the classes {source.classes}; remove its line"
-            )
-    queries = np.array(list(dict.fromkeys(rows)))
-    candidates = {c: queries[areas[queries, c] >= source.data.min_pixels] for c in source.classes}
-    return ImageList(source.index, source.classes, queries, candidates, path)
-
-
-def _refuse_other_files(source: ListSource, listed: ListFile, rows: list[int]) -> None:
-    """Refuse (UserError) a list of photos or masks that lie elsewhere than those of their names in the data set."""
-    index = source.index
-    root = Path(source.data.root)
-    for row, stated in zip(rows, listed.rows):
-        for key, text, file in zip(("images", "masks"), stated.files, (index.images[row], index.masks[row])):
-            place = stated_file(root, text)
-            if _are_one(place, file) or "/" not in text:
-                continue
-            raise UserError(
-                f"{listed.path}: names {text}, but the file of that name in the data set is {file}",
-                fix=f"set data.{key} to the folder that is meant, or write the names alone",
-            )
-
-
-def _are_one(place: Path, file: Path) -> bool:
-    """Return whether a stated place is a file of the data set, or, where nothing is there, in a folder of that name."""
-    if place == file:
-        return True
-    return place.samefile(file) if place.exists() else place.parent.name == file.parent.name
+    return [rows[stem] for stem, _ in listed.rows]
 
 
 def _list_of_pairs(source: ListSource, listed: ListFile, pairs: list[tuple[int, int]], drop_hidden: bool) -> ImageList:
@@ -253,7 +213,7 @@ def _list_of_pairs(source: ListSource, listed: ListFile, pairs: list[tuple[int, 
     if hidden and not drop_hidden:
         place = hidden[0]
         raise UserError(
-            f"{path}: the mask of {listed.rows[place].stem} shows no pixel of class {pairs[place][1]}",
+            f"{path}: the mask of {listed.rows[place][0]} shows no pixel of class {pairs[place][1]}",
             fix="remove its line",
         )
     note = ""

@@ -1,8 +1,7 @@
 """List files of a fold in the forms of other projects: read without executing code, and matched against an index.
 
-Three forms are supported, also compressed (``.gz``):
+Two forms are supported, also compressed (``.gz``):
 
-- two columns, the paths of image and mask, one image per line;
 - (image, class) pairs, one per line, as ``2007_000033 1``;
 - one class per line, then its images of COCO 2014, as ``3 v294163 t9``: ``t`` is train2014, ``v`` is val2014.
 """
@@ -25,16 +24,11 @@ CLASS_ID = re.compile("0*[1-9][0-9]*")  # 1-based
 COCO_PARTS = {"t": "train", "v": "val"}  # v294163 is COCO_val2014_000000294163
 
 
-class Row(NamedTuple):
-    """A row of a list file."""
-
-    stem: str  # the image's name without folder and suffix
-    class_id: int = 0  # 1-based; 0: the file names none
-    files: tuple[str, ...] = ()  # image and mask as the file writes them, if it has two columns of these
+Row = tuple[str, int]  # an image's name without folder and suffix, and a class (1-based)
 
 
 class ListFile(NamedTuple):
-    """Content of a list file: rows that all name a class, or none does."""
+    """Content of a list file."""
 
     path: Path  # of the file, or of the files of several folds, with ``{others}`` or ``*``
     rows: list[Row]
@@ -49,20 +43,15 @@ def read_fold_list(pattern: str, fold: Fold) -> ListFile:
         fold: the fold, whose number is put in.
 
     Raises:
-        UserError: a file is missing or in none of the supported forms, all are empty, their forms differ, or a pair
-            occurs twice.
+        UserError: a file is missing or in none of the supported forms, all are empty, or a pair occurs twice.
     """
     name, paths = _paths(pattern, fold)
     rows = [row for path in paths for row in _rows(path)]
-    pairs = Counter((row.stem, row.class_id) for row in rows if row.class_id)
-    for (stem, class_id), count in pairs.items():
+    for (stem, class_id), count in Counter(rows).items():
         if count > 1:  # a photo could be two supports of one episode
             raise UserError(f"{name}: {stem} {class_id} is named {count} times; keep one of each pair")
-    if not rows or len(pairs) not in (0, len(rows)):
-        raise UserError(
-            f"{name}: this list is empty, or only some of its {len(rows)} lines name a class",
-            fix="name one in every line or in none",
-        )
+    if not rows:
+        raise UserError(f"{name}: this list is empty; write an image and a class in each line")
     return ListFile(Path(name), rows)
 
 
@@ -94,7 +83,7 @@ def _rows(path: Path) -> list[Row]:
     for number, line in enumerate(text.splitlines(), 1):
         line_rows = _rows_of_line(line)
         if line_rows is None:
-            raise UserError(f"{path}:{number}: {line[:80]!r} is no line of a list; write 'image mask' or 'image class'")
+            raise UserError(f"{path}:{number}: {line[:80]!r} is no line of a list; write 'image class'")
         rows += line_rows
     return rows
 
@@ -106,14 +95,10 @@ def _rows_of_line(line: str) -> list[Row] | None:
         return []
     first, *others = words
     if CLASS_ID.fullmatch(first) and others and all(map(COCO_IMAGE.fullmatch, others)):
-        return [Row(f"COCO_{COCO_PARTS[word[0]]}2014_{int(word[1:]):012d}", int(first)) for word in others]
-    if len(others) != 1:
+        return [(f"COCO_{COCO_PARTS[word[0]]}2014_{int(word[1:]):012d}", int(first)) for word in others]
+    if len(others) != 1 or not CLASS_ID.fullmatch(others[0]):
         return None
-    stem = _stem(first)
-    second = others[0]
-    if CLASS_ID.fullmatch(second):
-        return [Row(stem, int(second))]
-    return [Row(stem, files=(first, second))] if stem == _stem(second) else None
+    return [(_stem(first), int(others[0]))]
 
 
 def _stem(name: str) -> str:

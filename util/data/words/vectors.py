@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 import re
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
@@ -47,13 +47,6 @@ OTHER_FILES = STAND_INS | {
 COMMON = 500_000  # rows that are read first; files are sorted by frequency
 
 
-class Match(NamedTuple):
-    """The words that a file has for a name, as it spells them, and their sum as a unit row (T,) float32."""
-
-    words: list[str]
-    row: np.ndarray
-
-
 def build_vectors(source: Path, classes: list[str]) -> tuple[np.ndarray, list[str]]:
     """Return unit rows (classes + 1, T) float32 by this module's rule, and the names that are spelt otherwise there.
 
@@ -63,12 +56,15 @@ def build_vectors(source: Path, classes: list[str]) -> tuple[np.ndarray, list[st
     matches = _find(source, names)
     if missing := ", ".join(name for name in names if name not in matches):
         raise UserError(f"{source}: has no word for {missing}; rename these classes in the config (data.classes)")
-    respelt = [f"{name} = {' + '.join(match.words)}" for name, match in matches.items() if match.words != [name]]
-    return np.stack([matches[name].row for name in names]), respelt
+    respelt = [f"{name} = {' + '.join(words)}" for name, (words, _) in matches.items() if words != [name]]
+    return np.stack([matches[name][1] for name in names]), respelt
 
 
-def _find(source: Path, names: list[str]) -> dict[str, Match]:
-    """Return the matches of the names that a file has words for; raises as ``read_words`` does."""
+def _find(source: Path, names: list[str]) -> dict[str, tuple[list[str], np.ndarray]]:
+    """Return the words that a file has for names, as it spells them, and their sum as a unit row (T,) float32.
+
+    Raises as ``read_words`` does.
+    """
     table = read_words(source, COMMON)
     if len(table) == COMMON and not all(_stored(_lookups(name)[0], table) for name in names):
         table = read_words(source)
@@ -80,7 +76,7 @@ def _find(source: Path, names: list[str]) -> dict[str, Match]:
         total = np.sum([table.get_vector(word) for word in stored], axis=0, dtype=np.float64)
         if not np.isfinite(total).all() or np.ptp(total) == 0:  # gensim repeats the number of a line that has only one
             raise UserError(f"{source}: holds no word vectors: the row of '{name}' is not finite, or is one number")
-        matches[name] = Match(stored, np.asarray(total / np.linalg.norm(total), np.float32))
+        matches[name] = stored, np.asarray(total / np.linalg.norm(total), np.float32)
     return matches
 
 
