@@ -43,7 +43,7 @@ def result(**changes: Any) -> Result:
     empty = {**dict.fromkeys(("list_note", "draw_note", "weights_mark"), "")}
     empty |= {key: [] for key in ("training", "trained_otherwise", "left_out")}
     unknown = dict.fromkeys(("encoder_licence", "replayed", "trained_with", "whole_list"))
-    unknown |= dict.fromkeys(("whole_content", "photos_trained_on"))
+    unknown |= dict.fromkeys(("whole_content", "photos_trained_on", "photos_listed"))
     content = {
         **{"schema": SCHEMA, "protocol": "bam", "protocol_settings": ENTRY, "input_side": 473, "scored_on": "square"},
         **{**text, **switches, **empty, **unknown, "classes_without_episodes": 0, "episodes": 1000},

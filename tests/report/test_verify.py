@@ -13,6 +13,7 @@ import pytest
 from tests.evaluate.quick import FEW, SYMNET, new_checkpoint, quick_config
 from tests.helpers.paths import REPOSITORY
 from tests.helpers.scored import score
+from util.config.read import read_config
 from util.evaluate.evaluation import Evaluation
 from util.evaluate.schema import MANIFEST, RESULT, read_result
 from util.evaluate.titles import title
@@ -99,25 +100,30 @@ def test_a_record_of_other_code_is_older(result: Path, capsys) -> None:
     assert subjects(result, UNCHECKED) == {"base", "code"}
 
 
-TRAINED_ON = "TRAINED ON TEST PHOTOS (1)"
+LISTED, TRAINED_ON = "TEST PHOTOS IN THE TRAINING LIST (2)", "TRAINED ON TEST PHOTOS (1)"
 
 
-def test_a_result_counts_test_photos_that_were_trained_on(mini_yaml) -> None:
-    """By their contents, where the weights state them."""
-    config = quick_config(mini_yaml, SYMNET, "test.checkpoint=best", *FEW)
+def test_a_result_counts_test_photos_that_were_trained_on(mini_yaml, tmp_path: Path) -> None:
+    """By their contents where the weights state them, else by the names in the training list."""
+    root = read_config(mini_yaml()).data.root
+    data = shutil.copytree(root, tmp_path / "data")
+    config = quick_config(mini_yaml, SYMNET, f"data.root={data}", "test.checkpoint=best", *FEW)
     images = Evaluation.of(config).images
+    lists = data / "ImageSets/Segmentation"
+    seen = [images.index.names[row] for row in images.queries[:2]]
+    (lists / "train.txt").write_text((lists / "train.txt").read_text() + "".join(f"{name}\n" for name in seen))
     path = new_checkpoint(config, Run(config).folder("meta") / "best.pth")
     content = checkpoint.read(path).entries
-    for photos, is_said in [
-        (None, False),
-        ([], False),
-        ([images.index.photo_digest(images.queries[0]), "0" * 16], True),
+    for photos, said in [
+        (None, [LISTED]),
+        ([], []),
+        ([images.index.photo_digest(images.queries[0]), "0" * 16], [TRAINED_ON]),
     ]:
         checkpoint.save(path, content | {"photos": None if photos is None else checkpoint.photos_text(photos)})
         (result,) = score(config)
-        assert (TRAINED_ON in title(result)) == is_said
-        tables = str(*paper_tables([Run(config).folder("test")], protocols=["symnet"]))
-        assert ("1 test photos were trained on" in tables) == is_said
+        assert [text for text in (LISTED, TRAINED_ON) if text in title(result)] == said
+        file = Run(config).folder("test")
+        assert "2 test photos are in the training list too" in str(*paper_tables([file], protocols=["symnet"]))
 
 
 def test_weights_of_another_training_are_marked(mini_yaml, capsys) -> None:

@@ -35,6 +35,7 @@ from util.loop.device import describe
 from util.loop.mask_metrics import METRICS
 from util.loop.metrics import FINAL, FURTHER, INTERSECTION, NUMBER, SIDES, UNION
 from util.loop.processes import ProcessGroup
+from util.run.data import photos_listed
 from util.run.folder import environment
 from util.run.input_size import input_in_words
 from util.run.weights import Loaded
@@ -54,7 +55,6 @@ def result_of(scoring: Scoring, per_seed: list[SeedScores], world: ProcessGroup)
         **over_seeds(per_seed),
         "vectors": evaluation.run.text_digest,
         "finished": evaluation.loaded.finished,
-        "cost": evaluation.loaded.stored.cost,
         "metrics": {name: METRICS[name].facts for name in evaluation.config.test.metrics},
         **_computation(scoring, world),
     }
@@ -115,6 +115,7 @@ def _training(evaluation: Evaluation) -> Trained:
         "weights": weights.digest,
         "parameters": sum(parameter.numel() for parameter in parameters),
         "learnt_parameters": sum(parameter.numel() for parameter in learnt),
+        "cost": weights.stored.cost,
         "trained_with": weights.trained_with,
         "training": weights.stored.training,
         "trained_otherwise": weights.training_differences,
@@ -136,6 +137,7 @@ def _list_and_episodes(evaluation: Evaluation, per_seed: list[SeedScores]) -> Sc
         "whole_list": images.index.list_digest,
         "whole_content": images.index.content_digest,
         "photos_trained_on": None if trained_on is None else len(trained_on & images.photos),
+        "photos_listed": photos_listed(images, evaluation.config.data),
         "list_source": images.source or MADE_FROM_MASKS,
         "list_note": images.note,
         "draw_note": evaluation.draw_note,

@@ -42,8 +42,6 @@ class InSome(TypedDict, total=False):
     vectors: str | None  # SHA-256 of the text vectors; null: none are read
     finished: bool  # whether the training of the weights came to its end
     metrics: dict[str, ScoreFacts]  # of each further metric (test.metrics)
-    cost: dict[str, float]  # of its training's main process, base stage included: processor_minutes, peak_mib
-    photos_listed: int | None  # until version 0.3: test photos that the training list names too
     shared_with: list[str]  # until version 0.3: protocols scored on the same passes of the network, in these minutes
     fold_mismatch: bool  # until version 0.3: weights of another fold, by which novel classes may have been trained on
 
@@ -93,6 +91,8 @@ class Trained(TypedDict):
     weights: str  # SHA-256 of the network's named tensors
     parameters: int  # of the network
     learnt_parameters: int  # of them in its last training
+    # of the main process of its training, base stage included: processor_minutes, peak_mib; {}: not known
+    cost: dict[str, float]
     trained_with: dict[str, Any] | None  # data and model settings of the training, if known
     training: list[dict[str, Any]]  # of each stage of the weights: steps, batch, size, seed, list, settings, precision
     trained_otherwise: list[str]  # settings of ``config`` that the training of the run's own weights did not have
@@ -110,6 +110,7 @@ class Scored(TypedDict):
     whole_content: str | None  # and of the names and contents of its photos and masks
     # test photos that the weights, base stage included, were trained on, told by their contents; null: not known
     photos_trained_on: int | None
+    photos_listed: int | None  # test photos that the data set's training list names too; null: it is not there
     list_source: str  # path of the list file (the protocol's list_file), or: made from the masks
     list_note: str  # why the protocol's published list was not used, or what was left out of it; empty: as published
     # why the episodes are not those of the published runs whose draw the protocol names; empty: they are
@@ -153,6 +154,8 @@ def check_result(content: Any, source: object) -> Result:
 
     UserError: names the first key that is missing, unknown or of the wrong type.
     """
+    if isinstance(content, dict):
+        content.setdefault("cost", {})  # which version 0.3 did not write
     with told(Misfit, before=f"{source}: is no result of a test (", after="); score the run again with test.py"):
         return cast(Result, convert(Result, content, ""))
 

@@ -52,7 +52,7 @@ def departures(result: Result) -> dict[str, str]:
     First how the weights differ from those that the config would give, then how the episodes, and what was done with
     their masks, differ from the protocol.
     """
-    trained_on = result["photos_trained_on"]
+    listed, trained_on = result["photos_listed"], result["photos_trained_on"]
     whole = "" if result["replayed"] else f" of {result['protocol_settings']['episodes']}"
     reasons = [
         (result.get("fold_mismatch", False), "weights of another fold", ""),
@@ -60,6 +60,7 @@ def departures(result: Result) -> dict[str, str]:
         (observers := _observers(result), "own observers", observers),
         (result["trained_otherwise"], "trained with other settings", "; ".join(result["trained_otherwise"][:3])),
         (trained_on, "trained on test photos", str(trained_on)),
+        (listed and trained_on is None, "test photos in the training list", str(listed)),
         (result["quick_look"], "quick look", f"{result['episodes']}{whole} episodes"),
         (result["other_seeds"], _seeds_scored(result), ""),
         (result["replayed"], "replay", Path(result["replayed"] or "").name),
@@ -81,6 +82,16 @@ def _observers(result: Result) -> str:
 def _steps_done(result: Result) -> str:
     """Return how many steps of its training the last stage of a result's weights did; '' without a training."""
     return "".join(f"step {stage.get('step')} of {stage['steps']}" for stage in result["training"][-1:])
+
+
+def seen_text(result: Result) -> str:
+    """Say how many test photos are in the training list, and how many were trained on; '' if none is."""
+    listed = result["photos_listed"]
+    trained_on = result["photos_trained_on"]
+    words = [f"{listed} test photos are in the training list too"] if listed else []
+    if trained_on or (listed and trained_on is not None):
+        words.append(f"{trained_on} test photos were trained on")
+    return ", ".join(words)
 
 
 def _seeds_scored(result: Result) -> str:

@@ -81,7 +81,7 @@ def _other_terms(path: Path, result: Result, overrides: Sequence[str]) -> list[s
     marks = {result["weights_mark"]: "", **departures({**result, "other_seeds": False})}  # the config names seeds
     if result["encoder"] != ENCODER:
         marks["encoder"] = f"{result['encoder']}, not {ENCODER}"
-    if result["training"] and not result.get("cost"):
+    if result["training"] and not result["cost"]:
         marks["no processor minutes"] = "on record: train it again"
     return [
         *(f"{key} = {mine}, not {ours}" for key, (mine, ours) in found),

@@ -16,7 +16,7 @@ from model.decides import Decides
 from util.config.same import deciding
 from util.data.lists.manifest import counts_of, read_manifest
 from util.evaluate.schema import MANIFEST, NOT_STATED, SCORED_ON, Result, check_output, read_results
-from util.evaluate.titles import departures, protocol_title, track_text
+from util.evaluate.titles import departures, protocol_title, seen_text, track_text
 from util.files.errors import UserError
 from util.loop.mask_metrics import METRICS, ScoreFacts
 from util.loop.metrics import BASE, MIOU, per_class
@@ -163,8 +163,8 @@ def _how_trained(result: Result) -> dict[str, Any]:
         "code": _text(result["code"]),
         "vectors": result.get("vectors") or "",
         "training_list": "".join((stage.get("list") or "")[:8] for stage in result["training"][-1:]),
-        "minutes": result.get("cost", {}).get("processor_minutes", math.nan),
-        "mib": result.get("cost", {}).get("peak_mib", math.nan),
+        "minutes": result["cost"].get("processor_minutes", math.nan),
+        "mib": result["cost"].get("peak_mib", math.nan),
         "parameters": f"{_millions(result['parameters'])} ({_millions(result['learnt_parameters'])})",
     }
 
@@ -302,8 +302,7 @@ def how_made(path: Path, result: Result, output: str) -> str:
     seed = training_seed(r)
     training = [stages_text(r), "" if seed is None else f"seed {seed}", trained_precision(r)]
     trained = f"trained: {', '.join(filter(None, training))}" if r["training"] else ""
-    seen = f"{r['photos_trained_on']} test photos were trained on" if r["photos_trained_on"] else ""
-    words = [what, r["input"], trained, f"tested in {r['precision']}", made, seen]
+    words = [what, r["input"], trained, f"tested in {r['precision']}", made, seen_text(r)]
     return f"{'; '.join(filter(None, words))}: {path}"
 
 

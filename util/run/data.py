@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import cast
 
 from torch.utils.data import Dataset
@@ -13,6 +14,7 @@ from util.config.settings import (
     MODALITIES,
     SAMPLERS,
     AugmentSettings,
+    DataSettings,
     ProtocolSettings,
     StageSettings,
 )
@@ -22,6 +24,7 @@ from util.data.episodes import EpisodeDataset, LabelledDataset, TrialDataset
 from util.data.lists import image_list as lists
 from util.data.lists.image_list import ImageList
 from util.data.lists.index import load_index
+from util.data.lists.listed import read_list
 from util.data.modalities import Source
 from util.data.sampling import SHUFFLED_PAIRS, EpisodeSampler, Sampler, check_contract
 from util.data.views import STRETCH, View
@@ -79,9 +82,6 @@ def meta_stage_data(run: Run, progress: bool = True) -> StageData:
     held_out = validation_run(run)
     images = images_for_training(run, progress)
     validation_images = _images_for_validation(held_out, images, progress)
-    shared = images.photos & validation_images.photos if validation_images else ()
-    if shared and progress:
-        log.warning("%d of the photos that validate are trained on too, whatever their names", len(shared))
     return StageData(
         images=images,
         training=training_episodes(run, images),
@@ -138,7 +138,19 @@ def images_for_test(run: Run, progress: bool = True, protocol: ProtocolSettings 
     data = run.config.data
     index = load_index(data, "test", progress)
     images = lists.test_list(index, run.fold, data, None if protocol is None else protocol.list_file)
+    if progress and (shared := photos_listed(images, data)):
+        text = "%s of the %s test photos are in the training list too (data.train_list = %s)"
+        log.warning(text, shared, len(images.photos), data.train_list)
     return _logged(data.classes, images, progress)
+
+
+def photos_listed(images: ImageList, data: DataSettings) -> int | None:
+    """Return how many photos of a list the training list names too; None: there is no training list."""
+    root = Path(data.root)
+    if data.train_list is None or not (root / data.train_list).is_file():
+        return None
+    listed = {*read_list(data, "train").images}
+    return len(listed.intersection(images.index.images[row] for row in images.queries))
 
 
 def _logged(classes: list[str], images: ImageList, warns: bool) -> ImageList:

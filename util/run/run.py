@@ -229,8 +229,7 @@ def check_continues(stored: Checkpoint, now: Origin, allow_changes: bool) -> Non
     if other := stored.origin.differences(now, may_differ.facts):
         raise UserError(
             f"{stored.path}: was trained with {', '.join(other)}",
-            fix=f"restore it (the schedule by epoch_length), or start again with --overwrite; {ALLOW} continues with "
-            "other photos, precision or code",
+            fix=f"restore it, or start again with --overwrite; {ALLOW} continues with other photos, precision or code",
         )
 
 

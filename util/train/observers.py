@@ -19,7 +19,7 @@ from util.files.errors import log, told
 from util.loop.interrupt import Interrupted
 from util.loop.network import PreparedNetwork
 from util.loop.observers import TrainingObserver
-from util.loop.optim import copy_tensors, load_optimizers
+from util.loop.optim import StepSchedule, copy_tensors, load_optimizers
 from util.loop.train import check_learning
 from util.loop.training import Progress, Training
 from util.run.folder import METRICS, RunFolder, StageFolder
@@ -216,6 +216,8 @@ class Checkpoints(TrainingObserver):
         UserError: this training cannot continue the checkpoint (``check_continues``), or its parameters are others.
         """
         stored = StageFolder(self.folder.path).newest()
+        if allow_changes:
+            self._keep_length(training, stored)
         check_continues(stored, Origin.of_training(self.state), allow_changes)
         if changed := differences(stored.entries["config"], self.state["config"], Decides.NOTHING):
             log.info("settings changed since the checkpoint: %s", ", ".join(changed))
@@ -230,6 +232,16 @@ class Checkpoints(TrainingObserver):
         photos = checkpoint.photos_text(checkpoint.photos_in(self.state.get("photos")) or (), before=stored.photos)
         before = stored.entries
         self.state |= {"base": before.get("base", []), "initial": before.get("initial"), "photos": photos}
+
+    def _keep_length(self, training: Training, stored: Checkpoint) -> None:
+        """Let a training keep the steps that it was begun with where its list is another: a photo was left out."""
+        begun = stored.entries.get("schedule")
+        if begun is None or stored.origin.list == self.state["list"]:
+            return
+        schedule = StepSchedule(**begun)
+        if (schedule.batch, schedule.epochs) == (training.schedule.batch, training.schedule.epochs):
+            training.schedule = schedule
+            self.state["schedule"] = begun
 
     def _write_metrics(self, training: Training, finished: bool) -> None:
         """Write the losses and scores so far."""
