@@ -19,7 +19,7 @@ from util.config import registry as kinds  # noqa: F401  which all are registere
 from util.config.read import from_dict, read_config, to_dict
 from util.config.registry import code_of_run
 from util.files.errors import UserError
-from util.run.folder import RunFolder
+from util.run.folder import UNKNOWN, RunFolder
 from util.run.run import Run
 from util.weights import checkpoint
 
@@ -62,10 +62,11 @@ def test_a_config_imports_files_beside_it_once(mine: Path, monkeypatch: pytest.M
     folder = RunFolder(mine / "runs/mine/meta")
     folder.describe(to_dict(config))
     folder.close()
-    assert yaml.safe_load((folder.path / "config.yaml").read_text())["imports"] == [whole]
+    assert yaml.safe_load((folder.path / "config.yaml").read_text())["imports"] == ["../../../code/mylab/mine.py"]
     assert registry.class_of(read_config(folder.path / "config.yaml").model) is cls
     copied = Path(shutil.copytree(folder.path, mine / "of/another/depth/runs/mine/meta"))
-    assert read_config(copied / "config.yaml").imports == [whole]
+    assert read_config(copied / "config.yaml").imports == [whole]  # in the working folder
+    assert json_of(folder.path / "environment.json")["imports"] == {whole: UNKNOWN}
     (mine / "code/named.yaml").write_text("base: ../mine.yaml\nimports: [mylab/mine.py]")
     assert read_config(mine / "code/named.yaml").imports == [whole]
 
@@ -141,7 +142,7 @@ def test_a_method_of_ones_own_file_is_trained_tested_and_verified(mine: Path) ->
     assert (result["model"], result["method"]) == ("ssp_of_mine", "SSP (ssp_of_mine)")
     assert result["mean"]["final"]["dice_of_mine"] >= 0
     unknown = spawned.run(f"{REPOSITORY}/report.py", "verify", path).stdout
-    agree = "scores and episodes agree; not checked: list, draw, code, weights"
+    agree = "scores and episodes agree; not checked: list, draw, code, weights, training photos, metrics at end"
     assert re.search(f"it was made with(?s:.*){agree}", unknown)
     own = "--import", f"{mine}/code/mylab/mine.py"
     known = spawned.run(f"{REPOSITORY}/report.py", "verify", path, *own)

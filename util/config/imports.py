@@ -5,6 +5,7 @@ Only a config that a command names imports them. A checkpoint and a result hold 
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
@@ -77,6 +78,17 @@ def _found(folder: Path, name: str, place: str) -> Path:
         f"{place}: {name} is neither there, nor beside the config, nor in the working folder",
         fix=f"copy it there, or name its path: --set {KEY}=[PATH], or --import PATH",
     )
+
+
+def beside(names: Sequence[str], folder: Path) -> list[str]:
+    """Return the names of imports as a config in a folder keeps them: files relative to it.
+
+    That is where both lie below the working folder, so that they may be moved together; other names stay.
+    """
+    here = Path().resolve()
+    if not folder.resolve().is_relative_to(here):
+        return [*names]
+    return [os.path.relpath(name, folder) if Path(name).is_relative_to(here) else name for name in names]
 
 
 def add_import(out: argparse.ArgumentParser) -> None:

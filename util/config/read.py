@@ -10,13 +10,15 @@ from model.registry import methods
 from util.config.bam import as_today
 from util.config.checks import checked
 from util.config.compose import Source, completed, file_source, read_tree
+from util.config.folder import LOCAL, in_configs
 from util.config.place import placed
 from util.config.same import known_today
 from util.config.settings import Config, DataSettings, EvaluationSettings, ProtocolSettings, RunSettings
-from util.config.tree import Tree, place_of, place_written, plain, with_places
+from util.config.tree import Tree, find, parse_file, place_of, place_written, plain, with_places
 from util.files.errors import Refusals, UserError, told, unknown
 from util.files.typecheck import UNKNOWN, Misfit, convert
 
+DEFAULT = LOCAL / "default.yaml"
 IMPORT_IT = (
     "name it in imports of a config (predict.py --config FILE), by --import of report.py or predict.py, or import it"
 )
@@ -85,6 +87,17 @@ def to_dict(config: Config) -> dict[str, Any]:
     if config.base_stage is None:
         del out["base_stage"]
     return out
+
+
+def kept(content: dict[str, Any]) -> dict[str, Any]:
+    """Return plain data as of ``to_dict`` over ``default.yaml``, of whose protocols it repeats its test's alone."""
+    published = find(parse_file(in_configs(DEFAULT)), "protocols")
+    own = dict[str, Any]()
+    for name, entry in content["protocols"].items():
+        stated = convert(ProtocolSettings, plain(published.get(name, {})), name, as_yaml=True)
+        if name == content["test"]["protocol"] or name not in published or dataclasses.asdict(stated) != entry:
+            own[name] = entry
+    return {"base": str(DEFAULT), **content, "protocols": own}
 
 
 def _typed(tree: Tree, source: Source, overrides: list[str], checks_observers: bool = False) -> Config:

@@ -159,7 +159,7 @@ def _computation(scoring: Scoring, world: ProcessGroup) -> Computation:
         "batch": scoring.batch,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "minutes": scoring.seconds / 60,
-        "environment": environment(),
+        "environment": environment(scoring.evaluation.config.imports),
     }
 
 

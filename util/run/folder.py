@@ -8,6 +8,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -17,6 +18,7 @@ import yaml
 
 from util.config.compose import CHOICE
 from util.config.place import BEST, CONFIG, ENVIRONMENT, LAST, PREVIOUS
+from util.config.read import kept
 from util.files import REPOSITORY, TEMPORARY, kept_json, lock, write_atomically
 from util.files.errors import UserError, log
 from util.files.progress import ProgressBar
@@ -104,8 +106,11 @@ class RunFolder:
     def describe(self, config: dict[str, Any], **facts: Any) -> None:
         """Write the merged config and the environment: commit, versions, machine, command, and ``facts``."""
         if self.writes:
-            self.write_text(CONFIG, yaml.dump(config, Dumper=Dumper, sort_keys=False))
-            self.write_json(ENVIRONMENT, environment() | facts)
+            from util.config.imports import beside  # for a writer alone
+
+            content = kept({**config, "imports": beside(config["imports"], self.path)})
+            self.write_text(CONFIG, yaml.dump(content, Dumper=Dumper, sort_keys=False))
+            self.write_json(ENVIRONMENT, environment(config["imports"]) | facts)
 
     def write_json(self, name: str, content: Any) -> None:
         """Write a JSON file; raises as ``write_atomically`` does."""
@@ -142,16 +147,22 @@ def _delete(entries: list[Path]) -> None:
             entry.unlink()
 
 
-def environment() -> dict[str, Any]:
-    """Return commit, package versions, machine and command line of this process, for result files."""
+def environment(imports: Sequence[str] = ()) -> dict[str, Any]:
+    """Return commit, package versions, machine and command line of this process, for result files.
+
+    ``imports``: files of others, each with the commit of its folder.
+    """
     choice = [f"{name}={os.environ[name]}" for name in CHOICE if os.environ.get(name)]
     script, *words = sys.argv
-    return {**_code_and_machine(), "command": " ".join([*choice, Path(script).name, *words])}
+    facts = {**_code_and_machine(), "command": " ".join([*choice, Path(script).name, *words])}
+    if imports:
+        facts["imports"] = {name: _git("rev-parse", "HEAD", folder=Path(name).parent) for name in imports}
+    return facts
 
 
 @functools.cache  # of the code that this process has loaded
 def _code_and_machine() -> dict[str, Any]:
-    changed = _git("status", "--porcelain")
+    changed = _git_here("status", "--porcelain")
     versions = {name: package.version for name in PACKAGES for package in metadata.distributions(name=name)}
     return {
         "commit": _commit(),
@@ -168,15 +179,17 @@ def _commit() -> str:
         if package.locate_file("symnet") == REPOSITORY:
             origin = json.loads(package.read_text("direct_url.json") or "{}")
             return origin.get("vcs_info", {}).get("commit_id", UNKNOWN)
-    return _git("rev-parse", "HEAD")
+    return _git_here("rev-parse", "HEAD")
 
 
-def _git(*arguments: str) -> str:
-    """Return what git says of a clone; of an installed package, perhaps in a folder of another repository, nothing."""
-    if not (REPOSITORY / ".git").exists():
-        return UNKNOWN
+def _git_here(*arguments: str) -> str:
+    is_clone = (REPOSITORY / ".git").exists()  # else an installed package, perhaps in a folder of another repository
+    return _git(*arguments, folder=REPOSITORY) if is_clone else UNKNOWN
+
+
+def _git(*arguments: str, folder: Path) -> str:
     try:
-        command = ["git", "-C", str(REPOSITORY), *arguments]
+        command = ["git", "-C", str(folder), *arguments]
         return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return UNKNOWN
