@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from util.files.errors import UserError
-from util.loop.mask_metrics import METRICS, Metric
+from util.loop.mask_metrics import METRICS, EpisodeCounts, Metric, SeenEpisode, counted_in_episodes
 from util.loop.metrics import class_counts, class_scores, episode_records, episode_scores, mean_iou
 
 NOVEL = (2, 5)
@@ -115,6 +115,31 @@ def test_a_mean_of_episodes_is_averaged_within_its_class_first(whole: float, mon
     scores = episode_scores(together.numpy(), 6, {"missed": 1})
     assert scores["per_class_missed"] == pytest.approx({"2": 200, "5": 0})  # 2: 0 and the whole object of 400 pixels
     assert (scores["missed"], scores["miou"]) == pytest.approx((100, 75))
+
+
+def test_a_metric_may_see_the_episode_or_all_counts_at_the_end(monkeypatch: pytest.MonkeyPatch):
+    seen = list[SeenEpisode]()
+
+    def twice_class(*arguments: Any) -> tuple[int, int]:
+        seen.append(arguments[3])
+        return 2 * seen[-1].class_id, 1
+
+    def spread(counts: EpisodeCounts) -> float:
+        assert counts.number.tolist() == [0, 0, 1, 1] and counts.class_id.tolist() == [2, 5, 2, 5]
+        return float(np.ptp(counts.intersection / counts.union))
+
+    monkeypatch.setitem(METRICS, "class", Metric("class", twice_class, scale=1, sees_episode=True))
+    monkeypatch.setitem(METRICS, "spread", Metric("spread", spread, at_end=True))
+    label = torch.tensor([[0, 1], [2, 2]])
+    class_ids = torch.tensor([2, 5])
+    further = counted_in_episodes(["class", "spread"])
+    records = [
+        episode_records(0, class_ids, label, label, further, query="photo0"),
+        episode_records(1, class_ids, torch.tensor([[0, 1], [2, 1]]), label, further, query="photo1"),
+    ]
+    assert seen[1] == SeenEpisode(0, "photo0", 5)
+    scores = episode_scores(torch.cat(records).numpy(), 6, {"class": 1}, ["spread"])
+    assert (scores["class"], scores["per_class_class"], scores["spread"]) == (7, {"2": 4, "5": 10}, 50)
 
 
 ANSWERS = {"nan": (float("nan"), 1), "of nothing": (0.5, 0), "alone": 0.5, "none": None, "text": ("a", "b")}

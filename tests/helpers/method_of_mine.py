@@ -37,6 +37,11 @@ def dice(mask, true, labelled):
     return 2 * float((mask & true).sum()), float(mask.sum() + true.sum())
 
 
+@register("metric", "spread_of_mine", "Spread", at_end=True)
+def spread(counts):
+    return float((counts.intersection / counts.union).std())
+
+
 @register_optimizer("rms_of_mine", moments=1)
 def rms(groups, lr, weight_decay):
     return torch.optim.RMSprop(groups, lr, weight_decay=weight_decay)

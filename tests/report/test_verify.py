@@ -10,7 +10,7 @@ from runpy import run_path
 
 import pytest
 
-from tests.evaluate.quick import FEW, SYMNET, new_checkpoint, quick_config
+from tests.evaluate.quick import FEW, PROTOTYPE, SYMNET, new_checkpoint, quick_config
 from tests.helpers.paths import REPOSITORY
 from tests.helpers.scored import score
 from util.config.read import read_config
@@ -58,9 +58,14 @@ EDITS = [  # file, line, keys, value, and the checks that then differ
     (MANIFEST, 4, ["boundary_iou", "final", 0], 5, {"scores"}),
     (MANIFEST, 4, ["seed"], 9, {"episodes", "scores"}),
     (RESULT, 0, ["mean", "final", "miou"], 99.0, {"scores"}),
+    (RESULT, 0, ["shot"], 5, {"scores", "weights"}),
+    (RESULT, 0, ["fold"], 1, {"scores"}),
     (RESULT, 0, ["per_seed", 0, "all_foreground", "per_class", "1"], 1.0, {"scores"}),
     (RESULT, 0, ["per_seed", 0, "final", "dice"], 99.0, {"scores"}),
     (RESULT, 0, ["per_seed", 0, "final", "per_class", "7"], 99.0, {"scores"}),
+    (RESULT, 0, ["novel", "1"], "unicorn", {"scores"}),
+    (RESULT, 0, ["novel", "7"], "unicorn", {"scores"}),
+    (RESULT, 0, ["episodes"], 10**12, {"scores"}),
     (RESULT, 0, ["episode_digests"], [], {"episodes"}),
     (RESULT, 0, ["seeds"], [999, 1], {"scores", "episodes"}),
     (MANIFEST, 4, ["boundary_iou", "final", 0], math.nan, {"scores"}),
@@ -70,11 +75,23 @@ EDITS = [  # file, line, keys, value, and the checks that then differ
     (RESULT, 0, ["list"], "0" * 64, {"list"}),
     (RESULT, 0, ["weights"], "0" * 64, {"weights"}),
     (RESULT, 0, ["training"], [{}], {"weights"}),
+    (RESULT, 0, ["photos_listed"], 3, {"training photos"}),
+]
+
+
+REFUSED = [  # keys and value of a result that no command reads
+    (["per_seed", 1, "final"], {}),
+    (["per_seed", 0, "final", "per_class"], 1.0),
+    (["mean", "mine"], {"miou": 99.0}),
+    (["seeds"], []),
+    (["config", "data"], None),
+    (["config", "protocols"], [1]),
+    (["protocol_settings"], {}),
 ]
 
 
 def test_edited_files_are_noticed(result: Path, capsys) -> None:
-    assert subjects(result, AGREES) == {"scores", "episodes", "list", "draw", "code", "weights"}
+    assert subjects(result, AGREES) == {"scores", "episodes", "list", "draw", "code", "weights", "training photos"}
     assert verify([result]) == 0
     said = "\nscores and episodes agree; not checked: base; not the protocol's number (quick look, "
     assert said in capsys.readouterr().out
@@ -83,27 +100,44 @@ def test_edited_files_are_noticed(result: Path, capsys) -> None:
         edit(result / file, keys, value, line)
         assert subjects(result, DIFFERS) - {"draw"} == differing, keys
         (result / file).write_text(whole)
+    for keys, value in REFUSED:
+        whole = (result / RESULT).read_text()
+        edit(result / RESULT, keys, value)
+        with pytest.raises(UserError, match="is no result of a test"):
+            verify([result])
+        (result / RESULT).write_text(whole)
     (result / MANIFEST).unlink()
     assert verify([result]) == 1
     assert "verification failed (scores, episodes)" in capsys.readouterr().out
 
 
-def test_a_record_of_other_code_is_older(result: Path, capsys) -> None:
+def test_an_output_that_episodes_do_not_count_never_agrees(mini_yaml, tmp_path: Path) -> None:
+    score(quick_config(mini_yaml, PROTOTYPE, *FEW))
+    (path,) = (tmp_path / "runs").rglob(RESULT)
+    scores = {"miou": 99.0, "per_class": {}}
+    for keys, value in ((["per_seed", 0], scores), (["mean"], {"miou": 99.0}), (["deviation"], {"miou": 0.0})):
+        edit(path, [*keys, "base"], value)
+    assert subjects(path.parent, DIFFERS) == {"base"}
+
+
+def test_a_record_of_other_code_is_older_unless_it_claims_this_commit(result: Path, monkeypatch, capsys) -> None:
     path = result / RESULT
+    for key in ("photos_listed", "photos_trained_on"):
+        edit(path, [key], None)
     edit(path, ["code", "util.data"], "0" * 64)
-    edit(path, ["environment"], {"commit": "1" * 40})
-    assert subjects(result, OLDER) == {"code"} and subjects(result, UNCHECKED) == {"base"}
+    edit(path, ["environment"], {"commit": "1" * 40, "changed_files": 0})
+    assert subjects(result, OLDER) == {"code"} and subjects(result, UNCHECKED) == {"base", "training photos"}
     assert verify([result]) == 0
-    said = "older than this code, of commit 11111111: other code of the method (util.data)"
+    said = "older than this code: scored at commit 11111111; changed since: util.data"
     assert said in capsys.readouterr().out
-    edit(path, ["code"], None)
-    assert subjects(result, UNCHECKED) == {"base", "code"}
+    monkeypatch.setattr("util.report.verify.environment", lambda: {"commit": "1" * 40, "changed_files": 0})
+    assert subjects(result, DIFFERS) == {"code"}
 
 
 LISTED, TRAINED_ON = "TEST PHOTOS IN THE TRAINING LIST (2)", "TRAINED ON TEST PHOTOS (1)"
 
 
-def test_a_result_counts_test_photos_that_were_trained_on(mini_yaml, tmp_path: Path) -> None:
+def test_a_result_counts_test_photos_that_were_trained_on(mini_yaml, tmp_path: Path, capsys) -> None:
     """By their contents where the weights state them, else by the names in the training list."""
     root = read_config(mini_yaml()).data.root
     data = shutil.copytree(root, tmp_path / "data")
@@ -123,6 +157,8 @@ def test_a_result_counts_test_photos_that_were_trained_on(mini_yaml, tmp_path: P
         (result,) = score(config)
         assert [text for text in (LISTED, TRAINED_ON) if text in title(result)] == said
         file = Run(config).folder("test")
+        verify([file])
+        assert "2 test photos are in the training list too" in capsys.readouterr().out
         assert "2 test photos are in the training list too" in str(*paper_tables([file], protocols=["symnet"]))
 
 
@@ -146,7 +182,7 @@ def test_code_and_weights_are_checked_without_the_data_and_the_data_can_be_elsew
     data = Path(read_result(path)["config"]["data"]["root"])
     edit(path, ["config", "data", "root"], f"{tmp_path}/gone")
     edit(path, ["config", "data", "cache"], f"{tmp_path}/new")
-    assert subjects(result, UNCHECKED) == {"list", "draw", "base"}
+    assert subjects(result, UNCHECKED) == {"list", "draw", "training photos", "base"}
     assert subjects(result, AGREES) == {"scores", "episodes", "code", "weights"}
     checks = checks_of(path, read_result(path), [f"data.root={shutil.copytree(data, tmp_path / 'elsewhere')}"])
     assert {subject for subject, (outcome, _) in checks.items() if outcome != AGREES} == {"base"}
@@ -158,7 +194,7 @@ def test_settings_of_a_former_version_that_decide_nothing_are_not_read(result: P
     edit(path, ["config", "protocols", "symnet", "lost"], 0.0)
     assert subjects(result, UNCHECKED) == {"base"}
     edit(path, ["config", "protocols", "symnet", "lost"], 0.5)
-    assert subjects(result, UNCHECKED) == {"list", "draw", "code", "weights", "base"}
+    assert subjects(result, UNCHECKED) == {"list", "draw", "code", "weights", "training photos", "base"}
 
 
 def test_a_kept_result_is_small_and_verified_as_the_whole_one(mini_yaml, tmp_path: Path) -> None:
@@ -184,5 +220,5 @@ def test_the_results_in_the_documents_are_read() -> None:
     for path in sorted(folder.rglob("result.json")):
         stored = read_result(path)
         for subject, (outcome, reason) in checks_of(path, stored, ["data.root=/absent"]).items():
-            needs_weights = subject == "weights" and stored["checkpoint"] in reason
+            needs_weights = subject in ("weights", "training photos") and stored["checkpoint"] in reason
             assert outcome in (AGREES, OLDER) or needs_weights or "/absent" in reason, (path, subject, reason)

@@ -34,7 +34,7 @@ def mine(mini_yaml, tmp_path: Path) -> Iterator[Path]:
     (folder / "code/mylab").mkdir(parents=True)
     (folder / "code/mylab/mine.py").write_text(METHOD)
     stage = {"epoch_length": 4, "validate_every": 0, "optimizers": {"main": {"kind": "rms_of_mine", "lr": 1e-4}}}
-    test = {"episodes": 2, "seeds": [0], "metrics": ["dice_of_mine"]}
+    test = {"episodes": 2, "seeds": [0], "metrics": ["dice_of_mine", "spread_of_mine"]}
     content = yaml.safe_load(mini_yaml("ssp", meta_stage=stage, test=test).read_text())
     content["model"]["name"] = "ssp_of_mine"
     content["run"]["name"] = "mine"

@@ -108,9 +108,17 @@ def _run(scoring: Scoring, seed: int, world: ProcessGroup, store: ShotStore) -> 
     test = scoring.evaluation
     title = f"{test.name} {test.shot}-shot seed {seed}"
     config = test.config
-    scoring.boards[seed] = Scoreboard(len(config.data.classes), test.scored_on, config.test.metrics)
+    sampler = test.samplers[seed]
+    names = sampler.images.index.names
+    scoring.boards[seed] = Scoreboard(
+        classes=len(config.data.classes),
+        scored_on=test.scored_on,
+        episodes=scoring.episodes[seed],
+        further=config.test.metrics,
+        query_of=lambda number: names[sampler(number).query],
+    )
     backwards = test.protocol.draw == PFENET
-    episodes = trials(test.run, test.samplers[seed], test.view, (test.scored_on,), last_support_first=backwards)
+    episodes = trials(test.run, sampler, test.view, (test.scored_on,), last_support_first=backwards)
     store.use_for(scoring.prepared.network, test.view, test.images.index.fingerprint, scoring.prepared.precision)
     side = test.view.side or config.data.size
     images_per_episode = test.shot * test.protocol.ways + 1

@@ -32,7 +32,7 @@ from util.evaluate.schema import (
 from util.evaluate.scoring import Scoring
 from util.evaluate.titles import MADE_FROM_MASKS, draw_text
 from util.loop.device import describe
-from util.loop.mask_metrics import METRICS
+from util.loop.mask_metrics import METRICS, counted_in_episodes
 from util.loop.metrics import FINAL, FURTHER, INTERSECTION, NUMBER, SIDES, UNION
 from util.loop.processes import ProcessGroup
 from util.run.data import photos_listed
@@ -126,7 +126,6 @@ def _training(evaluation: Evaluation) -> Trained:
 def _list_and_episodes(evaluation: Evaluation, per_seed: list[SeedScores]) -> Scored:
     """Return what a test was scored on."""
     images = evaluation.images
-    trained_on = evaluation.loaded.stored.photos
     names = evaluation.config.data.classes
     classes_with_episodes = {int(c) for scores in per_seed for c in scores[FINAL]["per_class"]}
     return {
@@ -136,7 +135,7 @@ def _list_and_episodes(evaluation: Evaluation, per_seed: list[SeedScores]) -> Sc
         "content": images.files_digest,
         "whole_list": images.index.list_digest,
         "whole_content": images.index.content_digest,
-        "photos_trained_on": None if trained_on is None else len(trained_on & images.photos),
+        "photos_trained_on": photos_trained_on(evaluation),
         "photos_listed": photos_listed(images, evaluation.config.data),
         "list_source": images.source or MADE_FROM_MASKS,
         "list_note": images.note,
@@ -148,6 +147,12 @@ def _list_and_episodes(evaluation: Evaluation, per_seed: list[SeedScores]) -> Sc
         ],
         "manifest": MANIFEST,
     }
+
+
+def photos_trained_on(evaluation: Evaluation) -> int | None:
+    """Return how many photos of a test its weights were trained on; None: they do not say on which."""
+    photos = evaluation.loaded.stored.photos
+    return None if photos is None else len(photos & evaluation.images.photos)
 
 
 def _computation(scoring: Scoring, world: ProcessGroup) -> Computation:
@@ -206,7 +211,7 @@ def _episodes_of_seed(scoring: Scoring, seed: int, outputs: dict[str, np.ndarray
         episode: dict[str, Any] = {"seed": seed, "number": number, **described(key, names)}
         rows_by_output = {name: parts[place] for name, parts in by_episode.items()}
         episode["outputs"] = {name: _counts(rows) for name, rows in rows_by_output.items()}
-        for column, metric in zip(count(FURTHER, 2), evaluation.config.test.metrics):
+        for column, metric in zip(count(FURTHER, 2), counted_in_episodes(evaluation.config.test.metrics)):
             columns = slice(column, column + 2)
             episode[metric] = {name: rows[:, columns].ravel().tolist() for name, rows in rows_by_output.items()}
         episodes.append(episode)

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict, cast
 
 from util.config.place import RESULT, folder_and_name, run_of
+from util.config.same import known_today
+from util.config.settings import ProtocolSettings
 from util.files import read_json
 from util.files.errors import UserError, check_known, told
 from util.files.typecheck import Misfit, convert
@@ -157,7 +159,45 @@ def check_result(content: Any, source: object) -> Result:
     if isinstance(content, dict):
         content.setdefault("cost", {})  # which version 0.3 did not write
     with told(Misfit, before=f"{source}: is no result of a test (", after="); score the run again with test.py"):
-        return cast(Result, convert(Result, content, ""))
+        result = cast(Result, convert(Result, content, ""))
+        _check_sections(result)
+        _check_scores(result)
+        return result
+
+
+def _check_sections(result: Result) -> None:
+    """Refuse (Misfit) a result whose config lacks sections, or whose protocol is none."""
+    for name in ("data", "model", "run", "test"):
+        convert(dict, result["config"].get(name), f"config.{name}")
+    convert(dict[str, dict], result["config"].get("protocols", {}), "config.protocols")
+    settings, _ = known_today(result["protocol_settings"], ProtocolSettings)
+    needed = dict.fromkeys(("query", "episodes", "seeds"), "missing")
+    settings |= {"query": ProtocolSettings.query} if "query" in settings else {}  # it may be a sampler of others
+    convert(ProtocolSettings, {**needed, **settings}, "protocol_settings", as_yaml=True)
+
+
+def _check_scores(result: Result) -> None:
+    """Refuse (Misfit) a result whose scores are not those of all its seeds and outputs."""
+    per_seed = result["per_seed"]
+    if not len(result["seeds"]) == len(per_seed) > 0:
+        raise Misfit("per_seed", f"per_seed has {len(per_seed)} items for {len(result['seeds'])} seeds")
+    for scores in per_seed:
+        _check_types(scores)
+    same_outputs = all(scores.keys() == result["mean"].keys() for scores in per_seed)
+    if not same_outputs or _keys(over_seeds(per_seed)) != _keys({key: result[key] for key in ("mean", "deviation")}):
+        raise Misfit("mean", "mean and deviation are not of the outputs and scores of per_seed")
+
+
+def _check_types(scores: dict[str, dict[str, Any]]) -> None:
+    """Refuse (Misfit) scores of a seed that are no numbers, or no sections for those by class."""
+    for output in scores.values():
+        for key, value in output.items():
+            convert(dict if key.startswith("per_class") else float, value, key)
+
+
+def _keys(value: Any) -> Any:
+    """Return nested dictionaries without their values."""
+    return {key: _keys(part) for key, part in value.items()} if isinstance(value, dict) else None
 
 
 def read_result(path: Path) -> Result:

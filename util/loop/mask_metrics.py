@@ -18,6 +18,25 @@ from util.files.errors import check_known
 Counts = Callable[..., Any]
 
 
+@dataclass(frozen=True)
+class SeenEpisode:
+    """The episode of a mask, for a metric that ``sees_episode``."""
+
+    number: int
+    query: str  # the name of its photo; '' in a validation
+    class_id: int
+
+
+@dataclass(frozen=True)
+class EpisodeCounts:
+    """The counts of all episodes of an output and a seed, an entry for each class of each, for a metric ``at_end``."""
+
+    number: np.ndarray  # of the episode
+    class_id: np.ndarray
+    intersection: np.ndarray  # in pixels
+    union: np.ndarray
+
+
 class ScoreFacts(TypedDict):
     """A score's title, unit and direction."""
 
@@ -32,7 +51,8 @@ class Metric:
     """A metric of one class: its score is ``scale`` * sum of parts / sum of wholes, averaged over the classes.
 
     ``part_and_whole`` takes prediction, truth and labelled pixels, masks (H, W) uint8 in {0, 1} that are 0 where
-    nothing is labelled. A mean of episodes returns its value and 1.
+    nothing is labelled. A mean of episodes returns its value and 1. One that ``sees_episode`` also takes it. One
+    ``at_end`` takes the ``EpisodeCounts`` instead, and returns the score of all classes without its scale.
     """
 
     title: str  # of its columns
@@ -40,6 +60,8 @@ class Metric:
     unit: str = "%"
     scale: float = 100.0  # 100: percent
     smaller_is_better: bool = False
+    sees_episode: bool = False
+    at_end: bool = False
 
     @property
     def facts(self) -> ScoreFacts:
@@ -88,3 +110,8 @@ def check_metrics(names: Iterable[str], source: object) -> None:
     """Refuse (UserError) a further metric of a config that is none."""
     for name in names:
         check_known(name, METRICS, f"{source}: test.metrics: '{name}': no such metric")
+
+
+def counted_in_episodes(names: Iterable[str]) -> list[str]:
+    """Return those of some metrics that are counted in each episode."""
+    return [name for name in names if not METRICS[name].at_end]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from model.episode import IGNORE
 from util.files.errors import ask
-from util.loop.mask_metrics import METRICS, Metric
+from util.loop.mask_metrics import METRICS, EpisodeCounts, Metric, SeenEpisode
 
 FINAL = "final"  # name of the output that is a model's prediction
 ALL_FOREGROUND = "all_foreground"  # of a reference: every pixel called foreground
@@ -32,12 +32,18 @@ def predicted(logits_bnhw: Tensor) -> Tensor:
 
 
 def episode_records(
-    number: int, class_id_n: Tensor, prediction_hw: Tensor, label_hw: Tensor, further: Sequence[str] = ()
+    number: int,
+    class_id_n: Tensor,
+    prediction_hw: Tensor,
+    label_hw: Tensor,
+    further: Sequence[str] = (),
+    *,
+    query: str = "",
 ) -> Tensor:
     """Return the records (N, 8 + 2 for each further metric) of one episode; pixels labelled 255 are ignored.
 
-    ``class_id_n`` are the N classes, which prediction and label call 1..N; ``further`` are names of ``METRICS``.
-    The records are int64; float64, whose integers are exact too, if a metric is a mean of
+    ``class_id_n`` are the N classes, which prediction and label call 1..N; ``further`` are names of ``METRICS``;
+    ``query`` names the photo. The records are int64; float64, whose integers are exact too, if a metric is a mean of
     episodes.
     """
     ways = len(class_id_n)
@@ -48,21 +54,25 @@ def episode_records(
     foreground_union = labelled - intersection[0]  # and those that not both do
     sides = torch.stack([intersection[0], union[0], foreground_intersection, foreground_union])
     columns = [torch.stack(class_columns, 1), sides.expand(ways, -1)]
+    episodes = [SeenEpisode(number, query, class_id) for class_id in class_id_n.tolist()] if further else []
     for name in further:
-        columns.append(_parts_and_wholes(METRICS[name], prediction_hw, label_hw, ways))
+        columns.append(_parts_and_wholes(METRICS[name], prediction_hw, label_hw, episodes))
     return torch.cat(columns, 1)
 
 
-def _parts_and_wholes(metric: Metric, prediction_hw: Tensor, label_hw: Tensor, ways: int) -> Tensor:
+def _parts_and_wholes(
+    metric: Metric, prediction_hw: Tensor, label_hw: Tensor, episodes: Sequence[SeenEpisode]
+) -> Tensor:
     """Return part and whole of a metric for each class of an episode, (N, 2), on the label's device."""
     prediction = prediction_hw.byte().cpu().numpy()
     label = label_hw.byte().cpu().numpy()
     labelled = (label != IGNORE).astype(np.uint8)
     rows = []
-    for value in range(1, ways + 1):
+    for value, episode in enumerate(episodes, start=1):
         mask = (prediction == value) * labelled
         true = (label == value) * labelled
-        rows.append(ask(f"metric {metric.title}", _part_and_whole, metric, mask, true, labelled))
+        seen = [episode] if metric.sees_episode else []
+        rows.append(ask(f"metric {metric.title}", _part_and_whole, metric, mask, true, labelled, *seen))
     values = np.array(rows)
     kind = np.int64 if values.dtype.kind in "iub" else np.float64  # beside counts, which stay exact in both
     return torch.from_numpy(values.astype(kind)).to(label_hw.device)
@@ -70,18 +80,27 @@ def _parts_and_wholes(metric: Metric, prediction_hw: Tensor, label_hw: Tensor, w
 
 def _part_and_whole(metric: Metric, *arguments: Any) -> tuple[Any, Any]:
     """Return what a metric counts; ValueError, TypeError: it is no part of a whole."""
-    part, whole = metric.part_and_whole(*arguments)
-    are_finite = math.isfinite(part) and math.isfinite(whole)
-    if not are_finite or whole < 0 or (whole == 0 and part != 0):
+    part, whole = map(_finite, metric.part_and_whole(*arguments))
+    if whole < 0 or (whole == 0 and part != 0):
         raise ValueError(f"{part} is no part of {whole}; return 0, 0 where nothing is counted")
     return part, whole
 
 
-def episode_scores(records: np.ndarray, classes: int, scales: Mapping[str, float] | None = None) -> dict[str, Any]:
+def _finite(value: Any) -> Any:
+    """Return a number; ValueError, TypeError: it is none, or not finite."""
+    if not math.isfinite(value):
+        raise ValueError(f"{value} is not finite")
+    return value
+
+
+def episode_scores(
+    records: np.ndarray, classes: int, scales: Mapping[str, float] | None = None, at_end: Sequence[str] = ()
+) -> dict[str, Any]:
     """Return the scores of the records of all episodes of a data set, whose class ids are 1..``classes``.
 
     In percent: ``miou`` (see ``mean_iou``), ``fb_iou`` and ``per_class`` of ids that occurred (text). Of the further
-    metrics of the records, by their ``scales``: the mean, and the values by class, in their units.
+    metrics of the records, by their ``scales``: the mean, and the values by class, in their units; of those ``at_end``
+    one value.
     """
     class_ids = records[:, CLASS].astype(np.int64)
     sums = np.zeros((classes + 1, records.shape[1]), records.dtype)
@@ -99,6 +118,10 @@ def episode_scores(records: np.ndarray, classes: int, scales: Mapping[str, float
         scores[name] = scale / 100 * float(mean_iou(part, whole, episodes))
         ratios = _ratio(part, whole)
         scores[per_class(name)] = {str(c): scale * float(ratios[c]) for c in np.flatnonzero(episodes)}
+    counts = EpisodeCounts(*records[:, NUMBER : UNION + 1].T.astype(np.int64))
+    for name in at_end:
+        score = ask(f"metric {name}", lambda name=name: _finite(METRICS[name].part_and_whole(counts)))
+        scores[name] = METRICS[name].scale * float(score)
     return scores
 
 

@@ -1,7 +1,7 @@
 """The loop that scores any model on any batches: integer counts on the device, by several rules at once."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain
@@ -17,7 +17,7 @@ from model.trial import Trial
 from util.files.progress import ProgressBar
 from util.loop import metrics
 from util.loop.loading import batches, evaluation_numbers
-from util.loop.mask_metrics import METRICS
+from util.loop.mask_metrics import METRICS, counted_in_episodes
 from util.loop.metrics import ALL_FOREGROUND, BASE, FINAL
 from util.loop.network import PreparedNetwork, check_prediction
 from util.loop.processes import ProcessGroup
@@ -53,6 +53,7 @@ class Scoreboard:
     classes: int  # of the data set
     scored_on: str | None = None  # the name of the trial's label to count on; None takes the only one
     further: Sequence[str] = ()  # names of ``mask_metrics.METRICS`` that are counted too
+    query_of: Callable[[int], str] = str  # the name of an episode's query by its number, for further metrics
     # what is counted: records of each episode by output
     records: defaultdict[str, list[Tensor]] = field(default_factory=lambda: defaultdict(list))
     base: list[Tensor] = field(default_factory=list)  # counts of the base classes, (3, N + 1) int64 each
@@ -89,7 +90,9 @@ class Scoreboard:
         if len(class_id_n) == 1:
             counted[ALL_FOREGROUND] = torch.ones_like(label_hw)
         for name, prediction in counted.items():
-            records = metrics.episode_records(number, class_id_n, prediction, label_hw, self.further)
+            further = counted_in_episodes(self.further)
+            query = self.query_of(number) if further else ""
+            records = metrics.episode_records(number, class_id_n, prediction, label_hw, further, query=query)
             self.records[name].append(records)
 
     def gather(self, world: ProcessGroup) -> tuple[dict[str, dict[str, Any]], dict[str, np.ndarray]]:
@@ -102,8 +105,9 @@ class Scoreboard:
         records_by_rank, base_by_rank = zip(*world.gather((counted_here, base_here)))
 
         records = _joined_records(records_by_rank)
-        scales = {name: METRICS[name].scale for name in self.further}
-        scores = {name: metrics.episode_scores(rows, self.classes, scales) for name, rows in records.items()}
+        scales = {name: METRICS[name].scale for name in counted_in_episodes(self.further)}
+        at_end = [name for name in self.further if METRICS[name].at_end]
+        scores = {name: metrics.episode_scores(rows, self.classes, scales, at_end) for name, rows in records.items()}
         if base_counts := [counts for counts in base_by_rank if counts is not None]:
             scores[BASE] = metrics.class_scores(np.sum(base_counts, axis=0))
             if ALL_FOREGROUND in scores:

@@ -5,7 +5,7 @@ protocol draws from the list; list and weights are read again where data and che
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,19 @@ from typing import Any
 import numpy as np
 
 from util.config.read import from_dict
-from util.data.lists.manifest import counts_of, digest, digest_of_rows
-from util.evaluate.done import facts_today
+from util.data.lists.manifest import counts_of, digest, digest_of_rows, ways_of
+from util.evaluate.done import code_of_test, facts_today
 from util.evaluate.evaluation import Evaluation
+from util.evaluate.result import photos_trained_on
 from util.evaluate.schema import Result, SeedScores, find_results, over_seeds, read_result
-from util.evaluate.titles import classes_in_no_mean, departures, draw_text, title
+from util.evaluate.titles import classes_in_no_mean, departures, draw_text, seen_text, title
 from util.files.errors import UserError
 from util.files.table import Table
-from util.loop.mask_metrics import check_metrics
-from util.loop.metrics import BASE, episode_scores
+from util.loop.mask_metrics import METRICS, check_metrics
+from util.loop.metrics import BASE, CLASS, episode_scores
 from util.report.results import episodes_by_seed, scores_of
+from util.run.data import photos_listed
+from util.run.folder import UNKNOWN, environment
 from util.weights.origin import Origin
 
 AGREES, DIFFERS, OLDER, UNCHECKED = "agrees", "DIFFERS", "older", "not checked"
@@ -60,8 +63,7 @@ def _verdict(result: Result, checks: Checks) -> str:
     unchecked = _subjects(checks, UNCHECKED)
     verdict = f"scores and episodes agree; not checked: {unchecked}" if unchecked else "all checks passed"
     if _subjects(checks, OLDER):
-        commit = str(result["environment"].get("commit", ""))[:8]
-        verdict += f"; the record is older than this code, of commit {commit}: {checks['code'][1]}"
+        verdict += f"; the record is older than this code: {checks['code'][1]}"
     if marks := departures(result):
         verdict += f"; not the protocol's number ({', '.join(marks)})"
     return verdict
@@ -82,11 +84,14 @@ def checks_of(path: Path, result: Result, overrides: Sequence[str] = ()) -> Chec
         "episodes": _check(lambda: _digest_difference(result, map(digest_of_rows, rows())), on_error=DIFFERS),
         "list": _check(lambda: _other_facts(result, test(), "list", "content")),
         "draw": _check(lambda: _other_draw(result, test(), rows()), agreed=draw),
-        "code": _check(lambda: _other_facts(result, test(), "code"), differs=OLDER),
+        "code": _check(lambda: _other_code(result, test()), differs=_code_differs(result)),
         "weights": _check(lambda: _other_facts(result, test(), "weights", "training")),
+        "training photos": _check(lambda: _photos_difference(result, test()), agreed=seen_text(result)),
     }
     if any(BASE in outputs for outputs in result["per_seed"]):
-        checks[BASE] = UNCHECKED, "the episodes hold no counts of this output"
+        checks[BASE] = _check(lambda: _base_difference(test()))
+    if foreign := [name for name in result.get("metrics", {}) if name not in METRICS]:
+        checks["metrics at end"] = _check(lambda: _refuse_uncounted(foreign, rows()))
     return checks
 
 
@@ -106,12 +111,36 @@ def _check(
 
 
 def _other_facts(result: Result, evaluation: Evaluation, *names: str) -> str:
-    """Say which of some facts of a result are not those of today; UserError: it does not state one."""
+    """Say which of some facts of a result are not those of today."""
     origin = Origin.of(result)
-    if unknown := [name for name in names if getattr(origin, name) is None]:
-        raise UserError(f"the result does not state its {unknown[0]}")
     today = facts_today(evaluation)
     return ", ".join(origin.differences(Origin(**{name: today[name]() for name in names})))
+
+
+def _other_code(result: Result, evaluation: Evaluation) -> str:
+    """Say which modules and folders of the code that a result was scored by are others today."""
+    stated = result["code"]
+    if not stated:
+        raise UserError("the result does not state its code")
+    check_metrics(evaluation.config.test.metrics, evaluation.config.source)  # else their code is not here
+    today = code_of_test(evaluation)
+    changed = [name for name in {**stated, **today} if stated.get(name) != today.get(name)]
+    commit = str(result["environment"].get("commit", UNKNOWN))[:8]
+    return f"scored at commit {commit}; changed since: {', '.join(changed)}" if changed else ""
+
+
+def _code_differs(result: Result) -> str:
+    """Return the outcome where a result's code is another: DIFFERS if the result claims the code that is here."""
+    here, stated = environment(), result["environment"]
+    is_here = here["commit"] == stated.get("commit") != UNKNOWN
+    return DIFFERS if is_here and here["changed_files"] == stated.get("changed_files") == 0 else OLDER
+
+
+def _base_difference(evaluation: Evaluation) -> str:
+    """Say that the method has no base learner, whose counts the episodes of others do not hold."""
+    if evaluation.run.model_class.has_base_stage():
+        raise UserError("the episodes hold no counts of this output")
+    return f"{evaluation.config.model.name} has no base learner"
 
 
 def _other_draw(result: Result, evaluation: Evaluation, rows: list[list[dict[str, Any]]]) -> str:
@@ -123,23 +152,57 @@ def _other_draw(result: Result, evaluation: Evaluation, rows: list[list[dict[str
     return _digest_difference(result, [digest(evaluation.sampler(seed), len(rows)) for seed, rows in by_seed])
 
 
+def _photos_difference(result: Result, evaluation: Evaluation) -> str:
+    """Say whether the result has other numbers of test photos that are in the training list, or were trained on."""
+    today: Any = {
+        "photos_listed": photos_listed(evaluation.images, evaluation.config.data),
+        "photos_trained_on": photos_trained_on(evaluation),
+    }
+    known = {**result}
+    compared = [key for key, value in today.items() if None not in (known[key], value)]
+    if not compared:
+        raise UserError("result, weights and data do not state which photos were trained on")
+    if all(known[key] == today[key] for key in compared):
+        return ""
+    return f"now {seen_text({**result, **today}) or 'none'}"
+
+
 def evaluation_of(path: Path, result: Result, overrides: Sequence[str] = ()) -> Evaluation:
     """Return the test that repeats a result of this file, of the run that it lies in.
 
-    UserError: the settings of its record are none of this version, or a metric's code is not here.
+    UserError: the settings of its record are none of this version.
     """
     config = from_dict(result["config"], str(path), list(overrides))
-    check_metrics(config.test.metrics, path)
     return Evaluation.of(config, result["protocol"], result["shot"])
 
 
 def _score_difference(result: Result, by_seed: list[list[dict[str, Any]]]) -> str:
-    """Say which score of a result is not that of its episodes, '' if all are."""
+    """Say which name, number or score of a result is not that of its config and its episodes, '' if all are."""
+    if difference := _names_difference(result, by_seed):  # before arrays are made of the numbers of classes
+        return difference
     per_seed = list[SeedScores]()
     for rows, stated in zip(by_seed, result["per_seed"], strict=True):
         base = {BASE: stated[BASE]} if BASE in stated else {}  # whose counts episodes do not hold
-        per_seed.append({**_scores_of_outputs(rows, result), **base})
+        per_seed.append({**_scores_of_outputs(rows, result, stated), **base})
     return _difference({**result}, {"per_seed": per_seed, **over_seeds(per_seed)})
+
+
+def _names_difference(result: Result, by_seed: list[list[dict[str, Any]]]) -> str:
+    """Say which classes, number of classes, shots or episodes, or names are not those of config and episodes."""
+    data = result["config"]["data"]
+    names = {str(number): name for number, name in enumerate(data["classes"], start=1)}
+    ways = [way for rows in by_seed for row in rows for way in ways_of(row)]
+    shown = {str(class_id) for class_id, _ in ways}
+    counted = {
+        "shot": max(len(supports) for _, supports in ways),
+        "dataset": data.get("name"),
+        "fold": data.get("fold"),
+        "model": result["config"]["model"].get("name"),
+        "novel": {class_id: names.get(class_id, "no class") for class_id in sorted({*result["novel"], *shown})},
+        "classes_without_episodes": len(result["novel"]) - len(result["left_out"]) - len(shown),
+        "episodes": max(map(len, by_seed)),
+    }
+    return _difference({**result}, counted)
 
 
 def _difference(stated: Any, counted: Any, place: str = "") -> str:
@@ -152,21 +215,43 @@ def _difference(stated: Any, counted: Any, place: str = "") -> str:
         return next(filter(None, differences), "")
     is_number = isinstance(counted, float) and isinstance(stated, float)
     is_equal = math.isclose(stated, counted, abs_tol=1e-6) if is_number else stated == counted
-    return "" if is_equal else f"{place} is {stated}, the episodes have {counted}"
+    return "" if is_equal else f"{place} is {stated}, config and episodes have {counted}"
 
 
-def _scores_of_outputs(rows: list[dict[str, Any]], result: Result) -> SeedScores:
-    """Return the scores of every output of the episodes of one seed, from their counts."""
+def _refuse_uncounted(foreign: list[str], by_seed: list[list[dict[str, Any]]]) -> str:
+    """Refuse (UserError) metrics that are not registered here and run at the end: episodes do not hold theirs."""
+    check_metrics([name for name in foreign if name not in by_seed[0][0]], "report.py verify --import FILE")
+    return ""
+
+
+def _scores_of_outputs(rows: list[dict[str, Any]], result: Result, stated: SeedScores) -> SeedScores:
+    """Return the scores of every output of the episodes of one seed, from their counts; see ``_scores_of_rows``."""
     known = scores_of(result)
     scales = {name: known[name]["scale"] for name in rows[0] if name in known}
-    classes = len(result["config"]["data"]["classes"])
-    scores = SeedScores()
-    for output in dict.fromkeys(name for row in rows for name in row["outputs"]):
-        records = list[list[Any]]()
-        for number, row in enumerate(rows):
-            records += _records_of_row(number, row, output, scales)
-        scores[output] = episode_scores(np.array(records, np.float64), classes, scales)
-    return scores
+    at_end = [name for name in result.get("metrics", {}) if name not in scales]
+    outputs = dict.fromkeys(name for row in rows for name in row["outputs"])
+    return {name: _scores_of_rows(rows, name, scales, at_end, stated.get(name, {})) for name in outputs}
+
+
+def _scores_of_rows(
+    rows: list[dict[str, Any]],
+    name: str,
+    scales: Mapping[str, float],
+    at_end: Sequence[str],
+    stated: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return an output's scores from the counts of one seed's episodes; ``scales``: of their further metrics.
+
+    Those ``at_end`` are as ``stated`` where no metric of their name is registered here.
+    """
+    records = list[list[Any]]()
+    for number, row in enumerate(rows):
+        records += _records_of_row(number, row, name, scales)
+    classes = max(record[CLASS] for record in records)
+    foreign = {name: stated[name] for name in at_end if name not in METRICS}
+    return foreign | episode_scores(
+        np.array(records, np.float64), classes, scales, [name for name in at_end if name in METRICS]
+    )
 
 
 def _records_of_row(number: int, row: dict[str, Any], name: str, further: Iterable[str]) -> list[list[Any]]:
