@@ -2,13 +2,13 @@
 # sh check.sh [--quick | --lowest] [pytest options]: sets up .venv, then checks format, lint, imports, types and runs the tests.
 # It runs all of them, and says at its end which failed.
 #
-# --quick leaves out the tests that start processes, train networks or replay measured cases: those with a mark of
-# pyproject.toml.
+# --quick leaves out the tests that start processes, train networks, replay measured cases or run
+# benchmarks: those with a mark of pyproject.toml.
 # --lowest runs the tests of --quick alone, in .venv-lowest: the oldest Python from 3.10 on that is here, with the
 # lowest versions that requirements.txt allows. Run it before you change requirements.
 set -e
 cd "$(dirname "$0")"
-quick="not process and not train and not parity"
+quick="not process and not train and not parity and not benchmark"
 export OMP_NUM_THREADS=1
 unset PYTHONDONTWRITEBYTECODE
 

@@ -25,7 +25,7 @@ from util.config.read import read_config
 from util.data.mini import generate
 from util.loop.device import take_precision
 
-LONG = {"process", "train", "parity"}  # marks of long tests
+LONG = {"process", "train", "parity", "benchmark"}  # marks of long tests
 MINI_TRAIN = 48  # images
 MINI_TEST = 32
 MINI_SIDE = 64  # pixels

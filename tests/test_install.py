@@ -18,7 +18,7 @@ from tests.helpers.paths import REPOSITORY
 
 pytestmark = pytest.mark.process
 FOLDERS = {"annotations", "datasets", "model", "photos", "util"}
-TYPED = re.compile(r"\b(?:python|sh) (?:train|test|report|prepare|predict)\b")
+TYPED = re.compile(r"\b(?:python|sh) (?:train|test|report|prepare|predict|benchmark)\b")
 PAGE_OF_CLONE = re.compile(r"[ (](?:\w+/)?\w+\.md\b(?! in the repository)")  # the package holds none of docs/
 SEGMENT = """
 from symnet import Segmenter, UserError
