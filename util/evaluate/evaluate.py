@@ -113,7 +113,6 @@ def _run(scoring: Scoring, seed: int, world: ProcessGroup, store: ShotStore) -> 
     scoring.boards[seed] = Scoreboard(
         classes=len(config.data.classes),
         scored_on=test.scored_on,
-        episodes=scoring.episodes[seed],
         further=config.test.metrics,
         query_of=lambda number: names[sampler(number).query],
     )
