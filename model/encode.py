@@ -82,9 +82,9 @@ class Method(FewShotMethod):
         """See :class:`FewShotMethod`."""
         encoder: EncoderSettings = settings.encoder
         needs = cls.needs(settings)
-        problem = problem_of(encoder.backbone, needs)
+        problem = problem_of(encoder.backbone, needs, cls.title)
         if problem is not None:
-            return "backbone", f"= {encoder.backbone!r} does not go with {cls.title}: {problem}"
+            return "backbone", f"= {encoder.backbone!r}: {problem}"
         problem = stride_problem(encoder.output_stride, needs, needs.spec(encoder.backbone))
         return None if problem is None else ("output_stride", problem)
 

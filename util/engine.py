@@ -259,7 +259,7 @@ def load_engine(
     choice = f"weights: {loaded.source}" if weights is None else ""
     if is_default:
         title = class_of(settings.model).title
-        choice = f"no --checkpoint given: uses {title}, trained on the {len(data.classes)} classes of {data.name}"
+        choice = f"weights: those shipped, {title} trained on the {len(data.classes)} classes of {data.name}"
     return Engine(
         *(loaded.run, loaded.network, loaded.stored, loaded.start),
         device=torch_device,

@@ -59,14 +59,14 @@ class Needs:
         return f"it needs {self.grids.words}; {spec.title} offers {offered}"
 
 
-def problem_of(backbone: str, needs: Needs) -> str | None:
+def problem_of(backbone: str, needs: Needs, method: str) -> str | None:
     """Return why a method with such needs takes no such encoder, and which it takes; None if it does."""
     if backbone not in MODULES and backbone not in ENCODERS:
         if not backbone.startswith(PREFIX):
             fitting = _fitting(needs)
             near = get_close_matches(backbone, fitting, 1)
             hint = f"; did you mean '{near[0]}'?" if near else ""
-            return f"it is not one of {', '.join(fitting)}, {PREFIX}<name>{hint}"
+            return f"is not one of {', '.join(fitting)}, {PREFIX}<name>{hint}"
         from model.encoders.timm_facts import unknown  # which no other encoder needs
 
         if problem := unknown(backbone):
@@ -76,7 +76,7 @@ def problem_of(backbone: str, needs: Needs) -> str | None:
         return None
     examples = [f"{PREFIX}{name}" for name in EXAMPLES if needs.strides(needs.spec(f"{PREFIX}{name}"))]
     lacking = needs.lacking(spec, max(spec.strides, default=spec.grids[-1]))
-    return f"{lacking}; it takes {', '.join(_fitting(needs))}, and of timm for example {', '.join(examples)}"
+    return f"does not go with {method}: {lacking}; it takes {', '.join(_fitting(needs))}, and of timm for example {', '.join(examples)}"
 
 
 def _fitting(needs: Needs) -> list[str]:

@@ -114,8 +114,8 @@ class SymNet(Corrected):
 
         # The hyper-correlation: every block of the query with the supports' objects, a plain mean over shots.
         objects = [shot.objects for shot in shots]
-        correlation = self.correlation.of_query(maps.blocks(), objects)  # stage -> (B, M, h, w)
-        hyper = self.fuse_correlation(correlation)  # H, (B, 48, h, w)
+        stage_maps = self.correlation.of_query(maps.blocks(), objects)  # stage -> (B, M, h, w)
+        hyper = self.fuse_correlation(stage_maps)  # H, (B, 48, h, w)
 
         # The weight of each shot, by the distance of its scene from the query's.
         scene_distance, weight = self.scene(maps[LOW], shots)  # e, (B,), and w_k, (B, K)

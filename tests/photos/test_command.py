@@ -158,7 +158,7 @@ def test_without_a_model_the_shipped_weights_are_taken_and_a_line_says_so(
     monkeypatch.chdir(tmp_path)
     small = ("--support", example_texts["box"], "--resize", 97, "--device", "cpu")
     line, class_line, *rest = predict(*small, "--query", photos[0], "--out", "found").output.splitlines()
-    assert line == "no --checkpoint given: uses Pocket, trained on the 20 classes of pascal"
+    assert line == "weights: those shipped, Pocket trained on the 20 classes of pascal"
     rule = "photos with a presence score below 30 % get no mask"
     assert re.fullmatch(rf"object: 1 example, the object covers \d+ % of it; {rule}", class_line)
     assert rest.count(OUTLOOK) == 1  # an object without a name may be any

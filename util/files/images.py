@@ -118,7 +118,7 @@ def _problem(path: Path, error: Exception) -> str:
     """Explain why an image file cannot be read, and the fix."""
     if isinstance(error, FileNotFoundError) and not path.is_symlink():
         beside = (other.name for other in path.parent.glob("*"))
-        return f"does not exist{closest(path.name, beside) or '; restore it or leave it out'}"
+        return f"does not exist{closest(path.name, beside) or '; restore it or name another'}"
     if cause := getattr(error, "strerror", None):  # of the system
         return f"cannot be read ({cause}); restore it or leave it out"
     if other := stand_in(path):

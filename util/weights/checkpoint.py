@@ -132,10 +132,7 @@ def read(path: str | Path) -> Checkpoint:
     """
     path = file_of(path)
     if not path.is_file():
-        raise UserError(
-            f"{path}: this checkpoint does not exist",
-            fix="train first, or name another: --set test.checkpoint=FILE, or predict.py --checkpoint FILE",
-        )
+        raise UserError(f"{path}: this checkpoint does not exist; train first, or name another file of weights")
     content = load(path)
     if isinstance(content, dict) and content.get("format") == FORMAT:
         try:

@@ -80,7 +80,7 @@ def test_a_stages_blocks_end_where_the_stage_ends() -> None:
     ],
 )
 def test_an_encoder_that_does_not_fit_is_refused_in_one_line(backbone: str, one_grid: bool, parts: tuple) -> None:
-    problem = problem_of(backbone, Needs((4,), grids=ONE_GRID if one_grid else ANY_GRIDS))
+    problem = problem_of(backbone, Needs((4,), grids=ONE_GRID if one_grid else ANY_GRIDS), "SSP")
     assert problem is not None and "\n" not in problem and all(part in problem for part in parts), problem
 
 
