@@ -312,7 +312,10 @@ REFUSED = {  # words of a command; parts of its one line
     "split0 pascal --net resnet51": ("NET resnet51: no such encoder", "did you mean 'resnet50'?"),
     "split0 pascal --net timm": ("NET timm: no such encoder",),
     "split0 pascal --net test_vit.r160_in1k": ("one of timm is timm/test_vit.r160_in1k",),
-    "split0 mini --model ssp --net timm/test_vit2.r160": ("= 'timm/test_vit2.r160': timm knows no weights", "r160_in1k"),
+    "split0 mini --model ssp --net timm/test_vit2.r160": (
+        "= 'timm/test_vit2.r160': timm knows no weights",
+        "r160_in1k",
+    ),
     "split0 mini --model hsnet --net timm/test_vit": ("HSNet: it needs stages 2, 3 and 4", "timm/resnet50"),
     "split0 pascall": ("config/pascall: no such data set", "did you mean 'pascal'?"),
     "split9 pascal": ("split9 pascal --model symnet --net resnet50: data.fold = 9 does not exist",),
