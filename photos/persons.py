@@ -18,6 +18,7 @@ from annotations.annotation import content_errors
 from annotations.pictures import header_of
 from annotations.results import PERSON
 from annotations.shapes import decoded, encoded
+from annotations.words import is_unknown
 from photos.examples import check_class_name
 from photos.prediction import extent_of, is_same_file
 from util.files import content_digest, kept_json, own_name, read_text, state_of, write_atomically
@@ -28,7 +29,7 @@ from util.files.mask_images import read_mask, write_mask
 FOLDER = "persons"
 NAMES = "names.txt"
 FORMER = ".former"  # suffix of masks in the form of version 0.3 that were taken, or are of no photo that is open
-REMOVED = "void"  # the name of a class that was removed, whose pixels are unknown to other readers
+REMOVED = "ignored class"  # the name of one that was removed, whose pixels are unknown to all readers
 MOST = 254  # values of classes
 NOT_OURS = "is no file of persons' masks ("
 DAMAGED = "); restore it, or name another folder"
@@ -54,7 +55,7 @@ def _parsed(path: Path, state: tuple[int, ...]) -> Said:
     with content_errors(f"{path}: {NOT_OURS}", DAMAGED):
         first, *lines = text.splitlines()
         names = [line.split(f"{value}: ", 1)[1] for value, line in enumerate(lines, 1)]
-        classes = ["" if name == REMOVED else check_class_name(name, f"{path}: the class") for name in names]
+        classes = ["" if is_unknown(name) else check_class_name(name, f"{path}: the class") for name in names]
         present = [value for value, name in enumerate(classes, 1) if name]
         if len({*classes} - {""}) < len(present) or len(classes) > MOST:
             raise ValueError("there are too many classes, or two of one name")

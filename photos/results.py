@@ -22,7 +22,7 @@ from annotations.pictures import read_image
 from annotations.shapes import compressed, decoded, encoded
 from photos import persons
 from photos.examples import check_class_name
-from photos.prediction import Prediction, is_same_file, paths_of, write_result
+from photos.prediction import NETWORK, Prediction, is_same_file, paths_of, write_result
 from util.files import kept_json, own_name, read_json, writable, write_atomically
 from util.files.errors import UserError, check_known
 from util.files.overlay import PREDICTION_COLOUR, class_colour
@@ -137,7 +137,7 @@ class Results:
     def check(self, queries: Sequence[Path], again: bool) -> None:
         """Refuse queries whose results would overwrite each other, the queries, or (without ``again``) earlier results.
 
-        UserError: names the first conflict; or a file there is of another program, or numbers other classes.
+        UserError: names the first conflict; or a file there is of another program.
         """
         if self.out.is_file():
             raise UserError(f"{self.out}: is a file; name a folder by --out")
@@ -149,14 +149,19 @@ class Results:
         for path in (self.out / SUMMARY, self.out / REVIEW, *(self.paths(query)[0] for query in queries)):
             if is_of_others(path):
                 raise UserError(f"{path}: was not written by this program and would be overwritten; name another --out")
-        if recognise.YOLO in self.formats:
-            self._check_classes(self.out / recognise.YOLO / yolo.DATA_FILE)
 
-    def _check_classes(self, numbered: Path) -> None:
-        """Refuse (UserError) a data file of YOLO that numbers other classes."""
-        classes = yolo.read_data_file(numbered)[0] if numbered.exists() else self.categories
-        if [*classes.values()] != [*self.categories.values()]:
-            raise UserError(f"{numbered}: was made with other classes; remove its folder, or name another --out")
+    def check_classes(self) -> None:
+        """Refuse (UserError) a folder of results of other classes, or with a data file of YOLO that numbers others."""
+        for path in sorted(self.out.glob("*.json")):
+            for row in own_record(path).get("classes", []):
+                if row["by"] == NETWORK and row["name"] not in self.names:
+                    fix = f"name another --out, or add an example of '{row['name']}'"
+                    raise UserError(f"{path}: is a result of the class '{row['name']}', which has no example", fix=fix)
+        numbered = self.out / recognise.YOLO / yolo.DATA_FILE
+        if recognise.YOLO in self.formats and numbered.exists():
+            classes, *_ = yolo.read_data_file(numbered)
+            if [*classes.values()] != [*self.categories.values()]:
+                raise UserError(f"{numbered}: was made with other classes; remove its folder, or name another --out")
 
     def _distinct_paths(self, queries: Sequence[Path]) -> list[Path]:
         """Return the paths of all files of queries.

@@ -54,7 +54,7 @@ def _write_result(photo: Path, kept: PhotoMasks, results: Results) -> None:
     """Write a photo's result, without what says where it was made and without probabilities."""
     facts = {key: value for key, value in kept.record(photo).items() if key in PUBLIC}
     if not facts:
-        raise UserError(f"{photo}: was replaced meanwhile; press Segment, then prepare the zip again")
+        raise UserError(f"{photo}: was replaced meanwhile; press Segment, then Download zip again")
     rows = sorted(kept.rows(photo), key=lambda row: kept.values[row["name"]])
     for value, row in enumerate(rows, 1):
         row["value"] = value

@@ -24,6 +24,7 @@ import cv2
 import numpy as np
 
 from annotations.annotation import content_errors
+from photos.encoded_class import MOST
 from photos.examples import Example
 from photos.page.background import line_of
 from photos.page.folder import Folder
@@ -132,7 +133,7 @@ class Handler(BaseHTTPRequestHandler):
             return Path(__file__).with_name(name).read_bytes(), FILES[name]
         if name == "download":
             if folder.archive is None or not folder.archive.is_file():
-                raise UserError("no zip is ready; press Prepare zip")
+                raise UserError("no zip is ready; press Download zip")
             return folder.archive, BYTES
         photo = query.get("photo", "")
         with folder.lock:
@@ -170,6 +171,7 @@ def page_state(folder: Folder, seen: str) -> dict[str, Any]:
         "outlook": model.outlook(None).partition(";")[0],
         "out": str(folder.out),
         "formats": FORMATS,
+        "most": MOST,
         "job": folder.work.state,
         "done": folder.work.done,
         "archive": folder.archive is not None,

@@ -117,7 +117,7 @@ def test_a_mask_given_back_is_the_networks_again(page: Page) -> None:
     assert np.array_equal(page.mask("b.jpg")[0], found)
 
 
-def test_classes_are_renamed_and_removed_and_the_others_stay(page: Page) -> None:
+def test_classes_are_renamed_and_removed_and_the_others_stay(page: Page, copies, capfd, tmp_path: Path) -> None:
     page.do("add_class", name="cup")
     page.do("add_class", name="dish")
     page.paint("a.jpg")
@@ -130,6 +130,8 @@ def test_classes_are_renamed_and_removed_and_the_others_stay(page: Page) -> None
     assert page.known("a.jpg") == {"dish": YOURS} and page.known("b.jpg") == {"dish": dish}
     assert "taken" in page.do("add_class", name="dish")
     assert "no longer there" in page.do("remove_class", value=1)
+    (example,), _ = read_examples([f"{tmp_path}/out/persons"], copies[0].parent)
+    assert example.name == "dish" and "unknown (255): ignored class (1)" in capfd.readouterr().err
 
 
 def test_a_removed_photo_does_not_return(
