@@ -4,10 +4,11 @@ import sys
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from photos import options, persons
+from photos import options
 from photos.encoded_class import MOST, TINY
 from photos.examples import UNNAMED, Example, by_class
 from photos.photo_files import check_readable, photos_in
@@ -109,7 +110,6 @@ def predict(asked: Namespace) -> int:
     queries = _queries(asked, examples)
     results.check(queries, again=asked.resume)
     results.check_classes()
-    persons.convert(asked.out, queries)
     _check_any_readable(queries)
     with explained_memory_errors(MEMORY):
         segmenter = options.segmenter_of(asked, examples)
@@ -125,15 +125,12 @@ def _queries(asked: Namespace, examples: Sequence[Example]) -> list[Path]:
 
 def _check_any_readable(queries: Sequence[Path]) -> None:
     """Refuse (UserError) photos none of which can be read; the first that can ends the check."""
-    errors = list[str]()
-    for query in queries:
-        error = attempt(check_readable, query)
-        if error is None:
-            return
-        errors.append(str(error))
-    if not errors:
+    if not queries:
         raise UserError("--query: names no photo but masks of the examples; name the photos to segment")
-    raise Refusals(errors)
+    errors = (attempt(check_readable, query) for query in queries)
+    refusals = [str(error) for error in takewhile(lambda error: error is not None, errors)]
+    if len(refusals) == len(queries):
+        raise Refusals(refusals)
 
 
 def _write_results(segmenter: Segmenter, results: Results, queries: Sequence[Path], keep: bool) -> dict[Path, str]:

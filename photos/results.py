@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from annotations import recognise, yolo
-from annotations.annotation import PredictedObject, PredictedPhoto, Predictions, content_errors
+from annotations.annotation import PredictedObject, PredictedPhoto, Predictions
 from annotations.pictures import read_image
 from annotations.shapes import compressed, decoded, encoded
 from photos import persons
@@ -31,7 +31,6 @@ from util.files.progress import ProgressBar
 
 FOUND = "found"  # key of a result: the network's classes, whole, where a person has drawn over them
 SAID = "persons"  # key of a result: the digest of what persons have said of the photo
-VALUES = "values"  # key of a result: the values of classes in persons' masks, by their names then
 PICTURES = "png"  # masks, overlays and probabilities
 FORMATS = (PICTURES, *recognise.WRITERS)
 BOX_COLUMNS = ("x0", "y0", "x1", "y1")
@@ -48,32 +47,26 @@ RENAME = "rename a photo or a class; if one is the mask of the other, name the f
 
 
 def own_record(path: Path) -> dict[str, Any]:
-    """Return the content of a photo's result; empty if there is none, or that of a former version or other program.
-
-    UserError: an entry is of another form, or leads elsewhere.
-    """
+    """Return the content of a photo's result; empty if there is none, a damaged one, or that of another program."""
     record = kept_json(path)
-    if not record.keys() >= RECORD_KEYS:
+    try:
+        return record if _is_result(record, path) else {}
+    except (KeyError, TypeError, ValueError, AttributeError, UserError):
         return {}
-    with content_errors(f"{path}: is a damaged result (", "); remove it"):
-        _check_record(record, path)
-    return record
 
 
-def _check_record(record: dict[str, Any], path: Path) -> None:
-    """Raise an error of Python, or a UserError, where entries of a photo's result are of another form."""
-    Path(record["query"]).exists()
-    numbers = [record["height"], record["width"], *record.get(VALUES, {}).values()]
+def _is_result(record: dict[str, Any], path: Path) -> bool:
+    """Return whether a photo's result has its entries, and its masks and pictures are of this photo.
+
+    An error of Python, or a UserError: an entry is of another form.
+    """
+    if not record.keys() >= RECORD_KEYS:
+        return False
     for row in (*record["classes"], *(record.get(FOUND) or ())):
-        check_class_name(row["name"], f"{path}: the class")
-        numbers += [row["value"], row["pixels"], row["share"], row["presence"] or 0, row["score"] or 0]
-        numbers += row["box"] or ()
+        check_class_name(row["name"])
         if compressed(row["runs"])["size"] != [record["height"], record["width"]]:
-            raise ValueError(f"the mask of {row['name']} is of another size than the photo")
-    strange = [name for name in pictures_of(record) if not own_name(name).startswith(f"{path.stem}_")]
-    strange += [str(number) for number in numbers if type(number) not in (int, float)]
-    if strange:
-        raise ValueError(f"{strange[0]}: no number, or no picture of this photo")
+            return False
+    return all(own_name(name).startswith(f"{path.stem}_") for name in pictures_of(record))
 
 
 def pictures_of(record: dict[str, Any]) -> list[str]:
@@ -226,11 +219,7 @@ class Results:
         self.made.add(query)
         said = persons.masks_of(self.out, query)
         rows = persons.over(found, said, self.names) if said else found
-        kept = {
-            SAID: persons.digest_of(self.out, query),
-            FOUND: found if said else None,
-            VALUES: persons.values(self.out),
-        }
+        kept = {SAID: persons.digest_of(self.out, query), FOUND: found if said else None}
         has_pictures = self._has_pictures(query)
         write_result(paths_of(self.out, query.stem), query, image, rows, {**facts, **kept}, pictures=has_pictures)
 

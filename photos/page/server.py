@@ -22,6 +22,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from annotations.annotation import content_errors
 from photos.encoded_class import MOST
@@ -160,7 +161,7 @@ class Handler(BaseHTTPRequestHandler):
             called = inspect.signature(getattr(folder, action)).bind(**values)
         with folder.lock:
             answer = getattr(folder, action)(**called.arguments)
-        return answer if isinstance(answer, dict) else {"note": answer}, JSON
+        return answer if isinstance(answer, dict) else {"note": answer or ""}, JSON
 
 
 def page_state(folder: Folder, seen: str) -> dict[str, Any]:
@@ -186,14 +187,12 @@ def picture(folder: Folder, name: str, side: int) -> np.ndarray:
     """Return a photo with at most ``side`` pixels on a side, (h, w, 3) uint8; notes why it cannot be read."""
     path = folder.opened.path(name)
     try:
-        image = read_photo(path)
+        image = Image.fromarray(read_photo(path))
     except UserError as error:
         folder.errors[name] = str(error)
         raise
-    height, width = image.shape[:2]
-    scale = min(side / max(height, width), 1)
-    size = (max(round(scale * width), 1), max(round(scale * height), 1))
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    image.thumbnail((side, side))
+    return np.asarray(image)
 
 
 def thumbnail(folder: Folder, name: str) -> np.ndarray:
