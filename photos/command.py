@@ -39,7 +39,7 @@ def command(arguments: list[str]) -> int:
         name, *arguments = arguments
         check_known(name, COMMANDS, f"{name}: no such command")
     description, declare, run = COMMANDS[name]
-    parser = Parser(prog=f"predict.py {name}", description=description, epilog=OTHERS)
+    parser = Parser(prog=f"predict.py {name}", description=f"{description} {OTHERS}")
     declare(parser)
     return run(parser.parse_args(arguments))
 
