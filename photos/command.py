@@ -4,14 +4,16 @@ import sys
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from photos import options, persons
+from photos import options
+from photos.encoded_class import MOST, TINY
 from photos.examples import UNNAMED, Example, by_class
 from photos.photo_files import check_readable, photos_in
 from photos.prediction import percent
-from photos.results import Results, own_record
+from photos.results import Results
 from photos.segmenter import Segmenter
 from util.cli import Parser, within
 from util.engine import add_import, load_engine
@@ -22,58 +24,53 @@ from util.loop.processes import explained_memory_errors
 
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}]"  # photos a second, however few
 MEMORY = "--set test.batch=1, --resize, the photo's size or the number of classes: each takes some 20 bytes a pixel"
-TINY, MOST = 0.01, 0.6  # shares of an example beyond which there is a doubt
 DOUBT = "too little or too much to learn from: mark an object beside background, or crop to it"
 SEGMENT = "segment"  # the command where none is named
-PREDICT = "Segment objects in photos, given a few annotated photos; the command where none is named."
-SERVE = "Serve a web page to annotate, segment and correct; it saves its work in --out, default runs/page."
-CALIBRATE = "Fit presence scores and probabilities of weights on their base classes, and write them beside them."
-SHARE = "Write a checkpoint as a folder with a model card, which --checkpoint and Segmenter load."
+OTHERS = (
+    "Commands: segment, where none is named; serve, a web page to annotate, segment and correct; calibrate, to fit "
+    "presence scores; share, to publish weights. predict.py COMMAND --help has the options of each."
+)
 
 
 def command(arguments: list[str]) -> int:
     """Run a command line and return the exit code; what a command alone needs is imported for it."""
-    parser, parsers = _parser()
-    first = arguments[0] if arguments else ""
-    name = first.removeprefix("--")
-    if name in parsers:
-        asked = parsers[name].parse_args(arguments[1:])
-    elif first in ("-h", "--help", "--version"):
-        asked = parser.parse_args(arguments)
-    else:
-        if first and not first.startswith("-"):
-            check_known(first, parsers, f"{first}: no such command")
-        asked = parsers[SEGMENT].parse_args(arguments)
-    return asked.run(asked)
+    name = SEGMENT
+    if arguments and not arguments[0].startswith("-"):
+        name, *arguments = arguments
+        check_known(name, COMMANDS, f"{name}: no such command")
+    description, declare, run = COMMANDS[name]
+    parser = Parser(prog=f"predict.py {name}", description=f"{description} {OTHERS}")
+    declare(parser)
+    return run(parser.parse_args(arguments))
 
 
-def _parser() -> tuple[Parser, dict[str, Parser]]:
-    """Return the parser of the command line, and that of each command, whose ``run`` does it."""
-    parser = Parser(prog="predict.py", description="Objects in photos; without a command it is 'segment'.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    segmenting = commands.add_parser(SEGMENT, help=PREDICT, description=PREDICT)
-    serving = commands.add_parser("serve", help=SERVE, description=SERVE)
-    for part in (segmenting, serving):
-        options.add_network(part)
-        options.add_examples(part)
-        options.add_photos(part, required=part is segmenting)
-    options.add_results(segmenting)
+def _declare_segment(parser: Parser) -> None:
+    options.add_examples(parser)
+    options.add_photos(parser, required=True)
+    options.add_results(parser)
+    options.add_network(parser)
+    parser.set_defaults(unconfirmed=True)
+
+
+def _declare_serve(parser: Parser) -> None:
+    options.add_examples(parser)
+    options.add_photos(parser, required=False)
+    options.add_network(parser)
     port = within(int, 1, 2**16 - 1)
-    serving.add_argument("--port", type=port, default=7860, help="port of the page; default %(default)s")
-    serving.add_argument("--unconfirmed", action="store_true", help="also take masks of --supports that no person made")
-    serving.set_defaults(out=Path("runs/page"))
-    fitting = commands.add_parser("calibrate", help=CALIBRATE, description=CALIBRATE)
-    fitting.add_argument("config", metavar="CONFIG", help="a YAML file, or words of an experiment")
-    options.add_weights(fitting)
-    sharing = commands.add_parser("share", help=SHARE, description=SHARE)
-    sharing.add_argument("--checkpoint", required=True, help="weights of this project")
-    sharing.add_argument("--out", type=Path, required=True, help="folder to write")
-    add_import(sharing)
-    segmenting.set_defaults(run=predict, unconfirmed=True)
-    serving.set_defaults(run=serve)
-    fitting.set_defaults(run=calibrate)
-    sharing.set_defaults(run=share)
-    return parser, commands.choices
+    parser.add_argument("--port", type=port, default=7860, help="port of the page; default %(default)s")
+    parser.add_argument("--unconfirmed", action="store_true", help="also take masks of --supports that no person made")
+    parser.set_defaults(out=Path("runs/page"))
+
+
+def _declare_calibrate(parser: Parser) -> None:
+    parser.add_argument("config", metavar="CONFIG", help="a YAML file, or words of an experiment")
+    options.add_weights(parser)
+
+
+def _declare_share(parser: Parser) -> None:
+    parser.add_argument("--checkpoint", required=True, help="weights of this project")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    add_import(parser)
 
 
 def calibrate(asked: Namespace) -> int:
@@ -112,9 +109,7 @@ def predict(asked: Namespace) -> int:
     )
     queries = _queries(asked, examples)
     results.check(queries, again=asked.resume)
-    persons.convert(asked.out, queries)
-    for path in asked.out.glob("*.json"):
-        own_record(path)  # which refuses damaged ones
+    results.check_classes()
     _check_any_readable(queries)
     with explained_memory_errors(MEMORY):
         segmenter = options.segmenter_of(asked, examples)
@@ -130,15 +125,12 @@ def _queries(asked: Namespace, examples: Sequence[Example]) -> list[Path]:
 
 def _check_any_readable(queries: Sequence[Path]) -> None:
     """Refuse (UserError) photos none of which can be read; the first that can ends the check."""
-    errors = list[str]()
-    for query in queries:
-        error = attempt(check_readable, query)
-        if error is None:
-            return
-        errors.append(str(error))
-    if not errors:
+    if not queries:
         raise UserError("--query: names no photo but masks of the examples; name the photos to segment")
-    raise Refusals(errors)
+    errors = (attempt(check_readable, query) for query in queries)
+    refusals = [str(error) for error in takewhile(lambda error: error is not None, errors)]
+    if len(refusals) == len(queries):
+        raise Refusals(refusals)
 
 
 def _write_results(segmenter: Segmenter, results: Results, queries: Sequence[Path], keep: bool) -> dict[Path, str]:
@@ -209,3 +201,23 @@ def share(asked: Namespace) -> int:
     write_shared(load_engine(asked.checkpoint, device="cpu"), asked.out)
     print(f"{asked.out}: {', '.join(sorted(path.name for path in asked.out.iterdir()))}")
     return 0
+
+
+COMMANDS = {  # by name: what it does, its options, and the function that runs it
+    SEGMENT: ("Segment objects in photos, given a few annotated photos.", _declare_segment, predict),
+    "serve": (
+        "Serve a web page to annotate, segment and correct; it saves its work in --out, default runs/page.",
+        _declare_serve,
+        serve,
+    ),
+    "calibrate": (
+        "Fit presence scores and probabilities of weights on their base classes, and write them beside them.",
+        _declare_calibrate,
+        calibrate,
+    ),
+    "share": (
+        "Write a checkpoint as a folder with a model card, which --checkpoint and Segmenter load.",
+        _declare_share,
+        share,
+    ),
+}

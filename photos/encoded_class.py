@@ -16,6 +16,8 @@ from photos.examples import UNNAMED, LoadedExample
 from util.engine import ClassText, Engine, SupportBatch
 from util.files.errors import UserError
 
+TINY, MOST = 0.01, 0.6  # shares of an example that the object covers, beyond which it teaches little
+
 
 @dataclass
 class EncodedClass:

@@ -56,7 +56,7 @@ def add_network(parser: ArgumentParser) -> None:
         "which downloads 3.8 GB; python train.py --list prints all",
     )
     parser.add_argument(
-        "--net", help="encoder of --model, such as dinov2_vits14; default lite0, whose weights are installed"
+        "--net", help="encoder of --model, such as dinov2_vits14; default the method's: lite0, or resnet50 of prototype"
     )
     parser.add_argument(
         "--min-presence",

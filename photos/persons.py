@@ -7,7 +7,7 @@ on: where that was replaced, it says nothing.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,17 +18,17 @@ from annotations.annotation import content_errors
 from annotations.pictures import header_of
 from annotations.results import PERSON
 from annotations.shapes import decoded, encoded
+from annotations.words import is_unknown
 from photos.examples import check_class_name
-from photos.prediction import extent_of, is_same_file
-from util.files import content_digest, kept_json, own_name, read_text, state_of, write_atomically
-from util.files.errors import UserError, note
+from photos.prediction import extent_of
+from util.files import content_digest, own_name, read_text, state_of, write_atomically
+from util.files.errors import UserError
 from util.files.images import upright_size
 from util.files.mask_images import read_mask, write_mask
 
 FOLDER = "persons"
 NAMES = "names.txt"
-FORMER = ".former"  # suffix of masks in the form of version 0.3 that were taken, or are of no photo that is open
-REMOVED = "void"  # the name of a class that was removed, whose pixels are unknown to other readers
+REMOVED = "ignored class"  # the name of one that was removed, whose pixels are unknown to all readers
 MOST = 254  # values of classes
 NOT_OURS = "is no file of persons' masks ("
 DAMAGED = "); restore it, or name another folder"
@@ -54,7 +54,7 @@ def _parsed(path: Path, state: tuple[int, ...]) -> Said:
     with content_errors(f"{path}: {NOT_OURS}", DAMAGED):
         first, *lines = text.splitlines()
         names = [line.split(f"{value}: ", 1)[1] for value, line in enumerate(lines, 1)]
-        classes = ["" if name == REMOVED else check_class_name(name, f"{path}: the class") for name in names]
+        classes = ["" if is_unknown(name) else check_class_name(name, f"{path}: the class") for name in names]
         present = [value for value, name in enumerate(classes, 1) if name]
         if len({*classes} - {""}) < len(present) or len(classes) > MOST:
             raise ValueError("there are too many classes, or two of one name")
@@ -74,14 +74,6 @@ def write(out: Path, said: Said) -> None:
 def values(out: Path) -> dict[str, int]:
     """Return the value of each class."""
     return {name: value for value, name in enumerate(read(out).classes, 1) if name}
-
-
-def add_classes(out: Path, names: Iterable[str]) -> None:
-    """Add the classes that are not there yet."""
-    said = read(out)
-    new = [name for name in dict.fromkeys(names) if name not in said.classes]
-    if new:
-        write(out, Said([*said.classes, *new], said.confirmed))
 
 
 def file_of(out: Path, photo: Path) -> Path:
@@ -190,25 +182,3 @@ def _with_mask(row: dict[str, Any], inside: np.ndarray) -> dict[str, Any]:
         others = {key: value for key, value in row.items() if key != "instances"}
         row = {**others, **extent_of(inside), "runs": runs}
     return {**row, "score": row["score"] if row["pixels"] else None}
-
-
-def convert(out: Path, photos: Sequence[Path]) -> None:
-    """Take persons' masks in the form of version 0.3, a JSON file for each photo, which gets another suffix.
-
-    UserError: a file is damaged, or there is no space; nothing is lost then.
-    """
-    photo_of = {photo.stem: photo for photo in photos}
-    earlier = sorted((out / FOLDER).glob("*.json"))
-    for path in earlier:
-        record = kept_json(path)
-        photo = photo_of.get(path.stem, path)
-        if is_same_file(record.get("query_file"), photo):
-            with content_errors(f"{path}: {NOT_OURS}", DAMAGED):
-                runs = {check_class_name(row["name"], f"{path}: the class"): row["runs"] for row in record["classes"]}
-                if any(of_class["size"] != [*size_of(photo)] for of_class in runs.values()):
-                    raise ValueError("a mask is of another size than its photo")
-                add_classes(out, runs)
-                write_masks(out, photo, {name: decoded(of_class) for name, of_class in runs.items()})
-        path.replace(path.with_suffix(FORMER))
-    if earlier:
-        note(f"{out}: persons' masks are PNGs now; those of {len(earlier)} photos as before end in {FORMER}")

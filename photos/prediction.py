@@ -18,7 +18,7 @@ from photos.refine import without_specks
 from util.files import content_digest, file_word, state_of, write_atomically
 from util.files.errors import UserError
 from util.files.mask_images import write_mask
-from util.files.overlay import PREDICTION_COLOUR, class_map, overlay, write_picture
+from util.files.overlay import PREDICTION_COLOUR, labelled, write_picture
 
 NETWORK = "network"  # whom a mask is by that no person has confirmed
 CRUMB, CRUMB_SHARE = 64, 0.0002  # a part of fewer pixels, or of less of its photo, is no object
@@ -170,7 +170,7 @@ class Prediction:
 
     def overlay(self) -> np.ndarray:
         """Return the photo with the segmented pixels tinted and outlined, (H, W, 3) uint8."""
-        return painted(self.image, self.mask, len(self.names))
+        return labelled(self.image, self.mask, PREDICTION_COLOUR, several=len(self.names) > 1)
 
     def summary(self, masks: bool = False) -> list[dict[str, Any]]:
         """Return a dictionary of each class: name, value in the mask, by, presence, pixels, parts, share, box, score.
@@ -206,11 +206,6 @@ def extent_of(inside: np.ndarray) -> dict[str, Any]:
     return {"pixels": pixels, "parts": count - 1, "share": round(pixels / mask.size, DIGITS), "box": box}
 
 
-def painted(image: np.ndarray, label: np.ndarray, classes: int) -> np.ndarray:
-    """Return a photo (H, W, 3) uint8 with a mask of one class, or of several in their colours."""
-    return overlay(image, label, PREDICTION_COLOUR) if classes == 1 else class_map(image, label)
-
-
 def write_result(
     paths: Sequence[Path],
     query: Path,
@@ -241,7 +236,7 @@ def write_result(
         record |= {"mask": mask.name, "overlay": overlay_path.name}
     write_atomically(path, json.dumps({**record, "classes": rows, **facts}, indent=2) + "\n")
     if pictures:
-        write_picture(overlay_path, painted(image, label, len(rows)))
+        write_picture(overlay_path, labelled(image, label, PREDICTION_COLOUR, several=len(rows) > 1))
         write_mask(mask, label, stated=True)
 
 

@@ -17,12 +17,12 @@ import cv2
 import numpy as np
 
 from annotations import recognise, yolo
-from annotations.annotation import PredictedObject, PredictedPhoto, Predictions, content_errors
+from annotations.annotation import PredictedObject, PredictedPhoto, Predictions
 from annotations.pictures import read_image
 from annotations.shapes import compressed, decoded, encoded
 from photos import persons
 from photos.examples import check_class_name
-from photos.prediction import Prediction, is_same_file, paths_of, write_result
+from photos.prediction import NETWORK, Prediction, is_same_file, paths_of, write_result
 from util.files import kept_json, own_name, read_json, writable, write_atomically
 from util.files.errors import UserError, check_known
 from util.files.overlay import PREDICTION_COLOUR, class_colour
@@ -31,7 +31,6 @@ from util.files.progress import ProgressBar
 
 FOUND = "found"  # key of a result: the network's classes, whole, where a person has drawn over them
 SAID = "persons"  # key of a result: the digest of what persons have said of the photo
-VALUES = "values"  # key of a result: the values of classes in persons' masks, by their names then
 PICTURES = "png"  # masks, overlays and probabilities
 FORMATS = (PICTURES, *recognise.WRITERS)
 BOX_COLUMNS = ("x0", "y0", "x1", "y1")
@@ -48,32 +47,26 @@ RENAME = "rename a photo or a class; if one is the mask of the other, name the f
 
 
 def own_record(path: Path) -> dict[str, Any]:
-    """Return the content of a photo's result; empty if there is none, or that of a former version or other program.
-
-    UserError: an entry is of another form, or leads elsewhere.
-    """
+    """Return the content of a photo's result; empty if there is none, a damaged one, or that of another program."""
     record = kept_json(path)
-    if not record.keys() >= RECORD_KEYS:
+    try:
+        return record if _is_result(record, path) else {}
+    except (KeyError, TypeError, ValueError, AttributeError, UserError):
         return {}
-    with content_errors(f"{path}: is a damaged result (", "); remove it"):
-        _check_record(record, path)
-    return record
 
 
-def _check_record(record: dict[str, Any], path: Path) -> None:
-    """Raise an error of Python, or a UserError, where entries of a photo's result are of another form."""
-    Path(record["query"]).exists()
-    numbers = [record["height"], record["width"], *record.get(VALUES, {}).values()]
+def _is_result(record: dict[str, Any], path: Path) -> bool:
+    """Return whether a photo's result has its entries, and its masks and pictures are of this photo.
+
+    An error of Python, or a UserError: an entry is of another form.
+    """
+    if not record.keys() >= RECORD_KEYS:
+        return False
     for row in (*record["classes"], *(record.get(FOUND) or ())):
-        check_class_name(row["name"], f"{path}: the class")
-        numbers += [row["value"], row["pixels"], row["share"], row["presence"] or 0, row["score"] or 0]
-        numbers += row["box"] or ()
+        check_class_name(row["name"])
         if compressed(row["runs"])["size"] != [record["height"], record["width"]]:
-            raise ValueError(f"the mask of {row['name']} is of another size than the photo")
-    strange = [name for name in pictures_of(record) if not own_name(name).startswith(f"{path.stem}_")]
-    strange += [str(number) for number in numbers if type(number) not in (int, float)]
-    if strange:
-        raise ValueError(f"{strange[0]}: no number, or no picture of this photo")
+            return False
+    return all(own_name(name).startswith(f"{path.stem}_") for name in pictures_of(record))
 
 
 def pictures_of(record: dict[str, Any]) -> list[str]:
@@ -137,7 +130,7 @@ class Results:
     def check(self, queries: Sequence[Path], again: bool) -> None:
         """Refuse queries whose results would overwrite each other, the queries, or (without ``again``) earlier results.
 
-        UserError: names the first conflict; or a file there is of another program, or numbers other classes.
+        UserError: names the first conflict; or a file there is of another program.
         """
         if self.out.is_file():
             raise UserError(f"{self.out}: is a file; name a folder by --out")
@@ -149,14 +142,19 @@ class Results:
         for path in (self.out / SUMMARY, self.out / REVIEW, *(self.paths(query)[0] for query in queries)):
             if is_of_others(path):
                 raise UserError(f"{path}: was not written by this program and would be overwritten; name another --out")
-        if recognise.YOLO in self.formats:
-            self._check_classes(self.out / recognise.YOLO / yolo.DATA_FILE)
 
-    def _check_classes(self, numbered: Path) -> None:
-        """Refuse (UserError) a data file of YOLO that numbers other classes."""
-        classes = yolo.read_data_file(numbered)[0] if numbered.exists() else self.categories
-        if [*classes.values()] != [*self.categories.values()]:
-            raise UserError(f"{numbered}: was made with other classes; remove its folder, or name another --out")
+    def check_classes(self) -> None:
+        """Refuse (UserError) a folder of results of other classes, or with a data file of YOLO that numbers others."""
+        for path in sorted(self.out.glob("*.json")):
+            for row in own_record(path).get("classes", []):
+                if row["by"] == NETWORK and row["name"] not in self.names:
+                    fix = f"name another --out, or add an example of '{row['name']}'"
+                    raise UserError(f"{path}: is a result of the class '{row['name']}', which has no example", fix=fix)
+        numbered = self.out / recognise.YOLO / yolo.DATA_FILE
+        if recognise.YOLO in self.formats and numbered.exists():
+            classes, *_ = yolo.read_data_file(numbered)
+            if [*classes.values()] != [*self.categories.values()]:
+                raise UserError(f"{numbered}: was made with other classes; remove its folder, or name another --out")
 
     def _distinct_paths(self, queries: Sequence[Path]) -> list[Path]:
         """Return the paths of all files of queries.
@@ -221,11 +219,7 @@ class Results:
         self.made.add(query)
         said = persons.masks_of(self.out, query)
         rows = persons.over(found, said, self.names) if said else found
-        kept = {
-            SAID: persons.digest_of(self.out, query),
-            FOUND: found if said else None,
-            VALUES: persons.values(self.out),
-        }
+        kept = {SAID: persons.digest_of(self.out, query), FOUND: found if said else None}
         has_pictures = self._has_pictures(query)
         write_result(paths_of(self.out, query.stem), query, image, rows, {**facts, **kept}, pictures=has_pictures)
 

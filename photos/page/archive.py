@@ -1,15 +1,15 @@
 """The page's download: a zip of photos' results in the formats that the user has ticked.
 
-It is made of copies of what is kept, in a temporary folder, and names photos by their files alone. ``png`` lies at its
+Results are made again in a temporary folder, and name photos by their files alone. ``png`` lies at its
 top, each other format in a folder, with the photos where its programs look for them.
 """
 
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from threading import RLock
 
 from annotations import recognise
-from photos import persons
 from photos.page.masks import PhotoMasks
 from photos.photo_files import read_photo
 from photos.prediction import paths_of, write_result
@@ -18,30 +18,18 @@ from util.files import writable, write_atomically
 from util.files.errors import UserError
 from util.files.made import link
 
-KEPT = "kept"  # folder of the copies
 PUBLIC = ("model", "input", "precision", "calibration", "decision", SAID)  # entries of a result that go into the zip
 
 
-def copy_kept(masks: PhotoMasks, photos: Sequence[Path], aside: Path) -> PhotoMasks:
-    """Copy what is known of some photos to a temporary folder, and return the masks there."""
-    files = [masks.out / persons.FOLDER / persons.NAMES]
-    for photo in photos:
-        files += [persons.file_of(masks.out, photo), masks.results.paths(photo)[0]]
-    kept = Results(aside / KEPT, [])
-    for file in files:
-        if file.is_file():
-            write_atomically(kept.out / file.relative_to(masks.out), file.read_bytes())
-    return PhotoMasks(masks.segmenter, kept)
+def write_archive(file: Path, masks: PhotoMasks, lock: RLock, results: Results, photos: Sequence[Path]) -> Path:
+    """Write the zip of some photos' results, each by its masks of one moment, and return it.
 
-
-def write_archive(file: Path, kept: PhotoMasks, results: Results, photos: Sequence[Path]) -> Path:
-    """Write the zip of some photos' results, which are made in a folder beside ``copy_kept`` of them, and return it.
-
-    UserError: a photo cannot be read, or there is no space.
+    UserError: a photo cannot be read or was changed meanwhile, or there is no space.
     """
     aside = results.out.parent
     for photo in photos:
-        _write_result(photo, kept, results)
+        with lock:
+            _write_result(photo, masks, results)
     for kind in results.formats:
         if kind != PICTURES:
             _write_format(kind, results, aside, photos)
@@ -50,14 +38,14 @@ def write_archive(file: Path, kept: PhotoMasks, results: Results, photos: Sequen
     return file
 
 
-def _write_result(photo: Path, kept: PhotoMasks, results: Results) -> None:
+def _write_result(photo: Path, masks: PhotoMasks, results: Results) -> None:
     """Write a photo's result, without what says where it was made and without probabilities."""
-    facts = {key: value for key, value in kept.record(photo).items() if key in PUBLIC}
-    if not facts:
-        raise UserError(f"{photo}: was replaced meanwhile; press Segment, then prepare the zip again")
-    rows = sorted(kept.rows(photo), key=lambda row: kept.values[row["name"]])
-    for value, row in enumerate(rows, 1):
-        row["value"] = value
+    facts = {key: value for key, value in masks.record(photo).items() if key in PUBLIC}
+    known = {row["name"]: row for row in masks.rows(photo)}
+    if not known.keys() >= {*results.names}:
+        raise UserError(f"{photo}: was changed meanwhile; press Segment, then Download zip again")
+    rows = [{**known[name], "value": value} for value, name in enumerate(results.names, 1)]
+    for row in rows:
         row.pop("probability", None)
     paths = paths_of(results.out, photo.stem)
     write_result(paths, Path(photo.name), read_photo(photo), rows, facts, pictures=PICTURES in results.formats)

@@ -4,7 +4,6 @@ The folder is that of ``predict.py --out``: a page that is started on it again s
 with it. ``page/page.json`` has the photos that are open and those that were removed; ``persons`` has the classes.
 """
 
-import json
 import shutil
 import threading
 import unicodedata
@@ -21,13 +20,14 @@ from annotations.words import is_nothing, is_unknown
 from photos import persons
 from photos.example_files import UPLOADS
 from photos.examples import UNNAMED, Example, LoadedExample, by_class, check_class_name
-from photos.page.archive import copy_kept, write_archive
+from photos.page.archive import write_archive
 from photos.page.background import Background
 from photos.page.masks import PhotoMasks, label_by_row, runs_by_row
 from photos.page.opened import OpenPhotos
 from photos.page.regions import region_at, region_in_box
 from photos.photo_files import check_readable, read_photo
-from photos.results import PICTURES, VALUES, Results, own_record
+from photos.prediction import NETWORK
+from photos.results import PICTURES, Results, own_record
 from photos.segmenter import Segmenter
 from util.files import LONG_NAME, file_word, lock, write_atomically
 from util.files.errors import Refusals, UserError, note
@@ -61,13 +61,11 @@ class Folder:
         self.archive: Path | None = None
         self.work = Background()
         self._rows: dict[str, tuple[Any, dict[str, Any]]] = {}  # of photos, with the state of their files
-        records = {path: own_record(path) for path in sorted(out.glob("*.json"))}
+        records = [own_record(path) for path in sorted(out.glob("*.json"))]
         with content_errors(f"{self.file}: is damaged (", "); remove it"):
-            self.opened.open_again([record for record in records.values() if record])
-        persons.convert(out, [*self.photos.values()])
-        for path, record in records.items():
-            self._take_names(path, record)
-        self._keep_classes(self.classes)
+            self.opened.open_again(records)
+        found = [row["name"] for record in records for row in record.get("classes", []) if row["by"] == NETWORK]
+        self._keep_classes([*self.classes, *(name for name in dict.fromkeys(found) if name not in self.classes)])
         for path in self.photos.values():
             self.masks.keep_in_step(path)
 
@@ -77,14 +75,6 @@ class Folder:
             for path in folder.glob("*"):
                 if path.is_symlink():
                     raise UserError(f"{path}: is a link, which a page's folder must not hold; remove it")
-
-    def _take_names(self, path: Path, record: dict[str, Any]) -> None:
-        """Add the classes of a result that states no values for them, and let it state these."""
-        values = record.get(VALUES, {})
-        new = [row["name"] for row in record.get("classes", []) if row["name"] not in values]
-        if new:
-            persons.add_classes(self.out, new)
-            write_atomically(path, json.dumps({**record, VALUES: persons.values(self.out) | values}, indent=2) + "\n")
 
     def _keep_classes(self, classes: Sequence[str]) -> None:
         """Keep the classes by their values, "" for one that was removed; without any there is the unnamed one."""
@@ -102,7 +92,7 @@ class Folder:
     @property
     def names(self) -> list[str]:
         """All classes."""
-        return [*self.masks.values]
+        return [*persons.values(self.out)]
 
     def class_of(self, value: int) -> str:
         """Return a class by its value; UserError: there is none."""
@@ -230,17 +220,16 @@ class Folder:
         self.masks.forget(self.opened.close(photo))
         return f"{photo} is removed"
 
-    def add_class(self, name: str) -> str:
+    def add_class(self, name: str) -> None:
         """Add a class, in place of the unnamed one where nothing is known of that."""
         name = self._free_name(name)
         if len(self.names) >= MAX_CLASSES or len(self.classes) >= persons.MOST:
             raise UserError(f"{name}: a page has at most {MAX_CLASSES} classes; rename one, or name another --out")
-        unnamed = self.masks.values.get(UNNAMED)
+        unnamed = persons.values(self.out).get(UNNAMED)
         if unnamed and not self._photos_of(unnamed):
             self._replace_class(unnamed, name)
         else:
             self._keep_classes([*self.classes, name])
-        return ""
 
     def _photos_of(self, value: int) -> list[Path]:
         """Return the photos of which a class is known: by the network or by a person."""
@@ -267,14 +256,15 @@ class Folder:
     def _replace_class(self, value: int, new: str) -> str:
         """Give a class another name, or, by the name "", remove it; return its former name.
 
-        What is kept of persons changes in one file; the results follow, else at the next start.
+        What is kept of persons changes in one file, and the results follow.
         """
         self.work.check_idle()
         old = self.class_of(value)
-        paths = self._photos_of(value)
+        found = {path: self.masks.found(path) for path in self._photos_of(value)}
         self._keep_classes([new if known == old else known for known in self.classes])
-        for path in paths:
-            self.masks.keep_in_step(path)
+        for path, rows in found.items():
+            renamed = [{**row, "name": new} if row["name"] == old else row for row in rows]
+            self.masks.write(path, [row for row in renamed if row["name"]])
         return old
 
     def take_examples(self, examples: Sequence[Example]) -> str:
@@ -309,7 +299,7 @@ class Folder:
     def _wanted(self) -> list[str]:
         """Return the classes that are not a person's on some photo."""
         said = [persons.values_of(self.out, path) for path in self.photos.values()]
-        return [name for name, value in self.masks.values.items() if not all(value in values for values in said)]
+        return [name for name, value in persons.values(self.out).items() if not all(value in values for values in said)]
 
     def with_examples(self) -> Segmenter:
         """Return the segmenter of the classes that a person has drawn somewhere, and not finished."""
@@ -325,11 +315,10 @@ class Folder:
                 segmenter.add(name, of_class)
         return segmenter
 
-    def segment(self, photo: str = "") -> str:
+    def segment(self, photo: str = "") -> None:
         """Search every photo for every class that is not a person's there, the photo named first."""
         self.results.check([*self.photos.values()], again=True)
         self.work.start("segmented", lambda: self._search(photo))
-        return ""
 
     def _search(self, first: str) -> str:
         """Search the photos whose results are not complete, and return what was found."""
@@ -358,14 +347,14 @@ class Folder:
     def _counts(self) -> Iterator[str]:
         """Yield of each class how many photos show it and how many were not searched."""
         looks = [self._looks(name) for name in [*self.photos]]
-        for name, value in self.masks.values.items():
+        for name, value in persons.values(self.out).items():
             known = [look[value] for look in looks if value in look]
             shown = sum(share > 0 for _, share, _ in known)
             lacking = len(looks) - len(known)
             rest = f", {lacking} not searched" if lacking else ""
             yield f"{name}: on {shown} of {len(known)} photos{rest}"
 
-    def pack(self, formats: Sequence[str]) -> str:
+    def pack(self, formats: Sequence[str]) -> None:
         """Write a zip of the photos that were searched for every class that is known anywhere, in some formats."""
         if not formats:
             raise UserError("nothing to download: tick a format")
@@ -374,20 +363,17 @@ class Folder:
         complete = [self.photos[name] for name, of_photo in known.items() if values and values <= of_photo]
         if not complete:
             raise UserError("nothing to download: annotate a photo, and press Segment")
-        names = [name for name, value in self.masks.values.items() if value in values]
+        names = [name for name, value in persons.values(self.out).items() if value in values]
         results = Results(self.file.with_name("packing") / PICTURES, names, formats)
         self.work.start("packed", lambda: self._pack(results, complete))
-        return ""
 
     def _pack(self, results: Results, photos: Sequence[Path]) -> str:
-        """Pack photos by copies of what is kept, all of one moment."""
+        """Pack photos in a folder of their own, which goes."""
         self.archive = None
         aside = results.out.parent
+        shutil.rmtree(aside, ignore_errors=True)  # of a page that was killed
         try:
-            with self.lock:
-                shutil.rmtree(aside, ignore_errors=True)  # of a page that was killed
-                kept = copy_kept(self.masks, photos, aside)
-            self.archive = write_archive(self.file.with_name("predictions.zip"), kept, results, photos)
+            self.archive = write_archive(self.file.with_name("predictions.zip"), self.masks, self.lock, results, photos)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
         left_out = [name for name, path in self.photos.items() if path not in photos]
@@ -395,10 +381,9 @@ class Folder:
         rest += f" and {len(left_out) - 3} more" if len(left_out) > 3 else ""
         return f"{len(photos)} photos packed{rest}"
 
-    def stop(self) -> str:
+    def stop(self) -> None:
         """End the work in the background after the present photo."""
         self.work.is_stopped = True
-        return ""
 
     def end(self) -> None:
         """Let the present photo be finished, and write the table and the overview."""

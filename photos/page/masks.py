@@ -1,7 +1,7 @@
 """The masks of the page's photos: of each class by the network, by a person, or by a person "nothing here".
 
 A photo's result shows the persons' masks over the network's, which it holds whole under ``FOUND``, so that a mask can
-be given back. It states the values of its classes: they stay when a class is renamed, and none is used again.
+be given back.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from annotations.annotation import content_errors
 from photos import persons
 from photos.photo_files import read_photo
 from photos.prediction import is_same_file
-from photos.results import FOUND, SAID, VALUES, Results, own_record, pictures_of
+from photos.results import FOUND, SAID, Results, own_record, pictures_of
 from photos.segmenter import Segmenter
 from util.files.errors import UserError
 
@@ -29,42 +29,34 @@ class PhotoMasks:
         self.results = results
         self.out = results.out
 
-    @property
-    def values(self) -> dict[str, int]:
-        """The value of each class."""
-        return persons.values(self.out)
-
     def record(self, path: Path) -> dict[str, Any]:
         """Return a photo's result; empty where it has none, or one of a photo that was replaced."""
         record = own_record(self.results.paths(path)[0])
-        if not record or not is_same_file(record["query_file"], path):
-            return {}
-        return record if (record["height"], record["width"]) == persons.size_of(path) else {}
+        return record if is_same_file(record.get("query_file"), path) else {}
 
     def found(self, path: Path) -> list[dict[str, Any]]:
-        """Return the rows of a photo's classes that the network has found, by their present names."""
+        """Return the rows of a photo's classes that the network has found."""
         record = self.record(path)
         rows = record.get(FOUND)
-        values = {**self.values, **record.get(VALUES, {})}
-        names = {value: name for name, value in self.values.items()}
         rows = record.get("classes", []) if rows is None else rows
-        return [{**row, "name": names[values[row["name"]]]} for row in rows if values.get(row["name"]) in names]
+        return [row for row in rows if row["name"] in persons.values(self.out)]
 
     def rows(self, path: Path) -> list[dict[str, Any]]:
         """Return the rows of all classes that are known of a photo, by the network or by a person."""
         found = self.found(path)
         said = persons.masks_of(self.out, path)
-        return persons.over(found, said, [*self.values]) if said else found
+        return persons.over(found, said, [*persons.values(self.out)]) if said else found
 
     def looks(self, path: Path) -> dict[int, list[Any]]:
         """Return of each class that is known of a photo, by its value, by whom its mask is, its share and presence."""
-        return {self.values[row["name"]]: [row["by"], row["share"], row["presence"]] for row in self.rows(path)}
+        values = persons.values(self.out)
+        return {values[row["name"]]: [row["by"], row["share"], row["presence"]] for row in self.rows(path)}
 
     def label(self, path: Path) -> np.ndarray:
         """Return a photo's mask in the values of classes, (H, W) uint8."""
         label = np.zeros(persons.size_of(path), np.uint8)
         for row in self.rows(path):
-            label[persons.pixels_of(row)] = self.values[row["name"]]
+            label[persons.pixels_of(row)] = persons.values(self.out)[row["name"]]
         return label
 
     def version(self, path: Path) -> str:
@@ -98,18 +90,21 @@ class PhotoMasks:
         self.keep_in_step(path)
 
     def keep_in_step(self, path: Path) -> None:
-        """Write a photo's result again where persons, or the names of classes, say something else by now."""
+        """Write a photo's result again where persons say something else by now."""
         written = own_record(self.results.paths(path)[0])
         names = {row["name"] for row in written.get("classes", [])}
         known = {row["name"] for row in self.rows(path)}
-        if names == known and written.get(SAID, "") == persons.digest_of(self.out, path):
-            return
-        if not known:
+        if names != known or written.get(SAID, "") != persons.digest_of(self.out, path):
+            self.write(path, self.found(path))
+
+    def write(self, path: Path, found: list[dict[str, Any]]) -> None:
+        """Write a photo's result by the rows that the network has found; without these and persons' masks it goes."""
+        if not found and not persons.values_of(self.out, path):
             self.forget(path)
             return
         facts = {key: value for key, value in self.record(path).items() if key not in PHOTO_KEYS}
         facts = self.segmenter.without_classes().facts | facts
-        self.results.write_rows(path, read_photo(path), self.found(path), facts)
+        self.results.write_rows(path, read_photo(path), found, facts)
 
 
 def runs_by_row(label: np.ndarray) -> list[int]:

@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from annotations.photo_files import name_key
-from photos import persons
 from photos.example_files import UPLOADS
-from photos.examples import check_class_name
 from photos.prediction import is_same_file
 from util.files import kept_json, state_of, visible, writable, write_atomically
 from util.files.errors import UserError, note
@@ -30,15 +28,13 @@ class OpenPhotos:
         """
         kept = kept_json(self.file)
         self.removed = [Path(name).name for name in kept.get("removed", [])]
-        states = kept.get("photos", {})
-        if isinstance(states, list):  # as version 0.3 kept them, with the classes
-            states = dict.fromkeys(states)
-            names = filter(None, kept["classes"])
-            persons.add_classes(self.out, [check_class_name(name, f"{self.file}: the class") for name in names])
-        stated = [path for path, state in states.items() if _is_as_kept(Path(path), state)]
-        stated = [*map(Path, stated), *_of_results(records)]
-        self.take([*filter(Path.is_file, visible((self.out / UPLOADS).glob("*"), self.out)), *stated])
-        closed = {Path(name).name for name in states} - {path.name for path in stated} - self.paths.keys()
+        stated = [
+            *kept.get("photos", {}).items(),
+            *((record["query"], record["query_file"]) for record in records if record),
+        ]
+        same = [Path(path) for path, facts in stated if is_same_file(facts, Path(path))]
+        self.take([*filter(Path.is_file, visible((self.out / UPLOADS).glob("*"), self.out)), *same])
+        closed = {Path(path).name for path, _ in stated} - {path.name for path in same} - self.paths.keys()
         if closed:
             note(f"{self.out}: {len(closed)} photos are not as they were, such as {min(closed)}; name them by --query")
 
@@ -53,7 +49,7 @@ class OpenPhotos:
 
     def keep(self) -> None:
         """Write which photos are open, with the states of their files, and which were removed."""
-        photos = {str(path.absolute()): [*state_of(path)] for path in self.paths.values() if path.is_file()}
+        photos = {str(path.absolute()): {"state": [*state_of(path)]} for path in self.paths.values() if path.is_file()}
         write_atomically(self.file, json.dumps({"photos": photos, "removed": self.removed}))
 
     def path(self, name: str) -> Path:
@@ -79,13 +75,3 @@ class OpenPhotos:
         self.removed.append(path.name)
         self.keep()
         return path
-
-
-def _is_as_kept(path: Path, state: list[int] | None) -> bool:
-    return path.is_file() and state == [*state_of(path)]
-
-
-def _of_results(records: list[dict[str, Any]]) -> list[Path]:
-    """Return the photos of results that are the files they were."""
-    stated = [(Path(record["query"]), record["query_file"]) for record in records]
-    return [path for path, facts in stated if is_same_file(facts, path)]

@@ -5,7 +5,6 @@ import * as masks from "./mask.js";
 import { layer, mask } from "./mask.js";
 
 const LOOK = 1000; // ms between two looks
-const MOST = 0.6; // share of a photo, beyond which there is no background to learn from
 const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 const element = (id) => document.getElementById(id), grid = element("grid"), canvas = document.querySelector("canvas");
 const context = canvas.getContext("2d");
@@ -15,13 +14,13 @@ let value = 1; // the class
 let turn = Promise.resolve(), waiting = 0; // steps are done one after the other, as they came
 let isDrawn = false, openings = 0; // whether the mask was changed since it was sent; photos that are to open
 let view = { zoom: 1, x: 0, y: 0 }, cross = null, drag = null; // drag: {from, last, tool} while a pointer is down
-let uploading = null, asked = 0;
+let uploading = null, asked = 0, packing = false; // packing: whether the zip that is made is for this window
 // the names that the grid showed with the open photo; of which photos and class "nothing" was said together
 let around = [], absent = null;
 
 const className = () => state.classes.find(([known]) => known === value)?.[1] ?? "object";
 const percent = (share) => (share > 0 && share < 0.01 ? "<\u00a01\u00a0%" : `${Math.round(100 * share)}\u00a0%`);
-const extent = (known) => `${percent(masks.share(known))} of the photo${masks.share(known) > MOST ? ", too much to learn from" : ""}`;
+const extent = (known) => `${percent(masks.share(known))} of the photo${masks.share(known) > state.most ? ", too much to learn from" : ""}`;
 const tool = () => document.querySelector("[name=tool]:checked").value;
 const radius = () => (element("size").value / 1000) * Math.max(mask.width, mask.height);
 
@@ -331,7 +330,7 @@ async function look() {
     tiles = new Map(state.photos.map((row) => [row.name, tiles.get(row.name) || tileOf(row.name)]));
     if (JSON.stringify(before.classes) !== JSON.stringify(state.classes)) showClasses();
     if (!element("formats").firstChild) showFormats();
-    if (before.seen && state.done.number !== before.done.number) say(state.done.note);
+    if (before.seen && state.done.number !== before.done.number) finish();
     state.photos.forEach(fill);
     arrange();
     const wanted = decodeURIComponent(location.hash.slice(1));
@@ -341,6 +340,20 @@ async function look() {
   if (isDrawn && !drag) await save();
   else if (row && mask.label && row.version !== mask.version && !isDrawn && !drag) await load(mask.name);
   show();
+}
+
+// Say what a piece of work has done, and hand over the zip
+function finish() {
+  say(state.done.note);
+  if (packing && state.archive) made("a", { href: "download", download: "predictions.zip" }).click();
+  packing = false;
+}
+
+async function pack() {
+  const formats = [...document.querySelectorAll("#formats :checked, #more :checked")].map((one) => one.value);
+  packing = true;
+  const answer = await act("pack", { formats });
+  if (answer.error) packing = false;
 }
 
 function showClasses() {
@@ -387,7 +400,6 @@ function show() {
   [bar.max, bar.value] = [planned || 1, done || 0];
   const time = left > 90 ? `${Math.round(left / 60)} min` : `${Math.ceil(left)} s`;
   line.textContent = planned ? `${done} of ${planned} ${verb}${left ? `, ${time} left` : ""}` : "preparing";
-  element("archive").hidden = !state.archive;
   canvas.ariaBusy = String(asked > 0 || openings > 0 || Boolean(mask.name && !mask.label));
   draw();
 }
@@ -470,7 +482,7 @@ const RUNS = {
   absent: () => sayAbsent(true),
   segment: () => act("segment", { photo: mask.name }),
   stop: () => (uploading ? (uploading = null) : act("stop")),
-  pack: () => act("pack", { formats: [...document.querySelectorAll("#formats :checked, #more :checked")].map((one) => one.value) }),
+  pack,
 };
 
 // Do what a button or a key says, when what came before is done

@@ -22,8 +22,10 @@ from urllib.parse import parse_qsl, urlsplit
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from annotations.annotation import content_errors
+from photos.encoded_class import MOST
 from photos.examples import Example
 from photos.page.background import line_of
 from photos.page.folder import Folder
@@ -132,7 +134,7 @@ class Handler(BaseHTTPRequestHandler):
             return Path(__file__).with_name(name).read_bytes(), FILES[name]
         if name == "download":
             if folder.archive is None or not folder.archive.is_file():
-                raise UserError("no zip is ready; press Prepare zip")
+                raise UserError("no zip is ready; press Download zip")
             return folder.archive, BYTES
         photo = query.get("photo", "")
         with folder.lock:
@@ -159,7 +161,7 @@ class Handler(BaseHTTPRequestHandler):
             called = inspect.signature(getattr(folder, action)).bind(**values)
         with folder.lock:
             answer = getattr(folder, action)(**called.arguments)
-        return answer if isinstance(answer, dict) else {"note": answer}, JSON
+        return answer if isinstance(answer, dict) else {"note": answer or ""}, JSON
 
 
 def page_state(folder: Folder, seen: str) -> dict[str, Any]:
@@ -170,6 +172,7 @@ def page_state(folder: Folder, seen: str) -> dict[str, Any]:
         "outlook": model.outlook(None).partition(";")[0],
         "out": str(folder.out),
         "formats": FORMATS,
+        "most": MOST,
         "job": folder.work.state,
         "done": folder.work.done,
         "archive": folder.archive is not None,
@@ -184,14 +187,12 @@ def picture(folder: Folder, name: str, side: int) -> np.ndarray:
     """Return a photo with at most ``side`` pixels on a side, (h, w, 3) uint8; notes why it cannot be read."""
     path = folder.opened.path(name)
     try:
-        image = read_photo(path)
+        image = Image.fromarray(read_photo(path))
     except UserError as error:
         folder.errors[name] = str(error)
         raise
-    height, width = image.shape[:2]
-    scale = min(side / max(height, width), 1)
-    size = (max(round(scale * width), 1), max(round(scale * height), 1))
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    image.thumbnail((side, side))
+    return np.asarray(image)
 
 
 def thumbnail(folder: Folder, name: str) -> np.ndarray:

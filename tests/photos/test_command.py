@@ -213,6 +213,16 @@ def test_files_of_other_programs_are_not_overwritten(
     assert predict(*words, "--resume").code == 0
 
 
+def test_a_folder_of_results_of_another_class_is_refused(
+    predict, baseline_words, example_texts: dict, photos: list[Path], tmp_path: Path
+) -> None:
+    words = (*baseline_words, "--out", f"{tmp_path}/out", "--query", photos[0], "--resume")
+    assert predict(*words).code == 0
+    other = (*words[:3], f"cup={example_texts['box']}", *words[4:])
+    assert "is a result of the class 'object', which has no example; name another --out" in predict(*other).error
+    assert predict(*words, "--support", f"cup={example_texts['box']}").code == 0  # a further one
+
+
 def test_photos_and_supports_behind_links_are_found(predict, baseline: Path, photos, mini_root: Path, tmp_path) -> None:
     supports, queries = tmp_path / "supports", tmp_path / "queries"
     supports.mkdir()

@@ -91,8 +91,10 @@ def test_options_of_predict_that_do_not_fit_are_refused(
     assert reason in refused(**options)
 
 
-def test_a_command_that_is_not_there_is_named(predict) -> None:
+def test_a_command_that_is_not_there_is_named_and_help_shows_the_others(predict) -> None:
     assert "serv: no such command; did you mean 'serve'?" in predict("serv").error
+    help_of_all = predict("--help").output
+    assert all(word in help_of_all for word in ("--support ", "--query ", "calibrate", "serve"))
 
 
 def test_queries_that_would_share_their_results(predict, baseline_words, photos: list[Path], tmp_path: Path) -> None:

@@ -5,12 +5,13 @@ They run where a Chromium is installed.
 
 import shutil
 from collections.abc import Iterator
+from zipfile import ZipFile
 
 import pytest
 from PIL import Image
 
 from photos import Segmenter
-from tests.helpers.browser import Page, unpacked
+from tests.helpers.browser import Page
 from tests.helpers.read import json_of
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -111,9 +112,11 @@ def test_classes_are_drawn_accepted_denied_and_downloaded(served: Page, tab: Tab
     after = served.mask("coins_1.jpg")[0]
     assert 0 < (after == 1).sum() < (before == 1).sum() < (after == 2).sum()
     assert {name: by for name, (by, _) in served.known("portrait.jpg").items()} == {"coin": "person", "edge": "network"}
-    tab.press("pack")
+    with tab.page.expect_download() as download:
+        tab.press("pack")
     tab.shows("note", "3 photos packed")
-    rows = json_of(unpacked(served, tmp_path / "made") / "portrait.json")["classes"]
+    ZipFile(download.value.path()).extractall(tmp_path / "made")
+    rows = json_of(tmp_path / "made/portrait.json")["classes"]
     assert {row["name"]: row["by"] for row in rows} == {"coin": "person", "edge": "network"}
 
 

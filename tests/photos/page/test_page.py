@@ -9,11 +9,9 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 
-from annotations.shapes import encoded
 from photos import persons, prediction
 from photos.example_files import read_examples
 from photos.examples import parse_example
-from photos.photo_files import read_photo
 from photos.results import SUMMARY
 from tests.helpers.browser import IN_BOX, Page, unpacked
 from tests.helpers.read import json_of, write_json
@@ -117,7 +115,7 @@ def test_a_mask_given_back_is_the_networks_again(page: Page) -> None:
     assert np.array_equal(page.mask("b.jpg")[0], found)
 
 
-def test_classes_are_renamed_and_removed_and_the_others_stay(page: Page) -> None:
+def test_classes_are_renamed_and_removed_and_the_others_stay(page: Page, copies, capfd, tmp_path: Path) -> None:
     page.do("add_class", name="cup")
     page.do("add_class", name="dish")
     page.paint("a.jpg")
@@ -130,6 +128,8 @@ def test_classes_are_renamed_and_removed_and_the_others_stay(page: Page) -> None
     assert page.known("a.jpg") == {"dish": YOURS} and page.known("b.jpg") == {"dish": dish}
     assert "taken" in page.do("add_class", name="dish")
     assert "no longer there" in page.do("remove_class", value=1)
+    (example,), _ = read_examples([f"{tmp_path}/out/persons"], copies[0].parent)
+    assert example.name == "dish" and "unknown (255): ignored class (1)" in capfd.readouterr().err
 
 
 def test_a_removed_photo_does_not_return(
@@ -237,16 +237,10 @@ def edit(path: Path, old: str, new: str) -> None:
     path.write_text(path.read_text().replace(old, new))
 
 
-def _other_photo(out: Path) -> None:
-    write_json(out / "z.json", {**json_of(out / "a.json"), "query": "/etc/hostname"})
-
-
 @pytest.mark.parametrize(
     ("line", "change"),
     [
         ("packing: is a link", _link),
-        ("z.json: is a damaged result", _other_photo),
-        ("a.json: is a damaged result", lambda out: edit(out / "a.json", '"counts": "', '"counts": "~')),
         ("names.txt: is no file of persons' masks", lambda out: edit(out / "persons/names.txt", "\n", "\nx\n")),
         ("page.json: is damaged", lambda out: (out / "page/page.json").write_text('{"photos": 5}')),
     ],
@@ -261,17 +255,15 @@ def test_a_received_folder_that_is_damaged_or_leads_elsewhere_is_refused(
         start()
 
 
-def test_masks_of_an_earlier_version_are_taken_once(page: Page, start, copies: list[Path], tmp_path: Path) -> None:
-    b, a, _ = copies
-    nothing = np.zeros(read_photo(a).shape[:2], bool)
-    cup = nothing.copy()
-    cup[IN_BOX] = True
-    rows = [{"name": name, "by": "person", "runs": encoded(mask)} for name, mask in (("cup", cup), ("dish", nothing))]
-    (tmp_path / "out/persons/names.txt").unlink()
-    for path, facts in ((a, prediction.file_facts(a)), (b, None)):
-        record = {"query": str(path), "query_file": facts, "classes": rows}
-        write_json(tmp_path / f"out/persons/{path.stem}.json", record)
-    for _ in range(2):
-        again = start()
-        assert (again.known("a.jpg"), again.known("b.jpg")) == ({"cup": YOURS, "dish": EMPTY}, {})
-    assert len([*tmp_path.glob("out/persons/*.former")]) == 2
+def test_results_that_are_damaged_or_lead_elsewhere_are_none(page: Page, start, tmp_path: Path) -> None:
+    page.paint("a.jpg")
+    page.do("segment")
+    page.folder.end()
+    out = tmp_path / "out"
+    write_json(out / "z.json", {**json_of(out / "a.json"), "query": "/etc/hostname"})
+    edit(out / "b.json", '"counts": "', '"counts": "~')
+    again = start()
+    assert [row["name"] for row in again.get("state")["photos"]] == PHOTOS
+    assert (again.known("a.jpg"), again.known("b.jpg")) == ({"object": YOURS}, {})
+    again.do("segment")
+    assert whose(again, "b.jpg") == {"object": "network"} and (out / "z.json").exists()
