@@ -43,7 +43,7 @@ def score_line(result: Result) -> str:
     miou = f"{result['mean'][FINAL]['miou']:.2f}"
     if len(result["seeds"]) > 1:
         miou += f" +- {result['deviation'][FINAL]['miou']:.2f}"
-    return f"{title(result)}: {miou} % mIoU"
+    return f"{title(result)}, {result['episodes']} episodes: {miou} % mIoU"
 
 
 def departures(result: Result) -> dict[str, str]:
