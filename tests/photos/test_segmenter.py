@@ -2,8 +2,6 @@
 
 import os
 import re
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +17,8 @@ from photos.calibration import FORMAT, Calibration
 from photos.examples import BOXED, Example, LoadedExample, parse_example
 from photos.photo_files import read_photo
 from photos.prediction import Decision
+from tests.helpers import spawned
 from tests.helpers.close import close, same_pixels
-from tests.helpers.paths import REPOSITORY
 from util.data.mini import CLASS_NAMES
 from util.engine import OUTLOOK
 from util.files.errors import UserError
@@ -201,11 +199,12 @@ os.kill(child, 9)
 """
 
 
+@pytest.mark.process
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
-def test_a_segmenter_answers_in_a_forked_process(photos: list[Path]) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
-    words = [sys.executable, "-c", FORK, photos[0]]
-    assert subprocess.run(words, cwd=REPOSITORY, env=environment, check=False).returncode == 41
+def test_a_segmenter_answers_in_a_forked_process(photos: list[Path], tmp_path: Path) -> None:
+    script = tmp_path / "fork.py"
+    script.write_text(FORK)
+    spawned.run(script, photos[0], check=41)
 
 
 def test_the_object_is_searched_in_a_box(photos: list[Path], baseline: Path) -> None:
