@@ -54,7 +54,7 @@ def plain_stack(tmp_path: Path) -> Iterator[ModuleType]:
 
 
 @pytest.mark.train
-@pytest.mark.parametrize("name", ["bam", "dcama", "ssp", "symnet"])
+@pytest.mark.parametrize("name", ["dcama", "ssp"])
 def test_a_method_trains_two_steps_on_an_encoder_of_ones_own(plain_stack: ModuleType, name: str) -> None:
     network = seeded_model(name, 1, "plain_stack").train()
     without_dropout(network)
