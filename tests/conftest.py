@@ -45,7 +45,8 @@ def pytest_report_header() -> str:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Begin with the tests of the slowest fixtures, which one process makes then, and with the files of long tests.
 
-    Short ones end a run, in which no process waits for another. Leave out the tests that no device changes, where another than the CPU is named.
+    Short ones end a run, in which no process waits for another. Where another device than the CPU is named, leave out
+    the tests that no device changes.
     """
     files_of_long = {item.path for item in items if any(mark.name in LONG for mark in item.iter_markers())}
     items.sort(key=lambda item: (_place(item), item.path not in files_of_long))

@@ -95,6 +95,7 @@ OPTIONS = "--set run.device=cpu --set run.folder=runs/cells --set data.size=65 -
 TRAINING = "--set meta_stage.epochs=1 --set meta_stage.epoch_length=4 --set meta_stage.validate_every=0"
 SHORTER_CELLS = {  # what a cell of the notebook says, and what runs in its place
     'OPTIONS = ""\n': f'OPTIONS = "{OPTIONS}"\n',
+    'box=133,26,181,74")]})': 'box=133,26,181,74")]}, side=257)',
     "train.py split0": f"train.py {TRAINING} split0",
     "test.py split0": "test.py --set test.episodes=4 split0",
     "runs/mini_split0_": "runs/cells/mini_split0_",
