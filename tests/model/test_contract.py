@@ -23,7 +23,7 @@ from util.loop.score import scored_outputs
 SHOTS, BATCH = 2, 2
 BIG_RATE = 0.1
 CLOSE = {"atol": 1e-4, "rtol": 1e-4}
-SMALLER = {"abcdfss": {"steps": 3}, "hmnet": {"grid": 8, "blocks": 1}, "sccan": {"grid": 8, "blocks": 1}}
+SMALLER = {"abcdfss": {"steps": 3}, "hmnet": {"grid": 8}, "sccan": {"grid": 8, "blocks": 1}}
 IN_ORDER = {"sam3", "sansa"}  # methods to which another order of the shots is another question
 with_encoder = pytest.mark.parametrize("name", WITH_ENCODER)
 every_model = pytest.mark.parametrize("name", methods())

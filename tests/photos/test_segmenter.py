@@ -5,7 +5,6 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +22,6 @@ from util.data.mini import CLASS_NAMES
 from util.engine import OUTLOOK
 from util.files.errors import UserError
 from util.files.mask_images import read_mask
-from util.run.run import Run
 
 
 @pytest.fixture
@@ -48,15 +46,6 @@ def test_supports_are_encoded_once_and_queries_in_batches(empty_segmenter, suppo
     passes.clear()
     segmenter.without_classes().add("cat", supports)
     assert passes == [1]  # the new support alone
-
-
-@pytest.mark.parametrize(("device", "asked", "views"), [("cpu", "auto", 1), ("cpu", 3, 3), ("cuda", "auto", 4)])
-def test_a_cpu_takes_photos_one_at_a_time(empty_segmenter, device: str, asked: Any, views: int) -> None:
-    """Several take longer each there; ``test.batch`` may state another number."""
-    model = empty_segmenter().engine
-    test = replace(model.run.config.test, batch=asked)
-    run = Run(replace(model.run.config, test=test))
-    assert replace(model, run=run, device=torch.device(device)).views_at_once == views
 
 
 def test_a_model_of_one_shot_averages_what_its_supports_say(empty_segmenter, supports) -> None:
