@@ -43,16 +43,24 @@ def pytest_report_header() -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Begin with the files of long tests, so that short ones end a run, in which no process waits for another.
+    """Begin with the tests of the slowest fixtures, which one process makes then, and with the files of long tests.
 
-    Leave out the tests that no device changes, where another than the CPU is named.
+    Short ones end a run, in which no process waits for another. Where another device than the CPU is named, leave out
+    the tests that no device changes.
     """
     files_of_long = {item.path for item in items if any(mark.name in LONG for mark in item.iter_markers())}
-    items.sort(key=lambda item: item.path not in files_of_long)
+    items.sort(key=lambda item: (_place(item), item.path not in files_of_long))
     if config.getoption("--device") != "cpu":
         kept = [item for item in items if {"device", "gpu"} & set(getattr(item, "fixturenames", ()))]
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])
         items[:] = kept
+
+
+def _place(item: pytest.Item) -> int:
+    """Return 0 for a test in a copy of the repository, 1 for one that forks scripts, 2 for all others."""
+    if "copy" in getattr(item, "fixturenames", ()):
+        return 0
+    return 1 if item.get_closest_marker("process") else 2
 
 
 def pytest_collection_finish() -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.copied import Copy
+from tests.helpers.narrow import NARROW
 from tests.helpers.paths import REPOSITORY
 from tests.helpers.read import json_of
 from util.files.mask_images import write_mask
@@ -44,18 +45,23 @@ LEFT_OUT = {  # the start of a line: why it is not run
     "sh train.sh split0 pascal 1 word2vec base.pth": "a reader's own files",
     "sh test.sh split0 pascal 1 authors.pth word2vec": "a reader's own files",
 }
+NARROW_ENCODER = f"--set imports=[tests/helpers/narrow.py] --set model.encoder.backbone={NARROW}"
+FEW_IMAGES = "prepare.py mini --images 48"
+SMALL_PHOTOS = "side=129"  # as a network sees them
 INSTEAD = {  # words of a line: what stands for them on a machine without GPU and network
     "prepare.py pascal --voc data/raw --sbd data/sbd": "prepare.py pascal --voc made/VOC2012",
-    "sh train.sh split0 pascal 4": "NET=resnet10 sh train.sh split0 pascal 0",
-    "sh test.sh split0 pascal 1 --protocol": "NET=resnet10 sh test.sh split0 pascal 0 --protocol",
+    "sh train.sh split0 pascal 4": f"NET=resnet10 sh train.sh split0 pascal 0 {NARROW_ENCODER}",
+    "sh test.sh split0 pascal 1 --protocol": f"NET=resnet10 sh test.sh split0 pascal 0 {NARROW_ENCODER} --protocol",
     "--models pocket": "--models pocket --folds 0",
     "split0 pascal 1": "split0 pascal 0",
     "path/to/this/clone": ".",
     "--annotations runs/both": "--annotations runs/both --unconfirmed",
     "runs/demo/symnet/meta": "runs/mini_split0_ssp_lite0/meta",
-    "prepare.py mini": "prepare.py mini --images 96",
+    "prepare.py mini": FEW_IMAGES,
     "sh reproduce.sh laptop": "python prepare.py pascal --voc made/VOC2012\nsh reproduce.sh laptop",
-    "--seeds 1,2,3": "--seeds 1",
+    "--seeds 1,2,3": "--seeds 1 --shot 1",
+    'box=150,60,420,300")]})': f'box=150,60,420,300")]}}, {SMALL_PHOTOS})',
+    "Decision(min_presence=0.5))": f"Decision(min_presence=0.5, refine=False), {SMALL_PHOTOS})",
 }
 MORE_PYTHON = {  # that uses what a document only defines
     "docs/service": (
@@ -80,7 +86,7 @@ BASE = [
 ]  # of lines without ``MODEL=``: Sym-Net's; Mine has none
 TESTS = ("episodes=4", "seeds=[0]")
 SHORT = [  # settings of all trainings and tests
-    *("data.size=49", "data.min_pixels=100"),
+    *("data.size=49", "meta_stage.size=49", "data.min_pixels=100"),
     *("protocols.hsnet.list_file=null", "protocols.hsnet.side=49"),
     *(f"protocols.{name}.{setting}" for name in ("symnet", "bam", "hsnet", "ssp") for setting in TESTS),
     *(f"meta_stage.{setting}" for setting in STAGE),
@@ -89,10 +95,11 @@ OPTIONS = "--set run.device=cpu --set run.folder=runs/cells --set data.size=65 -
 TRAINING = "--set meta_stage.epochs=1 --set meta_stage.epoch_length=4 --set meta_stage.validate_every=0"
 SHORTER_CELLS = {  # what a cell of the notebook says, and what runs in its place
     'OPTIONS = ""\n': f'OPTIONS = "{OPTIONS}"\n',
+    'box=133,26,181,74")]})': 'box=133,26,181,74")]}, side=257)',
     "train.py split0": f"train.py {TRAINING} split0",
     "test.py split0": "test.py --set test.episodes=4 split0",
     "runs/mini_split0_": "runs/cells/mini_split0_",
-    "prepare.py mini": "prepare.py mini --images 96",
+    "prepare.py mini": FEW_IMAGES,
 }
 RUNS = re.compile(r"^((?:[A-Z]+=\S+ )*sh (?:train|test|reproduce)\.sh\b.*?)(?=\s+#|\s+&&|$)", re.M)
 PREDICTIONS = re.compile(r"^(python predict\.py .*--query .*?)(?=\s+#|$)", re.M)

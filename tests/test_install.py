@@ -23,12 +23,19 @@ PAGE_OF_CLONE = re.compile(r"[ (](?:\w+/)?\w+\.md\b(?! in the repository)")  # t
 SEGMENT = """
 from symnet import Segmenter, UserError
 
-segmenter = Segmenter({"coin": [("coins_1.jpg", "box=40,40,120,120")]}, device="cpu")
+segmenter = Segmenter({"coin": [("coins_1.jpg", "box=40,40,120,120")]}, side=129, device="cpu")
 segmenter("coins_2.jpg").save("found", "coins")
 try:
     segmenter("gone.jpg")
 except UserError as error:
     print(error)
+"""
+TRAIN = """
+import sys
+from symnet.__main__ import main
+
+sys.argv = ["symnet", "train", "lab/mine.yaml", "mini", "0"]
+main()
 """
 
 
@@ -115,12 +122,6 @@ def test_version_help_and_mistakes(installed: Installed) -> None:
     assert unknown.returncode == 2 and unknown.stderr.startswith("error: symnet trian: no such command")
 
 
-def test_a_photo_is_segmented(installed: Installed) -> None:
-    ended = installed.run("python", "-c", SEGMENT)
-    assert (installed.folder / "found/coins_mask.png").is_file(), ended.stderr
-    assert ended.stdout.startswith("gone.jpg: this photo does not exist"), ended.stderr
-
-
 CONFIG_OF_MINE = """
 base: [config/model/ssp.yaml, config/mini/mini.yaml, config/encoder/lite0.yaml]
 imports: [mine.py]
@@ -130,17 +131,19 @@ meta_stage: {epochs: 1, epoch_length: 6, batch: 2, validate_every: 0}
 """
 
 
-def test_a_method_of_another_repository_is_trained_and_nothing_is_written_into_the_package(
+def test_a_photo_is_segmented_and_a_method_of_another_repository_is_trained(
     installed: Installed, mini_root: Path
 ) -> None:
-    """It is one file and one config in a folder of its own."""
+    """The method is one file and one config in a folder of its own; nothing is written into the package."""
     before = installed.files()
     lab = installed.folder / "lab"
     lab.mkdir()
     (lab / "mine.py").write_text(METHOD)
     (lab / "mine.yaml").write_text(CONFIG_OF_MINE.replace("ROOT", str(mini_root)))
-    ended = installed.run("symnet", "train", "lab/mine.yaml", "mini", 0)
+    ended = installed.run("python", "-c", SEGMENT + TRAIN)  # in one process, whose imports take seconds
     assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert (installed.folder / "found/coins_mask.png").is_file()
+    assert ended.stdout.startswith("gone.jpg: this photo does not exist"), ended.stdout
     assert "method: SSP (ssp_of_mine), model.name ssp_of_mine, class OfMine of mine" in ended.stdout + ended.stderr
     trained = installed.folder / "runs/mine/meta"
     assert (trained / "best.pth").is_file()

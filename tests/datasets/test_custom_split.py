@@ -100,12 +100,6 @@ def test_a_photos_copies_are_on_one_side_of_the_split(prepare, project: Path, tm
     assert not train & test
 
 
-def test_copies_among_photos_of_one_class_are_left_out(prepare, project: Path, tmp_path: Path) -> None:
-    words = annotated(tmp_path, "masks", {"1": [1], "1 (1)": [1], "2": [1], "3": [1]})
-    assert_done(prepare(*words[:-2]), "left out: 1 copies")
-    assert lists_of(project)["all"] == {"1", "2", "3"}
-
-
 def test_a_photo_whose_name_is_no_utf8_or_whose_link_is_broken_is_named(prepare, project: Path, tmp_path: Path) -> None:
     words = annotated(tmp_path, "masks", {str(n): [1 + n % 2] for n in range(24)})
     for kind in ("photos", "masks"):

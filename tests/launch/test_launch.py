@@ -275,7 +275,7 @@ def test_other_photos_or_initial_weights_of_a_finished_training_are_refused(mini
     torch.save(weights, encoder)
     stage = {"epoch_length": 8, "validate_every": 0}
     model = {"encoder": {"backbone": NARROW, "stem": "plain", "weights": str(encoder)}}
-    path = mini_yaml(model=model, base_stage=stage, meta_stage=stage, data={"root": str(root), "text": "names"})
+    path = mini_yaml("bam", model=model, base_stage=stage, meta_stage=stage, data={"root": str(root)})
     config = read_config(path)
     run = Run(config)
 
@@ -290,7 +290,7 @@ def test_other_photos_or_initial_weights_of_a_finished_training_are_refused(mini
     check_refused("other initial weights")
     torch.save(weights, encoder)
     shutil.rmtree(root)
-    generate(root, 48, 32, 64, 9)
+    generate(root, 24, 16, 64, 9)
     assert "other photos or masks" in stage_of(run, "meta", Asked(resume=True)).refusal
     check_refused("other photos or masks")
 

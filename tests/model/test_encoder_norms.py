@@ -50,10 +50,3 @@ def test_batch_norms_see_the_queries_then_each_shot_then_masked_maps(device: str
     assert set(counts) == {1 + SHOTS}
     with torch.no_grad():  # they are in the checkpoint, and a test takes them
         assert not torch.allclose(network.eval()(episode).logits, before)
-
-
-def test_a_training_step_keeps_the_encoder_without_train_encoder_norms() -> None:
-    network = small_model("pfenet", SHOTS)
-    before = copy.deepcopy(network.encoder.state_dict())
-    network.train()(drawn_episode("pfenet", SHOTS, 2, size=network.task.size))
-    assert all(torch.equal(x, before[name]) for name, x in network.encoder.state_dict().items())

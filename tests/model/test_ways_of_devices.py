@@ -22,7 +22,7 @@ WAITS = {  # of an evaluation, whatever the number of episodes and shots
 }  # fmt: skip
 FIRST = {"insid3": 1}  # further ones of a first call: the basis of an image's size
 CHEAP: dict[str, dict[str, object]] = {"abcdfss": {"steps": 1}}
-SHOTS, EPISODES = 3, 2
+SHOTS, EPISODES = 2, 2
 # Of the largest value of a tensor; sums are in another order.
 CLOSE = 5e-5
 CLOSE_GRADIENTS = 1e-5  # of the norm of all gradients together

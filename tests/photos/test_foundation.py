@@ -6,7 +6,6 @@ import pytest
 
 from model.registry import methods
 from photos import Segmenter
-from tests.helpers.close import same_pixels
 from tests.helpers.outcome import run_script
 from tests.helpers.read import config_of, json_of
 from tests.model.tiny import networks_of, saved
@@ -29,20 +28,6 @@ def test_net_names_the_networks(name: str) -> None:
     assert config.model.backbone() == ",".join(networks)
     with pytest.raises(UserError, match=r"names 3 network\(s\); the method has those of NET=facebook"):
         config_of("split0", "pascal", name, "a/b,c/d,e/f")
-
-
-@pytest.mark.parametrize("name", SHAPES)
-def test_two_classes_compete_in_own_photos(name: str, example_texts: dict, photos: list[Path]) -> None:
-    net = ",".join(networks_of(methods()[name]))
-    path = find_config("split0", "pascal", name, net)
-    overrides = ["data.size=97", *(EASY if name == "sam3" else ())]
-    segmenter = Segmenter({"cup": [example_texts["box"]]}, config=path, overrides=overrides, device="cpu")
-    segmenter.add("dog", [example_texts["box"]] * 2)
-    together = segmenter.many(photos[:2], batch=2)
-    for photo, prediction in zip(photos[:2], together, strict=True):
-        assert same_pixels(segmenter(photo).mask, prediction.mask)
-        assert prediction.mask.max() <= 2
-    assert segmenter.facts["settings"]["weights"] == net.split(",")
 
 
 def test_class_names_in_the_prompt_need_a_named_class(example_texts: dict) -> None:

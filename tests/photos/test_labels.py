@@ -9,7 +9,6 @@ from PIL import Image
 from annotations.shapes import UNKNOWN
 from model.episode import IGNORE
 from photos.examples import BOXED, by_class, parse_example
-from tests.annotations import drawn
 from tests.photos.conftest import BOX, HEIGHT, WIDTH
 from util.files.errors import UserError
 
@@ -67,18 +66,6 @@ def test_marks_of_one_photo_join(example_texts: dict[str, str]) -> None:
     assert np.array_equal(support.label == 1, (points == 1) & (denied != 1))
     assert np.array_equal(support.label == IGNORE, (points == IGNORE) & ~boxes & (denied != 1))
     assert support.source.endswith("not=6,6 + box=1,1,9,9")
-
-
-def test_a_mask_belongs_to_the_upright_or_to_the_stored_photo(tmp_path: Path) -> None:
-    photo = drawn.photo(tmp_path / "6.jpg", turned=True)
-    upright = np.zeros((drawn.WIDTH, drawn.HEIGHT), np.uint8)
-    upright[:9, :9] = 1
-    for name, mask in {"upright": upright, "stored": np.rot90(upright), "other": upright[1:]}.items():
-        Image.fromarray(np.ascontiguousarray(mask)).save(tmp_path / f"{name}.png")
-    for name in ("upright", "stored"):  # the size tells
-        assert np.array_equal(_label(f"{photo}:{tmp_path / f'{name}.png'}"), upright)
-    with pytest.raises(UserError, match=r"other\.png: "):
-        _label(f"{photo}:{tmp_path}/other.png")
 
 
 def test_a_text_is_split_into_class_photo_and_annotation(tmp_path: Path) -> None:

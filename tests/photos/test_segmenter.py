@@ -2,12 +2,9 @@
 
 import os
 import re
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,13 +16,12 @@ from photos.calibration import FORMAT, Calibration
 from photos.examples import BOXED, Example, LoadedExample, parse_example
 from photos.photo_files import read_photo
 from photos.prediction import Decision
+from tests.helpers import spawned
 from tests.helpers.close import close, same_pixels
-from tests.helpers.paths import REPOSITORY
 from util.data.mini import CLASS_NAMES
 from util.engine import OUTLOOK
 from util.files.errors import UserError
 from util.files.mask_images import read_mask
-from util.run.run import Run
 
 
 @pytest.fixture
@@ -50,15 +46,6 @@ def test_supports_are_encoded_once_and_queries_in_batches(empty_segmenter, suppo
     passes.clear()
     segmenter.without_classes().add("cat", supports)
     assert passes == [1]  # the new support alone
-
-
-@pytest.mark.parametrize(("device", "asked", "views"), [("cpu", "auto", 1), ("cpu", 3, 3), ("cuda", "auto", 4)])
-def test_a_cpu_takes_photos_one_at_a_time(empty_segmenter, device: str, asked: Any, views: int) -> None:
-    """Several take longer each there; ``test.batch`` may state another number."""
-    model = empty_segmenter().engine
-    test = replace(model.run.config.test, batch=asked)
-    run = Run(replace(model.run.config, test=test))
-    assert replace(model, run=run, device=torch.device(device)).views_at_once == views
 
 
 def test_a_model_of_one_shot_averages_what_its_supports_say(empty_segmenter, supports) -> None:
@@ -201,11 +188,12 @@ os.kill(child, 9)
 """
 
 
+@pytest.mark.process
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
-def test_a_segmenter_answers_in_a_forked_process(photos: list[Path]) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
-    words = [sys.executable, "-c", FORK, photos[0]]
-    assert subprocess.run(words, cwd=REPOSITORY, env=environment, check=False).returncode == 41
+def test_a_segmenter_answers_in_a_forked_process(photos: list[Path], tmp_path: Path) -> None:
+    script = tmp_path / "fork.py"
+    script.write_text(FORK)
+    spawned.run(script, photos[0], check=41)
 
 
 def test_the_object_is_searched_in_a_box(photos: list[Path], baseline: Path) -> None:

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.read import config_of
 from tests.report.conftest import HD95, result
 from util.evaluate.titles import classes_in_no_mean, title
 from util.files.errors import UserError
@@ -110,9 +109,3 @@ def test_a_training_that_is_not_finished_says_the_steps_that_it_did(tmp_path) ->
     assert title(half).startswith("NOT FINISHED (step 3 of 8): ")
     best_before_the_end = result(training=[stage], finished=True)
     assert stages_text(best_before_the_end) == "meta stage 8 steps with batch 4"
-
-
-def test_the_protocol_of_references_asks_each_query_with_each_reference() -> None:
-    protocol = config_of("split0", "mini", "ssp", "lite0").protocols["references"]
-    assert protocol.episodes == 100 * protocol.references
-    assert not list(protocol.problems())

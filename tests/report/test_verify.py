@@ -10,7 +10,7 @@ from runpy import run_path
 
 import pytest
 
-from tests.evaluate.quick import FEW, PROTOTYPE, SYMNET, new_checkpoint, quick_config
+from tests.evaluate.quick import FEW, PROTOTYPE, new_checkpoint, quick_config
 from tests.helpers.paths import REPOSITORY
 from tests.helpers.scored import score
 from util.config.read import read_config
@@ -25,12 +25,13 @@ from util.run.run import Run
 from util.weights import checkpoint
 
 pytestmark = pytest.mark.train
+WITH_BASE = "bam"  # a method that predicts base classes, too
 
 
 @pytest.fixture
 def result(mini_yaml, tmp_path: Path) -> Path:
     """Return the folder of a new result."""
-    score(quick_config(mini_yaml, SYMNET, "test.metrics=[boundary_iou]"))
+    score(quick_config(mini_yaml, WITH_BASE, "test.metrics=[boundary_iou]"))
     (file,) = (tmp_path / "runs").rglob(RESULT)
     return file.parent
 
@@ -141,7 +142,7 @@ def test_a_result_counts_test_photos_that_were_trained_on(mini_yaml, tmp_path: P
     """By their contents where the weights state them, else by the names in the training list."""
     root = read_config(mini_yaml()).data.root
     data = shutil.copytree(root, tmp_path / "data")
-    config = quick_config(mini_yaml, SYMNET, f"data.root={data}", "test.checkpoint=best", *FEW)
+    config = quick_config(mini_yaml, WITH_BASE, f"data.root={data}", "test.checkpoint=best", *FEW)
     images = Evaluation.of(config).images
     lists = data / "ImageSets/Segmentation"
     seen = [images.index.names[row] for row in images.queries[:2]]
@@ -164,12 +165,12 @@ def test_a_result_counts_test_photos_that_were_trained_on(mini_yaml, tmp_path: P
 
 def test_weights_of_another_training_are_marked(mini_yaml, capsys) -> None:
     """A short training of the run's own folder does not pass for the config's."""
-    config = quick_config(mini_yaml, SYMNET)
+    config = quick_config(mini_yaml, WITH_BASE)
     path = new_checkpoint(config, Run(config).folder("meta") / "best.pth")
     stored = checkpoint.read(path).entries
     stored["config"]["meta_stage"]["epochs"] += 1
     checkpoint.save(path, stored)
-    (result,) = score(quick_config(mini_yaml, SYMNET, "test.checkpoint=best"))
+    (result,) = score(quick_config(mini_yaml, WITH_BASE, "test.checkpoint=best"))
     (other_settings,) = result["trained_otherwise"]
     assert "meta_stage.epochs" in other_settings
     assert "NOT FINISHED (step " in title(result) and "TRAINED WITH OTHER SETTINGS (meta_stage.epochs" in title(result)
@@ -199,7 +200,7 @@ def test_settings_of_a_former_version_that_decide_nothing_are_not_read(result: P
 
 def test_a_kept_result_is_small_and_verified_as_the_whole_one(mini_yaml, tmp_path: Path) -> None:
     """Its paths are no machine's; others' episodes are not mixed with those there."""
-    score(quick_config(mini_yaml, SYMNET, "test.seeds=[0]"))
+    score(quick_config(mini_yaml, WITH_BASE, "test.seeds=[0]"))
     (path,) = (tmp_path / "runs").rglob(RESULT)
     keep = run_path(str(REPOSITORY / "docs/results/keep.py"))["keep"]
     kept = keep(path, tmp_path / "kept")

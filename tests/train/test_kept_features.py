@@ -52,10 +52,11 @@ def weights_after(config) -> dict[str, torch.Tensor]:
 
 @pytest.mark.train
 @pytest.mark.parametrize(
-    ("model", "patched", "given"), [("pfenet", "free_on_disk", lambda _: 2**20), ("dcama", "KEPT_GIB", 0.0002)]
+    ("model", "settings", "patched", "given"),
+    [("pfenet", ["model.scales=[3]"], "free_on_disk", lambda _: 2**20), ("dcama", [], "KEPT_GIB", 0.0002)],
 )
 def test_weights_depend_on_the_pixels_and_not_on_what_is_kept(
-    config, monkeypatch, *, model: str, patched: str, given: object
+    config, monkeypatch, *, model: str, settings: list[str], patched: str, given: object
 ) -> None:
     """Nothing where the disk is left to the checkpoints, or a part, or all."""
     files = []
@@ -67,9 +68,9 @@ def test_weights_depend_on_the_pixels_and_not_on_what_is_kept(
     with monkeypatch.context() as less:
         less.setattr(stages, patched, given)
         less.setattr(stages, "RecordFile", made)
-        kept_less = weights_after(config("kept_less", model=model))
+        kept_less = weights_after(config("kept_less", *settings, model=model))
     assert [bool(file.slots) for file in files] == [patched != "free_on_disk"]
-    whole = weights_after(config("kept", model=model))
+    whole = weights_after(config("kept", *settings, model=model))
     assert all_close(kept_less, whole)
     get_episode = EpisodeDataset.__getitem__
 
@@ -78,7 +79,7 @@ def test_weights_depend_on_the_pixels_and_not_on_what_is_kept(
         return replace(episode, query=255 - episode.query)
 
     monkeypatch.setattr(EpisodeDataset, "__getitem__", inverted)
-    changed = weights_after(config("inverted", model=model))
+    changed = weights_after(config("inverted", *settings, model=model))
     assert not all_close(changed, whole)
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from model.contract import Trainable
+from model.contract import ParamGroup, Trainable
 from model.episode import LabelledImages, Output
 from tests.helpers.read import json_of
 from util.config.place import BEST, LAST
@@ -50,15 +50,18 @@ class Stopped(Exception):
 
 
 class Line(Trainable):
-    """Learns a line, with dropout, from numbers in place of images."""
+    """Learns a line, with dropout, from numbers in place of images, by two optimisers."""
 
     def __init__(self):
         super().__init__()
         torch.manual_seed(0)
         self.layer = nn.Linear(2, 1)
 
+    def param_groups(self) -> list[ParamGroup]:
+        return [ParamGroup("weight", [self.layer.weight]), ParamGroup("bias", [self.layer.bias], optimizer="other")]
+
     def forward(self, batch: LabelledImages) -> Output:
-        prediction = self.layer(nn.functional.dropout(batch.image, 0.5))
+        prediction = self.layer(nn.functional.dropout(batch.image, 0.5)).float()
         return Output(prediction, losses={"main": (prediction - batch.label).square().mean()})
 
 
@@ -83,6 +86,7 @@ class Run:
         score: Callable[[int], float],
         end: float = float("inf"),
         world: ProcessGroup = WORLD,
+        precision: str = "float32",
         **stage: Any,
     ):
         self.folder = folder
@@ -90,12 +94,12 @@ class Run:
         self.validated = []
         self.data = Numbers(end)
         stage = {"epochs": 4, "batch": BATCH, "validate_midway": True, "ema_decay": 0.5} | stage
-        stage = {"optimizers": {"main": OptimizerSettings(lr=0.01)}, **stage}
+        stage = {"optimizers": dict.fromkeys(("main", "other"), OptimizerSettings(lr=0.01)), **stage}
         settings = StageSettings(augment=AugmentSettings(), **stage)
         schedule = StepSchedule.from_settings(settings, BATCH * STEPS, 1, "meta_stage")
         network = Line()
         self.training = Training(
-            prepared=prepare_network(network, WORLD.device),
+            prepared=prepare_network(network, WORLD.device, precision),
             optimizers=build_optimizers(network.param_groups(), settings.optimizers),
             rules=settings.optimizers,
             ema=EMA(network, settings.ema_decay),
@@ -106,7 +110,7 @@ class Run:
             "stage": "meta",
             "config": CONFIG,
             "list": "numbers",
-            "precision": "float32",
+            "precision": precision,
             "schedule": asdict(schedule),
         }
         self.checkpoints = Checkpoints(RunFolder(folder), state, validates=bool(settings.validate_every))
@@ -223,10 +227,13 @@ def test_a_signal_is_heard_between_the_batches_of_a_validation(tmp_path: Path, l
     assert second.outcome() == unbroken.outcome()
 
 
-@pytest.mark.parametrize("where", ["amid", "after", "signal"])
-def test_a_run_that_ends_at_a_midway_validation_continues_to_the_unbroken_end(tmp_path: Path, where: str) -> None:
+@pytest.mark.parametrize(("where", "precision"), [("amid", "float32"), ("after", "fp16"), ("signal", "float32")])
+def test_a_run_that_ends_at_a_midway_validation_continues_to_the_unbroken_end(
+    tmp_path: Path, where: str, precision: str
+) -> None:
+    """In fp16 with the scale that had fallen before the end."""
     scores = {5: 1, 7: 4, 10: 2, 12: 5, 15: 3, 17: 5, 20: 4}
-    unbroken = Run(tmp_path / "unbroken", scores.get).fit()
+    unbroken = Run(tmp_path / "unbroken", scores.get, precision=precision).fit()
 
     def score(step: int) -> float:
         if step == 12:
@@ -242,11 +249,12 @@ def test_a_run_that_ends_at_a_midway_validation_continues_to_the_unbroken_end(tm
         "signal": lambda: os.kill(os.getpid(), signal.SIGTERM),
     }
     end = 12 * BATCH if where == "after" else float("inf")
-    first = Run(tmp_path / "run", score, end).fit()
+    first = Run(tmp_path / "run", score, end, precision=precision).fit()
     stopped = checkpoint.read(first.folder / LAST).entries["progress"]
     assert stopped["step"] == (13 if where == "signal" else 12)
     assert stopped["totals"]  # the sums of half an epoch
-    second = Run(tmp_path / "run", scores.get).resume()
+    assert (stopped["skipped"] > 0) == (precision == "fp16")
+    second = Run(tmp_path / "run", scores.get, precision=precision).resume()
     assert first.validated + second.validated == EVERY  # none twice, none lost
     assert second.record["best"] == {"score": 5, "epoch": 2.5}
     assert second.outcome() == unbroken.outcome()
@@ -261,7 +269,7 @@ def test_a_schedule_of_the_validations_continues_to_the_unbroken_end(tmp_path: P
         return 100 / steps / 2 ** sum(no_better)
 
     monkeypatch.setitem(SCHEDULES, "plateau", plateau)
-    options = {"optimizers": {"main": OptimizerSettings(lr=0.01, schedule="plateau")}}
+    options = {"optimizers": dict.fromkeys(("main", "other"), OptimizerSettings(lr=0.01, schedule="plateau"))}
     unbroken = Run(tmp_path / "unbroken", float, **options).fit()
     (group,) = unbroken.training.optimizers["main"].param_groups
     assert group["lr"] < 0.05

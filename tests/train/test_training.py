@@ -19,7 +19,6 @@ from model.parts.with_encoder import MID
 from model.ssp.ssp import SSP, SSPSettings
 from tests.helpers import spawned
 from tests.helpers.narrow import NARROW
-from tests.helpers.paths import REPOSITORY
 from tests.helpers.read import json_of
 from tests.helpers.trained import train_base, train_meta
 from util.config.read import read_config, to_dict
@@ -162,17 +161,17 @@ def check_records(found: dict[float, dict[str, Any]], expected: dict[float, dict
 @pytest.mark.process
 @pytest.mark.train
 def test_two_processes_train_like_one(mini_yaml, tmp_path: Path, device: str):
+    """In SSP, which draws no dropouts."""
     if device != "cpu" and torch.cuda.device_count() < 2:
         pytest.skip("needs two GPUs")
     stage = {"epochs": 2, "epoch_length": 12, "batch": 6, "accumulate": 2, "validate_episodes": 7}
     stage |= {"validate_every": 2, "validate_midway": True}
     stage["optimizers"] = {"main": {"kind": "sgd", "lr": 0.02}}  # AdamW would blow rounding up to whole steps
-    path = mini_yaml(meta_stage=stage, run={"device": device, "precision": "float32"})
-    driver = REPOSITORY / "tests/train/train_without_dropout.py"
+    path = mini_yaml("ssp", meta_stage=stage, run={"device": device, "precision": "float32"})
     folder = tmp_path / "runs/tiny/meta"
-    spawned.run(driver, path)
+    spawned.run("train.py", path)
     one = folder.rename(tmp_path / "one")
-    ranks = spawned.start_ranks(2, driver, path)
+    ranks = spawned.start_ranks(2, "train.py", path)
     assert [rank.code for rank in ranks] == [0, 0], [rank.stderr[-2000:] for rank in ranks]
     check_records(epochs_of(folder), epochs_of(one))
     weights_of_two = weights(folder / "last.pth")

@@ -16,7 +16,7 @@ from model.mismatch import ModelMismatch
 from model.registry import methods
 from model.tensors.mask import Mask
 from tests.model.seeded import seeded_model
-from tests.model.small import WITH_ENCODER, drawn_episode, without_dropout
+from tests.model.small import WITH_ENCODER
 
 CODE = '''
 from torch import nn
@@ -51,24 +51,6 @@ def plain_stack(tmp_path: Path) -> Iterator[ModuleType]:
     """Give a module outside the project that registers an encoder."""
     yield module_of(tmp_path / "mylab_encoders.py", CODE)
     del ENCODERS["plain_stack"], sys.modules["mylab_encoders"]
-
-
-@pytest.mark.train
-@pytest.mark.parametrize("name", ["bam", "dcama", "ssp", "symnet"])
-def test_a_method_trains_two_steps_on_an_encoder_of_ones_own(plain_stack: ModuleType, name: str) -> None:
-    network = seeded_model(name, 1, "plain_stack").train()
-    without_dropout(network)
-    episode = drawn_episode(name, 1, 2, size=network.task.size)
-    learnable = [p for group in network.param_groups() for p in group.params]
-    optimizer = torch.optim.AdamW(learnable, lr=1e-3)
-    before = [p.detach().clone() for p in learnable]
-    for _ in range(2):
-        optimizer.zero_grad()
-        sum(network(episode).losses.values()).backward()
-        optimizer.step()
-    moved = [not torch.equal(p, old) for p, old in zip(learnable, before, strict=True)]
-    assert isinstance(network.encoder, plain_stack.PlainStack) and sum(moved) > len(moved) / 2
-    assert network.eval()(episode).logits.isfinite().all()
 
 
 def test_methods_accept_an_own_encoder_by_what_it_offers(plain_stack: ModuleType) -> None:

@@ -55,27 +55,41 @@ class Tab:
         self.page.mouse.up()
 
 
+@pytest.fixture(scope="module")
+def segmenter() -> Segmenter:
+    """Return the shipped weights, which the pages share."""
+    return Segmenter(side=129, device="cpu")
+
+
 @pytest.fixture
-def served(tmp_path) -> Iterator[Page]:
-    """Return the page of the shipped weights with the sample photos."""
-    page = Page(Segmenter(side=129, device="cpu"), tmp_path / "out")
+def served(segmenter: Segmenter, tmp_path) -> Iterator[Page]:
+    """Return the page with the sample photos."""
+    page = Page(segmenter, tmp_path / "out")
     page.do("samples")
     yield page
     page.close()
 
 
-@pytest.fixture
-def tab(served: Page) -> Iterator[Tab]:
-    """Return a tab in which the page is open."""
+@pytest.fixture(scope="module")
+def browser() -> Iterator[sync_api.Browser]:
+    """Return a browser, whose start takes seconds."""
     if CHROMIUM is None:
         pytest.skip("no Chromium is installed")
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        tab = Tab(browser.new_page(viewport={"width": 1280, "height": 900}))
-        tab.page.goto(served.address)
-        yield tab
-        assert tab.errors == []
+        yield browser
         browser.close()
+
+
+@pytest.fixture
+def tab(browser: sync_api.Browser, served: Page) -> Iterator[Tab]:
+    """Return a tab in which the page is open."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    tab = Tab(context.new_page())
+    tab.page.goto(served.address)
+    yield tab
+    assert tab.errors == []
+    context.close()
 
 
 def test_classes_are_drawn_accepted_denied_and_downloaded(served: Page, tab: Tab, tmp_path) -> None:
@@ -129,7 +143,7 @@ def test_undo_and_redo_bring_nothing_back_over_what_another_tab_says(served: Pag
     tab.shows("count", "coin: 5 not searched")
     tab.press("undo")  # a step can be undone now, and another one redone
     tab.shows("count", "coin: 1 by you")
-    other = Tab(tab.page.context.browser.new_page())
+    other = Tab(tab.page.context.new_page())
     other.page.goto(served.address)
     other.open(0)
     other.press("empty")
