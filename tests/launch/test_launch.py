@@ -330,7 +330,7 @@ def test_train_and_test_as_typed(mini_root: Path, tmp_path: Path):
     run = tmp_path / "runs/mini_split0_resnet10"
     launcher = ("-m", "util.launch")
     trained = spawned.run(*launcher, "train", "split0", "mini", "0", *as_options(settings))
-    assert f"base stage: {run}/base: not begun" in trained.stdout
+    assert f"base stage: begins in {run}/base\n" in trained.stdout
     check_stage_folder(run / "base", "base")
     check_stage_folder(run / "meta", "meta")
     meta = checkpoint.read(run / "meta" / BEST).entries["weights"]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.test_commands import snapshot
 from tests.helpers.read import write_json
 from tests.helpers.trained import train_meta
 from util.config.place import DISCARDED, RESULT
@@ -41,7 +42,7 @@ def base_of_another_run(run: Run) -> Path:
 def test_tests_of_replaced_weights_are_in_no_table(
     mini_config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Also if the command is killed as soon as the first file of the training has gone.
+    """Also if the command is killed as soon as the first file of the training has gone; a resumed one changes nothing.
 
     A checkpoint names the photos of its training, and of the one that its encoder came from.
     """
@@ -51,7 +52,10 @@ def test_tests_of_replaced_weights_are_in_no_table(
     stage = {"validate_every": 0, "epoch_length": 4}
     run = Run(mini_config("ssp", meta_stage=stage, model={"encoder": encoder}))
     assert train_meta(run.config, resume=True) == 0
-    assert "runs/tiny/meta: not begun" in capsys.readouterr().out
+    assert "meta stage: begins in " in capsys.readouterr().out
+    before = snapshot(tmp_path)
+    assert train_meta(run.config, resume=True) == 0 and snapshot(tmp_path) == before
+    assert "runs/tiny/meta is finished and kept (steps 1, batch" in capsys.readouterr().out
     photos = checkpoint.read(run.folder("meta") / BEST).photos
     index = load_index(run.config.data, "train")
     assert photos.difference(map(index.photo_digest, range(len(index)))) == {BEFORE} < photos

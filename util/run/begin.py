@@ -34,7 +34,6 @@ from util.run.run import BEST, Run
 from util.run.start import fill_at_start, why_not_used
 from util.weights import checkpoint
 
-NOT_BEGUN = "not begun"
 COLUMNS = ["run", "stage", "state", "steps", "px", "batch x processes", "disk GB"]
 
 Made = TypeVar("Made")
@@ -58,9 +57,9 @@ class StageTask:
     config: Config
     stage: str  # base or meta
     folder: Path  # of its files
-    state: str = NOT_BEGUN  # what has been done, in words
-    left: float = 1.0  # share of the work that is left
-    refusal: str = ""  # why it cannot begin or continue; '': it can
+    state: str = ""  # what has been done, in words; '': nothing
+    finished: bool = False  # whether it has been trained, and stays as it is
+    refusal: str = ""  # why it cannot begin, continue or stay; '': it can
     continues: bool = False  # whether it continues from a checkpoint
     discards: bool = False  # whether it discards an earlier run in its folder
 
@@ -130,30 +129,37 @@ def _lacking_stages(run: Run, asked: Asked) -> list[str]:
     list even then, so that one which was trained otherwise is refused.
     """
     stages = run.stages
-    continues = asked.resume and run.at("meta").begun
+    meta = run.at("meta")
+    continues = asked.resume and (meta.begun or meta.finished)
     needs_base = asked.checkpoint is None and (not continues or run.at("base").finished)
     return stages if needs_base or "meta" not in stages else ["meta"]
 
 
 def stage_of(run: Run, stage: str, asked: Asked) -> StageTask:
-    """Return the task of a run's stage as a command asks for it, with a refusal if its folder has another training."""
+    """Return the task of a run's stage as a command asks for it, with a refusal if its folder has another training.
+
+    With changes, only a training that an observer ended goes on after it was finished.
+    """
     files = run.at(stage)
-    task = _task_there(run, stage, files)
-    continues = asked.resume and files.begun
-    is_kept = stage == "base" and _is_kept(task, asked)
-    if is_kept or continues:
-        refusal = "" if asked.allow_changes else task.refusal
-        return replace(task, refusal=refusal, continues=continues and not is_kept)
+    is_asked = stage == (asked.stage or "meta")
+    goes_on = is_asked and asked.allow_changes and files.ended_by
+    task = _task_there(run, stage, files, finished=files.finished and not goes_on)
+    if asked.allow_changes and not (task.finished and is_asked):
+        task = replace(task, refusal="")
+    keeps_base = not is_asked and (not asked.overwrite or run.config.run.base_folder)  # which runs share
+    if task.finished and (asked.resume or keeps_base):
+        return task
+    if files.begun and asked.resume:
+        return replace(task, continues=True)
     if asked.overwrite:
-        state = task.state if task.state == NOT_BEGUN else f"{task.state}, discarded"
-        return replace(task, state=state, left=1.0, refusal="", discards=True)
+        state = task.state and f"{task.state}, discarded"
+        return replace(task, state=state, finished=False, refusal="", discards=True)
     return replace(task, refusal=files.why_occupied)
 
 
-def _task_there(run: Run, stage: str, files: StageFolder) -> StageTask:
+def _task_there(run: Run, stage: str, files: StageFolder, finished: bool) -> StageTask:
     """Return a stage as the newest checkpoint of its folder leaves it; refused if the run cannot take that."""
     task = StageTask(run.config, stage, files.path)
-    finished = files.finished
     if not finished and not files.begun:
         return task
     try:
@@ -161,22 +167,14 @@ def _task_there(run: Run, stage: str, files: StageFolder) -> StageTask:
         refusal = why_not_used(run, stage, stored, finished)
         facts = stored.training[-1]
         if not finished:
-            state = f"step {facts['step']} of {facts['steps']}"
-            return replace(task, state=state, left=1 - facts["step"] / facts["steps"], refusal=refusal)
+            return replace(task, state=f"step {facts['step']} of {facts['steps']}", refusal=refusal)
         stated = [f"{key} {facts[key]}" for key in ("steps", "batch", "size", "seed")]
-        return replace(task, state=", ".join(["finished", *stated, *run.shared(stored)]), left=0.0, refusal=refusal)
+        return replace(task, state=", ".join([*stated, *run.shared(stored)]), finished=True, refusal=refusal)
     except UserError as error:
         problem = str(error)
     except IndexError:
         problem = f"{files.path}: holds only weights"
     return replace(task, state="no training", refusal=f"{problem}; start again by train.sh --overwrite")
-
-
-def _is_kept(task: StageTask, asked: Asked) -> bool:
-    """Return whether a finished base stage is kept: it is not asked for, or is one that runs share."""
-    if task.left or asked.stage is not None:
-        return False
-    return not asked.overwrite or bool(task.config.run.base_folder)
 
 
 @dataclass
@@ -228,7 +226,7 @@ def rehearse(run: Run, stages: list[str], processes: int, asked: Asked) -> Rehea
     rehearsal = Rehearsal(run.config, {task.stage: _cells_of(task) for task in tasks})
     for task in tasks:
         rehearsal.refuse(task.refusal)
-    left = [task for task in tasks if task.left]
+    left = [task for task in tasks if not task.finished]
     if not left:
         return rehearsal
     rehearsal.attempt(partial(check_metrics, run.config.test.metrics, run.config.source))
@@ -246,7 +244,8 @@ def rehearse(run: Run, stages: list[str], processes: int, asked: Asked) -> Rehea
 def _cells_of(task: StageTask) -> list[str]:
     """Return the first cells of a stage in the table of a dry run."""
     shots = "" if task.stage == "base" else f", {task.config.data.shot}-shot"
-    return [f"{task.config.run.name}{shots}", task.stage, task.state]
+    state = f"finished, {task.state}" if task.finished else task.state or "not begun"
+    return [f"{task.config.run.name}{shots}", task.stage, state]
 
 
 def _make_indices(run: Run) -> int:

@@ -27,7 +27,7 @@ from util.run.build import build_model, precision_of_training
 from util.run.data import StageData, epoch_length, stage_data
 from util.run.disk import Stored, checkpoint_bytes, free_on_disk
 from util.run.folder import OPTIONS, RUN, RunFolder, claim
-from util.run.run import BEST, Run
+from util.run.run import Run
 from util.run.start import Start, fill_at_start
 from util.train.curves import Curves
 from util.train.kept_features import KEPT_GIB, KeptMaps, RecordFile, is_frozen
@@ -75,10 +75,12 @@ def _begin(claims: ExitStack, run: Run, stage: str, asked: Asked) -> StageTask |
     task = stage_of(run, stage, asked)
     if task.refusal:
         raise UserError(task.refusal)
-    if stage == "base" and not task.left and not task.continues:
-        print(f"base stage: {folder / BEST} is kept: {task.state}", flush=True)
+    if task.finished:
+        print(f"{stage} stage: {folder} is finished and kept ({task.state})", flush=True)
         return None
-    print(f"{stage} stage: {folder}: {task.state}", flush=True)
+    state = f" ({task.state})" if task.state else ""
+    does = f"continues in {folder} after {task.state}" if task.continues else f"begins in {folder}{state}"
+    print(f"{stage} stage: {does}", flush=True)
     return task
 
 
