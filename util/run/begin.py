@@ -77,8 +77,8 @@ def stages_asked(config: Config, asked: Asked) -> tuple[Run, list[str]]:
         return run, []
     _check_method(config, asked)
     if asked.resume:
-        begun = "meta" if (run.folder("meta") / ENVIRONMENT).exists() else "base"  # perhaps without a checkpoint yet
-        run = run.with_training_options(asked.stage or begun)
+        newest = "meta" if (run.folder("meta") / ENVIRONMENT).exists() else "base"  # perhaps without a checkpoint yet
+        run = run.with_training_options(asked.stage or newest)
     if asked.stage is None:
         return run, _lacking_stages(run, asked)
     if asked.stage not in run.stages:
@@ -185,7 +185,7 @@ class Rehearsal:
     rows: dict[str, list[str]]  # the cells of each stage in the table of a dry run
     stored: list[Stored] = field(default_factory=list)  # bytes of the checkpoints of the stages that have steps left
     refusals: list[str] = field(default_factory=list)  # each once
-    room: str | None = None  # on the disk, in words
+    disk: str | None = None  # the room on it, in words
 
     def refuse(self, problem: str) -> None:
         """Note what stops the training; '' does not."""
@@ -208,7 +208,7 @@ class Rehearsal:
     def __str__(self) -> str:
         """Return the files of the config, a table of the stages, and the room on the disk."""
         table = Table(COLUMNS, [cells + [""] * (len(COLUMNS) - len(cells)) for cells in self.rows.values()])
-        lines = [f"config: {files_of(self.config.source)}", str(table), self.room and f"disk: {self.room}"]
+        lines = [f"config: {files_of(self.config.source)}", str(table), self.disk and f"disk: {self.disk}"]
         return "\n".join(filter(None, lines))
 
 
@@ -235,9 +235,9 @@ def rehearse(run: Run, stages: list[str], processes: int, asked: Asked) -> Rehea
     rehearsal.attempt(partial(_make_indices, run))
     for task in left:
         rehearsal.rows[task.stage] += _rehearse_stage(
-            rehearsal, run, task, processes, checkpoint=asked.checkpoint, is_first=task is left[0]
+            rehearsal, run, task, processes, base=asked.checkpoint, is_first=task is left[0]
         )
-    rehearsal.room = rehearsal.attempt(partial(room, run.config, rehearsal.stored, {task.folder for task in left}))
+    rehearsal.disk = rehearsal.attempt(partial(room, run.config, rehearsal.stored, {task.folder for task in left}))
     return rehearsal
 
 
@@ -255,11 +255,11 @@ def _make_indices(run: Run) -> int:
 
 
 def _rehearse_stage(
-    rehearsal: Rehearsal, run: Run, task: StageTask, processes: int, *, checkpoint: str | None, is_first: bool
+    rehearsal: Rehearsal, run: Run, task: StageTask, processes: int, *, base: str | None, is_first: bool
 ) -> list[str]:
     """Begin a stage: its data, its network, what it starts from if that is now, its optimisers; return further cells.
 
-    There are none where its network cannot be built.
+    There are none where its network cannot be built. ``base``: a base stage's checkpoint, instead of the run's own.
     """
     settings = task.settings
     undecoded = Run(run.config.with_data(decoded_gib=0.0))
@@ -269,7 +269,7 @@ def _rehearse_stage(
     if model is None:
         return []
     if is_first and not task.continues:  # a later one starts from what an earlier one makes
-        rehearsal.attempt(partial(fill_at_start, run, model, task.stage, checkpoint, downloads=False))
+        rehearsal.attempt(partial(fill_at_start, run, model, task.stage, base, downloads=False))
     network = trained_part(model, task.stage)
     rehearsal.attempt(lambda: build_optimizers(network.param_groups(), settings.optimizers))
     rehearsal.stored.append(Stored.of(network, settings))
