@@ -19,6 +19,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 import test as scoring
 import train
 from model.encoders.settings import EncoderSettings, build_encoder
+from tests.cli.test_commands import snapshot
 from tests.helpers import spawned
 from tests.helpers.narrow import NARROW
 from tests.helpers.paths import REPOSITORY
@@ -269,6 +270,7 @@ def test_the_script_for_slurm_requeues_an_interrupted_job(code: int, requeues: b
 
 @pytest.mark.train
 def test_other_photos_or_initial_weights_of_a_finished_training_are_refused(mini_yaml, mini_root: Path, tmp_path: Path):
+    """A training that is resumed at its end changes no file."""
     root, encoder = tmp_path / "own", tmp_path / "encoder.pth"
     shutil.copytree(mini_root, root)
     weights = build_encoder(EncoderSettings(backbone=NARROW, stem="plain", weights=None)).state_dict()
@@ -285,7 +287,10 @@ def test_other_photos_or_initial_weights_of_a_finished_training_are_refused(mini
                 stages.train(config, asked)
 
     assert stages.train(config, Asked()) == 0
-    assert stage_of(run, "meta", Asked(resume=True)).refusal == ""
+    before = snapshot(tmp_path)
+    for stage in ("base", None):
+        assert stages.train(config, Asked(resume=True, stage=stage)) == 0
+    assert snapshot(tmp_path) == before
     torch.save({name: tensor + 1 for name, tensor in weights.items()}, encoder)
     check_refused("other initial weights")
     torch.save(weights, encoder)

@@ -121,8 +121,8 @@ def test_processes_share_an_answer_that_only_one_gives(mini_yaml, tmp_path: Path
     assert facts["decides"] and facts["code"].keys() == {"differs"}
     (tmp_path / "differs.py").write_text(f"{DIFFER}# changed")
     assert f"{stored.path.parent} is finished and kept" in spawned.run("train.py", path, "--resume").stdout
-    said = spawned.run("train.py", path, "--resume", "--allow-changes", "--dry-run=2").stdout
-    assert "step 3 of 4" in said  # an observer ended it
+    goes_on = spawned.run("train.py", path, "--resume", "--allow-changes", "--dry-run=2")
+    assert "step 3 of 4" in goes_on.stdout
 
 
 FAILS = """

@@ -49,6 +49,11 @@ class Asked:
     checkpoint: str | None = None  # a base stage's, instead of the run's own
     stage: str | None = None  # only base or meta; None: all that are not finished
 
+    @property
+    def last_stage(self) -> str:
+        """The stage that the command is about, which needs those before it."""
+        return self.stage or "meta"
+
 
 @dataclass(frozen=True)
 class StageTask:
@@ -138,16 +143,14 @@ def _lacking_stages(run: Run, asked: Asked) -> list[str]:
 def stage_of(run: Run, stage: str, asked: Asked) -> StageTask:
     """Return the task of a run's stage as a command asks for it, with a refusal if its folder has another training.
 
-    With changes, only a training that an observer ended goes on after it was finished.
+    With changes, a finished training goes on only if an observer ended it.
     """
     files = run.at(stage)
-    is_asked = stage == (asked.stage or "meta")
-    goes_on = is_asked and asked.allow_changes and files.ended_by
-    task = _task_there(run, stage, files, finished=files.finished and not goes_on)
-    if asked.allow_changes and not (task.finished and is_asked):
-        task = replace(task, refusal="")
-    keeps_base = not is_asked and (not asked.overwrite or run.config.run.base_folder)  # which runs share
-    if task.finished and (asked.resume or keeps_base):
+    is_asked = stage == asked.last_stage
+    may_differ = asked.allow_changes and (not is_asked or files.has_steps_left)
+    finished = files.finished and not (is_asked and may_differ)
+    task = _task_there(run, stage, files, finished=finished, may_differ=may_differ)
+    if _is_kept(task, asked):
         return task
     if files.begun and asked.resume:
         return replace(task, continues=True)
@@ -157,14 +160,14 @@ def stage_of(run: Run, stage: str, asked: Asked) -> StageTask:
     return replace(task, refusal=files.why_occupied)
 
 
-def _task_there(run: Run, stage: str, files: StageFolder, finished: bool) -> StageTask:
+def _task_there(run: Run, stage: str, files: StageFolder, *, finished: bool, may_differ: bool) -> StageTask:
     """Return a stage as the newest checkpoint of its folder leaves it; refused if the run cannot take that."""
     task = StageTask(run.config, stage, files.path)
     if not finished and not files.begun:
         return task
     try:
         stored = checkpoint.read(files.path / BEST) if finished else files.newest()
-        refusal = why_not_used(run, stage, stored, finished)
+        refusal = "" if may_differ else why_not_used(run, stage, stored, finished)
         facts = stored.training[-1]
         if not finished:
             return replace(task, state=f"step {facts['step']} of {facts['steps']}", refusal=refusal)
@@ -175,6 +178,13 @@ def _task_there(run: Run, stage: str, files: StageFolder, finished: bool) -> Sta
     except IndexError:
         problem = f"{files.path}: holds only weights"
     return replace(task, state="no training", refusal=f"{problem}; start again by train.sh --overwrite")
+
+
+def _is_kept(task: StageTask, asked: Asked) -> bool:
+    """Return whether a finished stage is kept: it is resumed, or another one is asked for and does not discard it."""
+    if not task.finished or asked.resume:
+        return task.finished
+    return task.stage != asked.last_stage and (not asked.overwrite or bool(task.config.run.base_folder))
 
 
 @dataclass

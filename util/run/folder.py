@@ -49,9 +49,9 @@ class StageFolder:
         return bool(kept_json(self.path / METRICS).get("finished")) and (self.path / BEST).exists()
 
     @property
-    def ended_by(self) -> str | None:
-        """The observer that ended its training before the last step; None: none did."""
-        return kept_json(self.path / METRICS).get("ended_by")
+    def has_steps_left(self) -> bool:
+        """Whether its training has: it is not finished, or an observer ended it."""
+        return not self.finished or "ended_by" in kept_json(self.path / METRICS)
 
     @property
     def run(self) -> str | None:
