@@ -54,9 +54,8 @@ class Method(FewShotMethod):
     variant: ClassVar[EncoderVariant] = USUAL  # changes to the encoder
     grids: ClassVar[Grids] = ANY_GRIDS  # how the grids of the stages must fit together
     size_rule = (ENCODER_STRIDE, 1)
-    encoder_learns: ClassVar[Learn | None] = (
-        None  # the encoder's parts that learn if ``encoder.learn`` is null; None: none
-    )
+    # The encoder's parts that learn if ``encoder.learn`` is null; None: none
+    encoder_learns: ClassVar[Learn | None] = None
     presence_of_maps: ClassVar[bool] = True  # False: the method computes its own presence features, or none
     rest_group: ClassVar[str] = "head"  # the name of the group of parameters that are in no other
     settings: Any  # a WithEncoderSettings

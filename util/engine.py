@@ -261,7 +261,10 @@ def load_engine(
         title = class_of(settings.model).title
         choice = f"weights: those shipped, {title} trained on the {len(data.classes)} classes of {data.name}"
     return Engine(
-        *(loaded.run, loaded.network, loaded.stored, loaded.start),
+        run=loaded.run,
+        network=loaded.network,
+        stored=loaded.stored,
+        start=loaded.start,
         device=torch_device,
         precision=precision,
         view=View(PHOTO_RULE, data.size, data.size),

@@ -170,7 +170,7 @@ def test_what_accompanies_a_photo_is_cut_as_the_photo_and_its_label(lists, fit: 
 def test_a_class_is_spared_in_a_validation_on_base_classes_alone(mini_yaml, classes: str, is_spared: bool) -> None:
     """Which take turns."""
     run = Run(read_config(mini_yaml("bam"), [f"meta_stage.validate_on={classes}"]))
-    trials = meta_stage_data(run, progress=False).held_out
+    trials = meta_stage_data(run, progress=False).validation
     for number in range(8):
         episode = trials[number].episode
         assert episode.base_id == (number % len(run.fold.base) + 1 if is_spared else 0)

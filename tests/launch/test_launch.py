@@ -19,6 +19,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 import test as scoring
 import train
 from model.encoders.settings import EncoderSettings, build_encoder
+from tests.cli.test_commands import snapshot
 from tests.helpers import spawned
 from tests.helpers.narrow import NARROW
 from tests.helpers.paths import REPOSITORY
@@ -173,7 +174,7 @@ def test_a_training_that_does_not_fit_on_the_disk_is_refused_at_its_start(mini_c
     """Before the base stage, by the numbers of the plan; files that the training replaces count as free."""
     config = mini_config("bam", data={"text": "none"})
     monkeypatch.setattr(disk, "free_on_disk", lambda _: 10**5)
-    says = r"the disk is too small: .* GB are kept, .* 0\.0 GB are free; free some"
+    says = r"the disk is too small: checkpoints will take .* while training; 0\.0 GB are free; free some"
     with pytest.raises(UserError, match=says):
         stages.train(config, Asked())
     with pytest.raises(UserError, match="the disk is too small"):
@@ -269,6 +270,7 @@ def test_the_script_for_slurm_requeues_an_interrupted_job(code: int, requeues: b
 
 @pytest.mark.train
 def test_other_photos_or_initial_weights_of_a_finished_training_are_refused(mini_yaml, mini_root: Path, tmp_path: Path):
+    """A training that is resumed at its end changes no file."""
     root, encoder = tmp_path / "own", tmp_path / "encoder.pth"
     shutil.copytree(mini_root, root)
     weights = build_encoder(EncoderSettings(backbone=NARROW, stem="plain", weights=None)).state_dict()
@@ -285,7 +287,10 @@ def test_other_photos_or_initial_weights_of_a_finished_training_are_refused(mini
                 stages.train(config, asked)
 
     assert stages.train(config, Asked()) == 0
-    assert stage_of(run, "meta", Asked(resume=True)).refusal == ""
+    before = snapshot(tmp_path)
+    for stage in ("base", None):
+        assert stages.train(config, Asked(resume=True, stage=stage)) == 0
+    assert snapshot(tmp_path) == before
     torch.save({name: tensor + 1 for name, tensor in weights.items()}, encoder)
     check_refused("other initial weights")
     torch.save(weights, encoder)
@@ -330,7 +335,7 @@ def test_train_and_test_as_typed(mini_root: Path, tmp_path: Path):
     run = tmp_path / "runs/mini_split0_resnet10"
     launcher = ("-m", "util.launch")
     trained = spawned.run(*launcher, "train", "split0", "mini", "0", *as_options(settings))
-    assert f"base stage: {run}/base: not begun" in trained.stdout
+    assert f"base stage: begins in {run}/base\n" in trained.stdout
     check_stage_folder(run / "base", "base")
     check_stage_folder(run / "meta", "meta")
     meta = checkpoint.read(run / "meta" / BEST).entries["weights"]

@@ -18,7 +18,7 @@ from util.report.paper import paper_tables
         ({"min_pixels": 1}, "data.min_pixels"),
         ({"protocol_settings": {**ENTRY, "seeds": [7]}}, "protocol's settings"),
         ({"config": {"data": {"fold_classes": [["cat"], ["dog"]]}}}, "data.fold_classes"),
-        ({"fold": 0}, "a cell row Sym-Net ResNet-50 .*shot 1 .*fold 0 .* shows one result"),
+        ({"fold": 0}, "in result .* a cell row Sym-Net ResNet-50 .*shot 1 .*fold 0 .* shows one; name fewer runs$"),
         ({"fold": 0, "list": "f" * 64, "run": "pascal_split0_mine"}, "test list"),
         ({"track": {**BAMS_TRACK, "train_shot": 1, "novel_photos": "kept"}}, "track .*removed.*kept"),
         ({"whole_list": "b" * 64}, "whole test list"),
@@ -39,7 +39,7 @@ def test_results_of_different_draws_share_no_table(leave):
     entry = {**ENTRY, "draw": "pfenet"}
     notes = {"": "published episodes", "the list of 9 images is not that of the published runs": "drawn here"}
     runs = [leave(f"runs/{i}", fold=i, protocol_settings=entry, draw_note=note) for i, note in enumerate(notes)]
-    with pytest.raises(UserError, match=r"protocol \(bam \(contiguous folds, published .*; bam .* drawn here"):
+    with pytest.raises(UserError, match=r"protocol \(bam \(contiguous folds, published .*; bam .*--protocol$"):
         paper_tables(runs)
     for run, words in zip(runs, notes.values()):
         assert f"bam (contiguous folds, {words})" in str(*paper_tables([run]))

@@ -31,7 +31,7 @@ from util.loop.network import PreparedNetwork, prepare_network
 from util.loop.observers import TrainingObserver
 from util.loop.optim import EMA, SCHEDULES, StepSchedule, build_optimizers
 from util.loop.processes import ProcessGroup
-from util.loop.train import train
+from util.loop.train import train_to_end
 from util.loop.training import Training
 from util.run.folder import METRICS, RunFolder
 from util.train.observers import Checkpoints, Losses, Patience, Validation, Watch
@@ -130,7 +130,7 @@ class Run:
             self.training.progress.step, self.training.schedule.steps, batch=BATCH, rank=0, processes=1, parts=1
         )
         with closing(self.checkpoints.folder), suppress(Stopped):
-            train(self.training, batches(self.data, numbers, 0, WORLD.device), self.observers)
+            train_to_end(self.training, batches(self.data, numbers, 0, WORLD.device), self.observers)
         return self
 
     def resume(self, allow_changes: bool = False) -> Run:

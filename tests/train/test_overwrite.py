@@ -51,7 +51,7 @@ def test_tests_of_replaced_weights_are_in_no_table(
     stage = {"validate_every": 0, "epoch_length": 4}
     run = Run(mini_config("ssp", meta_stage=stage, model={"encoder": encoder}))
     assert train_meta(run.config, resume=True) == 0
-    assert "runs/tiny/meta: not begun" in capsys.readouterr().out
+    assert "meta stage: begins in " in capsys.readouterr().out
     photos = checkpoint.read(run.folder("meta") / BEST).photos
     index = load_index(run.config.data, "train")
     assert photos.difference(map(index.photo_digest, range(len(index)))) == {BEFORE} < photos

@@ -266,7 +266,8 @@ def test_a_folder_with_any_checkpoint_holds_a_run(tmp_path: Path) -> None:
         path = tmp_path / f"with_{name}"
         path.mkdir()
         (path / name).touch()
-        assert "holds a run already; continue it with --resume" in StageFolder(path).why_occupied
+        why = StageFolder(path).why_occupied
+        assert "holds a run already; " in why and ("continue it with --resume" in why) == (name != BEST)
 
 
 def test_a_damaged_or_missing_last_checkpoint_leaves_the_one_before(tmp_path: Path) -> None:

@@ -300,9 +300,8 @@ class EvaluationSettings:
     seeds: list[int] | None = bounded(None, 0, length=(1, None), problem=_repeated, decides=Decides.SCORES)
     # data.name of the weights' data set, where it is another one: a cross-domain test
     trained_on: str | None = bounded(None, decides=Decides.SCORES)
-    metrics: list[str] = bounded(
-        [], decides=Decides.SCORES, kind=METRICS
-    )  # boundary_iou, or your own (docs/evaluation.md)
+    # boundary_iou, or your own (docs/evaluation.md)
+    metrics: list[str] = bounded([], decides=Decides.SCORES, kind=METRICS)
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ def evaluate(
         if world.device.type == "cpu":
             set_allocator(KEEP_ALL)
         for scoring, folder in folders.items():
-            for seed in scoring.episodes:
+            for seed in scoring.evaluation.episodes:
                 _run(scoring, seed, world, store)
             results[folder.path / RESULT] = _finish(scoring, folder, world)
     return results
@@ -125,7 +125,7 @@ def _run(scoring: Scoring, seed: int, world: ProcessGroup, store: ShotStore) -> 
     score(
         scoring.prepared,
         episodes,
-        scoring.episodes[seed],
+        test.episodes[seed],
         [scoring.boards[seed]],
         world,
         title=title,

@@ -118,7 +118,7 @@ def _training(evaluation: Evaluation) -> Trained:
         "cost": weights.stored.cost,
         "trained_with": weights.trained_with,
         "training": weights.stored.training,
-        "trained_otherwise": weights.training_differences,
+        "trained_otherwise": weights.trained_otherwise,
         "track": track_of_weights(weights),
     }
 

@@ -14,7 +14,6 @@ from util.loop.network import PreparedNetwork, prepare_network
 from util.loop.processes import ProcessGroup
 from util.loop.score import Scoreboard
 from util.run.build import precision_of_test
-from util.run.data import sources_of
 from util.weights.checkpoint import Checkpoint
 
 
@@ -23,7 +22,6 @@ class Scoring:
     """A test on a device, and what has been counted of it."""
 
     evaluation: Evaluation
-    episodes: dict[int, int]  # how many are scored, by seed
     prepared: PreparedNetwork  # for the view's image side
     boards: dict[int, Scoreboard] = field(default_factory=dict)  # the counts, by seed
     seconds: float = 0.0
@@ -69,6 +67,5 @@ def _scoring(evaluation: Evaluation, world: ProcessGroup) -> Scoring:
     precision = precision_of_test(evaluation.config, world.device)
     prepared = evaluation.shared.once(key, lambda: prepare_network(evaluation.loaded.network, world.device, precision))
     with world.rank_zero_first():  # which may build an index
-        sources_of(evaluation.run, evaluation.images)
-        episodes = evaluation.episodes
-    return Scoring(evaluation, episodes, prepared)
+        evaluation.read()
+    return Scoring(evaluation, prepared)

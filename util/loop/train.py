@@ -37,7 +37,7 @@ class Share:
 WHOLE = Share()  # of a batch in one part
 
 
-def train(training: Training, batches: Iterator[Any], observers: Sequence[TrainingObserver]) -> bool:
+def train_to_end(training: Training, batches: Iterator[Any], observers: Sequence[TrainingObserver]) -> bool:
     """Train to the end and return True; False: a signal interrupted it, after ``interrupted`` of the observers.
 
     It ends after the last step, or where an observer ends it.

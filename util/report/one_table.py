@@ -94,7 +94,8 @@ def check_one_table(facts: DataFrame, further: Sequence[tuple[str, list[str], st
             if values := differences(group, {column: name}).get(name):
                 files = " and ".join(group.drop_duplicates(column)["file"])
                 place = " ".join([part, *map("{} {}".format, keys, which)])
-                raise UserError(f"{files}: {place} shows one {name} ({values}): name fewer runs")
+                fix = "name fewer runs, or --protocol" if name == "protocol" else "name fewer runs"
+                raise UserError(f"{files}: differ in {name} ({values}), and {place} shows one", fix=fix)
 
 
 def doubts_by_place(every: DataFrame) -> dict[str, tuple[str, ...]]:

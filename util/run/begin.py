@@ -34,7 +34,6 @@ from util.run.run import BEST, Run
 from util.run.start import fill_at_start, why_not_used
 from util.weights import checkpoint
 
-NOT_BEGUN = "not begun"
 COLUMNS = ["run", "stage", "state", "steps", "px", "batch x processes", "disk GB"]
 
 Made = TypeVar("Made")
@@ -50,6 +49,11 @@ class Asked:
     checkpoint: str | None = None  # a base stage's, instead of the run's own
     stage: str | None = None  # only base or meta; None: all that are not finished
 
+    @property
+    def last_stage(self) -> str:
+        """The stage that the command is about, which needs those before it."""
+        return self.stage or "meta"
+
 
 @dataclass(frozen=True)
 class StageTask:
@@ -58,9 +62,9 @@ class StageTask:
     config: Config
     stage: str  # base or meta
     folder: Path  # of its files
-    state: str = NOT_BEGUN  # what has been done, in words
-    left: float = 1.0  # share of the work that is left
-    refusal: str = ""  # why it cannot begin or continue; '': it can
+    state: str = ""  # what has been done, in words; '': nothing
+    finished: bool = False  # whether it has been trained, and stays as it is
+    refusal: str = ""  # why it cannot begin, continue or stay; '': it can
     continues: bool = False  # whether it continues from a checkpoint
     discards: bool = False  # whether it discards an earlier run in its folder
 
@@ -78,8 +82,8 @@ def stages_asked(config: Config, asked: Asked) -> tuple[Run, list[str]]:
         return run, []
     _check_method(config, asked)
     if asked.resume:
-        begun = "meta" if (run.folder("meta") / ENVIRONMENT).exists() else "base"  # perhaps without a checkpoint yet
-        run = run.with_training_options(asked.stage or begun)
+        newest = "meta" if (run.folder("meta") / ENVIRONMENT).exists() else "base"  # perhaps without a checkpoint yet
+        run = run.with_training_options(asked.stage or newest)
     if asked.stage is None:
         return run, _lacking_stages(run, asked)
     if asked.stage not in run.stages:
@@ -130,41 +134,45 @@ def _lacking_stages(run: Run, asked: Asked) -> list[str]:
     list even then, so that one which was trained otherwise is refused.
     """
     stages = run.stages
-    continues = asked.resume and run.at("meta").begun
+    meta = run.at("meta")
+    continues = asked.resume and (meta.begun or meta.finished)
     needs_base = asked.checkpoint is None and (not continues or run.at("base").finished)
     return stages if needs_base or "meta" not in stages else ["meta"]
 
 
 def stage_of(run: Run, stage: str, asked: Asked) -> StageTask:
-    """Return the task of a run's stage as a command asks for it, with a refusal if its folder has another training."""
+    """Return the task of a run's stage as a command asks for it, with a refusal if its folder has another training.
+
+    With changes, a finished training goes on only if an observer ended it.
+    """
     files = run.at(stage)
-    task = _task_there(run, stage, files)
-    continues = asked.resume and files.begun
-    is_kept = stage == "base" and _is_kept(task, asked)
-    if is_kept or continues:
-        refusal = "" if asked.allow_changes else task.refusal
-        return replace(task, refusal=refusal, continues=continues and not is_kept)
+    is_asked = stage == asked.last_stage
+    may_differ = asked.allow_changes and (not is_asked or files.has_steps_left)
+    finished = files.finished and not (is_asked and may_differ)
+    task = _task_there(run, stage, files, finished=finished, may_differ=may_differ)
+    if _is_kept(task, asked):
+        return task
+    if files.begun and asked.resume:
+        return replace(task, continues=True)
     if asked.overwrite:
-        state = task.state if task.state == NOT_BEGUN else f"{task.state}, discarded"
-        return replace(task, state=state, left=1.0, refusal="", discards=True)
+        state = task.state and f"{task.state}, discarded"
+        return replace(task, state=state, finished=False, refusal="", discards=True)
     return replace(task, refusal=files.why_occupied)
 
 
-def _task_there(run: Run, stage: str, files: StageFolder) -> StageTask:
+def _task_there(run: Run, stage: str, files: StageFolder, *, finished: bool, may_differ: bool) -> StageTask:
     """Return a stage as the newest checkpoint of its folder leaves it; refused if the run cannot take that."""
     task = StageTask(run.config, stage, files.path)
-    finished = files.finished
     if not finished and not files.begun:
         return task
     try:
         stored = checkpoint.read(files.path / BEST) if finished else files.newest()
-        refusal = why_not_used(run, stage, stored, finished)
+        refusal = "" if may_differ else why_not_used(run, stage, stored, finished)
         facts = stored.training[-1]
         if not finished:
-            state = f"step {facts['step']} of {facts['steps']}"
-            return replace(task, state=state, left=1 - facts["step"] / facts["steps"], refusal=refusal)
+            return replace(task, state=f"step {facts['step']} of {facts['steps']}", refusal=refusal)
         stated = [f"{key} {facts[key]}" for key in ("steps", "batch", "size", "seed")]
-        return replace(task, state=", ".join(["finished", *stated, *run.shared(stored)]), left=0.0, refusal=refusal)
+        return replace(task, state=", ".join([*stated, *run.shared(stored)]), finished=True, refusal=refusal)
     except UserError as error:
         problem = str(error)
     except IndexError:
@@ -173,10 +181,10 @@ def _task_there(run: Run, stage: str, files: StageFolder) -> StageTask:
 
 
 def _is_kept(task: StageTask, asked: Asked) -> bool:
-    """Return whether a finished base stage is kept: it is not asked for, or is one that runs share."""
-    if task.left or asked.stage is not None:
-        return False
-    return not asked.overwrite or bool(task.config.run.base_folder)
+    """Return whether a finished stage is kept: it is resumed, or another one is asked for and does not discard it."""
+    if not task.finished or asked.resume:
+        return task.finished
+    return task.stage != asked.last_stage and (not asked.overwrite or bool(task.config.run.base_folder))
 
 
 @dataclass
@@ -187,7 +195,7 @@ class Rehearsal:
     rows: dict[str, list[str]]  # the cells of each stage in the table of a dry run
     stored: list[Stored] = field(default_factory=list)  # bytes of the checkpoints of the stages that have steps left
     refusals: list[str] = field(default_factory=list)  # each once
-    room: str | None = None  # on the disk, in words
+    disk: str | None = None  # the room on it, in words
 
     def refuse(self, problem: str) -> None:
         """Note what stops the training; '' does not."""
@@ -210,7 +218,7 @@ class Rehearsal:
     def __str__(self) -> str:
         """Return the files of the config, a table of the stages, and the room on the disk."""
         table = Table(COLUMNS, [cells + [""] * (len(COLUMNS) - len(cells)) for cells in self.rows.values()])
-        lines = [f"config: {files_of(self.config.source)}", str(table), self.room and f"disk: {self.room}"]
+        lines = [f"config: {files_of(self.config.source)}", str(table), self.disk and f"disk: {self.disk}"]
         return "\n".join(filter(None, lines))
 
 
@@ -228,7 +236,7 @@ def rehearse(run: Run, stages: list[str], processes: int, asked: Asked) -> Rehea
     rehearsal = Rehearsal(run.config, {task.stage: _cells_of(task) for task in tasks})
     for task in tasks:
         rehearsal.refuse(task.refusal)
-    left = [task for task in tasks if task.left]
+    left = [task for task in tasks if not task.finished]
     if not left:
         return rehearsal
     rehearsal.attempt(partial(check_metrics, run.config.test.metrics, run.config.source))
@@ -237,16 +245,17 @@ def rehearse(run: Run, stages: list[str], processes: int, asked: Asked) -> Rehea
     rehearsal.attempt(partial(_make_indices, run))
     for task in left:
         rehearsal.rows[task.stage] += _rehearse_stage(
-            rehearsal, run, task, processes, checkpoint=asked.checkpoint, is_first=task is left[0]
+            rehearsal, run, task, processes, base=asked.checkpoint, is_first=task is left[0]
         )
-    rehearsal.room = rehearsal.attempt(partial(room, run.config, rehearsal.stored, {task.folder for task in left}))
+    rehearsal.disk = rehearsal.attempt(partial(room, run.config, rehearsal.stored, {task.folder for task in left}))
     return rehearsal
 
 
 def _cells_of(task: StageTask) -> list[str]:
     """Return the first cells of a stage in the table of a dry run."""
     shots = "" if task.stage == "base" else f", {task.config.data.shot}-shot"
-    return [f"{task.config.run.name}{shots}", task.stage, task.state]
+    state = f"finished, {task.state}" if task.finished else task.state or "not begun"
+    return [f"{task.config.run.name}{shots}", task.stage, state]
 
 
 def _make_indices(run: Run) -> int:
@@ -256,11 +265,11 @@ def _make_indices(run: Run) -> int:
 
 
 def _rehearse_stage(
-    rehearsal: Rehearsal, run: Run, task: StageTask, processes: int, *, checkpoint: str | None, is_first: bool
+    rehearsal: Rehearsal, run: Run, task: StageTask, processes: int, *, base: str | None, is_first: bool
 ) -> list[str]:
     """Begin a stage: its data, its network, what it starts from if that is now, its optimisers; return further cells.
 
-    There are none where its network cannot be built.
+    There are none where its network cannot be built. ``base``: a base stage's checkpoint, instead of the run's own.
     """
     settings = task.settings
     undecoded = Run(run.config.with_data(decoded_gib=0.0))
@@ -270,7 +279,7 @@ def _rehearse_stage(
     if model is None:
         return []
     if is_first and not task.continues:  # a later one starts from what an earlier one makes
-        rehearsal.attempt(partial(fill_at_start, run, model, task.stage, checkpoint, downloads=False))
+        rehearsal.attempt(partial(fill_at_start, run, model, task.stage, base, downloads=False))
     network = trained_part(model, task.stage)
     rehearsal.attempt(lambda: build_optimizers(network.param_groups(), settings.optimizers))
     rehearsal.stored.append(Stored.of(network, settings))

@@ -42,9 +42,9 @@ class StageData:
 
     images: ImageList
     training: Dataset
-    held_out: Dataset | None  # None: the lists leave none
-    validation_length: int  # held-out examples
-    held_out_classes: list[str]  # of the data set of the held-out examples
+    validation: Dataset | None  # None: the lists leave none
+    validation_length: int  # of its examples
+    validation_classes: list[str]  # of its data set
 
 
 def stage_data(run: Run, stage: str, progress: bool = True) -> StageData:
@@ -60,15 +60,15 @@ def base_stage_data(run: Run, progress: bool = True) -> StageData:
     images = images_for_training(run, progress, stage)
     index = load_index(data, "test", progress)
     is_whole = stage.images == "all"
-    held_out = lists.whole_list(index, fold) if is_whole else lists.base_validation_list(index, fold.base, data)
+    others = lists.whole_list(index, fold) if is_whole else lists.base_validation_list(index, fold.base, data)
     size = run.config.stage_size(stage)
     seed = run.config.run.seed
     return StageData(
         images=images,
         training=LabelledDataset(images, fold, size, seed, stage.augment),
-        held_out=None if held_out is None else LabelledDataset(held_out, fold, size, seed),
-        validation_length=0 if held_out is None else min(stage.validate_episodes, len(held_out.queries)),
-        held_out_classes=data.classes,
+        validation=None if others is None else LabelledDataset(others, fold, size, seed),
+        validation_length=0 if others is None else min(stage.validate_episodes, len(others.queries)),
+        validation_classes=data.classes,
     )
 
 
@@ -79,28 +79,28 @@ def meta_stage_data(run: Run, progress: bool = True) -> StageData:
     base ones, or of another data set.
     """
     stage = run.config.meta_stage
-    held_out = validation_run(run)
+    validating = validation_run(run)
     images = images_for_training(run, progress)
-    validation_images = _images_for_validation(held_out, images, progress)
+    others = _images_for_validation(validating, images, progress)
     return StageData(
         images=images,
         training=training_episodes(run, images),
-        held_out=None if validation_images is None else validation_episodes(held_out, validation_images),
+        validation=None if others is None else validation_episodes(validating, others),
         validation_length=stage.validate_episodes,
-        held_out_classes=held_out.config.data.classes,
+        validation_classes=validating.config.data.classes,
     )
 
 
-def _images_for_validation(held_out: Run, training: ImageList, progress: bool) -> ImageList | None:
+def _images_for_validation(validating: Run, training: ImageList, progress: bool) -> ImageList | None:
     """Return the images of the meta stage's validations, None where the test list leaves none."""
-    config = held_out.config
+    config = validating.config
     data = config.data
     if data.validation_list is not None:
-        images = lists.test_list(load_index(data, "validation", progress), held_out.fold, data)
+        images = lists.test_list(load_index(data, "validation", progress), validating.fold, data)
         return _logged(data.classes, images, progress)
     if config.meta_stage.validate_on == HELD_OUT:
         return lists.base_validation_list(load_index(data, "test", progress), training.classes, data, data.shot)
-    return images_for_test(held_out, progress, config.protocols[config.test.protocol])
+    return images_for_test(validating, progress, config.protocols[config.test.protocol])
 
 
 def validation_run(run: Run) -> Run:

@@ -49,6 +49,11 @@ class StageFolder:
         return bool(kept_json(self.path / METRICS).get("finished")) and (self.path / BEST).exists()
 
     @property
+    def has_steps_left(self) -> bool:
+        """Whether its training has: it is not finished, or an observer ended it."""
+        return not self.finished or "ended_by" in kept_json(self.path / METRICS)
+
+    @property
     def run(self) -> str | None:
         """The name of the run that trained it last; None: not known."""
         return kept_json(self.path / ENVIRONMENT).get(RUN)
@@ -73,8 +78,8 @@ class StageFolder:
         """Which run is here, and how to go on with it; '' if none is."""
         if not self.begun and not (self.path / BEST).exists():
             return ""
-        fix = "continue it with --resume if last.pth is there, start again with --overwrite, or set another run.name"
-        return f"{self.path}: holds a run already; {fix}"
+        resume = "continue it with --resume, " if self.begun else ""
+        return f"{self.path}: holds a run already; {resume}start again with --overwrite, or set another run.name"
 
 
 class RunFolder:

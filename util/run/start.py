@@ -12,9 +12,8 @@ from util.config.registry import code_of_run
 from util.config.same import in_words
 from util.files.errors import UserError
 from util.files.launcher import is_first_of_machine
-from util.run import run as runs
 from util.run.data import images_for_training
-from util.run.run import BEST, Run
+from util.run.run import ALLOW, BEST, Run
 from util.run.weights import check_fits
 from util.weights import checkpoint
 from util.weights.checkpoint import Checkpoint
@@ -112,7 +111,7 @@ def why_not_used(run: Run, stage: str, stored: Checkpoint, finished: bool = True
     other = "run.base_folder" if stage == "base" and run.config.run.base_folder else "run.name"
     fix = f"undo the change, train it again by --stage {stage} --overwrite, or set another {other}"
     if not finished:
-        fix += f"; if its steps are the same, {runs.ALLOW} continues it"
+        fix += f"; if its steps are the same, {ALLOW} continues it"
     return f"{stored.path.parent}: the {stage} stage was trained with {', '.join(found)}; {fix}"
 
 

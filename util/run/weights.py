@@ -15,10 +15,9 @@ from util.config.same import differences, in_words
 from util.config.settings import Config, DataSettings
 from util.files.errors import UserError
 from util.files.typecheck import convert
-from util.run import run as runs
 from util.run.build import build_model
 from util.run.folder import StageFolder
-from util.run.run import CHECKPOINTS, TRAINING_FREE, UNTRAINED, Run
+from util.run.run import CHECKPOINTS, FOREIGN, NO_CHECKPOINT, TRAINING_FREE, UNTRAINED, Run
 from util.weights import checkpoint
 from util.weights.checkpoint import Checkpoint
 from util.weights.encoders import photos_of_encoders, start_encoders
@@ -64,14 +63,14 @@ class Loaded:
         if stored.config is None or stored.finished or StageFolder(stored.path.parent).finished:
             return True
         last = stored.training[-1]
-        return self.run.weights_mark == runs.FOREIGN and last["step"] == last["steps"]
+        return self.run.weights_mark == FOREIGN and last["step"] == last["steps"]
 
     @property
-    def training_differences(self) -> list[str]:
+    def trained_otherwise(self) -> list[str]:
         """The settings and code that the training had otherwise, in words."""
         config = self.run.config
         differing = self.run.training_differences(self.stored)
-        if self.run.weights_mark == runs.FOREIGN:  # another training has; of another method is said
+        if self.run.weights_mark == FOREIGN:  # another training has; of another method is said
             differing = {key: values for key, values in differing.items() if key == "model.name"}
         found = in_words(differing)
         if "model.name" not in differing:
@@ -86,7 +85,7 @@ class Loaded:
         if self.start:
             return self.start
         of_model = self.stored.config and {"model": self.stored.config["model"]}
-        changed = self.training_differences or in_words(self.run.differences(of_model, Decides.SCORES))
+        changed = self.trained_otherwise or in_words(self.run.differences(of_model, Decides.SCORES))
         words = [] if self.finished else ["the training is not finished"]
         if changed:
             words.append(f"the training had other settings: {'; '.join(changed)}")
@@ -108,7 +107,7 @@ def load_weights(run: Run, side: int | None = None, stored: Checkpoint | None = 
     config = run.config
     source = run.source
     wanted = config.test.checkpoint
-    if source == TRAINING_FREE and wanted not in (*CHECKPOINTS, runs.NO_CHECKPOINT):
+    if source == TRAINING_FREE and wanted not in (*CHECKPOINTS, NO_CHECKPOINT):
         raise UserError(f"{wanted}: this method is not trained and loads no checkpoint; leave test.checkpoint out")
     if isinstance(source, str):
         network = build_model(config, run.text_width, side)

@@ -1,1 +1,1 @@
-"""Training: the loop, its two stages, optimisers and schedules."""
+"""The stages of a training and the observers that validate, save and log it."""

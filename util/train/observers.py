@@ -235,13 +235,13 @@ class Checkpoints(TrainingObserver):
 
     def _keep_length(self, training: Training, stored: Checkpoint) -> None:
         """Let a training keep the steps that it was begun with where its list is another: a photo was left out."""
-        begun = stored.entries.get("schedule")
-        if begun is None or stored.origin.list == self.state["list"]:
+        planned = stored.entries.get("schedule")
+        if planned is None or stored.origin.list == self.state["list"]:
             return
-        schedule = StepSchedule(**begun)
+        schedule = StepSchedule(**planned)
         if (schedule.batch, schedule.epochs) == (training.schedule.batch, training.schedule.epochs):
             training.schedule = schedule
-            self.state["schedule"] = begun
+            self.state["schedule"] = planned
 
     def _write_metrics(self, training: Training, finished: bool) -> None:
         """Write the losses and scores so far."""

@@ -13,7 +13,6 @@ from util.config.registry import code_of_run
 from util.config.settings import Config
 from util.files.errors import EXIT_INTERRUPTED, UserError, log
 from util.files.sizes import GIB
-from util.loop import train as loop
 from util.loop.device import compute_in_fixed_order, describe, episodes_at_once, free_memory
 from util.loop.loading import batches, training_numbers
 from util.loop.network import PreparedNetwork, prepare_network
@@ -21,13 +20,14 @@ from util.loop.observers import TrainingObserver, registered_observers
 from util.loop.optim import EMA, StepSchedule, build_optimizers
 from util.loop.processes import ProcessGroup, join
 from util.loop.score import BASE, FINAL, Observer, Scoreboard, score
+from util.loop.train import train_to_end
 from util.loop.training import Progress, Training
 from util.run.begin import Asked, StageTask, rehearse, stage_of, stages_asked, trained_part
 from util.run.build import build_model, precision_of_training
 from util.run.data import StageData, epoch_length, stage_data
 from util.run.disk import Stored, checkpoint_bytes, free_on_disk
 from util.run.folder import OPTIONS, RUN, RunFolder, claim
-from util.run.run import BEST, Run
+from util.run.run import Run
 from util.run.start import Start, fill_at_start
 from util.train.curves import Curves
 from util.train.kept_features import KEPT_GIB, KeptMaps, RecordFile, is_frozen
@@ -52,20 +52,20 @@ def train(config: Config, asked: Asked) -> int:
             compute_in_fixed_order()
         world.from_main(lambda: rehearse(run, stages, world.size, asked).check())
         for stage in stages:
-            if code := _train_claimed(run, stage, world, asked):
+            if code := _claim_and_train(run, stage, world, asked):
                 return code
             free_memory(world.device)
     return 0
 
 
-def _train_claimed(run: Run, stage: str, world: ProcessGroup, asked: Asked) -> int:
+def _claim_and_train(run: Run, stage: str, world: ProcessGroup, asked: Asked) -> int:
     """Train a stage, while no other command can, in as many processes as it takes; return the exit code of all."""
     with ExitStack() as claims:
-        task = world.from_main(partial(_begin, claims, run, stage, asked))
+        task = world.from_main(partial(_claim_stage, claims, run, stage, asked))
         return 0 if task is None else max(world.gather(train_stage(run, task, world, asked)))
 
 
-def _begin(claims: ExitStack, run: Run, stage: str, asked: Asked) -> StageTask | None:
+def _claim_stage(claims: ExitStack, run: Run, stage: str, asked: Asked) -> StageTask | None:
     """Claim the folder of a stage, print what is done there and return it; None: it is kept as it is.
 
     UserError: another command works there, or the stage cannot go on from its state.
@@ -75,31 +75,33 @@ def _begin(claims: ExitStack, run: Run, stage: str, asked: Asked) -> StageTask |
     task = stage_of(run, stage, asked)
     if task.refusal:
         raise UserError(task.refusal)
-    if stage == "base" and not task.left and not task.continues:
-        print(f"base stage: {folder / BEST} is kept: {task.state}", flush=True)
+    if task.finished:
+        print(f"{stage} stage: {folder} is finished and kept ({task.state})", flush=True)
         return None
-    print(f"{stage} stage: {folder}: {task.state}", flush=True)
+    state = f" ({task.state})" if task.state else ""
+    does = f"continues in {folder} after {task.state}" if task.continues else f"begins in {folder}{state}"
+    print(f"{stage} stage: {does}", flush=True)
     return task
 
 
 def train_stage(run: Run, task: StageTask, world: ProcessGroup, asked: Asked) -> int:
     """Train a stage in some processes and return the exit code; UserError: what it needs is missing or wrong."""
-    begun = _begun(run, task, world, asked.checkpoint)
-    training = _training(run, task, world, begun)
-    checkpoints = _checkpoints(run, task, training, begun)
+    setup = _set_up(run, task, world, asked.checkpoint)
+    training = _training(run, task, world, setup)
+    checkpoints = _checkpoints(run, task, training, setup)
     with closing(checkpoints.folder):
         own = registered_observers(task.folder, run.config.observers)
         checkpoints.state["observers"] = {observer.name: observer.facts for observer in own}
-        if task.settings.views is not None and is_frozen(cast(FewShotMethod, begun.network)):
-            _keep_maps(run.config, task, world, begun)
+        if task.settings.views is not None and is_frozen(cast(FewShotMethod, setup.network)):
+            _keep_maps(run.config, task, world, setup)
         if task.continues:
             checkpoints.resume(training, asked.allow_changes)
-        _log_start(training, checkpoints, run, begun)
+        _log_start(training, checkpoints, run, setup)
         resumed_at = training.progress.step + 1 if task.continues else None  # later points of the curves are replaced
         with closing(Curves(task.folder if world.is_main else None, resumed_at)) as curves:
-            validate = partial(_validate, training=training, data=begun.data, curves=curves, config=run.config)
+            validate = partial(_validate, training=training, data=setup.data, curves=curves, config=run.config)
             observers = _observers(task, checkpoints, curves, validate, own)
-            finished = _train(training, begun.data, observers, run.config.data.workers)
+            finished = _do_steps(training, setup.data, observers, run.config.data.workers)
     if finished and not world.any(training.interrupt.requested):
         return 0
     log.info("interrupted; the same command with --resume continues")
@@ -107,7 +109,7 @@ def train_stage(run: Run, task: StageTask, world: ProcessGroup, asked: Asked) ->
 
 
 @dataclass(frozen=True)
-class Begun:
+class Setup:
     """The network and the data of a stage, and what it started from."""
 
     network: Trainable  # the model, or in the base stage its encoder and base learner
@@ -115,7 +117,7 @@ class Begun:
     data: StageData
 
 
-def _begun(run: Run, task: StageTask, world: ProcessGroup, base: str | None) -> Begun:
+def _set_up(run: Run, task: StageTask, world: ProcessGroup, base: str | None) -> Setup:
     """Return the network of a stage with the weights that it starts from, and its data; raises as both do.
 
     ``base``: a base stage's checkpoint, instead of the run's own.
@@ -125,19 +127,19 @@ def _begun(run: Run, task: StageTask, world: ProcessGroup, base: str | None) -> 
     network = trained_part(model, task.stage)
     with world.rank_zero_first():  # which may build an index
         data = stage_data(run, task.stage, world.is_main)
-    return Begun(network, start, data)
+    return Setup(network, start, data)
 
 
-def _training(run: Run, task: StageTask, world: ProcessGroup, begun: Begun) -> Training:
-    """Return a training before its first step, its folder begun; UserError: settings do not fit."""
+def _training(run: Run, task: StageTask, world: ProcessGroup, setup: Setup) -> Training:
+    """Return a training before its first step; UserError: settings do not fit."""
     config = run.config
     stage = task.settings
-    images = begun.data.images
+    images = setup.data.images
     schedule = StepSchedule.from_settings(stage, epoch_length(stage, images), world.size, f"{task.stage}_stage")
     precision = precision_of_training(config, world.device)
-    prepared = prepare_network(begun.network, world.device, precision, trained_by=world)
-    optimizers = build_optimizers(begun.network.param_groups(), stage.optimizers)
-    ema = EMA(begun.network, stage.ema_decay)
+    prepared = prepare_network(setup.network, world.device, precision, trained_by=world)
+    optimizers = build_optimizers(setup.network.param_groups(), stage.optimizers)
+    ema = EMA(setup.network, stage.ema_decay)
     return Training(
         prepared=prepared,
         optimizers=optimizers,
@@ -147,34 +149,35 @@ def _training(run: Run, task: StageTask, world: ProcessGroup, begun: Begun) -> T
         world=world,
         accumulate=stage.accumulate,
         seed=config.run.seed,
-        progress=Progress(**begun.start.cost),
+        progress=Progress(**setup.start.cost),
     )
 
 
-def _checkpoints(run: Run, task: StageTask, training: Training, begun: Begun) -> Checkpoints:
-    """Return the observer that writes a stage's checkpoints, its folder begun."""
-    state = _checkpoint_facts(run, task.stage, begun)
+def _checkpoints(run: Run, task: StageTask, training: Training, setup: Setup) -> Checkpoints:
+    """Return the observer that writes a stage's checkpoints, its folder made."""
+    state = _checkpoint_facts(run, task.stage, setup)
     state["schedule"] = asdict(training.schedule)
     state["precision"] = training.prepared.precision
     if training.world.is_main and not task.continues:
         run.discard_tests(task.stage)
     folder = RunFolder(task.folder, training.world.is_main, fresh=task.discards)
-    return Checkpoints(folder, state, validates=bool(task.settings.validate_every) and begun.data.held_out is not None)
+    has_examples = setup.data.validation is not None
+    return Checkpoints(folder, state, validates=bool(task.settings.validate_every) and has_examples)
 
 
 def _validate(
     network: PreparedNetwork, step: int, *, training: Training, data: StageData, curves: Curves, config: Config
 ) -> tuple[float, dict[str, Any]]:
-    """Return the leading score of a network on the held-out examples of a stage, and all of its scores."""
+    """Return the leading score of a network on the examples that validate a stage, and all of its scores."""
     world = training.world
     length = data.validation_length
     workers = config.data.workers
     batch = episodes_at_once(config.test.batch, world.device, config.data.shot + 1, config.data.size)
-    board = Scoreboard(len(data.held_out_classes))
+    board = Scoreboard(len(data.validation_classes))
     observers: list[Observer] = [board, Watch(training, length // world.size)]
-    score(network, data.held_out, length, observers, world, title="validate", batch=batch, workers=workers)
+    score(network, data.validation, length, observers, world, title="validate", batch=batch, workers=workers)
     scores, _ = board.gather(world)
-    curves.scalars("validation", points_of(scores, data.held_out_classes), step)
+    curves.scalars("validation", points_of(scores, data.validation_classes), step)
     leading = FINAL if FINAL in scores else BASE
     return scores[leading]["miou"], scores
 
@@ -191,7 +194,7 @@ def _observers(
     return [*observers, *own, checkpoints]
 
 
-def _train(training: Training, data: StageData, observers: list[TrainingObserver], workers: int) -> bool:
+def _do_steps(training: Training, data: StageData, observers: list[TrainingObserver], workers: int) -> bool:
     """Do the steps that are left and return whether all are done."""
     schedule = training.schedule
     world = training.world
@@ -204,28 +207,28 @@ def _train(training: Training, data: StageData, observers: list[TrainingObserver
         parts=training.accumulate,
     )
     with closing(batches(data.training, numbers, workers, world.device)) as stream:
-        return loop.train(training, stream, observers)
+        return train_to_end(training, stream, observers)
 
 
-def _keep_maps(config: Config, task: StageTask, world: ProcessGroup, begun: Begun) -> None:
+def _keep_maps(config: Config, task: StageTask, world: ProcessGroup, setup: Setup) -> None:
     """Let the network of a meta stage keep its encoder's maps in a file on the disk of the stage's folder.
 
     The processes share half of what the checkpoints leave of the disk at most.
     """
-    network = cast(FewShotMethod, begun.network)
+    network = cast(FewShotMethod, setup.network)
     needed = Stored.of(network, task.settings).peak_bytes
     free = world.from_main(lambda: free_on_disk(config) + checkpoint_bytes([task.folder]) - needed)
     gib = min(KEPT_GIB, max(free, 0) / 2 / GIB)
     network.kept_maps = KeptMaps(RecordFile(task.folder, gib / world.size))
 
 
-def _checkpoint_facts(run: Run, stage: str, begun: Begun) -> dict[str, Any]:
+def _checkpoint_facts(run: Run, stage: str, setup: Setup) -> dict[str, Any]:
     """Return the entries of a stage's checkpoints that tell its config, photos, texts and base stage."""
     config = run.config
-    images = begun.data.images
-    start = begun.start
+    images = setup.data.images
+    start = setup.start
     return {
-        "licence": encoder_licence(begun.network),
+        "licence": encoder_licence(setup.network),
         "stage": stage,
         "config": to_dict(run.config),
         "list": images.digest,
@@ -234,15 +237,15 @@ def _checkpoint_facts(run: Run, stage: str, begun: Begun) -> dict[str, Any]:
         "base": start.training,
         "initial": start.initial,
         "text": run.text_digest,
-        "code": code_of_run(type(begun.network), config.model, config.data, getattr(config, f"{stage}_stage")),
-        "networks": checkpoint.digest_of_rest(begun.network),
+        "code": code_of_run(type(setup.network), config.model, config.data, getattr(config, f"{stage}_stage")),
+        "networks": checkpoint.digest_of_rest(setup.network),
     }
 
 
-def _log_start(training: Training, checkpoints: Checkpoints, run: Run, begun: Begun) -> None:
+def _log_start(training: Training, checkpoints: Checkpoints, run: Run, setup: Setup) -> None:
     """Write config and facts of a training into its folder, with the overrides that it was begun with, and log them."""
     world = training.world
-    images = begun.data.images
+    images = setup.data.images
     device = describe(world.device)
     precision = training.prepared.precision
     log.info("config: %s", files_of(run.config.source))
@@ -258,8 +261,8 @@ def _log_start(training: Training, checkpoints: Checkpoints, run: Run, begun: Be
         RUN: run.config.run.name,
     }
     checkpoints.folder.describe(checkpoints.state["config"], **facts)
-    if begun.start.note:
-        log.info("%s", begun.start.note)
+    if setup.start.note:
+        log.info("%s", setup.start.note)
     stage = checkpoints.state["stage"]
     place = f"{device} in {precision}"
     log.info("%s stage on %s: %d images, processes: %d", stage, place, len(images.queries), world.size)

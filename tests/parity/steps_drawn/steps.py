@@ -28,7 +28,7 @@ from util.config.settings import Config, StageSettings
 from util.loop.network import prepare_network
 from util.loop.optim import EMA, StepSchedule, build_optimizers, set_learning_rates
 from util.loop.processes import ProcessGroup, join
-from util.loop.train import train
+from util.loop.train import train_to_end
 from util.loop.training import Training
 from util.run.build import build_model
 from util.train.observers import Losses
@@ -184,7 +184,7 @@ def _two_steps(training: Training, begin: State, examples: list[Any], facts: dic
             noted.losses.append(training.progress.totals["total"] - sum(noted.losses))
 
     try:
-        train(training, batches_between_notes(), [Losses()])
+        train_to_end(training, batches_between_notes(), [Losses()])
     except StopIteration:  # there is no third batch
         assert training.progress.step == STEPS
     names = {id(parameter): name for name, parameter in network.named_parameters()}
