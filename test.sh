@@ -11,7 +11,9 @@
 #   text vectors   word2vec, names, none, or a file with vectors of the class names
 #   checkpoint     a file of weights by this project or by the method's authors
 #
-#   --protocol bam,hsnet   test procedures, or all (those that fit); default test.protocol
+# Options come last:
+#
+#   --protocol bam,hsnet   test procedures; default test.protocol
 #   --shot 1,5             numbers of supports; default data.shot
 #   --manifest FILE.jsonl  test the episodes of a result's episodes.jsonl again
 #   --overwrite            score again what is done with the same settings, weights and photos

@@ -10,6 +10,8 @@
 #   text vectors   word2vec, names, none, or a file with vectors of the class names
 #   checkpoint     a base stage's, used instead of the run's own; to continue a training write --resume
 #
+# Options come last:
+#
 #   --stage STAGE        train only this stage: base or meta
 #   --resume             continue from the last checkpoint, with the options of the first command
 #   --overwrite          begin both stages again (or that of --stage), and discard the earlier run of this name

@@ -36,13 +36,16 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, *arguments: Any, **options: Any):
         super().__init__(*arguments, **options)
         if self.add_help:
-            text = "print the project's version"
-            self.add_argument("--version", action="version", version=f"Sym-Net {version()}", help=text)
+            self.add_argument(
+                "--version", action="version", version=f"Sym-Net {version()}", help="print the project's version"
+            )
 
     def error(self, message: str) -> NoReturn:
         """Raise the error of a wrong command line, a UserError."""
         if unknown := re.match(r"unrecognized arguments: (-[-\w]+)", message):
             message += closest(unknown[1], [name for action in self._actions for name in action.option_strings])
+        elif message.startswith("unrecognized arguments: "):
+            message += "; write all words, such as text vectors and a checkpoint, before the options"
         raise UserError(f"{message}; see {self.prog} --help")
 
 

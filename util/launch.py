@@ -34,7 +34,10 @@ def read_words(script: str, words: list[str]) -> tuple[int, list[str]]:
     UserError: one of them means nothing.
     """
     if len(words) < 3:
-        raise UserError(f"name EXPERIMENT DATASET GPUS, such as split0 pascal 4; sh {script}.sh --help tells more")
+        raise UserError(
+            "name EXPERIMENT DATASET GPUS first, such as split0 pascal 4",
+            fix=f"options come last; sh {script}.sh --help tells more",
+        )
     experiment, dataset, gpus, *others = words
     if not gpus.isascii() or not gpus.isdecimal():
         raise UserError(f"'{gpus}' is no number of GPUs; name EXPERIMENT DATASET GPUS, such as split0 pascal 4")
@@ -44,20 +47,18 @@ def read_words(script: str, words: list[str]) -> tuple[int, list[str]]:
 
 def _options_of(script: str, words: list[str]) -> list[str]:
     """Return the options that name the text vectors and the checkpoint among words; raises as ``read_words`` does."""
-    checkpoints = [word for word in words if _is_checkpoint(word)]
+    checkpoints = [word for word in words if word.endswith(checkpoint.ENDINGS) or Path(word, checkpoint.MODEL).exists()]
     texts = [word for word in words if word not in checkpoints]
-    if len(checkpoints) > 1 or len(texts) > 1 or "=" in "".join(texts):
-        raise UserError(f"'{' '.join(words)}': name text vectors and a checkpoint at most, and --set before a setting")
+    if len(checkpoints) > 1 or len(texts) > 1:
+        raise UserError(f"'{' '.join(words)}': name text vectors and a checkpoint at most; options come last")
     options = []
     for text in texts:
+        if "=" in text:
+            raise UserError(f"'{text}' is no name of text vectors; write --set {text}")
         options += ["--set", override("data.text", text)]
     for file in checkpoints:
         options += ["--checkpoint", file] if script == "train" else ["--set", override("test.checkpoint", file)]
     return options
-
-
-def _is_checkpoint(word: str) -> bool:
-    return word.endswith(checkpoint.ENDINGS) or (Path(word) / checkpoint.MODEL).exists()
 
 
 def program(name: str) -> list[str]:
@@ -123,8 +124,10 @@ def _refuse_missing_gpus(processes: int, arguments: list[str]) -> None:
     found = torch.cuda.device_count()
     device = [word for word in arguments if word.startswith("run.device=")][-1]
     if device.endswith(CUDA) and found < processes:
-        asked = f"{processes} GPUs are requested, and torch finds {found} on this machine"
-        raise UserError(asked, fix="write another number after the data set (0: the CPU)")
+        raise UserError(
+            f"{processes} GPUs are requested, and torch finds {found} on this machine",
+            fix="write another number after the data set (0: the CPU)",
+        )
 
 
 def _refuse_killed(exit_codes: dict[int, int]) -> None:

@@ -25,7 +25,7 @@ from model.tensors.products import products_with_maps
 OUT_CHANNELS = 48  # of H
 MAP_CHANNELS = OUT_CHANNELS + 1  # of the decoder's inputs besides feature and prototype: H and P
 NORM_EPS = 1e-5
-# Size, stride and padding, whose zeros count, of square, tall and wide neighbourhoods.
+# Average pooling over square, tall and wide neighbourhoods: size, stride, padding. The padding's zeros count in a mean.
 KERNELS = (((5, 5), 1, (2, 2)), ((7, 1), 1, (3, 0)), ((1, 7), 1, (0, 3)))
 PRIOR_EPS = 1e-7
 FOREGROUND_ABOVE, BACKGROUND_BELOW = 0.7, 0.4  # of the prior of a query position

@@ -52,7 +52,9 @@ def test_overrides_win_over_files_and_later_ones_over_earlier(tmp_path: Path) ->
         ("data=3", ("data = 3 must be a section",)),
         ("base=other.yaml", ("unknown key 'base'",)),
         ("test.seeds=[1", ("line 1 to 2: ", "close brackets")),
-        ("run.name=", ("write section.key=value",)),
+        ("run.name=", ("write section.key=value (null for no value)",)),
+        ("source=x", ("unknown key 'source'",)),
+        ("meta_stage.lr=0.1", ("unknown key 'meta_stage.lr', here meta_stage.optimizers.main.lr",)),
         ("test={seeds: [1], seeds: [2]}", ("key 'seeds' is written twice",)),
     ],
 )
@@ -73,7 +75,9 @@ def test_files_that_are_no_mapping_in_yaml_are_refused_in_one_line(tmp_path: Pat
 
 def test_missing_sections_and_a_bases_mistake_are_named_in_their_files(tmp_path: Path) -> None:
     for text in ("data: {fold: 1}\n", ""):
-        assert "is missing" in refusal(write_config(tmp_path, text, base=None))
+        assert "this file inherits nothing; write base:" in refusal(write_config(tmp_path, text, base=None))
+    assert read_text(tmp_path, "meta_stage:\n  # epochs: 3\n") == read_config(MINI, ["run.name=run"])
+    assert refusal(write_config(tmp_path, "epochs:\n")).startswith(f"{tmp_path}/run.yaml: unknown key 'epochs'")
     write_config(tmp_path, "data:\n  sise: 97\n", "low.yaml")
     assert refusal(write_config(tmp_path, "", base=Path("low.yaml"))).startswith(f"{tmp_path}/low.yaml:3: ")
 
@@ -104,7 +108,11 @@ MISTAKES = [  # text, line, and parts of the message
     ("data:\n  fold: 1\n\n  # a comment\n  sise: 97\n", 6, "unknown key 'data.sise'", "did you mean 'size'?"),
     ("meta_stage:\n  augment:\n    scal: [1, 1]\n", 4, "unknown key 'meta_stage.augment.scal'", "mean 'scale'?"),
     ("test: {qqqqqq: 1}\n", 2, "unknown key 'test.qqqqqq'", "known: batch, checkpoint, "),
-    ("path: elsewhere\ndata: {sise: 9, shot: 0}\n", 3, "'data.sise'", "data.shot = 0", ":2: unknown key 'path'"),
+    ("path: elsewhere\ndata: {sise: 9, shot: 0}\n", 2, "unknown key 'path'", ":3: unknown key 'data.sise'", "shot = 0"),
+    ("meta_stage:\n  epochs: 1e1\nmodel: {decoder: x}\n", 3, "epochs = '1e1'", ":4: unknown key 'model.decoder'"),
+    ("source: x\ngiven: [a]\n", 2, "unknown key 'source'", ":3: unknown key 'given'"),
+    ("base_stage: null\n", 2, "base_stage is missing"),
+    ("epochs: 10\n", 2, "unknown key 'epochs', here meta_stage.epochs or base_stage.epochs"),
     ("meta_stage: {optimizers: {a: {lr: x}, b: {lr: y}}}\n", 2, "optimizers.a.lr", "optimizers.b.lr = 'y'"),
     ("DATA: {split: 0}\n", 2, "'DATA' is a key of BAM's configs", "docs/from_bam.md"),
     ("Train: {merge: final}\n", 2, "'Train' is a key of BAM's configs, here sections data, model"),

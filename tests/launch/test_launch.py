@@ -152,7 +152,12 @@ def test_the_published_batch_holds_on_any_number_of_gpus(dataset: str, method: s
         (["train", "split0", "pascal", "\u00b2"], "no number of GPUs"),
         (["train", "split0", "pascal", "64"], "64 GPUs are requested, and torch finds .*0: the CPU"),
         (["train", "split0", "pascall", "0"], "'pascal'"),
-        (["train", "split0", "pascal", "0", "data.shot=5"], "data.shot=5.* --set before a setting"),
+        (["train", "split0", "pascal", "0", "data.shot=5"], "data.shot=5.* write --set data.shot=5"),
+        (
+            ["train", "split0", "pascal", "0", "--set", "data.shot=5", "none"],
+            "none; write all words,.* before",
+        ),
+        (["train", "--resume", "split0", "pascal", "0"], "EXPERIMENT DATASET GPUS first.*; options come last"),
         (["train", "split0", "pascal", "0", "--dry-run=0"], "--dry-run: 0 is out of range; allowed: at least 1"),
         (["train", "splitt0", "pascal", "0"], "splitt0: no such config for pascal; did you mean 'split0'"),
         (["train", "split0", "pascal", "0", "--model", "sspp"], "sspp.*'ssp'"),
@@ -206,14 +211,15 @@ def test_a_dry_run_reads_the_checkpoint_that_is_named(method, content, says: str
 
 def test_all_that_does_not_depend_on_each_other_is_refused_together(mini_yaml, tmp_path: Path):
     """Data, vectors, weights, a metric and the batch; a training says what its dry run says, and changes nothing."""
-    missing = {"data.root": tmp_path / "none", "model.encoder.weights": tmp_path / "lost.pth", "data.text": "word2vec"}
+    missing = {"data.root": tmp_path / "none", "model.encoder.weights": tmp_path / "lost.pth", "data.text": "word2vek"}
     missing |= {"test.metrics": "[boundaryiou]", "meta_stage.accumulate": 9}
     config = read_config(mini_yaml("symnet"), [f"{key}={value}" for key, value in missing.items()])
     for begin in (lambda: dry_run(config, Asked(), 1), lambda: stages.train(config, Asked())):
         with pytest.raises(Refusals) as refused:
             begin()
         said = "\n".join(refused.value.lines)
-        for what in ("boundary_iou", "embeddings --dataset mini", "prepare.py mini --out", "lost.pth", "batch"):
+        vectors = "did you mean 'word2vec'?; make them: python prepare.py embeddings --dataset mini"
+        for what in ("boundary_iou", vectors, "prepare.py mini --out", "lost.pth", "batch"):
             assert what in said, said
         assert len(refused.value.lines) == 5 and pickle.loads(pickle.dumps(refused.value)).lines == refused.value.lines
     assert not (tmp_path / "runs").exists()

@@ -59,8 +59,7 @@ TODAY = {  # their key -> what it is here, '' where it is nothing; none of them 
 }
 
 
-def as_today(key: str) -> str:
-    """Say what an unknown key of a config is here, if it is one of theirs; '' if it is not."""
-    name = key.rpartition(".")[2]
+def as_today(name: str) -> str:
+    """Say what the name of an unknown key of a config is here, if it is one of theirs; '' if it is not."""
     today = TODAY.get(name, TODAY.get(name.upper()))
     return "" if today is None else f"'{name}' is a key of BAM's configs, here {today or 'none'}; see {PAGE}"

@@ -116,7 +116,7 @@ def _problems(config: Config) -> Iterator[tuple[str, str]]:
     for name in ("base_stage", "meta_stage") if cls.has_base_stage() else ("meta_stage",):
         stage = getattr(config, name)
         if stage is None:
-            yield "", f"key '{name}' is missing; set it or inherit it with 'base: ...'"
+            yield name, "is missing; set it or inherit it with 'base: ...'"
         else:
             yield from _side_problems(model, f"{name}.size", config.stage_size(stage))
     if problem := model.problem(config.data.size):

@@ -4,7 +4,7 @@ import argparse
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from model.encoders.variant import PREFIX as TIMM_PREFIX
@@ -28,8 +28,9 @@ def parser(description: str | None) -> cli.Parser:
     model, net = (os.environ.get(name) or None for name in CHOICE)
     out.set_defaults(model=model, net=net)
     add_overrides(out)
-    text = "print what differs from the defaults, with its file, and end"
-    out.add_argument("--print-config", action="store_true", help=text)
+    out.add_argument(
+        "--print-config", action="store_true", help="print what differs from the defaults, with its file, and end"
+    )
     out.add_argument("--print-whole-config", action="store_true", help="print every value, with its file, and end")
     out.add_argument("--list", action=_List, nargs=0, help="print data sets, recipes, methods and encoders, and end")
     return out
@@ -37,8 +38,14 @@ def parser(description: str | None) -> cli.Parser:
 
 def add_overrides(out: argparse.ArgumentParser) -> None:
     """Add the option of ``section.key=value``."""
-    text = "override one setting; may be repeated"
-    out.add_argument("--set", dest="overrides", action="append", default=[], metavar="section.key=value", help=text)
+    out.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="section.key=value",
+        help="override one setting; may be repeated",
+    )
 
 
 class _List(argparse.Action):
@@ -77,7 +84,7 @@ def print_config_if_asked(options: argparse.Namespace) -> bool:
         content = to_dict(config)
         if not options.print_whole_config:  # on a page, with the protocol of its test alone
             name = config.test.protocol
-            content = {**_differing(config), "protocols": {name: asdict(config.protocols[name])}}
+            content = _differing(config) | {"protocols": {name: _differing(config.protocols[name])}}
         print("\n".join([f"# {files_of(config.source)}", *_lines(content, tree, indent="")]))
     return is_asked
 

@@ -258,12 +258,8 @@ def _of_fold(fold: int, dataset: str, method: str, net: str | None) -> Source:
         _check_fold(own, fold)
         files = _around(encoder[0], own) if encoder else (own,)
         return Source(words, name, files, values, str(own))
-    return Source(words, name, (*_or_parts(recipe, dataset, method), *encoder), values)
-
-
-def _or_parts(recipe: Path, dataset: str, method: str) -> list[Path]:
-    """Return the recipe of a method on a data set; where there is none, the files of both."""
-    return [recipe] if recipe.exists() else [data_file(dataset), method_file(method)]
+    files = (recipe,) if recipe.exists() else (data_file(dataset), method_file(method))
+    return Source(words, name, (*files, *encoder), values)
 
 
 def _run_name(fold: int, dataset: str, method: str, in_name: str) -> str:

@@ -1,22 +1,22 @@
 """A config's tree of values as typed ``Settings``, with errors that name file, line and key."""
 
 import dataclasses
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from model.contract import FewShotMethod
 from model.registry import methods
 from util.config.bam import as_today
 from util.config.checks import checked
 from util.config.compose import Source, completed, file_source, read_tree
 from util.config.folder import LOCAL, in_configs
 from util.config.place import placed
-from util.config.same import known_today
-from util.config.settings import Config, DataSettings, EvaluationSettings, ProtocolSettings, RunSettings
-from util.config.tree import Tree, find, parse_file, place_of, place_written, plain, with_places
-from util.files.errors import Refusals, UserError, told, unknown
-from util.files.typecheck import UNKNOWN, Misfit, convert
+from util.config.same import known_today, settings_in
+from util.config.settings import Config, DataSettings, EvaluationSettings, ProtocolSettings, RunSettings, Sections
+from util.config.tree import Tree, bases_of, find, parse_file, place_of, place_written, plain, with_places
+from util.files.errors import Refusals, UserError, told
+from util.files.typecheck import UNKNOWN, Misfit, convert, required
 
 DEFAULT = LOCAL / "default.yaml"
 IMPORT_IT = (
@@ -33,6 +33,11 @@ def read_config(source: str | Path | Source, overrides: list[str] | None = None)
     if not isinstance(source, Source):
         source = file_source(Path(source))
     tree = tree_of(source, overrides or [])
+    if not tree.keys() >= {*required(Sections)} and source.own and not bases_of(Path(source.own)):
+        raise UserError(
+            f"{source.own}: this file inherits nothing",
+            fix="write base: with a recipe, such as base: config/pascal/symnet.yaml",
+        )
     if "imports" in tree:
         from util.config.imports import with_imports  # the code of others
 
@@ -83,10 +88,8 @@ def read_data(path: str | Path) -> DataSettings:
 def to_dict(config: Config) -> dict[str, Any]:
     """Return the merged configuration as plain data, the form that run folders keep and ``read_config`` reads."""
     out = dataclasses.asdict(config)
-    del out["source"], out["given"]
-    if config.base_stage is None:
-        del out["base_stage"]
-    return out
+    names = [section.name for section in dataclasses.fields(Sections)]
+    return {name: out[name] for name in names if out[name] is not None}  # base_stage of a method without one
 
 
 def kept(content: dict[str, Any]) -> dict[str, Any]:
@@ -103,34 +106,38 @@ def kept(content: dict[str, Any]) -> dict[str, Any]:
 def _typed(tree: Tree, source: Source, overrides: list[str], checks_observers: bool = False) -> Config:
     """Return the typed and checked configuration of a tree, which overrides are in already."""
     content = plain(tree)
+    method = methods().get(str(find(content, "model.name")))
+    test = content.setdefault("test", {})
+    if method is not None and isinstance(test, dict):
+        test.setdefault("protocol", method.protocol)
     try:
-        model = content.get("model")
-        if isinstance(model, dict):
-            method = _method(model.get("name"))
-            content["model"] = convert(method.Settings, model, "model", as_yaml=True)
-            if isinstance(test := content.setdefault("test", {}), dict):
-                test.setdefault("protocol", method.protocol)
         if content.get("observers"):
             from util.config.registry import with_observers  # all that may be registered
 
             content = with_observers(content, checks_observers)
-        config = convert(Config, {**content, "given": overrides}, "", as_yaml=True)
+        sections = convert(Sections, content, "", as_yaml=True)
+        config = Config(**vars(sections), source=source, given=overrides)
         name = source.name if config.run.name is None else config.run.name
-        config = dataclasses.replace(config, source=source, run=dataclasses.replace(config.run, name=name))
+        config = dataclasses.replace(config, run=dataclasses.replace(config.run, name=name))
         return checked(config, partial(place_written, tree, source.own))
     except Misfit as misfit:
-        raise Refusals([_told(one, tree, source) for one in (misfit, *misfit.others)]) from None
+        misfits = (misfit, *misfit.others)
+        lines = [f"{place_of(tree, one.key) or source}: {_in_words(one, content)}" for one in misfits]
+        raise Refusals(sorted(lines, key=_file_and_line)) from None
 
 
-def _told(misfit: Misfit, tree: Tree, source: Source) -> str:
-    """Return a misfit with its place, an unknown key of BAM's configs with its name here."""
-    name_today = as_today(misfit.key) if str(misfit).startswith(UNKNOWN) else ""
-    return f"{place_of(tree, misfit.key) or source}: {name_today or misfit}"
+def _file_and_line(message: str) -> tuple[str, int]:
+    """Return the file that a message names first, and the number of its line; of one without a line '' and 0."""
+    place = re.match(r"(.+?):(\d+): ", message)
+    return (place[1], int(place[2])) if place else ("", 0)
 
 
-def _method(name: Any) -> type[FewShotMethod]:
-    """Return the method of a name; Misfit: there is none."""
-    known = methods()
-    if str(name) not in known:
-        raise Misfit("model.name", f"model.name = {name!r}: {unknown(known, str(name))}")
-    return known[str(name)]
+def _in_words(misfit: Misfit, content: dict[str, Any]) -> str:
+    """Return what a misfit says; of an unknown key where a setting of this name is, if there is one."""
+    if not str(misfit).startswith(UNKNOWN):
+        return str(misfit)
+    section, _, name = misfit.key.rpartition(".")
+    keys = [key for key, setting in settings_in(Sections, content) if setting.name == name]
+    below = [key for key in keys if key.startswith(f"{section}.")]
+    here = " or ".join(below or keys)
+    return as_today(name) or (f"{UNKNOWN} '{misfit.key}', here {here}" if here else str(misfit))

@@ -4,13 +4,13 @@ Configs are plain data, merged, as checkpoints and results hold them.
 """
 
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
+from dataclasses import Field, fields, is_dataclass
 from typing import Any, cast, get_args, get_origin
 
 from model.decides import Decides
 from model.parts.with_encoder import WithEncoderSettings
 from model.registry import methods
-from util.config.settings import Config
+from util.config.settings import Sections
 from util.files.typecheck import hints_of
 
 Differences = dict[str, tuple[Any, Any]]  # key, as ``section.key`` -> (theirs, ours)
@@ -43,7 +43,7 @@ def deciding(
     what: Decides,
     skip: tuple[str, ...] = (),
     *,
-    kind: Any = Config,
+    kind: Any = Sections,
     usual: Decides = Decides.WEIGHTS,
     prefix: str = "",
 ) -> dict[str, Any]:
@@ -75,9 +75,21 @@ def known_today(section: dict[str, Any], kind: type) -> tuple[dict[str, Any], di
     return known, {name: value for name, value in section.items() if name not in names}
 
 
+def settings_in(kind: Any, section: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Field]]:
+    """Yield each key of a section of a type, with its field; of sections by the user's names those of the first."""
+    known = {field.name: field for field in fields(kind)} if is_dataclass(kind) else {}
+    for name in known or [*section][:1]:
+        key = f"{prefix}{name}"
+        if name in known:
+            yield key, known[name]
+        value = section.get(name)
+        below = value if isinstance(value, dict) else {}
+        yield from settings_in(_type_of(kind, name, below), below, f"{key}.")
+
+
 def _type_of(kind: Any, name: str, section: dict[str, Any]) -> Any:
     """Return the type of a section below one of a type; None: it is not known."""
-    if kind is Config and name == "model":
+    if kind is Sections and name == "model":
         method = methods().get(str(section.get("name")))
         return WithEncoderSettings if method is None else method.Settings  # of a method from outside, perhaps
     if get_origin(kind) is dict:  # of sections by the user's names

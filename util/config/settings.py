@@ -11,9 +11,11 @@ from typing import Any, Literal
 
 from model.contract import ModelSettings
 from model.decides import Decides
+from model.registry import methods
 from model.tables import Kind
 from util.config.place import RUNS
 from util.files.errors import unknown
+from util.files.typecheck import Misfit
 from util.loop.mask_metrics import METRICS
 from util.loop.optim import SCHEDULES
 from util.loop.optimizers import OPTIMIZERS
@@ -50,7 +52,8 @@ def bounded(default: Any, low: float | None = None, high: float | None = None, *
             value is impossible, None if it is possible; ``only``, (key, value) of the same section beside which alone
             the setting means something, value True for any that is not 0, false or null; ``stage``, base or meta, the
             only one that has the setting; ``decides``, see ``Decides``, default what the section's own field does;
-            ``kind``, of what the setting names.
+            ``kind``, of what the setting names; ``of_run``, true of a data setting that is the run's, whichever data
+            set it reads; ``of_command``, true of a setting that every command states anew.
     """
     metadata = {"low": low, "high": high, **others}
     if isinstance(default, list):
@@ -65,10 +68,9 @@ def named(kind: Kind, default: str, *others: str, **facts: Any) -> Any:
 
 def _repeated(values: list[int] | None) -> str | None:
     """Say that a list holds a value twice."""
-    for value in values or []:
-        if values and values.count(value) > 1:
-            return f"holds {value} twice, which repeats its episodes; keep one"
-    return None
+    given = values or []
+    twice = [value for value in given if given.count(value) > 1]
+    return f"holds {twice[0]} twice, which repeats its episodes; keep one" if twice else None
 
 
 def _leads_away(name: str | None) -> str | None:
@@ -107,11 +109,11 @@ class DataSettings:
     rare_classes: Literal["refuse", "skip"] = "refuse"  # with too few images for a query and K supports: run, or class
     exclude_novel: bool = True  # drop training images that show any pixel of a novel class (changes mIoU by points)
     min_pixels: int = bounded(2048, 1)  # of the original mask that a class covers in an image where it is present
-    size: int = bounded(473, 33)  # side of the square input in pixels
-    shot: int = bounded(1, 1)  # K, annotated supports per episode
+    size: int = bounded(473, 33, of_run=True)  # side of the square input in pixels
+    shot: int = bounded(1, 1, of_run=True, of_command=True)  # K, annotated supports per episode
     # Class-name vectors: initmodel/<text>_<data.name>.pkl or .npz, a path to such a file, `none`, or `names`:
     # deterministic vectors made from the names (no meaning, no file needed)
-    text: str = bounded("word2vec", decides=Decides.SCORES)
+    text: str = bounded("word2vec", decides=Decides.SCORES, of_run=True)
     # By name the registered sources of what a method reads of each photo beside its colours, such as {depth: kinect}
     modalities: dict[str, str] = field(
         default_factory=dict,
@@ -121,12 +123,12 @@ class DataSettings:
         },
     )
     # Folder of the index of class areas, which is rebuilt when the masks change
-    cache: str = bounded("cache", decides=Decides.NOTHING)
+    cache: str = bounded("cache", decides=Decides.NOTHING, of_run=True)
     # Training photos and masks are kept decoded beside it, in one file for all processes, if they take at most so many
     # GiB of disk, at 4 bytes a pixel (VOC 4; COCO 84: not kept); 0 = never
-    decoded_gib: float = bounded(8.0, 0, decides=Decides.NOTHING)
+    decoded_gib: float = bounded(8.0, 0, decides=Decides.NOTHING, of_run=True)
     # Loader processes per process, at most one a core; 0 loads in the process itself
-    workers: int = bounded(4, 0, decides=Decides.NOTHING)
+    workers: int = bounded(4, 0, decides=Decides.NOTHING, of_run=True)
 
 
 @dataclass(frozen=True)
@@ -308,12 +310,14 @@ class EvaluationSettings:
 class RunSettings:
     """The device, the folder and the seed of a run."""
 
-    folder: str = bounded(RUNS, decides=Decides.NOTHING)  # runs are kept under <folder>/<name>/{base,meta,test}
+    # Runs are kept under <folder>/<name>/{base,meta,test}
+    folder: str = bounded(RUNS, decides=Decides.NOTHING, of_command=True)
     # Default: the name of the config file
-    name: str | None = bounded(None, problem=_leads_away, decides=Decides.NOTHING)
+    name: str | None = bounded(None, problem=_leads_away, decides=Decides.NOTHING, of_command=True)
     # Of the base stage; default <folder>/<name>/base. Models may share one
     base_folder: str | None = bounded(None, decides=Decides.NOTHING)
-    device: str = bounded("auto", decides=Decides.NOTHING)  # auto (a GPU if there is one), cpu, cuda, cuda:1, mps
+    # auto (a GPU if there is one), cpu, cuda, cuda:1, mps
+    device: str = bounded("auto", decides=Decides.NOTHING, of_command=True)
     # Of trainings with their validations, and of tests and predictions.
     # float32: in full, on GPUs too; only this equals published numbers. tf32: convolutions and matrix products round
     # operands to 10 bits on GPUs of compute capability 8 (Ampere) or later: torch's default there, and that of most
@@ -326,29 +330,33 @@ class RunSettings:
     seed: int = bounded(321, 0, decides=Decides.WEIGHTS)  # of initial weights, training episodes, augmentation, dropout
 
 
+def _type_of_model(section: Any) -> type[ModelSettings]:
+    """Return the class of a model section's settings; Misfit: no method has the name that the section states."""
+    if not isinstance(section, dict):
+        return ModelSettings
+    known = methods()
+    name = section.get("name")
+    if problem := unknown(known, str(name)):
+        raise Misfit("model.name", f"model.name = {name!r}: {problem}")
+    return known[str(name)].Settings
+
+
 @dataclass(frozen=True)
-class Config:
-    """The settings of one YAML file. ``model`` holds the settings class of the model it names."""
+class Sections:
+    """What YAML files may set. ``model`` holds the settings class of the model it names."""
 
     run: RunSettings = field(metadata={"decides": Decides.NOTHING})  # what states no other: one that is gone
     data: DataSettings
-    model: ModelSettings
+    model: ModelSettings = field(metadata={"type_of": _type_of_model})
     meta_stage: StageSettings
-    test: EvaluationSettings = field(metadata={"decides": Decides.SCORES})
     protocols: dict[str, ProtocolSettings] = field(metadata={"decides": Decides.SCORES})
+    test: EvaluationSettings = field(default_factory=EvaluationSettings, metadata={"decides": Decides.SCORES})
     base_stage: StageSettings | None = None  # None for a model without that stage
     # Modules, or files relative to this one (mine.py), that register what a config may name
     imports: list[str] = bounded([], decides=Decides.NOTHING)
     # Registered observers of a training, each with its settings; {}: all that ``imports`` register, with defaults.
     # Checkpoints state settings and code of each; those that may decide are the same when a training continues
     observers: dict[str, Any] = field(default_factory=dict, metadata={"decides": Decides.NOTHING})
-
-    source: Any = field(default=None, compare=False)  # what it was read from (``compose.Source``); not a setting
-    given: list[str] = field(default_factory=list, compare=False)  # the overrides after it; not a setting
-
-    def with_data(self, **changes: Any) -> "Config":
-        """Return the config with some data settings changed, such as the number of shots."""
-        return replace(self, data=replace(self.data, **changes))
 
     @property
     def crosses_data_sets(self) -> bool:
@@ -358,3 +366,15 @@ class Config:
     def stage_size(self, stage: StageSettings) -> int:
         """Return the side in pixels of a stage's training images."""
         return stage.size or self.data.size
+
+
+@dataclass(frozen=True)
+class Config(Sections):
+    """The settings of a run, and what they were read from."""
+
+    source: Any = field(default=None, compare=False)  # files and values (``compose.Source``)
+    given: list[str] = field(default_factory=list, compare=False)  # the overrides after them
+
+    def with_data(self, **changes: Any) -> "Config":
+        """Return the config with some data settings changed, such as the number of shots."""
+        return replace(self, data=replace(self.data, **changes))

@@ -76,10 +76,18 @@ def parse_file(path: Path) -> Tree:
 @functools.cache  # a config has 30 files, some of which are asked for ten times
 def _parsed(path: Path, text: str) -> Tree:
     with told(*ERRORS, before=f"{path}: not valid YAML: "):
-        node = composed(text, LOADER)
-        if node is not None and not isinstance(node, yaml.MappingNode):
+        node = _or_no_settings(composed(text, LOADER))
+        if not isinstance(node, yaml.MappingNode):
             raise ValueError("a config is a mapping of sections, see util/config/settings.py")
-        return {} if node is None else _read(node, "", lambda key: f"{path}:{key.start_mark.line + 1}")
+        node.value = [(key, _or_no_settings(value)) for key, value in node.value]
+        return _read(node, "", lambda key: f"{path}:{key.start_mark.line + 1}")
+
+
+def _or_no_settings(node: yaml.Node | None) -> yaml.Node:
+    """Return a file, or the value of a key of one; where nothing is written but comments, a mapping without keys."""
+    if node is None or (node.tag, node.value) == (f"{TAG}null", ""):
+        return yaml.MappingNode(f"{TAG}map", [])
+    return node
 
 
 def _read(node: yaml.Node | None, where: str, place_of: Callable[[yaml.Node], str]) -> Any:
@@ -106,7 +114,7 @@ def override_tree(text: str) -> Tree:
     where = OVERRIDE + text
     with told(*ERRORS, before=f"{where}: "):
         if not equals or not key.strip() or not value.strip():
-            raise ValueError("write section.key=value; null is none")
+            raise ValueError("write section.key=value (null for no value)")
         node = composed(value, LOADER) if value.strip().startswith(QUOTED) else _word(value.strip())
         return nested(key.strip(), _read(node, where, lambda _: where))
 
@@ -148,8 +156,7 @@ def merge(low: Tree, high: Tree) -> Tree:
 
 def settings_of(content: Tree) -> Tree:
     """Return the settings of a file's content: without its bases, and without what it says about encoders."""
-    empty = [key for key, value in content.items() if isinstance(value, Leaf) and value.value is None]  # or comments
-    return {key: value for key, value in content.items() if key not in ("base", ENCODERS, NET, *empty)}
+    return {key: value for key, value in content.items() if key not in ("base", ENCODERS, NET)}
 
 
 def bases_of(path: Path) -> list[str]:

@@ -33,7 +33,8 @@ def convert(kind: Any, value: Any, key: str, as_yaml: bool = False) -> Any:
 
     Args:
         kind: a plain type, ``Any``, ``Literal``, a union, ``list[...]``, ``dict[str, ...]``, a ``TypedDict``, or a
-            dataclass, whose fields' ``metadata`` may hold the bounds that ``util/config/settings.py`` describes.
+            dataclass, whose fields' ``metadata`` may hold the bounds that ``util/config/settings.py`` describes, or
+            ``type_of``, a function that returns the type of a value.
         key: name of the value in messages.
         as_yaml: also take text that reads as a number for one (1e-4, 010) and a number for text, in which ``~/`` is
             the home.
@@ -69,7 +70,7 @@ def _section(kind: Any, values: Any, key: str, as_yaml: bool) -> Any:
     if not isinstance(values, dict):
         raise _other_type(dict, values, key)
     prefix = f"{key}." if key else ""
-    missing = [f"{prefix}{name}" for name in _required(kind) if name not in values]
+    missing = [f"{prefix}{name}" for name in required(kind) if name not in values]
     converted = _all(
         values,
         lambda name: _entry(kind, name, values[name], f"{prefix}{name}", as_yaml),
@@ -99,13 +100,16 @@ def _entry(kind: Any, name: str, value: Any, place: str, as_yaml: bool) -> Any:
     hints = hints_of(kind)
     if name not in hints:
         raise Misfit(place, f"{UNKNOWN} '{place}'{nearest(str(name), hints)}")
-    converted = convert(hints[name], value, place, as_yaml)
-    if dataclasses.is_dataclass(kind):
-        _check(converted, place, kind.__dataclass_fields__[name].metadata)
+    if not dataclasses.is_dataclass(kind):
+        return convert(hints[name], value, place, as_yaml)
+    metadata = kind.__dataclass_fields__[name].metadata
+    own_kind = metadata["type_of"](value) if "type_of" in metadata else hints[name]
+    converted = convert(own_kind, value, place, as_yaml)
+    _check(converted, place, metadata)
     return converted
 
 
-def _required(kind: Any) -> list[str]:
+def required(kind: Any) -> list[str]:
     """Return the keys that a section must have."""
     if typing.is_typeddict(kind):
         return sorted(kind.__required_keys__)

@@ -1,6 +1,6 @@
 """The data of a run: image lists, episode samplers and data sets of each stage and of a test."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -32,8 +32,6 @@ from util.files import project_path
 from util.files.errors import UserError, log
 from util.run.input_size import view_of
 from util.run.run import Run
-
-NOT_OF_DATA_SET = ("size", "shot", "text", "cache", "decoded_gib", "workers")  # data settings of no data set
 
 
 @dataclass(frozen=True)
@@ -108,9 +106,13 @@ def validation_run(run: Run) -> Run:
     config = run.config
     if config.meta_stage.validate_on in (None, HELD_OUT):
         return run
-    settings_of_run = {key: getattr(config.data, key) for key in NOT_OF_DATA_SET}
     other_data = read_data(project_path(config.meta_stage.validate_on))
-    return Run(replace(config, data=replace(other_data, **settings_of_run)))
+    of_run = {
+        setting.name: getattr(config.data, setting.name)
+        for setting in fields(DataSettings)
+        if "of_run" in setting.metadata
+    }
+    return Run(replace(config, data=replace(other_data, **of_run)))
 
 
 def epoch_length(stage: StageSettings, images: ImageList) -> int:

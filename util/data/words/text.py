@@ -8,12 +8,13 @@ import numpy as np
 
 from util.config.settings import DataSettings
 from util.files import project_path, write_atomically
-from util.files.errors import UserError, told
+from util.files.errors import UserError, closest, told
 from util.files.pickles import load_plain
 from util.files.sizes import check_unpacked, largest_content
 
 NAMES = "names"  # data.text: vectors made from the names themselves
 NO_TEXT = "none"
+USUAL = {"word2vec", NAMES, NO_TEXT}  # values of data.text
 FOLDER = "initmodel"  # of vectors that ``data.text`` names
 NAME_VECTOR_WIDTH = 300
 SUFFIXES = (".pkl", ".npz")  # in this order: the shipped files are .npz, and a pickle beside one is of the user
@@ -108,7 +109,7 @@ def class_vectors(data: DataSettings) -> np.ndarray:
     path = vectors_path(data)
     if not path.exists():
         raise UserError(
-            f"{path}: these text vectors do not exist",
+            f"{path}: these text vectors do not exist{closest(data.text, USUAL - {data.text})}",
             fix=f"make them: python prepare.py embeddings --dataset {data.name} --vectors "
             "<GoogleNews-vectors-negative300.bin.gz>; or --set data.text=names",
         )
