@@ -76,7 +76,8 @@ def problem_of(backbone: str, needs: Needs, method: str) -> str | None:
         return None
     examples = [f"{PREFIX}{name}" for name in EXAMPLES if needs.strides(needs.spec(f"{PREFIX}{name}"))]
     lacking = needs.lacking(spec, max(spec.strides, default=spec.grids[-1]))
-    return f"does not go with {method}: {lacking}; it takes {', '.join(_fitting(needs))}, and of timm for example {', '.join(examples)}"
+    other = f"of timm for example {', '.join(examples)}"
+    return f"does not go with {method}: {lacking}; it takes {', '.join(_fitting(needs))}, and {other}"
 
 
 def _fitting(needs: Needs) -> list[str]:

@@ -9,7 +9,7 @@ from model.code import PACKAGE, code_of
 from model.encoders import registry  # noqa: F401  encoders
 from model.tables import KINDS, Piece
 from util.config import settings  # noqa: F401  optimisers, schedules, samplers and fold rules
-from util.files.errors import unknown
+from util.files.errors import UserError, unknown
 from util.files.typecheck import Misfit, convert
 from util.loop import mask_metrics, observers  # noqa: F401  metrics and observers
 
@@ -24,9 +24,11 @@ def register(kind: str, name: str, *facts: Any, **others: Any) -> Callable[[Piec
         others: the same by keyword.
 
     Raises:
-        KeyError: there is no such kind.
+        UserError: there is no such kind.
         ValueError: another module has registered the name.
     """
+    if kind not in KINDS:
+        raise UserError(f"register: {unknown(KINDS, kind)}")
     return KINDS[kind].register(name, *facts, **others)
 
 
