@@ -28,7 +28,7 @@ def register(kind: str, name: str, *facts: Any, **others: Any) -> Callable[[Piec
         ValueError: another module has registered the name.
     """
     if kind not in KINDS:
-        raise UserError(f"register: {unknown(KINDS, kind)}")
+        raise UserError(f"register: no such kind '{kind}'; known: {', '.join(KINDS)}")
     return KINDS[kind].register(name, *facts, **others)
 
 
