@@ -45,7 +45,8 @@ def _options() -> Namespace:
     add("--protocol", default="", help="such as bam,hsnet; default test.protocol")
     add("--shot", type=cli.numbers, default=(), help="numbers of supports, such as 1,5; default data.shot")
     add("--manifest", type=Path, metavar="FILE.jsonl", help="replay the episodes of a result's episodes.jsonl")
-    add("--overwrite", action="store_true", help="score again what is done with the same settings, weights and photos")
+    same = "score again also what is done with the same settings, weights, photos and code"
+    add("--overwrite", action="store_true", help=f"{same}; what was scored with others is scored again anyway")
     add_format(parser)
     return parser.parse_args()
 

@@ -383,6 +383,9 @@ def test_each_value_says_where_it_comes_from(capsys) -> None:
     assert file == "config/pascal/ssp.yaml"
     before = Path(file).read_text().partition("refine")[0]
     assert before.count("\n") + 1 == int(number)
+    words = ["--print-config", "split0", "pascal", "--net", "lite0"]
+    command_line.print_config_if_asked(command_line.parser(None).parse_args(words))
+    assert re.search(r"size: 481 +# config/pascal/photos.yaml:\d+: 473, no side of this model", capsys.readouterr().out)
 
 
 def test_the_list_names_recipes_methods_encoders_and_data_sets(capsys) -> None:

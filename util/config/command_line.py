@@ -108,15 +108,16 @@ def _lines(section: dict[str, Any], tree: Any, indent: str) -> Iterator[str]:
             yield from _lines(value, leaf, indent=f"{indent}  ")
         else:
             line = f"{indent}{flow(key)}: {flow(value)}"
-            yield f"{line:<56}  # {one_line(_source(leaf, value))}"
+            yield f"{line:<56}  # {one_line(_source(key, leaf, value))}"
 
 
-def _source(leaf: Any, value: Any) -> str:
-    """Return where a value comes from, in words."""
+def _source(key: str, leaf: Any, value: Any) -> str:
+    """Return where the value of a key comes from, in words."""
     if not isinstance(leaf, Leaf):
         return "default"
     place = leaf.where if leaf.where.startswith(OVERRIDE) else os.path.normpath(leaf.where)
     with suppress(Misfit):
         if convert(type(value), leaf.value, "", as_yaml=True) == value:
             return place
-    return f"{place}: {flow(leaf.value)}"
+    reason = ", no side of this model" if key == "size" else ""
+    return f"{place}: {flow(leaf.value)}{reason}"

@@ -1,5 +1,7 @@
 """A training: its stages one after the other; of each the network, what it starts from and its data, then the loop."""
 
+import math
+import shlex
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -101,6 +103,7 @@ def train_stage(run: Run, task: StageTask, world: ProcessGroup, asked: Asked) ->
             observers = _observers(task, checkpoints, curves, validate, own)
             finished = _train(training, begun.data, observers, run.config.data.workers)
     if finished and not world.any(training.interrupt.requested):
+        _log_end(run.config, task, training.progress.best)
         return 0
     log.info("interrupted; the same command with --resume continues")
     return EXIT_INTERRUPTED
@@ -263,6 +266,14 @@ def _log_start(training: Training, checkpoints: Checkpoints, run: Run, begun: Be
     stage = checkpoints.state["stage"]
     place = f"{device} in {precision}"
     log.info("%s stage on %s: %d images, processes: %d", stage, place, len(images.queries), world.size)
+
+
+def _log_end(config: Config, task: StageTask, best: float) -> None:
+    """Log where the weights of a finished stage are, their best validation if there was one, and the test's command."""
+    validation = "" if math.isinf(best) else f", best validation {best:.2f} % mIoU"
+    options = "".join(f" --set {shlex.quote(text)}" for text in config.given)
+    test = f"; next: python test.py {config.source}{options}" if task.stage == "meta" else ""
+    log.info("finished: %s%s%s", task.folder / BEST, validation, test)
 
 
 def points_of(scores: dict[str, dict[str, Any]], classes: list[str]) -> dict[str, float]:
