@@ -80,7 +80,7 @@ def test_a_partial_files_missing_tensors_are_counted(mini_config, tmp_path: Path
     kept = {name: x for name, x in network.encoder.state_dict().items() if not name.startswith("layer3")}
     torch.save(kept, file)
     counted = r"\d\d tensors start from random values, such as layer3\.\S+"
-    assert re.fullmatch(rf"encoder: {file}, {counted}", start_encoders(config, network)[0])
+    assert re.fullmatch(rf"encoder: {NARROW}, weights of {file}, {counted}", start_encoders(config, network)[0])
 
 
 @dataclass

@@ -13,6 +13,7 @@ from util.config.compose import files_of
 from util.config.read import to_dict
 from util.config.registry import code_of_run
 from util.config.settings import Config
+from util.config.tree import key_of
 from util.files.errors import EXIT_INTERRUPTED, UserError, log
 from util.files.sizes import GIB
 from util.loop import train as loop
@@ -271,8 +272,8 @@ def _log_start(training: Training, checkpoints: Checkpoints, run: Run, begun: Be
 def _log_end(config: Config, task: StageTask, best: float) -> None:
     """Log where the weights of a finished stage are, their best validation if there was one, and the test's command."""
     validation = "" if math.isinf(best) else f", best validation {best:.2f} % mIoU"
-    options = "".join(f" --set {shlex.quote(text)}" for text in config.given)
-    test = f"; next: python test.py {config.source}{options}" if task.stage == "meta" else ""
+    kept = [f" --set {shlex.quote(text)}" for text in config.given if key_of(text).startswith(("run.", "data.shot"))]
+    test = f"; next: python test.py {config.source}{''.join(kept)}" if task.stage == "meta" else ""
     log.info("finished: %s%s%s", task.folder / BEST, validation, test)
 
 
