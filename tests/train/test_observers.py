@@ -119,7 +119,7 @@ def test_processes_share_an_answer_that_only_one_gives(mini_yaml, tmp_path: Path
     assert (progress["step"], progress["skipped"], progress["ended_by"]) == (3, 1, "differs")
     (facts,) = stored.training[-1]["observers"].values()
     assert facts["decides"] and facts["code"].keys() == {"differs"}
-    (tmp_path / "differs.py").write_text(f"{DIFFER}# changed")
+    (tmp_path / "differs.py").write_text(f"{DIFFER}\nCHANGED = True\n")
     said = spawned.run("train.py", path, "--resume", check=2).stderr
     assert "was trained with other observers that may decide" in said
 
