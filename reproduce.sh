@@ -97,7 +97,10 @@ for action in $actions; do
     for seed in $(list "$seeds"); do for model in $(list "$models"); do for fold in $(list "$folds"); do
         for shot in $(list "$shots"); do
             case $action in
-                check) launch train "$dataset" "$@" --resume --dry-run || code=$? ;;
+                check)
+                    [ "$seed" = none ] || echo "seed $seed, in $runs/seed$seed:"
+                    launch train "$dataset" "$@" --resume --dry-run || code=$?
+                    ;;
                 run)
                     launch train "$dataset" "$@" --resume || exit
                     if [ -z "$others" ]; then score "$dataset" "$@"; else score_elsewhere "$@"; fi

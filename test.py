@@ -22,8 +22,7 @@ def command() -> None:
     options = _options()
     run, stored = Run(command_line.read(options)).as_tested()
     config = run.config
-    options.overrides = config.given
-    if command_line.print_config_if_asked(options):
+    if command_line.print_config_if_asked(options, config):
         return
     results = evaluate(
         config,
@@ -45,7 +44,8 @@ def _options() -> Namespace:
     add("--protocol", default="", help="such as bam,hsnet; default test.protocol")
     add("--shot", type=cli.numbers, default=(), help="numbers of supports, such as 1,5; default data.shot")
     add("--manifest", type=Path, metavar="FILE.jsonl", help="replay the episodes of a result's episodes.jsonl")
-    add("--overwrite", action="store_true", help="score again what is done with the same settings, weights and photos")
+    same = "score again also what is done with the same settings, weights, photos and code"
+    add("--overwrite", action="store_true", help=f"{same}; what was scored with others is scored again anyway")
     add_format(parser)
     return parser.parse_args()
 

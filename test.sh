@@ -16,7 +16,8 @@
 #   --protocol bam,hsnet   test procedures; default test.protocol
 #   --shot 1,5             numbers of supports; default data.shot
 #   --manifest FILE.jsonl  test the episodes of a result's episodes.jsonl again
-#   --overwrite            score again what is done with the same settings, weights and photos
+#   --overwrite            score again also what is done with the same settings, weights, photos and code; what was
+#                          scored with others is scored again anyway
 #   --format FORMAT        format of printed tables: markdown, latex or csv
 #   --set KEY=VALUE        override a setting, such as test.episodes=100; may be repeated
 #   --print-config         only print what differs from the defaults, with its file

@@ -16,7 +16,8 @@ from util.train.stages import train
 def command() -> int:
     """Parse, build, call; return the exit code."""
     options = _options()
-    if command_line.print_config_if_asked(options):
+    config = command_line.read(options)
+    if command_line.print_config_if_asked(options, config):
         return 0
     asked = Asked(
         resume=options.resume,
@@ -25,7 +26,6 @@ def command() -> int:
         checkpoint=options.checkpoint,
         stage=options.stage,
     )
-    config = command_line.read(options)
     if options.dry_run:
         dry_run(config, asked, processes=options.dry_run)
         return 0

@@ -2,12 +2,15 @@
 
 import ast
 import hashlib
+import io
 import re
 import sys
+import tokenize
 from collections.abc import Iterator
 from functools import cache
 from importlib.util import resolve_name
 from pathlib import Path
+from tokenize import TokenInfo
 from types import ModuleType
 from typing import Any
 
@@ -19,7 +22,8 @@ PACKAGE = re.compile(r"\bsymnet\.(?=(?:annotations|model|photos|util)\b)")  # wh
 def code_of(piece: Any, but: type = nn.Module) -> dict[str, str]:
     """Return the SHA-256 of each module that defines a class and its bases, or a function, or is imported beside it.
 
-    Modules of Python and of the class ``but`` do not count. Folders and line ends do not change a digest.
+    Modules of Python and of the class ``but`` do not count. Folders, line ends, comments, docstrings and blank lines do
+    not change a digest.
     """
     bases = [base for base in getattr(piece, "__mro__", [piece]) if base not in but.__mro__]
     names = [base.__module__ for base in bases if base.__module__ not in sys.stdlib_module_names]
@@ -36,12 +40,34 @@ def code_of(piece: Any, but: type = nn.Module) -> dict[str, str]:
 
 def code_of_folder(folder: Path) -> str:
     """Return the SHA-256 of the modules in a folder, but not of those in folders below it, with their names."""
-    texts = {path.name: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.py"))}
-    return _digest(repr([(name, _digest(text)) for name, text in texts.items()]))
+    return _digest(
+        repr([(path.name, _digest(path.read_text(encoding="utf-8"))) for path in sorted(folder.glob("*.py"))])
+    )
 
 
+@cache
 def _digest(text: str) -> str:
-    return hashlib.sha256(PACKAGE.sub("", text).encode()).hexdigest()
+    """Return the SHA-256 of a module's text without comments, docstrings and blank lines."""
+    lines = text.split("\n")
+    for remark in _remarks(text):
+        (first, column), (last, _) = remark.start, remark.end
+        lines[first - 1] = lines[first - 1][:column].rstrip()
+        lines[first:last] = [""] * (last - first)
+    code = "\n".join(filter(str.strip, lines))
+    return hashlib.sha256(PACKAGE.sub("", code).encode()).hexdigest()
+
+
+def _remarks(text: str) -> list[TokenInfo]:
+    """Return the comments of a module's text, and its docstrings: strings that are a statement by themselves."""
+    tokens = [*tokenize.tokenize(io.BytesIO(text.encode()).readline)]
+    code = [token for token in tokens if token.type not in (tokenize.COMMENT, tokenize.NL)]
+    docstrings = [
+        token
+        for before, token, after in zip(code, code[1:], code[2:], strict=False)
+        if before.type in (tokenize.ENCODING, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT)
+        and (token.type, after.type) == (tokenize.STRING, tokenize.NEWLINE)
+    ]
+    return docstrings + [token for token in tokens if token.type == tokenize.COMMENT]
 
 
 def _beside(module: ModuleType, text: str) -> Iterator[str]:

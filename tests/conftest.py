@@ -161,6 +161,9 @@ def mini_yaml(tmp_path: Path, mini_root: Path):
             content["meta_stage"] = dict(stage)
         for name, values in sections.items():
             content[name] = _merged(content.get(name, {}), values)
+        for name in ("base_stage", "meta_stage"):
+            if name in content and not content[name].get("validate_every", 1):
+                content[name].pop("validate_episodes", None)  # without effect
         path = tmp_path / "tiny.yaml"
         path.write_text(yaml.safe_dump(content))
         return path

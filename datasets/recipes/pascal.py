@@ -107,9 +107,12 @@ def find_voc(folder: Path) -> Source:
     root = _first([folder / place for place in ("VOCdevkit/VOC2012", "VOC2012", "")])
     photos = root / "JPEGImages"
     masks = _first([root / name for name in MASKS])
-    for part in (photos, masks):
+    for part in (photos, masks, root / LISTS):
         if not part.is_dir():
-            raise UserError(f"{part}: this folder is missing; unpack VOC 2012, and give --voc VOCdevkit/VOC2012")
+            raise UserError(
+                f"{part}: this folder of VOC 2012 is missing; give --voc VOCdevkit/VOC2012",
+                fix="with lists of your own prepare nothing: set data.root, data.train_list and data.test_list",
+            )
     sets = {name: read_names(root / LISTS / f"{name}.txt") for name in ("train", "val")}
     return Source(photos, masks, ".png", sets)
 

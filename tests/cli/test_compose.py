@@ -357,10 +357,10 @@ def test_a_printed_config_reads_back_equal(tmp_path: Path, capsys, words: str) -
     """A page shows the values that differ from the defaults, with the protocol of its test alone."""
     overrides = ["--set", "run.seed=7", "--set", "meta_stage.optimizers.main.lr=3e-5"]
     options = command_line.parser(None).parse_args([*words.split(), *overrides])
-    assert command_line.print_config_if_asked(options)
+    config = command_line.read(options)
+    assert command_line.print_config_if_asked(options, config)
     text = capsys.readouterr().out
     (tmp_path / "copy.yaml").write_text(text)
-    config = command_line.read(options)
     copy = read_config(tmp_path / "copy.yaml")
     first, *lines = text.splitlines()
     if not options.print_whole_config:
@@ -373,7 +373,8 @@ def test_a_printed_config_reads_back_equal(tmp_path: Path, capsys, words: str) -
 
 def test_each_value_says_where_it_comes_from(capsys) -> None:
     words = ["--print-whole-config", "split2", "pascal", "--model", "ssp", "--set", "data.shot=5"]
-    command_line.print_config_if_asked(command_line.parser(None).parse_args(words))
+    options = command_line.parser(None).parse_args(words)
+    command_line.print_config_if_asked(options, command_line.read(options))
     places = dict(re.findall(r"^ *(\S+: \S+) +# (.*)$", capsys.readouterr().out, re.MULTILINE))
     for setting, place in {
         "name: pascal_split2_ssp_resnet50": "default",
@@ -386,6 +387,9 @@ def test_each_value_says_where_it_comes_from(capsys) -> None:
     assert file == "config/pascal/ssp.yaml"
     before = Path(file).read_text().partition("refine")[0]
     assert before.count("\n") + 1 == int(number)
+    words = ["--print-config", "split0", "pascal", "--net", "lite0"]
+    command_line.print_config_if_asked(command_line.parser(None).parse_args(words))
+    assert re.search(r"size: 481 +# config/pascal/photos.yaml:\d+: 473, no side of this model", capsys.readouterr().out)
 
 
 def test_the_list_names_recipes_methods_encoders_and_data_sets(capsys) -> None:

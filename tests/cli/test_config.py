@@ -117,6 +117,9 @@ MISTAKES = [  # text, line, and parts of the message
     ("DATA: {split: 0}\n", 2, "'DATA' is a key of BAM's configs", "docs/from_bam.md"),
     ("Train: {merge: final}\n", 2, "'Train' is a key of BAM's configs, here sections data, model"),
     ("data: {split: 0}\n", 2, "'split' is a key of BAM's configs, here data.fold;"),
+    ("model: {layers: 101}\n", 2, "'layers' is", "here net: resnet101 in this file, or NET=resnet101 with split0;"),
+    ("meta_stage: {power: 0.9}\n", 2, "'power' is", "here schedule: poly of meta_stage.optimizers.main"),
+    ("data: {zoom_factor: 8}\n", 2, "'zoom_factor' is", "here without a counterpart: leave it out;"),
     ("model: {name: symnett}\n", 2, "model.name = 'symnett'", "did you mean 'symnet'?"),
     ("data: {size: null}\n", 2, "data.size", "a whole number"),
     ("data: {size: {value: 97}}\n", 2, "data.size", "a whole number"),
@@ -189,6 +192,7 @@ def test_rules_of_a_protocol_that_go_together_are_taken() -> None:
         ],
         "dcama": [
             *("meta_stage.patience=3", "meta_stage.validate_midway=true", "meta_stage.views=3"),
+            *("meta_stage.validate_episodes=50", "meta_stage.validate_seed=1", "meta_stage.validate_on=base"),
             "meta_stage.augment={changes: [flip]}",
         ],
     }.items(),

@@ -1,6 +1,7 @@
 """Tests of ``prepare.py pascal`` on small trees of VOC and SBD, in each form in which SBD is distributed."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from scipy.io import savemat
 
 from datasets.recipes.pascal import read_mat
 from tests.datasets.class_trees import save_photo, save_reduced
-from tests.datasets.printed import assert_done
+from tests.datasets.printed import assert_done, assert_refused
 from util.files import sizes
 from util.files.mask_images import read_mask, write_mask
 from util.files.palette import voc_palette
@@ -115,6 +116,9 @@ def test_sets_and_masks_with_the_official_files_of_sbd(prepare, voc: Path, sbd, 
     assert_done(outcome, "train: 5, published 5953: differs")
     assert names(out, "val") == list(VOC_VAL)
     assert_prepared(voc, out)
+    shutil.rmtree(voc / "ImageSets")
+    refused = prepare("pascal", "--voc", voc, "--out", out.parent / "other")
+    assert_refused(refused, "with lists of your own prepare nothing")
 
 
 @pytest.mark.parametrize("form", ["palette", "grey"])

@@ -212,16 +212,17 @@ def test_a_dry_run_reads_the_checkpoint_that_is_named(method, content, says: str
 def test_all_that_does_not_depend_on_each_other_is_refused_together(mini_yaml, tmp_path: Path):
     """Data, vectors, weights, a metric and the batch; a training says what its dry run says, and changes nothing."""
     missing = {"data.root": tmp_path / "none", "model.encoder.weights": tmp_path / "lost.pth", "data.text": "word2vek"}
-    missing |= {"test.metrics": "[boundaryiou]", "meta_stage.accumulate": 9}
+    missing |= {"test.metrics": "[boundaryiou]", "meta_stage.accumulate": 9, "meta_stage.optimizers.head.lr": 0.1}
     config = read_config(mini_yaml("symnet"), [f"{key}={value}" for key, value in missing.items()])
     for begin in (lambda: dry_run(config, Asked(), 1), lambda: stages.train(config, Asked())):
         with pytest.raises(Refusals) as refused:
             begin()
         said = "\n".join(refused.value.lines)
         vectors = "did you mean 'word2vec'?; make them: python prepare.py embeddings --dataset mini"
-        for what in ("boundary_iou", vectors, "prepare.py mini --out", "lost.pth", "batch"):
+        optimizer = "yaml: meta_stage.optimizers.head: this model uses main"
+        for what in (optimizer, "boundary_iou", vectors, "prepare.py mini --out", "lost.pth", "batch"):
             assert what in said, said
-        assert len(refused.value.lines) == 5 and pickle.loads(pickle.dumps(refused.value)).lines == refused.value.lines
+        assert len(refused.value.lines) == 6 and pickle.loads(pickle.dumps(refused.value)).lines == refused.value.lines
     assert not (tmp_path / "runs").exists()
 
 

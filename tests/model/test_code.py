@@ -35,13 +35,21 @@ def test_every_method_has_its_own_modules_and_those_of_the_contract(name: str) -
     assert all(module.startswith("model.") for module in code)
 
 
-def test_the_codes_digest_changes_with_an_edit_and_not_with_line_ends_or_the_package(folder: Path) -> None:
+def test_the_codes_digest_changes_with_an_edit_and_not_with_remarks_line_ends_or_the_package(folder: Path) -> None:
     cls = importlib.import_module("method_of_mine").Mine
     before = code_of(cls)
     assert {"method_of_mine", "helper_of_mine", "model.ssp.ssp"} <= before.keys()
     (folder / "helper_of_mine.py").write_bytes(HELPER.replace("\n", "\r\n").encode())
     (folder / "method_of_mine.py").write_text(METHOD.replace("from model.", "from symnet.model."))
     assert code_of(cls) == before
+    remarks = '"""The factor\n\nof mine."""  # a docstring\n\nFACTOR = 2  # a "comment"\n\n\n# the end'
+    (folder / "helper_of_mine.py").write_text(remarks)
+    assert code_of(cls) == before
+    (folder / "helper_of_mine.py").write_text('FACTOR = 2\nNAME = "# no comment"\n')
+    named = code_of(cls)
+    assert named != before
+    (folder / "helper_of_mine.py").write_text('FACTOR = 2\nNAME = "# no remark"\n')
+    assert code_of(cls) != named
     (folder / "helper_of_mine.py").write_text("FACTOR = 3\n")
     after = code_of(cls)
     assert {name for name in before if before[name] != after[name]} == {"helper_of_mine"}

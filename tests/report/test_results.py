@@ -75,7 +75,8 @@ def test_the_table_of_a_result_has_deviations_further_metrics_and_classes() -> N
                 "hd95": 4.5,
                 "per_class": {"1": miou, "2": 60.0},
                 "per_class_hd95": {"1": 3.0},
-            }
+            },
+            "base": {"miou": 30.0},
         }
         for miou in (48.0, 52.0)
     ]
@@ -83,8 +84,9 @@ def test_the_table_of_a_result_has_deviations_further_metrics_and_classes() -> N
         seeds=[0, 1], per_seed=seeds, mean={}, list_images=3, novel={"1": "cat", "2": "dog", "3": "rare"}, metrics=HD95
     )
     table = score_table(made, frame_of({Path(): made}))
-    assert table.header == ["score, or class: IoU %", "final"]
-    assert dict(table.rows) == {"mIoU %": "50.00 +- 2.83", "HD95 px": "4.50 +- 0.00"} | {
+    assert table.header == ["score, or class: IoU %", "final", "base (base classes)"]
+    assert table.rows[0] == ["mIoU %", "50.00 +- 2.83", "30.00 +- 0.00"]
+    assert {name: final for name, final, _ in table.rows} == {"mIoU %": "50.00 +- 2.83", "HD95 px": "4.50 +- 0.00"} | {
         "cat": "50.00 +- 2.83",
         "dog": "60.00 +- 0.00",
         "cat, HD95 px": "3.00 +- 0.00",

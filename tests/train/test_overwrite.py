@@ -39,7 +39,11 @@ def base_of_another_run(run: Run) -> Path:
 
 
 def test_tests_of_replaced_weights_are_in_no_table(
-    mini_config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    mini_config,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Also if the command is killed as soon as the first file of the training has gone.
 
@@ -50,7 +54,9 @@ def test_tests_of_replaced_weights_are_in_no_table(
     assert load_weights(free).stored.photos == {BEFORE}
     stage = {"validate_every": 0, "epoch_length": 4}
     run = Run(mini_config("ssp", meta_stage=stage, model={"encoder": encoder}))
-    assert train_meta(run.config, resume=True) == 0
+    with caplog.at_level("INFO", "symnet"):
+        assert train_meta(run.config, resume=True) == 0
+    assert f"finished: {run.folder('meta') / BEST}; next: the same words after test.sh" in caplog.text
     assert "meta stage: begins in " in capsys.readouterr().out
     photos = checkpoint.read(run.folder("meta") / BEST).photos
     index = load_index(run.config.data, "train")

@@ -53,7 +53,7 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
 
 def test_missing_files_are_named_with_their_command_before_photos_are_read(mini_yaml, monkeypatch) -> None:
     config = read_config(mini_yaml(data={"root": "nowhere"}))
-    for name, fix in (("mini", "python prepare.py mini --out nowhere"), ("other", "prepare.py other --out nowhere")):
+    for name, fix in (("mini", "python prepare.py mini --out nowhere"), ("pascal", "--out nowhere --voc VOC")):
         with pytest.raises(UserError, match=rf"nowhere: this data folder does not exist.*{fix}"):
             load_index(replace(config.data, name=name), "train")
     monkeypatch.setattr(stages, "stage_data", lambda *_: pytest.fail("photos were read"))
@@ -79,7 +79,7 @@ def test_a_partial_files_missing_tensors_are_counted(mini_config, tmp_path: Path
     kept = {name: x for name, x in network.encoder.state_dict().items() if not name.startswith("layer3")}
     torch.save(kept, file)
     counted = r"\d\d tensors start from random values, such as layer3\.\S+"
-    assert re.fullmatch(rf"encoder: {file}, {counted}", start_encoders(config, network)[0])
+    assert re.fullmatch(rf"encoder: {NARROW}, weights of {file}, {counted}", start_encoders(config, network)[0])
 
 
 @dataclass
@@ -118,7 +118,8 @@ def test_each_encoder_of_a_method_starts_from_its_weights(mini_yaml, tmp_path: P
     filled = {name: torch.full_like(x, 3) for name, x in network.beside.state_dict().items()}
     torch.save(filled, file)
     note, files = start_encoders(config, network)
-    assert note == f"encoder: random weights (model.encoder.weights is null); beside: {file}, complete"
+    random = "encoder: random weights (model.encoder.weights is null)"
+    assert note == f"{random}; beside: resnet18, weights of {file}, complete"
     torch.testing.assert_close(network.beside.state_dict(), filled)
     assert digest_of_files(files) == initial_digest(Run(config), "meta") == checkpoint.digest_of(filled)
     assert not any(parameter.requires_grad for parameter in network.beside.parameters())

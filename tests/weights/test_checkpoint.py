@@ -148,10 +148,12 @@ def test_no_name_of_our_own_weights_is_taken_for_a_wrapper(tmp_path: Path, part:
 
 
 def test_weights_that_do_not_fit_name_a_tensor_of_each_side(tmp_path: Path):
-    stored = checkpoint.Checkpoint(Path("x.pth"), Wrapped("net").net.state_dict(), config={})
+    trained = {"model": {"name": "other"}}
+    stored = checkpoint.Checkpoint(Path("x.pth"), Wrapped("net").net.state_dict(), config=trained)
     with pytest.raises(UserError) as refusal:
         fill(Wrapped("net"), stored)
-    assert ": the file has 0.weight, the model net.0.weight; check model.name" in str(refusal.value)
+    told = ": 0 of 6 names of the model are in the file, which has 0.weight, the model net.0.weight; "
+    assert f"{told}model.name = other, now wrapped; check model.name" in str(refusal.value)
     assert "tensors" not in str(refusal.value)
 
 

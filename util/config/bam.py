@@ -1,6 +1,7 @@
 """The keys of configs of BAM, PFENet and Sym-Net's authors, for whom they are named where a key is unknown."""
 
 PAGE = "docs/from_bam.md in the repository"
+NOTHING = "without a counterpart: leave it out"
 TODAY = {  # their key -> what it is here, '' where it is nothing; none of them is a key of this project
     "DATA": "sections data, base_stage and meta_stage",
     "TRAIN": "sections data, model, meta_stage and run",
@@ -26,8 +27,8 @@ TODAY = {  # their key -> what it is here, '' where it is nothing; none of them 
     "batch_size_val": "test.batch",
     "base_lr": "meta_stage.optimizers.main.lr, ten times as large where index_split is -1",
     "index_split": "",
-    "momentum": "",
-    "power": "",
+    "momentum": "kind: sgd of meta_stage.optimizers.main, whose momentum is 0.9",
+    "power": "schedule: poly of meta_stage.optimizers.main, whose power is 0.9; constant is power 0",
     "stop_interval": "meta_stage.patience",
     "SubEpoch_val": "meta_stage.validate_midway",
     "evaluate": "meta_stage.validate_every",
@@ -38,11 +39,11 @@ TODAY = {  # their key -> what it is here, '' where it is nothing; none of them 
     "print_freq": "",
     "start_epoch": "",
     "fix_bn": "",
-    "layers": "NET=resnet50",
-    "vgg": "NET=vgg16",
+    "layers": "net: resnet101 in this file, or NET=resnet101 with split0",
+    "vgg": "net: vgg16 in this file, or NET=vgg16 with split0",
     "ppm_scales": "model.scales",
-    "aux_weight1": "",
-    "aux_weight2": "",
+    "aux_weight1": "always 1; leave it out",
+    "aux_weight2": "always 1; leave it out",
     "merge": "",
     "merge_tau": "",
     "kshot_trans_dim": "",
@@ -62,4 +63,4 @@ TODAY = {  # their key -> what it is here, '' where it is nothing; none of them 
 def as_today(name: str) -> str:
     """Say what the name of an unknown key of a config is here, if it is one of theirs; '' if it is not."""
     today = TODAY.get(name, TODAY.get(name.upper()))
-    return "" if today is None else f"'{name}' is a key of BAM's configs, here {today or 'none'}; see {PAGE}"
+    return "" if today is None else f"'{name}' is a key of BAM's configs, here {today or NOTHING}; see {PAGE}"

@@ -75,11 +75,10 @@ def read(options: argparse.Namespace) -> Config:
     return read_config(source_named(options.config, options.model, options.net), options.overrides)
 
 
-def print_config_if_asked(options: argparse.Namespace) -> bool:
-    """Print the config where the command line asks for that; return whether it does; raises as ``read`` does."""
+def print_config_if_asked(options: argparse.Namespace, config: Config) -> bool:
+    """Print a config where the command line asks for that; return whether it does."""
     is_asked = options.print_config or options.print_whole_config
     if is_asked:
-        config = read(options)
         tree = tree_of(config.source, config.given)
         content = to_dict(config)
         if not options.print_whole_config:  # on a page, with the protocol of its test alone
@@ -115,15 +114,16 @@ def _lines(section: dict[str, Any], tree: Any, indent: str) -> Iterator[str]:
             yield from _lines(value, leaf, indent=f"{indent}  ")
         else:
             line = f"{indent}{flow(key)}: {flow(value)}"
-            yield f"{line:<56}  # {one_line(_source(leaf, value))}"
+            yield f"{line:<56}  # {one_line(_source(key, leaf, value))}"
 
 
-def _source(leaf: Any, value: Any) -> str:
-    """Return where a value comes from, in words."""
+def _source(key: str, leaf: Any, value: Any) -> str:
+    """Return where the value of a key comes from, in words."""
     if not isinstance(leaf, Leaf):
         return "default"
     place = leaf.where if leaf.where.startswith(OVERRIDE) else os.path.normpath(leaf.where)
     with suppress(Misfit):
         if convert(type(value), leaf.value, "", as_yaml=True) == value:
             return place
-    return f"{place}: {flow(leaf.value)}"
+    reason = ", no side of this model" if key == "size" else ""
+    return f"{place}: {flow(leaf.value)}{reason}"

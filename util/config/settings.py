@@ -200,13 +200,14 @@ class StageSettings:
     validate_every: float = bounded(1.0, 0, decides=Decides.NOTHING)
     # After half of an epoch too, but the first
     validate_midway: bool = bounded(False, only=("validate_every", True), decides=Decides.NOTHING)
-    validate_episodes: int = bounded(1000, 1, decides=Decides.NOTHING)  # of a validation (base stage: images)
+    # Of a validation (base stage: images)
+    validate_episodes: int = bounded(1000, 1, only=("validate_every", True), decides=Decides.NOTHING)
     # null: classes of data.validation_list, else the test list's novel ones (published); base: without a
     # validation_list, base classes in turn, on the test list's images, so that no novel class takes part in the choice
     # of best.pth; or the file of another data set, config/fss1000/fss1000.yaml
-    validate_on: str | None = bounded(None, stage="meta", decides=Decides.NOTHING)
+    validate_on: str | None = bounded(None, stage="meta", only=("validate_every", True), decides=Decides.NOTHING)
     # Default: the first of the protocol
-    validate_seed: int | None = bounded(None, 0, stage="meta", decides=Decides.NOTHING)
+    validate_seed: int | None = bounded(None, 0, stage="meta", only=("validate_every", True), decides=Decides.NOTHING)
     # Epochs without a better validation, after which a training ends; 0: never
     patience: int = bounded(0, 0, only=("validate_every", True), decides=Decides.NOTHING)
 

@@ -25,17 +25,21 @@ History = Sequence[dict[str, Any]]  # the records of a training so far
 WARM_UP = 10  # an average's decay is at most (1 + step) / (WARM_UP + step): early weights are soon forgotten
 
 
-def build_optimizers(groups: list[ParamGroup], settings: Mapping[str, OptimizerRule]) -> dict[str, Optimizer]:
+def build_optimizers(
+    groups: list[ParamGroup], settings: Mapping[str, OptimizerRule], key: str = "optimizers"
+) -> dict[str, Optimizer]:
     """Return an optimiser for every name that the groups use; each torch group holds its learning-rate ``factor``.
 
-    UserError: the names differ from those of the config, or the model has nothing to train.
+    UserError: the names differ from those of the config, which has them under ``key``, or the model has nothing to
+    train.
     """
     members = dict[str, list[ParamGroup]]()
     for group in groups:
         members.setdefault(group.optimizer, []).append(group)
     if members.keys() != settings.keys():
         names = ", ".join(members) or "none: it has nothing to train, test it directly"
-        raise UserError(f"optimizers: this model uses {names}; the config has {', '.join(settings)}")
+        named = ", ".join(f"{key}.{name}" for name in settings.keys() ^ members.keys())
+        raise UserError(f"{named}: this model uses {names}; the config has {', '.join(settings)}")
     return {name: _optimizer(members[name], settings[name]) for name in members}
 
 

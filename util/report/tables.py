@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from util.evaluate.schema import Result, read_results
 from util.evaluate.titles import classes_in_no_mean, title, track_text
 from util.files.table import Table
-from util.loop.metrics import FINAL, MIOU
+from util.loop.metrics import BASE, FINAL, MIOU
 from util.report.results import DEVIATION, FB_IOU, facts_of, frame_of, overall_scores
 
 if TYPE_CHECKING:
@@ -70,7 +70,8 @@ def score_table(result: Result, scores: DataFrame) -> Table:
     of_seeds = ordered.groupby(["name", "output"], sort=False)["value"]
     spread = of_seeds.std().map(" +- {:.2f}".format, na_action="ignore").fillna("")
     cells = (of_seeds.mean().map("{:.2f}".format) + spread).unstack()
-    shown = cells.reindex(index=ordered["name"].unique(), columns=[*result["mean"]]).fillna("-")
+    outputs = cells.reindex(index=ordered["name"].unique(), columns=[*result["mean"]])
+    shown = outputs.rename(columns={BASE: f"{BASE} (base classes)"}).fillna("-")
     out = Table(["score, or class: IoU %", *shown], shown.reset_index().values.tolist())
     if len(result["seeds"]) > 1:
         images = f"the same {result['list_images']} images, not over others"

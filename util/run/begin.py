@@ -281,10 +281,12 @@ def _rehearse_stage(
     if is_first and not task.continues:  # a later one starts from what an earlier one makes
         rehearsal.attempt(partial(fill_at_start, run, model, task.stage, base, downloads=False))
     network = trained_part(model, task.stage)
-    rehearsal.attempt(lambda: build_optimizers(network.param_groups(), settings.optimizers))
+    key = f"{task.stage}_stage"
+    rehearsal.attempt(
+        lambda: build_optimizers(network.param_groups(), settings.optimizers, f"{run.config.source}: {key}.optimizers")
+    )
     rehearsal.stored.append(Stored.of(network, settings))
     length = (settings.epoch_length or 0) if data is None else epoch_length(settings, data.images)
-    key = f"{task.stage}_stage"
     schedule = rehearsal.attempt(partial(StepSchedule.from_settings, settings, length, processes, key))
     parts = f" in {settings.accumulate} parts" if settings.accumulate > 1 else ""
     return [

@@ -1,5 +1,6 @@
 """A training: its stages one after the other; of each the network, what it starts from and its data, then the loop."""
 
+import math
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -8,6 +9,7 @@ from typing import Any, cast
 from model.contract import FewShotMethod, Trainable
 from model.registry import described
 from util.config.compose import files_of
+from util.config.place import BEST
 from util.config.read import to_dict
 from util.config.registry import code_of_run
 from util.config.settings import Config
@@ -103,6 +105,7 @@ def train_stage(run: Run, task: StageTask, world: ProcessGroup, asked: Asked) ->
             observers = _observers(task, checkpoints, curves, validate, own)
             finished = _do_steps(training, setup.data, observers, run.config.data.workers)
     if finished and not world.any(training.interrupt.requested):
+        _log_end(task, training.progress.best)
         return 0
     log.info("interrupted; the same command with --resume continues")
     return EXIT_INTERRUPTED
@@ -266,6 +269,13 @@ def _log_start(training: Training, checkpoints: Checkpoints, run: Run, setup: Se
     stage = checkpoints.state["stage"]
     place = f"{device} in {precision}"
     log.info("%s stage on %s: %d images, processes: %d", stage, place, len(images.queries), world.size)
+
+
+def _log_end(task: StageTask, best: float) -> None:
+    """Log where the weights of a finished stage are, and their best validation if there was one."""
+    validation = "" if math.isinf(best) else f", best validation {best:.2f} % mIoU"
+    test = "; next: the same words after test.sh or test.py" if task.stage == "meta" else ""
+    log.info("finished: %s%s%s", task.folder / BEST, validation, test)
 
 
 def points_of(scores: dict[str, dict[str, Any]], classes: list[str]) -> dict[str, float]:

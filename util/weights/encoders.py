@@ -94,7 +94,8 @@ def _start(config: Config, name: str, encoder: Encoder) -> tuple[str, Checkpoint
     if missing:
         found = f"{len(missing)} tensors start from random values, such as {missing[0]}"
     licence = licence_of(start.weights, encoder)
-    return f"{name}: {start.weights}, {found}" + (f"; licence of the weights: {licence}" if licence else ""), file
+    line = f"{name}: {start.backbone}, weights of {file.path}, {found}"
+    return line + (f"; licence of the weights: {licence}" if licence else ""), file
 
 
 def _key(config: Config, name: str, encoder: Encoder) -> str:

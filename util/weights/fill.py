@@ -1,14 +1,17 @@
 """The one way in: a network, or its encoder, is filled with the tensors of a file, whoever wrote it."""
 
 from collections.abc import Iterable
+from dataclasses import asdict
 
 from torch import Tensor
 
 from model.contract import FewShotMethod, Trainable
+from model.decides import Decides
 from model.encoders.encoder import Encoder
 from model.encoders.layouts import load_encoder
 from model.mismatch import ModelMismatch
 from model.published import COUNTER
+from util.config.same import differences, in_words
 from util.files.errors import UserError, told
 from util.weights.checkpoint import Checkpoint
 
@@ -33,6 +36,7 @@ def fill(network: Trainable | Encoder, stored: Checkpoint, partial: bool = False
     given = _under_names_of(network, stored)
     expected = network.stored_state()
     if problem := _misfits(given, expected):
+        problem = "; ".join([problem, *_other_settings(network, stored)])
         raise UserError(f"{stored.path}: not weights of this model as configured: {problem}; check {KEYS}")
     filled = {name: given.get(name, tensor).to(tensor.device) for name, tensor in expected.items()}
     network.load_state_dict({**network.state_dict(), **filled})
@@ -53,11 +57,21 @@ def _misfits(given: dict[str, Tensor], expected: dict[str, Tensor]) -> str:
     missing = [name for name in _without_counters(expected) if name not in given]
     unknown = [name for name in _without_counters(given) if name not in expected]
     if missing and unknown:
-        return f"the file has {unknown[0]}, the model {missing[0]}"
+        names = _without_counters(expected)
+        share = f"{len(names) - len(missing)} of {len(names)} names of the model are in the file"
+        return f"{share}, which has {unknown[0]}, the model {missing[0]}"
     if missing or unknown:
         return f"{missing[0]} is missing" if missing else f"{unknown[0]} is unknown"
     problems = (_misfit(name, given[name], tensor) for name, tensor in expected.items() if name in given)
     return next(filter(None, problems), "")
+
+
+def _other_settings(network: Trainable, stored: Checkpoint) -> list[str]:
+    """Return the settings of a method that its file was trained with otherwise, in words; none of a file of others."""
+    if stored.config is None or not isinstance(network, FewShotMethod):
+        return []
+    before, now = {"model": stored.config.get("model", {})}, {"model": asdict(network.settings)}
+    return in_words(differences(before, now, Decides.SCORES))
 
 
 def _without_counters(names: Iterable[str]) -> dict[str, None]:

@@ -44,7 +44,7 @@ def download(source: str, backbone: str, torchvision: str | None = None, key: st
     """
     check_source(source, backbone, torchvision, key)
     if source == PACKAGE:
-        return Checkpoint(Path(source), _from_package(backbone))
+        return Checkpoint(Path(f"package {PACKAGES[backbone][0]}"), _from_package(backbone))
     name = bare_name(backbone) if source == TIMM else str(torchvision)
     try:
         return Checkpoint(Path(source), _fetched(source, name))
