@@ -388,7 +388,8 @@ def test_each_value_says_where_it_comes_from(capsys) -> None:
     before = Path(file).read_text().partition("refine")[0]
     assert before.count("\n") + 1 == int(number)
     words = ["--print-config", "split0", "pascal", "--net", "lite0"]
-    command_line.print_config_if_asked(command_line.parser(None).parse_args(words))
+    options = command_line.parser(None).parse_args(words)
+    command_line.print_config_if_asked(options, command_line.read(options))
     assert re.search(r"size: 481 +# config/pascal/photos.yaml:\d+: 473, no side of this model", capsys.readouterr().out)
 
 

@@ -42,7 +42,7 @@ from util.weights import checkpoint
 SHORT = {"model.encoder.backbone": NARROW, "data.size": 33, "data.min_pixels": 100}
 SHORT |= {"base_stage.size": 33, "base_stage.epochs": 1, "base_stage.batch": 8, "base_stage.validate_episodes": 4}
 SHORT |= {"meta_stage.epochs": 1, "meta_stage.batch": 4, "meta_stage.epoch_length": 16}
-SHORT |= {"meta_stage.validate_episodes": 4, "test.episodes": 4, "test.seeds": [0]}
+SHORT |= {"test.episodes": 4, "test.seeds": [0]}
 
 
 def as_options(settings: dict[str, object]) -> list[str]:
