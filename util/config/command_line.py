@@ -4,7 +4,7 @@ import argparse
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from typing import Any
 
 from model.encoders.variant import PREFIX as TIMM_PREFIX
@@ -14,7 +14,7 @@ from util.config.compose import CHOICE, NAMES, add_choice, files_of, source_name
 from util.config.folder import LOCAL, data_file, data_sets, encoders, method_names
 from util.config.parts import merged
 from util.config.read import read_config, to_dict, tree_of
-from util.config.settings import Config
+from util.config.settings import Config, OptimizerSettings
 from util.config.tree import OVERRIDE, Leaf, flow, value_of
 from util.files.errors import one_line
 from util.files.typecheck import Misfit, convert
@@ -29,7 +29,9 @@ def parser(description: str | None) -> cli.Parser:
     out.set_defaults(model=model, net=net)
     add_overrides(out)
     out.add_argument(
-        "--print-config", action="store_true", help="print what differs from the defaults, with its file, and end"
+        "--print-config",
+        action="store_true",
+        help="print what differs from the defaults and the optimisers, with files, and end",
     )
     out.add_argument("--print-whole-config", action="store_true", help="print every value, with its file, and end")
     out.add_argument("--list", action=_List, nargs=0, help="print data sets, recipes, methods and encoders, and end")
@@ -89,9 +91,9 @@ def print_config_if_asked(options: argparse.Namespace, config: Config) -> bool:
 
 
 def _differing(value: Any) -> Any:
-    """Return what differs in settings from their defaults, as plain data; another value as it is."""
+    """Return what differs in settings from their defaults, and optimisers whole; another value as it is."""
     if isinstance(value, dict):
-        return {name: _differing(part) for name, part in value.items()}
+        return {name: asdict(part) if isinstance(part, OptimizerSettings) else part for name, part in value.items()}
     if not is_dataclass(value):
         return value
     out = {}
