@@ -17,8 +17,6 @@ from util.run.build import build_model
 from util.run.data import images_for_test, validation_episodes
 from util.run.run import Run
 
-pytestmark = pytest.mark.train
-
 WITH_BASE_LEARNER = "bam"
 WITH_BLOCKS = "hsnet"
 ORIGINAL_SIZES = "ssp"
@@ -53,6 +51,7 @@ def bytes_of(store: ShotStore) -> int:
     return sum(kept.nbytes for kept in (*store.kept.values(), *store.maps.values()))
 
 
+@pytest.mark.train
 def test_kept_shots_change_no_count_and_no_support_is_encoded_twice(run) -> None:
     expected = run(None)
     store = ShotStore(1)
@@ -88,6 +87,7 @@ def encoded(mini_config, monkeypatch):
     return run
 
 
+@pytest.mark.train
 def test_an_image_passes_the_encoder_once_and_a_query_of_several_episodes_where_nothing_fits(encoded) -> None:
     passes, episodes = encoded(ORIGINAL_SIZES, "ssp", gib=1)
     assert passes == len({row for key in episodes for row in (key.query, *key.supports)}) < 3 * EPISODES
@@ -97,6 +97,7 @@ def test_an_image_passes_the_encoder_once_and_a_query_of_several_episodes_where_
     assert passes == 2 * EPISODES + len(queries)
 
 
+@pytest.mark.train
 def test_kept_shots_change_no_count_where_few_fit(run) -> None:
     whole = ShotStore(1)
     expected = run(whole)
