@@ -85,7 +85,9 @@ def print_config_if_asked(options: argparse.Namespace, config: Config) -> bool:
         content = to_dict(config)
         if not options.print_whole_config:  # on a page, with the protocol of its test alone
             name = config.test.protocol
-            content = _differing(config) | {"protocols": {name: _differing(config.protocols[name])}}
+            content = _differing(config)
+            content["test"] = content.get("test", {}) | {"protocol": name}
+            content["protocols"] = {name: _differing(config.protocols[name])}
         print("\n".join([f"# {files_of(config.source)}", *_lines(content, tree, indent="")]))
     return is_asked
 

@@ -30,7 +30,7 @@ from util.run.build import build_model
 from util.run.data import epoch_length, stage_data
 from util.run.disk import Stored, room
 from util.run.folder import StageFolder
-from util.run.run import BEST, Run
+from util.run.run import ALLOW, BEST, Run
 from util.run.start import fill_at_start, why_not_used
 from util.weights import checkpoint
 
@@ -172,6 +172,8 @@ def _task_there(run: Run, stage: str, files: StageFolder, *, finished: bool, may
         if not finished:
             return replace(task, state=f"step {facts['step']} of {facts['steps']}", refusal=refusal)
         stated = [f"{key} {facts[key]}" for key in ("steps", "batch", "size", "seed")]
+        if files.has_steps_left:
+            stated[0] = f"ended before step {facts['steps']}, {ALLOW} continues it"
         return replace(task, state=", ".join([*stated, *run.shared(stored)]), finished=True, refusal=refusal)
     except UserError as error:
         problem = str(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -188,7 +189,8 @@ class Run:
         if not kept:
             return self
         if is_first_of_machine():
-            print(f"{place}: this command uses these settings of the training: {', '.join(kept)}", flush=True)
+            settings = ", ".join(kept)
+            print(f"{place}: this command uses these settings of the training: {settings}", file=sys.stderr, flush=True)
         return Run(read_config(self.config.source, [*kept, *self.config.given]))
 
     def training_differences(self, stored: Checkpoint) -> Differences:
@@ -228,9 +230,10 @@ def check_continues(stored: Checkpoint, now: Origin, allow_changes: bool) -> Non
         raise UserError(f"{stored.path}: holds only weights, without a training's state; start again with --overwrite")
     may_differ = CONTINUED_CHANGED if allow_changes else CONTINUED
     if other := stored.origin.differences(now, may_differ.facts):
+        more = "" if allow_changes else f"; {ALLOW} continues with other photos, precision or code"
         raise UserError(
             f"{stored.path}: was trained with {', '.join(other)}",
-            fix=f"restore it, or start again with --overwrite; {ALLOW} continues with other photos, precision or code",
+            fix=f"restore it, or start again with --overwrite{more}",
         )
 
 
