@@ -40,9 +40,8 @@ def code_of(piece: Any, but: type = nn.Module) -> dict[str, str]:
 
 def code_of_folder(folder: Path) -> str:
     """Return the SHA-256 of the modules in a folder, but not of those in folders below it, with their names."""
-    return _digest(
-        repr([(path.name, _digest(path.read_text(encoding="utf-8"))) for path in sorted(folder.glob("*.py"))])
-    )
+    digests = [(path.name, _digest(path.read_text(encoding="utf-8"))) for path in sorted(folder.glob("*.py"))]
+    return _digest(repr(digests))
 
 
 @cache

@@ -1,7 +1,7 @@
 """The page's download: a zip of photos' results in the formats that the user has ticked.
 
-Results are made again in a temporary folder, and name photos by their files alone. ``png`` lies at its
-top, each other format in a folder, with the photos where its programs look for them.
+Results are made again in a temporary folder, and name photos by their files alone. ``png`` lies at its top, each other
+format in a folder, with the photos where its programs look for them.
 """
 
 import zipfile

@@ -39,7 +39,8 @@ class PhotoMasks:
         record = self.record(path)
         rows = record.get(FOUND)
         rows = record.get("classes", []) if rows is None else rows
-        return [row for row in rows if row["name"] in persons.values(self.out)]
+        names = persons.values(self.out)
+        return [row for row in rows if row["name"] in names]
 
     def rows(self, path: Path) -> list[dict[str, Any]]:
         """Return the rows of all classes that are known of a photo, by the network or by a person."""
@@ -55,8 +56,9 @@ class PhotoMasks:
     def label(self, path: Path) -> np.ndarray:
         """Return a photo's mask in the values of classes, (H, W) uint8."""
         label = np.zeros(persons.size_of(path), np.uint8)
+        values = persons.values(self.out)
         for row in self.rows(path):
-            label[persons.pixels_of(row)] = persons.values(self.out)[row["name"]]
+            label[persons.pixels_of(row)] = values[row["name"]]
         return label
 
     def version(self, path: Path) -> str:

@@ -76,7 +76,7 @@ def test_files_that_are_no_mapping_in_yaml_are_refused_in_one_line(tmp_path: Pat
 def test_missing_sections_and_a_bases_mistake_are_named_in_their_files(tmp_path: Path) -> None:
     for text in ("data: {fold: 1}\n", ""):
         assert "this file inherits nothing; write base:" in refusal(write_config(tmp_path, text, base=None))
-    assert read_text(tmp_path, "meta_stage:\n  # epochs: 3\n") == read_config(MINI, ["run.name=run"])
+    assert read_text(tmp_path, "imports:\nmeta_stage:\n  # epochs: 3\n") == read_config(MINI, ["run.name=run"])
     assert refusal(write_config(tmp_path, "epochs:\n")).startswith(f"{tmp_path}/run.yaml: unknown key 'epochs'")
     write_config(tmp_path, "data:\n  sise: 97\n", "low.yaml")
     assert refusal(write_config(tmp_path, "", base=Path("low.yaml"))).startswith(f"{tmp_path}/low.yaml:3: ")

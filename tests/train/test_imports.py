@@ -69,6 +69,8 @@ def test_a_config_imports_files_beside_it_once(mine: Path, monkeypatch: pytest.M
     assert json_of(folder.path / "environment.json")["imports"] == {whole: UNKNOWN}
     (mine / "code/named.yaml").write_text("base: ../mine.yaml\nimports: [mylab/mine.py]")
     assert read_config(mine / "code/named.yaml").imports == [whole]
+    (mine / "empty.yaml").write_text("base: mine.yaml\nimports:\n")
+    assert read_config(mine / "empty.yaml").imports == [whole]
 
 
 @pytest.mark.parametrize(

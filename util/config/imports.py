@@ -29,6 +29,8 @@ def with_imports(tree: Tree) -> Tree:
     UserError: a module is missing, or raises an error.
     """
     leaf = tree.get(KEY)
+    if leaf == {}:  # the key alone
+        return {key: value for key, value in tree.items() if key != KEY}
     if not isinstance(leaf, Leaf) or not isinstance(leaf.value, list):
         return tree  # nothing, or of another type, which is refused like that of any other key
     is_override = leaf.where.startswith(OVERRIDE)

@@ -150,7 +150,8 @@ def merge(low: Tree, high: Tree) -> Tree:
     out = dict(low)
     for key, value in high.items():
         both = isinstance(value, dict) and isinstance(out.get(key), dict)
-        out[key] = merge(out[key], value) if both else value
+        if value != {} or key not in out:  # else nothing is stated
+            out[key] = merge(out[key], value) if both else value
     return out
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +21,7 @@ from util.config.settings import Config, Sections
 from util.config.tree import find, key_of, override
 from util.data.words import text
 from util.files import kept_json
-from util.files.errors import UserError
+from util.files.errors import UserError, note
 from util.files.launcher import is_first_of_machine
 from util.run.folder import StageFolder
 from util.weights import checkpoint
@@ -189,8 +188,7 @@ class Run:
         if not kept:
             return self
         if is_first_of_machine():
-            settings = ", ".join(kept)
-            print(f"{place}: this command uses these settings of the training: {settings}", file=sys.stderr, flush=True)
+            note(f"{place}: this command uses these settings of the training: {', '.join(kept)}")
         return Run(read_config(self.config.source, [*kept, *self.config.given]))
 
     def training_differences(self, stored: Checkpoint) -> Differences:
