@@ -12,6 +12,8 @@ from util.files.photos import IMAGE_SUFFIXES
 
 MASK_SUFFIX = ".png"  # of the masks of a data set
 NAME, COLUMNS, OF_BINARY = 1, 2, 3  # words of a line: lists of names, BAM's and PFENet's, and of a mask per class
+# What prepare.py makes a data set from
+GIVEN, OTHERS = {"pascal": "--voc VOCdevkit/VOC2012 [--sbd FOLDER]"}, "(--help says from what)"
 FORMS = {
     NAME: "the name of an image",
     COLUMNS: "the paths of photo and mask",
@@ -50,7 +52,7 @@ def read_list(data: DataSettings, part: str) -> Listed:
     if not root.is_dir():
         raise UserError(
             f"{root}: this data folder does not exist",
-            fix=f"set data.root, or make it: python prepare.py {data.name} --out {root} (--help says from what)",
+            fix=f"set data.root, or make it: python prepare.py {data.name} --out {root} {GIVEN.get(data.name, OTHERS)}",
         )
     if data.mask_form == BINARY:
         rows = _read_rows(path, OF_BINARY)
