@@ -9,7 +9,6 @@ Source: Shi et al., Dense Cross-Query-and-Support Attention Weighted Mask Aggreg
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import groupby, product
 from operator import itemgetter
 from typing import cast
@@ -32,7 +31,7 @@ from model.tensors.tokens import linear_over_map, split_heads
 
 STRIDE = 32  # of stage 4; every grid is exact for an image side that it divides
 HEADS = 8
-DROPOUT = 0.5  # of feature plus position encoding, and of the attention
+DROPOUT = 0.5  # of feature plus position encoding, and of the attention, where a random bit decides
 WAVELENGTH = 10000.0  # of the slowest position sinusoid
 VALUE_WIDTH = 8  # columns of a value, one number and padding: GPU kernels need a multiple of 8 (``attended_mask``)
 MAX_SCORES = 2**21  # attention scores held at a time where no fused kernel exists
@@ -147,7 +146,7 @@ class MaskAggregation(nn.Module):
         """
         size = query_maps[0].shape[-2:]
         position = position_encoding(query_maps[0])
-        dropout = self.attention_dropout.p if self.attention_dropout.training else 0.0
+        dropout = self.attention_dropout.training and self.attention_dropout.p > 0
         masks = []
         # One feature after the other: their scores never exist together, and those of one are enough to fill a device.
         for query_map, key in zip(query_maps, keys, strict=True):
@@ -170,29 +169,46 @@ def position_encoding(map_bchw: Tensor) -> Tensor:
     return torch.stack([angle.sin(), angle.cos()], dim=2).flatten(1)
 
 
-def attended_mask(query_bhld: Tensor, key_bhmd: Tensor, value_bm: Tensor, dropout: float) -> Tensor:
+def attended_mask(query_bhld: Tensor, key_bhmd: Tensor, value_bm: Tensor, dropout: bool) -> Tensor:
     """Return softmax(Q K^T / sqrt(d)) value, mean over heads, (B, L) float32, in bounded memory.
 
     This is attention whose value is one number per key. With the value as the first of several columns,
     ``scaled_dot_product_attention`` returns the result in its first column, and its fused kernels hold no matrix. Those
-    of GPUs accept a narrow value; those of CPUs need one as wide as the keys and have no dropout, so on a CPU training
-    splits the queries into pieces, which the backward pass computes again.
+    of GPUs accept a narrow value; those of CPUs need one as wide as the keys and have no dropout.
     """
-    heads, length, width = query_bhld.shape[1:]
-    keys = key_bhmd.shape[2]
-    fused = query_bhld.is_cuda or not dropout
-    scores_of_row = len(value_bm) * heads * keys
-    rows = length if fused else max(MAX_SCORES // scores_of_row, 1)
-    columns = VALUE_WIDTH if query_bhld.is_cuda or dropout else width
+    if dropout and not query_bhld.is_cuda:
+        return _attended_in_pieces(query_bhld, key_bhmd, value_bm)
+    heads, width = query_bhld.shape[1], query_bhld.shape[3]
+    columns = VALUE_WIDTH if query_bhld.is_cuda else width
     value = F.pad(value_bm[:, None, :, None].to(query_bhld.dtype), (0, columns - 1))
     value = value.expand(-1, heads, -1, -1)  # (B, heads, K L, columns)
-    attend = partial(F.scaled_dot_product_attention, key=key_bhmd, value=value, dropout_p=dropout)
-    compute_again = torch.is_grad_enabled() and rows < length
-    masks = []
-    for piece in query_bhld.split(rows, dim=2):
-        attended = checkpoint(attend, piece, use_reentrant=False) if compute_again else attend(piece)
-        masks.append(attended[..., 0].float().mean(1))
+    probability = DROPOUT if dropout else 0.0
+    attended = F.scaled_dot_product_attention(query_bhld, key_bhmd, value, dropout_p=probability)
+    return attended[..., 0].float().mean(1)
+
+
+def _attended_in_pieces(query_bhld: Tensor, key_bhmd: Tensor, value_bm: Tensor) -> Tensor:
+    """Return ``attended_mask`` with dropout, whose scores the backward pass computes again, piece after piece."""
+    scores_of_row = len(value_bm) * key_bhmd.shape[1] * key_bhmd.shape[2]
+    rows = max(MAX_SCORES // scores_of_row, 1)
+    pieces = query_bhld.split(rows, dim=2)
+    masks = [checkpoint(_attended_of_piece, piece, key_bhmd, value_bm, use_reentrant=False) for piece in pieces]
     return torch.cat(masks, dim=1)
+
+
+def _attended_of_piece(query_bhld: Tensor, key_bhmd: Tensor, value_bm: Tensor) -> Tensor:
+    """Return ``attended_mask`` with dropout: each head keeps half of the keys and counts them twice."""
+    query = query_bhld * query_bhld.shape[3] ** -0.5
+    scores = query @ key_bhmd.transpose(2, 3)
+    attention = torch.softmax(scores, dim=3, dtype=torch.float32)
+    value = random_bits(attention) * (2 * value_bm)[:, None, None]
+    return (attention * value).sum(3).mean(1)
+
+
+def random_bits(like: Tensor) -> Tensor:
+    """Return 0 or 1 for each element, uint8: eight of a random number, since a CPU's dropout draws one for each."""
+    numbers = torch.empty(-(-like.numel() // 8), dtype=torch.int64, device=like.device).random_()
+    return numbers.view(torch.uint8)[: like.numel()].view(like.shape) & 1
 
 
 class MaskDecoder(nn.Module):

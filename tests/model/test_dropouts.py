@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from model.contract import Trainable
+from model.dcama.dcama import DROPOUT, HEADS, attended_mask
 from model.episode import Episode, LabelledImages
 from model.registry import methods
 from tests.model.small import drawn_episode, small_model
@@ -78,6 +79,8 @@ class Dropouts(TorchFunctionMode):
         probability = options.get("dropout_p", 0.0)  # of an attention
         if function in FUNCTIONS and options["training"]:
             probability = options["p"]
+        if function is Tensor.random_:  # DCAMA's attention on a CPU
+            probability = DROPOUT
         if probability:
             self.acting[self._inside[-1]] = probability
         return function(*args, **options)
@@ -105,3 +108,14 @@ def test_each_method_drops_features_where_the_table_says(name: str) -> None:
         base_label = episode.query_base_label
         assert isinstance(base_label, Tensor)
         assert dropouts_of(network.base_stage(), LabelledImages(episode.query, base_label)) == BASE_STAGE
+
+
+def test_dcamas_attention_keeps_its_mean_where_random_bits_drop_its_keys() -> None:
+    torch.manual_seed(0)
+    query = torch.randn(1, HEADS, 1, 5).repeat(1, 1, 8192, 1)  # one position many times
+    key = torch.randn(1, HEADS, 300, 5)  # 300: no multiple of the bits of a number
+    value = (torch.rand(1, 300) < 0.3).float()
+    whole = attended_mask(query, key, value, dropout=False)
+    dropped = attended_mask(query, key, value, dropout=True)
+    assert dropped.mean() == pytest.approx(whole.mean().item(), rel=0.01)
+    assert dropped.unique().numel() > 8000  # every position draws anew
