@@ -19,6 +19,8 @@ from util.files.errors import Refusals, UserError, told
 from util.files.typecheck import UNKNOWN, Misfit, convert, required
 
 DEFAULT = LOCAL / "default.yaml"
+CHOSEN_BY_NET = "name the encoder by NET= before the command"
+OF_FILES = {"base": "name the file itself", "encoders": CHOSEN_BY_NET, "net": CHOSEN_BY_NET}
 IMPORT_IT = (
     "name it in imports of a config (predict.py --config FILE), by --import of report.py or predict.py, or import it"
 )
@@ -136,6 +138,8 @@ def _in_words(misfit: Misfit, content: dict[str, Any]) -> str:
     """Return what a misfit says; of an unknown key where a setting of this name is, if there is one."""
     if not str(misfit).startswith(UNKNOWN):
         return str(misfit)
+    if misfit.key in OF_FILES:
+        return f"'{misfit.key}' is a key of files; {OF_FILES[misfit.key]}"
     section, _, name = misfit.key.rpartition(".")
     keys = [key for key, setting in settings_in(Sections, content) if setting.name == name]
     below = [key for key in keys if key.startswith(f"{section}.")]
