@@ -34,7 +34,7 @@ from util.run import disk
 from util.run.begin import Asked, dry_run, stage_of, stages_asked
 from util.run.build import build_model
 from util.run.folder import ENVIRONMENT
-from util.run.run import BEST, Run
+from util.run.run import BEST, LAST, Run
 from util.train import stages
 from util.weights import checkpoint
 
@@ -305,6 +305,10 @@ def test_other_photos_or_initial_weights_of_a_finished_training_are_refused(mini
     generate(root, 24, 16, 64, 9)
     assert "other photos or masks" in stage_of(run, "meta", Asked(resume=True)).refusal
     check_refused("other photos or masks")
+    meta = run.folder("meta")
+    (meta / BEST).rename(meta / LAST)  # as of a training that is not finished
+    unfinished = stage_of(run, "meta", Asked(resume=True)).refusal
+    assert "other photos or masks" in unfinished and "--allow-changes continues it" in unfinished
 
 
 def check_stage_folder(folder: Path, stage: str) -> None:

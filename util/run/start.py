@@ -89,8 +89,8 @@ def _fill_base_stage(run: Run, network: FewShotMethod, base: str | Path | None) 
 def why_not_used(run: Run, stage: str, stored: Checkpoint, finished: bool = True) -> str:
     """Explain why a run does not take a training of a stage that is there; '' if it does.
 
-    It was trained with other settings; if it is finished, also with other data, code or initial weights than are here
-    today. A training that continues is asked for these by ``check_continues``.
+    It was trained with other settings, data, code or initial weights than are here today. A training that continues is
+    asked for its schedule, observers and precision by ``check_continues``.
 
     Args:
         run: that might take it.
@@ -103,9 +103,8 @@ def why_not_used(run: Run, stage: str, stored: Checkpoint, finished: bool = True
     other_stage = "meta_stage" if stage == "base" else "base_stage"
     may_differ = FINISHED[stage] if finished else CONTINUED
     found = in_words(run.differences(stored.config, Decides.WEIGHTS, (other_stage, *may_differ.settings)))
-    if finished:
-        is_shared = bool(run.shared(stored))
-        found += stored.origin.differences(training_origin_today(run, stage), may_differ.facts if is_shared else ())
+    skipped = may_differ.facts if finished and run.shared(stored) else ()
+    found += stored.origin.differences(training_origin_today(run, stage), skipped)
     if not found:
         return ""
     other = "run.base_folder" if stage == "base" and run.config.run.base_folder else "run.name"
