@@ -18,6 +18,8 @@ from pathlib import Path
 import torch
 
 from util import cli
+from util.config.compose import find_config
+from util.config.folder import encoders
 from util.config.tree import override
 from util.files import REPOSITORY
 from util.files.errors import EXIT_INTERRUPTED, UserError
@@ -40,7 +42,8 @@ def read_words(script: str, words: list[str]) -> tuple[int, list[str]]:
         )
     experiment, dataset, gpus, *others = words
     if not gpus.isascii() or not gpus.isdecimal():
-        raise UserError(f"'{gpus}' is no number of GPUs; name EXPERIMENT DATASET GPUS, such as split0 pascal 4")
+        example = f"NET={gpus} sh {script}.sh {experiment} {dataset} 1" if gpus in encoders() else "split0 pascal 4"
+        raise UserError(f"'{gpus}' is no number of GPUs; name EXPERIMENT DATASET GPUS, such as {example}")
     device = f"run.device={CUDA if int(gpus) else 'cpu'}"
     return max(int(gpus), 1), [experiment, dataset, "--set", device, *_options_of(script, others)]
 
@@ -82,6 +85,7 @@ def main() -> int:
     options = [f"{DRY_RUN}={processes}" if option == DRY_RUN else option for option in options]
     if is_alone or processes == 1:
         return run_here(script, [*words, *options])
+    find_config(*words[:2])  # a mistake in these words is said before one in the number
     _refuse_missing_gpus(processes, [*words, *options])
     return run_together(script, processes, [*words, *options])
 

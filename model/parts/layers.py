@@ -24,7 +24,10 @@ def projection(channels: int) -> nn.Sequential:
 
 
 def fuse(weight_oc11: Tensor, feature_bchw: Tensor, prototype_bc: Tensor, *maps_bnhw: Tensor) -> Tensor:
-    """Return W [feature; prototype; maps], (B, O, H, W); the prototype, equal at all positions, is multiplied once."""
+    """Return W [feature; prototype; maps], (B, O, H, W); the prototype, equal at all positions, is multiplied once.
+
+    So it equals ``F.conv2d(torch.cat([feature, prototype.expand_as(feature), *maps], dim=1), weight)``.
+    """
     inputs = (feature_bchw, prototype_bc, *maps_bnhw)
     of_feature, of_prototype, *of_maps = weight_oc11.split([x.shape[1] for x in inputs], dim=1)
     everywhere = F.linear(prototype_bc, of_prototype[:, :, 0, 0])

@@ -58,7 +58,9 @@ class ObjectMap(Batch):
 def correlation(query_bchw: Tensor, shots: Sequence[ObjectMap]) -> Tensor:
     """Return the correlation with each of K shots, summed with the weights of k cells, its mean (B, k, h, w) float32.
 
-    A shot without a position counts as zeros. Clamp and sum commute with the length |q_i|, which divides last.
+    A shot without a position counts as zeros. With unit vectors q and s of one shot it equals
+    ``torch.einsum("nmk,nmc,nchw->nkhw", weights, s, q)`` but for the clamp of each product <q_i, s_j> before the sum
+    over j; clamp and sum commute with the length |q_i|, which divides last.
     """
 
     def summed(shot: ObjectMap) -> Tensor:

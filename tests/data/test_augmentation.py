@@ -122,6 +122,12 @@ def test_crop_keeps_the_target_where_it_can() -> None:
     assert _kept_shares(0.85).min() >= 0.85
 
 
+def test_a_crop_that_keeps_its_target_ignores_what_lies_outside_the_image() -> None:
+    image = noise(60, 160)
+    out, label = warped(image, np.ones((60, 160), np.uint8), 97, _augment(keep_target=0.5, pad="black"), seeded())
+    assert (label[:60] == 1).all() and (label[60:] == IGNORE).all() and not out[60:].any()
+
+
 def test_a_crop_that_cannot_keep_its_target_is_drawn_again_31_times(monkeypatch: pytest.MonkeyPatch) -> None:
     draws = []
     draw = augmentation._draw_corner

@@ -150,6 +150,8 @@ def test_the_published_batch_holds_on_any_number_of_gpus(dataset: str, method: s
         (["train", "split0", "pascal"], "EXPERIMENT DATASET GPUS"),
         (["train", "split0", "pascal", "two"], "'two' is no number of GPUs"),
         (["train", "split0", "pascal", "\u00b2"], "no number of GPUs"),
+        (["train", "split0", "pascal", "resnet101"], "such as NET=resnet101 sh train.sh split0 pascal 1"),
+        (["train", "pascal", "split0", "64"], "the fold stands first; write split0 pascal"),
         (["train", "split0", "pascal", "64"], "64 GPUs are requested, and torch finds .*0: the CPU"),
         (["train", "split0", "pascall", "0"], "'pascal'"),
         (["train", "split0", "pascal", "0", "data.shot=5"], "data.shot=5.* write --set data.shot=5"),

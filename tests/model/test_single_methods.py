@@ -14,6 +14,7 @@ from model.hsnet.hsnet import HSNet
 from model.hsnet.settings import HSNetSettings
 from model.maps import Maps, Passing
 from model.mismatch import ModelMismatch
+from model.parts.base_learner import Ensemble
 from model.registry import related
 from tests.model.small import drawn_episode, small_model
 from tests.model.varied import bare_encoder
@@ -80,6 +81,13 @@ def test_hmnet_takes_grids_of_whole_windows(changes: dict, key: str | None) -> N
     assert (problem and problem[0]) == key
     if key == "grid":
         assert problem == ("grid", "= 18 is not a multiple of 4; nearest: 16, 20")
+
+
+def test_an_untrained_ensemble_has_the_meta_learners_probabilities() -> None:
+    torch.manual_seed(0)
+    meta = torch.randn(2, 2, 5, 5)
+    logits = Ensemble()(meta, torch.randn(2, 16, 5, 5), torch.rand(2), None)
+    torch.testing.assert_close(logits, meta.softmax(dim=1))
 
 
 def test_vgg_takes_torchvisions_names_and_refuses_weights_with_batch_norm() -> None:

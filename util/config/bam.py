@@ -6,6 +6,8 @@ TODAY = {  # their key -> what it is here, '' where it is nothing; none of them 
     "DATA": "sections data, base_stage and meta_stage",
     "TRAIN": "sections data, model, meta_stage and run",
     "Method": "sections model and run",
+    "LOSS": "the method's own losses",
+    "Distributed": "the number of GPUs, after the data set",
     "Test_Finetune": "section test",
     "data_root": "data.root",
     "val_list": "data.test_list",

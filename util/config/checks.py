@@ -8,7 +8,7 @@ from model.contract import ModelSettings
 from model.registry import class_of
 from util.config import folds
 from util.config.settings import Config
-from util.files.errors import UserError, nearest
+from util.files.errors import nearest
 from util.files.typecheck import Misfit
 
 
@@ -22,12 +22,14 @@ def checked(config: Config, place_written: Callable[[str], str | None]) -> Confi
         place_written: returns where the config's own file or an override sets a value or one of a section, else None.
 
     Raises:
-        Misfit: some values do not go together.
-        UserError: one that is written means nothing.
+        Misfit: some values do not go together, or one that is written means nothing.
     """
-    config = _reset(_fitted(config, place_written), "", _without_effect(config), place_written)
-    for key, problem in _problems(config):
-        raise Misfit(key, f"{key} {problem}".strip())
+    needless = list[Misfit]()
+    config = _reset(_fitted(config, place_written), "", _without_effect(config), place_written, needless)
+    problems = [Misfit(key, f"{key} {problem}".strip()) for key, problem in _problems(config)]
+    if misfits := [*needless, *problems]:
+        misfits[0].others = misfits[1:]
+        raise misfits[0]
     return config
 
 
@@ -65,10 +67,16 @@ def _fitted(config: Config, place_written: Callable[[str], str | None]) -> Confi
     return replace(config, **changes)
 
 
-def _reset(section: Any, prefix: str, needless: dict[str, str], place_written: Callable[[str], str | None]) -> Any:
+def _reset(
+    section: Any,
+    prefix: str,
+    needless: dict[str, str],
+    place_written: Callable[[str], str | None],
+    misfits: list[Misfit],
+) -> Any:
     """Return a section with defaults in place of settings that are ``needless`` or whose conditions do not hold.
 
-    UserError: one of them is written.
+    Those of them that are written are added to ``misfits``.
     """
     changes = {}
     for field in fields(section):
@@ -76,11 +84,11 @@ def _reset(section: Any, prefix: str, needless: dict[str, str], place_written: C
         value = getattr(section, field.name)
         if reason := needless.get(key) or _unmet_condition(section, field, key):
             default = default_of(field)
-            if value != default and (place := place_written(key)):
-                raise UserError(f"{place}: {key} has no effect: {reason}; leave it out")
+            if value != default and place_written(key):
+                misfits.append(Misfit(key, f"{key} has no effect: {reason}; leave it out"))
             changes[field.name] = default
         elif is_dataclass(value):
-            changes[field.name] = _reset(value, f"{key}.", needless, place_written)
+            changes[field.name] = _reset(value, f"{key}.", needless, place_written, misfits)
     return replace(section, **changes)
 
 
@@ -100,7 +108,8 @@ def _unmet_condition(section: Any, field: Field, key: str) -> str:
     other, wanted = field.metadata["only"]
     given = getattr(section, other)
     is_met = bool(given) if wanted is True else given == wanted
-    return "" if is_met else f"{key.rpartition('.')[0]}.{other} is {given}"
+    shown = f"{given:g}" if isinstance(given, float) else given
+    return "" if is_met else f"{key.rpartition('.')[0]}.{other} is {shown}"
 
 
 def _problems(config: Config) -> Iterator[tuple[str, str]]:
@@ -112,13 +121,14 @@ def _problems(config: Config) -> Iterator[tuple[str, str]]:
     if problem := cls.encoder_problem(model):
         key, reason = problem
         yield f"model.encoder.{key}", reason
+        return  # image sides are asked of an encoder
     yield from _side_problems(model, "data.size", config.data.size)
     for name in ("base_stage", "meta_stage") if cls.has_base_stage() else ("meta_stage",):
         stage = getattr(config, name)
         if stage is None:
             yield name, "is missing; set it or inherit it with 'base: ...'"
-        else:
-            yield from _side_problems(model, f"{name}.size", config.stage_size(stage))
+        elif stage.size is not None:
+            yield from _side_problems(model, f"{name}.size", stage.size)
     if problem := model.problem(config.data.size):
         key, reason = problem
         yield f"model.{key}", reason
@@ -128,8 +138,9 @@ def _fold_problems(config: Config) -> Iterator[tuple[str, str]]:
     """Yield what is wrong with the folds, also for a method that learns their base classes."""
     data = config.data
     cls = class_of(config.model)
-    for key, reason in folds.problems(data):
-        yield f"data.{key}", reason
+    if problems := [*folds.problems(data)]:
+        yield from ((f"data.{key}", reason) for key, reason in problems)
+        return
     has_folds = data.fold_rule != folds.LISTS and folds.has_class_maps(vars(data))
     if cls.has_base_stage() and not has_folds:
         needs = f"{cls.title} has a base learner, which learns the base classes of a fold"

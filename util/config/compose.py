@@ -54,6 +54,7 @@ FOLD = re.compile(r"split(\d+)")  # an experiment
 OF_FOLD = re.compile(r"(?:(.+)_)?split(\d+)(?:_(.+))?")  # a name of data set, fold, method and encoder
 BASE_FOLDER, BACKBONE, FOLD_KEY = "run.base_folder", "model.encoder.backbone", "data.fold"
 WITH_BRACES = (BASE_FOLDER, "model.encoder.weights")  # keys whose values may name others: {dataset}
+BRACES = re.compile(r"\{[^/]*\}")
 NAMES = "a YAML file, or an experiment and a data set such as: split2 pascal"  # of a config
 
 
@@ -206,6 +207,8 @@ def find_config(
         UserError: names the nearest data set, method, encoder or config that exists.
     """
     if dataset is not None:
+        if FOLD.fullmatch(dataset) and experiment in data_sets():
+            raise UserError(f"{experiment} {dataset}: the fold stands first; write {dataset} {experiment}")
         check_known(dataset, data_sets(), f"config/{dataset}: no such data set", LISTED)
     fold = FOLD.fullmatch(experiment)
     if dataset is not None and fold is not None:
@@ -284,7 +287,7 @@ def _check_fold(own: Path, fold: int) -> None:
     stated = find(parse_file(own), FOLD_KEY)
     if isinstance(stated, Leaf) and stated.value != fold:
         raise UserError(
-            f"{stated.where}: data.fold = {stated.value} in the file of split{fold}",
+            f"{stated.where}: data.fold = {stated.value!r} in the file of split{fold}",
             fix=f"write {fold}, or give the file another name",
         )
 
@@ -346,6 +349,9 @@ def completed(tree: Tree, overrides: list[str]) -> Tree:
             path = str(leaf.value)
             for name, value in names.items():
                 path = path.replace(f"{{{name}}}", str(value))
+            if unknown := BRACES.search(path):
+                known = ", ".join(f"{{{name}}}" for name in names)
+                raise UserError(f"{leaf.where}: {key}: {unknown[0]} is no name in braces; known: {known}")
             tree = merge(tree, nested(key, Leaf(path, leaf.where)))
     return tree
 

@@ -80,6 +80,12 @@ def _leads_away(name: str | None) -> str | None:
     return "must be a name, not a path"
 
 
+def _unknown_modality(sources: dict[str, str]) -> str | None:
+    """Say which of the sources of modalities is not registered; None: all are."""
+    problems = (unknown(MODALITIES, source) for source in sources.values())
+    return next((problem for problem in problems if problem), None)
+
+
 @dataclass(frozen=True)
 class DataSettings:
     """The data set, the fold, and the size of episodes; lists, ``images`` and ``masks`` are relative to ``root``."""
@@ -118,7 +124,7 @@ class DataSettings:
     modalities: dict[str, str] = field(
         default_factory=dict,
         metadata={
-            "problem": lambda named: next(filter(None, map(partial(unknown, MODALITIES), named.values())), None),
+            "problem": _unknown_modality,
             "kind": MODALITIES,
         },
     )

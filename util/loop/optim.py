@@ -38,7 +38,7 @@ def build_optimizers(
         members.setdefault(group.optimizer, []).append(group)
     if members.keys() != settings.keys():
         names = ", ".join(members) or "none: it has nothing to train, test it directly"
-        named = ", ".join(f"{key}.{name}" for name in settings.keys() ^ members.keys())
+        named = ", ".join(f"{key}.{name}" for name in sorted(settings.keys() ^ members.keys()))
         raise UserError(f"{named}: this model uses {names}; the config has {', '.join(settings)}")
     return {name: _optimizer(members[name], settings[name]) for name in members}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ NO_MEMORY = (
     *("STATUS_ALLOC_FAILED", "bad_alloc", "Storage size calculation overflowed", "could not create a memory object"),
 )
 PATIENCE = timedelta(hours=6)  # that processes wait for the first one, which may index a data set or decode its photos
+
+WAIT_SECONDS = 10  # after which a process says for whom it waits
 
 Made = TypeVar("Made")
 
@@ -105,12 +108,16 @@ def join(device_name: str, lower: str) -> Iterator[ProcessGroup]:
         if place.size == 1:
             yield ProcessGroup(0, 1, device)
             return
+        waits = f"waits for the others of WORLD_SIZE = {place.size} processes at {place.meeting}; {FIX}"
+        says_so = threading.Timer(WAIT_SECONDS, note, [waits])
+        says_so.daemon = True
         if place.rank == 0:
-            note(f"meets the others of WORLD_SIZE = {place.size} processes at {place.meeting}; {FIX}")
+            says_so.start()
         if device.type == CUDA:
             distributed.init_process_group("nccl", timeout=PATIENCE, device_id=device)
         else:
             distributed.init_process_group("gloo", timeout=PATIENCE)
+        says_so.cancel()
         yield ProcessGroup(distributed.get_rank(), place.size, device)
         distributed.destroy_process_group()  # not after an error: it would wait for the other processes
 

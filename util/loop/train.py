@@ -43,43 +43,56 @@ def train_to_end(training: Training, batches: Iterator[Any], observers: Sequence
     It ends after the last step, or where an observer ends it.
     There are ``training.accumulate`` batches for each of the steps that are left.
     """
-    progress = training.progress
-    schedule = training.schedule
-    world = training.world
     training.prepared.network.train()
-    bar = ProgressBar(total=schedule.steps, initial=progress.step, unit="step", disable=not world.is_main)
-    with training.interrupt as interrupt, bar, suppress(Interrupted):
-        for observer in observers:
-            observer.begin(training, progress.step)
-        _record(training, observers)  # the run may have ended between a step and its validation
-        _ask_to_end(training, observers)
-        while progress.step < schedule.steps and not progress.ended_by:
-            rates = set_learning_rates(
-                training.optimizers, training.rules, progress.step, schedule.steps, progress.history
-            )
-            parts = [next(batches) for _ in range(training.accumulate)]
-            # So a checkpoint holds no random state, and a resumed run draws the dropout masks of an uninterrupted one.
-            torch.manual_seed(zlib.crc32(f"{training.seed} {progress.step} {world.rank}".encode()))
-            losses = optimiser_step(training, parts, observers)
-            progress.step += 1
-            training.ema.update(progress.step)
-            means = _means_over_processes(training, losses)
-            _show(training, bar, means["total"])
-            for observer in observers:
-                observer.step(training, means, rates)
-            if interrupt.agreed:
-                for observer in observers:
-                    observer.interrupted(training)
-                break
-            _record(training, observers)
-            _ask_to_end(training, observers)
-        else:
-            for observer in observers:
-                observer.finished(training)
+    steps, done = training.schedule.steps, training.progress.step
+    bar = ProgressBar(total=steps, initial=done, unit="step", disable=not training.world.is_main)
+    with training.interrupt, bar, suppress(Interrupted):
+        if _steps_left(training, batches, observers, bar):
             return True
-    world.wait()  # no process ends before the checkpoint is written: its end may end all others
-    log.info("interrupted after step %d", progress.step)
+    training.world.wait()  # no process ends before the checkpoint is written: its end may end all others
+    log.info("interrupted after step %d", training.progress.step)
     return False
+
+
+def _steps_left(
+    training: Training, batches: Iterator[Any], observers: Sequence[TrainingObserver], bar: ProgressBar
+) -> bool:
+    """Do the steps that are left and return True; False: a signal interrupted them."""
+    progress = training.progress
+    for observer in observers:
+        observer.begin(training, progress.step)
+    _record(training, observers)  # the run may have ended between a step and its validation
+    _ask_to_end(training, observers)
+    while progress.step < training.schedule.steps and not progress.ended_by:
+        _one_step(training, batches, observers, bar)
+        if training.interrupt.agreed:
+            for observer in observers:
+                observer.interrupted(training)
+            return False
+        _record(training, observers)
+        _ask_to_end(training, observers)
+    for observer in observers:
+        observer.finished(training)
+    return True
+
+
+def _one_step(
+    training: Training, batches: Iterator[Any], observers: Sequence[TrainingObserver], bar: ProgressBar
+) -> None:
+    """Do the next step, and show it to the observers."""
+    progress = training.progress
+    steps = training.schedule.steps
+    rates = set_learning_rates(training.optimizers, training.rules, progress.step, steps, progress.history)
+    parts = [next(batches) for _ in range(training.accumulate)]
+    # So a checkpoint holds no random state, and a resumed run draws the dropout masks of an uninterrupted one.
+    torch.manual_seed(zlib.crc32(f"{training.seed} {progress.step} {training.world.rank}".encode()))
+    losses = optimiser_step(training, parts, observers)
+    progress.step += 1
+    training.ema.update(progress.step)
+    means = _means_over_processes(training, losses)
+    _show(training, bar, means["total"])
+    for observer in observers:
+        observer.step(training, means, rates)
 
 
 def optimiser_step(
@@ -147,7 +160,7 @@ def check_learning(finite: bool, step: int, what: str) -> None:
     if not finite:
         raise UserError(
             f"step {step}: {what} is not finite",
-            fix="lower the learning rate, then continue from the last checkpoint by train.sh --resume --allow-changes",
+            fix="lower the learning rate; --overwrite begins again, --resume --allow-changes goes on from a checkpoint",
         )
 
 
@@ -174,7 +187,8 @@ def _means_over_processes(training: Training, losses: dict[str, Tensor]) -> dict
     by_name = dict(zip(losses, means, strict=True))
     total = sum(by_name.values())
     by_name["total"] = total
-    check_learning(math.isfinite(total), training.progress.step, f"the loss {by_name}")
+    infinite = ", ".join(name for name, mean in by_name.items() if not math.isfinite(mean))
+    check_learning(not infinite, training.progress.step, f"the loss {infinite}")
     return by_name
 
 

@@ -167,6 +167,8 @@ def _task_there(run: Run, stage: str, files: StageFolder, *, finished: bool, may
         return task
     try:
         stored = checkpoint.read(files.path / BEST) if finished else files.newest()
+        if not stored.training:
+            raise UserError(f"{files.path}: holds only weights")
         refusal = "" if may_differ else why_not_used(run, stage, stored, finished)
         facts = stored.training[-1]
         if not finished:
@@ -176,10 +178,7 @@ def _task_there(run: Run, stage: str, files: StageFolder, *, finished: bool, may
             stated[0] = f"ended before step {facts['steps']}, {ALLOW} continues it"
         return replace(task, state=", ".join([*stated, *run.shared(stored)]), finished=True, refusal=refusal)
     except UserError as error:
-        problem = str(error)
-    except IndexError:
-        problem = f"{files.path}: holds only weights"
-    return replace(task, state="no training", refusal=f"{problem}; start again by train.sh --overwrite")
+        return replace(task, state="no training", refusal=f"{error}; start again by train.sh --overwrite")
 
 
 def _is_kept(task: StageTask, asked: Asked) -> bool:

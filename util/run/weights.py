@@ -113,6 +113,9 @@ def load_weights(run: Run, side: int | None = None, stored: Checkpoint | None = 
         network = build_model(config, run.text_width, side)
         note, files = start_encoders(config, network)
         return Loaded(run, network, Checkpoint(Path(source), {}, photos=photos_of_encoders(files)), start=note)
+    if run.weights_mark != FOREIGN and not source.exists():
+        shots = "" if run.trained.name == "meta" else f" and --set data.shot={config.data.shot}"
+        raise UserError(f"{source}: this run is not trained; train it by the same words after train.sh{shots}")
     if stored is None or stored.path != source:
         stored = checkpoint.read(source)
     base_classes = None

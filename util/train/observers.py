@@ -57,7 +57,8 @@ class Losses(TrainingObserver):
         if progress.skipped:
             entry["skipped_steps"] = progress.skipped
             note = f"; {progress.skipped} of {length} steps were left out"
-        log.info("epoch %d: loss %.4f%s", entry["epoch"], entry["losses"]["total"], note)
+        parts = ", ".join(f"{name} {mean:.4f}" for name, mean in entry["losses"].items() if name != "total")
+        log.info("epoch %d: loss %.4f (%s)%s", entry["epoch"], entry["losses"]["total"], parts, note)
 
     def recorded(self, training: Training, entry: dict[str, Any]) -> None:
         """Begin the sums of the next epoch."""
