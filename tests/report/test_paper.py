@@ -94,7 +94,7 @@ def test_a_mean_needs_every_fold(leave):
     for fold in range(3):
         runs = leave(f"runs/{fold}", fold=fold).parent
     ours = cells(runs, "Sym-Net ResNet-50")
-    assert (ours["1-shot mean"], ours["1-shot fold 3"]) == ("-", "-")
+    assert ours["1-shot mean"] == "-" and "1-shot fold 3" not in ours
 
 
 @pytest.mark.parametrize(

@@ -115,12 +115,12 @@ def _origins(numbers: DataFrame, rows: DataFrame) -> list[str]:
 def _columns_of_methods(numbers: DataFrame, facts: DataFrame) -> list[tuple[int, str, str]]:
     """Return of which shots, places and scores there may be columns.
 
-    Of each number of shots: places, scores of one place, means over places, time.
+    Of each number of shots: places where something is measured, scores of one place, means over places, time.
     """
     measured = numbers[(numbers["source"] == "") & (numbers["place"] != MEAN)]
     further = [] if are_across(facts) else [FB_IOU, *sorted({*measured["score"]} - {MIOU, FB_IOU})]
     places = places_of(facts)
-    columns = [(place, MIOU) for place in places]
+    columns = [(place, MIOU) for place in places if place in {*measured["place"]}]
     if measured["place"].nunique() == 1 < len(places):
         columns += product(measured["place"].unique(), further)
     columns += [(MEAN, score) for score in (MIOU, *further, SECONDS)]
