@@ -34,7 +34,7 @@ from util.run.run import ALLOW, BEST, Run
 from util.run.start import fill_at_start, why_not_used
 from util.weights import checkpoint
 
-COLUMNS = ["run", "stage", "state", "steps", "px", "batch x processes", "disk GB"]
+COLUMNS = ["run", "stage", "state", "images", "steps", "px", "batch x processes", "disk GB"]
 
 Made = TypeVar("Made")
 
@@ -291,6 +291,7 @@ def _rehearse_stage(
     schedule = rehearsal.attempt(partial(StepSchedule.from_settings, settings, length, processes, key))
     parts = f" in {settings.accumulate} parts" if settings.accumulate > 1 else ""
     return [
+        "?" if data is None else str(len(data.images.queries)),
         str(schedule.steps) if schedule and length else "?",
         str(run.config.stage_size(settings)),
         f"{settings.batch / processes:.3g}{parts} x {processes}",
