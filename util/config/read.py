@@ -1,8 +1,6 @@
 """A config's tree of values as typed ``Settings``, with errors that name file, line and key."""
 
 import dataclasses
-import re
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,17 +11,14 @@ from util.config.checks import checked
 from util.config.compose import Source, completed, file_source, read_tree
 from util.config.folder import LOCAL, in_configs
 from util.config.place import placed
-from util.config.same import known_today, settings_in
+from util.config.same import known_today
 from util.config.settings import Config, DataSettings, EvaluationSettings, ProtocolSettings, RunSettings, Sections
 from util.config.tree import Tree, bases_of, find, parse_file, place_of, place_written, plain, with_places
-from util.files.errors import Refusals, UserError, told
-from util.files.typecheck import NAMES as KIND_NAMES
-from util.files.typecheck import UNKNOWN, Misfit, convert, required
+from util.files.errors import UserError, told
+from util.files.typecheck import Misfit, convert, required
 
 DEFAULT = LOCAL / "default.yaml"
 CHOSEN_BY_NET = "name the encoder by NET= before the command"
-NO_SECTION = f" must be {KIND_NAMES[dict]}"  # ends the message about a value in place of a section
-OF_FILES = {"base": "name the file itself", "encoders": CHOSEN_BY_NET, "net": CHOSEN_BY_NET}
 IMPORT_IT = (
     "name it in imports of a config (predict.py --config FILE), by --import of report.py or predict.py, or import it"
 )
@@ -127,39 +122,6 @@ def _typed(tree: Tree, source: Source, overrides: list[str], checks_observers: b
         config = dataclasses.replace(config, run=dataclasses.replace(config.run, name=name))
         return checked(config, partial(place_written, tree, source.own))
     except Misfit as misfit:
-        misfits = (misfit, *misfit.others)
-        misfits = tuple(each for one in misfits for each in (one, *_within(one, content)))
-        written = partial(place_written, tree, source.own)
-        lines = [
-            f"{written(one.key) or place_of(tree, one.key) or source}: {_in_words(one, content)}" for one in misfits
-        ]
-        raise Refusals(sorted(lines, key=_file_and_line)) from None
+        from util.config.misfits import refusals  # of mistakes alone
 
-
-def _file_and_line(message: str) -> tuple[str, int]:
-    """Return the file that a message names first, and the number of its line; of one without a line '' and 0."""
-    place = re.match(r"(.+?):(\d+): ", message)
-    return (place[1], int(place[2])) if place else ("", 0)
-
-
-def _within(misfit: Misfit, content: dict[str, Any]) -> Iterator[Misfit]:
-    """Yield a Misfit for each key of BAM's in a section of BAM's."""
-    section = content.get(misfit.key)
-    if isinstance(section, dict) and as_today(misfit.key):
-        yield from (Misfit(f"{misfit.key}.{name}", UNKNOWN) for name in section if as_today(name))
-
-
-def _in_words(misfit: Misfit, content: dict[str, Any]) -> str:
-    """Return what a misfit says; of an unknown key where a setting of this name is, if there is one."""
-    said = str(misfit)
-    is_unknown = said.startswith(UNKNOWN)
-    section, _, name = misfit.key.rpartition(".")
-    if is_unknown and misfit.key in OF_FILES:
-        return f"'{misfit.key}' is a key of files; {OF_FILES[misfit.key]}"
-    if is_unknown and (theirs := as_today(name)):
-        return theirs
-    named = (key for key, setting in settings_in(Sections, content) if setting.name == name)
-    keys = [key for key in named if key != misfit.key]
-    below = [key for key in keys if key.startswith(f"{section}.")]
-    is_elsewhere = keys and (is_unknown or said.endswith(NO_SECTION))
-    return f"{UNKNOWN} '{misfit.key}', here {' or '.join(below or keys)}" if is_elsewhere else said
+        raise refusals((misfit, *misfit.others), tree, source, content) from None

@@ -113,9 +113,7 @@ def load_weights(run: Run, side: int | None = None, stored: Checkpoint | None = 
         network = build_model(config, run.text_width, side)
         note, files = start_encoders(config, network)
         return Loaded(run, network, Checkpoint(Path(source), {}, photos=photos_of_encoders(files)), start=note)
-    if run.weights_mark != FOREIGN and not source.exists():
-        shots = "" if run.trained.name == "meta" else f" and --set data.shot={config.data.shot}"
-        raise UserError(f"{source}: this run is not trained; train it by the same words after train.sh{shots}")
+    _check_trained(run, source)
     if stored is None or stored.path != source:
         stored = checkpoint.read(source)
     base_classes = None
@@ -131,6 +129,13 @@ def load_weights(run: Run, side: int | None = None, stored: Checkpoint | None = 
         )
     fill(network, stored)
     return Loaded(run, network, replace(stored, weights={}, entries={}, named={}))
+
+
+def _check_trained(run: Run, source: Path) -> None:
+    """Refuse (UserError) a run's own weights that are not there."""
+    if run.weights_mark != FOREIGN and not source.exists():
+        shots = "" if run.trained.name == "meta" else f" and --set data.shot={run.config.data.shot}"
+        raise UserError(f"{source}: this run is not trained; train it by the same words after train.sh{shots}")
 
 
 def check_fits(stored: Checkpoint, config: Config, stage: str) -> None:

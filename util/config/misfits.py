@@ -1,0 +1,57 @@
+"""Values of a config that do not fit, in words: where each was written, and what an unknown key means."""
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from util.config.bam import as_today
+from util.config.compose import Source
+from util.config.same import settings_in
+from util.config.settings import Sections
+from util.config.tree import Tree, place_of, place_written
+from util.files.errors import Refusals
+from util.files.typecheck import NAMES, UNKNOWN, Misfit
+
+NO_SECTION = f" must be {NAMES[dict]}"  # ends the message about a value in place of a section
+CHOSEN_BY_NET = "name the encoder by NET= before the command"
+OF_FILES = {"base": "name the file itself", "encoders": CHOSEN_BY_NET, "net": CHOSEN_BY_NET}
+
+
+def refusals(misfits: Sequence[Misfit], tree: Tree, source: Source, content: dict[str, Any]) -> Refusals:
+    """Return a line for each misfit of a config's tree, in the order of their places; ``content``: its values."""
+    lines = []
+    for misfit in (one for named in misfits for one in (named, *_within(named, content))):
+        place = place_written(tree, source.own, misfit.key) or place_of(tree, misfit.key) or source
+        lines.append(f"{place}: {_in_words(misfit, content)}")
+    return Refusals(sorted(lines, key=_file_and_line))
+
+
+def _within(misfit: Misfit, content: dict[str, Any]) -> Iterator[Misfit]:
+    """Yield a Misfit for each key of BAM's in a section of BAM's."""
+    section = content.get(misfit.key)
+    if isinstance(section, dict) and as_today(misfit.key):
+        yield from (Misfit(f"{misfit.key}.{name}", UNKNOWN) for name in section if as_today(name))
+
+
+def _file_and_line(message: str) -> tuple[str, int]:
+    """Return the file that a message names first, and the number of its line; of one without a line '' and 0."""
+    place = re.match(r"(.+?):(\d+): ", message)
+    return (place[1], int(place[2])) if place else ("", 0)
+
+
+def _in_words(misfit: Misfit, content: dict[str, Any]) -> str:
+    """Return what a misfit says; of an unknown key what it is in files, BAM's configs or another section."""
+    said = str(misfit)
+    if not said.startswith(UNKNOWN):
+        return (_elsewhere(misfit.key, content) if said.endswith(NO_SECTION) else "") or said
+    if misfit.key in OF_FILES:
+        return f"'{misfit.key}' is a key of files; {OF_FILES[misfit.key]}"
+    return as_today(misfit.key.rpartition(".")[2]) or _elsewhere(misfit.key, content) or said
+
+
+def _elsewhere(key: str, content: dict[str, Any]) -> str:
+    """Say which settings have the last name of a key, those of its section if there are some; '': none."""
+    section, _, name = key.rpartition(".")
+    named = [other for other, setting in settings_in(Sections, content) if setting.name == name and other != key]
+    below = [other for other in named if other.startswith(f"{section}.")]
+    return f"{UNKNOWN} '{key}', here {' or '.join(below or named)}" if named else ""
