@@ -74,7 +74,7 @@ def test_marks_that_cannot_be_read_are_refused(baseline: Path, example_texts: di
         ({"min_presence": 0.5}, "presence score of at least 0.5"),
         ({"config": "gone.yaml"}, "gone.yaml: "),
         ({"config": None, "net": "lite0"}, "--net: has no effect without --model"),
-        ({"config": None, "model": "pocket"}, "this checkpoint does not exist; train first"),
+        ({"config": None, "model": "pocket"}, "this run is not trained; train it by train.sh, or name other weights"),
         ({"model": "insid3"}, "argument --model: not allowed with argument --config"),
         ({"config": None, "checkpoint": "gone.pth"}, "gone.pth: "),
         ({"checkpoint": "some.pth"}, "some.pth: "),

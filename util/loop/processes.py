@@ -25,7 +25,7 @@ NO_MEMORY = (
 )
 PATIENCE = timedelta(hours=6)  # that processes wait for the first one, which may index a data set or decode its photos
 
-WAIT_SECONDS = 10  # after which a process says for whom it waits
+WAIT_SECONDS = 4  # after which a process says for whom it waits
 
 Made = TypeVar("Made")
 
