@@ -134,7 +134,7 @@ def load_weights(run: Run, side: int | None = None, stored: Checkpoint | None = 
 def _check_trained(run: Run, source: Path) -> None:
     """Refuse (UserError) a run's own weights that are not there."""
     if run.weights_mark != FOREIGN and not source.exists():
-        shots = "" if run.trained.name == "meta" else f" and --set data.shot={run.config.data.shot}"
+        shots = "" if run.trained.name == "meta" else f" with --set data.shot={run.config.data.shot}"
         raise UserError(f"{source}: this run is not trained; train it by train.sh{shots}, or name other weights")
 
 
