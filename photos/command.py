@@ -12,7 +12,7 @@ from photos import options
 from photos.encoded_class import MOST, TINY
 from photos.examples import UNNAMED, Example, by_class
 from photos.photo_files import check_readable, photos_in
-from photos.prediction import percent
+from photos.prediction import NETWORK, percent
 from photos.results import Results
 from photos.segmenter import Segmenter
 from util.cli import Parser, within
@@ -108,6 +108,8 @@ def predict(asked: Namespace) -> int:
         instances=asked.instances,
     )
     queries = _queries(asked, examples)
+    if asked.resume:
+        results.continue_formats()
     results.check(queries, again=asked.resume)
     results.check_classes()
     _check_any_readable(queries)
@@ -189,7 +191,7 @@ def _not_found(entries: Sequence[dict[str, Any]], least: float | None) -> Iterat
     """Yield a line for each class that was not found in some photos, by the entries of ``Results.write_summary``."""
     reason = f" (presence score below {percent(least)})" if least else ""
     photos = Counter(entry["class"] for entry in entries)
-    absent = Counter(entry["class"] for entry in entries if not entry["shown"])
+    absent = Counter(entry["class"] for entry in entries if not entry["shown"] and entry["by"] == NETWORK)
     for name, count in absent.items():
         yield f"{name} was not found in {count} of {photos[name]} photos{reason}"
 

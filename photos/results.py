@@ -6,6 +6,7 @@ format is written from the JSON files alone, one photo at a time.
 
 import csv
 import io
+import json
 import os
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -34,6 +35,7 @@ SAID = "persons"  # key of a result: the digest of what persons have said of the
 PICTURES = "png"  # masks, overlays and probabilities
 FORMATS = (PICTURES, *recognise.WRITERS)
 BOX_COLUMNS = ("x0", "y0", "x1", "y1")
+EXPORTED = ".exported.json"  # by photos: the digest of what persons had said when other formats were written
 SUMMARY = "summary.csv"
 REVIEW = "review.html"
 REVIEW_PAGE = Path(__file__).with_name(REVIEW)  # its template
@@ -113,6 +115,11 @@ class Results:
         self.declared = declared or {}
         self.names = names
         self.made = set[Path]()  # the queries whose results were written since
+
+    def continue_formats(self) -> None:
+        """Write also the formats of an earlier command in the folder, whose files would be older than the results."""
+        earlier = (name for name in recognise.WRITERS if (self.out / name).exists())
+        self.formats = [*dict.fromkeys((*self.formats, *earlier))]
 
     @property
     def categories(self) -> dict[int, str]:
@@ -228,16 +235,18 @@ class Results:
         return PICTURES in self.formats or bool(pictures_of(own_record(self.paths(query)[0])))
 
     def write_formats(self, queries: Sequence[Path]) -> None:
-        """Write the other formats for queries whose results are complete."""
+        """Write the other formats for queries whose results are complete, and note what persons had said of these."""
         home = Path(os.path.commonpath([query.parent.absolute() for query in queries]))
         for name in self.formats:
             if name != PICTURES:
                 self.write_format(name, self.out / name, queries, home)
+        said = {query.stem: persons.digest_of(self.out, query) for query in queries}
+        write_atomically(self.out / EXPORTED, json.dumps({**kept_json(self.out / EXPORTED), **said}))
 
     def write_format(self, name: str, folder: Path, queries: Sequence[Path], home: Path) -> None:
         """Write one of the other formats into a folder; ``home`` is the folder of all queries.
 
-        Files that were corrected there stay, where their photos were not segmented again.
+        Files that were corrected there stay, where their photos were not segmented again, nor corrected here.
         """
         model = read_json(self.paths(queries[0])[0], "this result", "make it again")["model"]
         photos = self._found(queries, home)
@@ -245,6 +254,7 @@ class Results:
 
     def _found(self, queries: Sequence[Path], folder: Path) -> Iterator[PredictedPhoto]:
         """Yield the objects in the JSON files of queries, whose names are relative to the folder of all."""
+        said = kept_json(self.out / EXPORTED)
         for query in ProgressBar(queries, desc="write formats", unit="photo", leave=False):
             record = read_json(self.paths(query)[0], "this result", "make it again")
             yield PredictedPhoto(
@@ -253,7 +263,7 @@ class Results:
                 height=record["height"],
                 width=record["width"],
                 objects=tuple(self._objects(record)),
-                keep=query not in self.made,
+                keep=query not in self.made and said.get(query.stem) in (None, record[SAID]),
             )
 
     def _objects(self, record: dict[str, Any]) -> Iterator[PredictedObject]:

@@ -103,7 +103,7 @@ class Folder:
     # What the browser sees
 
     def row(self, name: str) -> dict[str, Any]:
-        """Return what the grid shows of a photo: of each class by whom it is, its share and presence."""
+        """Return what the grid shows of a photo: of each class by whom it is, its share and scores."""
         path = self.photos[name]
         state = self.masks.version(path), tuple(self.classes)
         if name not in self._rows or self._rows[name][0] != state:
@@ -349,7 +349,7 @@ class Folder:
         looks = [self._looks(name) for name in [*self.photos]]
         for name, value in persons.values(self.out).items():
             known = [look[value] for look in looks if value in look]
-            shown = sum(share > 0 for _, share, _ in known)
+            shown = sum(share > 0 for _, share, *_ in known)
             lacking = len(looks) - len(known)
             rest = f", {lacking} not searched" if lacking else ""
             yield f"{name}: on {shown} of {len(known)} photos{rest}"

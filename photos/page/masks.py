@@ -18,6 +18,7 @@ from photos.results import FOUND, SAID, Results, own_record, pictures_of
 from photos.segmenter import Segmenter
 from util.files.errors import UserError
 
+LOOKS = ("by", "share", "presence", "score")  # what the grid shows of a class: by whom its mask is, share and scores
 PHOTO_KEYS = ("query", "query_file", "width", "height", "mask", "overlay", "classes")  # entries of a result
 
 
@@ -49,9 +50,9 @@ class PhotoMasks:
         return persons.over(found, said, [*persons.values(self.out)]) if said else found
 
     def looks(self, path: Path) -> dict[int, list[Any]]:
-        """Return of each class that is known of a photo, by its value, by whom its mask is, its share and presence."""
+        """Return of each class that is known of a photo, by its value, what is in ``LOOKS``."""
         values = persons.values(self.out)
-        return {values[row["name"]]: [row["by"], row["share"], row["presence"]] for row in self.rows(path)}
+        return {values[row["name"]]: [row[key] for key in LOOKS] for row in self.rows(path)}
 
     def label(self, path: Path) -> np.ndarray:
         """Return a photo's mask in the values of classes, (H, W) uint8."""

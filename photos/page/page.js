@@ -293,11 +293,15 @@ function wordOf(row) {
   return known[1] ? "found" : "not found";
 }
 
+function scoresOf([by, , presence, score]) { // of the network: that the class is there, that the mask fits
+  if (by !== "network") return [];
+  return [["presence", presence], ["mask score", score]].filter(([, of]) => of != null).map(([name, of]) => `${name} ${percent(of)}`);
+}
+
 function fill(row) {
-  const tile = tiles.get(row.name), [picture, , facts] = tile.children, [, share, presence] = row.classes[value] || [];
+  const tile = tiles.get(row.name), [picture, , facts] = tile.children, known = row.classes[value] || [];
   picture.src = `thumb?photo=${encodeURIComponent(row.name)}&changed=${row.version}`;
-  const more = [share ? percent(share) : "", presence == null ? "" : `presence ${percent(presence)}`].filter(Boolean);
-  facts.textContent = [wordOf(row), ...more].join(", ");
+  facts.textContent = [wordOf(row), ...(known[1] ? [percent(known[1])] : []), ...scoresOf(known)].join(", ");
   tile.title = row.error || row.name;
   tile.classList.toggle("yours", wordOf(row).startsWith("by you"));
   tile.classList.toggle("missing", wordOf(row) === "not found");
@@ -309,8 +313,9 @@ function tileOf(name) {
 }
 
 function arrange() {
-  const way = Number(element("order").value), wanted = element("show").value;
-  const rank = (row) => way * (row.classes[value]?.[2] ?? 2 * way); // without a score: last
+  const [column, way] = element("order").value.split(" ").map(Number), wanted = element("show").value;
+  const scoreOf = ([by, , ...scores]) => (by === "network" ? scores[column - 2] : null);
+  const rank = (row) => way * (scoreOf(row.classes[value] || []) ?? 2 * way); // without a score: last
   const shown = state.photos.filter((row) => wanted === "all" || wordOf(row).startsWith(wanted));
   if (way) shown.sort((a, b) => rank(a) - rank(b));
   order = shown.map((row) => row.name);
@@ -387,9 +392,9 @@ function show() {
     document.querySelector(`[data-do=${kind}]`).textContent = `${word} ${className()}`;
   if (mask.label) {
     const facts = state.classes.map(([known, name]) => {
-      const [by, , presence] = rows.get(mask.name)?.classes[known] || [], share = masks.share(known);
+      const row = rows.get(mask.name)?.classes[known] || [], [by] = row, share = masks.share(known);
       const who = mask.persons.has(known) ? "by you, " : by ? "" : "not searched, ";
-      return `${name}: ${who}${share ? `${percent(share)} of the photo` : "nothing"}${presence == null ? "" : `, presence ${percent(presence)}`}`;
+      return `${name}: ${who}${share ? `${percent(share)} of the photo` : "nothing"}${["", ...scoresOf(row)].join(", ")}`;
     });
     const isFirst = !state.photos.some((row) => Object.values(row.classes).some(([by]) => by === "person"));
     const hint = isFirst ? ". Paint over the object, then press Segment." : "";

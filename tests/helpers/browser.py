@@ -58,7 +58,7 @@ class Page:
         state = self.get("state")
         names = {str(value): known for value, known, _ in state["classes"]}
         (row,) = (row for row in state["photos"] if row["name"] == name)
-        return {names[value]: (by, share > 0) for value, (by, share, _) in row["classes"].items()}
+        return {names[value]: (by, share > 0) for value, (by, share, *_) in row["classes"].items()}
 
     def mask(self, name: str) -> tuple[np.ndarray, dict[str, Any]]:
         """Return a photo's mask, and all that the server says of it."""

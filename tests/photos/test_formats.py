@@ -90,6 +90,7 @@ def test_a_complete_run_is_written_in_other_formats_without_predicting(run, phot
     (tmp_path / f"out/{photos[0].stem}_overlay.jpg").unlink()
     assert run(*words, "coco", "--resume").code == 0
     assert len([*(tmp_path / "out").glob("*_mask.png")]) == 2  # of the one that is made again, too
+    assert not json_of(corrected)["flags"]  # every format that is there follows its result
 
 
 def test_yolos_numbers_keep_their_meaning(run, photos: list[Path], tmp_path: Path) -> None:

@@ -79,12 +79,25 @@ def test_a_started_page_shows_the_same_and_the_command_goes_on_with_it(
     assert [example.photo.name for example in examples] == ["a.jpg"]
     again.close()
     words = ("--config", baseline, "--supports", f"{tmp_path}/out/persons", "--photos", f"{tmp_path}/photos")
-    run = predict(*words, "--query", f"{tmp_path}/photos", "--out", f"{tmp_path}/out", "--resume")
+    words = (*words, "--query", f"{tmp_path}/photos", "--out", f"{tmp_path}/out", "--resume")
+    run = predict(*words)
     assert run.code == 0
-    assert "3 results stay" in run.output
+    assert "3 results stay" in run.output and "was not found" not in run.output  # c: a person says so
     of_a, of_b, of_c = (json_of(tmp_path / f"out/{stem}.json")["classes"][0] for stem in "abc")
     assert [row["by"] for row in (of_a, of_b, of_c)] == ["person", "network", "person"]
     assert (of_a["pixels"] > 0, of_c["pixels"]) == (True, 0)
+    check_other_formats_follow(start, lambda name: predict(*words, "--format", name), tmp_path / "out")
+
+
+def check_other_formats_follow(start: Callable[[], Page], export: Callable[[str], object], out: Path) -> None:
+    """Check that a format that was written before a correction on the page is written again with another one."""
+    export("labelme")
+    assert json_of(out / "labelme/b.json")["shapes"]
+    page = start()
+    page.paint("b.jpg", place=None)
+    page.close()
+    export("coco")
+    assert not json_of(out / "labelme/b.json")["shapes"]
 
 
 def test_a_search_that_is_stopped_says_what_was_found(page: Page) -> None:
