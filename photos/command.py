@@ -17,7 +17,7 @@ from photos.results import Results
 from photos.segmenter import Segmenter
 from util.cli import Parser, within
 from util.engine import add_import, load_engine
-from util.files.errors import EXIT_USER_ERROR, Refusals, UserError, check_known
+from util.files.errors import EXIT_USER_ERROR, Refusals, UserError, check_known, note
 from util.files.parallel import attempt
 from util.files.progress import ProgressBar
 from util.loop.processes import explained_memory_errors
@@ -113,6 +113,9 @@ def predict(asked: Namespace) -> int:
     results.check(queries, again=asked.resume)
     results.check_classes()
     _check_any_readable(queries)
+    photos_of_examples = {Path(example.photo).resolve() for example in examples}
+    if both := [query for query in queries if query.resolve() in photos_of_examples]:
+        note(f"{len(both)} of the photos are also examples, such as {both[0]}: results there are the network's")
     with explained_memory_errors(MEMORY):
         segmenter = options.segmenter_of(asked, examples)
         print(*_first_lines(segmenter), sep="\n")

@@ -237,11 +237,12 @@ class Results:
     def write_formats(self, queries: Sequence[Path]) -> None:
         """Write the other formats for queries whose results are complete, and note what persons had said of these."""
         home = Path(os.path.commonpath([query.parent.absolute() for query in queries]))
-        for name in self.formats:
-            if name != PICTURES:
-                self.write_format(name, self.out / name, queries, home)
-        said = {query.stem: persons.digest_of(self.out, query) for query in queries}
-        write_atomically(self.out / EXPORTED, json.dumps({**kept_json(self.out / EXPORTED), **said}))
+        others = [name for name in self.formats if name != PICTURES]
+        for name in others:
+            self.write_format(name, self.out / name, queries, home)
+        if others:
+            said = {query.stem: persons.digest_of(self.out, query) for query in queries}
+            write_atomically(self.out / EXPORTED, json.dumps({**kept_json(self.out / EXPORTED), **said}))
 
     def write_format(self, name: str, folder: Path, queries: Sequence[Path], home: Path) -> None:
         """Write one of the other formats into a folder; ``home`` is the folder of all queries.

@@ -46,6 +46,8 @@ def test_it_writes_mask_overlay_probability_and_numbers(
     assert (len(list(out.iterdir())), (out / "summary.csv").exists()) == (10, True)
     shutil.copy(photos[2], out)  # beside pictures of results, which are no photos
     assert "1 of 1 photos" in predict(*words, "--query", out).output
+    example = predict(*words, "--resume", "--query", example_texts["box"].partition(":")[0])
+    assert "1 of the photos are also examples" in example.errors and "also examples" not in done.errors
 
 
 def _check_result(folder: Path, record: dict, mask: np.ndarray, shape: tuple[int, int, int]) -> None:
