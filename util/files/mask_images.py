@@ -74,7 +74,8 @@ def fitted_mask(mask: np.ndarray, tagged: bool, stored: tuple[int, int], orienta
     if fits_upright and (tagged or orientation == UPRIGHT or not fits_stored):
         return mask
     if tagged or not fits_stored:
-        raise UserError(f"{path}: image and mask have different sizes (height, width): {upright} and {mask.shape}")
+        sizes = f"image and mask have different sizes (height, width): {upright} and {mask.shape}"
+        raise UserError(f"{path}: {sizes}", fix="give the mask the photo's size, pixel by pixel")
     turned_mask = turned(mask, orientation)
     if fits_upright and not np.array_equal(turned_mask, mask):
         raise UserError(
