@@ -175,7 +175,8 @@ def test_bf16_autocast_gives_finite_float32_close_to_full_precision(name: str) -
         assert logits.dtype == torch.float32
         assert logits.isfinite().all()
     spread = (full - full.mean((2, 3), keepdim=True)).abs().max()
-    assert (output.logits - full).abs().mean() < max(0.2 * spread.item(), 0.02)
+    allowed = 0.4 if name in ("gfsam", "sam3") else 0.05  # their deep untrained networks add up the errors
+    assert (output.logits - full).abs().mean() < allowed * spread
 
 
 @every_learner
