@@ -119,7 +119,7 @@ def pairs(photos: Path, masks: Path, named: bool = True) -> list[tuple[Path, Pat
         raise UserError(
             f"{masks}: none of its {len(mask_files)} masks has the name of a photo in {photos}{such}",
             fix=f"{LIKE_PHOTOS}, or name their folder (--photos); give masks in folders a file of names, YOLO's "
-            "labels a data.yaml or classes.txt",
+            "labels a data.yaml or classes.txt; export other formats, such as VOC's XML, as COCO",
         )
     _say_first_by_name(mask_of_photo, photos, masks)
     if photos != masks and without_photo:

@@ -4,21 +4,19 @@ import sys
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from photos import options
 from photos.encoded_class import MOST, TINY
 from photos.examples import UNNAMED, Example, by_class
-from photos.photo_files import check_readable, photos_in
+from photos.photo_files import photos_in
 from photos.prediction import NETWORK, percent
 from photos.results import Results
 from photos.segmenter import Segmenter
 from util.cli import Parser, within
 from util.engine import add_import, load_engine
-from util.files.errors import EXIT_USER_ERROR, Refusals, UserError, check_known, note
-from util.files.parallel import attempt
+from util.files.errors import EXIT_USER_ERROR, UserError, check_known, note
 from util.files.progress import ProgressBar
 from util.loop.processes import explained_memory_errors
 
@@ -49,7 +47,6 @@ def _declare_segment(parser: Parser) -> None:
     options.add_photos(parser, required=True)
     options.add_results(parser)
     options.add_network(parser)
-    parser.set_defaults(unconfirmed=True)
 
 
 def _declare_serve(parser: Parser) -> None:
@@ -58,7 +55,6 @@ def _declare_serve(parser: Parser) -> None:
     options.add_network(parser)
     port = within(int, 1, 2**16 - 1)
     parser.add_argument("--port", type=port, default=7860, help="port of the page; default %(default)s")
-    parser.add_argument("--unconfirmed", action="store_true", help="also take masks of --supports that no person made")
     parser.set_defaults(out=Path("runs/page"))
 
 
@@ -108,14 +104,19 @@ def predict(asked: Namespace) -> int:
         instances=asked.instances,
     )
     queries = _queries(asked, examples)
+    if not queries:
+        raise UserError("--query: names no photo but masks of the examples; name the photos to segment")
+    if asked.out.resolve() in {query.resolve().parent for query in queries}:
+        note(f"{asked.out}: holds photos to segment; results are written among them")
     if asked.resume:
         results.continue_formats()
     results.check(queries, again=asked.resume)
     results.check_classes()
-    _check_any_readable(queries)
     photos_of_examples = {Path(example.photo).resolve() for example in examples}
     if both := [query for query in queries if query.resolve() in photos_of_examples]:
-        note(f"{len(both)} of the photos are also examples, such as {both[0]}: results there are the network's")
+        note(
+            f"{len(both)} of the photos are also examples, such as {both[0]}: results there are the network's, or yours"
+        )
     with explained_memory_errors(MEMORY):
         segmenter = options.segmenter_of(asked, examples)
         print(*_first_lines(segmenter), sep="\n")
@@ -126,16 +127,6 @@ def predict(asked: Namespace) -> int:
 def _queries(asked: Namespace, examples: Sequence[Example]) -> list[Path]:
     """Return the photos to segment; raises as ``photos_in`` does."""
     return photos_in(asked.queries, asked.recursive, (example.source for example in examples))
-
-
-def _check_any_readable(queries: Sequence[Path]) -> None:
-    """Refuse (UserError) photos none of which can be read; the first that can ends the check."""
-    if not queries:
-        raise UserError("--query: names no photo but masks of the examples; name the photos to segment")
-    errors = (attempt(check_readable, query) for query in queries)
-    refusals = [str(error) for error in takewhile(lambda error: error is not None, errors)]
-    if len(refusals) == len(queries):
-        raise Refusals(refusals)
 
 
 def _write_results(segmenter: Segmenter, results: Results, queries: Sequence[Path], keep: bool) -> dict[Path, str]:
@@ -163,9 +154,8 @@ def _write_results(segmenter: Segmenter, results: Results, queries: Sequence[Pat
     if complete:
         results.write_formats(complete)
     problem = f"; {len(failed)} could not be segmented" if failed else ""
-    stay = f"; {kept} results stay" if kept else ""
     done = f"{len(waiting) - len(failed)} of {len(waiting)} photos segmented on {segmenter.engine.place}"
-    print(*_not_found(entries, segmenter.decision.min_presence), f"{results.out}: {done}{stay}{problem}", sep="\n")
+    print(*_not_found(entries, segmenter.decision.min_presence), f"{results.out}: {done}{problem}", sep="\n")
     return failed
 
 

@@ -11,8 +11,8 @@ from annotations.annotation import Annotations
 from annotations.mask_set import MaskFacts, check_set, facts_of_all
 from annotations.region import classes_in, read_region_of
 from photos import persons
-from photos.examples import Example, check_class_name
-from util.files.errors import UserError, check_known
+from photos.examples import UNNAMED, Example, check_class_name
+from util.files.errors import UserError, check_known, note
 from util.files.palette import IGNORE
 
 UPLOADS = "photos"  # folder beside persons' masks of what a browser has sent to the page
@@ -68,6 +68,7 @@ def _of_masks(path: Path, photos: Path | None, shots: int | None) -> tuple[list[
     known = masks.names_beside(mask_folder)
     pairs = mask_files.pairs(photo_folder, mask_folder, named=known is not None)
     if known is None:
+        note(f"{mask_folder}: the class is '{UNNAMED}'; to name it: --support NAME=PHOTO:MASK, or ids and names.txt")
         return list(islice(_unnamed_masks(pairs), shots)), {}
     return list(_named_masks(pairs, known)), known.classes
 
@@ -102,7 +103,8 @@ def _refuse_255(facts: Sequence[MaskFacts], known: masks.MaskNames) -> None:
         raise UserError(
             f"{known.path}: {len(white)} mask(s), such as {white[0]}, hold only 255, "
             "which means unknown beside class ids",
-            fix="give those pixels the value of their class, or take these masks out",
+            fix="give those pixels the value of their class, or take these masks out, or the list: without it 255 is "
+            "the object",
         )
 
 

@@ -17,7 +17,7 @@ box about the object.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,10 +33,10 @@ from photos.drawn import BOX, POINTS, SCRIBBLE
 from photos.photo_files import BETWEEN, GivenPhoto, read_photo
 from util.files.errors import UserError, check_known, nearest
 from util.files.palette import IGNORE
-from util.files.progress import ProgressBar
 
 NOT = "not"  # the kind of points beside the object
 DRAWN_KINDS = (BOX, POINTS, SCRIBBLE, NOT)
+FILES_OF_OUTLINES = (".json", ".xml", ".txt", ".yaml")  # suffixes
 BETWEEN_KINDS = re.compile(r"\s+(?=\w+=)")
 DRAWN_EXAMPLE = re.compile(rf"(.*):\s*((?:{'|'.join(DRAWN_KINDS)})=.*)", re.DOTALL)  # photo, drawn annotation
 BOXED, DENIED = 253, 254  # in a label: in a box about the object, not of the object
@@ -100,7 +100,7 @@ class Example:
         return [np.where(np.isin(values, unknown), IGNORE, values == self.mask_value).astype(np.uint8)]
 
 
-GivenExample = str | LoadedExample | Example | tuple[GivenPhoto, GivenPhoto]
+GivenExample = str | Example | tuple[GivenPhoto, GivenPhoto]
 
 
 def parse_example(text: str, mask_value: int | None = None) -> Example:
@@ -113,8 +113,11 @@ def parse_example(text: str, mask_value: int | None = None) -> Example:
             f"{text}: the photo has no annotation",
             fix="write PHOTO:mask.png or PHOTO:box=x0,y0,x1,y1 (other forms: predict.py --help)",
         )
-    if annotation.lower().endswith(".json"):
-        raise UserError(f"{text}: outlines in a file are read by --supports {annotation}")
+    if annotation.lower().endswith(FILES_OF_OUTLINES):
+        raise UserError(
+            f"{text}: outlines in a file are read by --supports {annotation}",
+            fix="export those of other formats, such as VOC's XML, as COCO first",
+        )
     kind, equals, _ = annotation.partition("=")
     if equals and kind not in DRAWN_KINDS and not Path(annotation).exists():
         raise UserError(
@@ -149,30 +152,18 @@ def by_class(examples: Iterable[Example], name: str | None = None) -> dict[str |
     return {class_name: list(photos.values()) for class_name, photos in classes.items()}
 
 
-def supports_of(given: Sequence[GivenExample], name: str | None) -> dict[str | None, list[LoadedExample]]:
-    """Return the supports of each class; ``name`` is the class of the examples that name none."""
-    examples = list[Example]()
-    read = list[LoadedExample]()
-    form = f"examples of {name or UNNAMED}: give a list of pairs (photo, annotation)"
+def as_examples(given: Iterable[GivenExample]) -> Iterator[Example]:
+    """Yield examples in the forms that Python gives; UserError: one has another form."""
     for example in given:
         match example:
             case (photo, annotation):
-                examples.append(Example(None, Path(photo) if isinstance(photo, str) else photo, annotation))
-            case LoadedExample():
-                read.append(example)
+                yield Example(None, Path(photo) if isinstance(photo, str) else photo, annotation)
             case Example():
-                examples.append(example)
+                yield example
             case str():
-                examples.append(parse_example(example))
+                yield parse_example(example)
             case _:
-                raise UserError(f"{form}, not {type(example)}")
-    supports = dict[str | None, list[LoadedExample]]()
-    for class_name, of_class in by_class(examples, name).items():
-        bar = ProgressBar(of_class, f"read {class_name or UNNAMED}", unit="example", leave=False, delay=1)
-        supports[class_name] = [example.read() for example in bar]
-    if read:
-        supports.setdefault(name, []).extend(read)
-    return supports
+                raise UserError(f"examples: give a list of pairs (photo, annotation), not {type(example)}")
 
 
 def labels_of(annotated: AnnotatedPhoto, path: Path) -> Iterator[np.ndarray]:

@@ -112,6 +112,7 @@ def add_examples(parser: ArgumentParser) -> None:
         metavar="K",
         help="use at most K examples of a class from each --supports",
     )
+    parser.add_argument("--unconfirmed", action="store_true", help="also take masks of --supports that no person made")
 
 
 def _class_names(text: str) -> tuple[str, ...]:

@@ -30,8 +30,6 @@ FOLDER = "persons"
 NAMES = "names.txt"
 REMOVED = "ignored class"  # the name of one that was removed, whose pixels are unknown to all readers
 MOST = 254  # values of classes
-NOT_OURS = "is no file of persons' masks ("
-DAMAGED = "); restore it, or name another folder"
 
 
 class Said(NamedTuple):
@@ -51,7 +49,7 @@ def read(out: Path) -> Said:
 def _parsed(path: Path, state: tuple[int, ...]) -> Said:
     """Return the content of a file of names in a state."""
     text = read_text(path, "the class names", "restore it")
-    with content_errors(f"{path}: {NOT_OURS}", DAMAGED):
+    with content_errors(f"{path}: is no file of persons' masks (", "); restore it, or name another folder"):
         first, *lines = text.splitlines()
         names = [line.split(f"{value}: ", 1)[1] for value, line in enumerate(lines, 1)]
         classes = ["" if is_unknown(name) else check_class_name(name, f"{path}: the class") for name in names]

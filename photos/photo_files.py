@@ -11,8 +11,7 @@ from torch import Tensor
 from annotations.pictures import colours_of, frame_of, read_image
 from util.files import SYSTEM_FILES
 from util.files.errors import UserError
-from util.files.images import check_image, check_photo, read_errors
-from util.files.parallel import attempt
+from util.files.images import check_image, read_errors
 from util.files.photos import IMAGE_SUFFIXES, photos_below
 
 BETWEEN = " + "  # several annotations of a photo in the source of an example
@@ -31,17 +30,13 @@ def photos_in(paths: Iterable[Path], recursive: bool = False, examples: Iterable
         if path.is_dir():
             photos.update(dict.fromkeys(_photos_of_folder(path, recursive)))
             continue
-        _check_there(path)
+        if not path.exists() and not path.is_symlink():
+            quotes = "; write a pattern without quotes" if re.search(r"[*?[]", str(path)) else ""
+            raise UserError(f"{path}: no such photo or folder{quotes}")
         if not path.name.startswith("._") and path.name.lower() not in SYSTEM_FILES:  # a pattern of the shell has them
             photos[path] = None
     masks = {Path(mask).resolve() for source in examples for mask in source.rpartition(":")[2].split(BETWEEN)}
     return [photo for photo in photos if photo.resolve() not in masks]
-
-
-def _check_there(path: Path) -> None:
-    if not path.exists() and not path.is_symlink():
-        quotes = "; write a pattern without quotes" if re.search(r"[*?[]", str(path)) else ""
-        raise UserError(f"{path}: no such photo or folder{quotes}")
 
 
 def _photos_of_folder(folder: Path, recursive: bool) -> list[Path]:
@@ -76,16 +71,12 @@ def read_photo(photo: GivenPhoto) -> np.ndarray:
     return _checked_array(photo)
 
 
-def check_readable(path: Path) -> None:
-    """Refuse (UserError) a photo's file that ``read_photo`` refuses; of a JPEG or PNG, by its header and its end."""
-    if attempt(check_photo, path):
-        read_photo(path)  # of another kind, or damaged in these words
-
-
 def _checked_array(photo: object) -> np.ndarray:
-    """Return an array as it is, and a tensor as an array; raises as ``read_photo`` does."""
+    """Return an array as it is, and a tensor (3, H, W) as an array; raises as ``read_photo`` does."""
     if isinstance(photo, Tensor) and photo.ndim == 3 and len(photo) == 3:
-        photo = _array_of(photo)
+        if photo.is_floating_point() and 0 <= photo.min() <= photo.max() <= 1:
+            photo = (255 * photo).round().byte()
+        photo = photo.permute(1, 2, 0).contiguous().cpu().numpy()
     if isinstance(photo, np.ndarray) and photo.shape[2:] == (3,) and photo.dtype == np.uint8 and photo.size:
         return photo
     kind = f"{type(photo).__name__} {getattr(photo, 'shape', '')} {getattr(photo, 'dtype', '')}".rstrip()
@@ -101,10 +92,3 @@ def _colours_of_image(photo: Image.Image) -> np.ndarray:
         check_image(photo, GIVEN)
         frame = frame_of(photo)
         return frame.upright(colours_of(photo, GIVEN))
-
-
-def _array_of(photo: Tensor) -> np.ndarray:
-    """Return a tensor (3, H, W) as an array (H, W, 3); floats in 0..1 become uint8."""
-    if photo.is_floating_point() and 0 <= photo.min() <= photo.max() <= 1:
-        photo = (255 * photo).round().byte()
-    return photo.permute(1, 2, 0).contiguous().cpu().numpy()

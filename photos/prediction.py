@@ -109,10 +109,6 @@ class Prediction:
         mask[is_little[mask]] = 0
         return cls(image, names, mask, probability, presence, calibration)
 
-    def __repr__(self) -> str:
-        classes = [f"{row['name']}: {percent(row['share'])}" for row in self.summary()]
-        return f"<Prediction {self.mask.shape[1]} x {self.mask.shape[0]}, {', '.join(classes)}>"
-
     def _score(self, index: int, pixels: float) -> float:
         """Return the score of pixels of a class by its index, from their mean probability."""
         if self.calibration is not None and self.presence is not None:

@@ -25,7 +25,7 @@ from photos import persons
 from photos.examples import check_class_name
 from photos.prediction import NETWORK, Prediction, is_same_file, paths_of, write_result
 from util.files import kept_json, own_name, read_json, writable, write_atomically
-from util.files.errors import UserError, check_known
+from util.files.errors import UserError, check_known, note
 from util.files.overlay import PREDICTION_COLOUR, class_colour
 from util.files.pages import page_of
 from util.files.progress import ProgressBar
@@ -111,7 +111,7 @@ class Results:
         self.formats = formats
         self.instances = instances
         for name in formats or [""]:
-            check_known(name, FORMATS, f"--format: '{name}' is unknown")
+            check_known(name, FORMATS, f"--format: '{name}' is none of {', '.join(FORMATS)}")
         self.declared = declared or {}
         self.names = names
         self.made = set[Path]()  # the queries whose results were written since
@@ -241,6 +241,9 @@ class Results:
         for name in others:
             self.write_format(name, self.out / name, queries, home)
         if others:
+            rest = len({entry["photo"] for entry in self._entries()}) - len(queries)
+            if rest > 0:
+                note(f"{self.out}: {', '.join(others)}: without {rest} photos there that this command does not name")
             said = {query.stem: persons.digest_of(self.out, query) for query in queries}
             write_atomically(self.out / EXPORTED, json.dumps({**kept_json(self.out / EXPORTED), **said}))
 

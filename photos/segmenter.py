@@ -21,7 +21,7 @@ from torch import Tensor
 
 from photos.calibration import find_calibration, presence_inputs
 from photos.encoded_class import EncodedClass, encode_class
-from photos.examples import BOXED, UNNAMED, GivenExample, LoadedExample, check_class_name, supports_of
+from photos.examples import BOXED, UNNAMED, GivenExample, LoadedExample, as_examples, by_class, check_class_name
 from photos.photo_files import GivenPhoto, photos_in, read_photo
 from photos.prediction import Decision, Prediction
 from photos.refine import refined
@@ -65,7 +65,7 @@ class Segmenter:
         if checkpoint is not None and not isinstance(checkpoint, str | Path):  # it was left out
             supports = checkpoint
             checkpoint = None
-        by_name = supports if isinstance(supports, Mapping) else supports_of(supports, None)
+        by_name = supports if isinstance(supports, Mapping) else by_class(as_examples(supports))
         self.engine = load_engine(checkpoint, config, overrides=overrides, side=side, device=device)
         decision = decision or Decision()
         self.calibration = find_calibration(self.engine.run.config, self.engine.source, self.engine.digest)
@@ -91,7 +91,9 @@ class Segmenter:
         UserError: the examples, or their number, do not fit the model, or the class was added before.
         """
         name = None if name is None else check_class_name(name, "class:")
-        read = [*chain.from_iterable(supports_of(supports, name).values())]
+        examples = [*chain.from_iterable(by_class(as_examples(supports), name).values())]
+        bar = ProgressBar(examples, f"read {name or UNNAMED}", unit="example", leave=False, delay=1)
+        read = [example.read() for example in bar]
         with self.engine.lock:
             if (name or UNNAMED) in [known.name for known in self.classes]:
                 raise UserError(f"{name or UNNAMED}: was added before; give all its examples at once, or another name")
@@ -125,10 +127,6 @@ class Segmenter:
         has_little = (shares < LITTLE)[boxes]
         label = np.where(in_box, is_found | has_little, support.label)
         return replace(support, label=label.astype(np.uint8))
-
-    def __repr__(self) -> str:
-        classes = ", ".join(f"{known.name} ({len(known.sources)})" for known in self.classes)
-        return f"<Segmenter {self.engine.title} on {self.engine.device}: {classes or 'no classes'}>"
 
     def without_classes(self) -> Segmenter:
         """Return one of this network without examples."""
@@ -233,13 +231,11 @@ def _read(photos: Iterable[GivenPhoto], unread: dict[Path, str] | None) -> Itera
     for given in photos:
         file = Path(given) if isinstance(given, str | Path) else None
         try:
-            image = read_photo(given)
+            yield read_photo(given), file
         except UserError as error:
             if unread is None or file is None:
                 raise
             unread[file] = str(error)
-        else:
-            yield image, file
 
 
 def _means(values: Tensor, batches: Sequence[int]) -> Tensor:

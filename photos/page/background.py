@@ -15,7 +15,7 @@ class WorkState(NamedTuple):
 
     word: str  # what becomes of the photos
     done: int = 0  # photos
-    photos: int = 0
+    waiting: Sequence[str] | None = None  # photos that are left; None: it is not known yet
     seconds: float | None = None  # that are left
 
 
@@ -53,10 +53,10 @@ class Background:
     def each(self, word: str, photos: Sequence[str]) -> Iterator[str]:
         """Yield the photos of a piece of work until it is stopped, and note how far it is."""
         start = time.monotonic()
-        for done, photo in enumerate(photos, 1):
+        for done, photo in enumerate(photos):
+            seconds = (time.monotonic() - start) / done * (len(photos) - done) if done else None
+            self.state = WorkState(word, done, photos[done:], seconds)
             yield photo
-            seconds = (time.monotonic() - start) / done * (len(photos) - done)
-            self.state = WorkState(word, done, len(photos), seconds)
             if self.is_stopped:
                 return
 

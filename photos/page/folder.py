@@ -4,11 +4,12 @@ The folder is that of ``predict.py --out``: a page that is started on it again s
 with it. ``page/page.json`` has the photos that are open and those that were removed; ``persons`` has the classes.
 """
 
-import shutil
 import threading
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -18,20 +19,18 @@ from annotations.photo_files import name_key
 from annotations.pictures import read_image
 from annotations.words import is_nothing, is_unknown
 from photos import persons
-from photos.example_files import UPLOADS
-from photos.examples import UNNAMED, Example, LoadedExample, by_class, check_class_name
+from photos.examples import UNNAMED, Example, by_class, check_class_name
 from photos.page.archive import write_archive
 from photos.page.background import Background
 from photos.page.masks import PhotoMasks, label_by_row, runs_by_row
-from photos.page.opened import OpenPhotos
+from photos.page.opened import UPLOADS, OpenPhotos
 from photos.page.regions import region_at, region_in_box
-from photos.photo_files import check_readable, read_photo
+from photos.photo_files import read_photo
 from photos.prediction import NETWORK
 from photos.results import PICTURES, Results, own_record
 from photos.segmenter import Segmenter
 from util.files import LONG_NAME, file_word, lock, write_atomically
-from util.files.errors import Refusals, UserError, note
-from util.files.parallel import attempt
+from util.files.errors import UserError
 
 MAX_CLASSES = 8  # the colours of more are alike
 EXAMPLES = 10  # photos of a class that Segment learns from, at most
@@ -79,9 +78,7 @@ class Folder:
     def _keep_classes(self, classes: Sequence[str]) -> None:
         """Keep the classes by their values, "" for one that was removed; without any there is the unnamed one."""
         classes = [*classes] if any(classes) else [*classes, UNNAMED]
-        said = persons.read(self.out)
-        if classes != said.classes:
-            persons.write(self.out, persons.Said(classes, said.confirmed))
+        persons.write(self.out, persons.read(self.out)._replace(classes=classes))
         self.results.names = self.names
 
     @property
@@ -135,23 +132,16 @@ class Folder:
     # Actions
 
     def open(self, paths: Sequence[Path]) -> str:
-        """Open photos but for those that cannot be read, of which lines say why.
+        """Open photos; the grid says which cannot be read.
 
-        UserError: all are such, or results would be written over photos, or over files of other programs.
+        UserError: results would be written among photos, or over files of other programs.
         """
-        errors = {path: attempt(check_readable, path) for path in paths}
-        readable = [path for path in paths if errors[path] is None]
-        reasons = [str(error) for error in errors.values() if error]
-        if reasons and not readable:
-            raise Refusals(reasons)
-        for reason in reasons:
-            note(reason)
-        files = {path.resolve(): path for path in (*readable, *self.photos.values())}
+        files = {path.resolve(): path for path in (*paths, *self.photos.values())}
         self.results.check([*files.values()], again=True)
-        skipped = len(readable) - self.opened.take(readable)
+        skipped = len(paths) - self.opened.take(paths)
         self.opened.keep()
         rest = f", {skipped} skipped: removed before, or of a name that is open" if skipped else ""
-        return f"{len(readable) - skipped} added{rest}"
+        return f"{len(paths) - skipped} added{rest}"
 
     def upload(self, name: str, content: bytes) -> str:
         """Add a photo that the browser sends; the same one is added once."""
@@ -173,7 +163,7 @@ class Folder:
         """Add photos of coins, and a photo without coins."""
         for photo in sorted(Path(__file__).with_name("example").iterdir()):
             self.upload(photo.name, photo.read_bytes())
-        if "coin" not in self.names:
+        if "coin" not in self.classes:
             self.add_class("coin")
         return "paint over the coins on one photo, then press Segment"
 
@@ -185,7 +175,8 @@ class Folder:
         UserError: the mask does not fit, or the photo was changed meanwhile.
         """
         path = self.opened.path(photo)
-        self.masks.check_version(path, version)
+        if str(version).partition("-")[2] != self.masks.version(path).partition("-")[2]:  # Segment may go on
+            raise UserError(f"{photo}: was changed meanwhile, in another window; look at it, and do it again")
         label = label_by_row(runs, persons.size_of(path))
         self.masks.say(path, {self.class_of(value): label == value for value in persons_values})
         return {"version": self.masks.version(path)}
@@ -296,24 +287,17 @@ class Folder:
             region = region_at(self.segmenter, image, column, row)
         return {"runs": runs_by_row(region.astype(np.uint8))}
 
-    def _wanted(self) -> list[str]:
-        """Return the classes that are not a person's on some photo."""
-        said = [persons.values_of(self.out, path) for path in self.photos.values()]
-        return [name for name, value in persons.values(self.out).items() if not all(value in values for values in said)]
-
-    def with_examples(self) -> Segmenter:
-        """Return the segmenter of the classes that a person has drawn somewhere, and not finished."""
-        segmenter = self.segmenter.without_classes()
-        supports: dict[str, list[LoadedExample]] = {name: [] for name in self._wanted()}
+    def _examples(self) -> dict[str, list[Example]]:
+        """Return the first examples of each class that a person has drawn somewhere, and not said of every photo."""
+        values = persons.values(self.out)
+        said = Counter(value for path in self.photos.values() for value in persons.values_of(self.out, path))
+        examples: dict[str, list[Example]] = {name: [] for name in values if said[values[name]] < len(self.photos)}
         for path in self.photos.values():
+            file = str(persons.file_of(self.out, path))
             for name, mask in persons.masks_of(self.out, path).items():
-                if name in supports and mask.any() and len(supports[name]) < EXAMPLES:
-                    source = f"{path}:{persons.file_of(self.out, path)}"
-                    supports[name].append(LoadedExample(read_photo(path), mask.astype(np.uint8), source))
-        for name, of_class in supports.items():
-            if of_class:
-                segmenter.add(name, of_class)
-        return segmenter
+                if name in examples and mask.any():
+                    examples[name].append(Example(name, path, file, mask_value=values[name]))
+        return {name: of_class[:EXAMPLES] for name, of_class in examples.items() if of_class}
 
     def segment(self, photo: str = "") -> None:
         """Search every photo for every class that is not a person's there, the photo named first."""
@@ -323,13 +307,17 @@ class Folder:
     def _search(self, first: str) -> str:
         """Search the photos whose results are not complete, and return what was found."""
         with self.lock:
-            if not self._wanted():
-                return "nothing to search: every class is yours on all photos"
-            segmenter = self.with_examples()
-            if not segmenter.classes:
-                raise UserError("no class has an example: paint over the object on one photo")
-            results = Results(self.out, [known.name for known in segmenter.classes])
-            facts = {**segmenter.facts, "instances": False, "inputs": segmenter.digest()}
+            examples = self._examples()
+            if not examples:
+                raise UserError(
+                    "nothing to search: paint over an object on one photo; classes yours on all photos are done"
+                )
+            segmenter = self.segmenter.without_classes()
+            for class_name, of_class in examples.items():  # whose masks are read here
+                segmenter.add(class_name, of_class)
+        results = Results(self.out, [*examples])
+        facts = {**segmenter.facts, "instances": False, "inputs": segmenter.digest()}
+        with self.lock:
             waiting = results.waiting([*filter(Path.is_file, self.photos.values())], facts)
             paths = {name: path for name, path in self.photos.items() if path in waiting}
         names = sorted(paths, key=lambda name: name != first)
@@ -364,21 +352,16 @@ class Folder:
         if not complete:
             raise UserError("nothing to download: annotate a photo, and press Segment")
         names = [name for name, value in persons.values(self.out).items() if value in values]
-        results = Results(self.file.with_name("packing") / PICTURES, names, formats)
-        self.work.start("packed", lambda: self._pack(results, complete))
+        self.work.start("packed", lambda: self._pack(complete, names, formats))
 
-    def _pack(self, results: Results, photos: Sequence[Path]) -> str:
-        """Pack photos in a folder of their own, which goes."""
+    def _pack(self, photos: Sequence[Path], names: Sequence[str], formats: Sequence[str]) -> str:
+        """Pack photos by a folder of their own, which goes."""
         self.archive = None
-        aside = results.out.parent
-        shutil.rmtree(aside, ignore_errors=True)  # of a page that was killed
-        try:
+        with TemporaryDirectory(prefix="packing", dir=self.file.parent) as aside:
+            results = Results(Path(aside) / PICTURES, names, formats)
             self.archive = write_archive(self.file.with_name("predictions.zip"), self.masks, self.lock, results, photos)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
-        left_out = [name for name, path in self.photos.items() if path not in photos]
-        rest = f"; not searched for every class, so left out: {', '.join(left_out[:3])}" if left_out else ""
-        rest += f" and {len(left_out) - 3} more" if len(left_out) > 3 else ""
+        left_out = ", ".join(name for name, path in self.photos.items() if path not in photos)
+        rest = f"; not searched for every class, so left out: {left_out}" if left_out else ""
         return f"{len(photos)} photos packed{rest}"
 
     def stop(self) -> None:

@@ -75,11 +75,6 @@ class PhotoMasks:
         )
         return "-".join(parts)
 
-    def check_version(self, path: Path, version: Any) -> None:
-        """Refuse (UserError) a change of what persons have said of a photo meanwhile; Segment may go on."""
-        if str(version).partition("-")[2] != self.version(path).partition("-")[2]:
-            raise UserError(f"{path.name}: was changed meanwhile, in another window; look at it, and do it again")
-
     def forget(self, path: Path) -> None:
         """Remove a photo's result, and what persons have said of it."""
         persons.write_masks(self.out, path, {})

@@ -2,24 +2,26 @@
 
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from annotations.photo_files import name_key
-from photos.example_files import UPLOADS
 from photos.prediction import is_same_file
 from util.files import kept_json, state_of, visible, writable, write_atomically
 from util.files.errors import UserError, note
 
+UPLOADS = "photos"  # folder of what a browser has sent
 
+
+@dataclass
 class OpenPhotos:
     """The open photos of a page's folder, and the names of those that were removed, kept in a file."""
 
-    def __init__(self, out: Path, file: Path):
-        self.out = out
-        self.file = file
-        self.removed: list[str] = []  # names of files
-        self.paths: dict[str, Path] = {}  # by the names of their files
+    out: Path
+    file: Path
+    removed: list[str] = field(default_factory=list)  # names of files
+    paths: dict[str, Path] = field(default_factory=dict)  # by the names of their files
 
     def open_again(self, records: list[dict[str, Any]]) -> None:
         """Open the photos that were sent, and of those elsewhere, which the folder may state at will, the same files.

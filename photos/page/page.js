@@ -5,6 +5,7 @@ import * as masks from "./mask.js";
 import { layer, mask } from "./mask.js";
 
 const LOOK = 1000; // ms between two looks
+const SEARCHING = "Searching all photos; masks marked old are of the search before ...";
 const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 const element = (id) => document.getElementById(id), grid = element("grid"), canvas = document.querySelector("canvas");
 const context = canvas.getContext("2d");
@@ -18,6 +19,8 @@ let uploading = null, asked = 0, packing = false; // packing: whether the zip th
 // the names that the grid showed with the open photo; of which photos and class "nothing" was said together
 let around = [], absent = null;
 
+// whether a class's mask is the network's from before the search that runs
+const isOld = (row, known = value) => state.job?.[0] === "segmented" && (state.job[2]?.includes(row.name) ?? true) && row.classes[known]?.[0] === "network";
 const className = () => state.classes.find(([known]) => known === value)?.[1] ?? "object";
 const percent = (share) => (share > 0 && share < 0.01 ? "<\u00a01\u00a0%" : `${Math.round(100 * share)}\u00a0%`);
 const extent = (known) => `${percent(masks.share(known))} of the photo${masks.share(known) > state.most ? ", too much to learn from" : ""}`;
@@ -301,10 +304,11 @@ function scoresOf([by, , presence, score]) { // of the network: that the class i
 function fill(row) {
   const tile = tiles.get(row.name), [picture, , facts] = tile.children, known = row.classes[value] || [];
   picture.src = `thumb?photo=${encodeURIComponent(row.name)}&changed=${row.version}`;
-  facts.textContent = [wordOf(row), ...(known[1] ? [percent(known[1])] : []), ...scoresOf(known)].join(", ");
+  facts.textContent = [...(isOld(row) ? ["old"] : []), wordOf(row), ...(known[1] ? [percent(known[1])] : []), ...scoresOf(known)].join(", ");
   tile.title = row.error || row.name;
   tile.classList.toggle("yours", wordOf(row).startsWith("by you"));
   tile.classList.toggle("missing", wordOf(row) === "not found");
+  tile.classList.toggle("old", isOld(row));
 }
 
 function tileOf(name) {
@@ -376,7 +380,8 @@ function showFormats() {
   const box = (kind) => made("input", { type: "checkbox", value: kind, checked: ["png", "coco"].includes(kind) });
   for (const kind of state.formats)
     element(["png", "coco", "yolo"].includes(kind) ? "formats" : "more").append(made("label", {}, box(kind), kind));
-  element("weights").textContent = `${state.title}. ${state.outlook ? `On other objects: ${state.outlook}.` : ""}`;
+  element("weights").textContent = `${state.title}.`;
+  element("outlook").textContent = `Accuracy: ${state.outlook}; about 30 % of photos without the object get one.`;
 }
 
 function show() {
@@ -390,17 +395,21 @@ function show() {
   element("count").textContent = `${rows.size} photos; ${className()}: ${parts.map(([word, count]) => `${count} ${word}`).join(", ")}`;
   for (const [kind, word] of [["accept", "Accept"], ["empty", "Nothing here:"], ["back", "Give back"], ["absent", "Nothing in the list:"]])
     document.querySelector(`[data-do=${kind}]`).textContent = `${word} ${className()}`;
+  element("outlook").hidden = !state.outlook || !state.photos.some((row) => row.classes[value]?.[0] === "network");
+  const opened = rows.get(mask.name);
   if (mask.label) {
     const facts = state.classes.map(([known, name]) => {
-      const row = rows.get(mask.name)?.classes[known] || [], [by] = row, share = masks.share(known);
-      const who = mask.persons.has(known) ? "by you, " : by ? "" : "not searched, ";
+      const row = opened?.classes[known] || [], [by] = row, share = masks.share(known);
+      const ofNetwork = opened && isOld(opened, known) ? "old, " : by ? "" : "not searched, ";
+      const who = mask.persons.has(known) ? "by you, " : ofNetwork;
       return `${name}: ${who}${share ? `${percent(share)} of the photo` : "nothing"}${["", ...scoresOf(row)].join(", ")}`;
     });
     const isFirst = !state.photos.some((row) => Object.values(row.classes).some(([by]) => by === "person"));
     const hint = isFirst ? ". Paint over the object, then press Segment." : "";
-    element("about").replaceChildren(made("b", {}, mask.name), `: ${rows.get(mask.name)?.error || facts.join("; ") + hint}`);
-  } else element("about").textContent = mask.name && `opening ${mask.name} ...`;
-  const [verb, done, planned, left] = uploading || state.job || [], [bar, line] = element("job").children;
+    element("about").replaceChildren(made("b", {}, mask.name), `: ${opened?.error || facts.join("; ") + hint}`);
+  } else element("about").textContent = mask.name && (opened?.error || `opening ${mask.name} ...`);
+  const [verb, done, waits, left] = uploading || state.job || [], [bar, line] = element("job").children;
+  const planned = waits && done + waits.length;
   element("job").hidden = !verb;
   [bar.max, bar.value] = [planned || 1, done || 0];
   const time = left > 90 ? `${Math.round(left / 60)} min` : `${Math.ceil(left)} s`;
@@ -415,10 +424,10 @@ async function upload(files) {
   const lines = [];
   const before = rows.size;
   const photos = files.filter((file) => !file.name.startsWith(".") && (file.type.startsWith("image/") || /\.(avif|hei[cf]|jfif|tiff?)$/i.test(file.name)));
-  uploading = ["uploaded", 0, photos.length];
+  uploading = ["uploaded", 0, photos];
   for (const file of photos) {
     if (!uploading) break;
-    uploading[1] += 1;
+    uploading = ["uploaded", uploading[1] + 1, uploading[2].slice(1)];
     show();
     const answer = await request(`upload?name=${encodeURIComponent(file.name)}`, file, "application/octet-stream");
     if (answer.error || answer.note) lines.push(answer.error || answer.note);
@@ -485,7 +494,7 @@ const RUNS = {
   empty: () => decide("empty"),
   back: () => decide("back"),
   absent: () => sayAbsent(true),
-  segment: () => act("segment", { photo: mask.name }),
+  segment: () => say(SEARCHING) && act("segment", { photo: mask.name }),
   stop: () => (uploading ? (uploading = null) : act("stop")),
   pack,
 };
@@ -495,6 +504,7 @@ function run(action) {
   if (["pick", "larger", "smaller", "stop"].includes(action)) return RUNS[action]();
   const opens = ["next", "previous"].includes(action);
   if (opens) say(`opening the ${action} photo ...`);
+  if (action === "segment") say(SEARCHING);
   return (opens ? inOpening : inTurn)(() => say("") && RUNS[action]());
 }
 

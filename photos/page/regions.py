@@ -26,7 +26,7 @@ def region_at(segmenter: Segmenter, image: np.ndarray, column: int, row: int) ->
         edge[:] = 0
     cv2.circle(label, (column, row), radius, 1, cv2.FILLED)
     click_segmenter = segmenter.without_classes()
-    click_segmenter.add(None, [LoadedExample(image, label, "the click")])
+    click_segmenter.add(None, [(image, label)])
     probability = click_segmenter(image).probability[-1]
     inside = probability >= CLICK_SHARE * probability[row, column]
     _, parts = cv2.connectedComponents(inside.astype(np.uint8))

@@ -132,9 +132,7 @@ class Handler(BaseHTTPRequestHandler):
         name = path.strip("/") or INDEX
         if name in FILES:
             return Path(__file__).with_name(name).read_bytes(), FILES[name]
-        if name == "download":
-            if folder.archive is None or not folder.archive.is_file():
-                raise UserError("no zip is ready; press Download zip")
+        if name == "download" and folder.archive is not None:
             return folder.archive, BYTES
         photo = query.get("photo", "")
         with folder.lock:

@@ -45,7 +45,7 @@ def test_it_writes_mask_overlay_probability_and_numbers(
         assert f"{photo.stem}_overlay.jpg" in (out / "review.html").read_text()
     assert (len(list(out.iterdir())), (out / "summary.csv").exists()) == (10, True)
     shutil.copy(photos[2], out)  # beside pictures of results, which are no photos
-    assert "1 of 1 photos" in predict(*words, "--query", out).output
+    assert "1 of 1 photos" in predict(*words, "--query", out, "--out", tmp_path / "other").output
     example = predict(*words, "--resume", "--query", example_texts["box"].partition(":")[0])
     assert "1 of the photos are also examples" in example.errors and "also examples" not in done.errors
 

@@ -56,6 +56,7 @@ def test_marks_that_cannot_be_read_are_refused(baseline: Path, example_texts: di
         ),
         ({"support": ".._/x=photo.jpg:mask.png"}, "'.._/x'"),
         ({"support": "photo.jpg:photo.json"}, "outlines in a file are read by --supports photo.json"),
+        ({"support": "photo.jpg:photo.xml"}, "export those of other formats, such as VOC's XML, as COCO"),
         ({"support": "gone.jpg:box=1,2,3,4"}, "gone.jpg: "),
         ({"query": None}, "the following arguments are required: --query"),
         ({"query": "gone/*.jpg"}, "no such photo or folder; write a pattern without quotes"),
@@ -67,7 +68,7 @@ def test_marks_that_cannot_be_read_are_refused(baseline: Path, example_texts: di
         ({"resize": 0}, "--resize: 0 is out of range"),
         ({"port": 80}, "unrecognized arguments: --port 80"),
         ({"resize": 40}, "nearest: 33, 41"),
-        ({"format": "cocoo"}, "did you mean 'coco'?"),
+        ({"format": "voc"}, "'voc' is none of png, coco, yolo, labelme, labelstudio"),
         ({"classes": "horse", "supports": "set"}, "'horse' is not a class of set"),
         ({"classes": "dog", "supports": "one"}, "no photo shows one of the classes"),
         ({"min_presence": 50}, "min_presence 50: is no presence score"),
@@ -104,4 +105,6 @@ def test_queries_that_would_share_their_results(predict, baseline_words, photos:
         Image.new("RGB", (40, 50)).save(path)
     words = (*baseline_words, "--query")
     for first, second in ((photos[0], twin), (tmp_path / "a.png", tmp_path / "a_mask.png")):
-        assert "rename a photo" in predict(*words, first, second, "--out", tmp_path).error
+        done = predict(*words, first, second, "--out", tmp_path)
+        assert "rename a photo" in done.error
+    assert f"note: {tmp_path}: holds photos to segment" in done.errors

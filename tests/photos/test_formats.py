@@ -12,7 +12,7 @@ from pycocotools.coco import COCO
 from annotations.shapes import decoded
 from tests.annotations import drawn
 from tests.helpers.read import json_of, write_json
-from util.files.mask_images import read_mask
+from util.files.mask_images import read_mask, write_mask
 
 
 @pytest.fixture
@@ -118,3 +118,18 @@ def test_bad_photos_of_a_folder_are_named_and_passed_over(run, photos: list[Path
     assert len(json_of(tmp_path / "out/coco/instances.json")["images"]) == 1
     (folder / f"{'b' * 236}.jpg").write_bytes(content)
     assert "its name is too long" in run("--query", folder, "--format", "coco", "--resume").error
+
+
+def test_masks_by_the_network_are_examples_on_request_alone(run, photos: list[Path], tmp_path: Path) -> None:
+    drawn.results(tmp_path / "found")
+    words = ("--query", photos[0])
+    assert "none of its entries shows an object" in run(*words, supports=tmp_path / "found").error
+    assert run(*words, "--unconfirmed", supports=tmp_path / "found").code == 0
+
+
+def test_a_class_that_masks_do_not_name_is_told(run, photos: list[Path], tmp_path: Path) -> None:
+    folder = drawn.masks(tmp_path / "masks")
+    (folder / "names.txt").unlink()
+    write_mask(folder / "a.png", drawn.region(drawn.CAT))
+    done = run("--query", photos[0], supports=folder)
+    assert f"note: {folder}: the class is 'object'; to name it: --support NAME=PHOTO:MASK" in done.errors
