@@ -20,7 +20,7 @@
 #                          scored with others is scored again anyway
 #   --format FORMAT        format of printed tables: markdown, latex or csv
 #   --set KEY=VALUE        override a setting, such as test.episodes=100; may be repeated
-#   --print-config         only print what differs from the defaults and the optimisers, with files
+#   --print-config         only print what differs from the defaults or the run's file states, with files
 #   --print-whole-config   only print every value, with its file
 #   --list                 only print the known recipes, methods, encoders and data sets
 #   --version              only print the version

@@ -19,7 +19,7 @@
 #   --dry-run            print every stage with its state, steps and disk space, and every error that would stop it;
 #                        needs no GPU, and writes only the data's index (data.cache)
 #   --set KEY=VALUE      override a setting, such as data.shot=5; may be repeated
-#   --print-config       only print what differs from the defaults and the optimisers, with files
+#   --print-config       only print what differs from the defaults or the run's file states, with files
 #   --print-whole-config only print every value, with its file
 #   --list               only print the known recipes, methods, encoders and data sets
 #   --version            only print the version

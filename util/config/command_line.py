@@ -31,7 +31,7 @@ def parser(description: str | None) -> cli.Parser:
     out.add_argument(
         "--print-config",
         action="store_true",
-        help="print what differs from the defaults and the optimisers, with files, and end",
+        help="print what differs from the defaults or the run's file states, with files, and end",
     )
     out.add_argument("--print-whole-config", action="store_true", help="print every value, with its file, and end")
     out.add_argument("--list", action=_List, nargs=0, help="print data sets, recipes, methods and encoders, and end")
@@ -85,7 +85,7 @@ def print_config_if_asked(options: argparse.Namespace, config: Config) -> bool:
         content = to_dict(config)
         if not options.print_whole_config:  # on a page, with the protocol of its test alone
             name = config.test.protocol
-            content = _differing(config)
+            content = _with_stated(_differing(config), content, tree, f"{config.source.own}:")
             content["test"] = content.get("test", {}) | {"protocol": name}
             content["protocols"] = {name: _differing(config.protocols[name])}
         print("\n".join([f"# {files_of(config.source)}", *_lines(content, tree, indent="")]))
@@ -103,6 +103,23 @@ def _differing(value: Any) -> Any:
         given = _differing(getattr(value, setting.name))
         if setting.compare and given not in (default_of(setting), {}):
             out[setting.name] = given
+    return out
+
+
+def _with_stated(differing: dict[str, Any], whole: dict[str, Any], tree: Any, own: str) -> dict[str, Any]:
+    """Return what differs from the defaults, and every value that the run's own file states."""
+    out = {}
+    for key, value in whole.items():
+        leaf = tree.get(key) if isinstance(tree, dict) else None
+        given = differing.get(key, {})
+        if all(isinstance(each, dict) for each in (value, leaf, given)):
+            part = _with_stated(given, value, leaf, own)
+            if part:
+                out[key] = part
+        elif key in differing:
+            out[key] = given
+        elif isinstance(leaf, Leaf) and leaf.where.startswith(own):
+            out[key] = value
     return out
 
 
