@@ -14,7 +14,6 @@ from util.config.command_line import add_overrides
 from util.config.imports import add_import
 from util.files.table import Table, add_format
 from util.loop.metrics import FINAL
-from util.report.charts import SUFFIXES
 from util.report.compare import compare
 from util.report.league import league_tables
 from util.report.paper import paper_tables
@@ -64,8 +63,10 @@ def command() -> int:
 
         return verify(options.runs, options.format, options.overrides)
     if options.command == "figure":
+        from util.report.pictures import draw_figure
+
         cli.outlast_output()
-        print(*_figure(options), sep="\n")
+        print(*draw_figure(options.runs, options.episodes, options.out, options.protocol), sep="\n")
     else:
         tables = _tables(options)
         print("\n\n".join(format(each, options.format) for each in tables))
@@ -73,17 +74,6 @@ def command() -> int:
             notes = dict.fromkeys(note for each in tables for note in each.notes)
             print(*notes, sep="\n", end="\n" if notes else "", file=sys.stderr)
     return 0
-
-
-def _figure(options: argparse.Namespace) -> list[Path]:
-    """Draw episodes side by side; return the files."""
-    from util.report.pictures import draw_figure
-
-    out, suffix = options.out, "pdf"
-    if out.suffix[1:] in SUFFIXES:
-        suffix = out.suffix[1:]
-        out = out.with_suffix("")
-    return draw_figure(options.runs, options.episodes, out, suffix, options.protocol)
 
 
 def _tables(options: argparse.Namespace) -> list[Table]:

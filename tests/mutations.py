@@ -36,14 +36,14 @@ ROWS = [  # name, file, old, new, test
     ),
     (
         "patience is an epoch longer",
-        "util/train/observers.py",
+        "util/train/bookkeeping.py",
         "newest - progress.best_epoch >= self.epochs",
         "newest - progress.best_epoch > self.epochs",
         "tests/train/test_midway.py",
     ),
     (
         "best.pth lacks the average that was validated",
-        "util/train/observers.py",
+        "util/train/bookkeeping.py",
         "        with training.ema.applied():\n            self.save(training, BEST, resumable=False)",
         "        self.save(training, BEST, resumable=False)",
         "tests/train/test_midway.py",
@@ -51,7 +51,7 @@ ROWS = [  # name, file, old, new, test
     (
         "dropouts are seeded without the rank",
         "util/loop/train.py",
-        "{progress.step} {world.rank}",
+        "{progress.step} {training.world.rank}",
         "{progress.step}",
         "tests/train/test_midway.py",
     ),
@@ -242,8 +242,8 @@ ROWS = [  # name, file, old, new, test
     (
         "a stretched label is interpolated",
         "util/data/augmentation.py",
-        "classes = cut.of(given, cv2.INTER_NEAREST, IGNORE)",
-        "classes = cut.of(given, cv2.INTER_LINEAR, IGNORE)",
+        "classes = cut.of(given, cv2.INTER_NEAREST, (IGNORE,))",
+        "classes = cut.of(given, cv2.INTER_LINEAR, (IGNORE,))",
         "tests/data/test_augmentation.py",
     ),
     (
@@ -255,7 +255,7 @@ ROWS = [  # name, file, old, new, test
     ),
     (
         "no checkpoint is written by time",
-        "util/train/observers.py",
+        "util/train/bookkeeping.py",
         "if time.monotonic() - self.saved_at > SAVE_SECONDS:",
         "if False:",
         "tests/train/test_midway.py::test_the_last_checkpoint_is_at_most_so_old",

@@ -80,8 +80,7 @@ def _check_places(text: str) -> None:
     """Paths of the repository."""
     for path in PATH.findall(PLACEHOLDER.sub(" ", text)):
         path = path.rstrip("./") if path.endswith((".", "/")) else path
-        known = path in EXAMPLES or (REPOSITORY / path).exists()
-        assert known, f"{path} does not exist"
+        assert path in EXAMPLES or (REPOSITORY / path).exists(), f"{path} does not exist"
 
 
 def test_options_and_settings_exist():

@@ -70,7 +70,7 @@ MORE_PYTHON = {  # that uses what a document only defines
         "from service import HTTPException, UploadFile, segment\n"
         "assert segment(UploadFile(open('new.jpg', 'rb')))\n"
         "large = BytesIO()\n"
-        "Image.new('1', (9000, 8000)).save(large, 'PNG')\n"
+        "Image.new('1', (6000, 5001)).save(large, 'PNG')\n"
         "for content, code in ((large.getvalue(), 413), (b'no photo', 422)):\n"
         "    try:\n"
         "        segment(UploadFile(BytesIO(content)))\n"
@@ -86,7 +86,7 @@ BASE = [
 ]  # of lines without ``MODEL=``: Sym-Net's; Mine has none
 TESTS = ("episodes=4", "seeds=[0]")
 SHORT = [  # settings of all trainings and tests
-    *("data.size=49", "meta_stage.size=49", "data.min_pixels=100"),
+    *("data.size=49", "meta_stage.size=49", "data.min_pixels=100", "data.workers=0"),
     *("protocols.hsnet.list_file=null", "protocols.hsnet.side=49"),
     *(f"protocols.{name}.{setting}" for name in ("symnet", "bam", "hsnet", "ssp") for setting in TESTS),
     *(f"meta_stage.{setting}" for setting in STAGE),

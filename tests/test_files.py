@@ -4,13 +4,9 @@ import errno
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from annotations import recognise
-from annotations.annotation import PredictedObject, PredictedPhoto, Predictions
-from annotations.shapes import encoded
+from tests.annotations import drawn
 from tests.annotations.drawn import photo
 from util.files import files_below, own_name, paths_below, write_atomically
 from util.files.errors import UserError, WriteError
@@ -67,32 +63,12 @@ def test_a_name_that_is_no_utf8_is_written(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["labelme", "yolo", "coco"])
 def test_annotations_and_their_photos_behind_links_are_found(tmp_path: Path, kind: str) -> None:
-    store = tmp_path / "store"
-    made = tmp_path / "made"
-    write_annotations(kind, made, store / "images")
+    drawn.WRITERS[kind](tmp_path / "store")
     linked = tmp_path / "linked"
     linked.mkdir()
-    if kind == "labelme":  # a folder of files behind a link
-        (linked / "batch").symlink_to(made)
-        annotations = recognise.read(f"{kind}:{linked}", store)
-    else:
-        for path in made.iterdir():
-            if path.name != "images":
-                (linked / path.name).symlink_to(path)
-        (linked / "images").symlink_to(store / "images")
-        annotations = recognise.read(f"{kind}:{linked}", linked)
-    assert len(annotations.annotated) == 2
-    assert all(annotations.path_of(photo).is_file() for photo in annotations.annotated)
-
-
-def write_annotations(kind: str, folder: Path, images: Path) -> None:
-    """Draw two photos, and write annotations of a cat in each in a form."""
-    photos = [photo(images / f"{name}.jpg") for name in "ab"]
-    inside = np.zeros(np.asarray(Image.open(photos[0])).shape[:2], bool)
-    inside[5:20, 5:20] = True
-    cat = PredictedObject("cat", 1.0, encoded(inside))
-    photos_with_cat = [PredictedPhoto(path, path.name, *inside.shape, (cat,)) for path in photos]
-    recognise.WRITERS[kind](folder, Predictions(photos_with_cat, images, {1: "cat"}))
+    for path in (tmp_path / "store").iterdir():  # folders and files
+        (linked / path.name).symlink_to(path)
+    assert drawn.areas(linked) == drawn.AREAS
 
 
 @pytest.mark.parametrize("number", [errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP])

@@ -11,11 +11,6 @@ from util.files.progress import ProgressBar
 from util.run.folder import _AboveBars
 
 
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
 def loop(monkeypatch: pytest.MonkeyPatch, stream: io.StringIO, interval: float, leave: bool) -> list[str]:
     """Return the lines of a bar over 30 items, with a log line after the tenth."""
     monkeypatch.setattr(progress, "INTERVAL", interval)
@@ -38,6 +33,7 @@ def test_a_file_gets_a_line_whenever_the_interval_is_over(monkeypatch) -> None:
 
 
 def test_a_terminal_has_the_bar_in_place(monkeypatch) -> None:
-    stream = Terminal()
+    stream = io.StringIO()
+    monkeypatch.setattr(stream, "isatty", lambda: True)
     loop(monkeypatch, stream, 3600, leave=True)
     assert stream.getvalue().count("\r") > 1 and "30/30" in stream.getvalue()

@@ -12,6 +12,7 @@ import signal
 import sys
 import textwrap
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 from model.mismatch import ModelMismatch
@@ -35,6 +36,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, *arguments: Any, **options: Any):
         super().__init__(*arguments, **options)
+        self.register("type", Path, _path)
         if self.add_help:
             self.add_argument(
                 "--version", action="version", version=f"Sym-Net {version()}", help="print the project's version"
@@ -47,6 +49,11 @@ class Parser(argparse.ArgumentParser):
         elif message.startswith("unrecognized arguments: "):
             message += "; write all words, such as text vectors and a checkpoint, before the options"
         raise UserError(f"{message}; see {self.prog} --help")
+
+
+def _path(text: str) -> Path:
+    """Return a path; ``~/``, which shells leave in ``--out=~/x``, is the home."""
+    return Path.home() / text[2:] if text.startswith("~/") else Path(text)
 
 
 def run_one_of(commands: dict[str, Any], description: str | None) -> int:

@@ -22,6 +22,7 @@ from tests.annotations.drawn import (
     polygon,
     refusal,
 )
+from tests.annotations.test_labelstudio import entry
 from tests.helpers.read import write_json
 from util.files.errors import UserError
 
@@ -83,10 +84,7 @@ def coco(root: Path, *stated: str) -> Path:
 
 def labelstudio(root: Path, *stated: str) -> Path:
     """Write Label Studio's tasks with a cat on each stated photo of its folder of local files."""
-    points = [[100 * x / WIDTH, 100 * y / HEIGHT] for x, y in corners(CAT)]
-    size = {"original_width": WIDTH, "original_height": HEIGHT}
-    region = {"type": "polygonlabels", "value": {"points": points, "polygonlabels": ["cat"]}, **size}
-    marked = [{"result": [region]}]
+    marked = [{"result": [entry(CAT, "cat")]}]
     tasks = [{"data": {"image": f"/data/local-files/?d={name}"}, "annotations": marked} for name in stated]
     write_json(root / "tasks.json", tasks)
     return root / "tasks.json"

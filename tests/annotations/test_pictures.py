@@ -229,13 +229,6 @@ def test_a_damaged_photo_is_refused(jpg: Path, read: Reader, kind: str, content:
         read(jpg)
 
 
-@pytest.mark.parametrize("read", [read_image, read_photo, images.read_image])
-def test_bytes_behind_the_end_of_a_jpeg_are_no_damage(tmp_path: Path, jpg: Path, read: Reader) -> None:
-    jpg.write_bytes(JPEG)
-    (tmp_path / "film.jpg").write_bytes(JPEG + b"film" * 5000)
-    assert np.array_equal(read(tmp_path / "film.jpg"), read(jpg))
-
-
 def _jpeg_with_markers_in_exif(progressive: bool) -> tuple[bytes, bytes]:
     """Return a JPEG, in whose EXIF data are bytes like markers, and its end marker."""
     exif = Image.Exif()

@@ -1,6 +1,5 @@
 """Readers of annotations count and name all entries that are no plain objects."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from tests.annotations.drawn import (
     labelme_json,
     outline,
     photo,
-    refusal,
     region,
 )
 from tests.helpers.read import json_of, write_json
@@ -36,13 +34,11 @@ def brush(box: tuple[int, ...]) -> dict[str, Any]:
     return {"segmentation": encoded(region(box)), "iscrowd": 1}
 
 
-def coco(folder: Path, *marks: dict[str, Any], images: Sequence[dict[str, Any]] = ()) -> Path:
-    """Write COCO's JSON of a photo, and of more ``images``; marks state their category, default cat."""
-    for name in ("p0.jpg", "p1.jpg"):
-        photo(folder / name)
+def coco(folder: Path, *marks: dict[str, Any]) -> Path:
+    """Write COCO's JSON of a photo; marks state their category, default cat."""
+    photo(folder / "p0.jpg")
     path = coco_json(folder)
     content = json_of(path)
-    content["images"] += images
     content["annotations"] = [{"id": n, "image_id": 7, "category_id": 1} | mark for n, mark in enumerate(marks, 1)]
     write_json(path, content)
     return path
@@ -160,14 +156,6 @@ def test_files_of_other_kinds_beside_labelme_s_are_counted(tmp_path: Path, capsy
 def test_written_names_equal_the_data_files(tmp_path: Path, text: str, names: dict[int, str]) -> None:
     (tmp_path / "data.yaml").write_text(text)
     assert yolo.read_data_file(tmp_path / "data.yaml")[:2] == (names, tmp_path)
-
-
-def test_numbers_of_classes_may_begin_with_any(tmp_path: Path) -> None:
-    folder = drawn.yolo(tmp_path)
-    (folder / "data.yaml").write_text("names: {1: cat, 2: dog}\n")
-    assert "class 0 is not among the classes 1..2" in refusal(folder)
-    (folder / "data.yaml").write_text("names: {1: dog, 0: cat, 7: cow}\n")
-    assert areas(folder) == AREAS
 
 
 def test_names_in_files_of_others_cannot_rule_the_terminal(tmp_path: Path, capsys) -> None:

@@ -16,7 +16,6 @@ from tests.annotations.drawn import CAT, HEIGHT, WIDTH, region
 from util.files.errors import UserError
 
 IDS = region(CAT)
-INVERTING = [level for value in range(255, -1, -1) for level in (value,) * 3]
 
 
 def assert_object(mask: Path) -> None:
@@ -32,14 +31,6 @@ def test_a_tiff_in_which_0_is_white_counts_as_stored(tmp_path: Path, capsys, val
     assert capsys.readouterr().err.count(f"{tmp_path}: 0 is white in TIFFs here") == 1
     if dtype is not np.bool_:
         assert np.array_equal(read_indices(path)[0], value * IDS)
-
-
-@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif"])
-def test_an_inverting_palette_counts_as_stored(tmp_path: Path, suffix: str) -> None:
-    image = Image.fromarray(255 * IDS)
-    image.putpalette(INVERTING)
-    image.save(tmp_path / f"mask{suffix}")
-    assert_object(tmp_path / f"mask{suffix}")
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.uint32, np.float32])

@@ -338,13 +338,6 @@ def test_words_that_stand_for_no_config_are_refused_in_one_line(words: str) -> N
     assert "\n" not in message and all(part in message for part in REFUSED[words]), message
 
 
-@pytest.mark.parametrize("method", ["pocket", "symnet"])
-def test_lite1_and_lite2_take_the_settings_of_lite0(method: str) -> None:
-    of_lite0 = str(to_dict(read("split1", "coco", method, "lite0")))
-    for net in ("lite1", "lite2"):
-        assert str(to_dict(read("split1", "coco", method, net))).replace(net, "lite0") == of_lite0
-
-
 @pytest.mark.parametrize(
     "words",
     [
@@ -369,6 +362,14 @@ def test_a_printed_config_reads_back_equal(tmp_path: Path, capsys, words: str) -
     assert to_dict(copy) == to_dict(config)
     assert first == f"# {files_of(config.source)}"
     assert [line for line in lines if not re.search(":$|  # ", line)] == []
+
+
+def test_a_printed_config_shows_a_default_that_the_runs_own_file_states(tmp_path: Path, capsys) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("base: config/pascal/symnet.yaml\ndata: {size: 473}\n")
+    options = command_line.parser(None).parse_args(["--print-config", str(file)])
+    command_line.print_config_if_asked(options, command_line.read(options))
+    assert re.search(rf"^  size: 473 +# {file}:2$", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_each_value_says_where_it_comes_from(capsys) -> None:

@@ -183,12 +183,6 @@ def test_contradictory_rules_of_a_protocol_are_named(entry: str, key: str, part:
     assert f"protocols.mine.{key} = " in message and part in message, message
 
 
-def test_rules_of_a_protocol_that_go_together_are_taken() -> None:
-    entries = {"a": "{ways: 3}", "b": "{query: pairs, supports: first, episodes: null}"}
-    config = read_config(MINI, [f"protocols.{name}={entry}" for name, entry in entries.items()])
-    assert entries.keys() <= config.protocols.keys()
-
-
 @pytest.mark.parametrize(
     ("name", "settings"),
     {  # settings that mean nothing beside the others of a config
@@ -212,10 +206,6 @@ def test_settings_without_effect_are_refused(mini_yaml, monkeypatch, name: str, 
     path = mini_yaml(name, meta_stage=stage)
     for setting in settings:
         assert f"--set {setting}: {setting.partition('=')[0]} has no effect" in refusal(path, [setting])
-
-
-def test_the_allowed_values_are_listed_once(mini_yaml) -> None:
-    assert refusal(mini_yaml(), ["data.mask_form=yyyyyy"]).endswith("is not one of indices, binary")
 
 
 def test_inherited_settings_that_mean_nothing_have_their_defaults(mini_yaml) -> None:

@@ -28,7 +28,7 @@ def drawn_label(height: int, width: int, values: tuple[int, ...] = (0, 3, 7, IGN
 def warped(image: np.ndarray, label: np.ndarray, *options) -> tuple[np.ndarray, np.ndarray]:
     """Return a random view of an image (H, W, 3) and its label, channels last again."""
     planes, classes, _ = warp_training(np.dstack([image, label]), *options)
-    return planes.transpose(1, 2, 0), classes
+    return planes.permute(1, 2, 0).numpy(), classes
 
 
 def overwrite(path: Path, content: bytes, in_place: bool = True) -> None:

@@ -50,15 +50,14 @@ def test_a_whole_cache_of_the_same_files_is_taken(data: DataSettings) -> None:
     _assert_same_images(_index(data))
 
 
-def _new_photo(index: Index) -> None:
-    cv2.imwrite(str(index.images[3]), np.full((*index.sizes[3], 3), 9, np.uint8))
-
-
-def _new_mask(index: Index) -> None:
-    write_mask(index.masks[3], np.full(index.sizes[3], 2, np.uint8))
-
-
-@pytest.mark.parametrize("change", [_new_photo, _new_mask])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda index: cv2.imwrite(str(index.images[3]), np.full((*index.sizes[3], 3), 9, np.uint8)),
+        lambda index: write_mask(index.masks[3], np.full(index.sizes[3], 2, np.uint8)),
+    ],
+    ids=["photo", "mask"],
+)
 def test_a_changed_file_makes_it_anew_and_removes_the_old(data: DataSettings, change: Callable[[Index], None]) -> None:
     index = _index(data)
     (first,) = _files(data)

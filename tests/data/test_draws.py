@@ -57,8 +57,8 @@ def hsnet_list(dataset: str, fold: int) -> tuple[ImageList, Config]:
     config = read_config(REPOSITORY / f"config/{dataset}/hsnet.yaml", [f"data.fold={fold}"])
     split = Fold.of(config.data)
     file = config.protocols["hsnet"].list_file
-    listed = read_fold_list(file, split)
-    pairs = [(PREFIX[dataset] + stem, c) for stem, c in listed.rows]
+    _, listed = read_fold_list(file, split)
+    pairs = [(PREFIX[dataset] + stem, c) for stem, c in listed]
     names = sorted({name for name, _ in pairs})
     index = made_index(names, pairs, len(config.data.classes))
     return novel_list(index, split, config.data, file), config

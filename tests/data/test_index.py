@@ -27,10 +27,6 @@ def _load(data: DataSettings) -> Index:
     return load_index(data, "train", progress=False)
 
 
-def _mask_path(data: DataSettings, number: int) -> Path:
-    return Path(data.root) / data.masks / f"photo{number}.png"
-
-
 @pytest.fixture
 def tiny(tmp_path: Path) -> DataSettings:
     """Return the settings of six small images with known masks, all in the training list."""
@@ -68,7 +64,7 @@ def test_areas_equal_a_brute_force_count(mini_data, part: str, file: str) -> Non
     ],
 )
 def test_a_wrong_mask_is_named(tiny: DataSettings, spoil: Callable[[Path], object], says: str) -> None:
-    path = _mask_path(tiny, 2)
+    path = Path(tiny.root) / tiny.masks / "photo2.png"
     spoil(path)
     with pytest.raises(UserError) as caught:
         _load(tiny)

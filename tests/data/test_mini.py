@@ -1,4 +1,4 @@
-"""Tests of the drawn mini data set: layout, exact repeatability and properties of its masks."""
+"""Tests of the drawn mini data set: exact repeatability and properties of its masks."""
 
 from argparse import Namespace
 from collections import Counter
@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from util.data.mini import CLASS_NAMES, generate, run
 from util.files.errors import UserError
@@ -21,23 +20,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("mini") / "data"
     generate(folder, TRAIN, TEST, SIDE)
     return folder
-
-
-def test_images_and_masks_fit(root: Path) -> None:
-    train = (root / "ImageSets/Segmentation/train.txt").read_text().split()
-    test = (root / "ImageSets/Segmentation/val.txt").read_text().split()
-    assert (len(train), len(test)) == (TRAIN, TEST)
-    assert {path.name for path in (root / "ImageSets/Segmentation").iterdir()} == {"train.txt", "val.txt"}
-    sizes = set()
-    for name in train + test:
-        image = Image.open(root / f"JPEGImages/{name}.jpg")
-        mask = Image.open(root / f"SegmentationClassAug/{name}.png")
-        assert (image.mode, mask.mode, image.size) == ("RGB", "P", mask.size)
-        assert max(image.size) == SIDE
-        assert min(image.size) >= 0.75 * SIDE
-        assert mask.getpalette()[:15] == [0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0, 0, 0, 128]
-        sizes.add(image.size)
-    assert len(sizes) > 1
 
 
 def test_a_small_set_has_two_test_images_of_each_class(tmp_path: Path) -> None:

@@ -37,14 +37,6 @@ def save_grey(path: Path, mask: np.ndarray, mode: str = "L") -> None:
     save(path, mask.astype(np.uint8) * 255, mode)
 
 
-def save_reduced(path: Path, values: np.ndarray, palette: list[int]) -> None:
-    """Write a mask with a palette that holds the colours in use alone."""
-    used, indices = np.unique(values, return_inverse=True)
-    image = Image.fromarray(indices.reshape(values.shape).astype(np.uint8))
-    image.putpalette(np.reshape(palette, (-1, 3))[used].ravel().tolist())
-    image.save(path)
-
-
 def fss(folder: Path) -> dict[str, list[str]]:
     """Write classes of FSS-1000, masks as RGB; return three of each part of its lists, misspelt ones among them."""
     lists = REPOSITORY / "lists/fss1000"

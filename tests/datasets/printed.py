@@ -15,11 +15,6 @@ def assert_done(outcome: Outcome, *texts: str) -> str:
     return outcome.output
 
 
-def assert_refused(outcome: Outcome, text: str) -> None:
-    """Check that a command ended with the exit code of a user's error, in one line that holds a text."""
-    assert text in outcome.error
-
-
 def list_lines(out: Path, part: str = "test") -> list[list[str]]:
     """Return the words of each line of a prepared list."""
     return [line.split() for line in (out / f"lists/{part}.txt").read_text().splitlines()]

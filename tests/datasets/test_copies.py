@@ -5,29 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets import division
 from datasets.copies import photo_groups
 from tests.datasets.class_trees import disc, save_grey, save_photo
 from tests.datasets.printed import assert_done
 from tests.datasets.test_custom_split import annotated, lists_of, photos_of_sides
 from tests.helpers.read import json_of, write_json
 from util.data.lists.index import Index
-
-
-def test_a_photo_in_the_folders_of_two_classes_is_one(
-    prepare, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    halves = np.arange(60 * 60).reshape(60, 60) < 60 * 30
-    for number in range(12):
-        for name, mask in (("cat", halves), ("dog", ~halves)):
-            save_grey(tmp_path / f"masks/{name}/{number}.png", mask)
-            save_photo(tmp_path / f"photos/{name}/{number}.png", number, (60, 60))
-    words = ("custom", "--name", "pets", "--images", f"{tmp_path}/photos", "--masks", f"{tmp_path}/masks")
-    monkeypatch.setattr(division, "TEST_SHARE", 0.5)
-    assert_done(prepare(*words))
-    lines = (project / "data/pets/lists/all.txt").read_text().splitlines()
-    assert len(lines) == 24
-    assert {line.split()[-1] for line in lines} == {f"cat/{number}.png" for number in range(12)}
 
 
 def versions(folder: Path, photos: int) -> tuple[object, ...]:

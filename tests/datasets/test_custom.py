@@ -102,18 +102,9 @@ def spaced(toy_masks: tuple, mini_root: Path, tmp_path: Path) -> tuple[object, .
     return (*toy_masks, "--images", photos, "--masks", masks, "--name", "toys", *folds)
 
 
-def test_names_with_spaces_and_given_folds(prepare, project: Path, spaced: tuple, tmp_path: Path) -> None:
-    assert_done(prepare(*spaced))
-    assert not list((project / "data").glob(".*"))
-    assert not (project / "data/toys/.cache").exists()
-    fold = Fold.of(config_of("split0", "toys", net="lite0").data)
-    assert (fold.novel, fold.base) == ((1, 2, 4), (3, 5, 6, 7, 8))
-    photo = project / "data/toys/images/my_cat_1.jpg"
-    assert photo.resolve() == tmp_path / "my photos/my  cat 1.jpg"
-    assert "my_cat_1" in (project / "data/toys/lists/all.txt").read_text().split()
-
-
-def test_a_refused_run_leaves_no_file(prepare, project: Path, spaced: tuple, tmp_path: Path) -> None:
+def test_names_with_spaces_and_given_folds_and_a_refusal_that_leaves_no_file(
+    prepare, project: Path, spaced: tuple, tmp_path: Path
+) -> None:
     bad = min((tmp_path / "my photos").iterdir())
     content = bad.read_bytes()
     bad.write_bytes(b"no photo")
@@ -122,6 +113,13 @@ def test_a_refused_run_leaves_no_file(prepare, project: Path, spaced: tuple, tmp
     assert {*filter(Path.is_file, project.rglob("*"))} == before
     bad.write_bytes(content)
     assert_done(prepare(*spaced))
+    assert not list((project / "data").glob(".*"))
+    assert not (project / "data/toys/.cache").exists()
+    fold = Fold.of(config_of("split0", "toys", net="lite0").data)
+    assert (fold.novel, fold.base) == ((1, 2, 4), (3, 5, 6, 7, 8))
+    photo = project / "data/toys/images/my_cat_1.jpg"
+    assert photo.resolve() == tmp_path / "my photos/my  cat 1.jpg"
+    assert "my_cat_1" in (project / "data/toys/lists/all.txt").read_text().split()
 
 
 BOX = [[1, 1, 30, 1, 30, 30, 1, 30]]

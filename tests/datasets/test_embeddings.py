@@ -51,11 +51,6 @@ def dataset_settings(name: str) -> DataSettings:
     return config_of("split0", name).data
 
 
-def mini_words() -> dict[str, np.ndarray]:
-    names = dataset_settings("mini").classes
-    return words_of("background", *(word for name in names for word in name.split()))
-
-
 CLASSES = ["cat", "dog", "traffic light"]
 
 
@@ -228,11 +223,6 @@ def test_vectors_that_are_much_larger_unpacked_are_refused(tmp_path: Path, monke
         read_vectors(tmp_path / "a.npz", CLASSES)
 
 
-@pytest.fixture(scope="module")
-def published(shared: Path) -> dict[str, np.ndarray]:
-    return {name: read_vectors(shared / f"embeddings/word2vec_{name}.pkl") for name in ("pascal", "coco")}
-
-
 def _unit(*vectors: np.ndarray) -> np.ndarray:
     total = np.sum(vectors, axis=0)
     return total / np.linalg.norm(total)
@@ -270,11 +260,11 @@ def test_class_names_that_the_vectors_lack_are_named(tmp_path: Path) -> None:
 def test_written_vectors_are_found_by_the_settings(prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out"
     monkeypatch.setattr(text, "FOLDER", out)
-    given = mini_words()
+    data = replace(dataset_settings("mini"), text="glove")
+    given = words_of("background", *" ".join(data.classes).split())
     source = write_words(tmp_path / "glove.txt", given)
     words = ("embeddings", "--dataset", "mini", "--name", "glove", "--out", out, "--vectors")
     assert "9 rows" in prepare(*words, source).output
-    data = replace(dataset_settings("mini"), text="glove")
     assert class_vectors(data)[1] == pytest.approx(_unit(given["striped"], given["disc"]), abs=1e-6)
     with np.load(out / "glove_mini.npz") as stored:
         assert stored["names"].tolist() == ["background", *data.classes]
@@ -283,13 +273,12 @@ def test_written_vectors_are_found_by_the_settings(prepare, tmp_path: Path, monk
 
 @pytest.mark.usefixtures("vectors_here")
 @pytest.mark.parametrize("name", ["pascal", "coco"])
-def test_published_files_are_imported_unchanged(
-    prepare, tmp_path: Path, shared: Path, published: dict, name: str
-) -> None:
+def test_published_files_are_imported_unchanged(prepare, tmp_path: Path, shared: Path, name: str) -> None:
     source = shared / f"embeddings/word2vec_{name}.pkl"
+    published = read_vectors(source)
     assert_done(prepare("embeddings", "--dataset", name, "--vectors", source, "--out", tmp_path))
     data = replace(dataset_settings(name), text="word2vec")
-    assert np.array_equal(class_vectors(data), published[name])
-    assert np.array_equal(read_vectors(REPOSITORY / f"initmodel/word2vec_{name}.npz"), published[name])
+    assert np.array_equal(class_vectors(data), published)
+    assert np.array_equal(read_vectors(REPOSITORY / f"initmodel/word2vec_{name}.npz"), published)
     error = prepare("embeddings", "--dataset", "mini", "--vectors", source, "--out", tmp_path).error
-    assert f"{len(published[name])} rows" in error
+    assert f"{len(published)} rows" in error

@@ -1,6 +1,5 @@
 """Tests of ``prepare.py pascal`` on small trees of VOC and SBD, in each form in which SBD is distributed."""
 
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +10,9 @@ from PIL import Image
 from scipy.io import savemat
 
 from datasets.recipes.pascal import read_mat
-from tests.datasets.class_trees import save_photo, save_reduced
-from tests.datasets.printed import assert_done, assert_refused
+from tests.annotations.test_mask_set import reduced
+from tests.datasets.class_trees import save_photo
+from tests.datasets.printed import assert_done
 from util.files import sizes
 from util.files.mask_images import read_mask, write_mask
 from util.files.palette import voc_palette
@@ -57,8 +57,7 @@ def write_sbd(folder: Path) -> None:
     (folder / "cls").mkdir(parents=True)
     for seed, name in enumerate(SBD_TRAIN + SBD_VAL):
         save_photo(folder / f"img/{name}.jpg", 100 + seed, (24, 32))
-        content = {"Segmentation": mask_of(name, False), "Boundaries": 0}
-        savemat(folder / f"cls/{name}.mat", {"GTcls": content})
+        save_mat(folder / f"cls/{name}.mat", mask_of(name, False))
     write_names(folder / "train.txt", SBD_TRAIN)
     write_names(folder / "val.txt", SBD_VAL)
 
@@ -118,7 +117,7 @@ def test_sets_and_masks_with_the_official_files_of_sbd(prepare, voc: Path, sbd, 
     assert_prepared(voc, out)
     shutil.rmtree(voc / "ImageSets")
     refused = prepare("pascal", "--voc", voc, "--out", out.parent / "other")
-    assert_refused(refused, "with lists of your own prepare nothing")
+    assert "with lists of your own prepare nothing" in refused.error
 
 
 @pytest.mark.parametrize("form", ["palette", "grey"])
@@ -142,24 +141,27 @@ def test_sets_and_masks_with_pngs_of_sbd(prepare, voc: Path, sbd, out: Path, for
     assert_prepared(voc, out)
 
 
-BAD = ["mask lost", "mask damaged", "mat of something else", "mat of nan", "mat of complex", "mat of (3,)"]
+def save_mat(path: Path, mask: np.ndarray) -> None:
+    savemat(path, {"GTcls": {"Segmentation": mask, "Boundaries": 0}})
 
 
-@pytest.mark.parametrize("damage", BAD)
-def test_bad_files_are_named_and_left_out_only_on_demand(prepare, voc: Path, sbd, out: Path, damage: str) -> None:
+DAMAGES = {
+    "lost": Path.unlink,
+    "damaged": lambda mat: mat.write_bytes(b"MATLAB 5.0"),
+    "of something else": lambda mat: mat.write_bytes(b"2007_000002\n2007_000010\n"),
+    "of nan": lambda mat: save_mat(mat, np.full((24, 32), np.nan)),
+    "of complex": lambda mat: save_mat(mat, np.full((24, 32), 1 + 1j)),
+    "of (3,)": lambda mat: save_mat(mat, np.ones(3)),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=list(DAMAGES))
+def test_bad_files_are_named_and_left_out_only_on_demand(
+    prepare, voc: Path, sbd, out: Path, damage: Callable[[Path], object]
+) -> None:
     root = sbd("torchvision")
     name = "2008_000020"
-    mat = root / f"cls/{name}.mat"
-    if damage == "mask lost":
-        mat.unlink()
-    elif damage == "mask damaged":
-        mat.write_bytes(b"MATLAB 5.0")
-    elif damage.startswith("mat of ("):
-        savemat(mat, {"GTcls": {"Segmentation": np.ones(3)}})
-    elif damage in ("mat of nan", "mat of complex"):
-        savemat(mat, {"GTcls": {"Segmentation": np.full((24, 32), complex(1, 1) if "complex" in damage else np.nan)}})
-    else:
-        mat.write_bytes((root / "train.txt").read_bytes())
+    damage(root / f"cls/{name}.mat")
     words = ("pascal", "--voc", voc, "--sbd", root, "--out", out)
     assert name in prepare(*words).error
     assert_done(prepare(*words, "--skip-bad"), name)
@@ -174,25 +176,11 @@ def test_a_file_of_matlab_that_is_much_larger_unpacked_is_refused(tmp_path: Path
         read_mat(tmp_path / "a.mat")
 
 
-def test_a_voc_mask_added_later_replaces_sbds(prepare, voc: Path, sbd, out: Path) -> None:
-    path = voc / f"SegmentationClass/{VOC_TRAIN[1]}.png"  # SBD has that image as well
-    content = path.read_bytes()
-    stat = path.stat()
-    path.unlink()
-    words = ("pascal", "--voc", voc, "--sbd", sbd("torchvision"), "--out", out)
-    for of_voc in (False, True):
-        assert_done(prepare(*words))
-        (out / "prepared.json").unlink()
-        assert np.array_equal(read_mask(out / "SegmentationClassAug" / path.name), mask_of(path.stem, of_voc))
-        path.write_bytes(content)
-        os.utime(path, (stat.st_atime, stat.st_mtime))  # as archives restore them
-
-
 def test_palettes_that_a_program_reduced_are_refused_before_anything_is_written(
     prepare, voc: Path, sbd, out: Path
 ) -> None:
     for path in (voc / "SegmentationClass").iterdir():
-        save_reduced(path, read_mask(path), voc_palette())
+        reduced(voc_palette())(read_mask(path)).save(path)
     error = prepare("pascal", "--voc", voc, "--sbd", sbd("torchvision"), "--out", out).error
     assert "its palette gives the value 1 the colour" in error
     assert not out.exists()

@@ -15,7 +15,7 @@ from datasets.recipes import fss1000, isic
 from datasets.recipes.recipe import classes_of, read_table
 from tests.datasets import class_trees as trees
 from tests.datasets.class_trees import SIDE, runs, save, save_photo
-from tests.datasets.printed import assert_done, assert_refused, list_lines, masks_digest
+from tests.datasets.printed import assert_done, list_lines, masks_digest
 from tests.helpers.outcome import Outcome
 from tests.helpers.read import config_of
 from util.config.folds import Fold
@@ -47,7 +47,7 @@ def test_fss1000(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_folder_without_photos_is_named(made: Made, tmp_path: Path) -> None:
-    assert_refused(made("isic", f"{tmp_path}/gone"), f"--root {tmp_path}/gone: no photo of isic was found")
+    assert f"--root {tmp_path}/gone: no photo of isic was found" in made("isic", f"{tmp_path}/gone").error
 
 
 def assert_ids_of_fss(out: Path, part: str, ids: range) -> None:
@@ -80,7 +80,7 @@ def test_a_photo_that_is_there_twice_is_refused(made: Made, isic_root: Path) -> 
     photo = next(isic_root.rglob("*.jpg"))
     (isic_root / "copy").mkdir()
     shutil.copy(photo, isic_root / "copy")
-    assert_refused(made("isic", isic_root), f"are both {photo.stem}")
+    assert f"are both {photo.stem}" in made("isic", isic_root).error
 
 
 def test_chest_xray(made: Made, tmp_path: Path) -> None:
@@ -108,16 +108,11 @@ def test_a_folder_with_other_files_is_left_alone(made: Made, tmp_path: Path) -> 
     file = tmp_path / "data/lists/mine.txt"
     file.parent.mkdir(parents=True)
     file.write_text("mine")
-    assert_refused(made("chestxray", root), "holds other files")
+    assert "holds other files" in made("chestxray", root).error
     assert file.exists()
-    (tmp_path / "file").write_text("")
-    assert "holds other files" in made("chestxray", root, "--out", f"{tmp_path}/file").errors
 
 
-SQUARE = [[4.0, 4.0, 20.0, 4.0, 20.0, 20.0, 4.0, 20.0]]
-
-
-LVIS_SHAPES = (SQUARE, runs(slice(0, 8), slice(0, 8)))
+LVIS_SHAPES = ([[4.0, 4.0, 20.0, 4.0, 20.0, 20.0, 4.0, 20.0]], runs(slice(0, 8), slice(0, 8)))
 
 
 def write_lvis(root: Path) -> None:
@@ -226,7 +221,7 @@ def test_incomplete_perseg_folders_are_refused(
     perseg_tree(tmp_path / "PerSeg")
     change(tmp_path / "PerSeg/data")
     done = made("perseg", f"{tmp_path}/PerSeg")
-    assert_refused(done, told)
+    assert told in done.error
     assert done.errors.count("error: ") == 1
     assert not (tmp_path / "data/lists").exists()
     assert not (tmp_path / "config/perseg").exists()

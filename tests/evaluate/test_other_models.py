@@ -8,7 +8,7 @@ import torch
 from model.registry import methods
 from tests.helpers.read import json_of
 from tests.helpers.scored import score
-from tests.helpers.trained import train_base, train_meta
+from tests.helpers.trained import train_meta, train_stage
 from util.config.folder import MAIN_METHOD, method_names
 from util.config.read import read_config
 from util.config.settings import Config
@@ -57,7 +57,7 @@ def test_a_short_training_and_a_test_at_one_and_two_shots(config, model: str) ->
     short = config(model)
     cls = CLASSES[model]
     if cls.has_base_stage():
-        assert train_base(short) == 0
+        assert train_stage("base", short) == 0
     assert train_meta(short) == 0
     check_training(short)
     check_results(short, model)

@@ -17,7 +17,6 @@ from util.run.build import build_model
 from util.run.data import images_for_test, validation_episodes
 from util.run.run import Run
 
-WITH_BASE_LEARNER = "bam"
 WITH_BLOCKS = "hsnet"
 ORIGINAL_SIZES = "ssp"
 EPISODES = 14  # more supports in all than the list has
@@ -25,7 +24,7 @@ WORLD = ProcessGroup(0, 1, torch.device("cpu"))
 
 
 @pytest.fixture(
-    params=[(PROTOTYPE, "symnet"), (ORIGINAL_SIZES, "ssp"), (WITH_BASE_LEARNER, "symnet"), (WITH_BLOCKS, "symnet")],
+    params=[(PROTOTYPE, "symnet"), (ORIGINAL_SIZES, "ssp"), ("bam", "symnet"), (WITH_BLOCKS, "symnet")],
     ids=["letterbox", "original sizes", "base learner", "blocks"],
 )
 def run(request, mini_config):

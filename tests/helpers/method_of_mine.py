@@ -7,8 +7,6 @@ import torch
 from symnet.model.contract import Modality
 from symnet.model.ssp.ssp import SSP
 from symnet.util.config.registry import register
-from symnet.util.loop.optimizers import register_optimizer
-from symnet.util.loop.mask_metrics import register_metric
 
 
 @register("modality", "grey_of_mine")
@@ -32,7 +30,7 @@ class OfMine(SSP):
         return output
 
 
-@register_metric("dice_of_mine", "Dice")
+@register("metric", "dice_of_mine", "Dice")
 def dice(mask, true, labelled):
     return 2 * float((mask & true).sum()), float(mask.sum() + true.sum())
 
@@ -42,7 +40,7 @@ def spread(counts):
     return float((counts.intersection / counts.union).std())
 
 
-@register_optimizer("rms_of_mine", moments=1)
+@register("optimizer", "rms_of_mine", moments=1)
 def rms(groups, lr, weight_decay):
     return torch.optim.RMSprop(groups, lr, weight_decay=weight_decay)
 """

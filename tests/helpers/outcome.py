@@ -32,11 +32,10 @@ def run_script(
     arguments: tuple[object, ...],
     capfd: pytest.CaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
-    kind: type[Outcome] = Outcome,
 ) -> Outcome:
     """Run a script of the project with arguments."""
     monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
     capfd.readouterr()
     with pytest.raises(SystemExit) as caught:
         runpy.run_path(str(REPOSITORY / name), run_name="__main__")
-    return kind(int(caught.value.code), *capfd.readouterr())
+    return Outcome(int(caught.value.code), *capfd.readouterr())

@@ -10,6 +10,7 @@ Unseen: kernels' types, memory, speed, TF32, other threads, and the backward pas
 
 import contextlib
 import re
+import sys
 import traceback
 from collections import Counter
 from collections.abc import Iterator
@@ -84,10 +85,10 @@ def _device_of(value: object) -> str | None:
 
 def _caller() -> str:
     """Return file:line of the innermost frame of the project beside this file."""
-    for frame in reversed(traceback.extract_stack()):
-        path = Path(frame.filename)
+    for frame, line in traceback.walk_stack(sys._getframe()):  # extract_stack would read every file of it
+        path = Path(frame.f_code.co_filename)
         if path.is_relative_to(REPOSITORY) and str(path) != __file__ and ".venv" not in path.parts:
-            return f"{path.relative_to(REPOSITORY)}:{frame.lineno}"
+            return f"{path.relative_to(REPOSITORY)}:{line}"
     return "?"
 
 

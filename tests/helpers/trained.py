@@ -11,9 +11,5 @@ def train_stage(stage: str, config: Config, **options: Any) -> int:
     return train(config, Asked(stage=stage, **options))
 
 
-def train_base(config: Config, **options: Any) -> int:
-    return train_stage("base", config, **options)
-
-
 def train_meta(config: Config, **options: Any) -> int:
     return train_stage("meta", config, **options)

@@ -75,9 +75,7 @@ def without_dropout(network: nn.Module) -> None:
             module.p = 0.0
 
 
-def drawn_episode(
-    name: str, shots: int, batch: int, seed: int = 0, *, novel: bool = False, size: int | None = None
-) -> Episode:
+def drawn_episode(name: str, shots: int, batch: int, seed: int = 0, *, size: int | None = None) -> Episode:
     """Return episodes of bright rectangles on dark noise, with a band of ignored pixels in every label."""
     model_class, task = methods()[name], task_of(name, shots, size)
     random = np.random.default_rng(seed)
@@ -93,7 +91,7 @@ def drawn_episode(
         support=support.contiguous(),
         support_label=support_label.contiguous(),
         class_id=class_id,
-        base_id=0 * class_id if novel else class_id.clone(),
+        base_id=class_id.clone(),
         number=number,
     )
     if task.text_width:

@@ -28,8 +28,8 @@ def test_a_figure_is_written_as_png_and_vectors_with_the_same_bytes_every_time(t
 
 def written(folder: Path) -> dict[str, bytes]:
     """Draw a figure into a folder and return its files."""
-    write_figure(folder / "a.b", draw([[(NAMES, PANEL)]]), "pdf")
-    write_figure(folder / "a.b", draw([[(NAMES, PANEL), ("a\x01\u202eb", PANEL)]]), "svg")
+    write_figure(folder / "a.b", draw([[(NAMES, PANEL)]]))
+    write_figure(folder / "a.b.svg", draw([[(NAMES, PANEL), ("a\x01\u202eb", PANEL)]]))
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
@@ -47,5 +47,5 @@ def test_an_outline_shows_on_any_ground(ground) -> None:
 
 def test_panels_of_a_place_stand_below_each_other(tmp_path: Path) -> None:
     panels = [(f"panel {n}", np.zeros((100, 300, 3), np.uint8)) for n in range(5)]
-    write_figure(tmp_path / "board", draw([panels, panels]))
+    write_figure(tmp_path / "board.png", draw([panels, panels]))
     assert Image.open(tmp_path / "board.png").height == 2 * (CAPTION + PANEL_HEIGHT + GAP)

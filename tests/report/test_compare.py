@@ -108,15 +108,11 @@ def width_of_interval(*runs: Path) -> float:
     return float(high) - float(low)
 
 
-def test_outputs_of_one_result_are_compared(leave):
+def test_outputs_of_one_result_are_compared_and_a_result_beside_itself_is_said(leave):
     path = leave("e", counts(5, 60, 0.6))
     *_, difference, verdict = compare(path, path, output="meta:final").notes
     assert "mIoU points of the outputs (meta, final), " in difference
     assert verdict == ALONE
-
-
-def test_a_result_beside_itself_is_said(leave):
-    path = leave("e", counts(5, 60, 0.6))
     assert compare(path, path).notes[-1] == "no difference in any sample: are A and B one result, or a copy of it?"
 
 
@@ -164,14 +160,12 @@ def test_other_episodes_outputs_or_several_results_are_refused(leave, tmp_path):
     other[4]["supports"] = ["photo99"]
     published = leave("d", episodes, protocol_settings={**ENTRY, "draw": "pfenet"})
     for second, output, place in (
-        (fewer, "final", "30 episodes.*29 episodes.* from number 29 on"),
+        (fewer, "final", "differ from number 29 on"),
         (leave("c", other), "final", "number 4"),
         (tmp_path, "final", str(first)),
         (first, "finall", "episodes.jsonl:2: .*'final'"),
     ):
         with pytest.raises(UserError, match=place):
             compare(first, second, output=output)
-    with pytest.raises(
-        UserError, match=r"published episodes.*, 30 episodes\) and .*b/result.json \(bam .*, 29 episodes\) differ"
-    ):
+    with pytest.raises(UserError, match=r"published episodes.*\) and .*b/result.json \(bam .*\) differ"):
         compare(published, fewer)

@@ -43,7 +43,7 @@ def test_methods_are_drawn_beside_each_other_on_equal_episodes(mini_yaml, tmp_pa
     out = tmp_path / "beside"
     with monkeypatch.context() as patched:
         patched.setattr(module, "draw", drawn.extend)
-        patched.setattr(module, "write_figure", lambda path, figure, suffix: [path])
+        patched.setattr(module, "write_figure", lambda path, figure: [path])
         assert draw_figure(folders, "5,0", out) == [out]
         draw_figure(folders[:1], "worst:1", out)
     *beside, alone = drawn
@@ -67,7 +67,7 @@ def test_results_that_cannot_be_drawn_are_refused(mini_yaml, tmp_path: Path) -> 
             scored_folder(quick_config(mini_yaml, PROTOTYPE, f"run.name=fold{fold}", f"data.fold={fold}", *FEW))
         )
     path = folders[1] / "result.json"
-    with pytest.raises(UserError, match="different episodes"):
+    with pytest.raises(UserError, match="have different episodes under these numbers"):
         draw_figure(folders, "1", tmp_path / "figure")
     write_json(path, {**read_result(path), "weights": "0" * 64})
     with pytest.raises(UserError, match="the weights have changed"):

@@ -216,9 +216,7 @@ def test_a_kept_result_is_small_and_verified_as_the_whole_one(mini_yaml, tmp_pat
 
 def test_the_results_in_the_documents_are_read() -> None:
     """Only photos, and weights that no repository holds, are missing for a check."""
-    folder = REPOSITORY / "docs/results"
-    assert verify([folder], overrides=["data.root=/absent"]) == 0
-    for path in sorted(folder.rglob("result.json")):
+    for path in sorted((REPOSITORY / "docs/results").rglob("result.json")):
         stored = read_result(path)
         for subject, (outcome, reason) in checks_of(path, stored, ["data.root=/absent"]).items():
             needs_weights = subject in ("weights", "training photos") and stored["checkpoint"] in reason

@@ -7,6 +7,7 @@ import signal
 import sys
 from multiprocessing import active_children
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -25,14 +26,13 @@ from util.run.folder import environment
 from util.run.run import Run
 from util.weights import checkpoint
 
-SSP = "ssp"
 STAGE = {"epochs": 50, "epoch_length": 40, "validate_every": 0.1, "validate_episodes": 1}
 
 
 @pytest.fixture
 def long(mini_yaml):
     """Return a function that writes the config of a training that would last."""
-    return lambda **sections: mini_yaml(SSP, **({"meta_stage": STAGE} | sections))
+    return lambda **sections: mini_yaml("ssp", **({"meta_stage": STAGE} | sections))
 
 
 def errors(*processes: spawned.Spawned) -> list[str]:
@@ -98,21 +98,15 @@ def test_a_loss_that_is_not_finite(long, last: Path) -> None:
     assert caught.tb and {*active_children()} <= before  # the error that is kept keeps no loader process
 
 
-class Refusing:
-    """An observer of a test whose first batch is refused."""
-
-    def add(self, *_: object) -> None:
-        raise UserError("refused")
-
-
 def test_a_test_that_is_refused_keeps_no_loader_process(long) -> None:
     run = Run(read_config(long()))
     world = ProcessGroup(0, 1, torch.device("cpu"))
     prepared = prepare_network(build_model(run.config, run.text_width), world.device)
     episodes = validation_episodes(run, images_for_test(run, progress=False))
+    refusing = Mock(**{"add.side_effect": UserError("refused")})  # an observer
     before = {*active_children()}  # of other tests
     with pytest.raises(UserError, match="refused") as caught:
-        score(prepared, episodes, 8, [Refusing()], world, title="test", workers=1)
+        score(prepared, episodes, 8, [refusing], world, title="test", workers=1)
     assert caught.tb and {*active_children()} <= before
 
 

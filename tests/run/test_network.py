@@ -104,9 +104,6 @@ def test_float32_inside_is_rounded_where_the_rest_is(monkeypatch, bf16: bool, in
         assert torch.get_float32_matmul_precision() == want and not torch.backends.cudnn.allow_tf32
 
 
-CLOSE = {"atol": 1e-5, "rtol": 1e-5}
-
-
 class Tiny(Trainable):
     """Two layers that learn."""
 

@@ -69,7 +69,7 @@ def test_weights_depend_on_the_pixels_and_not_on_what_is_kept(
         less.setattr(stages, patched, given)
         less.setattr(stages, "RecordFile", made)
         kept_less = weights_after(config("kept_less", *settings, model=model))
-    assert [bool(file.slots) for file in files] == [patched != "free_on_disk"]
+    assert [bool(file.places) for file in files] == [patched != "free_on_disk"]
     whole = weights_after(config("kept", *settings, model=model))
     assert all_close(kept_less, whole)
     get_episode = EpisodeDataset.__getitem__

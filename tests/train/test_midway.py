@@ -34,7 +34,7 @@ from util.loop.processes import ProcessGroup
 from util.loop.train import train_to_end
 from util.loop.training import Training
 from util.run.folder import METRICS, RunFolder
-from util.train.observers import Checkpoints, Losses, Patience, Validation, Watch
+from util.train.bookkeeping import Checkpoints, Losses, Patience, Validation, Watch
 from util.weights import checkpoint
 
 WORLD = ProcessGroup(0, 1, torch.device("cpu"))
@@ -236,18 +236,12 @@ def test_a_run_that_ends_at_a_midway_validation_continues_to_the_unbroken_end(
     unbroken = Run(tmp_path / "unbroken", scores.get, precision=precision).fit()
 
     def score(step: int) -> float:
-        if step == 12:
-            stop[where]()
+        if step == 12 and where == "amid":
+            raise Stopped
+        if step == 12 and where == "signal":
+            os.kill(os.getpid(), signal.SIGTERM)
         return scores[step]
 
-    def raise_stopped() -> None:
-        raise Stopped
-
-    stop = {
-        "amid": raise_stopped,
-        "after": lambda: None,
-        "signal": lambda: os.kill(os.getpid(), signal.SIGTERM),
-    }
     end = 12 * BATCH if where == "after" else float("inf")
     first = Run(tmp_path / "run", score, end, precision=precision).fit()
     stopped = checkpoint.read(first.folder / LAST).entries["progress"]
@@ -282,7 +276,7 @@ def test_a_schedule_of_the_validations_continues_to_the_unbroken_end(tmp_path: P
 
 @pytest.mark.parametrize(("seconds", "step"), [(600, 7), (0, 8)])
 def test_the_last_checkpoint_is_at_most_so_old(tmp_path: Path, seconds: int, step: int, monkeypatch) -> None:
-    monkeypatch.setattr("util.train.observers.SAVE_SECONDS", seconds)
+    monkeypatch.setattr("util.train.bookkeeping.SAVE_SECONDS", seconds)
     run = Run(tmp_path, float, end=BATCH * 8).fit()  # it ends after step 8; its newest record is of step 7
     assert checkpoint.read(run.folder / LAST).entries["progress"]["step"] == step
 

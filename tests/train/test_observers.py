@@ -14,7 +14,7 @@ from tests.helpers.paths import REPOSITORY
 from tests.train.test_midway import BATCH, Run
 from util.config.read import from_dict, read_config, to_dict
 from util.files.errors import UserError
-from util.loop.observers import OBSERVERS, TrainingObserver, register_observer, registered_observers
+from util.loop.observers import OBSERVERS, TrainingObserver, registered_observers
 from util.loop.training import Training
 from util.run.run import BEST, LAST
 from util.weights import checkpoint
@@ -48,7 +48,7 @@ def test_the_documented_observers_write_a_log_that_a_resumed_training_continues(
 
 
 def test_a_step_that_an_observer_skips_changes_no_weights(tmp_path: Path) -> None:
-    @register_observer("all")
+    @OBSERVERS.register("all")
     class SkipsAll(TrainingObserver):
         def __init__(self, folder: Path):
             self.weights = []
@@ -67,7 +67,7 @@ def test_a_step_that_an_observer_skips_changes_no_weights(tmp_path: Path) -> Non
 def test_an_observer_that_ends_a_training_inside_an_epoch_is_named_and_its_weights_are_kept(
     tmp_path: Path, every: int, caplog
 ) -> None:
-    @register_observer("seven")
+    @OBSERVERS.register("seven")
     class Seven(TrainingObserver):
         def __init__(self, folder: Path):
             pass
@@ -90,10 +90,11 @@ def test_an_observer_that_ends_a_training_inside_an_epoch_is_named_and_its_weigh
 
 
 DIFFER = """
-from symnet.util.loop.observers import TrainingObserver, register_observer
+from symnet.util.config.registry import register
+from symnet.util.loop.observers import TrainingObserver
 
 
-@register_observer("differs")
+@register("observer", "differs")
 class Differs(TrainingObserver):
     def __init__(self, folder):
         pass
@@ -153,13 +154,13 @@ SAID = {
 def test_an_observer_that_fails_ends_the_training(tmp_path: Path, what: str) -> None:
     scope = {"TrainingObserver": TrainingObserver}
     exec(FAILS.replace("{line}", LINES[what]), scope)
-    register_observer("broken")(scope["Fails"])
+    OBSERVERS.register("broken")(scope["Fails"])
     with pytest.raises(UserError, match=f"{SAID[what]}.*; mend its code, then continue by train.sh --resume"):
         with_registered(Run(tmp_path, float)).fit()
 
 
 def test_an_observer_that_only_looks_decides_nothing_whatever_it_answers(tmp_path: Path) -> None:
-    @register_observer("looks")
+    @OBSERVERS.register("looks")
     class Looks(TrainingObserver):
         decides = False
 
@@ -197,8 +198,8 @@ class Energy(TrainingObserver):
 def test_settings_of_an_observer_are_typed_stated_and_the_same_when_a_training_continues(
     mini_yaml, tmp_path: Path
 ) -> None:
-    register_observer("energy")(Energy)
-    register_observer("unasked")(Energy)
+    OBSERVERS.register("energy")(Energy)
+    OBSERVERS.register("unasked")(Energy)
     path = mini_yaml("ssp")
     for setting, said in (
         ("energy.joule=3", r"unknown key 'observers.energy.joule'; did you mean 'joules'"),

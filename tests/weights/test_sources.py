@@ -17,4 +17,4 @@ def test_a_damaged_file_in_torchs_cache_is_one_line(tmp_path: Path, monkeypatch,
     file.parent.mkdir()
     file.write_bytes(content)
     with pytest.raises(UserError, match=f"could not download resnet50 .*; remove a damaged file below {tmp_path}"):
-        download("torchvision", "resnet50", "resnet50")
+        download("torchvision", "resnet50", "resnet50", "key")

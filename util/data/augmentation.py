@@ -8,10 +8,12 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from torch import Tensor
 
 from model.episode import IGNORE, Modality
 from util.config.settings import AugmentSettings
-from util.files.mask_images import CLASS_CHANNEL, STACKED_CHANNELS
+from util.data.views import channels_first
+from util.files.mask_images import CLASS_CHANNEL
 
 PADDING = {"mean": (124, 116, 104), "black": (0, 0, 0)}  # colours of padding; the mean is ImageNet's
 BLUR_KERNEL = (5, 5)
@@ -20,7 +22,7 @@ CHANCE = 0.5  # of each of ``augment.changes``
 KEEP_TRIES = 31  # draws of a crop that holds enough of its target
 
 Window = tuple[slice, slice]  # rows, columns
-Colour = float | tuple[int, ...]  # of one channel, or of each
+Colour = tuple[float, ...]  # of each channel
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,7 @@ class Warp:
         if self.rotated:
             matrix = self.matrix - np.array([[0, 0, columns.start], [0, 0, rows.start]])
             size = (columns.stop - columns.start, rows.stop - rows.start)
-            border = outside if isinstance(outside, tuple) else (outside,)
-            return cv2.warpAffine(image, matrix, size, flags=how, borderValue=border)
+            return cv2.warpAffine(image, matrix, size, flags=how, borderValue=outside)
         exact = cv2.INTER_NEAREST_EXACT if how == cv2.INTER_NEAREST else how  # half-pixel centres
         resized = cv2.resize(image, (width, height), interpolation=exact)
         if self.flipped:
@@ -95,12 +96,12 @@ class Cut:
 
     def beside(self, plane: np.ndarray, modality: Modality) -> np.ndarray:
         """Return the view of a plane (H, W) of a modality; it is not blurred."""
-        return self.of(plane, cv2.INTER_NEAREST if modality.nearest else cv2.INTER_LINEAR, modality.padding)
+        return self.of(plane, cv2.INTER_NEAREST if modality.nearest else cv2.INTER_LINEAR, (modality.padding,))
 
 
 def warp_training(
     stacked: np.ndarray, size: int, augment: AugmentSettings, random: np.random.Generator, target: int = 1
-) -> tuple[np.ndarray, np.ndarray, Cut]:
+) -> tuple[Tensor, np.ndarray, Cut]:
     """Return a random view of a stacked image (H, W, 4): image (3, S, S), class indices (S, S), and how it was cut.
 
     The view is a crop of the warped image or, with ``augment.fit: stretch``, the whole warped image, aspect not kept.
@@ -110,23 +111,16 @@ def warp_training(
     warp = draw_warp(stacked.shape[0], stacked.shape[1], augment, random)
     given = cv2.extractChannel(stacked, CLASS_CHANNEL)
     if augment.fit == "crop" and augment.keep_target and max(warp.size) > size:  # else a crop holds all of the image
-        whole = warp.render(given, cv2.INTER_NEAREST, IGNORE)
+        whole = warp.render(given, cv2.INTER_NEAREST, (IGNORE,))
         target_mask = (whole == target).view(np.uint8)
         corner = _draw_corner_with_target(warp, target_mask, size, augment, random)
         cut = Cut(warp, size, corner)
-        classes = _padded(whole[_window(warp, corner, size)], corner, size, IGNORE)
+        classes = _padded(whole[_window(warp, corner, size)], corner, size, (IGNORE,))
     else:
         cut = Cut(warp, size, None if augment.fit == "stretch" else _draw_corner(warp, size, augment, random))
-        classes = cut.of(given, cv2.INTER_NEAREST, IGNORE)
+        classes = cut.of(given, cv2.INTER_NEAREST, (IGNORE,))
     image = cut.of(stacked, cv2.INTER_LINEAR, (*PADDING[augment.pad], IGNORE), blurs=warp.blur)
-    return _colour_planes(image), classes, cut
-
-
-def _colour_planes(stacked: np.ndarray) -> np.ndarray:
-    """Return red, green, blue (3, H, W) of a stacked image (H, W, 4)."""
-    planes = np.empty((STACKED_CHANNELS, *stacked.shape[:2]), np.uint8)
-    cv2.split(stacked, list(planes))
-    return planes[:CLASS_CHANNEL]
+    return channels_first(image)[:CLASS_CHANNEL], classes, cut
 
 
 def _window(warp: Warp, corner: tuple[int, int], size: int) -> Window:

@@ -67,8 +67,7 @@ def with_decoded_images(index: Index, data: DataSettings, progress: bool = True)
     content_digest = hashlib.sha256(content.encode()).hexdigest()
     path = Path(data.cache) / f"{stem}{content_digest[:16]}{SUFFIX}"
     decoded = MappedImages(path, index.sizes)
-    is_complete = path.is_file() and path.stat().st_size == decoded.starts[-1]
-    if not is_complete:
+    if not path.is_file() or path.stat().st_size != decoded.starts[-1]:
         _remove_others(path, stem)
         try:
             write_atomically(path, partial(_decode_all, decoded, index, progress), durable=True)

@@ -105,7 +105,7 @@ class EpisodeDataset(Dataset):
             random = random_stream(self.sampler.seed, FIXED, row, key.class_id, number)
         value = self.index.value_of(key.class_id)
         image, classes, cut = warp_training(self.index.stacked(row), self.size, self.augment, random, value)
-        return Sized(torch.from_numpy(image), classes, row, cut)
+        return Sized(image, classes, row, cut)
 
 
 @dataclass(eq=False)
@@ -127,14 +127,13 @@ class LabelledDataset(Dataset):
         index = self.images.index
         epoch, position = divmod(number, len(queries))
         if self.augment is None:
-            image, classes = View(LETTERBOX, self.size, self.size).apply(*index.pair(queries[position]))
-            pixels = channels_first(image)
+            letterboxed, classes = View(LETTERBOX, self.size, self.size).apply(*index.pair(queries[position]))
+            image = channels_first(letterboxed)
         else:
             row = queries[int(shuffled(len(queries), self.seed, epoch)[position])]
             random = random_stream(self.seed, AUGMENT, number)
             image, classes, _ = warp_training(index.stacked(row), self.size, self.augment, random)
-            pixels = torch.from_numpy(image)
-        return LabelledImages(pixels, relabelled(classes, self.fold.base_table))
+        return LabelledImages(image, relabelled(classes, self.fold.base_table))
 
 
 @dataclass(eq=False)

@@ -30,10 +30,11 @@ class Source:
         what = f"data.modalities.{self.name}: that of {index.images[row]}"
         planes = ask(what, self._read, index.images[row], class_id)
         wanted = (self.modality.channels, *index.sizes[row].tolist())
-        if not np.isfinite(planes).all():
-            raise UserError(f"{what} is None, or holds values that are no finite numbers; mend its source")
-        if planes.shape != wanted:
-            raise UserError(f"{what} is {planes.shape}, not {wanted} (channels, height, width); mend its source")
+        if planes.shape != wanted or not np.isfinite(planes).all():
+            raise UserError(
+                f"{what} is no array of finite numbers of shape {wanted} (channels, height, width), but {planes.shape}",
+                fix="mend its source",
+            )
         return planes
 
     def _read(self, photo: Path, class_id: int) -> np.ndarray:

@@ -141,8 +141,6 @@ class EpisodeSampler:
 
     def _other_ways(self, query: int, class_id: int, random: np.random.Generator) -> tuple[Way, ...]:
         """Return further classes of an episode with their supports; none with one way."""
-        if self.ways == 1:
-            return ()
         rest = [c for c in self.complete_classes if c != class_id]
         drawn = random.choice(rest, size=self.ways - 1, replace=False).tolist()
         return tuple((c, self._supports(query, c, random)) for c in drawn)
@@ -200,18 +198,32 @@ def check_contract(sampler: EpisodeSampler) -> None:
 
 
 def _problem(sampler: EpisodeSampler, key: EpisodeKey) -> str:
-    """Say what of an episode is not as every episode is: photos of the list, that show the class; '': all is."""
-    candidates = sampler.images.candidates.get(key.class_id)
-    if candidates is None:
-        return f"is of class {key.class_id}, not one of the list, {[*sampler.images.candidates]}"
-    if key.query not in sampler.images.queries or key.class_id not in sampler.images.classes_in(key.query):
-        return f"has query {key.query}, no photo of the list that shows class {key.class_id}"
-    if key.query in key.supports:
-        return f"has its query {key.query} as a support"
-    if len(key.supports) != sampler.shots or not {*key.supports} <= {*candidates.tolist()}:
-        return f"has supports {key.supports}, not {sampler.shots} photos of the list that show its class"
-    if len({*key.supports}) < sampler.shots and not sampler.with_replacement:
+    """Say what of a registered sampler's episode is wrong, as ``problem_of``; its photos have to be of the list."""
+    candidates = sampler.images.candidates.get(key.class_id, np.empty(0))
+    if key.query not in sampler.images.queries or not {*key.supports} <= {*candidates.tolist()}:
+        photos = f"query {key.query} and supports {key.supports}"
+        return f"has {photos}, not photos of the list that show class {key.class_id}"
+    if len({*key.supports}) < len(key.supports) and not sampler.with_replacement:
         return f"has a support twice, {key.supports}; set supports: with_replacement"
+    return problem_of(key, sampler.images, sampler.shots)
+
+
+def problem_of(key: EpisodeKey, images: ImageList, shots: int, ways: int = 1) -> str:
+    """Say what of an episode is not as every episode of a list's classes is; '': all is."""
+    names = images.index.names
+    if not len({*key.classes}) == len(key.classes) == ways:
+        return f"has the classes {key.classes}, not {ways} different ones (ways)"
+    for class_id, supports in key.drawn:
+        if class_id not in images.classes:
+            return f"is of class {class_id}, not one of the list, {[*images.classes]}"
+        if len(supports) != shots:
+            return f"has {len(supports)} supports, not {shots} (--shot)"
+        if key.query in supports:
+            return f"has its query '{names[key.query]}' among its own supports"
+        needs_class = supports if class_id != key.class_id else (key.query, *supports)
+        for row in needs_class:
+            if not images.index.areas[row, class_id]:
+                return f"shows no pixel of class {class_id} in '{names[row]}'"
     return ""
 
 

@@ -124,7 +124,7 @@ def padded(values: np.ndarray, side: int, padding: float) -> np.ndarray:
 
 
 def channels_first(image: np.ndarray) -> Tensor:
-    """Return an image (H, W, 3) as a tensor (3, H, W) of the same dtype."""
-    out = np.empty((3, *image.shape[:2]), image.dtype)
+    """Return an image (H, W, C) as a tensor (C, H, W) of the same dtype."""
+    out = np.empty((image.shape[2], *image.shape[:2]), image.dtype)
     cv2.split(image, list(out))  # several times faster than a transposed copy
     return torch.from_numpy(out)

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from model.registry import described
 from util.config.compose import files_of
 from util.config.place import DISCARDED
@@ -15,7 +13,7 @@ from util.config.settings import Config
 from util.data.draws import PFENET
 from util.evaluate.done import reason_to_test
 from util.evaluate.result import manifest_of, result_of
-from util.evaluate.schema import MANIFEST, RESULT, Result, SeedScores, read_result
+from util.evaluate.schema import MANIFEST, RESULT, Result, read_result
 from util.evaluate.scoring import Scoring, scorings_of
 from util.evaluate.store import ShotStore
 from util.evaluate.titles import score_line
@@ -98,8 +96,7 @@ def _announce(scorings: list[Scoring], world: ProcessGroup) -> None:
     for note in dict.fromkeys(scoring.evaluation.loaded.note for scoring in scorings):
         if note:
             log.info("%s", note)
-    place = f"{describe(world.device)} in {scorings[0].prepared.precision}"  # one for all
-    log.info("on %s, processes: %d", place, world.size)
+    log.info("on %s in %s, processes: %d", describe(world.device), scorings[0].prepared.precision, world.size)
 
 
 def _run(scoring: Scoring, seed: int, world: ProcessGroup, store: ShotStore) -> None:
@@ -139,17 +136,12 @@ def _run(scoring: Scoring, seed: int, world: ProcessGroup, store: ShotStore) -> 
 
 def _finish(scoring: Scoring, folder: RunFolder, world: ProcessGroup) -> Result:
     """Sum a test over processes; write its result and its episodes."""
-    per_seed = list[SeedScores]()
-    records = list[dict[str, np.ndarray]]()
-    for seed in scoring.evaluation.samplers:
-        scores_of_seed, records_of_seed = scoring.boards[seed].gather(world)
-        per_seed.append(scores_of_seed)
-        records.append(records_of_seed)
-    result = result_of(scoring, per_seed, world)
+    gathered = [scoring.boards[seed].gather(world) for seed in scoring.evaluation.samplers]
+    result = result_of(scoring, [scores for scores, _ in gathered], world)
     if world.is_main:
         for name in (RESULT, DISCARDED):  # of an earlier test
             (folder.path / name).unlink(missing_ok=True)
-        folder.write_text(MANIFEST, manifest_of(scoring, records, result).text())
+        folder.write_text(MANIFEST, manifest_of(scoring, [records for _, records in gathered], result).text())
         folder.describe(to_dict(scoring.evaluation.config))
         log.info("%s", score_line(result))
         folder.write_json(RESULT, result)  # last: it never stands beside another test's files

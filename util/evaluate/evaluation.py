@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -30,18 +30,18 @@ from util.run.weights import Loaded, load_weights
 from util.weights.checkpoint import Checkpoint
 
 
+@dataclass
 class Shared:
     """The lists and networks that the tests of one command share, each made once, and a checkpoint that was read."""
 
-    def __init__(self, stored: Checkpoint | None = None) -> None:
-        self.stored = stored
-        self._made: dict[tuple, Any] = {}
+    stored: Checkpoint | None = None
+    made: dict[tuple, Any] = field(default_factory=dict)
 
     def once(self, key: tuple, make: Callable[[], Any]) -> Any:
         """Return the thing of a key, which ``make`` makes at the first call."""
-        if key not in self._made:
-            self._made[key] = make()
-        return self._made[key]
+        if key not in self.made:
+            self.made[key] = make()
+        return self.made[key]
 
 
 @dataclass(frozen=True, eq=False)

@@ -55,6 +55,7 @@ def result_of(scoring: Scoring, per_seed: list[SeedScores], world: ProcessGroup)
         **over_seeds(per_seed),
         "vectors": evaluation.run.text_digest,
         "finished": evaluation.loaded.finished,
+        "cost": evaluation.loaded.stored.cost,
         "metrics": {name: METRICS[name].facts for name in evaluation.config.test.metrics},
         **_computation(scoring, world),
     }
@@ -115,7 +116,6 @@ def _training(evaluation: Evaluation) -> Trained:
         "weights": weights.digest,
         "parameters": sum(parameter.numel() for parameter in parameters),
         "learnt_parameters": sum(parameter.numel() for parameter in learnt),
-        "cost": weights.stored.cost,
         "trained_with": weights.trained_with,
         "training": weights.stored.training,
         "trained_otherwise": weights.trained_otherwise,
@@ -200,16 +200,11 @@ def _episodes_of_seed(scoring: Scoring, seed: int, outputs: dict[str, np.ndarray
     """Return the episodes of a seed with their counts, from the records of each output."""
     evaluation = scoring.evaluation
     names = evaluation.images.index.names
-    numbers = np.unique(outputs[FINAL][:, NUMBER]).astype(int)
-    by_episode = {}
-    for name, records in outputs.items():
-        firsts = np.searchsorted(records[:, NUMBER], numbers[1:])
-        by_episode[name] = np.split(records, firsts)
     episodes = []
-    for place, number in enumerate(numbers.tolist()):
+    for number in np.unique(outputs[FINAL][:, NUMBER]).astype(int).tolist():
         key = evaluation.samplers[seed](number)
         episode: dict[str, Any] = {"seed": seed, "number": number, **described(key, names)}
-        rows_by_output = {name: parts[place] for name, parts in by_episode.items()}
+        rows_by_output = {name: records[records[:, NUMBER] == number] for name, records in outputs.items()}
         episode["outputs"] = {name: _counts(rows) for name, rows in rows_by_output.items()}
         for column, metric in zip(count(FURTHER, 2), counted_in_episodes(evaluation.config.test.metrics)):
             columns = slice(column, column + 2)
@@ -232,22 +227,18 @@ def track_of_weights(weights: Loaded) -> Track:
     """Return what a model with these weights learnt from."""
     run = weights.run
     config = run.config
+    trained = weights.trained_with
     track = Track(
         encoder_data="" if config.model.backbone() is None else encoder_data(weights.network, weights.stored.config),
         text=(run.model_class.reads_text and config.data.text != NO_TEXT) or config.model.reads_names,
-        training="none",
+        training=config.test.trained_on if weights.is_trained else "none",
         novel_photos=None,
         train_shot=None,
     )
-    if not weights.is_trained:
-        return track
-    trained = weights.trained_with
-    if trained is None:
-        track["training"] = config.test.trained_on
-        return track
-    track["training"] = trained["name"]
-    track["train_shot"] = trained["shot"]
-    if not config.crosses_data_sets and trained["name"] == config.data.name:
-        track["training"] = "in-domain"
-        track["novel_photos"] = "removed" if trained.get("exclude_novel", True) else "kept"
+    if trained is not None:
+        track["training"] = trained["name"]
+        track["train_shot"] = trained["shot"]
+        if not config.crosses_data_sets and trained["name"] == config.data.name:
+            track["training"] = "in-domain"
+            track["novel_photos"] = "removed" if trained.get("exclude_novel", True) else "kept"
     return track

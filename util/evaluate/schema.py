@@ -6,7 +6,7 @@ comparable.
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TypedDict, cast
 
@@ -42,6 +42,8 @@ class InSome(TypedDict, total=False):
     """The entries that only results of later or of former versions have."""
 
     vectors: str | None  # SHA-256 of the text vectors; null: none are read
+    # of the main process of its training, base stage included: processor_minutes, peak_mib; {}: not known
+    cost: dict[str, float]
     finished: bool  # whether the training of the weights came to its end
     metrics: dict[str, ScoreFacts]  # of each further metric (test.metrics)
     shared_with: list[str]  # until version 0.3: protocols scored on the same passes of the network, in these minutes
@@ -93,8 +95,6 @@ class Trained(TypedDict):
     weights: str  # SHA-256 of the network's named tensors
     parameters: int  # of the network
     learnt_parameters: int  # of them in its last training
-    # of the main process of its training, base stage included: processor_minutes, peak_mib; {}: not known
-    cost: dict[str, float]
     trained_with: dict[str, Any] | None  # data and model settings of the training, if known
     training: list[dict[str, Any]]  # of each stage of the weights: steps, batch, size, seed, list, settings, precision
     trained_otherwise: list[str]  # settings of ``config`` that the training of the run's own weights did not have
@@ -156,8 +156,6 @@ def check_result(content: Any, source: object) -> Result:
 
     UserError: names the first key that is missing, unknown or of the wrong type.
     """
-    if isinstance(content, dict):
-        content.setdefault("cost", {})  # which version 0.3 did not write
     with told(Misfit, before=f"{source}: is no result of a test (", after="); score the run again with test.py"):
         result = cast(Result, convert(Result, content, ""))
         _check_sections(result)
@@ -231,11 +229,6 @@ def read_results(paths: list[Path], protocols: Sequence[str] = ()) -> dict[Path,
     for name in protocols:
         check_known(name, known, f"{', '.join(map(str, paths))}: no result of protocol {name}")
     return {path: result for path, result in results.items() if not protocols or result["protocol"] in protocols}
-
-
-def check_output(place: object, output: str, known: Iterable[str]) -> None:
-    """Refuse (UserError) the name of an output that a result or an episode does not have."""
-    check_known(output, known, f"{place}: has no output '{output}'")
 
 
 def over_seeds(per_seed: Sequence[SeedScores]) -> OverSeeds:

@@ -52,20 +52,14 @@ def scorings_of(
     """
     names = list(dict.fromkeys(protocols or (config.test.protocol,)))
     different_shots = list(dict.fromkeys(shots or (config.data.shot,)))
+    precision = precision_of_test(config, world.device)
     shared = Shared(stored)
     scorings = list[Scoring]()
     for shot, name in itertools.product(different_shots, names):
         evaluation = Evaluation.of(config, name, shot, replayed=manifest, progress=world.is_main, shared=shared)
-        scorings.append(_scoring(evaluation, world))
+        prepared = prepare_network(evaluation.loaded.network, world.device, precision)
+        with world.rank_zero_first():  # which may build an index
+            evaluation.read()
+        scorings.append(Scoring(evaluation, prepared))
     shared.stored = None  # its tensors are the networks' now
     return scorings
-
-
-def _scoring(evaluation: Evaluation, world: ProcessGroup) -> Scoring:
-    """Return a test on the device: its network is there, its list is read, its episodes are chosen."""
-    key = "prepared", evaluation.shot, evaluation.view.side
-    precision = precision_of_test(evaluation.config, world.device)
-    prepared = evaluation.shared.once(key, lambda: prepare_network(evaluation.loaded.network, world.device, precision))
-    with world.rank_zero_first():  # which may build an index
-        evaluation.read()
-    return Scoring(evaluation, prepared)

@@ -6,9 +6,9 @@ from util.data.draws import OWN
 from util.data.lists.list_files import is_published
 from util.evaluate.schema import NOT_STATED, Result, Track
 from util.loop.metrics import FINAL
+from util.weights.origin import deciding
 
 MADE_FROM_MASKS = "made from the masks"  # a list_source
-PUBLISHED_EPISODES, DRAWN_HERE = "published episodes", "drawn here"
 WEIGHTS = {"last": "LAST CHECKPOINT", "untrained": "UNTRAINED", "foreign": "WEIGHTS FROM ELSEWHERE"}  # by weights_mark
 TEXT_READ = {True: "read", False: "none", None: NOT_STATED}  # of a track
 
@@ -20,7 +20,8 @@ def title(result: Result) -> str:
         marks.append(f"{reason.upper()} ({details})" if details else reason.upper())
     ways = result["protocol_settings"].get("ways", 1)
     task = f"{ways}-way {result['shot']}-shot" if ways > 1 else f"{result['shot']}-shot"
-    test = f"{protocol_title(result)}, {result['dataset']} fold {result['fold']}, {task}"
+    fold = f"{result['dataset']} fold {result['fold']}, {result['episodes']} episodes"
+    test = f"{protocol_title(result)}, {fold}, {task}"
     return ": ".join([*marks, test])
 
 
@@ -43,7 +44,7 @@ def score_line(result: Result) -> str:
     miou = f"{result['mean'][FINAL]['miou']:.2f}"
     if len(result["seeds"]) > 1:
         miou += f" +- {result['deviation'][FINAL]['miou']:.2f}"
-    return f"{title(result)}, {result['episodes']} episodes: {miou} % mIoU"
+    return f"{title(result)}: {miou} % mIoU"
 
 
 def departures(result: Result) -> dict[str, str]:
@@ -72,10 +73,8 @@ def _observers(result: Result) -> str:
     """Return the observers that may have decided something in the trainings of a result's weights, with settings."""
     found = []
     for stage in result["training"]:
-        for name, facts in stage.get("observers", {}).items():
-            if facts["decides"]:
-                settings = [f"{key} {value}" for key, value in facts["settings"].items()]
-                found.append(" ".join([name, *settings]))
+        for name, settings, _ in deciding(stage.get("observers", {})) or ():
+            found.append(" ".join([name, *(f"{key} {value}" for key, value in settings.items())]))
     return ", ".join(dict.fromkeys(found))
 
 
@@ -121,11 +120,9 @@ def _list_text(result: Result) -> str:
 
 def draw_text(result: Result) -> str:
     """Return whether a result is of the published episodes; '' for a protocol that names no published draw."""
-    if result["protocol_settings"].get("draw", OWN) == OWN:
+    if result["protocol_settings"].get("draw", OWN) == OWN or result["replayed"]:
         return ""
-    if result["draw_note"]:
-        return "" if result["replayed"] else DRAWN_HERE
-    return PUBLISHED_EPISODES
+    return "drawn here" if result["draw_note"] else "published episodes"
 
 
 def track_text(tracks: dict[int, Track]) -> str:

@@ -27,9 +27,7 @@ NAMES_OF_FORMATS = "JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF, HEIC with pip install
 CONVERT = "trainings and tests read JPEG and PNG of 8 bits: python prepare.py custom converts other files"
 JPEG, PNG = b"\xff\xd8", b"\x89PNG"  # beginnings of files
 BITS_PLACE, BITS = 24, 8  # of the number of bits in a PNG
-# Tags of a page of TIFF
-TILE_WIDTH_TAG = 322
-TILE_HEIGHT_TAG = 323
+TILE_HEIGHT_TAG, TILE_WIDTH_TAG = 323, 322  # of a page of TIFF
 OPAQUE = 255
 END_OF_PNG = b"IEND\xaeB`\x82"
 HEADER = 32  # bytes of a file that tell its kind

@@ -20,7 +20,6 @@ from util.files.images import (
     JPEG_FORMATS,
     TAG,
     UPRIGHT,
-    Frame,
     frame_of,
     header_of,
     opened,
@@ -90,8 +89,7 @@ def read_mask_of(image: Path, mask: Path) -> np.ndarray:
 
     Raises as ``read_mask`` and ``read_stacked`` do.
     """
-    indices, tagged = _read_indices(mask)
-    return fitted_mask(indices, tagged, *header_of(image), mask)
+    return _read_fitted_mask(mask, *header_of(image))
 
 
 def read_stacked(image: Path, mask: Path, class_id: int = VALUE, below: Sequence[tuple[Path, int]] = ()) -> np.ndarray:
@@ -102,22 +100,22 @@ def read_stacked(image: Path, mask: Path, class_id: int = VALUE, below: Sequence
     kind, or they do not fit each other.
     """
     photo, frame = read_with_frame(image)
-    classes = _read_fitted_mask(mask, frame)
+    classes = _read_fitted_mask(mask, frame.size, frame.orientation)
     if class_id != VALUE or below:
         top = classes
         classes = np.where(top == IGNORE, top, 0)
         for path, lower_id in below:
-            lower = _read_fitted_mask(path, frame)
+            lower = _read_fitted_mask(path, frame.size, frame.orientation)
             classes[(lower == VALUE) & (top == 0)] = lower_id
         classes[top == VALUE] = class_id
     four_channels = cv2.cvtColor(photo, cv2.COLOR_RGB2RGBA)
     return cv2.insertChannel(classes, four_channels, CLASS_CHANNEL)
 
 
-def _read_fitted_mask(path: Path, frame: Frame) -> np.ndarray:
-    """Return the mask of a photo with that frame, (H, W) uint8, upright; raises as ``fitted_mask`` does."""
+def _read_fitted_mask(path: Path, stored: tuple[int, int], orientation: int) -> np.ndarray:
+    """Return the mask of a photo of that size and orientation, (H, W) uint8, upright; raises as ``fitted_mask``."""
     indices, tagged = _read_indices(path)
-    return fitted_mask(indices, tagged, frame.size, frame.orientation, path)
+    return fitted_mask(indices, tagged, stored, orientation, path)
 
 
 def write_mask(path: Path, mask: np.ndarray, stated: bool = False) -> None:

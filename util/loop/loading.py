@@ -31,16 +31,11 @@ def training_numbers(
     G is ``batch``, split as evenly as possible between processes; each share comes in ``parts`` pieces (gradient
     accumulation).
     """
-    pieces = _pieces(batch, processes * parts)[rank * parts : (rank + 1) * parts]
+    ends = [batch * piece // (processes * parts) for piece in range(processes * parts + 1)]
+    pieces = [range(start, end) for start, end in pairwise(ends)][rank * parts : (rank + 1) * parts]
     for step in range(first_step, last_step):
         for piece in pieces:
             yield [step * batch + number for number in piece]
-
-
-def _pieces(batch: int, count: int) -> list[range]:
-    """Return the numbers of a batch in pieces, as even as possible."""
-    ends = [batch * piece // count for piece in range(count + 1)]
-    return [range(start, end) for start, end in pairwise(ends)]
 
 
 def evaluation_numbers(numbers: Sequence[int], batch: int, rank: int, processes: int) -> list[list[int]]:
@@ -61,7 +56,8 @@ def batches(
 
     UserError: a loader process could not read a file or pass a batch on, or was killed.
     """
-    _check_temporary_folder(workers)
+    if workers and len(os.fsencode(multiprocessing.util.get_temp_dir())) > LONGEST_FOLDER:
+        raise UserError("data.workers: name a shorter TMPDIR, of 70 letters at most, or set it to 0", local=True)
     loader = DataLoader(
         dataset,
         batch_sampler=numbers,
@@ -91,12 +87,6 @@ def batches(
         ) from None
     finally:  # an error keeps a reference to the loader, whose processes outlive the SIGTERM that they get at exit
         getattr(stream, "_shutdown_workers", lambda: None)()
-
-
-def _check_temporary_folder(workers: int) -> None:
-    """Refuse (UserError) a folder in which loader processes cannot meet, since the name of their socket is too long."""
-    if workers and len(os.fsencode(multiprocessing.util.get_temp_dir())) > LONGEST_FOLDER:
-        raise UserError("data.workers: name a shorter TMPDIR, of 70 letters at most, or set it to 0", local=True)
 
 
 def _passed_on(items: list[Any]) -> Batch:

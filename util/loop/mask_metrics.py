@@ -15,8 +15,6 @@ import numpy as np
 from model.tables import Kind
 from util.files.errors import check_known
 
-Counts = Callable[..., Any]
-
 
 @dataclass(frozen=True)
 class SeenEpisode:
@@ -56,7 +54,7 @@ class Metric:
     """
 
     title: str  # of its columns
-    part_and_whole: Counts
+    part_and_whole: Callable[..., Any]
     unit: str = "%"
     scale: float = 100.0  # 100: percent
     smaller_is_better: bool = False
@@ -80,26 +78,21 @@ def _check_name(name: str) -> None:
 
 
 METRICS = Kind("metric", "test.metrics", lambda _, count, title, **others: Metric(title, count, **others), _check_name)
-register_metric = METRICS.register  # of a name, with the fields of ``Metric``
 
 
-@register_metric("boundary_iou", "boundary IoU")
+@METRICS.register("boundary_iou", "boundary IoU")
 def boundary_counts(mask: np.ndarray, true: np.ndarray, labelled: np.ndarray) -> tuple[int, int]:
     """Return intersection and union of the boundary regions of two masks, in pixels.
 
     Source: Cheng et al., Boundary IoU, CVPR 2021. The boundary region of a mask is its pixels within d of its contour,
     to which the image's border belongs; d is 0.02 of the diagonal of the rectangle of all labelled pixels.
     """
-    side = 2 * max(round(0.02 * _diagonal(labelled)), 1) + 1
+    *_, width, height = cv2.boundingRect(labelled)
+    side = 2 * max(round(0.02 * math.hypot(width, height)), 1) + 1
     kernel = np.ones((side, side), np.uint8)
     band = mask > _eroded(mask, kernel)
     true_band = true > _eroded(true, kernel)
     return int((band & true_band).sum()), int((band | true_band).sum())
-
-
-def _diagonal(labelled: np.ndarray) -> float:
-    *_, width, height = cv2.boundingRect(labelled)
-    return math.hypot(width, height)
 
 
 def _eroded(mask: np.ndarray, kernel: np.ndarray) -> np.ndarray:

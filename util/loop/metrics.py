@@ -55,8 +55,7 @@ def episode_records(
     sides = torch.stack([intersection[0], union[0], foreground_intersection, foreground_union])
     columns = [torch.stack(class_columns, 1), sides.expand(ways, -1)]
     episodes = [SeenEpisode(number, query, class_id) for class_id in class_id_n.tolist()] if further else []
-    for name in further:
-        columns.append(_parts_and_wholes(METRICS[name], prediction_hw, label_hw, episodes))
+    columns += [_parts_and_wholes(METRICS[name], prediction_hw, label_hw, episodes) for name in further]
     return torch.cat(columns, 1)
 
 

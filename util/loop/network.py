@@ -71,7 +71,7 @@ def prepare_network(
         # Full float32 is slower, and takes gigabytes, in the encoders' layout
         network.to(memory_format=torch.contiguous_format if precision == "float32" else MEMORY_FORMAT)
     if together and device.type != "cpu":  # which has no SyncBatchNorm
-        synchronise_norms(network, together.group)
+        synchronise_norms(network)
     learner = _distributed(network, together) if together else network
     return PreparedNetwork(network, learner, device, precision)
 
@@ -80,31 +80,23 @@ def _distributed(network: nn.Module, world: ProcessGroup) -> DistributedDataPara
     """Return the module whose backward pass exchanges a network's gradients between processes."""
     on_gpu = world.device.type != "cpu"
     devices = [world.device] if on_gpu else None
-    learner = DistributedDataParallel(network, device_ids=devices, process_group=world.group)
+    learner = DistributedDataParallel(network, device_ids=devices)
     learner.broadcast_buffers = not on_gpu  # norms' statistics that are not synchronised: the first process's count
     return learner
 
 
-def _synchronised_kind(norm: nn.Module) -> type[nn.Module]:
-    """Return the class of a norm of torch or of timm that takes its statistics over all processes."""
-    if not type(norm).__module__.startswith("timm."):
-        return nn.SyncBatchNorm
-    from timm.layers import BatchNormAct2d  # takes seconds
-    from timm.layers.norm_act import SyncBatchNormAct
-
-    return SyncBatchNormAct if isinstance(norm, BatchNormAct2d) else nn.SyncBatchNorm
-
-
-def synchronise_norms(network: nn.Module, group: Any = None) -> None:
+def synchronise_norms(network: nn.Module) -> None:
     """Let batch norms that learn take their statistics over all processes, in place; frozen ones stay as they are.
 
-    ``group``: torch's of these processes; None: all.
+    A norm becomes one of another class and stays the same object, which convolutions before it may hold.
     """
+    from timm.layers.norm_act import SyncBatchNormAct  # torch's, with the activation of a norm that has one
+
     was_training = network.training
     network.train()  # frozen norms stay in evaluation
     for norm in network.modules():
         if isinstance(norm, _BatchNorm) and norm.training and not isinstance(norm, nn.SyncBatchNorm):
-            kind: Any = getattr(norm, "synchronised", None) or _synchronised_kind(norm)
+            kind: Any = getattr(norm, "synchronised", SyncBatchNormAct)
             norm.__class__ = kind
-            vars(norm)["process_group"] = group
+            vars(norm)["process_group"] = None  # all processes
     network.train(was_training)

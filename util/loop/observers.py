@@ -67,9 +67,8 @@ class TrainingObserver:
         """See that the training is done."""
 
 
+# Classes, or functions that make an observer, of the folder of a stage and, where it has some, its ``Settings``.
 OBSERVERS = Kind("observer", "observers")
-# A class, or a function that makes an observer, of the folder of a stage and, where it has some, its ``Settings``.
-register_observer = OBSERVERS.register
 
 
 def registered_observers(folder: Path, asked: Mapping[str, Any] | None = None) -> list[Any]:

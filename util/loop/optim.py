@@ -118,28 +118,27 @@ class StepSchedule:
 # A schedule returns the factor of the learning rate in step 0..steps - 1, a pure function of the step and of the
 # records of the training so far (``Progress.history``), which hold its validations.
 SCHEDULES = Kind("schedule", "optimizers.main.schedule")
-register_schedule = SCHEDULES.register
 
 
-@register_schedule("poly")
+@SCHEDULES.register("poly")
 def poly(step: int, steps: int, _: History) -> float:
     """Return (1 - (step + 1) / steps) ^ POWER, which counts steps from 1 as the published code does."""
     return (1 - (step + 1) / steps) ** POWER
 
 
-@register_schedule("cosine")
+@SCHEDULES.register("cosine")
 def cosine(step: int, steps: int, _: History) -> float:
     """Return half a wave from 1 in step 0 to 0 after the last."""
     return (1 + math.cos(math.pi * step / steps)) / 2
 
 
-@register_schedule("step")
+@SCHEDULES.register("step")
 def by_milestones(step: int, steps: int, _: History) -> float:
     """Return DECAY to the number of MILESTONES that are passed."""
     return DECAY ** sum(step >= share * steps for share in MILESTONES)
 
 
-@register_schedule("constant")
+@SCHEDULES.register("constant")
 def constant(*_: Any) -> float:
     """Return 1."""
     return 1.0

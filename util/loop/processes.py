@@ -37,7 +37,6 @@ class ProcessGroup:
     rank: int
     size: int
     device: torch.device
-    group: Any = None  # torch's, for the calls of torch.distributed; None: that of all processes
 
     @property
     def is_main(self) -> bool:
@@ -47,7 +46,7 @@ class ProcessGroup:
     def sum(self, tensor: Tensor) -> Tensor:
         """Return the sum of a tensor over processes (in place)."""
         if self.size > 1:
-            distributed.all_reduce(tensor, group=self.group)
+            distributed.all_reduce(tensor)
         return tensor
 
     def gather(self, value: Any) -> list[Any]:
@@ -55,7 +54,7 @@ class ProcessGroup:
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
-        distributed.all_gather_object(values, value, group=self.group)
+        distributed.all_gather_object(values, value)
         return values
 
     @contextmanager
@@ -70,7 +69,7 @@ class ProcessGroup:
     def wait(self) -> None:
         """Wait until all processes are here."""
         if self.size > 1:
-            distributed.barrier(self.group)
+            distributed.barrier()
 
     def from_main(self, make: Callable[[], Made]) -> Made:
         """Return what the main process makes, in all of them; so is its UserError, which each then raises."""

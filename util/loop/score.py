@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.episode import Episode, LabelledImages, Output
+from model.episode import LabelledImages, Output
 from model.tensors.ops import resize
 from model.trial import Trial
 from util.files.progress import ProgressBar
@@ -28,16 +28,6 @@ class Observer(Protocol):
 
     def add(self, numbers: list[int], batch: Any, output: Output) -> None:
         """See one batch, a ``Trial`` or ``LabelledImages``; ``numbers`` are those of its episodes."""
-
-
-class Store(Protocol):
-    """Keeps what the network made of images, for the episodes that follow: ``util/evaluate/store.py``."""
-
-    def order(self, sampler: Any, episodes: int) -> list[int]:
-        """Return the numbers below ``episodes`` in the order that needs the fewest images at a time."""
-
-    def fill(self, trial: Trial) -> list[Episode]:
-        """Return the episodes of a trial, way by way, with what is kept of their supports."""
 
 
 def scored_outputs(output: Output) -> dict[str, Tensor]:
@@ -74,9 +64,8 @@ class Scoreboard:
         """Count the episode of a number, which is an item of a batch."""
         scored_on = self.scored_on or next(iter(trial.label))
         label = trial.label[scored_on][item]
-        predictions = {}
-        for name, logits in scored_outputs(output).items():
-            predictions[name] = metrics.predicted(resize(logits[item : item + 1].float(), label.shape))
+        of_item = {name: logits[item : item + 1].float() for name, logits in scored_outputs(output).items()}
+        predictions = {name: metrics.predicted(resize(logits, label.shape)) for name, logits in of_item.items()}
         class_id_n = torch.stack([way.class_id[item] for way in trial.ways])
         self._count_classes(number, class_id_n, predictions, label)
         if output.base_logits is not None and trial.base_label:
@@ -136,7 +125,7 @@ def score(
     title: str,
     batch: int = 1,
     workers: int = 0,
-    store: Store | None = None,
+    store: Any = None,
 ) -> None:
     """Run a network once over items 0..episodes - 1 of a data set, shared out over processes, for several observers.
 
@@ -152,7 +141,7 @@ def score(
         title: the label of the progress bar.
         batch: episodes at once; images of their original sizes come one by one, whatever it is.
         workers: of the loader.
-        store: of this network and this data set's view; supports that it holds are not encoded again. Episodes of a
+        store: a ``ShotStore`` of this network and view; supports that it holds are not encoded again. Episodes of a
             class and of a query follow each other, so that few images are needed at a time; no count depends on it.
     """
     network: Any = prepared.network
@@ -176,7 +165,7 @@ def score(
     network.train(was_training)
 
 
-def _predict(prepared: PreparedNetwork, batch: Trial | LabelledImages, store: Store | None) -> Output:
+def _predict(prepared: PreparedNetwork, batch: Trial | LabelledImages, store: Any) -> Output:
     """Return the network's output for a batch; supports of a trial come from the store, where there is one."""
     if not isinstance(batch, Trial):
         return prepared.predict([batch])

@@ -61,16 +61,14 @@ def _steps_left(
     progress = training.progress
     for observer in observers:
         observer.begin(training, progress.step)
-    _record(training, observers)  # the run may have ended between a step and its validation
-    _ask_to_end(training, observers)
+    _record_or_end(training, observers)  # the run may have ended between a step and its validation
     while progress.step < training.schedule.steps and not progress.ended_by:
         _one_step(training, batches, observers, bar)
         if training.interrupt.agreed:
             for observer in observers:
                 observer.interrupted(training)
             return False
-        _record(training, observers)
-        _ask_to_end(training, observers)
+        _record_or_end(training, observers)
     for observer in observers:
         observer.finished(training)
     return True
@@ -81,8 +79,9 @@ def _one_step(
 ) -> None:
     """Do the next step, and show it to the observers."""
     progress = training.progress
-    steps = training.schedule.steps
-    rates = set_learning_rates(training.optimizers, training.rules, progress.step, steps, progress.history)
+    rates = set_learning_rates(
+        training.optimizers, training.rules, progress.step, training.schedule.steps, progress.history
+    )
     parts = [next(batches) for _ in range(training.accumulate)]
     # So a checkpoint holds no random state, and a resumed run draws the dropout masks of an uninterrupted one.
     torch.manual_seed(zlib.crc32(f"{training.seed} {progress.step} {training.world.rank}".encode()))
@@ -90,7 +89,9 @@ def _one_step(
     progress.step += 1
     training.ema.update(progress.step)
     means = _means_over_processes(training, losses)
-    _show(training, bar, means["total"])
+    bar.update()
+    epoch = f"{progress.step / training.schedule.steps_per_epoch:.1f}/{training.schedule.epochs}"
+    bar.set_postfix(loss=f"{means['total']:.3f}", epoch=epoch, refresh=False)
     for observer in observers:
         observer.step(training, means, rates)
 
@@ -185,17 +186,10 @@ def _means_over_processes(training: Training, losses: dict[str, Tensor]) -> dict
     *means, asked = (sums / training.world.size).tolist()
     training.interrupt.agreed = asked > 0
     by_name = dict(zip(losses, means, strict=True))
-    total = sum(by_name.values())
-    by_name["total"] = total
+    by_name["total"] = sum(means)
     infinite = ", ".join(name for name, mean in by_name.items() if not math.isfinite(mean))
     check_learning(not infinite, training.progress.step, f"the loss {infinite}")
     return by_name
-
-
-def _show(training: Training, bar: ProgressBar, loss: float) -> None:
-    epoch = f"{training.progress.step / training.schedule.steps_per_epoch:.1f}/{training.schedule.epochs}"
-    bar.update()
-    bar.set_postfix(loss=f"{loss:.3f}", epoch=epoch, refresh=False)
 
 
 def _record(training: Training, observers: Sequence[TrainingObserver]) -> None:
@@ -212,9 +206,10 @@ def _record(training: Training, observers: Sequence[TrainingObserver]) -> None:
         observer.recorded(training, entry)
 
 
-def _ask_to_end(training: Training, observers: Sequence[TrainingObserver]) -> None:
-    """Note the observer that ends the training here, if one does; its last step has a record."""
+def _record_or_end(training: Training, observers: Sequence[TrainingObserver]) -> None:
+    """Let a record be written if one is due; note the observer that ends the training here: its last step has one."""
     progress = training.progress
+    _record(training, observers)
     if progress.step == training.schedule.steps or progress.ended_by:
         return
     progress.ended_by = next((observer.name for observer in observers if observer.ends(training)), "")

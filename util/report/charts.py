@@ -23,8 +23,7 @@ from util.files.overlay import PANEL_HEIGHT, at_panel_size, write_picture
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-UNDATED = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}  # metadata by format
-SUFFIXES = ("png", *UNDATED)  # of a figure's files
+UNDATED = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}  # metadata by a file's ending
 STYLE = {
     "text.parse_math": False,  # a class may be called $x$
     "pdf.fonttype": 42,  # TrueType: texts can be selected and searched
@@ -50,8 +49,8 @@ def styled() -> Iterator[None]:
 
 
 @styled()
-def write_figure(path: Path, figure: Figure, suffix: str = "png") -> list[Path]:
-    """Write ``path.png``, and ``path.pdf`` or ``path.svg`` if ``suffix`` names one; return the files.
+def write_figure(path: Path, figure: Figure) -> list[Path]:
+    """Write a figure in the format that its file's ending names, default PDF, and a PNG beside it; return the files.
 
     Raises as ``write_atomically`` does.
     """
@@ -59,12 +58,14 @@ def write_figure(path: Path, figure: Figure, suffix: str = "png") -> list[Path]:
 
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    files = [path.with_name(f"{path.name}.{ending}") for ending in dict.fromkeys(("png", suffix))]
-    write_picture(files[0], np.array(canvas.buffer_rgba())[..., :3].copy())
-    for file in files[1:]:
-        save = partial(figure.savefig, format=suffix, dpi=figure.dpi, metadata=UNDATED[suffix])
+    if path.suffix not in (".png", *UNDATED):
+        path = path.with_name(f"{path.name}.pdf")
+    png, *vectors = dict.fromkeys((path.with_suffix(".png"), path))
+    write_picture(png, np.array(canvas.buffer_rgba())[..., :3].copy())
+    for file in vectors:
+        save = partial(figure.savefig, format=file.suffix[1:], dpi=figure.dpi, metadata=UNDATED[file.suffix])
         write_atomically(file, save)
-    return files
+    return [png, *vectors]
 
 
 @styled()

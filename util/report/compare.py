@@ -21,7 +21,7 @@ from util.report.results import counts, differences, facts_of, row_name
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-SAME_EPISODES = "score both on the same episodes: test.py --manifest FILE, the episodes.jsonl of one of them"
+SAME_EPISODES = "score both on the same episodes (test.py --manifest FILE, the episodes.jsonl of one), or name others"
 MOST_CELLS = 2**24  # of the table of sums: 384 MiB
 DRAWS, CHUNK = 2000, 100  # number of bootstrap samples, and of those computed at once
 OF_TRAININGS = 10  # draws of the trainings' spread for each, whose tails are long
@@ -101,12 +101,11 @@ def check_episodes(scored: Sequence[Compared]) -> None:
     """Refuse (UserError) results on different episodes."""
     first = scored[0]
     for other in scored[1:]:
-        if other.episodes == first.episodes:
-            continue
         pairs = zip_longest(first.episodes, other.episodes)
-        number = next(number for number, (one, another) in enumerate(pairs) if one != another)
-        both = (f"{each.file} ({title(each.result)}, {len(each.episodes)} episodes)" for each in (first, other))
-        raise UserError(f"{' and '.join(both)} differ from number {number} on; {SAME_EPISODES}")
+        number = next((number for number, (one, another) in enumerate(pairs) if one != another), None)
+        if number is not None:
+            both = (f"{each.file} ({title(each.result)})" for each in (first, other))
+            raise UserError(f"{' and '.join(both)} differ from number {number} on; {SAME_EPISODES}")
 
 
 def _difference_line(delta: Difference, which: str, of_a: Sequence[Compared]) -> str:

@@ -81,7 +81,7 @@ def _other_terms(path: Path, result: Result, overrides: Sequence[str]) -> list[s
     marks = {result["weights_mark"]: "", **departures({**result, "other_seeds": False})}  # the config names seeds
     if result["encoder"] != ENCODER:
         marks["encoder"] = f"{result['encoder']}, not {ENCODER}"
-    if result["training"] and not result["cost"]:
+    if result["training"] and not result.get("cost"):
         marks["no processor minutes"] = "on record: train it again"
     return [
         *(f"{key} = {mine}, not {ours}" for key, (mine, ours) in found),
@@ -112,7 +112,7 @@ def _of_fold(facts: DataFrame) -> list[Table]:
     first = facts.iloc[0]
     papers = {
         number["method"]: number["value"]
-        for number in published(first["dataset"], [1], first["fold_rule"])[0]
+        for number in published(first["dataset"], [1], first["fold_rule"])
         if (number["place"], number["score"]) == (MEAN, MIOU)
     }
     lines["paper"] = (lines["method"] + f" {PAPERS}").map(papers)

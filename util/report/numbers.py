@@ -12,27 +12,19 @@ from typing import TYPE_CHECKING
 from util.evaluate.schema import Result
 from util.evaluate.titles import track_text
 from util.report.one_table import are_across, are_repeated, doubts_by_place
-from util.report.published import MEAN, fold_place, published
-from util.report.results import SECONDS, facts_of, overall_scores
+from util.report.published import MEAN, published
+from util.report.results import SECONDS, overall_scores
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-ROW = ["method", "protocol", "source"]  # what numbers of a row share
 CROSS_DOMAIN = {"fss1000", "deepglobe", "isic", "chestxray"}  # whose mean the published rows of the benchmark are
-
-
-def placed(by_file: dict[Path, Result]) -> DataFrame:
-    """Return the facts of a table's results, with the place of each: its fold, or its data set."""
-    facts = facts_of(by_file)
-    return facts.assign(place=facts["dataset"] if are_across(facts) else facts["fold"].map(fold_place))
 
 
 def places_of(facts: DataFrame) -> list[str]:
     """Return the places of a table's columns: all folds, or the data sets."""
-    if are_across(facts):
-        return facts["dataset"].unique().tolist()
-    return [fold_place(fold) for fold in range(facts["folds"].iloc[0])]
+    folds = facts["folds"].iloc[0]
+    return facts["place"].unique().tolist() if folds == 1 else [f"fold {fold}" for fold in range(folds)]
 
 
 def published_set(facts: DataFrame) -> str:
@@ -42,33 +34,30 @@ def published_set(facts: DataFrame) -> str:
     return facts["dataset"].iloc[0]
 
 
-def numbers_of(by_file: dict[Path, Result], output: str, papers: str | None) -> tuple[DataFrame, list[str]]:
-    """Return the numbers of a table, published then measured ones, and notes on published rows that are left out.
+def numbers_of(by_file: dict[Path, Result], facts: DataFrame, output: str, papers: str | None) -> DataFrame:
+    """Return the numbers of a table, measured then published ones, by the facts of its results.
 
-    Columns: row (a number), method, protocol, encoder, source ('' where it is measured), track, parameters, over (the
-    seeds of spreads); shot, place, score, value, text, spread, doubts (why it is not the protocol's number).
+    Columns: line (of the row), method, protocol, encoder, source ('' where it is measured), track, parameters, over
+    (the seeds of spreads); shot, place, score, value, text, spread, doubts (why it is not the protocol's number).
 
     UserError: a result lacks the output, or a paper is not known.
     """
     import pandas
 
-    overall = overall_scores(by_file, output)
-    facts = placed(by_file)
+    measured = _measured(overall_scores(by_file, output), facts)
     shots = sorted(facts["shot"].unique().tolist())
-    quoted, left_out = published(published_set(facts), shots, facts["fold_rule"].iloc[0], papers)
+    quoted = published(published_set(facts), shots, facts["fold_rule"].iloc[0], papers)
     frame = pandas.DataFrame(quoted).assign(parameters="-", over="", spread=math.nan, doubts=[()] * len(quoted))
-    measured = _measured(overall, facts)
-    numbers = pandas.concat([frame.astype(object), measured.astype(object)], ignore_index=True)
-    numbers["row"] = numbers.groupby(ROW, sort=False).ngroup()
+    numbers = pandas.concat([measured.astype(object), frame.astype(object)], ignore_index=True)
+    numbers["line"] = numbers.groupby(["method", "protocol", "source"], sort=False).ngroup()
     numbers["text"] = [*map(format, numbers["value"], numbers["score"].map({SECONDS: ".3g"}).fillna(".1f"))]
-    return numbers, left_out
+    return numbers
 
 
 def _measured(scores: DataFrame, facts: DataFrame) -> DataFrame:
     """Return the numbers of results; with means over places only if all of these are there."""
     import pandas
 
-    scores = scores.assign(place=scores["file"].map(facts["place"]))
     places = len(places_of(facts))
     groups = (every for _, every in facts.groupby(["row", "shot"], sort=False))
     parts = [_of_row_and_shot(scores[scores["file"].isin(every.index)], every, places) for every in groups]

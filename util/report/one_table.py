@@ -45,8 +45,8 @@ MADE = {
 PRECISIONS = {verb: f"{verb} in different precisions" for verb in ("trained", "tested")}
 
 
-def results_by_table(paths: list[Path], protocols: Sequence[str]) -> Iterator[dict[Path, Result]]:
-    """Yield the results below some paths that share a table, protocol by protocol.
+def results_by_table(paths: list[Path], protocols: Sequence[str]) -> Iterator[tuple[dict[Path, Result], DataFrame]]:
+    """Yield the results below some paths that share a table, and their facts, protocol by protocol.
 
     A table shows tests of its protocol's own episodes. Quick looks and tests of other seeds are only shown where there
     is nothing better.
@@ -71,7 +71,7 @@ def results_by_table(paths: list[Path], protocols: Sequence[str]) -> Iterator[di
                 "(replays are left out)"
             )
         check_one_table(shown)
-        yield {path: result for path, result in by_file.items() if str(path) in shown.index}
+        yield {path: result for path, result in by_file.items() if str(path) in shown.index}, shown
 
 
 def are_across(facts: DataFrame) -> bool:

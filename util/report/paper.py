@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from util.files.table import Marked, Table
 from util.loop.mask_metrics import ScoreFacts
 from util.loop.metrics import FINAL, MIOU
-from util.report.numbers import CROSS_DOMAIN, numbers_of, placed, places_of, published_set
+from util.report.numbers import numbers_of, places_of
 from util.report.one_table import are_across, results_by_table
 from util.report.published import MEAN
 from util.report.results import DEVIATION, FB_IOU, SECONDS, how_made, scores_of
@@ -47,14 +47,10 @@ def paper_tables(
         UserError: there are no results, or they share no table.
     """
     tables = []
-    for by_file in results_by_table(paths, protocols):
-        numbers, of_other_folds = numbers_of(by_file, output, papers)
-        facts = placed(by_file)
-        made = [f"{MEASURED} {how_made(path, result, output)}" for path, result in by_file.items()]
+    for by_file, facts in results_by_table(paths, protocols):
+        numbers = numbers_of(by_file, facts, output, papers)
         table = _of_methods(numbers, facts, scores_of(*by_file.values()), output)
-        table.notes += [*made, *of_other_folds]
-        if not published_set(facts):
-            table.notes.append(f"left out: published means, which are of {', '.join(sorted(CROSS_DOMAIN))}.")
+        table.notes += [f"{MEASURED} {how_made(path, result)}" for path, result in by_file.items()]
         tables.append(table)
     return tables
 
@@ -67,12 +63,11 @@ def _of_methods(numbers: DataFrame, facts: DataFrame, scores: dict[str, ScoreFac
     numbers = numbers.assign(
         cell=_cells(numbers),
         group=numbers["shot"].map("{}-shot".format),
-        line=numbers["row"].factorize()[0],
         column=numbers[["shot", "place", "score"]].apply(tuple, axis="columns").map(columns),
         heading=[_heading(*number, scores) for number in zip(numbers["place"], numbers["score"], strict=True)],
         said=numbers["spread"].map(" {:.2f}".format, na_action="ignore").fillna(""),
     )
-    rows = numbers.drop_duplicates("row", ignore_index=True)
+    rows = numbers.drop_duplicates("line", ignore_index=True)
     sources = {source: f" [{number}]" for number, source in enumerate(filter(None, rows["source"].unique()), start=1)}
     letters = _letters(rows)
     marks = rows["source"].map(sources | {"": ""}) + rows["track"].map(letters)
@@ -80,12 +75,16 @@ def _of_methods(numbers: DataFrame, facts: DataFrame, scores: dict[str, ScoreFac
     lead = {"method": names, "protocol": rows["protocol"], "parameters M (learnt)": rows["parameters"]}
     shown = numbers.dropna(subset="column")
     out = pivot(shown, pandas.DataFrame(lead))
-    out.facts = {"track": [*rows["track"]], "origin": _origins(numbers, rows), "source": [*rows["source"]]}
+    out.facts = {
+        "track": [*rows["track"]],
+        "origin": _origins(numbers, rows),
+        "source": [*rows["source"]],
+        "standard deviation": _said(shown, len(rows)),
+        "over": [*rows["over"]],
+    }
     quoted = "; other numbers are quoted from the numbered source" if sources else ""
     out.notes = [f"{MEASURED} measured here, {output} output{quoted}. {COLUMNS_NOTE}", *_explanations(numbers, letters)]
-    if overs := [*filter(None, rows["over"].unique())]:
-        out.facts |= {"standard deviation": _said(shown, len(rows)), "over": [*rows["over"]]}
-        out.notes += [f"+-: {DEVIATION} over {over}." for over in overs]
+    out.notes += [f"+-: {DEVIATION} over {over}." for over in filter(None, rows["over"].unique())]
     out.notes += [f"{mark.strip()} {source}." for source, mark in sources.items()]
     return out
 
@@ -108,7 +107,7 @@ def _said(shown: DataFrame, lines: int) -> list[str]:
 def _origins(numbers: DataFrame, rows: DataFrame) -> list[str]:
     """Return whether rows are measured or quoted, with the doubts about their numbers."""
     kinds = rows["source"].map(lambda source: "quoted" if source else "measured")
-    doubts = numbers.groupby("row", sort=False)["doubts"].agg(_each_once)
+    doubts = numbers.groupby("line", sort=False)["doubts"].agg(_each_once)
     return [f"{kind} ({reasons})" if reasons else kind for kind, reasons in zip(kinds, doubts, strict=True)]
 
 

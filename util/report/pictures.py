@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -70,9 +70,7 @@ def iou_of(row: dict[str, Any], output: str) -> float:
     return 100 * intersection / max(union, 1)
 
 
-def draw_figure(
-    paths: Sequence[Path], episodes: str, out: Path, suffix: str = "png", protocol: str | None = None
-) -> list[Path]:
+def draw_figure(paths: Sequence[Path], episodes: str, out: Path, protocol: str | None = None) -> list[Path]:
     """Predict some episodes by the networks of results, draw them and return the files.
 
     Of one result all outputs are drawn, with maps; of several the prediction of each.
@@ -80,8 +78,7 @@ def draw_figure(
     Args:
         paths: results or folders with one each, of this protocol if it is named; in the order of the columns.
         episodes: of the first seed, a row each; see ``chosen``, by the first result.
-        out: the figure's file, without its suffix.
-        suffix: see ``write_figure``.
+        out: the figure's file; see ``write_figure``.
 
     Raises:
         UserError: no such episodes, or other ones in another result; weights or data are others than scored, or gone.
@@ -92,20 +89,20 @@ def draw_figure(
     first, *others = results
     rows, *_ = episodes_by_seed(first, results[first])
     numbers = chosen(episodes, rows)
-    boards = _boards(first, results[first], rows, numbers, every_output=not others)
+    boards = _boards(first, results[first], numbers, every_output=not others)
     for path in others:
         of_other, *_ = episodes_by_seed(path, results[path])
-        if any(_episode(rows[number]) != _episode(of_other[number]) for number in numbers):
-            raise UserError(
-                f"{first} and {path} have different episodes under these numbers",
-                fix=f"{SAME_EPISODES}; or name a --protocol",
-            )
-        for board, panels in zip(boards, _boards(path, results[path], of_other, numbers), strict=True):
+        if any(
+            [_drawn(row) for row in rows[n : n + 1]] != [_drawn(row) for row in of_other[n : n + 1]] for n in numbers
+        ):
+            raise UserError(f"{first} and {path} have different episodes under these numbers", fix=SAME_EPISODES)
+        for board, panels in zip(boards, _boards(path, results[path], numbers), strict=True):
             board.append(panels[-1])
-    return write_figure(out, draw(boards), suffix)
+    return write_figure(out, draw(boards))
 
 
-def _episode(row: dict[str, Any]) -> tuple:
+def _drawn(row: dict[str, Any]) -> tuple:
+    """Return what was drawn for an episode, to compare it with that of another result."""
     return row["query"], ways_of(row)
 
 
@@ -128,12 +125,10 @@ class Predictions:
                 self.masks[number][name] = prediction[0].byte().cpu().numpy()
 
 
-def _boards(
-    path: Path, result: Result, rows: Sequence[dict[str, Any]], numbers: Sequence[int], every_output: bool = False
-) -> list[Panels]:
+def _boards(path: Path, result: Result, numbers: Sequence[int], every_output: bool = False) -> list[Panels]:
     """Return the panels of a result's episodes, the prediction last."""
-    config = evaluation_of(path, result).config
-    config = replace(config, run=replace(config.run, device="auto"))
+    rows, *_ = episodes_by_seed(path, result)
+    config = evaluation_of(path, result, ["run.device=auto"]).config
     world = ProcessGroup(0, 1, pick_device("auto"))
     (scoring,) = scorings_of(config, world, manifest=path.with_name(MANIFEST))
     test = scoring.evaluation

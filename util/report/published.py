@@ -16,12 +16,6 @@ from util.report.results import FB_IOU
 
 PUBLISHED = Path(__file__).with_name("published.yaml")
 MEAN = "mean"  # the place of a mean over folds or data sets
-CELL = ("place", "score", "value")  # columns of a number
-
-
-def fold_place(fold: object) -> str:
-    """Return the place of a fold."""
-    return f"fold {fold}"
 
 
 @cache
@@ -30,10 +24,8 @@ def published_entries() -> dict[str, Any]:
     return read_yaml(PUBLISHED.read_text(encoding="utf-8"))
 
 
-def published(
-    dataset: str, shots: list[int], fold_rule: str, papers: str | None = None
-) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return published numbers, an entry each, and notes on rows that are left out because their folds differ.
+def published(dataset: str, shots: list[int], fold_rule: str, papers: str | None = None) -> list[dict[str, Any]]:
+    """Return published numbers, an entry each; rows whose folds differ are left out.
 
     Args:
         dataset: that the numbers are of.
@@ -47,20 +39,11 @@ def published(
     content = published_entries()
     shown = _papers_shown(papers, [paper.lower() for paper in content["papers"]])
     numbers: list[dict[str, Any]] = []
-    left_out: list[str] = []
     for entry in (*content["rows"], *content["foundation"]):
-        known = [shot for shot in shots if shot in entry["miou"]]
-        is_shown = entry["dataset"] == dataset and entry["paper"].lower() in shown
-        if not (is_shown and known):
-            continue
-        row = _row(entry, known)
-        rule = entry.get("fold_rule", fold_rule)
-        if rule in (None, fold_rule):
-            numbers += [row | number for number in _numbers(entry, known)]
-        else:
-            protocol = entry["protocol"] or NOT_STATED
-            left_out.append(f"left out: {row['method']} by {protocol}, published on other folds ({rule}).")
-    return numbers, left_out
+        has_these_folds = entry.get("fold_rule", fold_rule) in (None, fold_rule)
+        if entry["dataset"] == dataset and entry["paper"].lower() in shown and has_these_folds:
+            numbers += _numbers(entry, shots)
+    return numbers
 
 
 def _papers_shown(asked: str | None, known: list[str]) -> set[str]:
@@ -91,12 +74,14 @@ def _row(entry: dict[str, Any], shots: list[int]) -> dict[str, str]:
 
 
 def _numbers(entry: dict[str, Any], shots: list[int]) -> Iterator[dict[str, Any]]:
-    """Yield shot, place, score and value of the numbers of an entry: of folds, and their mean."""
-    for shot in shots:
+    """Yield the numbers of an entry: of folds, and their mean."""
+    known = [shot for shot in shots if shot in entry["miou"]]
+    row = _row(entry, known)
+    for shot in known:
         *folds, mean = entry["miou"][shot]
-        cells = [(fold_place(fold), MIOU, value) for fold, value in enumerate(folds)]
+        cells = [(f"fold {fold}", MIOU, value) for fold, value in enumerate(folds)]
         cells.append((MEAN, MIOU, mean))
         if FB_IOU in entry:
             cells.append((MEAN, FB_IOU, entry[FB_IOU][shot]))
-        for cell in cells:
-            yield {"shot": shot, **dict(zip(CELL, cell, strict=True))}
+        for place, score, value in cells:
+            yield {**row, "shot": shot, "place": place, "score": score, "value": value}

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from model.decides import Decides
 from util.config.same import deciding
 from util.data.lists.manifest import counts_of, read_manifest
-from util.evaluate.schema import MANIFEST, NOT_STATED, SCORED_ON, Result, check_output, read_results
+from util.evaluate.schema import MANIFEST, NOT_STATED, SCORED_ON, Result, read_results
 from util.evaluate.titles import departures, protocol_title, seen_text, track_text
-from util.files.errors import UserError
+from util.files.errors import UserError, check_known
 from util.loop.mask_metrics import METRICS, ScoreFacts
 from util.loop.metrics import BASE, MIOU, per_class
 
@@ -35,12 +35,9 @@ SCORE_COLUMNS = ["file", "seed", "output", "class", "score", "value", "title", "
 AS_THEY_ARE = [
     *("method", "encoder", "dataset", "fold", "shot", "protocol", "precision", "episodes", "device", "run"),
     *("list", "content", "whole_list", "whole_content"),
+    *("folds", "fold_rule", "input", "input_side", "min_pixels", "quick_look", "other_seeds"),
 ]
-OF_PROTOCOL = [
-    *("folds", "fold_rule", "input", "input_side", "min_pixels"),
-    *("quick_look", "other_seeds"),
-]
-SHARED_COLUMNS = [*AS_THEY_ARE, "row", "training_seed", "draw", "mark", "seeds", "weights", "date", "commit"]
+SHARED_COLUMNS = [*AS_THEY_ARE, "row", "place", "training_seed", "draw", "mark", "seeds", "weights", "date", "commit"]
 TRAINING_FREE = "training-free"  # the checkpoint of a method that learns nothing
 FOLD_SETTINGS = ("list_file", "fold")  # settings that may differ between folds of a mean
 
@@ -79,7 +76,7 @@ def frame_of(by_file: dict[Path, Result]) -> DataFrame:
 def overall_scores(by_file: dict[Path, Result], output: str) -> DataFrame:
     """Return the rows of the frame of all classes together, of one output; UserError: a result lacks it."""
     for path, result in by_file.items():
-        check_output(path, output, result["mean"])
+        check_known(output, result["mean"], f"{path}: has no output '{output}'")
     scores = frame_of(by_file)
     return scores[(scores["output"] == output) & (scores["class"] == "")]
 
@@ -117,7 +114,7 @@ def facts_of(by_file: dict[Path, Result]) -> DataFrame:
 
 def _facts(result: Result) -> dict[str, Any]:
     """Return the columns of a result; settings that have to agree are texts."""
-    as_they_are = {name: result.get(name) for name in (*AS_THEY_ARE, *OF_PROTOCOL)}
+    as_they_are = {name: result.get(name) for name in AS_THEY_ARE}
     return {**as_they_are, **_names_of(result), **_how_scored(result), **_how_trained(result)}
 
 
@@ -125,6 +122,7 @@ def _names_of(result: Result) -> dict[str, Any]:
     """Return the columns that tell a result from others."""
     return {
         "row": row_name(result),
+        "place": result["dataset"] if result["folds"] == 1 else f"fold {result['fold']}",
         "training_seed": training_seed(result),
         "draw": result["protocol_settings"].get("draw", "own"),
         "mark": _mark(result),
@@ -163,8 +161,8 @@ def _how_trained(result: Result) -> dict[str, Any]:
         "code": _text(result["code"]),
         "vectors": result.get("vectors") or "",
         "training_list": "".join((stage.get("list") or "")[:8] for stage in result["training"][-1:]),
-        "minutes": result["cost"].get("processor_minutes", math.nan),
-        "mib": result["cost"].get("peak_mib", math.nan),
+        "minutes": result.get("cost", {}).get("processor_minutes", math.nan),
+        "mib": result.get("cost", {}).get("peak_mib", math.nan),
         "parameters": f"{_millions(result['parameters'])} ({_millions(result['learnt_parameters'])})",
     }
 
@@ -231,7 +229,7 @@ def counts(path: Path, output: str) -> DataFrame:
     place = path.with_name(MANIFEST)
     manifest = read_manifest(place)
     for line, episode in zip(manifest.lines, manifest.episodes, strict=True):
-        check_output(f"{place}:{line}", output, episode.get("outputs", {}))
+        check_known(output, episode.get("outputs", {}), f"{place}:{line}: has no output '{output}'")
         about = episode["seed"], episode.get("number"), episode["query"]
         rows += [(*about, *way) for way in counts_of(episode, output)]
     return pandas.DataFrame(rows, columns=["seed", "number", "query", "class", "intersection", "union"])
@@ -290,13 +288,10 @@ def _weights_text(result: Result) -> str:
     return re.sub(r"split\d+", "split", place)  # folds share a row
 
 
-def how_made(path: Path, result: Result, output: str) -> str:
+def how_made(path: Path, result: Result) -> str:
     """Return the line that says how a measured number was made, and of which photos its weights learnt."""
     r = result
     seeds = ", ".join(map(str, r["seeds"]))
-    if len(r["seeds"]) > 1:
-        spread = r["deviation"][output][MIOU]
-        seeds += f", {DEVIATION} over them {spread:.2f}"
     what = f"{row_name(r)}, {r['shot']}-shot, {r['dataset']} fold {r['fold']}: {r['episodes']} episodes, seeds {seeds}"
     made = f"list {r['list'][:8]} of {r['list_images']}, weights {r['weights'][:8]}, {r['date'][:10]}, {r['device']}"
     seed = training_seed(r)

@@ -41,11 +41,8 @@ def pivot(cells: DataFrame, lead: DataFrame) -> Table:
     shown = wide.dropna(axis="columns", how="all").reindex(lead.index).sort_index(axis="columns").fillna("-")
     rows = pandas.concat([lead, shown], axis="columns").values.tolist()
     leading = lead.shape[1]
-    out = Table([*lead], rows, groups=[""] * leading, leading=leading)
-    for _, group, heading in shown.columns:
-        out.groups.append(group)
-        out.header.append(heading)
-    return out
+    _, groups, headings = zip(*shown.columns)
+    return Table([*lead, *headings], rows, groups=[*[""] * leading, *groups], leading=leading)
 
 
 def summary(by_file: dict[Path, Result], form: str = "markdown") -> str:

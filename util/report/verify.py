@@ -5,7 +5,7 @@ protocol draws from the list; list and weights are read again where data and che
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -244,9 +244,7 @@ def _scores_of_rows(
 
     Those ``at_end`` are as ``stated`` where no metric of their name is registered here.
     """
-    records = list[list[Any]]()
-    for number, row in enumerate(rows):
-        records += _records_of_row(number, row, name, scales)
+    records = [record for number, row in enumerate(rows) for record in _records_of_row(number, row, name, scales)]
     classes = max(record[CLASS] for record in records)
     foreign = {name: stated[name] for name in at_end if name not in METRICS}
     return foreign | episode_scores(
@@ -254,17 +252,15 @@ def _scores_of_rows(
     )
 
 
-def _records_of_row(number: int, row: dict[str, Any], name: str, further: Iterable[str]) -> list[list[Any]]:
-    """Return the records of one episode, a class each, in the columns of ``util/loop/metrics.py``."""
+def _records_of_row(number: int, row: dict[str, Any], name: str, further: Iterable[str]) -> Iterator[list[Any]]:
+    """Yield the records of one episode, a class each, in the columns of ``util/loop/metrics.py``."""
     *_, foreground_hit, foreground_union, background_hit, background_union = row["outputs"][name]
     sides = [background_hit, background_union, foreground_hit, foreground_union]
-    records = []
     for way, (class_id, intersection, union) in enumerate(counts_of(row, name)):
         record = [number, class_id, intersection, union, *sides]
         for metric in further:
             record += row[metric][name][2 * way : 2 * way + 2]
-        records.append(record)
-    return records
+        yield record
 
 
 def _digest_difference(result: Result, digests: Iterable[str]) -> str:

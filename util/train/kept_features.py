@@ -1,6 +1,7 @@
 """Training episodes over a frozen encoder whose maps are kept: each view of an image passes through it once."""
 
 import hashlib
+import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,32 +20,30 @@ KEPT_GIB = 12  # of disk at most, of half of what the checkpoints leave of it; n
 
 
 class RecordFile:
-    """A file of records of one size, by key, of at most so many GiB (0: none) on the disk of a folder.
+    """A file of records by key, of at most so many GiB (0: none) on the disk of a folder.
 
     It has no name, takes as much of the disk as it holds, and vanishes with the process.
     """
 
     def __init__(self, folder: Path, gib: float):
         self.limit = gib * GIB
-        self.slots = dict[str, int]()
-        self.record_bytes = 0
+        self.places = dict[str, tuple[int, int]]()  # first byte and length of each record
         self._file: Any = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115  lives as long as this
 
     def get(self, key: str) -> np.ndarray | None:
         """Return a record, uint8, None if it is not kept."""
-        if key not in self.slots:
+        if key not in self.places:
             return None
-        self._file.seek(self.slots[key] * self.record_bytes)
-        return np.fromfile(self._file, np.uint8, self.record_bytes)
+        start, length = self.places[key]
+        self._file.seek(start)
+        return np.fromfile(self._file, np.uint8, length)
 
     def put(self, key: str, record: np.ndarray) -> None:
         """Keep a record, unless the file is full."""
-        self.record_bytes = len(record)
-        start = len(self.slots) * self.record_bytes
-        if start + self.record_bytes <= self.limit:
-            self._file.seek(start)
+        end = self._file.seek(0, os.SEEK_END)
+        if end + len(record) <= self.limit:
             record.tofile(self._file)
-            self.slots[key] = len(self.slots)
+            self.places[key] = end, len(record)
 
 
 def packed(features: Features) -> np.ndarray:
@@ -88,8 +87,7 @@ class KeptMaps:
             if record is None:
                 with torch.no_grad():
                     features = encode(image, None if label is None else Mask(label))
-                if self._like is None:
-                    self._like = features.each(lambda x: x.to("meta"))
+                self._like = features.each(lambda x: x.to("meta"))
                 record = packed(features)  # kept or not, features take the same way: equal to the last bit
                 self.file.put(key, record)
             parts.append(unpacked(record, cast(Features, self._like)))

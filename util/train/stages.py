@@ -31,9 +31,9 @@ from util.run.disk import Stored, checkpoint_bytes, free_on_disk
 from util.run.folder import OPTIONS, RUN, RunFolder, claim
 from util.run.run import Run
 from util.run.start import Start, fill_at_start
+from util.train.bookkeeping import Checkpoints, Losses, Patience, Validate, Validation, Watch
 from util.train.curves import Curves
 from util.train.kept_features import KEPT_GIB, KeptMaps, RecordFile, is_frozen
-from util.train.observers import Checkpoints, Losses, Patience, Validate, Validation, Watch
 from util.weights import checkpoint
 from util.weights.encoders import encoder_licence
 
@@ -157,10 +157,25 @@ def _training(run: Run, task: StageTask, world: ProcessGroup, setup: Setup) -> T
 
 
 def _checkpoints(run: Run, task: StageTask, training: Training, setup: Setup) -> Checkpoints:
-    """Return the observer that writes a stage's checkpoints, its folder made."""
-    state = _checkpoint_facts(run, task.stage, setup)
-    state["schedule"] = asdict(training.schedule)
-    state["precision"] = training.prepared.precision
+    """Return the observer that writes a stage's checkpoints, which tell config, photos and start, its folder made."""
+    config = run.config
+    images = setup.data.images
+    start = setup.start
+    state = {
+        "licence": encoder_licence(setup.network),
+        "stage": task.stage,
+        "config": to_dict(config),
+        "list": images.digest,
+        "content": images.files_digest,
+        "photos": checkpoint.photos_text(images.photos, before=start.photos),
+        "base": start.training,
+        "initial": start.initial,
+        "text": run.text_digest,
+        "code": code_of_run(type(setup.network), config.model, config.data, task.settings),
+        "networks": checkpoint.digest_of_rest(setup.network),
+        "schedule": asdict(training.schedule),
+        "precision": training.prepared.precision,
+    }
     if training.world.is_main and not task.continues:
         run.discard_tests(task.stage)
     folder = RunFolder(task.folder, training.world.is_main, fresh=task.discards)
@@ -223,26 +238,6 @@ def _keep_maps(config: Config, task: StageTask, world: ProcessGroup, setup: Setu
     free = world.from_main(lambda: free_on_disk(config) + checkpoint_bytes([task.folder]) - needed)
     gib = min(KEPT_GIB, max(free, 0) / 2 / GIB)
     network.kept_maps = KeptMaps(RecordFile(task.folder, gib / world.size))
-
-
-def _checkpoint_facts(run: Run, stage: str, setup: Setup) -> dict[str, Any]:
-    """Return the entries of a stage's checkpoints that tell its config, photos, texts and base stage."""
-    config = run.config
-    images = setup.data.images
-    start = setup.start
-    return {
-        "licence": encoder_licence(setup.network),
-        "stage": stage,
-        "config": to_dict(run.config),
-        "list": images.digest,
-        "content": images.files_digest,
-        "photos": checkpoint.photos_text(images.photos, before=start.photos),
-        "base": start.training,
-        "initial": start.initial,
-        "text": run.text_digest,
-        "code": code_of_run(type(setup.network), config.model, config.data, getattr(config, f"{stage}_stage")),
-        "networks": checkpoint.digest_of_rest(setup.network),
-    }
 
 
 def _log_start(training: Training, checkpoints: Checkpoints, run: Run, setup: Setup) -> None:

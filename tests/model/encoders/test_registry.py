@@ -104,4 +104,4 @@ def test_torchvisions_two_releases_of_weights_have_names() -> None:
     assert config.model.encoder.weights == "torchvision_v2"  # as published
     for backbone in ("resnet18", "swin_b"):
         with pytest.raises(UserError, match=f"torchvision_v2: it has no weights of {backbone}"):
-            download("torchvision_v2", backbone, encoders()[backbone].torchvision)
+            download("torchvision_v2", backbone, encoders()[backbone].torchvision, "key")

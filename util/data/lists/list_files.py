@@ -11,7 +11,6 @@ import re
 import zlib
 from collections import Counter
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
 
 from util.config.folds import Fold
 from util.files import REPOSITORY, project_path, read_bytes
@@ -27,15 +26,8 @@ COCO_PARTS = {"t": "train", "v": "val"}  # v294163 is COCO_val2014_000000294163
 Row = tuple[str, int]  # an image's name without folder and suffix, and a class (1-based)
 
 
-class ListFile(NamedTuple):
-    """Content of a list file."""
-
-    path: Path  # of the file, or of the files of several folds, with ``{others}`` or ``*``
-    rows: list[Row]
-
-
-def read_fold_list(pattern: str, fold: Fold) -> ListFile:
-    """Return the rows of a fold's list file.
+def read_fold_list(pattern: str, fold: Fold) -> tuple[str, list[Row]]:
+    """Return the path of a fold's list file, or of several with ``{others}`` or ``*``, and its rows.
 
     Args:
         pattern: path of the file, from here or from the project's folder. ``{fold}`` stands for the fold's number,
@@ -52,7 +44,7 @@ def read_fold_list(pattern: str, fold: Fold) -> ListFile:
             raise UserError(f"{name}: {stem} {class_id} is named {count} times; keep one of each pair")
     if not rows:
         raise UserError(f"{name}: this list is empty; write an image and a class in each line")
-    return ListFile(Path(name), rows)
+    return Path(name).as_posix(), rows
 
 
 def is_published(name: str) -> bool:

@@ -133,10 +133,9 @@ def _name_of(photo: Path, data: DataSettings) -> str:
     """Return the name of a photo: from the folder of photos on, or that of the data set, without a photo's suffix."""
     root = Path(data.root)
     name = photo.name
-    for folder in (root / data.images, root):
+    for folder in (root, root / data.images):
         if photo.is_relative_to(folder):
             name = photo.relative_to(folder).as_posix()
-            break
     has_suffix = bool(data.image_suffix) and photo.suffix.lower() in IMAGE_SUFFIXES
     return name.removesuffix(photo.suffix) if has_suffix else name
 

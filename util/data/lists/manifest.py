@@ -13,7 +13,7 @@ manifest of the folder above, which several results share.
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -21,9 +21,9 @@ from typing import Any
 
 from util.config.settings import DataSettings
 from util.data.lists.image_list import ImageList
-from util.data.sampling import EpisodeKey, ListedEpisodes, Sampler
+from util.data.sampling import EpisodeKey, ListedEpisodes, Sampler, problem_of
 from util.files import read_text
-from util.files.errors import UserError
+from util.files.errors import UserError, told
 from util.files.typecheck import Misfit, convert
 
 MOST_PIXELS = 2**40  # of an image: sums of counts stay below 2**63
@@ -164,12 +164,10 @@ def replay(path: Path, images: ImageList, data: DataSettings, ways: int = 1) -> 
     seeds: dict[int, list[EpisodeKey]] = {}
     for line, episode in zip(manifest.lines, manifest.episodes, strict=True):
         keys = seeds.setdefault(episode["seed"], [])
-        try:
+        with told(KeyError, before=f"{path}:{line}: image ", after=f" is not in {data.root}/{data.test_list}"):
             found = _episode_key(len(keys), episode, rows)
-        except KeyError as error:
-            raise UserError(f"{path}:{line}: image {error} is not in {data.root}/{data.test_list}") from None
-        if problem := next(_problems(found, images, data, ways), None):
-            raise UserError(f"{path}:{line}: {problem}")
+        if problem := problem_of(found, images, data.shot, ways):
+            raise UserError(f"{path}:{line}: this episode {problem}; take it out, or change the test")
         keys.append(found)
     return {seed: ListedEpisodes(images, seed, tuple(keys)) for seed, keys in seeds.items()}
 
@@ -181,23 +179,3 @@ def _episode_key(number: int, episode: dict[str, Any], rows: dict[str, int]) -> 
         drawn.append((class_id, tuple(rows[name] for name in names)))
     (class_id, supports), *others = drawn
     return EpisodeKey(number, rows[episode["query"]], class_id, supports, tuple(others))
-
-
-def _problems(key: EpisodeKey, images: ImageList, data: DataSettings, ways: int) -> Iterator[str]:
-    """Yield why an episode is none of a test."""
-    names = images.index.names
-    if not len({*key.classes}) == len(key.classes) == ways:
-        shown = ", ".join(map(str, key.classes))
-        yield f"this episode has the classes {shown}, the protocol has {ways} different ones (ways)"
-    for class_id, supports in key.drawn:
-        if class_id not in images.classes:
-            novel = ", ".join(f"{c} ({data.classes[c - 1]})" for c in images.classes)
-            yield f"class {class_id} is not novel in fold {data.fold}; novel are {novel}"
-        if len(supports) != data.shot:
-            yield f"{len(supports)} supports, this test has {data.shot} shots; give --shot {len(supports)}"
-        if key.query in supports:
-            yield f"the query '{names[key.query]}' is among its own supports"
-        needs_class = supports if class_id != key.class_id else (key.query, *supports)
-        for row in needs_class:
-            if not images.index.areas[row, class_id]:
-                yield f"'{names[row]}' shows no pixel of class {class_id} ({data.classes[class_id - 1]})"

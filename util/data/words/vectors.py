@@ -32,8 +32,10 @@ if TYPE_CHECKING:
 # does not. 'dining table' minus 'diningtable' and 'hot dog' minus 'dog' are again rows of 8-bit numbers.
 # Aeroplane, pottedplant and tvmonitor have the same rows as COCO's airplane, potted plant and tv.
 INSTEAD = {"aeroplane": "airplane", "diningtable": "table", "pottedplant": "potted plant", "tvmonitor": "tv"}
-ADDED = {"baseball bat", "baseball glove", "dining table", "hair drier", "hot dog", "parking meter", "sports ball"}
-ADDED |= {"stop sign", "traffic light", "wine glass"}
+ADDED = {
+    *("baseball bat", "baseball glove", "dining table", "hair drier", "hot dog", "parking meter", "sports ball"),
+    *("stop sign", "traffic light", "wine glass"),
+}
 PACKED = (".gz", ".bz2", ".xz", ".zst")
 PIECE = 2**20  # bytes, in which many words end
 # beginnings of files of other forms -> what they are, and the fix; as ``STAND_INS``

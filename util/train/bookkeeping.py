@@ -1,4 +1,4 @@
-"""Observers keep the rest of a training beside its steps: losses, validations, checkpoints and patience."""
+"""The books of a training beside its steps, kept by observers: losses, validations, checkpoints and patience."""
 
 from __future__ import annotations
 
@@ -57,8 +57,10 @@ class Losses(TrainingObserver):
         if progress.skipped:
             entry["skipped_steps"] = progress.skipped
             note = f"; {progress.skipped} of {length} steps were left out"
-        parts = ", ".join(f"{name} {mean:.4f}" for name, mean in entry["losses"].items() if name != "total")
-        log.info("epoch %d: loss %.4f (%s)%s", entry["epoch"], entry["losses"]["total"], parts, note)
+        total = entry["losses"]["total"]
+        parts = [f"{name} {mean:.4f}" for name, mean in entry["losses"].items() if name != "total"]
+        several = f" ({', '.join(parts)})" if len(parts) > 1 else ""
+        log.info("epoch %d: loss %.4f%s%s", entry["epoch"], total, several, note)
 
     def recorded(self, training: Training, entry: dict[str, Any]) -> None:
         """Begin the sums of the next epoch."""
