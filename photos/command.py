@@ -106,17 +106,11 @@ def predict(asked: Namespace) -> int:
     queries = _queries(asked, examples)
     if not queries:
         raise UserError("--query: names no photo but masks of the examples; name the photos to segment")
-    if asked.out.resolve() in {query.resolve().parent for query in queries}:
-        note(f"{asked.out}: holds photos to segment; results are written among them")
+    _note_unusual(asked.out, queries, examples)
     if asked.resume:
         results.continue_formats()
     results.check(queries, again=asked.resume)
     results.check_classes()
-    photos_of_examples = {Path(example.photo).resolve() for example in examples}
-    if both := [query for query in queries if query.resolve() in photos_of_examples]:
-        note(
-            f"{len(both)} of the photos are also examples, such as {both[0]}: results there are the network's, or yours"
-        )
     with explained_memory_errors(MEMORY):
         segmenter = options.segmenter_of(asked, examples)
         print(*_first_lines(segmenter), sep="\n")
@@ -127,6 +121,18 @@ def predict(asked: Namespace) -> int:
 def _queries(asked: Namespace, examples: Sequence[Example]) -> list[Path]:
     """Return the photos to segment; raises as ``photos_in`` does."""
     return photos_in(asked.queries, asked.recursive, (example.source for example in examples))
+
+
+def _note_unusual(out: Path, queries: Sequence[Path], examples: Sequence[Example]) -> None:
+    """Say that photos lie where results do, and that some are examples, too."""
+    if out.resolve() in {query.resolve().parent for query in queries}:
+        note(f"{out}: holds photos to segment; results are written among them")
+    photos = {Path(example.photo).resolve() for example in examples}
+    if both := [query for query in queries if query.resolve() in photos]:
+        note(
+            f"{len(both)} of the photos are also examples, such as {both[0]}; results are the network's but for masks "
+            "that a person made in this folder"
+        )
 
 
 def _write_results(segmenter: Segmenter, results: Results, queries: Sequence[Path], keep: bool) -> dict[Path, str]:
@@ -154,8 +160,9 @@ def _write_results(segmenter: Segmenter, results: Results, queries: Sequence[Pat
     if complete:
         results.write_formats(complete)
     problem = f"; {len(failed)} could not be segmented" if failed else ""
+    stay = f"; {kept} results stay" if kept else ""
     done = f"{len(waiting) - len(failed)} of {len(waiting)} photos segmented on {segmenter.engine.place}"
-    print(*_not_found(entries, segmenter.decision.min_presence), f"{results.out}: {done}{problem}", sep="\n")
+    print(*_not_found(entries, segmenter.decision.min_presence), f"{results.out}: {done}{stay}{problem}", sep="\n")
     return failed
 
 

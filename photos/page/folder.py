@@ -4,12 +4,11 @@ The folder is that of ``predict.py --out``: a page that is started on it again s
 with it. ``page/page.json`` has the photos that are open and those that were removed; ``persons`` has the classes.
 """
 
+import shutil
 import threading
 import unicodedata
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -19,11 +18,12 @@ from annotations.photo_files import name_key
 from annotations.pictures import read_image
 from annotations.words import is_nothing, is_unknown
 from photos import persons
+from photos.example_files import UPLOADS
 from photos.examples import UNNAMED, Example, by_class, check_class_name
 from photos.page.archive import write_archive
 from photos.page.background import Background
 from photos.page.masks import PhotoMasks, label_by_row, runs_by_row
-from photos.page.opened import UPLOADS, OpenPhotos
+from photos.page.opened import OpenPhotos
 from photos.page.regions import region_at, region_in_box
 from photos.photo_files import read_photo
 from photos.prediction import NETWORK
@@ -78,7 +78,9 @@ class Folder:
     def _keep_classes(self, classes: Sequence[str]) -> None:
         """Keep the classes by their values, "" for one that was removed; without any there is the unnamed one."""
         classes = [*classes] if any(classes) else [*classes, UNNAMED]
-        persons.write(self.out, persons.read(self.out)._replace(classes=classes))
+        said = persons.read(self.out)
+        if classes != said.classes:
+            persons.write(self.out, said._replace(classes=classes))
         self.results.names = self.names
 
     @property
@@ -134,7 +136,7 @@ class Folder:
     def open(self, paths: Sequence[Path]) -> str:
         """Open photos; the grid says which cannot be read.
 
-        UserError: results would be written among photos, or over files of other programs.
+        UserError: results would be written over photos, or over files of other programs.
         """
         files = {path.resolve(): path for path in (*paths, *self.photos.values())}
         self.results.check([*files.values()], again=True)
@@ -287,11 +289,15 @@ class Folder:
             region = region_at(self.segmenter, image, column, row)
         return {"runs": runs_by_row(region.astype(np.uint8))}
 
+    def _wanted(self) -> list[str]:
+        """Return the classes that are not a person's on some photo."""
+        said = [persons.values_of(self.out, path) for path in self.photos.values()]
+        return [name for name, value in persons.values(self.out).items() if not all(value in values for values in said)]
+
     def _examples(self) -> dict[str, list[Example]]:
         """Return the first examples of each class that a person has drawn somewhere, and not said of every photo."""
         values = persons.values(self.out)
-        said = Counter(value for path in self.photos.values() for value in persons.values_of(self.out, path))
-        examples: dict[str, list[Example]] = {name: [] for name in values if said[values[name]] < len(self.photos)}
+        examples: dict[str, list[Example]] = {name: [] for name in self._wanted()}
         for path in self.photos.values():
             file = str(persons.file_of(self.out, path))
             for name, mask in persons.masks_of(self.out, path).items():
@@ -307,11 +313,11 @@ class Folder:
     def _search(self, first: str) -> str:
         """Search the photos whose results are not complete, and return what was found."""
         with self.lock:
+            if not self._wanted():
+                return "nothing to search: every class is yours on all photos"
             examples = self._examples()
             if not examples:
-                raise UserError(
-                    "nothing to search: paint over an object on one photo; classes yours on all photos are done"
-                )
+                raise UserError("no class has an example: paint over the object on one photo")
             segmenter = self.segmenter.without_classes()
             for class_name, of_class in examples.items():  # whose masks are read here
                 segmenter.add(class_name, of_class)
@@ -352,16 +358,21 @@ class Folder:
         if not complete:
             raise UserError("nothing to download: annotate a photo, and press Segment")
         names = [name for name, value in persons.values(self.out).items() if value in values]
-        self.work.start("packed", lambda: self._pack(complete, names, formats))
+        results = Results(self.file.with_name("packing") / PICTURES, names, formats)
+        self.work.start("packed", lambda: self._pack(results, complete))
 
-    def _pack(self, photos: Sequence[Path], names: Sequence[str], formats: Sequence[str]) -> str:
-        """Pack photos by a folder of their own, which goes."""
+    def _pack(self, results: Results, photos: Sequence[Path]) -> str:
+        """Pack photos in a folder of their own, which goes."""
         self.archive = None
-        with TemporaryDirectory(prefix="packing", dir=self.file.parent) as aside:
-            results = Results(Path(aside) / PICTURES, names, formats)
+        aside = results.out.parent
+        shutil.rmtree(aside, ignore_errors=True)  # of a page that was killed
+        try:
             self.archive = write_archive(self.file.with_name("predictions.zip"), self.masks, self.lock, results, photos)
-        left_out = ", ".join(name for name, path in self.photos.items() if path not in photos)
-        rest = f"; not searched for every class, so left out: {left_out}" if left_out else ""
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+        left_out = [name for name, path in self.photos.items() if path not in photos]
+        rest = f"; not searched for every class, so left out: {', '.join(left_out[:3])}" if left_out else ""
+        rest += f" and {len(left_out) - 3} more" if len(left_out) > 3 else ""
         return f"{len(photos)} photos packed{rest}"
 
     def stop(self) -> None:

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from annotations.photo_files import name_key
+from photos.example_files import UPLOADS
 from photos.prediction import is_same_file
 from util.files import kept_json, state_of, visible, writable, write_atomically
 from util.files.errors import UserError, note
-
-UPLOADS = "photos"  # folder of what a browser has sent
 
 
 @dataclass

@@ -53,7 +53,7 @@ def nested_tensor() -> torch.Tensor:
         return torch.nested.nested_tensor([torch.ones(2), torch.ones(3)])
 
 
-ODD = "it has a tensor of the kind"
+ODD = "odd is a tensor of the kind"
 
 
 @pytest.mark.filterwarnings("ignore")

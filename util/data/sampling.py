@@ -199,8 +199,9 @@ def check_contract(sampler: EpisodeSampler) -> None:
 
 def _problem(sampler: EpisodeSampler, key: EpisodeKey) -> str:
     """Say what of a registered sampler's episode is wrong, as ``problem_of``; its photos have to be of the list."""
-    candidates = sampler.images.candidates.get(key.class_id, np.empty(0))
-    if key.query not in sampler.images.queries or not {*key.supports} <= {*candidates.tolist()}:
+    candidates = {*sampler.images.candidates.get(key.class_id, np.empty(0)).tolist()}
+    is_shown = key.query in sampler.images.queries and key.class_id in sampler.images.classes_in(key.query)
+    if not is_shown or not {*key.supports} <= candidates:
         photos = f"query {key.query} and supports {key.supports}"
         return f"has {photos}, not photos of the list that show class {key.class_id}"
     if len({*key.supports}) < len(key.supports) and not sampler.with_replacement:

@@ -120,7 +120,7 @@ def _list_text(result: Result) -> str:
 
 def draw_text(result: Result) -> str:
     """Return whether a result is of the published episodes; '' for a protocol that names no published draw."""
-    if result["protocol_settings"].get("draw", OWN) == OWN or result["replayed"]:
+    if result["protocol_settings"].get("draw", OWN) == OWN or (result["draw_note"] and result["replayed"]):
         return ""
     return "drawn here" if result["draw_note"] else "published episodes"
 

@@ -11,7 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.process import BaseProcess
 from typing import TypeVar
 
-from util.files.errors import UserError
+from util.files.errors import UserError, WriteError
 
 # Options of glibc's mallopt that keep freed memory, because page faults are slow. Commands keep blocks below 6 MiB;
 # larger ones go back to the system, which takes a twentieth to a tenth more time and a third less memory than keeping
@@ -76,8 +76,10 @@ def parallel_map(
 
 
 def attempt(function: Callable[[Item], Result], item: Item) -> Result | UserError:
-    """Return the function's result for the item, or its UserError, so that errors can be counted."""
+    """Return the function's result for the item, or its UserError, so that errors can be counted; write errors pass."""
     try:
         return function(item)
+    except WriteError:
+        raise
     except UserError as error:
         return error

@@ -85,18 +85,26 @@ def _distributed(network: nn.Module, world: ProcessGroup) -> DistributedDataPara
     return learner
 
 
+def _synchronised_kind(norm: nn.Module) -> type[nn.Module]:
+    """Return the class of a norm of torch or of timm that takes its statistics over all processes."""
+    if not type(norm).__module__.startswith("timm."):
+        return nn.SyncBatchNorm
+    from timm.layers import BatchNormAct2d  # takes seconds
+    from timm.layers.norm_act import SyncBatchNormAct
+
+    return SyncBatchNormAct if isinstance(norm, BatchNormAct2d) else nn.SyncBatchNorm
+
+
 def synchronise_norms(network: nn.Module) -> None:
     """Let batch norms that learn take their statistics over all processes, in place; frozen ones stay as they are.
 
     A norm becomes one of another class and stays the same object, which convolutions before it may hold.
     """
-    from timm.layers.norm_act import SyncBatchNormAct  # torch's, with the activation of a norm that has one
-
     was_training = network.training
     network.train()  # frozen norms stay in evaluation
     for norm in network.modules():
         if isinstance(norm, _BatchNorm) and norm.training and not isinstance(norm, nn.SyncBatchNorm):
-            kind: Any = getattr(norm, "synchronised", SyncBatchNormAct)
+            kind: Any = getattr(norm, "synchronised", None) or _synchronised_kind(norm)
             norm.__class__ = kind
             vars(norm)["process_group"] = None  # all processes
     network.train(was_training)

@@ -92,18 +92,16 @@ def draw_figure(paths: Sequence[Path], episodes: str, out: Path, protocol: str |
     boards = _boards(first, results[first], numbers, every_output=not others)
     for path in others:
         of_other, *_ = episodes_by_seed(path, results[path])
-        if any(
-            [_drawn(row) for row in rows[n : n + 1]] != [_drawn(row) for row in of_other[n : n + 1]] for n in numbers
-        ):
+        if any(_drawn(rows, number) != _drawn(of_other, number) for number in numbers):
             raise UserError(f"{first} and {path} have different episodes under these numbers", fix=SAME_EPISODES)
         for board, panels in zip(boards, _boards(path, results[path], numbers), strict=True):
             board.append(panels[-1])
     return write_figure(out, draw(boards))
 
 
-def _drawn(row: dict[str, Any]) -> tuple:
-    """Return what was drawn for an episode, to compare it with that of another result."""
-    return row["query"], ways_of(row)
+def _drawn(rows: Sequence[dict[str, Any]], number: int) -> tuple | None:
+    """Return query and ways of an episode; None: there is none of that number."""
+    return (rows[number]["query"], ways_of(rows[number])) if number < len(rows) else None
 
 
 @dataclass

@@ -29,10 +29,9 @@ PICKLES = 5  # at the beginning of files that are no archives
 REFUSED = "builtins.bytearray"  # torch would let it take any memory
 MAX_VALUES = 2**20  # of plain data beside that, with each alias written out
 REFUSED_GLOBAL = re.compile(r"GLOBAL (\S+)")  # in torch's refusals
-NUMBERS = (  # types of plain tensors
-    *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
-    *(torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.bool),
-)
+UNKNOWN_FUNCTION = "unrecognized function"  # there
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.bool)
 
 
 class _Foreign:
@@ -55,9 +54,8 @@ def load(path: Path) -> Any:
     """
     try:
         content = _load_safetensors(path) if path.suffix == SAFETENSORS else _load_pickle(path)
-        tensors = list[Tensor]()
-        check_nested(content, partial(_parts_of, tensors), TIMES * path.stat().st_size + MAX_VALUES)
-        _check_tensors(tensors, largest_content(path))
+        check_nested(content, _parts_of, TIMES * path.stat().st_size + MAX_VALUES)
+        _check_tensors(content, largest_content(path))
         return content
     except Exception as error:  # torch and safetensors raise many kinds for damaged files
         if other := stand_in(path):
@@ -72,6 +70,8 @@ def _reason(error: Exception) -> str:
     """Return in brackets why a file is not loaded; '' for damage, which torch tells in numbers of its own."""
     if refused := REFUSED_GLOBAL.search(str(error)):
         return f" (it would load {refused[1]})"
+    if UNKNOWN_FUNCTION in str(error):
+        return f" (it would call an {UNKNOWN_FUNCTION})"
     return f" ({error})" if type(error) is ValueError else ""
 
 
@@ -81,11 +81,16 @@ def _load_safetensors(path: Path) -> dict[str, Any]:
         header = file.metadata() or {}
     if "content" not in header:
         return weights
-    return {**json.loads(header["content"]), "weights": weights}
+    rest = json.loads(header["content"])
+    if not isinstance(rest, dict):
+        raise ValueError("its header is of another kind than that of a checkpoint")
+    return {**rest, "weights": weights}
 
 
 def _load_pickle(path: Path) -> Any:
     """Return what a file of torch holds, with a ``_Foreign`` for each type that torch refuses, such as NumPy's."""
+    if zipfile.is_zipfile(path):
+        _check_archive(path)
     types = _types_in(path)
     if REFUSED in types:
         raise ValueError(f"it would load {REFUSED}")
@@ -98,11 +103,20 @@ def _stand_in(name: str) -> Any:
     return type(title, (_Foreign,), {"__module__": module})
 
 
+def _check_archive(path: Path) -> None:
+    """Refuse (ValueError) an archive that is larger unpacked, or of a wrong checksum; torch compares none."""
+    with zipfile.ZipFile(path) as archive:
+        check_unpacked(archive, path)
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise ValueError(f"the checksum of its member {damaged} is wrong")
+
+
 def _types_in(path: Path) -> set[str]:
     """Return the types and functions that the pickles of a file name, without loading."""
     types: set[str] = set()
-    for pickled in _pickles_of(path):
-        with suppress(ValueError, EOFError):  # damaged, as torch says
+    with suppress(ValueError, EOFError):  # damaged, as torch says
+        for pickled in _pickles_of(path):
             for code, argument, _ in pickletools.genops(pickled):
                 if code.name == "GLOBAL":
                     types.add(_today(str(argument)))
@@ -110,19 +124,12 @@ def _types_in(path: Path) -> set[str]:
 
 
 def _pickles_of(path: Path) -> Iterator[IO[bytes]]:
-    """Yield a stream at the beginning of each pickle of a file, which is read to its end before the next one.
-
-    ValueError: an archive is larger unpacked, or of a wrong checksum; torch compares none.
-    """
+    """Yield a stream at the beginning of each pickle of a file, which is read to its end before the next one."""
     if not zipfile.is_zipfile(path):
         with path.open("rb") as file:
             yield from repeat(file, PICKLES)
         return
     with zipfile.ZipFile(path) as archive:
-        check_unpacked(archive, path)
-        damaged = archive.testzip()
-        if damaged is not None:
-            raise ValueError(f"the checksum of its member {damaged} is wrong")
         for name in archive.namelist():
             if name.rpartition("/")[2] == PICKLE:
                 with archive.open(name) as member:
@@ -136,10 +143,8 @@ def _today(argument: str) -> str:
     return f"{module}.{name}"
 
 
-def _parts_of(tensors: list[Tensor], value: Any) -> tuple[int, Iterable[Any]]:
-    """Return the own size of what a file holds, and its parts; a tensor is added to ``tensors``."""
-    if isinstance(value, Tensor):
-        tensors.append(value)
+def _parts_of(value: Any) -> tuple[int, Iterable[Any]]:
+    """Return the own size of what a file holds, and its parts."""
     if isinstance(value, dict):
         return 1, [*value, *value.values()]
     if isinstance(value, list | tuple | set):
@@ -147,13 +152,31 @@ def _parts_of(tensors: list[Tensor], value: Any) -> tuple[int, Iterable[Any]]:
     return 1 + (len(value) if isinstance(value, str | bytes) else 0), ()
 
 
-def _check_tensors(tensors: list[Tensor], limit: int) -> None:
+def _check_tensors(content: Any, limit: int) -> None:
     """Refuse (ValueError) tensors that are not plain ones: sparse, without values, or expanded by strides."""
-    for tensor in tensors:
+    total = 0
+    for name, tensor in _tensors_in(content):
         is_plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_nested
-        if not is_plain or tensor.dtype not in NUMBERS:
+        if not is_plain or tensor.dtype not in (*FLOATS, *WHOLE):
             kind = f"{tensor.dtype}, {tensor.layout}, {tensor.device}".replace("torch.", "")
-            raise ValueError(f"it has a tensor of the kind {kind}; save it as float32")
-    total = sum(tensor.nbytes for tensor in tensors)
+            raise ValueError(f"{name} is a tensor of the kind {kind}; save it as float32")
+        total += tensor.nbytes
     if total > limit:
         raise ValueError(f"its tensors have {total} bytes, more than the file; save them contiguous")
+
+
+def _tensors_in(content: Any) -> Iterator[tuple[str, Tensor]]:
+    """Yield each tensor in nested data with its key, each once."""
+    seen: set[int] = set()
+    places: list[tuple[str, Any]] = [("the file", content)]
+    while places:
+        name, value = places.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, Tensor):
+            yield name, value
+        elif isinstance(value, dict):
+            places += [(str(key), part) for key, part in value.items()]
+        elif isinstance(value, list | tuple | set):
+            places += [(name, part) for part in value]

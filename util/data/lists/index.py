@@ -107,6 +107,8 @@ class Index:
     def showing(self, classes: Sequence[int]) -> np.ndarray:
         """Return whether an image shows a pixel of one of some classes in any of its photo's masks, (images,) bool."""
         shown = np.asarray((self.areas[:, classes] > 0).any(1))
+        if not self.one_class_masks:
+            return shown
         return np.array([shown[self.rows_by_photo[image]].any() for image in self.images], bool)
 
     def files(self, row: int) -> tuple[Any, ...]:
