@@ -12,6 +12,7 @@ from util.files import files_below, own_name, paths_below, write_atomically
 from util.files.errors import UserError, WriteError
 from util.files.made import link, made_aside
 from util.files.pages import page_of
+from util.files.parallel import attempt
 from util.files.photos import photos_below
 
 
@@ -115,3 +116,11 @@ def test_a_pipe_is_written_through_and_stays_one(tmp_path: Path) -> None:
     write_atomically(pipe, "a table")
     assert os.read(reader, 99) == b"a table" and pipe.is_fifo()
     os.close(reader)
+
+
+def test_a_full_disk_is_not_counted_as_a_bad_file() -> None:
+    def write(_: int) -> None:
+        raise WriteError("a.png: cannot be written")
+
+    with pytest.raises(WriteError):
+        attempt(write, 0)
