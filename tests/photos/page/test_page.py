@@ -178,7 +178,7 @@ def test_a_result_of_a_photo_that_was_replaced_is_made_again(page: Page, copies:
     shutil.copy(copies[2], copies[1])
     for name in ("a.jpg", "b.jpg"):
         assert page.known(name) == {}  # a person's mask is of the earlier file too
-    assert "nothing to search" in page.do("segment")
+    assert "no class has an example" in page.do("segment")
     page.paint("c.jpg")
     page.do("segment")
     assert page.known("b.jpg")["object"][0] == "network"
