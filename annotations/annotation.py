@@ -25,6 +25,8 @@ from util.files.progress import ProgressBar
 from util.files.sizes import check_outlines
 
 Shape = tuple[np.ndarray, ...] | dict[str, Any]
+PERSON = "person"  # whom a mask is by, as a result says of each class
+UNCONFIRMED = "unconfirmed"  # the key of what a network made, in formats that have no other place for it
 
 
 class Instance(NamedTuple):
@@ -182,6 +184,11 @@ class PredictedObject(NamedTuple):
     score: float  # mean probability over its pixels
     runs: dict[str, Any]  # its mask in COCO's text form {"size", "counts"}
     by: str | None = None  # whom it is by, "network" or "person"
+
+    @property
+    def is_unconfirmed(self) -> bool:
+        """Whether a network made it and no person confirmed it."""
+        return self.by not in (None, PERSON)
 
     def polygons(self) -> list[np.ndarray]:
         """Return the simplified outlines of the connected parts, each (corners, 2) float64 of x and y."""

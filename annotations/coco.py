@@ -10,6 +10,7 @@ import numpy as np
 from pycocotools import mask as rle
 
 from annotations.annotation import (
+    PERSON,
     AnnotatedPhoto,
     Annotations,
     Instance,
@@ -18,7 +19,6 @@ from annotations.annotation import (
     Shape,
     content_errors,
 )
-from annotations.results import PERSON
 from annotations.shapes import compressed, corners_of
 from util.files import read_text, write_atomically
 from util.files.made import link

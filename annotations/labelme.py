@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from annotations.annotation import (
+    UNCONFIRMED,
     Annotations,
     Instance,
     PredictedObject,
@@ -87,7 +88,9 @@ def _instances(
         if shape is None:
             annotations.remarks[f"left out: shapes of the kind '{kind}'"][file] += 1
         else:
-            labelled.append((label, Instance(annotations.category(label), shape, is_boxed=kind in BOXES)))
+            is_confirmed = not (entry.get("flags") or {}).get(UNCONFIRMED)
+            instance = Instance(annotations.category(label), shape, kind in BOXES, confirmed=is_confirmed)
+            labelled.append((label, instance))
     check_outlines([outline for _, instance in labelled for outline in outlines_of(instance.shape)], *size)
     visible: list[Instance] = []
     for label, instance in labelled:
@@ -133,7 +136,10 @@ def _mask_shape(mask: np.ndarray, points: np.ndarray, size: tuple[int, int]) -> 
 
 
 def write(folder: Path, predictions: Predictions) -> None:
-    """Write a file for each photo; the parts of an object share a ``group_id``, and each has its score."""
+    """Write a file for each photo; the parts of an object share a ``group_id``, and each has its score.
+
+    What nobody confirmed has a flag that says so, which labelme shows beside the label.
+    """
     for photo in predictions.photos:
         shapes = []
         for number, predicted in enumerate(photo.objects):
@@ -158,7 +164,7 @@ def _shape_of(polygon: np.ndarray, number: int, predicted: PredictedObject) -> d
         "group_id": number,
         "description": "",
         "shape_type": POLYGON,
-        "flags": {},
+        "flags": {UNCONFIRMED: True} if predicted.is_unconfirmed else {},
         "mask": None,
         "score": predicted.score,
     }

@@ -34,6 +34,7 @@ COUNT_BITS = (3, 4, 8, 16)  # a run states in two bits which of these sizes its 
 def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     """Return the annotations of a JSON export, of each task one; where nothing is annotated, the predictions.
 
+    Predictions are unconfirmed.
     It is the first that has regions, of the ground truth if there is one. Regions of other tools, such as key points,
     and those without a label, are left out and counted. The photos are found by name in ``folder``, default the file's
     own. UserError: the file is unreadable or in another format, a photo is missing, or a task has several.
@@ -41,7 +42,10 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     annotations = Annotations.begin(path, path.parent, folder)
     tasks = read_json(path, "these annotations", "export them again")
     with content_errors(f"{path}: not in Label Studio's JSON form (", "); export it again"):
-        for number, (task, given) in enumerate(zip(tasks, _annotations_of(tasks)), 1):
+        finished = _finished(tasks)
+        is_annotated = any(finished)
+        given_of_tasks = finished if is_annotated else [task.get("predictions", []) for task in tasks]
+        for number, (task, given) in enumerate(zip(tasks, given_of_tasks, strict=True), 1):
             name = f"task {task.get('id', number)}"
             with content_errors(f"{name}: ", kind=ValueError):
                 entries = _regions_of(given)
@@ -49,14 +53,15 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
                     photo = annotations.files.find(_photo_of(task), path)
                     size = int(entries[0]["original_height"]), int(entries[0]["original_width"])
                     check_stated(photo, *size)
-                    annotations.add(photo, size, instances_of(entries, photo.name, size, annotations))
+                    instances = instances_of(entries, photo.name, size, annotations)
+                    annotations.add(photo, size, (each._replace(confirmed=is_annotated) for each in instances))
                 elif not given and task.get("predictions"):
                     annotations.remarks["left out: predictions of tasks that nobody annotated"][name] += 1
     return annotations
 
 
-def _annotations_of(tasks: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """Return the annotations of each task that were not cancelled; where no task has one, the predictions.
+def _finished(tasks: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Return the annotations of each task that were not cancelled.
 
     ValueError: the tasks are of the short form of an export.
     """
@@ -66,7 +71,7 @@ def _annotations_of(tasks: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     for task in tasks:
         annotations = task.get("annotations", ())
         finished.append([annotation for annotation in annotations if not annotation.get("was_cancelled")])
-    return finished if any(finished) else [task.get("predictions", []) for task in tasks]
+    return finished
 
 
 def _regions_of(annotations: list[dict[str, Any]]) -> list[dict[str, Any]]:

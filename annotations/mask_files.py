@@ -114,12 +114,17 @@ def pairs(photos: Path, masks: Path, named: bool = True) -> list[tuple[Path, Pat
             raise UserError(f"{mask} and {mask_of_photo[found]} are both masks of {found}; rename one")
         else:
             mask_of_photo[found] = mask
-    if not mask_of_photo:
-        such = f", such as {mask_files[0].name}" if mask_files else ""
+    if not mask_files:
         raise UserError(
-            f"{masks}: none of its {len(mask_files)} masks has the name of a photo in {photos}{such}",
-            fix=f"{LIKE_PHOTOS}, or name their folder (--photos); give masks in folders a file of names, YOLO's "
-            "labels a data.yaml or classes.txt; export other formats, such as VOC's XML, as COCO",
+            f"{masks}: holds neither masks nor annotations that are read here",
+            fix="give masks in folders a file of names, YOLO's labels a data.yaml or classes.txt; export other "
+            "formats, such as VOC's XML, as COCO",
+        )
+    if not mask_of_photo:
+        raise UserError(
+            f"{masks}: none of its {len(mask_files)} masks has the name of a photo in {photos}, such as "
+            f"{mask_files[0].name}",
+            fix=f"{LIKE_PHOTOS}, or name their folder (--photos)",
         )
     _say_first_by_name(mask_of_photo, photos, masks)
     if photos != masks and without_photo:

@@ -77,14 +77,13 @@ def _parts_of(text: str) -> tuple[str | None, Path]:
 def read(text: str, photos: Path | None = None, unconfirmed: bool = True) -> Annotations:
     """Return the meaning of ``[format:]path`` but for ``masks``; raises as the reader and ``interpret`` do.
 
-    ``unconfirmed``: take results of this project that no person has confirmed.
+    ``unconfirmed``: take masks that a network made and no person confirmed, too.
     """
     kind, path = recognise(text)
     if kind == MASKS:
         raise UserError(f"{path}: holds masks, not annotations; name the folder with --masks")
     annotations = READERS[kind](path, photos)
-    if not unconfirmed:
-        results.leave_unconfirmed(annotations)
+    results.decide_unconfirmed(annotations, taken=unconfirmed)
     return interpret(annotations)
 
 

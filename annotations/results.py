@@ -6,12 +6,13 @@ The mask counts before the run lengths in the JSON, so that it can be corrected 
 from pathlib import Path
 from typing import Any
 
-from annotations.annotation import Annotations, Instance, check_stated, content_errors
+from annotations.annotation import PERSON, Annotations, Instance, check_stated, content_errors
 from annotations.shapes import decoded, encoded
 from util.files import own_name, read_json, visible
 from util.files.mask_images import read_mask
 
-PERSON = "person"  # whom a mask is by, as a result says of each class
+LEFT = "left out: masks that nobody confirmed (--unconfirmed takes them)"
+TAKEN = "taken: masks that nobody confirmed, so scores that follow from them are too good"
 
 
 def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
@@ -46,12 +47,15 @@ def _instances(record: dict[str, Any], home: Path, annotations: Annotations) -> 
     return instances
 
 
-def leave_unconfirmed(annotations: Annotations) -> None:
-    """Leave out masks that no person confirmed: they are unknown beside others, and their photos alone show nothing."""
+def decide_unconfirmed(annotations: Annotations, taken: bool) -> None:
+    """Say which masks no person confirmed, and leave them out unless they are ``taken``.
+
+    Those left out are unknown beside others, and photos with such masks alone show nothing.
+    """
+    decided = TAKEN if taken else LEFT
     for number, photo in enumerate(annotations.photos):
         confirmed = [instance for instance in photo.instances if instance.confirmed]
         unknown = [instance._replace(unknown=True) for instance in photo.instances if not instance.confirmed]
-        annotations.remarks["left out: masks that nobody confirmed (--unconfirmed takes them)"][photo.name] += len(
-            unknown
-        )
-        annotations.photos[number] = photo._replace(instances=(*unknown, *confirmed) if confirmed else ())
+        annotations.remarks[decided][photo.name] += len(unknown)
+        if not taken:
+            annotations.photos[number] = photo._replace(instances=(*unknown, *confirmed) if confirmed else ())

@@ -6,12 +6,20 @@ centre and size. The text files lie in folders ``labels``, the photos in folders
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
 
-from annotations.annotation import Annotations, Instance, PredictedPhoto, Predictions, content_errors, write_of_photo
+from annotations.annotation import (
+    UNCONFIRMED,
+    Annotations,
+    Instance,
+    PredictedPhoto,
+    Predictions,
+    content_errors,
+    write_of_photo,
+)
 from annotations.masks import check_names
 from annotations.pictures import header_of
 from annotations.shapes import corners_of, is_rectangle
@@ -32,6 +40,15 @@ BEYOND = 0.01  # of the photo's side: rounding of other programs
 AS_WRITTEN = type("AsWritten", (Loader,), {"yaml_implicit_resolvers": {}})
 
 
+class DataFile(NamedTuple):
+    """The content of a data file or ``classes.txt``."""
+
+    names: dict[int, str]  # of the classes, by their numbers
+    root: Path  # the data set's folder
+    unread: list[str]  # parts of the set
+    unconfirmed: set[str]  # the names of text files with rows that a network made
+
+
 def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     """Return the annotations that belong to a data file, or to the data file or ``classes.txt`` in a folder.
 
@@ -43,7 +60,7 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
         if len(data_files) != 1:
             raise UserError(f"{path}: holds {len(data_files)} data files with the class names; name one of them")
         (path,) = data_files
-    names, root, unread = read_data_file(path)
+    names, root, unread, unconfirmed = read_data_file(path)
     annotations = Annotations.begin(path, root, folder)
     annotations.remarks["not read: parts of the set, which are kept where folders are named so"].update(unread)
     annotations.categories = {number + 1: name for number, name in names.items()}
@@ -52,7 +69,8 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
         stated = "/".join(IMAGES if part == LABELS else part for part in parts)
         photo = annotations.files.find(stated, file)
         size = upright_size(*header_of(photo))
-        annotations.add(photo, size, _rows(file, size, names))
+        is_confirmed = file.name not in unconfirmed
+        annotations.add(photo, size, (row._replace(confirmed=is_confirmed) for row in _rows(file, size, names)))
     return annotations
 
 
@@ -76,28 +94,30 @@ def data_files_in(folder: Path) -> list[Path]:
     return files or [file for file in places if file.is_file()][:1]
 
 
-def read_data_file(path: Path) -> tuple[dict[int, str], Path, list[str]]:
-    """Return the class names of a data file or ``classes.txt`` by their numbers, the data set's folder, unread parts.
+def read_data_file(path: Path) -> DataFile:
+    """Return what a data file or ``classes.txt`` says.
 
     The folder is the ``path`` of the data file where that exists, else the file's own. UserError: the file is
     unreadable, or its names are no list.
     """
     text = read_text(path, "the class names", f"write them to {DATA_FILE}")
     root = path.parent.parent if path.parent.name == LABELS else path.parent
+    unread: list[str] = []
+    unconfirmed = set[str]()
     if path.suffix.lower() in YAML_SUFFIXES:
         with content_errors(f"{path}: ", "; write names: [cat, dog]"):
             content = read_yaml(text, AS_WRITTEN)
             names = _names_in(content)
             unread = _unread_parts(content)
+            unconfirmed = {*content.get(UNCONFIRMED, ())}
             stated = path.parent / str(content.get("path", ""))
             if "path" in content and stated.is_dir():
                 root = stated
     else:
         lines = [line.strip() for line in text.split("\n")]
         names = dict(enumerate(filter(None, lines)))
-        unread = []
     check_names(names.values(), path)
-    return names, root, unread
+    return DataFile(names, root, unread, unconfirmed)
 
 
 def _unread_parts(content: dict[str, Any]) -> list[str]:
@@ -151,13 +171,20 @@ def _instance(row: np.ndarray, size: tuple[int, int], classes: Mapping[int, str]
 def write(folder: Path, predictions: Predictions) -> None:
     """Write the text file of each photo beside a link to the photo, and last the data file.
 
-    Each connected part of an object is a row. The paths in the data file are relative to its folder.
+    Each connected part of an object is a row. The paths in the data file are relative to its folder. As rows have no
+    place for it, the data file lists the text files with an object that nobody confirmed.
     """
     names = list(predictions.categories.values())
+    unconfirmed: list[str] = []
     for photo in predictions.photos:
+        path = folder / LABELS / f"{photo.path.stem}{ROWS_SUFFIX}"
         link(photo.path, folder / IMAGES / photo.path.name, relative=True)
-        write_of_photo(photo, folder / LABELS / f"{photo.path.stem}{ROWS_SUFFIX}", _text(photo, names))
-    content = {"train": IMAGES, "val": IMAGES, "nc": len(names), "names": dict(enumerate(names))}
+        write_of_photo(photo, path, _text(photo, names))
+        if any(predicted.is_unconfirmed for predicted in photo.objects):
+            unconfirmed.append(path.name)
+    content: dict[str, Any] = {"train": IMAGES, "val": IMAGES, "nc": len(names), "names": dict(enumerate(names))}
+    if unconfirmed:
+        content[UNCONFIRMED] = unconfirmed
     write_atomically(folder / DATA_FILE, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 

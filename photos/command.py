@@ -2,7 +2,7 @@
 
 import sys
 from argparse import Namespace
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from util.loop.processes import explained_memory_errors
 
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}]"  # photos a second, however few
 MEMORY = "--set test.batch=1, --resize, the photo's size or the number of classes: each takes some 20 bytes a pixel"
+DOUBTFUL = 0.4  # a mask's score below which a person had better look at it first
 DOUBT = "too little or too much to learn from: mark an object beside background, or crop to it"
 SEGMENT = "segment"  # the command where none is named
 OTHERS = (
@@ -158,11 +159,13 @@ def _write_results(segmenter: Segmenter, results: Results, queries: Sequence[Pat
             print(f"error: {reason}", file=sys.stderr)
     complete = [query for query in queries if query not in failed]
     if complete:
-        results.write_formats(complete)
+        results.write_formats([*complete, *results.others(queries, facts)])
     problem = f"; {len(failed)} could not be segmented" if failed else ""
     stay = f"; {kept} results stay" if kept else ""
     done = f"{len(waiting) - len(failed)} of {len(waiting)} photos segmented on {segmenter.engine.place}"
-    print(*_not_found(entries, segmenter.decision.min_presence), f"{results.out}: {done}{stay}{problem}", sep="\n")
+    last = f"{results.out}: {done if waiting else 'nothing was left to segment'}{stay}{problem}"
+    doubtful = _doubtful(entries) if segmenter.calibration else ()
+    print(*_not_found(entries, segmenter.decision.min_presence), *doubtful, last, sep="\n")
     return failed
 
 
@@ -194,6 +197,17 @@ def _not_found(entries: Sequence[dict[str, Any]], least: float | None) -> Iterat
     absent = Counter(entry["class"] for entry in entries if not entry["shown"] and entry["by"] == NETWORK)
     for name, count in absent.items():
         yield f"{name} was not found in {count} of {photos[name]} photos{reason}"
+
+
+def _doubtful(entries: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Yield a line for each class with masks of low scores, by the entries of ``Results.write_summary``."""
+    scores = defaultdict[str, list[float]](list)
+    for entry in entries:
+        if entry["shown"] and entry["by"] == NETWORK:
+            scores[entry["class"]].append(entry["score"])
+    for name, found in scores.items():
+        if low := sum(score < DOUBTFUL for score in found):
+            yield f"{name}: {low} of {len(found)} masks have a score below {percent(DOUBTFUL)}; look at these first"
 
 
 def share(asked: Namespace) -> int:

@@ -43,7 +43,7 @@ def read_examples(
     for text in texts:
         kind, path = recognise.recognise(text)
         if kind == recognise.MASKS:
-            on_masks, names = _of_masks(path, photos, shots)
+            on_masks, names = _of_masks(path, photos, classes, shots)
             examples += _select(on_masks, names, path, classes=classes, shots=shots)
         else:
             annotations = recognise.read(text, photos, unconfirmed)
@@ -57,9 +57,12 @@ def read_examples(
     return examples, categories[0] if categories else {}
 
 
-def _of_masks(path: Path, photos: Path | None, shots: int | None) -> tuple[list[Example], dict[int, str]]:
+def _of_masks(
+    path: Path, photos: Path | None, classes: Sequence[str], shots: int | None
+) -> tuple[list[Example], dict[int, str]]:
     """Return the examples in a folder of masks, all that are needed, and its classes, value -> name.
 
+    Masks of a class without a name are of the one in ``classes``, if that is one.
     A line says which masks are left out: those without a photo.
     """
     if path.name == persons.FOLDER and path.with_name(UPLOADS).is_dir():
@@ -68,8 +71,10 @@ def _of_masks(path: Path, photos: Path | None, shots: int | None) -> tuple[list[
     known = masks.names_beside(mask_folder)
     pairs = mask_files.pairs(photo_folder, mask_folder, named=known is not None)
     if known is None:
-        note(f"{mask_folder}: the class is '{UNNAMED}'; to name it: --support NAME=PHOTO:MASK, or ids and names.txt")
-        return list(islice(_unnamed_masks(pairs), shots)), {}
+        name = classes[0] if len(classes) == 1 else None
+        if name is None:
+            note(f"{mask_folder}: the class is '{UNNAMED}'; --classes NAME names it")
+        return list(islice(_unnamed_masks(pairs, name), shots)), {1: name} if name else {}
     return list(_named_masks(pairs, known)), known.classes
 
 
@@ -104,7 +109,7 @@ def _refuse_255(facts: Sequence[MaskFacts], known: masks.MaskNames) -> None:
             f"{known.path}: {len(white)} mask(s), such as {white[0]}, hold only 255, "
             "which means unknown beside class ids",
             fix="give those pixels the value of their class, or take these masks out, or the list: without it 255 is "
-            "the object",
+            "the object, which --classes NAME names",
         )
 
 

@@ -14,9 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from annotations.annotation import content_errors
+from annotations.annotation import PERSON, content_errors
 from annotations.pictures import header_of
-from annotations.results import PERSON
 from annotations.shapes import decoded, encoded
 from annotations.words import is_unknown
 from photos.examples import check_class_name

@@ -234,8 +234,14 @@ class Results:
         """Return whether a query's result has pictures: those of an earlier one stay, whatever is asked for."""
         return PICTURES in self.formats or bool(pictures_of(own_record(self.paths(query)[0])))
 
+    def others(self, queries: Sequence[Path], facts: dict[str, Any]) -> list[Path]:
+        """Return the photos of complete results of these facts in the folder that are not among the queries."""
+        names = {str(query) for query in queries}
+        photos = (Path(record["query"]) for record in map(own_record, sorted(self.out.glob("*.json"))) if record)
+        return [photo for photo in photos if str(photo) not in names and self.is_complete(photo, facts)]
+
     def write_formats(self, queries: Sequence[Path]) -> None:
-        """Write the other formats for queries whose results are complete, and note what persons had said of these."""
+        """Write the other formats for photos whose results are complete, and note what persons had said of these."""
         home = Path(os.path.commonpath([query.parent.absolute() for query in queries]))
         others = [name for name in self.formats if name != PICTURES]
         for name in others:
@@ -243,7 +249,8 @@ class Results:
         if others:
             rest = len({entry["photo"] for entry in self._entries()}) - len(queries)
             if rest > 0:
-                note(f"{self.out}: {', '.join(others)}: without {rest} photos there that this command does not name")
+                reason = "whose results are of other examples, weights or options, or whose files went"
+                note(f"{self.out}: {', '.join(others)}: without {rest} photos {reason}")
             said = {query.stem: persons.digest_of(self.out, query) for query in queries}
             write_atomically(self.out / EXPORTED, json.dumps({**kept_json(self.out / EXPORTED), **said}))
 

@@ -89,7 +89,7 @@ def test_a_class_name_that_cannot_be_of_a_file_is_refused_with_its_file(tmp_path
 def test_masks_whose_names_match_no_photo_are_named(tmp_path: Path) -> None:
     photo(tmp_path / "train" / PHOTO)
     index_mask(tmp_path / "train/a_mask.png", region(*BOXES.values()))
-    assert "none of its 0 masks has the name of a photo" in (line := refusal(tmp_path))
+    assert "holds neither masks nor annotations" in (line := refusal(tmp_path))
     assert "give masks in folders a file of names" in line
     (tmp_path / "names.txt").write_text("cat\ndog\n")
     assert "none of its 1 masks has the name of a photo" in (line := refusal(tmp_path))

@@ -32,8 +32,8 @@ def photos(tmp_path: Path) -> list[PredictedPhoto]:
     left, right = blobs(1), blobs(1)
     left[:, W // 2 :] = False
     right[:, : W // 2] = False
-    cat = PredictedObject("cat", 0.75, encoded(left))
-    dog = PredictedObject(NAMES[44], 0.5, encoded(right))
+    cat = PredictedObject("cat", 0.75, encoded(left), "person")
+    dog = PredictedObject(NAMES[44], 0.5, encoded(right), "network")
     first = drawn.photo(tmp_path / "photos/a.jpg")
     second = drawn.photo(tmp_path / "photos/b.jpg")
     return [
@@ -111,6 +111,11 @@ def test_written_annotations_are_read_back(photos: list[PredictedPhoto], kind: s
     for category, predicted in zip(read.categories, photos[0].objects, strict=True):
         label = label_of(photo, read.path_of(photo), {category: 1})
         assert iou(label == 1, decoded(predicted.runs)) > (1 - 1e-9 if is_exact else SIMILAR)
+    # rows of YOLO have no place for it, so all of a file are what its least certain one is; Label Studio's
+    # predictions are nobody's
+    confirmed = {"coco": [True, False], "labelme": [True, False], "yolo": [False, False], "labelstudio": [False, False]}
+    whose = {instance.category: instance.confirmed for instance in photo.instances}
+    assert [*whose.values()] == confirmed[kind]
 
 
 def test_label_studio_gets_its_configuration_and_local_files(photos: list[PredictedPhoto], tmp_path: Path) -> None:

@@ -84,13 +84,17 @@ def test_a_complete_run_is_written_in_other_formats_without_predicting(run, phot
     assert "add --resume" in run(*words, "png,labelme,yolo").error
     done = run(*words, "png,labelme,yolo,coco", "--resume")
     assert done.code == 0
-    assert "2 of 2 results are complete" in done.output and "0 of 0 photos" in done.output
+    assert "2 of 2 results are complete" in done.output and "nothing was left to segment" in done.output
     assert json_of(corrected)["flags"] and lost.exists()
     assert (tmp_path / "out/yolo/data.yaml").exists()
     (tmp_path / f"out/{photos[0].stem}_overlay.jpg").unlink()
     assert run(*words, "coco", "--resume").code == 0
     assert len([*(tmp_path / "out").glob("*_mask.png")]) == 2  # of the one that is made again, too
     assert not json_of(corrected)["flags"]  # every format that is there follows its result
+    words = ("--query", photos[0], "--format", "coco", "--resume")
+    assert run(*words).code == 0
+    listed = json_of(tmp_path / "out/coco/instances.json")["images"]
+    assert [image["file_name"] for image in listed] == [photo.name for photo in photos[:2]]  # not those of the query
 
 
 def test_yolos_numbers_keep_their_meaning(run, photos: list[Path], tmp_path: Path) -> None:
@@ -124,7 +128,8 @@ def test_masks_by_the_network_are_examples_on_request_alone(run, photos: list[Pa
     drawn.results(tmp_path / "found")
     words = ("--query", photos[0])
     assert "none of its entries shows an object" in run(*words, supports=tmp_path / "found").error
-    assert run(*words, "--unconfirmed", supports=tmp_path / "found").code == 0
+    done = run(*words, "--unconfirmed", supports=tmp_path / "found")
+    assert (done.code, "taken: masks that nobody confirmed" in done.errors) == (0, True)
 
 
 def test_a_class_that_masks_do_not_name_is_told(run, photos: list[Path], tmp_path: Path) -> None:
@@ -132,4 +137,7 @@ def test_a_class_that_masks_do_not_name_is_told(run, photos: list[Path], tmp_pat
     (folder / "names.txt").unlink()
     write_mask(folder / "a.png", drawn.region(drawn.CAT))
     done = run("--query", photos[0], supports=folder)
-    assert f"note: {folder}: the class is 'object'; to name it: --support NAME=PHOTO:MASK" in done.errors
+    assert f"note: {folder}: the class is 'object'; --classes NAME names it" in done.errors
+    write_mask(folder / "a.png", 255 * drawn.region(drawn.CAT))
+    named = run("--query", photos[1], "--classes", "cup", "--out", tmp_path / "cups", supports=folder)
+    assert "cup: 1 example" in named.output
