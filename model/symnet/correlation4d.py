@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from model.parts.conv4d import CentrePivotConv4d
-from model.symnet.steps import PooledCorrelation
+from model.symnet.correlation import PooledCorrelation
 from model.tensors.mask import Positions
 
 SUPPORT_GRID = 8  # R, the side of the support's grid of cells

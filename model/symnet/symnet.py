@@ -1,8 +1,9 @@
 """Sym-Net as published: segment a query image from K annotated supports of a class that training never showed.
 
-Read ``SymNet.support`` and ``SymNet.predict``; they follow the paper. ``steps.py`` has its correlation, prior, query
-prototypes and alignment A with text. The decoder is PFENet's (``FeatureEnrichment``); projections, shots' weights, base
-learner and ensemble are BAM's (``model/kinds/corrected.py``, ``model/parts/base_learner.py``).
+Read ``SymNet.support`` and ``SymNet.predict``; they follow the paper. ``correlation.py`` has its hyper-correlation,
+``steps.py`` its prior, query prototypes and alignment A with text. The decoder is PFENet's (``FeatureEnrichment``);
+projections, shots' weights, base learner and ensemble are BAM's (``model/kinds/corrected.py``,
+``model/parts/base_learner.py``).
 
 The authors' code reduces the 4D hyper-correlation to its mean over the support's object: one map of each feature map,
 without parameters (``correlation: pooled``). ``correlation: conv4d`` is the one setting for a head that keeps the
@@ -29,13 +30,14 @@ from model.parts.base_stage import WithBaseSettings
 from model.parts.layers import WIDTH, FeatureEnrichment, default_scales
 from model.parts.with_encoder import HIGH, LOW
 from model.symnet import steps
+from model.symnet.correlation import OUT_CHANNELS, CorrelationFusion, ObjectMaps, PooledCorrelation
 from model.symnet.correlation4d import Conv4dCorrelation
 from model.symnet.losses import losses, query_triplet, support_triplet
 from model.symnet.published import LAYOUT
-from model.symnet.steps import MAP_CHANNELS, CorrelationFusion, ObjectMaps, PooledCorrelation
 from model.tensors.mask import Mask
 from model.tensors.ops import foreground_mask, masked_mean, mean_over_shots
 
+MAP_CHANNELS = OUT_CHANNELS + 1  # of the decoder's inputs besides feature and prototype: H and P
 HEADS = {"pooled": PooledCorrelation, "conv4d": Conv4dCorrelation}  # of the hyper-correlation
 
 

@@ -1,0 +1,69 @@
+"""The attention of a map's positions over some of them, without the matrix of all pairs in memory."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from model.tensors.groups import groups_of
+from model.tensors.mask import Positions, positions_of
+from model.tensors.ops import joined
+
+PIECE = 256  # positions whose attention is computed at a time, at least
+MAX_PAIRS = 2**25  # of positions and keys, whose attention a GPU holds at a time
+
+
+class Attention(NamedTuple):
+    """The attention of B maps over their keys, w_ij = exp(2 cos(F_i, F_j)), before its division."""
+
+    keys: Tensor  # the positions j, (B, L) bool
+    sums: Tensor  # sum_j w_ij F_j, and last sum_j w_ij, (B, L, C + 1)
+
+    @property
+    def mean(self) -> Tensor:
+        """The mean of the keys' features as each position weights them, (B, L, C)."""
+        return self.sums[..., :-1] / self.sums[..., -1:]
+
+
+def attend(feature_blc: Tensor, keys_bl: Tensor, before: Attention | None = None) -> Attention:
+    """Return the attention of all positions over some, ``keys_bl`` bool.
+
+    ``before`` is that of the same features over other keys: as a pair has the same weight in both, only the pairs of
+    those that came or went are computed, where they are fewer.
+    """
+    if before is None:
+        new = came = went = positions_of(keys_bl)[0]
+    else:
+        new, came, went = positions_of(keys_bl, keys_bl & ~before.keys, before.keys & ~keys_bl)
+    unit_blc = F.normalize(feature_blc, dim=2)
+    counted_blc = F.pad(feature_blc, (0, 1), value=1.0)  # [F_j, 1]
+    parts: list[Tensor] = []
+    for group in groups_of(feature_blc):
+        sums_over = partial(_weighted_sums, unit_blc[group], counted_blc[group])
+        if before is None or max(came[group].counts) + max(went[group].counts) >= max(new[group].counts):
+            parts.append(sums_over(new[group]))
+        else:
+            parts.append(before.sums[group] + sums_over(came[group]) - sums_over(went[group]))
+    return Attention(keys_bl, joined(parts))
+
+
+def _weighted_sums(unit_blc: Tensor, counted_blc: Tensor, keys: Positions) -> Tensor:
+    """Return sum_j w_ij [F_j, 1] over the keys, (B, L, C + 1), some positions i at a time.
+
+    The backward pass computes their weights again.
+    """
+    key = keys.padded(unit_blc).transpose(1, 2)
+    value = keys.padded(counted_blc)  # a row that is none has zeros, also as its last number
+
+    def weighted_sum(unit: Tensor) -> Tensor:
+        return (2.0 * unit @ key).exp() @ value
+
+    compute: Callable[[Tensor], Tensor] = weighted_sum
+    if torch.is_grad_enabled() and unit_blc.requires_grad:
+        compute = partial(checkpoint, weighted_sum, use_reentrant=False, preserve_rng_state=False)
+    at_a_time = PIECE if unit_blc.is_cpu else max(MAX_PAIRS // max(len(key) * key.shape[2], 1), PIECE)
+    return joined([compute(unit) for unit in unit_blc.split(at_a_time, dim=1)], dim=1)
