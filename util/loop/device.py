@@ -34,7 +34,7 @@ def pick_device(name: str, local_rank: int = 0) -> torch.device:
         reason = str(error).partition("\n")[0].partition(". ")[0]
         raise UserError(
             f"run.device = {name}, GPU {local_rank}: {reason}",
-            fix="write 0 for the CPU in place of the number of GPUs, or set run.device (predict.py: --device)",
+            fix="take the CPU: 0 in place of the number of GPUs, run.device=cpu, or --device cpu of predict.py",
             local=True,
         ) from None
     return device
