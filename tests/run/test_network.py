@@ -38,7 +38,7 @@ def a_card(monkeypatch, capability: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("name", ["gpu", "hpu:0", "cuda:99"])
 def test_a_device_that_does_not_work_is_refused_in_torchs_words(name: str) -> None:
-    with pytest.raises(UserError, match=f"run.device = {name}, GPU 0: .+; write 0 for the CPU"):
+    with pytest.raises(UserError, match=f"run.device = {name}, GPU 0: .+; take the CPU: 0"):
         device.pick_device(name)
 
 

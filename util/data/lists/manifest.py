@@ -15,14 +15,14 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 from util.config.settings import DataSettings
 from util.data.lists.image_list import ImageList
 from util.data.sampling import EpisodeKey, ListedEpisodes, Sampler, problem_of
-from util.files import read_text
+from util.files import read_text, state_of
 from util.files.errors import UserError, told
 from util.files.typecheck import Misfit, convert
 
@@ -48,7 +48,8 @@ def read_manifest(path: Path) -> Manifest:
     """Return the content of a manifest file; UserError if it is missing, holds no episode, or a line is none."""
     out = Manifest()
     text = read_text(path, "this manifest", "name the episodes.jsonl of a test")
-    shared = cache(lambda: read_manifest(path.absolute().parent.with_name(path.name)).episodes)
+    above = path.absolute().parent.with_name(path.name)
+    shared = cache(lambda: _shared(above, state_of(above)))
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
@@ -72,6 +73,12 @@ def read_manifest(path: Path) -> Manifest:
     if not out.episodes:
         raise UserError(f"{path}: this manifest holds no episode; name the episodes.jsonl of a test")
     return out
+
+
+@lru_cache(maxsize=4)
+def _shared(path: Path, state: tuple[int, ...]) -> list[dict[str, Any]]:
+    """Return the episodes of a manifest in a state, which several results share."""
+    return read_manifest(path).episodes
 
 
 def _counted(episode: dict[str, Any], intersection: int, union: int, pixels: int) -> dict[str, Any]:
