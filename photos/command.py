@@ -159,7 +159,7 @@ def _write_results(segmenter: Segmenter, results: Results, queries: Sequence[Pat
             print(f"error: {reason}", file=sys.stderr)
     complete = [query for query in queries if query not in failed]
     if complete:
-        results.write_formats([*complete, *results.others(queries, facts)])
+        results.write_formats(complete, facts)
     problem = f"; {len(failed)} could not be segmented" if failed else ""
     stay = f"; {kept} results stay" if kept else ""
     done = f"{len(waiting) - len(failed)} of {len(waiting)} photos segmented on {segmenter.engine.place}"

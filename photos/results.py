@@ -234,25 +234,25 @@ class Results:
         """Return whether a query's result has pictures: those of an earlier one stay, whatever is asked for."""
         return PICTURES in self.formats or bool(pictures_of(own_record(self.paths(query)[0])))
 
-    def others(self, queries: Sequence[Path], facts: dict[str, Any]) -> list[Path]:
-        """Return the photos of complete results of these facts in the folder that are not among the queries."""
-        names = {str(query) for query in queries}
-        photos = (Path(record["query"]) for record in map(own_record, sorted(self.out.glob("*.json"))) if record)
-        return [photo for photo in photos if str(photo) not in names and self.is_complete(photo, facts)]
+    def write_formats(self, queries: Sequence[Path], facts: dict[str, Any]) -> None:
+        """Write the other formats for queries whose results are complete, and for all others of these facts there.
 
-    def write_formats(self, queries: Sequence[Path]) -> None:
-        """Write the other formats for photos whose results are complete, and note what persons had said of these."""
-        home = Path(os.path.commonpath([query.parent.absolute() for query in queries]))
+        What persons had said of these is noted.
+        """
         others = [name for name in self.formats if name != PICTURES]
+        if not others:
+            return
+        records = filter(None, map(own_record, sorted(self.out.glob("*.json"))))
+        further = {Path(record["query"]) for record in records}.difference(queries)
+        photos = [*queries, *(photo for photo in sorted(further) if self.is_complete(photo, facts))]
+        if without := len(queries) + len(further) - len(photos):
+            reason = "whose results are of other examples, weights or options, or whose files went"
+            note(f"{self.out}: {', '.join(others)}: without {without} photos {reason}")
+        home = Path(os.path.commonpath([photo.parent.absolute() for photo in photos]))
         for name in others:
-            self.write_format(name, self.out / name, queries, home)
-        if others:
-            rest = len({entry["photo"] for entry in self._entries()}) - len(queries)
-            if rest > 0:
-                reason = "whose results are of other examples, weights or options, or whose files went"
-                note(f"{self.out}: {', '.join(others)}: without {rest} photos {reason}")
-            said = {query.stem: persons.digest_of(self.out, query) for query in queries}
-            write_atomically(self.out / EXPORTED, json.dumps({**kept_json(self.out / EXPORTED), **said}))
+            self.write_format(name, self.out / name, photos, home)
+        said = {photo.stem: persons.digest_of(self.out, photo) for photo in photos}
+        write_atomically(self.out / EXPORTED, json.dumps({**kept_json(self.out / EXPORTED), **said}))
 
     def write_format(self, name: str, folder: Path, queries: Sequence[Path], home: Path) -> None:
         """Write one of the other formats into a folder; ``home`` is the folder of all queries.

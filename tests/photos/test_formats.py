@@ -94,7 +94,10 @@ def test_a_complete_run_is_written_in_other_formats_without_predicting(run, phot
     words = ("--query", photos[0], "--format", "coco", "--resume")
     assert run(*words).code == 0
     listed = json_of(tmp_path / "out/coco/instances.json")["images"]
-    assert [image["file_name"] for image in listed] == [photo.name for photo in photos[:2]]  # not those of the query
+    assert [image["file_name"] for image in listed] == [photo.name for photo in photos[:2]]  # not that of the query
+    other = tmp_path / f"out/{photos[1].stem}.json"
+    write_json(other, json_of(other) | {"inputs": "of other examples"})
+    assert "without 1 photos whose results are of other examples" in run(*words).errors
 
 
 def test_yolos_numbers_keep_their_meaning(run, photos: list[Path], tmp_path: Path) -> None:
