@@ -12,6 +12,7 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 
 from annotations.annotation import (
+    PERSON,
     Annotations,
     Instance,
     PredictedObject,
@@ -193,16 +194,20 @@ def brush_mask(runs: list[int], size: tuple[int, int]) -> np.ndarray:
 def write(folder: Path, predictions: Predictions) -> None:
     """Write one task with one prediction for each photo, and the labelling configuration that the tasks need.
 
+    What a person confirmed is an annotation of the task.
     A task states its photo from the folder above that of all photos, the document root of Label Studio's local files.
     """
     tasks = []
     for photo in predictions.photos:
-        result = [_stroke(predicted, f"r{number}") for number, predicted in enumerate(photo.objects)]
-        score = sum(predicted.score for predicted in photo.objects) / max(len(photo.objects), 1)
-        prediction = {"model_version": predictions.model, "score": score, "result": result}
+        strokes = {True: list[dict[str, Any]](), False: list[dict[str, Any]]()}  # of persons, of the network
+        for number, predicted in enumerate(photo.objects):
+            strokes[predicted.by == PERSON].append(_stroke(predicted, f"r{number}"))
+        score = sum(stroke["score"] for stroke in strokes[False]) / max(len(strokes[False]), 1)
+        prediction = {"model_version": predictions.model, "score": score, "result": strokes[False]}
+        annotations = [{"result": strokes[True]}] if strokes[True] else []
         place = quote(os.fsencode(f"{predictions.folder.name}/{photo.name}"))
         image = f"/data/local-files/{LOCAL_FILES}{place}"
-        tasks.append({"data": {"image": image}, "predictions": [prediction]})
+        tasks.append({"data": {"image": image}, "annotations": annotations, "predictions": [prediction]})
     write_atomically(folder / "config.xml", _labelling_config(predictions.categories.values()))
     write_atomically(folder / "tasks.json", json.dumps(tasks))
 

@@ -26,13 +26,17 @@ LIKE_PHOTOS = "name masks like photos, photo.jpg: photo.png (no JPEG, which chan
 def folders_in(path: Path, photos: Path | None = None) -> tuple[Path, Path]:
     """Return the folders of photos and of masks that a folder stands for: two of usual names in it, else itself.
 
-    With a folder of ``photos``, ``path`` is that of the masks, or of one of a usual name.
+    With a folder of ``photos``, ``path`` is that of the masks, or of one of a usual name. If it has such a name itself
+    and holds masks alone, the photos are in a folder of a usual name beside it.
     """
     folders = folders_of(path)
     photo_folder = photos or _first_named(folders, PHOTO_FOLDER_NAMES)
     mask_folder = _first_named(folders, MASK_FOLDER_NAMES)
     if photo_folder and mask_folder:
         return photo_folder, mask_folder
+    endings = {file.suffix.lower() for file in visible(path.glob("*.*"), path)}
+    if photos is None and _first_named([path], MASK_FOLDER_NAMES) and endings <= {".png", ".txt", *LOSSLESS}:
+        return _first_named(folders_of(path.absolute().parent), PHOTO_FOLDER_NAMES) or path, path
     return photos or path, path
 
 

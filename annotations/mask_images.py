@@ -28,7 +28,10 @@ def opened_mask(path: Path, content: bytes | None = None) -> Iterator[Image.Imag
     with opened(path, "mask", content) as image:
         refuse_few_bits(image, path)
         if image.format in JPEG_FORMATS:
-            raise UserError(f"{path}: this mask is a JPEG, which changes values along edges; export it as PNG")
+            raise UserError(
+                f"{path}: this mask is a JPEG, which changes values along edges; export it as PNG, or name "
+                "the photo before the mask"
+            )
         if white_is_zero(image):
             note_once(f"{path.parent}: 0 is white in TIFFs here; their stored numbers are read, not the colours shown")
         yield image

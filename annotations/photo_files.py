@@ -82,7 +82,7 @@ class PhotoFiles:
                 name = matches[0].name
                 raise UserError(
                     f"{source}: {len(matches)} photos in {self.folder} are named '{name}'",
-                    fix="rename one, or name the folder of those that are meant",
+                    fix="rename one, or name the folder of those that are meant, as by --photos",
                 )
             if matches:
                 self._note_elsewhere(matches[0], path, source)

@@ -191,12 +191,20 @@ def coverage_of(shares: Sequence[float]) -> str:
 
 
 def _not_found(entries: Sequence[dict[str, Any]], least: float | None) -> Iterator[str]:
-    """Yield a line for each class that was not found in some photos, by the entries of ``Results.write_summary``."""
-    reason = f" (presence score below {percent(least)})" if least else ""
+    """Yield a line for each class that was not found in some photos, by the entries of ``Results.write_summary``.
+
+    A class may have no mask at a sufficient presence score: its pixels are another class's, or too few.
+    """
     photos = Counter(entry["class"] for entry in entries)
-    absent = Counter(entry["class"] for entry in entries if not entry["shown"] and entry["by"] == NETWORK)
-    for name, count in absent.items():
-        yield f"{name} was not found in {count} of {photos[name]} photos{reason}"
+    absent = Counter[tuple[str, str]]()
+    for entry in entries:
+        if not entry["shown"] and entry["by"] == NETWORK:
+            reason = "no part of its own that is large enough"
+            if least and entry["presence"] is not None and entry["presence"] < least:
+                reason = f"presence score below {percent(least)}"
+            absent[entry["class"], reason] += 1
+    for (name, reason), count in absent.items():
+        yield f"{name} was not found in {count} of {photos[name]} photos ({reason})"
 
 
 def _doubtful(entries: Sequence[dict[str, Any]]) -> Iterator[str]:
@@ -207,7 +215,8 @@ def _doubtful(entries: Sequence[dict[str, Any]]) -> Iterator[str]:
             scores[entry["class"]].append(entry["score"])
     for name, found in scores.items():
         if low := sum(score < DOUBTFUL for score in found):
-            yield f"{name}: {low} of {len(found)} masks have a score below {percent(DOUBTFUL)}; look at these first"
+            which = "these first" if low < len(found) else "all: these scores say little"
+            yield f"{name}: {low} of {len(found)} masks have a score below {percent(DOUBTFUL)}; look at {which}"
 
 
 def share(asked: Namespace) -> int:

@@ -47,7 +47,8 @@ def _photos_of_folder(folder: Path, recursive: bool) -> list[Path]:
     """Return the photos in a folder; UserError: there is none."""
     photos = [path for path in photos_below(folder, recursive) if not _is_picture_of_result(path)]
     if not photos:
-        raise UserError(f"{folder}: this folder itself holds no photo ({', '.join(IMAGE_SUFFIXES)})")
+        fix = "name another folder" if recursive else "--recursive takes those of its sub-folders"
+        raise UserError(f"{folder}: this folder itself holds no photo ({', '.join(IMAGE_SUFFIXES)})", fix=fix)
     return photos
 
 

@@ -47,7 +47,7 @@ class Parser(argparse.ArgumentParser):
         if unknown := re.match(r"unrecognized arguments: (-[-\w]+)", message):
             message += closest(unknown[1], [name for action in self._actions for name in action.option_strings])
         elif message.startswith("unrecognized arguments: "):
-            message += "; write all words, such as text vectors and a checkpoint, before the options"
+            message += "; write all words, such as text vectors, before the options, those with spaces in quotes"
         raise UserError(f"{message}; see {self.prog} --help")
 
 

@@ -346,7 +346,8 @@ class Folder:
             shown = sum(share > 0 for _, share, *_ in known)
             lacking = len(looks) - len(known)
             rest = f", {lacking} not searched" if lacking else ""
-            yield f"{name}: on {shown} of {len(known)} photos{rest}"
+            found = f"on {shown} of {len(known)} photos{rest}"
+            yield f"{name}: {found if known else 'annotate it on a photo first'}"
 
     def pack(self, formats: Sequence[str]) -> None:
         """Write a zip of the photos that were searched for every class that is known anywhere, in some formats."""

@@ -305,7 +305,7 @@ function fill(row) {
   const tile = tiles.get(row.name), [picture, , facts] = tile.children, known = row.classes[value] || [];
   picture.src = `thumb?photo=${encodeURIComponent(row.name)}&changed=${row.version}`;
   facts.textContent = [...(isOld(row) ? ["old"] : []), wordOf(row), ...(known[1] ? [percent(known[1])] : []), ...scoresOf(known)].join(", ");
-  tile.title = row.error || row.name;
+  tile.title = row.error || `${row.name}: ${facts.textContent}`;
   tile.classList.toggle("yours", wordOf(row).startsWith("by you"));
   tile.classList.toggle("missing", wordOf(row) === "not found");
   tile.classList.toggle("old", isOld(row));
@@ -381,7 +381,6 @@ function showFormats() {
   for (const kind of state.formats)
     element(["png", "coco", "yolo"].includes(kind) ? "formats" : "more").append(made("label", {}, box(kind), kind));
   element("weights").textContent = `${state.title}.`;
-  element("outlook").textContent = `Accuracy: ${state.outlook}; about 30 % of photos without the object get one.`;
 }
 
 function show() {
@@ -395,7 +394,9 @@ function show() {
   element("count").textContent = `${rows.size} photos; ${className()}: ${parts.map(([word, count]) => `${count} ${word}`).join(", ")}`;
   for (const [kind, word] of [["accept", "Accept"], ["empty", "Nothing here:"], ["back", "Give back"], ["absent", "Nothing in the list:"]])
     document.querySelector(`[data-do=${kind}]`).textContent = `${word} ${className()}`;
-  element("outlook").hidden = !state.outlook || !state.photos.some((row) => row.classes[value]?.[0] === "network");
+  const outlook = state.outlooks[value];
+  element("outlook").textContent = `Accuracy: ${outlook}; about 30 % of photos without the object get one.`;
+  element("outlook").hidden = !outlook || !state.photos.some((row) => row.classes[value]?.[0] === "network");
   const opened = rows.get(mask.name);
   if (mask.label) {
     const facts = state.classes.map(([known, name]) => {

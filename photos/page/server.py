@@ -165,9 +165,10 @@ class Handler(BaseHTTPRequestHandler):
 def page_state(folder: Folder, seen: str) -> dict[str, Any]:
     """Return what the browser shows; only its digest where that was ``seen``."""
     model = folder.segmenter.engine
+    classes = {value: name for value, name in enumerate(folder.classes, 1) if name}
     state = {
         "title": f"{model.title}, {Path(model.source).name}",
-        "outlook": model.outlook(None).partition(";")[0],
+        "outlooks": {value: model.outlook(name).partition(";")[0] for value, name in classes.items()},
         "out": str(folder.out),
         "formats": FORMATS,
         "most": MOST,
@@ -175,7 +176,7 @@ def page_state(folder: Folder, seen: str) -> dict[str, Any]:
         "done": folder.work.done,
         "archive": folder.archive is not None,
         "photos": [folder.row(name) for name in sorted(folder.photos, key=str.casefold)],
-        "classes": [[value, name, class_colour(value)] for value, name in enumerate(folder.classes, 1) if name],
+        "classes": [[value, name, class_colour(value)] for value, name in classes.items()],
     }
     digest = hashlib.sha256(json.dumps(state).encode()).hexdigest()
     return {"seen": digest} if digest == seen else {**state, "seen": digest}

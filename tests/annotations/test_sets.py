@@ -153,3 +153,8 @@ def test_folders_of_usual_names_are_photos_and_masks(tmp_path: Path, names: str,
     for name in names.split():
         (tmp_path / name).mkdir()
     assert folders_in(tmp_path) == (tmp_path / photos, tmp_path / masks)
+    if masks:
+        index_mask(tmp_path / masks / "a.png", region(*BOXES.values()))
+        assert folders_in(tmp_path / masks) == (tmp_path / photos, tmp_path / masks)
+        photo(tmp_path / masks / PHOTO)  # then photos lie beside their masks
+        assert folders_in(tmp_path / masks) == (tmp_path / masks, tmp_path / masks)

@@ -102,18 +102,18 @@ def test_written_annotations_are_read_back(photos: list[PredictedPhoto], kind: s
     recognised, _ = recognise.recognise(out)
     assert recognised == kind
     read = recognise.read(out, None if kind == "labelme" else tmp_path / "photos")  # whose files lead to their photos
-    assert [*read.categories.values()] == [*NAMES.values()]
+    # of Label Studio's tasks what a person annotated is read, not the prediction beside it
+    assert [*read.categories.values()] == [*NAMES.values()][: 1 if kind == "labelstudio" else 2]
     # nothing is annotated on the second photo of Label Studio's tasks, and so it is none of them
     names = ["a.jpg"] if kind == "labelstudio" else ["a.jpg", "b.jpg"]
     assert [Path(photo.name).name for photo in read.photos] == names
     is_exact = kind in ("coco", "labelstudio")
     photo = read.photos[0]
-    for category, predicted in zip(read.categories, photos[0].objects, strict=True):
+    for category, predicted in zip(read.categories, photos[0].objects):
         label = label_of(photo, read.path_of(photo), {category: 1})
         assert iou(label == 1, decoded(predicted.runs)) > (1 - 1e-9 if is_exact else SIMILAR)
-    # rows of YOLO have no place for it, so all of a file are what its least certain one is; Label Studio's
-    # predictions are nobody's
-    confirmed = {"coco": [True, False], "labelme": [True, False], "yolo": [False, False], "labelstudio": [False, False]}
+    # rows of YOLO have no place for it, so all of a file are what its least certain one is
+    confirmed = {"coco": [True, False], "labelme": [True, False], "yolo": [False, False], "labelstudio": [True]}
     whose = {instance.category: instance.confirmed for instance in photo.instances}
     assert [*whose.values()] == confirmed[kind]
 
@@ -124,6 +124,13 @@ def test_label_studio_gets_its_configuration_and_local_files(photos: list[Predic
     assert first["data"]["image"] == "/data/local-files/?d=photos/a.jpg"
     assert second["predictions"] == [{"model_version": "some model", "score": 0.0, "result": []}]
     assert "&amp; co" in (tmp_path / "config.xml").read_text()
+
+
+def test_label_studios_predictions_are_nobodys_where_nothing_is_annotated(photos: list[PredictedPhoto], tmp_path: Path):
+    found = [photo._replace(objects=photo.objects[1:]) for photo in photos]
+    recognise.WRITERS["labelstudio"](tmp_path, Predictions(found, tmp_path / "photos", NAMES))
+    (photo,) = recognise.read(f"{tmp_path}/tasks.json", tmp_path / "photos").photos
+    assert [instance.confirmed for instance in photo.instances] == [False]
 
 
 def test_strokes_of_label_studios_brush_are_run_lengths_in_bits() -> None:

@@ -30,7 +30,7 @@ def test_each_class_is_searched_on_every_photo_where_it_is_not_a_persons(page: P
     page.do("segment")
     page.paint("c.jpg", place=None)
     page.do("add_class", name="dish")
-    assert "dish: on 0 of 0 photos, 3 not searched" in page.do("segment")
+    assert "dish: annotate it on a photo first" in page.do("segment")
     page.paint("c.jpg", value=2, place=ELSEWHERE)
     assert "not searched" not in page.do("segment")
     by_network = {"cup": "network", "dish": "network"}
