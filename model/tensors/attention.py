@@ -33,7 +33,7 @@ def attend(feature_blc: Tensor, keys_bl: Tensor, before: Attention | None = None
     """Return the attention of all positions over some, ``keys_bl`` bool.
 
     ``before`` is that of the same features over other keys: as a pair has the same weight in both, only the pairs of
-    those that came or went are computed, where they are fewer.
+    those that came or went are computed, where they are fewer than the keys of every map.
     """
     if before is None:
         new = came = went = positions_of(keys_bl)[0]
@@ -44,7 +44,7 @@ def attend(feature_blc: Tensor, keys_bl: Tensor, before: Attention | None = None
     parts: list[Tensor] = []
     for group in groups_of(feature_blc):
         sums_over = partial(_weighted_sums, unit_blc[group], counted_blc[group])
-        if before is None or max(came[group].counts) + max(went[group].counts) >= max(new[group].counts):
+        if before is None or max(came[group].counts) + max(went[group].counts) >= min(new[group].counts):
             parts.append(sums_over(new[group]))
         else:
             parts.append(before.sums[group] + sums_over(came[group]) - sums_over(went[group]))

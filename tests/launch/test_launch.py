@@ -316,7 +316,7 @@ def test_other_photos_or_initial_weights_of_a_finished_training_are_refused(mini
 def check_stage_folder(folder: Path, stage: str) -> None:
     """Assert that a stage's folder tells all of its training."""
     environment = json_of(folder / "environment.json")
-    assert {"commit", "packages", "machine", "command", "images", "list"} <= environment.keys()
+    assert {"commit", "packages", "machine", "processor", "command", "images", "list"} <= environment.keys()
     assert "fold: 0" in (folder / "config.yaml").read_text()
     log = (folder / "log.txt").read_text()
     first_line, *_ = log.splitlines()

@@ -11,10 +11,12 @@ from numpy.linalg import norm
 from torch import Tensor
 from torch.nn import functional as F
 
+from model.symnet.correlation import PooledCorrelation
 from model.symnet.losses import query_triplet, support_triplet
 from model.symnet.steps import (
     query_prototypes,
 )
+from model.tensors.mask import Mask
 from model.tensors.ops import foreground_mask
 from tests.model.small import BASE_CLASSES, drawn_episode, small_model, without_dropout
 
@@ -138,6 +140,18 @@ def test_query_prototypes_are_means_by_the_prior_and_an_empty_set_takes_twelve_p
         assert empty or not is_empty
         places = by_rank[name] if is_empty else is_chosen
         assert_close(getattr(given, name), feature.numpy()[..., places].mean(2))
+
+
+@pytest.mark.parametrize("positions", [1, 3])
+def test_the_correlation_is_the_mean_of_the_objects_positions(positions: int) -> None:
+    support, query = drawn(0, 1, CHANNELS, *GRID), drawn(1, 1, CHANNELS, *GRID)
+    label = torch.zeros(1, *GRID, dtype=torch.uint8)
+    label.view(-1)[:positions] = 1
+    head = PooledCorrelation({2: 1})
+    of_query = head.of_query([(2, query)], [head.object_maps([(2, support)], Mask(label))])
+    on_object = F.normalize(support.flatten(2)[..., :positions], dim=1)
+    cosine = torch.einsum("bcj,bci->bji", on_object, F.normalize(query.flatten(2), dim=1))
+    assert_close(of_query[2].flatten(), cosine.clamp(min=0).mean(1).flatten().numpy())
 
 
 def test_every_loss_but_the_main_one_has_the_auxiliary_weight() -> None:

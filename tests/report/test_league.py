@@ -113,6 +113,7 @@ NAMES_IN_DOCUMENTS = {
     "Sym-Net, conv4d": "Sym-Net, 4D convolutions",
     "multi-prototype baseline": "multi-prototype",
     "prototype baseline": "prototype",
+    "linear probe": "probe",
 }
 LINK = re.compile(r"\[(.*?)\]\(.*?\)")
 

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -175,7 +176,15 @@ def _code_and_machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: versions.get(name, UNKNOWN) for name in PACKAGES},
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "processor": _processor(),
     }
+
+
+def _processor() -> str:
+    """Return the processor's name as Linux has it, elsewhere as Python does."""
+    facts = Path("/proc/cpuinfo")
+    named = re.search(r"^model name\s*: (.*)$", facts.read_text(), re.MULTILINE) if facts.is_file() else None
+    return named[1] if named else platform.processor() or UNKNOWN
 
 
 def _commit() -> str:

@@ -213,7 +213,8 @@ def test_uploads_replace_no_photo_and_take_no_paths(page: Page, copies: list[Pat
 
 
 def test_requests_of_others_are_refused(page: Page, tmp_path: Path) -> None:
-    assert "localhost" in page.get("state", Host="elsewhere.org")["error"]
+    for host in ("elsewhere.org", "localhost.elsewhere.org"):
+        assert "localhost" in page.get("state", Host=host)["error"]
     assert "refused" in page.get("stop", b"{}", Content_Type="text/plain")["error"]
     assert "no action" in page.get("end", b"{}")["error"]
     assert "nothing of this page" in page.get("..%2Fpage.json")["error"]
@@ -243,8 +244,9 @@ def test_a_class_that_cannot_be_renamed_keeps_its_masks(page: Page, monkeypatch:
         assert page.known("a.jpg") == page.known("b.jpg") == {name: YOURS}
 
 
-def _link(out: Path) -> None:
-    (out / "page/packing").symlink_to(out.parent)
+def _link(folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / "packing").symlink_to(folder.parent)
 
 
 def edit(path: Path, old: str, new: str) -> None:
@@ -254,7 +256,7 @@ def edit(path: Path, old: str, new: str) -> None:
 @pytest.mark.parametrize(
     ("line", "change"),
     [
-        ("packing: is a link", _link),
+        *(("packing: is a link", lambda out, of=of: _link(out / of)) for of in (".", "page", "persons", "photos")),
         ("names.txt: is no file of persons' masks", lambda out: edit(out / "persons/names.txt", "\n", "\nx\n")),
         ("page.json: is damaged", lambda out: (out / "page/page.json").write_text('{"photos": 5}')),
     ],
