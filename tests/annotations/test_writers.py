@@ -118,6 +118,16 @@ def test_written_annotations_are_read_back(photos: list[PredictedPhoto], kind: s
     assert [*whose.values()] == confirmed[kind]
 
 
+def test_yolos_coordinates_are_exact_to_a_tenth_of_a_pixel(tmp_path: Path) -> None:
+    mask = np.zeros((480, 640), bool)
+    mask[111:317, 203:455] = True
+    path = drawn.photo(tmp_path / "a.jpg")
+    photo = PredictedPhoto(path, path.name, *mask.shape, objects=(PredictedObject("cat", 0.5, encoded(mask)),))
+    recognise.WRITERS["yolo"](tmp_path / "out", Predictions([photo], tmp_path, {1: "cat"}))
+    _, *shares = map(float, (tmp_path / "out/labels/a.txt").read_text().split())
+    assert np.abs(np.reshape(shares, (-1, 2)) * (640, 480) - polygons_of(mask)[0]).max() < 0.1
+
+
 def test_label_studio_gets_its_configuration_and_local_files(photos: list[PredictedPhoto], tmp_path: Path) -> None:
     recognise.WRITERS["labelstudio"](tmp_path, Predictions(photos, tmp_path / "photos", NAMES, "some model"))
     first, second = json_of(tmp_path / "tasks.json")

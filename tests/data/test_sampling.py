@@ -111,6 +111,16 @@ def test_further_ways_keep_query_and_supports_and_add_classes_with_legal_ones() 
             assert set(way.supports) <= set(images.candidates[way.class_id].tolist())
 
 
+def test_a_class_of_as_many_photos_as_shots_is_no_further_way() -> None:
+    """Its query may be one of them."""
+    images = random_list(0)
+    fewest, *others = sorted(images.classes, key=lambda class_id: len(images.candidates[class_id]))
+    shots = len(images.candidates[fewest])
+    sampler = EpisodeSampler(images, "sequential", shots, 0, ways=2)
+    assert fewest not in sampler.complete_classes
+    assert {*replace(sampler, shots=shots - 1).complete_classes} == {fewest, *others}
+
+
 @pytest.mark.parametrize("shots", [1, 2])
 def test_a_query_has_its_references_in_turn(shots: int) -> None:
     """In each of two rounds, whose orders differ, none comes twice."""

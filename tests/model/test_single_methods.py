@@ -10,7 +10,7 @@ from model.encoders.layouts import load_encoder
 from model.encoders.settings import EncoderSettings, build_encoder
 from model.hdmnet.transformer import true_distribution
 from model.hmnet.hmnet import HMNetSettings
-from model.hsnet.hsnet import HSNet
+from model.hsnet.hsnet import HSNet, vote
 from model.hsnet.settings import HSNetSettings
 from model.maps import Maps, Passing
 from model.mismatch import ModelMismatch
@@ -18,6 +18,20 @@ from model.parts.base_learner import Ensemble
 from model.registry import related
 from tests.model.small import drawn_episode, small_model
 from tests.model.varied import bare_encoder
+
+
+@pytest.mark.parametrize(
+    ("votes_of_pixels", "foreground"), [((0, 0), (0, 0)), ((0, 1), (0, 1)), ((1, 2, 3), (0, 1, 1))]
+)
+def test_half_of_the_most_votes_and_at_least_one_make_hsnets_foreground(votes_of_pixels, foreground) -> None:
+    shots, pixels = 5, len(votes_of_pixels)
+    logits = torch.zeros(1, shots, 2, 1, pixels)
+    for pixel, count in enumerate(votes_of_pixels):
+        logits[0, :, :, 0, pixel] = torch.tensor([1.0, -1.0])
+        logits[0, :count, :, 0, pixel] = torch.tensor([-1.0, 1.0])
+    voted, votes = vote(logits)
+    assert votes.flatten().tolist() == [*votes_of_pixels]
+    assert voted.argmax(1).flatten().tolist() == [*foreground]
 
 
 @pytest.mark.parametrize("read", [[], [3]])  # stages that are read at the first block

@@ -142,6 +142,15 @@ def test_a_meta_stage_refuses_a_base_stage_with_other_settings(mini_yaml) -> Non
     begin(changed, changed.folder("base") / BEST)
 
 
+def test_a_meta_stage_states_the_base_stage_that_it_starts_from(mini_yaml) -> None:
+    run = Run(read_config(mini_yaml("bam", model={"encoder": {"weights": None}})))
+    weights = build_model(run.config, text_width=0).base_stage().state_dict()
+    content = {"stage": "base", "config": to_dict(run.config), "weights": weights}
+    checkpoint.save(run.folder("base") / BEST, content)
+    start = fill_at_start(run, build_model(run.config, text_width=0), "meta", None)
+    assert start.initial == initial_digest(run, "meta") == checkpoint.digest_of(weights)
+
+
 def epochs_of(folder: Path) -> dict[float, dict[str, Any]]:
     """Return the records of a training by their epochs, each of which has one."""
     records = json_of(folder / "metrics.json")["epochs"]

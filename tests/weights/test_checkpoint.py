@@ -121,6 +121,16 @@ def test_plain_weights_that_do_not_fit_say_where(tiny, tmp_path: Path, override:
     torch.testing.assert_close(other.state_dict(), before, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(tiny, tmp_path: Path, number: float):
+    _, network = tiny()
+    weights = network.state_dict()
+    name = next(name for name, tensor in weights.items() if tensor.is_floating_point())
+    torch.save({**weights, name: torch.full_like(weights[name], number)}, tmp_path / "plain.pth")
+    with pytest.raises(UserError, match=f"{name} does not hold finite numbers"):
+        fill(network, checkpoint.read(tmp_path / "plain.pth"))
+
+
 class Wrapped(FewShotMethod):
     """A method whose only part is called as a wrapper is."""
 
