@@ -1,5 +1,7 @@
 """Train the base stage where it is lacking, then the meta stage: ``python train.py config/<dataset>/<file>.yaml``."""
 
+# ``train_stage`` (util/train/stages.py) builds data, network and optimisers; the loop is in util/loop/train.py.
+
 from util import requirements
 
 if __name__ == "__main__":

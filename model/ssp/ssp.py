@@ -8,6 +8,9 @@ N the query's positions that softmax(sim_0) calls foreground (> 0.7) and backgro
     SSFP = mean_{j in A} F_j,  SSBP = mean_{j in N} F_j,  ASBP_i = sum_{j in N} softmax_j(2 cos(F_i, F_j)) F_j,
     FP_1 = 0.5 FP_0 + 0.5 SSFP,  BP_1 = 0.3 SSBP + 0.7 ASBP,  sim_r = 10 [cos(F, BP_r); cos(F, FP_r)].
 
+The refinement finds FP' and BP' in the same way from sim_1, blends them, FP_2 = 0.5 FP_0 + 0.2 FP_1 + 0.3 FP' and BP_2
+likewise, and predicts 0.7 sim_2 + 0.3 sim_1.
+
 The paper's self-support loss is ``losses["self_support"]``.
 
 Shape letters: B queries, K shots, n supports (of one shot B), C channels, h w the grid of stage 3, H W the image.

@@ -170,7 +170,7 @@ def _step(training: Training) -> None:
     together: Any = OptimizersAsOne(training.optimizers.values())
     training.scaler.unscale_(together)
     clip_gradients(training.optimizers, training.rules)
-    if training.scaler.step(together) is None:
+    if training.scaler.step(together) is None:  # left out; else what the step returns, True
         training.progress.skipped += 1
     training.scaler.update()
 
