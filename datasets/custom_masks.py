@@ -67,7 +67,10 @@ def _from_class_ids(options: CustomOptions, masks: dict[Path, Path], known: Mask
 
 def _needs_names(masks: Path) -> str:
     """Return the refusal of masks without names of their classes."""
+    listed = names_beside(masks)
     names = "--classes cat,dog, or names.txt with a class per line, the first is id 1"
+    if listed is not None:
+        names = f"--classes {listed.path}"
     if parts := [folder.name for folder in folders_of(masks) if is_of_set(folder.name)]:
         fix = "or put all masks of a class into <class>/photo.png"
         return f"--masks {masks}: the folders {', '.join(parts)} are parts of a set, no classes; add {names}, {fix}"

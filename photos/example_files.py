@@ -182,6 +182,8 @@ def _check_classes(
 ) -> None:
     """Refuse (UserError) classes that no file knows, and files that show none."""
     declared = {name for names in categories for name in names.values()}
+    if classes and not declared:
+        raise UserError(f"--classes: {source} shows one class without a name; give one, or write names.txt beside it")
     for name in classes:
         check_known(name, declared, f"--classes: '{name}' is not a class of {source}")
     if not examples:

@@ -394,9 +394,8 @@ function show() {
   element("count").textContent = `${rows.size} photos; ${className()}: ${parts.map(([word, count]) => `${count} ${word}`).join(", ")}`;
   for (const [kind, word] of [["accept", "Accept"], ["empty", "Nothing here:"], ["back", "Give back"], ["absent", "Nothing in the list:"]])
     document.querySelector(`[data-do=${kind}]`).textContent = `${word} ${className()}`;
-  const outlook = state.outlooks[value];
-  element("outlook").textContent = `Accuracy: ${outlook}; about 30 % of photos without the object get one.`;
-  element("outlook").hidden = !outlook || !state.photos.some((row) => row.classes[value]?.[0] === "network");
+  element("outlook").textContent = [state.outlooks[value], "about 30 % of photos without the object get a mask"].filter(Boolean).join("; ");
+  element("outlook").hidden = !state.photos.some((row) => row.classes[value]?.[0] === "network");
   const opened = rows.get(mask.name);
   if (mask.label) {
     const facts = state.classes.map(([known, name]) => {

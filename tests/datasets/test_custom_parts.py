@@ -95,6 +95,14 @@ def test_folders_of_classes_in_parts_are_refused(tmp_path: Path) -> None:
         made(tmp_path, "photos", "masks", named=False)
 
 
+def test_a_list_of_names_beside_masks_is_named_where_it_is_lacking(tmp_path: Path) -> None:
+    photo(tmp_path / "photos/0.jpg")
+    both(tmp_path / "masks/0.png")
+    (tmp_path / "masks/names.txt").write_text("cat\ndog\n")
+    with pytest.raises(UserError, match=r"--masks needs --classes .*masks/names\.txt; "):
+        made(tmp_path, "photos", "masks", named=False)
+
+
 @pytest.mark.parametrize(
     ("folders", "outcome"),
     [

@@ -144,3 +144,5 @@ def test_a_class_that_masks_do_not_name_is_told(run, photos: list[Path], tmp_pat
     write_mask(folder / "a.png", 255 * drawn.region(drawn.CAT))
     named = run("--query", photos[1], "--classes", "cup", "--out", tmp_path / "cups", supports=folder)
     assert "cup: 1 example" in named.output
+    several = run("--query", photos[1], "--classes", "cup,dish", "--out", tmp_path / "cups", supports=folder)
+    assert f"--classes: {folder} shows one class without a name; give one" in several.error
