@@ -33,7 +33,7 @@ COUNT_BITS = (3, 4, 8, 16)  # a run states in two bits which of these sizes its 
 
 
 def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
-    """Return the annotations of a JSON export, of each task one; where nothing is annotated, the predictions.
+    """Return the annotations of a JSON export, one of each task; of a task that nobody annotated a prediction.
 
     Predictions are unconfirmed.
     It is the first that has regions, of the ground truth if there is one. Regions of other tools, such as key points,
@@ -43,21 +43,16 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     annotations = Annotations.begin(path, path.parent, folder)
     tasks = read_json(path, "these annotations", "export them again")
     with content_errors(f"{path}: not in Label Studio's JSON form (", "); export it again"):
-        finished = _finished(tasks)
-        is_annotated = any(finished)
-        given_of_tasks = finished if is_annotated else [task.get("predictions", []) for task in tasks]
-        for number, (task, given) in enumerate(zip(tasks, given_of_tasks, strict=True), 1):
+        for number, (task, finished) in enumerate(zip(tasks, _finished(tasks), strict=True), 1):
             name = f"task {task.get('id', number)}"
             with content_errors(f"{name}: ", kind=ValueError):
-                entries = _regions_of(given)
+                entries = _regions_of(finished or task.get("predictions", []))
                 if entries:
                     photo = annotations.files.find(_photo_of(task), path)
                     size = int(entries[0]["original_height"]), int(entries[0]["original_width"])
                     check_stated(photo, *size)
                     instances = instances_of(entries, photo.name, size, annotations)
-                    annotations.add(photo, size, (each._replace(confirmed=is_annotated) for each in instances))
-                elif not given and task.get("predictions"):
-                    annotations.remarks["left out: predictions of tasks that nobody annotated"][name] += 1
+                    annotations.add(photo, size, (each._replace(confirmed=bool(finished)) for each in instances))
     return annotations
 
 

@@ -72,7 +72,7 @@ def _of_masks(
     pairs = mask_files.pairs(photo_folder, mask_folder, named=known is not None)
     if known is None:
         name = classes[0] if len(classes) == 1 else None
-        if name is None:
+        if not classes:
             note(f"{mask_folder}: the class is '{UNNAMED}'; --classes NAME names it")
         return list(islice(_unnamed_masks(pairs, name), shots)), {1: name} if name else {}
     return list(_named_masks(pairs, known)), known.classes

@@ -109,6 +109,20 @@ class Prediction:
         mask[is_little[mask]] = 0
         return cls(image, names, mask, probability, presence, calibration)
 
+    def _alone(self, index: int) -> np.ndarray:
+        """Return the probability of a class as it would be without the others, (H, W), for which scores are fitted.
+
+        It is less by the share of the class's pixels that others take.
+        """
+        own = self.probability[index]
+        if len(self.names) == 1:
+            return own
+        background = np.clip(1 - self.probability.sum(0), np.finfo(np.float32).tiny, None)
+        alone = own / (own + background)
+        kept = (self.mask == index + 1).sum()
+        lost = ((self.mask > 0) & (self.mask != index + 1) & (alone > 0.5)).sum()
+        return alone * (kept / max(kept + lost, 1))
+
     def _score(self, index: int, pixels: float) -> float:
         """Return the score of pixels of a class by its index, from their mean probability."""
         if self.calibration is not None and self.presence is not None:
@@ -124,7 +138,7 @@ class Prediction:
         for index, name in enumerate(self.names):
             inside = (self.mask == index + 1).astype(np.uint8)
             count, parts, facts, _ = cv2.connectedComponentsWithStats(inside, connectivity=8)
-            sums = np.bincount(parts.ravel(), self.probability[index].ravel(), count)
+            sums = np.bincount(parts.ravel(), self._alone(index).ravel(), count)
             by_area = sorted(range(1, count), key=lambda part: -facts[part, cv2.CC_STAT_AREA])
             for part in by_area:
                 left, top, width, height, area = facts[part].tolist()
@@ -175,14 +189,15 @@ class Prediction:
         ``masks`` there are ``runs`` too, the mask as COCO's run lengths, which JSON can hold.
 
         The score is the probability that the mask overlaps the object by half; without a calibration the mean
-        probability of its pixels. Box and score are None for a class without pixels.
+        probability of its pixels; in both cases as if there were no other class. Box and score are None for a class
+        without pixels.
         """
         rows = []
         for index, name in enumerate(self.names):
             inside = self.mask == index + 1
             score = None
             if inside.any():
-                score = self._score(index, float(self.probability[index][inside].mean(dtype=np.float64)))
+                score = self._score(index, float(self._alone(index)[inside].mean(dtype=np.float64)))
             presence = None if self.presence is None else round(self.presence[index], DIGITS)
             row = {"name": name, "value": index + 1, "by": NETWORK, "presence": presence, "score": score}
             row |= extent_of(inside)

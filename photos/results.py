@@ -118,7 +118,8 @@ class Results:
 
     def continue_formats(self) -> None:
         """Write also the formats of an earlier command in the folder, whose files would be older than the results."""
-        earlier = (name for name in recognise.WRITERS if (self.out / name).exists())
+        earlier = [name for name in recognise.WRITERS if (self.out / name).exists()]
+        earlier += [PICTURES] if (self.out / REVIEW).exists() else []
         self.formats = [*dict.fromkeys((*self.formats, *earlier))]
 
     @property

@@ -129,12 +129,17 @@ def test_parts_that_no_folder_says_are_counted(tmp_path: Path, capsys) -> None:
     assert "parts of the set, which are kept where folders are named so (2), see train" in capsys.readouterr().err
 
 
-def test_predictions_beside_annotations_are_counted(tmp_path: Path, capsys) -> None:
+def test_predictions_of_tasks_that_nobody_annotated_are_unconfirmed(tmp_path: Path, capsys) -> None:
     path = drawn.labelstudio(tmp_path)
-    tasks = json_of(path)
-    write_json(path, [*tasks, {"id": 7, "data": {}, "predictions": [{"result": []}]}])
-    assert areas(path) == AREAS
-    assert "left out: predictions of tasks that nobody annotated (1), see task 7" in capsys.readouterr().err
+    task, _ = json_of(path)
+    drawn.photo(tmp_path / "b.jpg")
+    second = {"id": 7, "data": {"image": "b.jpg"}, "predictions": task["annotations"]}
+    write_json(path, [task, second])
+    confirmed, found = recognise.read(str(path)).photos
+    assert {instance.confirmed for instance in confirmed.instances} == {True}
+    assert {instance.confirmed for instance in found.instances} == {False}
+    assert [photo.name for photo in recognise.read(str(path), unconfirmed=False).annotated] == [confirmed.name]
+    assert "left out: masks that nobody confirmed (--unconfirmed takes them) (2), see b.jpg" in capsys.readouterr().err
 
 
 def test_files_of_other_kinds_beside_labelme_s_are_counted(tmp_path: Path, capsys) -> None:

@@ -18,6 +18,8 @@ from util.files.errors import UserError
 
 MARGINS = np.array([[[2.0, 0.5, 1.0, 3.0]], [[1.0, -2.0, 4.0, -1.0]]], np.float32)  # two classes, 1 x 4 pixels
 IMAGE = np.zeros((1, 4, 3), np.uint8)
+ALONE = 1 / (1 + np.exp(0.5 - 2 * MARGINS))  # the probability of each class without the other, by this calibration
+CATS_SHARE, DOGS_SHARE = 3 / 4, 1 / 2  # of the pixels that each would have alone
 CALIBRATION = Calibration(FORMAT, "model", "key", "base classes", 2.0, -0.5, [1.0], 0.0, 0.5)
 
 
@@ -50,8 +52,8 @@ def test_instances_and_saved_files_are_those_of_the_command(tmp_path: Path) -> N
     cat, far_cat, dog = prediction.instances()
     assert (cat.name, cat.box, cat.area, far_cat.area, dog.box) == ("cat", (0, 0, 2, 1), 2, 1, (2, 0, 3, 1))
     assert cat.mask.tolist() == [[True, True, False, False]]
-    of_cat, of_dog = prediction.probability[:, 0]
-    assert (far_cat.score, dog.score) == pytest.approx((of_cat[3], of_dog[2]), abs=1e-6)
+    of_cat, of_dog = ALONE[:, 0]
+    assert (far_cat.score, dog.score) == pytest.approx((of_cat[3] * CATS_SHARE, of_dog[2] * DOGS_SHARE), abs=1e-6)
     with pytest.raises(UserError):
         prediction.save(tmp_path)
     assert [row["parts"] for row in prediction.summary()] == [2, 1]
@@ -62,11 +64,11 @@ def test_instances_and_saved_files_are_those_of_the_command(tmp_path: Path) -> N
 
 
 def test_a_calibrated_score_is_of_presence_and_pixels() -> None:
-    """Also of a part."""
+    """Also of a part; of other classes only the pixels that they take count."""
     calibration = replace(CALIBRATION, mask=MaskScore(presence=0.5, pixels=2.0, bias=-1.0))
     prediction = Prediction.from_margins(IMAGE, ["cat", "dog"], MARGINS, [0.9, 0.9], calibration)
     cat, _ = prediction.summary()
-    inside = prediction.probability[0][prediction.mask == 1].mean()
+    inside = ALONE[0][prediction.mask == 1].mean() * CATS_SHARE
     assert cat["score"] == pytest.approx(sigmoid(0.5 * logit(0.9) + 2 * logit(inside) - 1), abs=1e-5)
     parts = [part.score for part in prediction.instances() if part.name == "cat"]
     assert min(parts) <= cat["score"] <= max(parts)
