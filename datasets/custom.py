@@ -50,6 +50,10 @@ IN_CONFIG = {
 }  # folders of this project
 RESERVED = sorted({*recipes(), *IN_CONFIG})
 LISTS_FOLDER = "lists"
+MORE = (  # the remedy of too few photos
+    f"add photos (a class needs {2 * LEAST_PHOTOS}), confirm masks or take --unconfirmed ones, leave classes out by "
+    "--skip-rare N or --classes, or change --folds"
+)
 LOOK = "look.jpg"
 ALL_IMAGES = f"{LISTS_FOLDER}/{ALL}.txt"
 MAKERS = {"train": train_list, "test": test_list, "validation": test_list}  # validations are on novel classes too
@@ -243,6 +247,8 @@ def _with_lists(data: DataSettings, rows_of_part: dict[str, list[int]], out: Pat
     lines = (out / ALL_IMAGES).read_text(encoding="utf-8").splitlines()
     lists: dict[str, Any] = {}
     for part, rows in rows_of_part.items():
+        if not rows:
+            raise UserError(f"{len(lines)} annotated photos: too few for a list of training and one of tests", fix=MORE)
         lists[f"{part}_list"] = f"{LISTS_FOLDER}/{part}.txt"
         write_list(out / LISTS_FOLDER / f"{part}.txt", [lines[row] for row in rows])
     return replace(data, **lists)
@@ -262,8 +268,7 @@ def _with_presence(data: DataSettings) -> DataSettings:
             shortage = str(error)
         if not shortage:
             return candidate
-    remedy = f"add photos (a class needs {2 * LEAST_PHOTOS}), leave classes out by --skip-rare N or --classes"
-    raise UserError(shortage, fix=f"{remedy}, or change --folds")
+    raise UserError(shortage, fix=MORE)
 
 
 def _rare_classes(data: DataSettings, indices: dict[str, Index]) -> str:

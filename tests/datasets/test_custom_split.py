@@ -228,3 +228,8 @@ def test_a_class_whose_name_has_the_word_of_a_part_is_none(
     words = ("custom", "--name", "pets", "--images", f"{tmp_path}/photos", "--masks", f"{tmp_path}/masks", "--folds", 2)
     printed = assert_done(prepare(*words), "fold 0 tests: test tube", "fold 1 tests: train bus")
     assert "the parts that folders name are kept" not in printed
+
+
+def test_too_few_photos_are_refused_in_words_of_the_user(prepare, tmp_path: Path) -> None:
+    line = prepare(*annotated(tmp_path, "masks", {"0": [1, 2]})).error
+    assert "1 annotated photos: too few for a list of training and one of tests; add photos" in line
