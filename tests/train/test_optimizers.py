@@ -30,15 +30,15 @@ def test_a_schedule_is_half_a_wave_from_the_rate_to_nothing_or_two_steps(name: s
 
 
 def test_the_gradients_of_an_optimiser_are_clipped_together() -> None:
-    weights = {name: torch.nn.Parameter(torch.ones(2)) for name in ("clipped", "free")}
+    weights = {name: torch.nn.Parameter(torch.ones(1)) for name in ("first", "second", "free")}
     rules = {"clipped": OptimizerSettings(clip=0.1), "free": OptimizerSettings()}
-    groups = [ParamGroup(name, [weight], optimizer=name) for name, weight in weights.items()]
+    of_group = {"first": "clipped", "second": "clipped", "free": "free"}
+    groups = [ParamGroup(name, [weights[name]], optimizer=optimizer) for name, optimizer in of_group.items()]
     optimizers = build_optimizers(groups, rules)
-    for weight in weights.values():
-        weight.grad = torch.tensor([3.0, 4.0])
+    for weight, gradient in zip(weights.values(), (3.0, 4.0, 5.0), strict=True):
+        weight.grad = torch.tensor([gradient])
     clip_gradients(optimizers, rules)
-    assert weights["clipped"].grad.tolist() == pytest.approx([0.06, 0.08], rel=1e-4)
-    assert weights["free"].grad.tolist() == [3, 4]
+    assert [weight.grad.item() for weight in weights.values()] == pytest.approx([0.06, 0.08, 5], rel=1e-4)
 
 
 def test_a_groups_rate_is_its_factor_times_the_schedules_which_counts_steps_from_1() -> None:

@@ -165,7 +165,7 @@ class OptimizerSettings:
 
     # sgd; nesterov, SGD with Nesterov's momentum; adamw; or one that is registered (util/loop/optimizers.py)
     kind: str = named(OPTIMIZERS, "sgd")
-    lr: float = bounded(0.05, 0)  # each parameter group multiplies it by its own factor
+    lr: float = bounded(0.05, 1e-9)  # each parameter group multiplies it by its own factor
     weight_decay: float = bounded(1e-4, 0)
     # poly: lr * (1 - step / steps) ^ 0.9 with steps from 1; cosine: half a wave from lr to 0; step: a tenth after each
     # third of the steps; or one that is registered, which may see the validations (util/loop/optim.py)

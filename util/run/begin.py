@@ -294,7 +294,7 @@ def _rehearse_stage(
         "?" if data is None else str(len(data.images.queries)),
         str(schedule.steps) if schedule and length else "?",
         str(run.config.stage_size(settings)),
-        f"{settings.batch / processes:.3g}{parts} x {processes}",
+        f"{settings.batch / processes:g}{parts} x {processes}",
         f"{rehearsal.stored[-1].final_bytes / 1e9:.2f}",
     ]
 
