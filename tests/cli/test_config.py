@@ -147,7 +147,7 @@ MISTAKES = [  # text, line, and parts of the message
         "lists, which has one fold; write folds: 1, or another",
     ),
     ("data: {fold_rule: interleave}\n", 2, "data.fold_rule", "did you mean 'interleaved'?"),
-    ("meta_stage: {optimizers: {main: {lr: -0.1}}}\n", 2, "meta_stage.optimizers.main.lr = -0.1", "at least 0"),
+    ("meta_stage: {optimizers: {main: {lr: 0}}}\n", 2, "meta_stage.optimizers.main.lr = 0.0", "at least 1e-09"),
     ("meta_stage: {optimizers: {main: {lr: .nan}}}\n", 2, "meta_stage.optimizers.main.lr = '.nan'", "a number"),
     ("meta_stage: {optimizers: {main: {kind: adamw, betas: [0.9, 0.9]}}}\n", 2, "unknown key", "betas"),
     ("meta_stage: {augment: {scale: [2, 1]}}\n", 2, "meta_stage.augment.scale = [2.0, 1.0]", "[least, largest]"),
