@@ -160,13 +160,23 @@ def _write_results(segmenter: Segmenter, results: Results, queries: Sequence[Pat
     complete = [query for query in queries if query not in failed]
     if complete:
         results.write_formats(complete, facts)
-    problem = f"; {len(failed)} could not be segmented" if failed else ""
-    stay = f"; {kept} results stay" if kept else ""
-    done = f"{len(waiting) - len(failed)} of {len(waiting)} photos segmented on {segmenter.engine.place}"
-    last = f"{results.out}: {done if waiting else 'nothing was left to segment'}{stay}{problem}"
-    doubtful = _doubtful(entries) if segmenter.calibration else ()
-    print(*_not_found(entries, segmenter.decision.min_presence), *doubtful, last, sep="\n")
+    counts = (len(waiting), kept, len(failed))
+    print(*_last_lines(results, segmenter, entries, counts), sep="\n")
     return failed
+
+
+def _last_lines(
+    results: Results, segmenter: Segmenter, entries: Sequence[dict[str, Any]], counts: tuple[int, int, int]
+) -> Iterator[str]:
+    """Yield what was not found, what is doubtful, and how many photos were to be segmented, were kept, and failed."""
+    waiting, kept, failed = counts
+    yield from _not_found(entries, segmenter.decision.min_presence)
+    if segmenter.calibration:
+        yield from _doubtful(entries)
+    done = f"{waiting - failed} of {waiting} photos segmented on {segmenter.engine.place}"
+    stay = f"; {kept} results stay" if kept else ""
+    problem = f"; {failed} could not be segmented" if failed else ""
+    yield f"{results.out}: {done if waiting else 'nothing was left to segment'}{stay}{problem}"
 
 
 def _first_lines(segmenter: Segmenter) -> Iterator[str]:
