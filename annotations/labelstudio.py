@@ -23,6 +23,7 @@ from annotations.annotation import (
 from annotations.photo_files import LOCAL_FILES, spellings
 from annotations.shapes import corners_of, decoded, ellipse_of, encoded, region_in
 from util.files import read_json, write_atomically
+from util.files.errors import UserError
 from util.files.photos import IMAGE_SUFFIXES
 from util.files.sizes import check_size
 
@@ -35,10 +36,10 @@ COUNT_BITS = (3, 4, 8, 16)  # a run states in two bits which of these sizes its 
 def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     """Return the annotations of a JSON export, one of each task; of a task that nobody annotated a prediction.
 
-    Predictions are unconfirmed.
-    It is the first that has regions, of the ground truth if there is one. Regions of other tools, such as key points,
-    and those without a label, are left out and counted. The photos are found by name in ``folder``, default the file's
-    own. UserError: the file is unreadable or in another format, a photo is missing, or a task has several.
+    Predictions are unconfirmed, and left out and counted where their photo is not found. Of several it is the first
+    that has regions, of the ground truth if there is one. Regions of other tools, such as key points, and those without
+    a label, are left out and counted. The photos are found by name in ``folder``, default the file's own. UserError:
+    the file is unreadable or in another format, the photo of an annotation is missing, or a task has several.
     """
     annotations = Annotations.begin(path, path.parent, folder)
     tasks = read_json(path, "these annotations", "export them again")
@@ -48,7 +49,13 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
             with content_errors(f"{name}: ", kind=ValueError):
                 entries = _regions_of(finished or task.get("predictions", []))
                 if entries:
-                    photo = annotations.files.find(_photo_of(task), path)
+                    try:
+                        photo = annotations.files.find(_photo_of(task), path)
+                    except UserError:
+                        if finished:
+                            raise
+                        annotations.remarks["left out: predictions whose photo is not found"][name] += 1
+                        continue
                     size = int(entries[0]["original_height"]), int(entries[0]["original_width"])
                     check_stated(photo, *size)
                     instances = instances_of(entries, photo.name, size, annotations)
@@ -189,8 +196,8 @@ def brush_mask(runs: list[int], size: tuple[int, int]) -> np.ndarray:
 def write(folder: Path, predictions: Predictions) -> None:
     """Write one task with one prediction for each photo, and the labelling configuration that the tasks need.
 
-    What a person confirmed is an annotation of the task.
-    A task states its photo from the folder above that of all photos, the document root of Label Studio's local files.
+    What a person confirmed is an annotation of the task, which states its photo from the folder above that of all
+    photos, the document root of Label Studio's local files.
     """
     tasks = []
     for photo in predictions.photos:

@@ -34,10 +34,14 @@ def folders_in(path: Path, photos: Path | None = None) -> tuple[Path, Path]:
     mask_folder = _first_named(folders, MASK_FOLDER_NAMES)
     if photo_folder and mask_folder:
         return photo_folder, mask_folder
-    endings = {file.suffix.lower() for file in visible(path.glob("*.*"), path)}
-    if photos is None and _first_named([path], MASK_FOLDER_NAMES) and endings <= {".png", ".txt", *LOSSLESS}:
-        return _first_named(folders_of(path.absolute().parent), PHOTO_FOLDER_NAMES) or path, path
+    if photos is None and _first_named([path], MASK_FOLDER_NAMES) and _holds_masks_alone(path):
+        photos = _first_named(folders_of(path.absolute().parent), PHOTO_FOLDER_NAMES)
     return photos or path, path
+
+
+def _holds_masks_alone(folder: Path) -> bool:
+    """Return whether the files in a folder may all be masks or names of their classes."""
+    return {file.suffix.lower() for file in visible(folder.glob("*.*"), folder)} <= {".png", ".txt", *LOSSLESS}
 
 
 def _first_named(folders: Sequence[Path], kind: Sequence[str]) -> Path | None:

@@ -23,6 +23,8 @@ from util.files.errors import UserError, one_line
 from util.files.mask_images import fitted_mask
 from util.files.parallel import attempt, parallel_map
 
+CLASSES_OPTION = "--classes cat,dog, or names.txt with a class per line, the first is id 1"
+
 
 def from_masks(options: CustomOptions) -> Plan:
     """Return the plan of photos and their masks: PNGs of class indices with the same stem, or a folder for each class.
@@ -68,9 +70,7 @@ def _from_class_ids(options: CustomOptions, masks: dict[Path, Path], known: Mask
 def _needs_names(masks: Path) -> str:
     """Return the refusal of masks without names of their classes."""
     listed = names_beside(masks)
-    names = "--classes cat,dog, or names.txt with a class per line, the first is id 1"
-    if listed is not None:
-        names = f"--classes {listed.path}"
+    names = f"--classes {listed.path}" if listed else CLASSES_OPTION
     if parts := [folder.name for folder in folders_of(masks) if is_of_set(folder.name)]:
         fix = "or put all masks of a class into <class>/photo.png"
         return f"--masks {masks}: the folders {', '.join(parts)} are parts of a set, no classes; add {names}, {fix}"
@@ -95,9 +95,7 @@ def names_of(options: CustomOptions) -> MaskNames | None:
         return names_in(options.classes)
     _, mask_folder = folders_in(options.masks, options.images)
     known = names_beside(mask_folder)
-    if known is None or known.colours is None:
-        return None
-    return known
+    return known if known and known.colours is not None else None
 
 
 def _confirm_white_among_ids(options: CustomOptions, white: Sequence[Path], classes: list[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,11 @@ class Prediction:
         mask[is_little[mask]] = 0
         return cls(image, names, mask, probability, presence, calibration)
 
+    @cached_property
+    def _background(self) -> np.ndarray:
+        """The probability of none of the classes, (H, W), above 0."""
+        return np.clip(1 - self.probability.sum(0), np.finfo(np.float32).tiny, None)
+
     def _alone(self, index: int) -> np.ndarray:
         """Return the probability of a class as it would be without the others, (H, W), for which scores are fitted.
 
@@ -117,8 +123,7 @@ class Prediction:
         own = self.probability[index]
         if len(self.names) == 1:
             return own
-        background = np.clip(1 - self.probability.sum(0), np.finfo(np.float32).tiny, None)
-        alone = own / (own + background)
+        alone = own / (own + self._background)
         kept = (self.mask == index + 1).sum()
         lost = ((self.mask > 0) & (self.mask != index + 1) & (alone > 0.5)).sum()
         return alone * (kept / max(kept + lost, 1))

@@ -134,12 +134,14 @@ def test_predictions_of_tasks_that_nobody_annotated_are_unconfirmed(tmp_path: Pa
     task, _ = json_of(path)
     drawn.photo(tmp_path / "b.jpg")
     second = {"id": 7, "data": {"image": "b.jpg"}, "predictions": task["annotations"]}
-    write_json(path, [task, second])
+    write_json(path, [task, second, second | {"id": 8, "data": {"image": "gone.jpg"}}])
     confirmed, found = recognise.read(str(path)).photos
     assert {instance.confirmed for instance in confirmed.instances} == {True}
     assert {instance.confirmed for instance in found.instances} == {False}
     assert [photo.name for photo in recognise.read(str(path), unconfirmed=False).annotated] == [confirmed.name]
-    assert "left out: masks that nobody confirmed (--unconfirmed takes them) (2), see b.jpg" in capsys.readouterr().err
+    notes = capsys.readouterr().err
+    assert "left out: masks that nobody confirmed (--unconfirmed takes them) (2), see b.jpg" in notes
+    assert "left out: predictions whose photo is not found (1), see task 8" in notes
 
 
 def test_files_of_other_kinds_beside_labelme_s_are_counted(tmp_path: Path, capsys) -> None:

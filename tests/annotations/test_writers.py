@@ -136,13 +136,6 @@ def test_label_studio_gets_its_configuration_and_local_files(photos: list[Predic
     assert "&amp; co" in (tmp_path / "config.xml").read_text()
 
 
-def test_label_studios_predictions_are_nobodys_where_nothing_is_annotated(photos: list[PredictedPhoto], tmp_path: Path):
-    found = [photo._replace(objects=photo.objects[1:]) for photo in photos]
-    recognise.WRITERS["labelstudio"](tmp_path, Predictions(found, tmp_path / "photos", NAMES))
-    (photo,) = recognise.read(f"{tmp_path}/tasks.json", tmp_path / "photos").photos
-    assert [instance.confirmed for instance in photo.instances] == [False]
-
-
 def test_strokes_of_label_studios_brush_are_run_lengths_in_bits() -> None:
     mask = np.array([[True, False, False], [False, True, True]])
     head = f"{24:032b}{7:05b}"  # 24 values, words of 8 bits
