@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 from pycocotools import mask as rle
+from typing_extensions import Self
 
 from annotations.photo_files import PhotoFiles
 from annotations.pictures import header_of
