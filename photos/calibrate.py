@@ -55,7 +55,7 @@ def calibrate(method: Engine) -> Path:
 
     UserError: the data do not fit, or classes cannot be told apart.
     """
-    config = method.run.config.with_data(decoded_gib=0.0)  # a photo is read once or twice
+    config = method.run.config
     episodes = config.test.episodes or EPISODES
     lists = _training_lists(method, Run(config))
     shots = ", ".join(str(run.config.data.shot) for run, _ in lists)

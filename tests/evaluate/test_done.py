@@ -24,7 +24,7 @@ from util.evaluate.evaluation import Evaluation
 from util.evaluate.schema import MANIFEST, RESULT
 from util.weights.origin import Origin
 
-KEPT = ["data.workers=1", "test.batch=3", "data.decoded_gib=0", "protocols.symnet.episodes=7", "meta_stage.epochs=9"]
+KEPT = ["data.workers=1", "test.batch=3", "protocols.symnet.episodes=7", "meta_stage.epochs=9"]
 CHANGED = ["data.min_pixels=7", "test.seeds=[3]", "test.episodes=5", "run.precision=bf16", "protocols.bam.smooth=true"]
 
 

@@ -76,7 +76,7 @@ def test_a_loader_process_that_is_killed(long, last: Path) -> None:
 def test_a_photo_that_is_damaged_in_the_middle_of_an_epoch(long, last: Path, tmp_path: Path, mini_root: Path) -> None:
     """Met by one of two processes: it names the photo, the other ends too, and neither waits for its loader."""
     photos = shutil.copytree(mini_root / "JPEGImages", tmp_path / "photos")
-    path = long(data={"images": str(photos), "workers": 1, "decoded_gib": 0})
+    path = long(data={"images": str(photos), "workers": 1})
     load_index(read_config(path).data, "train", progress=False)
     ranks = spawned.start_ranks(2, "train.py", path)
     spawned.wait_for(last.exists, *ranks)

@@ -18,7 +18,7 @@ from util.files.errors import UserError, told
 from util.files.typecheck import Misfit, convert, required
 
 DEFAULT = LOCAL / "default.yaml"
-CHOSEN_BY_NET = "name the encoder by NET= before the command"
+FORMER = ("decoded_gib",)  # settings of data that a former version had, and that decided nothing
 IMPORT_IT = (
     "name it in imports of a config (predict.py --config FILE), by --import of report.py or predict.py, or import it"
 )
@@ -60,8 +60,10 @@ def from_dict(content: dict[str, Any], origin: str, overrides: list[str] | None 
     with told(Misfit, before=f"{origin}: "):
         test, _ = known_today(convert(dict, content.get("test", {}), "test"), EvaluationSettings)
         run, _ = known_today(convert(dict, content.get("run", {}), "run"), RunSettings)
+        data = convert(dict, content.get("data", {}), "data")
         entries = convert(dict[str, dict], content.get("protocols", {}), "protocols")
-    recorded = {**content, "run": run, "test": test, "protocols": {}}
+    data = {key: value for key, value in data.items() if key not in FORMER}
+    recorded = {**content, "data": data, "run": run, "test": test, "protocols": {}}
     for name, entry in entries.items():
         protocol, others = known_today(entry, ProtocolSettings)
         if not any(others.values()):  # else it was another protocol

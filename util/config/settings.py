@@ -130,9 +130,6 @@ class DataSettings:
     )
     # Folder of the index of class areas, which is rebuilt when the masks change
     cache: str = bounded("cache", decides=Decides.NOTHING, of_run=True)
-    # Training photos and masks are kept decoded beside it, in one file for all processes, if they take at most so many
-    # GiB of disk, at 4 bytes a pixel (VOC 4; COCO 84: not kept); 0 = never
-    decoded_gib: float = bounded(8.0, 0, decides=Decides.NOTHING, of_run=True)
     # Loader processes per process, at most one a core; 0 loads in the process itself
     workers: int = bounded(4, 0, decides=Decides.NOTHING, of_run=True)
 

@@ -273,8 +273,7 @@ def _rehearse_stage(
     There are none where its network cannot be built. ``base``: a base stage's checkpoint, instead of the run's own.
     """
     settings = task.settings
-    undecoded = Run(run.config.with_data(decoded_gib=0.0))
-    data = rehearsal.attempt(partial(stage_data, undecoded, task.stage, progress=False))
+    data = rehearsal.attempt(partial(stage_data, run, task.stage, progress=False))
     with torch.device("meta"):
         model = rehearsal.attempt(partial(build_model, run.config, run.text_width))
     if model is None:

@@ -18,7 +18,6 @@ from util.config.settings import (
     ProtocolSettings,
     StageSettings,
 )
-from util.data.decoded import with_decoded_images
 from util.data.draws import OWN, PFENET, draw_published
 from util.data.episodes import EpisodeDataset, LabelledDataset, TrialDataset
 from util.data.lists import image_list as lists
@@ -123,13 +122,13 @@ def epoch_length(stage: StageSettings, images: ImageList) -> int:
 
 
 def images_for_training(run: Run, progress: bool = True, stage: StageSettings | None = None) -> ImageList:
-    """Return a stage's training list, default the meta stage's, its pictures decoded where the settings allow it.
+    """Return a stage's training list, default the meta stage's.
 
     ``progress``: this process shows bars and warnings.
     """
     data = run.config.data
     stage = stage or run.config.meta_stage
-    index = with_decoded_images(load_index(data, "train", progress), data, progress)
+    index = load_index(data, "train", progress)
     if stage.images == "all":
         return lists.whole_list(index, run.fold)
     return _logged(data.classes, lists.train_list(index, run.fold, data, stage.list_file), progress)

@@ -117,8 +117,7 @@ def why_not_used(run: Run, stage: str, stored: Checkpoint, finished: bool = True
 def training_origin_today(run: Run, stage: str) -> Origin:
     """Return the origin of a training of a stage as it would begin today, as far as what it needs is here."""
     config = run.config
-    undecoded = Run(config.with_data(decoded_gib=0.0))
-    images = cache(lambda: images_for_training(undecoded, progress=False, stage=getattr(run.config, f"{stage}_stage")))
+    images = cache(lambda: images_for_training(run, progress=False, stage=getattr(config, f"{stage}_stage")))
     facts: dict[str, Callable[[], Any]] = {
         "list": lambda: images().digest,
         "content": lambda: images().files_digest,

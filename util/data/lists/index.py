@@ -82,7 +82,6 @@ class Index:
     digests: np.ndarray = field(default_factory=lambda: np.zeros((0, FILES, DIGEST_BYTES), np.uint8))
     listed: Path = Path()  # the list file
     joined: bool = False  # whether masks of one class become maps of class ids, with the photo's other masks below
-    decoded: Any = None  # stacked images by row, the cache of files (``util/data/decoded.py``); None: without
 
     def __len__(self) -> int:
         return len(self.names)
@@ -144,7 +143,7 @@ class Index:
 
     def stacked(self, row: int) -> np.ndarray:
         """Return an image with its class indices as fourth channel, (H, W, 4) uint8, read-only."""
-        return read_stacked(*self.files(row)) if self.decoded is None else self.decoded[row]
+        return read_stacked(*self.files(row))
 
     def pair(self, row: int) -> tuple[np.ndarray, np.ndarray]:
         """Return an image (H, W, 3) and its class indices (H, W), uint8."""
