@@ -310,7 +310,7 @@ REFUSED = {  # words of a command; parts of its one line
     "split0 pascal --model dcama --net vgg16": ("encoder/vgg16.yaml:", "does not go with DCAMA", "takes resnet10, "),
     "split0 pascal --model sspp": ("sspp: no such method", "did you mean 'ssp'?"),
     "split0 pascal --net resnet51": ("NET resnet51: no such encoder", "did you mean 'resnet50'?"),
-    "split0 pascal --net timm": ("NET timm: no such encoder",),
+    "split0 pascal --net timm": ("encoder/timm.yaml:5: ", "timm knows no network of that name"),
     "split0 pascal --net test_vit.r160_in1k": ("one of timm is timm/test_vit.r160_in1k",),
     "split0 mini --model ssp --net timm/test_vit2.r160": (
         "= 'timm/test_vit2.r160': timm knows no weights",

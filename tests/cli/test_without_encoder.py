@@ -10,7 +10,7 @@ from model import contract
 from model.contract import FewShotMethod, ModelSettings
 from tests.helpers.paths import REPOSITORY
 from tests.helpers.read import config_of
-from util.config import compose
+from util.config import compose, parts
 from util.config.compose import find_config
 from util.config.read import read_config
 from util.files.errors import UserError
@@ -34,8 +34,9 @@ def test_a_method_without_encoder_is_chosen_by_its_name(tmp_path: Path, monkeypa
     path = tmp_path / "toy.yaml"
     path.write_text(f"base: {REPOSITORY}/config/default.yaml\nmodel: {{name: toy}}\ndata: {{text: none}}\n")
     monkeypatch.setitem(contract.METHODS, "toy", Toy)
-    monkeypatch.setattr(compose, "method_names", lambda: ["toy"])
-    monkeypatch.setattr(compose, "method_file", lambda _: path)
+    for module in (compose, parts):
+        monkeypatch.setattr(module, "method_names", lambda: ["toy"])
+        monkeypatch.setattr(module, "method_file", lambda _: path)
     for net in (None, "resnet10"):  # an encoder is one of other methods
         source = find_config("split0", "mini", "toy", net)
         assert str(source) == "split0 mini --model toy" and source.name == "mini_split0_toy"

@@ -1,28 +1,19 @@
 """Which files make a config: one that is named, or those of a fold, a data set, a method and an encoder.
 
-``sh train.sh split2 pascal 4`` with ``MODEL`` and ``NET`` lays over each other, later ones winning,
-
-1. ``config/pascal/<method>.yaml``, or without it ``config/pascal/pascal.yaml`` and ``model/<method>.yaml``,
-2. ``encoder/<net>.yaml``,
-3. the run's own file, ``config/pascal/<name of the run>.yaml``, whose bases are in the place of 1,
-
-then the fold. A file that is named by its path is a run's own file.
+``sh train.sh split2 pascal 4`` with ``MODEL`` and ``NET`` takes the run's own file, ``config/pascal/<name of the
+run>.yaml``, or without it ``config/pascal/<method>.yaml``, or without that ``config/pascal/pascal.yaml`` and
+``model/<method>.yaml``; then the fold. ``util/config/parts.py`` lays a config's files over each other.
 """
 
 import argparse
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
 
-from model.encoders.variant import PREFIX as TIMM_PREFIX
-from model.registry import methods
 from util.config.folder import (
     LOCAL,
     MAIN_METHOD,
-    TIMM,
-    config_folder,
     data_file,
     data_sets,
     encoders,
@@ -30,30 +21,15 @@ from util.config.folder import (
     method_file,
     method_names,
 )
-from util.config.parts import bases, is_encoder, merged, with_bases
+from util.config.parts import BACKBONE, FOLD_KEY, encoder_file, has_encoder, merged, net_of, networks
 from util.config.place import FOLDER, RUNS
-from util.config.tree import (
-    LISTED,
-    NET,
-    Leaf,
-    Tree,
-    find,
-    merge,
-    nested,
-    override_tree,
-    parse_file,
-    value_of,
-    with_ending,
-)
+from util.config.tree import LISTED, Leaf, Tree, find, merge, nested, override_tree, value_of, with_ending
 from util.files.errors import UserError, check_known, nearest
 
-USUAL_NET = "resnet50"
 CHOICE = ("MODEL", "NET")  # of method and encoder, in the environment
 PLAIN = "_plain"  # after the name of an encoder whose runs have the same own files
 FOLD = re.compile(r"split(\d+)")  # an experiment
-OF_FOLD = re.compile(r"(?:(.+)_)?split(\d+)(?:_(.+))?")  # a name of data set, fold, method and encoder
-BASE_FOLDER, BACKBONE, FOLD_KEY = "run.base_folder", "model.encoder.backbone", "data.fold"
-WITH_BRACES = (BASE_FOLDER, "model.encoder.weights")  # keys whose values may name others: {dataset}
+WITH_BRACES = ("run.base_folder", "model.encoder.weights")  # keys whose values may name others: {dataset}
 BRACES = re.compile(r"\{[^/]*\}")
 NAMES = "a YAML file, or an experiment and a data set such as: split2 pascal"  # of a config
 
@@ -67,101 +43,24 @@ class Source:
     files: tuple[Path, ...]  # without their bases; later ones win
     values: Tree = field(default_factory=dict)  # that win over the files: the fold of an experiment
     own: str = ""  # the file of this run alone, all of whose values are meant
+    net: Leaf | None = None  # the encoder; None: that of the files, if there is one
 
     def __str__(self) -> str:
         return self.words
 
 
 def file_source(path: Path) -> Source:
-    """Return the source of a config that is one file with its bases, and the file of the encoder that these name.
-
-    A fold and an encoder in the name of a run's file count, wherever it lies, and where it is the base of another.
-    """
+    """Return the source of a config that is one file with its bases."""
     path = in_configs(path)
-    name = _name_of(path)
-    if name is not None and path.exists() and _names_run(name):
-        source = _of_fold(name.fold, name.dataset, name.method, name.net)
-        if source.own and path.samefile(source.own):
-            return replace(source, words=str(path))
-    return _of_file(path)
-
-
-def _of_file(path: Path) -> Source:
-    """Return the source of a file that is no run's own."""
-    source = Source(str(path), path.stem, (path,), _fold_of(path), own=str(path))
-    net = _net_of(path)
-    if net is None or not _takes_encoder(merged([path])):
-        return source
-    encoder, values = _encoder(net, f"{path}: net")
-    return replace(source, files=_around(encoder, path), values=merge(source.values, values))
-
-
-@dataclass(frozen=True)
-class Name:
-    """The words in the name of a file of one fold, such as ``pascal_split2_ssp_lite0``; '' for those that it lacks."""
-
-    dataset: str
-    fold: int
-    method: str
-    net: str
-
-
-def _name_of(file: Path) -> Name | None:
-    """Return what a file's name says; None: it names no fold."""
-    found = OF_FOLD.fullmatch(file.stem)
-    if found is None:
-        return None
-    dataset, fold, rest = found.groups(default="")
-    method = next((method for method in method_names() if f"{rest}_".startswith(f"{method}_")), MAIN_METHOD)
-    net = rest.removeprefix(method).removeprefix("_").replace("timm-", TIMM_PREFIX).replace("--", "/")
-    return Name(dataset, int(fold), method, net)
-
-
-def _names_run(name: Name) -> bool:
-    """Return whether a file's name is that of a run: its data set is known, and its encoder, or networks, are."""
-    has_network = _is_encoder(name.net) or (bool(name.net) and not has_encoder(name.method))
-    return name.dataset in data_sets() and has_network
-
-
-def _around(encoder: Path, path: Path) -> tuple[Path, ...]:
-    """Return the file of an encoder between the data set's and method's of a file and those that a person wrote."""
-    files = with_bases([path])
-    parts = {*data_sets(), *method_names(), *encoders()}
-    end = max((i for i, file in enumerate(files[:-1], 1) if file.stem in parts), default=0)
-    own = files[end:]
-    below = [base for file in own for base in bases(file) if base in files[:end]]
-    return (*below, encoder, *own)
-
-
-def _fold_of(path: Path) -> Tree:
-    """Return the fold that the name of a file or of its nearest base says, where no nearer one states it."""
-    for file in reversed(with_bases([path])):
-        if name := _name_of(file):
-            _check_fold(file, name.fold)
-            return nested(FOLD_KEY, Leaf(name.fold, str(file)))
-        if find(parse_file(file), FOLD_KEY) is not None:
-            break
-    return {}
-
-
-def _net_of(path: Path) -> str | None:
-    """Return the encoder that a file or its nearest base names; a default counts where none has an encoder's file."""
-    files = with_bases([path])
-    is_default = {*data_sets(), *method_names()}
-    end = max((i for i, file in enumerate(files, 1) if is_encoder(file)), default=0)
-    for file in reversed(files[end:]):
-        name = _name_of(file)
-        stated = value_of(parse_file(file), NET)
-        if stated is None and name is not None and _is_encoder(name.net):
-            stated = name.net
-        if stated is not None and not (end and file.stem in is_default):
-            return stated
-    return None
+    name = re.sub(rf"(split\d+)_{MAIN_METHOD}(?=_|$)", r"\1", path.stem)
+    return Source(str(path), name, (path,), own=str(path))
 
 
 def files_of(source: Source) -> str:
-    """Say which files make a config, without their bases."""
-    return " + ".join(map(str, source.files))
+    """Say which files make a config, without their bases, in their order."""
+    encoder = [encoder_file(source.net)] if source.net else []
+    files = [*encoder, *source.files] if source.own else [*source.files, *encoder]
+    return " + ".join(map(str, files))
 
 
 def source_of(text: str) -> Source:
@@ -241,28 +140,24 @@ def _of_fold(fold: int, dataset: str, method: str, net: str | None) -> Source:
     """Return what makes the config of a fold, for a method with an encoder or with networks of its own."""
     check_known(method, method_names(), f"MODEL {method}: no such method", LISTED)
     recipe = in_configs(LOCAL / dataset / f"{method}.yaml")
-    encoder: list[Path] = []
+    files = (recipe,) if recipe.exists() else (data_file(dataset), method_file(method))
     values: Tree = {}
+    encoder = None
     in_name = ""
     if has_encoder(method):
-        net = net or _first_net([recipe, method_file(method), data_file(dataset)]) or USUAL_NET
+        encoder = Leaf(net, f"NET {net}") if net else net_of(files)
+        net = encoder.value
         in_name = net.replace("/", "-")
-        file, values = _encoder(net, "NET")
-        encoder = [file]
     elif net in encoders():
         net = None  # of a command with several methods
     elif net:
-        values = nested("model.weights", Leaf(net.split(","), f"NET {net}"))
+        values = networks(net, f"NET {net}")
         in_name = net.replace("/", "--")
     words = f"split{fold} {dataset} --model {method}" + (f" --net {net}" if net else "")
     name = _run_name(fold, dataset, method, in_name)
+    own = _own_of_run(dataset, name)
     values = merge(values, nested(FOLD_KEY, Leaf(fold, words)))
-    if own := _own_of_run(dataset, name):
-        _check_fold(own, fold)
-        files = _around(encoder[0], own) if encoder else (own,)
-        return Source(words, name, files, values, str(own))
-    files = (recipe,) if recipe.exists() else (data_file(dataset), method_file(method))
-    return Source(words, name, (*files, *encoder), values)
+    return Source(words, name, (own,) if own else files, values, str(own or ""), encoder)
 
 
 def _run_name(fold: int, dataset: str, method: str, in_name: str) -> str:
@@ -282,56 +177,12 @@ def _own_of_run(dataset: str, name: str) -> Path | None:
     return next((file for file in files if file.exists()), None)
 
 
-def _check_fold(own: Path, fold: int) -> None:
-    """Refuse (UserError) the own file of a fold's run that states another fold."""
-    stated = find(parse_file(own), FOLD_KEY)
-    if isinstance(stated, Leaf) and stated.value != fold:
-        raise UserError(
-            f"{stated.where}: data.fold = {stated.value!r} in the file of split{fold}",
-            fix=f"write {fold}, or give the file another name",
-        )
-
-
-def _first_net(files: Sequence[Path]) -> str | None:
-    """Return the encoder that the first of some files names, those that are there; None: none does."""
-    nets = (value_of(parse_file(file), NET) for file in files if file.exists())
-    return next(filter(None, nets), None)
-
-
-def _is_encoder(net: str) -> bool:
-    return net in encoders() or net.startswith(TIMM_PREFIX)
-
-
-def _encoder(net: str, place: str) -> tuple[Path, Tree]:
-    """Return the file of an encoder, and values that win over all files.
-
-    UserError: there is no such encoder; it names the place that names it.
-    """
-    if net.startswith(TIMM_PREFIX):
-        return config_folder() / "encoder" / f"{TIMM}.yaml", nested(BACKBONE, Leaf(net, f"{place} {net}"))
-    fix = f"one of timm is {TIMM_PREFIX}{net}; {LISTED}"
-    check_known(net, encoders(), f"{place} {net}: no such encoder", fix)
-    return config_folder() / "encoder" / f"{net}.yaml", {}
-
-
-def has_encoder(method: str) -> bool:
-    """Return whether the method of a file takes an encoder; so does one that is not known yet (``imports``)."""
-    return _takes_encoder(merged([method_file(method)]))
-
-
-def _takes_encoder(tree: Tree) -> bool:
-    """Return this of a config's method; False: it names none."""
-    name = value_of(tree, "model.name")
-    cls = methods().get(str(name))
-    return name is not None and (cls is None or any(setting.name == "encoder" for setting in fields(cls.Settings)))
-
-
 def read_tree(source: Source) -> Tree:
     """Return the merged content of a config's files, with its values.
 
     UserError: missing file, broken YAML, or a key written twice; it names the place.
     """
-    return merge(merged(source.files), source.values)
+    return merge(merged(source.files, source.net, source.own), source.values)
 
 
 def completed(tree: Tree, overrides: list[str]) -> Tree:
