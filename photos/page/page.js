@@ -1,31 +1,38 @@
-// The page: a grid of photos, and the open photo with its mask (mask.js). The server keeps files alone; what follows
-// from an action comes with the next look at its state, also from other windows.
+// The page: a grid of photos, and the open photo with its mask (mask.js). What a person does is a press, an object with
+// the photo and the class that it was made on. Presses are done one after the other, and those that wait are shown on
+// their photo. The server keeps files alone; what follows from an action comes with the next look at its state, also from
+// other windows.
 
-import * as masks from "./mask.js";
-import { layer, mask } from "./mask.js";
+import { Scene, colourOf, encode, setColours } from "./mask.js";
 
-const LOOK = 1000; // ms between two looks
+const LOOK = 1000; // ms between two looks, or two tries to reach the server
+const MOST = 100; // steps that can be taken back
 const SEARCHING = "Searching all photos; masks marked old are of the search before ...";
 const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+const STROKES = ["brush", "eraser"];
 const element = (id) => document.getElementById(id), grid = element("grid"), canvas = document.querySelector("canvas");
 const context = canvas.getContext("2d");
-let state = { photos: [], classes: [], done: { number: 0 }, seen: "" };
+let state = { photos: [], classes: [], untrained: [], done: {}, seen: "" };
 let rows = new Map(), tiles = new Map(), order = []; // of photos, by name; the names that the grid shows
 let value = 1; // the class
-let turn = Promise.resolve(), waiting = 0; // steps are done one after the other, as they came
-let isDrawn = false, openings = 0; // whether the mask was changed since it was sent; photos that are to open
-let view = { zoom: 1, x: 0, y: 0 }, cross = null, drag = null; // drag: {from, last, tool} while a pointer is down
-let uploading = null, asked = 0, packing = false; // packing: whether the zip that is made is for this window
-// the names that the grid showed with the open photo; of which photos and class "nothing" was said together
-let around = [], absent = null;
+let scene = new Scene(""); // the open photo
+const scenes = new Map(); // by name: the open one, and those that a press waits for, or that are not saved
+const queue = []; // presses that are not done; the first is under way
+const done = [], undone = []; // steps: {photo, words, before, after} of a mask, {of, photos, words} of a list
+let cross = null, drag = null; // drag: the press of the pointer while it is down
+let uploading = null, packing = false; // packing: whether the zip that is made is for this window
+let around = []; // the names that the grid showed with the open photo
 
 // whether a class's mask is the network's from before the search that runs
 const isOld = (row, known = value) => state.job?.[0] === "segmented" && (state.job[2]?.includes(row.name) ?? true) && row.classes[known]?.[0] === "network";
-const className = () => state.classes.find(([known]) => known === value)?.[1] ?? "object";
+const isMarking = () => state.job?.[0] === "marked";
+const nameOf = (known) => state.classes.find(([one]) => one === known)?.[1] ?? "object";
 const percent = (share) => (share > 0 && share < 0.01 ? "<\u00a01\u00a0%" : `${Math.round(100 * share)}\u00a0%`);
-const extent = (known) => `${percent(masks.share(known))} of the photo${masks.share(known) > state.most ? ", too much to learn from" : ""}`;
+const extent = (share) => `${percent(share)} of the photo${share > state.most ? ", too much to learn from" : ""}`;
+const firstOf = (lines) => [...lines.slice(0, 3), ...(lines.length > 3 ? [`and ${lines.length - 3} more`] : [])].join("; ");
 const tool = () => document.querySelector("[name=tool]:checked").value;
-const radius = () => (element("size").value / 1000) * Math.max(mask.width, mask.height);
+const radius = () => (element("size").value / 1000) * Math.max(scene.width, scene.height);
+const pressed = () => ({ scene, photo: scene.name, of: value, title: nameOf(value), list: order });
 
 function made(tag, properties, ...children) {
   const out = Object.assign(document.createElement(tag), properties);
@@ -35,25 +42,37 @@ function made(tag, properties, ...children) {
 
 const say = (text, kind = "") => Object.assign(element("note"), { textContent: text, className: kind });
 
+// Return the server's answer, however long it does not answer
 async function request(path, body, type = "application/json") {
-  try {
-    const options = body === undefined ? {} : { method: "POST", headers: { "Content-Type": type }, body };
-    const answer = await (await fetch(path, options)).json();
-    if (answer.error) say(answer.error, "error");
-    return answer;
-  } catch {
-    const error = `The server does not answer. The work is kept in ${state.out}: python predict.py serve --out ${state.out}`;
-    state.job = null;
-    say(error, "error");
-    return { error, isLost: true };
-  }
+  const options = body === undefined ? {} : { method: "POST", headers: { "Content-Type": type }, body };
+  for (let isLost = false; ; isLost = true)
+    try {
+      const answer = await (await fetch(path, options)).json();
+      if (isLost) say("The server answers again.");
+      if (answer.error) say(answer.error, "error");
+      return answer;
+    } catch {
+      Object.assign(state, { job: null, seen: "" });
+      const command = `python predict.py serve --out ${state.out} --port ${location.port}`;
+      say(`The server does not answer; what you do here waits for it. Your work is kept in ${state.out}: ${command}`, "error");
+      show();
+      await new Promise((end) => setTimeout(end, LOOK));
+    }
 }
 
-// Do a step after those before it; work in it is awaited, and asks for no turn of its own
-function inTurn(work) {
-  waiting += 1;
-  turn = turn.then(work).catch((error) => say(`${error}`, "error")).finally(() => (waiting -= 1));
-  return turn;
+// Do a press after those before it
+async function enqueue(press, at = queue.length) {
+  queue.splice(at, 0, press);
+  show();
+  if (queue.length > 1) return;
+  for (; queue.length; queue.shift())
+    try {
+      await queue[0].work(queue[0]);
+    } catch (error) {
+      say(`${error}`, "error");
+    }
+  for (const [name, one] of scenes) if (one !== scene && !one.isDrawn) scenes.delete(name);
+  show();
 }
 
 async function act(action, values = {}) {
@@ -63,185 +82,214 @@ async function act(action, values = {}) {
   return answer;
 }
 
-// The mask: send it as it is now, if it has changed, then say so
-async function save(note = "") {
-  while (isDrawn) {
-    isDrawn = false;
-    const { name, version, persons } = mask, runs = masks.encode(mask.label);
-    const answer = await request("save", JSON.stringify({ photo: name, runs, persons_values: [...persons], version }));
-    isDrawn ||= Boolean(answer.isLost); // then it is sent when the server answers again
-    if (answer.error) return answer.isLost || load(name);
-    mask.version = answer.version; // what was drawn meanwhile is sent on it
-  }
-  say(note);
-  await load(mask.name);
+// Send a mask as it is, and say so; where the disk is full it stays, and the next look sends it. Whether it was refused
+async function save(one, note) {
+  const { name: photo, version, persons } = one, sent = one.said();
+  const answer = await request("save", JSON.stringify({ photo, runs: encode(one.label), persons_values: [...persons], version }));
+  one.isDrawn = Boolean(answer.error) && answer.kind !== "UserError";
+  if (one.isDrawn) return false;
+  const isLoaded = await load(one);
+  const isKept = !answer.error || (isLoaded && one.said() === sent); // the server may have died after it kept it
+  if (isKept) say(note);
   await look();
+  return !isKept;
 }
 
-function changed(note = "") {
-  [isDrawn, absent] = [true, null];
+async function load(one) {
+  const answer = await request(`mask?photo=${encodeURIComponent(one.name)}`);
+  if (answer.error) return false;
+  if (!one.label) {
+    one.picture = made("img", { onload: draw, src: `picture?photo=${encodeURIComponent(one.name)}&changed=${answer.version}` });
+  }
+  one.take(answer);
   show();
-  return save(note);
-}
-
-async function load(name) {
-  const scene = await request(`mask?photo=${encodeURIComponent(name)}`);
-  if (!scene.error && mask.name === name && !isDrawn && !drag) masks.take(scene);
-  show();
-}
-
-// Do a step that opens a photo; until it is done nothing is drawn
-async function inOpening(work) {
-  openings += 1;
-  show();
-  await inTurn(work);
-  openings -= 1;
-  show();
+  return true;
 }
 
 function open(name) {
-  if (name !== mask.name || openings) inOpening(() => change(name));
-}
-
-async function change(name) {
-  if (drag && masks.finish()) isDrawn = true;
-  drag = null;
-  if (isDrawn) await save();
-  masks.close();
-  [mask.name, cross, isDrawn] = [name, null, false];
-  show();
-  if (name) await load(name);
-  if (!mask.label) return;
-  view = { zoom: 1, x: mask.width / 2, y: mask.height / 2 };
-  const picture = new Image();
-  picture.onload = () => {
-    if (mask.name === name) mask.picture = picture;
-    draw();
-  };
-  picture.src = `picture?photo=${encodeURIComponent(name)}&changed=${rows.get(name)?.version}`;
+  if (drag) end();
+  if (name === scene.name) return;
+  scene = scenes.get(name) ?? new Scene(name);
+  scenes.set(name, scene);
+  cross = null;
   location.replace(`#${encodeURIComponent(name)}`);
   arrange();
-}
-
-async function ask(points, of) {
-  const name = mask.name, title = className();
-  asked += 1;
-  say(`The network is looking for the ${title} ...`);
   show();
-  const answer = await request("ask", JSON.stringify({ photo: name, points }));
-  asked -= 1;
-  if (answer.error) return show();
-  masks.change("add", of, answer.runs);
-  await changed(`${title} is outlined on ${name}: ${extent(of)}`);
+  if (name && !scene.label) enqueue({ work: load.bind(null, scene) }, 1);
 }
 
-// Accept, "nothing here" and "give back": of the class that is selected, on the open photo
-function decide(kind) {
-  if (!mask.label) return;
-  const [name, photo, share] = [className(), mask.name, masks.share(value)];
-  const known = rows.get(photo)?.classes[value];
-  if (kind === "accept" && !share)
-    return say(`${name}: ${known ? "nothing is marked" : "was not searched"} on ${photo}; press Nothing here, or Segment`, "error");
-  if (kind === "back" && !mask.persons.has(value)) return say(`${name} on ${photo} is not yours: nothing to give back`, "error");
-  masks.change(kind, value);
-  const moves = kind !== "back" && element("onward").checked;
+// Remember a step that can be taken back
+function remember(step) {
+  done.push(step);
+  done.splice(0, done.length - MOST);
+  undone.length = 0;
+}
+
+// Change the mask of a press in one step, and send it; not yet where the next press draws on it too
+async function change({ scene: one, photo }, alter, wordsOf) {
+  if (isMarking()) await load(one);
+  const before = one.said();
+  alter(one);
+  one.isDrawn = true;
+  const words = wordsOf(one);
+  remember({ photo, words, before, after: one.said() });
+  show();
+  if (queue[1]?.scene !== one || !STROKES.includes(queue[1].kind)) await save(one, words);
+}
+
+const drawn = (press) => change(press, (one) => one.stroke(press.points, press.radius, press.kind === "brush" ? press.of : 0),
+  (one) => press.kind === "brush" ? `${press.title} on ${press.photo} is yours: ${extent(one.share(press.of))}` : `erased on ${press.photo}`);
+
+async function ask(press) {
+  const { scene: one, photo, of, title, points } = press;
+  say(`The network is looking for the ${title} on ${photo} ...`);
+  const answer = await request("ask", JSON.stringify({ photo, points }));
+  if (answer.error) return;
+  const others = one.othersIn(answer.runs, of);
+  if (others) {
+    const there = others.length ? `${others.map(nameOf).join(" and ")} lies there, by you: erase it first` : "nothing was found there";
+    return say(`${photo}: nothing of ${title} is added; ${there}`, "error");
+  }
+  await change(press, () => one.add(answer.runs, of), () => `${title} is outlined on ${photo}: ${extent(one.share(of))}`);
+}
+
+// Accept, "nothing here" and "give back"
+async function decide(kind, press) {
+  const { scene: one, photo, of, title } = press, known = rows.get(photo)?.classes[of];
+  if (!one.label) return;
+  if (kind === "accept" && !one.share(of))
+    return say(`${title}: ${known ? "nothing is marked" : "was not searched"} on ${photo}; press Nothing here, or Segment`, "error");
+  if (kind === "back" && !one.persons.has(of)) return say(`${title} on ${photo} is not yours: nothing to give back`, "error");
   const lines = {
-    accept: `${name} on ${photo} is yours now: ${extent(value)}`,
-    empty: `${photo}: nothing of ${name} is there, by you`,
-    back: `${name} on ${photo} is the network's again`,
+    accept: `${title} on ${photo} is yours now: ${extent(one.share(of))}`,
+    empty: `${photo}: nothing of ${title} is there, by you`,
+    back: `${title} on ${photo} is the network's again`,
   };
-  return changed(lines[kind]).then(() => moves && step(1));
+  const sent = change(press, () => one.decide(kind, of), () => lines[kind]);
+  if (kind !== "back" && element("onward").checked && scene === one) go(1);
+  await sent;
 }
 
-// Say of the class that nothing of it is on all photos that the grid shows, but where it is yours; or take that back
-async function sayAbsent(isAbsent, of = value, photos = order) {
-  const answer = await act("absent", { value: of, photos, absent: isAbsent });
-  absent = isAbsent && answer.photos ? { of, photos: answer.photos } : null;
+// Say of the class that nothing of it is on photos of the list, but where it is yours
+async function sayAbsent({ of, title }, photos) {
+  if (!photos.length) return say("The list shows no photo.", "error");
+  const answer = await act("absent", { value: of, photos, absent: true });
+  if (answer.photos?.length) remember({ of, photos: answer.photos, words: `nothing of ${title} on ${answer.photos.length} photos` });
+}
+
+// Take the last step back, or do it again; one that is refused stays the next
+async function redo(from, to, was, becomes) {
+  const step = from.at(-1), word = from === done ? "undo" : "redo";
+  if (!step) return say(`nothing is left to ${word}`);
+  if (isMarking()) return say(`Photos are being marked; press ${word} again when this is done.`, "error");
+  if (step.photos) {
+    const answer = await act("absent", { value: step.of, photos: step.photos, absent: word === "redo" });
+    if (answer.error) return;
+  } else {
+    if (rows.has(step.photo)) open(step.photo);
+    if (scene.name !== step.photo || !(scene.isDrawn || (await load(scene))) || scene.said() !== step[was]) {
+      from.pop();
+      return say(`${step.photo} was changed since, elsewhere, and is left as it is: ${step.words}`, "error");
+    }
+    scene.restore(step[becomes]);
+    scene.isDrawn = true;
+    if (await save(scene, `${word}: ${step.words}`)) return;
+  }
+  to.push(from.pop());
 }
 
 // The canvas
 
-const scaleOf = () => Math.min(canvas.width / mask.width, canvas.height / mask.height) * view.zoom;
+const scaleOf = () => Math.min(canvas.width / scene.width, canvas.height / scene.height) * scene.view.zoom;
 
 function place(event) {
-  const sharp = canvas.width / canvas.clientWidth, scale = scaleOf();
+  const sharp = canvas.width / canvas.clientWidth, scale = scaleOf(), view = scene.view;
   const x = (event.offsetX * sharp - canvas.width / 2) / scale + view.x;
   const y = (event.offsetY * sharp - canvas.height / 2) / scale + view.y;
-  return [Math.min(Math.max(x, 0), mask.width), Math.min(Math.max(y, 0), mask.height)];
+  return [Math.min(Math.max(x, 0), scene.width), Math.min(Math.max(y, 0), scene.height)];
 }
 
 function move(dx, dy) {
+  const view = scene.view;
   const edge = (middle, side) => Math.min(Math.max(middle, side / 2 / view.zoom), side - side / 2 / view.zoom);
-  [view.x, view.y] = [edge(view.x - dx, mask.width), edge(view.y - dy, mask.height)];
+  [view.x, view.y] = [edge(view.x - dx, scene.width), edge(view.y - dy, scene.height)];
   draw();
 }
 
-function zoom(by, [x, y] = [view.x, view.y]) {
-  if (!mask.label) return;
-  const before = view.zoom;
+function zoom(by, [x, y] = [scene.view.x, scene.view.y]) {
+  if (!scene.label) return;
+  const view = scene.view, before = view.zoom;
   view.zoom = Math.min(Math.max(before * by, 1), 16);
   move((view.x - x) * (1 - before / view.zoom), (view.y - y) * (1 - before / view.zoom));
+}
+
+// The mask with the strokes that wait
+function withStrokes(strokes) {
+  const { width, height } = scene, copy = made("canvas", { width, height }), ink = copy.getContext("2d");
+  ink.drawImage(scene.layer, 0, 0);
+  for (const { kind, of, points, radius } of strokes) {
+    ink.globalCompositeOperation = kind === "eraser" ? "destination-out" : "source-over";
+    Object.assign(ink, { strokeStyle: colourOf(of), lineWidth: 2 * radius, lineCap: "round", lineJoin: "round" });
+    ink.beginPath();
+    for (const point of [points[0].map((one) => one + 0.01), ...points]) ink.lineTo(...point); // a point has no length
+    ink.stroke();
+  }
+  return copy;
 }
 
 function draw() {
   canvas.width = canvas.clientWidth * devicePixelRatio;
   canvas.height = canvas.clientHeight * devicePixelRatio;
-  if (!mask.label || !canvas.width) return;
-  const scale = scaleOf();
+  if (!scene.label || !canvas.width) return;
+  const scale = scaleOf(), view = scene.view;
+  const waiting = [...queue, drag].filter((press) => press?.points && press.scene === scene);
+  const strokes = waiting.filter(({ kind }) => STROKES.includes(kind));
   context.setTransform(scale, 0, 0, scale, canvas.width / 2 - view.x * scale, canvas.height / 2 - view.y * scale);
-  if (mask.picture) context.drawImage(mask.picture, 0, 0, mask.width, mask.height);
+  if (scene.picture.complete) context.drawImage(scene.picture, 0, 0, scene.width, scene.height);
   context.globalAlpha = 0.5;
   context.imageSmoothingEnabled = false;
-  context.drawImage(layer, 0, 0);
+  context.drawImage(strokes.length ? withStrokes(strokes) : scene.layer, 0, 0);
   context.globalAlpha = 1;
-  for (const [colour, width] of [["#000", 3], ["#fff", 1.5]]) {
+  const line = (colour, width, path) => {
     [context.strokeStyle, context.lineWidth] = [colour, width / scale];
     context.beginPath();
-    if (drag?.tool === "box") context.rect(...drag.from, drag.last[0] - drag.from[0], drag.last[1] - drag.from[1]);
-    else if (cross) context.arc(...cross, ["box", "click"].includes(tool()) ? 4 / scale : radius(), 0, 2 * Math.PI);
+    path();
     context.stroke();
-  }
+  };
+  for (const { kind, of, points: [from, to] } of waiting)
+    for (const [colour, width] of [["#000", 6], [colourOf(of), 4]])
+      if (kind === "click") line(colour, width, () => context.arc(...from, 6 / scale, 0, 2 * Math.PI));
+      else if (kind === "box") line(colour, width, () => context.rect(...from, to[0] - from[0], to[1] - from[1]));
+  for (const [colour, width] of [["#000", 3], ["#fff", 1.5]])
+    if (cross) line(colour, width, () => context.arc(...cross, ["box", "click"].includes(tool()) ? 4 / scale : radius(), 0, 2 * Math.PI));
 }
 
-const stroke = (from, to) => masks.line(from, to, radius(), drag.tool === "eraser" ? 0 : value);
-
 function begin(at, shift) {
-  if (openings) return;
-  const kind = tool() === "click" && shift ? "eraser" : tool(), of = value;
-  if (kind === "click") {
-    inTurn(() => ask([at], of));
-    return;
-  }
-  drag = { from: at, last: at, tool: kind };
-  if (kind !== "box") stroke(at, at);
+  const kind = tool() === "click" && shift ? "eraser" : tool();
+  drag = { ...pressed(), kind, radius: radius(), points: kind === "box" ? [at, at] : [at], work: STROKES.includes(kind) ? drawn : ask };
+  if (kind === "click") end();
 }
 
 function extend(at) {
-  if (!drag) return;
-  if (drag.tool !== "box") stroke(drag.last, at);
-  drag.last = at;
+  if (drag?.kind === "box") drag.points[1] = at;
+  else if (drag) drag.points.push(at);
 }
 
 function end() {
-  const { from, last, tool: kind } = drag, of = value;
+  const press = drag, [from, last] = press.points;
   drag = null;
-  if (kind !== "box") {
-    const note = `${className()} on ${mask.name} is yours: ${extent(of)}`;
-    isDrawn = masks.finish() || isDrawn;
-    if (isDrawn) inTurn(() => changed(kind === "brush" ? note : ""));
-  } else if (Math.min(Math.abs(from[0] - last[0]), Math.abs(from[1] - last[1])) < 1)
+  if (press.kind === "box" && Math.min(Math.abs(from[0] - last[0]), Math.abs(from[1] - last[1])) < 1)
     say("The box is empty: drag it around the object.", "error");
-  else inTurn(() => ask([from, last], of));
+  else enqueue(press);
 }
 
 function cancel() {
   drag = null;
-  if (mask.label) masks.cancel();
   draw();
 }
 
 canvas.onpointerdown = (event) => {
-  if (!mask.label) return;
+  if (!scene.label) return;
   event.preventDefault();
   canvas.focus();
   canvas.setPointerCapture(event.pointerId);
@@ -251,7 +299,7 @@ canvas.onpointerdown = (event) => {
   draw();
 };
 canvas.onpointermove = (event) => {
-  if (!mask.label) return;
+  if (!scene.label) return;
   if (event.buttons > 1) {
     const scale = (scaleOf() * canvas.clientWidth) / canvas.width;
     return move(event.movementX / scale, event.movementY / scale);
@@ -267,16 +315,16 @@ canvas.onpointercancel = cancel;
 canvas.oncontextmenu = (event) => event.preventDefault();
 canvas.onwheel = (event) => {
   event.preventDefault();
-  if (mask.label) zoom(event.deltaY < 0 ? 1.2 : 1 / 1.2, place(event));
+  if (scene.label) zoom(event.deltaY < 0 ? 1.2 : 1 / 1.2, place(event));
 };
 
 function drawByKey(event) {
-  if (!mask.label) return false;
-  cross = cross || [view.x, view.y];
+  if (!scene.label) return false;
+  cross = cross || [scene.view.x, scene.view.y];
   if (event.key in MOVES) {
-    const far = Math.max(mask.width, mask.height) / (event.shiftKey ? 200 : 50) / view.zoom;
+    const far = Math.max(scene.width, scene.height) / (event.shiftKey ? 200 : 50) / scene.view.zoom;
     const [x, y] = MOVES[event.key].map((way, i) => cross[i] + way * far);
-    cross = [Math.min(Math.max(x, 0), mask.width), Math.min(Math.max(y, 0), mask.height)];
+    cross = [Math.min(Math.max(x, 0), scene.width), Math.min(Math.max(y, 0), scene.height)];
     extend(cross);
   } else if (event.key === "Escape") cancel();
   else if (event.key !== " " && event.key !== "Enter") return false;
@@ -292,13 +340,14 @@ function wordOf(row) {
   const known = row.classes[value];
   if (row.error) return "not read";
   if (!known) return "not searched";
-  if (known[0] === "person") return known[1] ? "by you" : "by you: nothing here";
+  if (known[0] === "person") return known[1] ? "by you" : `by you: no ${nameOf(value)} here`;
   return known[1] ? "found" : "not found";
 }
 
-function scoresOf([by, , presence, score]) { // of the network: that the class is there, that the mask fits
+// Scores of the network: that the class is there, and that the mask fits, which says little of untrained classes
+function scoresOf([by, , presence, score], known = value) {
   if (by !== "network") return [];
-  return [["presence", presence], ["mask score", score]].filter(([, of]) => of != null).map(([name, of]) => `${name} ${percent(of)}`);
+  return [["presence", presence], ["mask score", state.untrained.includes(known) ? null : score]].filter(([, of]) => of != null).map(([name, of]) => `${name} ${percent(of)}`);
 }
 
 function fill(row) {
@@ -318,18 +367,21 @@ function tileOf(name) {
 
 function arrange() {
   const [column, way] = element("order").value.split(" ").map(Number), wanted = element("show").value;
-  const scoreOf = ([by, , ...scores]) => (by === "network" ? scores[column - 2] : null);
+  const isVain = column === 3 && state.untrained.includes(value);
+  const scoreOf = ([by, , ...scores]) => (by === "network" && !isVain ? scores[column - 2] : null);
   const rank = (row) => way * (scoreOf(row.classes[value] || []) ?? 2 * way); // without a score: last
   const shown = state.photos.filter((row) => wanted === "all" || wordOf(row).startsWith(wanted));
   if (way) shown.sort((a, b) => rank(a) - rank(b));
   order = shown.map((row) => row.name);
-  if (order.includes(mask.name)) around = order;
+  if (order.includes(scene.name)) around = order;
   const kept = order.map((name) => tiles.get(name)), focused = document.activeElement;
   if (kept.length !== grid.children.length || kept.some((tile, i) => tile !== grid.children[i])) grid.replaceChildren(...kept);
   if (grid.contains(focused)) focused.focus();
+  element("filter").textContent = order.length ? "" : `No photo is shown: the list is of photos "${wanted}", of the class ${nameOf(value)}.`;
 }
 
 async function look() {
+  for (const one of scenes.values()) if (one.isDrawn) await save(one, `${one.name} is saved`);
   const answer = await request(`state?seen=${state.seen}`);
   if (answer.error) return;
   if (answer.seen !== state.seen) {
@@ -339,15 +391,14 @@ async function look() {
     tiles = new Map(state.photos.map((row) => [row.name, tiles.get(row.name) || tileOf(row.name)]));
     if (JSON.stringify(before.classes) !== JSON.stringify(state.classes)) showClasses();
     if (!element("formats").firstChild) showFormats();
-    if (before.seen && state.done.number !== before.done.number) finish();
+    if (state.done.number > before.done.number) finish();
     state.photos.forEach(fill);
     arrange();
     const wanted = decodeURIComponent(location.hash.slice(1));
-    if (!rows.has(mask.name) && !openings) open(rows.has(wanted) ? wanted : (state.photos[0]?.name ?? ""));
+    if (!rows.has(scene.name)) open(rows.has(wanted) ? wanted : (state.photos[0]?.name ?? ""));
   }
-  const row = rows.get(mask.name);
-  if (isDrawn && !drag) await save();
-  else if (row && mask.label && row.version !== mask.version && !isDrawn && !drag) await load(mask.name);
+  const row = rows.get(scene.name);
+  if (row && scene.label && row.version !== scene.version && !scene.isDrawn) await load(scene);
   show();
 }
 
@@ -373,7 +424,8 @@ function showClasses() {
     return chip;
   });
   element("classes").replaceChildren(...chips);
-  masks.setColours(state.classes);
+  setColours(state.classes);
+  if (scene.label) scene.paint();
 }
 
 function showFormats() {
@@ -386,43 +438,46 @@ function showFormats() {
 function show() {
   document.body.classList.toggle("none", !rows.size);
   for (const [name, tile] of tiles) {
-    tile.setAttribute("aria-current", String(name === mask.name));
-    tile.tabIndex = name === (order.includes(mask.name) ? mask.name : order[0]) ? 0 : -1;
+    tile.setAttribute("aria-current", String(name === scene.name));
+    tile.tabIndex = name === (order.includes(scene.name) ? scene.name : order[0]) ? 0 : -1;
   }
   const words = state.photos.map(wordOf), counts = ["by you", "found", "not found", "not searched", "not read"];
   const parts = counts.map((word) => [word, words.filter((one) => one.startsWith(word)).length]).filter(([, count]) => count);
-  element("count").textContent = `${rows.size} photos; ${className()}: ${parts.map(([word, count]) => `${count} ${word}`).join(", ")}`;
-  for (const [kind, word] of [["accept", "Accept"], ["empty", "Nothing here:"], ["back", "Give back"], ["absent", "Nothing in the list:"]])
-    document.querySelector(`[data-do=${kind}]`).textContent = `${word} ${className()}`;
-  element("outlook").textContent = [state.outlooks[value], "about 30 % of photos without the object get a mask"].filter(Boolean).join("; ");
+  element("count").textContent = `${rows.size} photos; ${nameOf(value)}: ${parts.map(([word, count]) => `${count} ${word}`).join(", ")}`;
+  for (const [kind, word] of [["accept", "Accept"], ["empty", "Nothing here:"], ["back", "Give back"], ["absent", "Nothing in the list:"], ["onwards", "Nothing from here on:"]])
+    document.querySelector(`[data-do=${kind}]`).textContent = `${word} ${nameOf(value)}`;
+  document.querySelector("[data-do=onwards]").hidden = element("order").value !== "2 -1";
+  const isUntrained = state.untrained.includes(value);
+  document.querySelector("#order [value='3 1']").hidden = isUntrained;
+  const outlook = isUntrained ? `these weights were not trained on ${nameOf(value)}: many masks are wrong in part, look at each; ` : "";
+  element("outlook").textContent = `${outlook}about 30 % of photos without the object get a mask`;
   element("outlook").hidden = !state.photos.some((row) => row.classes[value]?.[0] === "network");
-  const opened = rows.get(mask.name);
-  if (mask.label) {
+  const opened = rows.get(scene.name);
+  if (scene.label) {
     const facts = state.classes.map(([known, name]) => {
-      const row = opened?.classes[known] || [], [by] = row, share = masks.share(known);
+      const row = opened?.classes[known] || [], [by] = row, share = scene.share(known);
       const ofNetwork = opened && isOld(opened, known) ? "old, " : by ? "" : "not searched, ";
-      const who = mask.persons.has(known) ? "by you, " : ofNetwork;
-      return `${name}: ${who}${share ? `${percent(share)} of the photo` : "nothing"}${["", ...scoresOf(row)].join(", ")}`;
+      const who = scene.persons.has(known) ? "by you, " : ofNetwork;
+      return `${name}: ${who}${share ? `${percent(share)} of the photo` : "nothing"}${["", ...scoresOf(row, known)].join(", ")}`;
     });
     const isFirst = !state.photos.some((row) => Object.values(row.classes).some(([by]) => by === "person"));
     const hint = isFirst ? ". Paint over the object, then press Segment." : "";
-    element("about").replaceChildren(made("b", {}, mask.name), `: ${opened?.error || facts.join("; ") + hint}`);
-  } else element("about").textContent = mask.name && (opened?.error || `opening ${mask.name} ...`);
+    element("about").replaceChildren(made("b", {}, scene.name), `${scene.isDrawn ? " (not saved yet)" : ""}: ${opened?.error || facts.join("; ") + hint}`);
+  } else element("about").textContent = scene.name && (opened?.error || `opening ${scene.name} ...`);
   const [verb, done, waits, left] = uploading || state.job || [], [bar, line] = element("job").children;
   const planned = waits && done + waits.length;
   element("job").hidden = !verb;
   [bar.max, bar.value] = [planned || 1, done || 0];
   const time = left > 90 ? `${Math.round(left / 60)} min` : `${Math.ceil(left)} s`;
   line.textContent = planned ? `${done} of ${planned} ${verb}${left ? `, ${time} left` : ""}` : "preparing";
-  canvas.ariaBusy = String(asked > 0 || openings > 0 || Boolean(mask.name && !mask.label));
+  canvas.ariaBusy = String(queue.some((press) => press.points) || Boolean(scene.name && !scene.label));
   draw();
 }
 
 // Photos that are sent
 
 async function upload(files) {
-  const lines = [];
-  const before = rows.size;
+  const refused = [], notes = [], before = rows.size;
   const photos = files.filter((file) => !file.name.startsWith(".") && (file.type.startsWith("image/") || /\.(avif|hei[cf]|jfif|tiff?)$/i.test(file.name)));
   uploading = ["uploaded", 0, photos];
   for (const file of photos) {
@@ -430,13 +485,14 @@ async function upload(files) {
     uploading = ["uploaded", uploading[1] + 1, uploading[2].slice(1)];
     show();
     const answer = await request(`upload?name=${encodeURIComponent(file.name)}`, file, "application/octet-stream");
-    if (answer.error || answer.note) lines.push(answer.error || answer.note);
+    if (answer.error) refused.push(answer.error);
+    else if (answer.note) notes.push(answer.note);
   }
-  const others = files.length - photos.length;
-  if (others) lines.push(`${others} files left out: no photos`);
+  if (files.length > photos.length) notes.push(`${files.length - photos.length} files left out: no photos`);
   uploading = null;
-  await inTurn(look);
-  say([`${rows.size - before} of ${files.length} files added`, ...lines.slice(0, 3)].join("; "), lines.length ? "error" : "");
+  await enqueue({ work: look });
+  const lines = [`${rows.size - before} of ${files.length} files added`, ...(refused.length ? [`${refused.length} refused: ${firstOf(refused)}`] : [])];
+  say([...lines, firstOf(notes)].filter(Boolean).join("; "), refused.length ? "error" : "");
 }
 
 async function filesIn(entries) {
@@ -452,60 +508,67 @@ async function filesIn(entries) {
 // Keys and buttons
 
 // Go to the photo behind the open one, or before it; also where that has left the list, by a verdict
-function step(by) {
-  const list = around.filter((name) => name === mask.name || order.includes(name));
-  const next = list[list.indexOf(mask.name) + by];
+function go(by) {
+  const list = around.filter((name) => name === scene.name || order.includes(name));
+  const next = list[list.indexOf(scene.name) + by];
+  if (!next) return say("the list ends here");
   tiles.get(next)?.scrollIntoView({ block: "nearest", inline: "nearest" });
-  return next ? change(next) : say("the list ends here");
+  open(next);
 }
 
-async function byName(action, values = {}) {
-  const name = element("name").value.trim();
+// Add or rename a class; it is chosen then, if no other one was meanwhile
+async function byName(action, { of, name }, values = {}) {
   if (!name) return say("type a class name first", "error");
   const answer = await act(action, { ...values, name });
   if (answer.error) return;
-  element("name").value = "";
+  if (element("name").value.trim() === name) element("name").value = "";
   const known = state.classes.find(([, one]) => one === name);
-  if (known) selectClass(known[0]);
+  if (known && value === of) choose(known[0]);
 }
 
-function selectClass(known) {
+function choose(known) {
   value = known;
-  showClasses();
+  document.querySelector(`[name=class][value="${known}"]`).checked = true;
   state.photos.forEach(fill);
   arrange();
   show();
 }
 
-const RUNS = {
+const AT_ONCE = {
   pick: () => element("files").click(),
-  samples: () => act("samples"),
-  add_class: () => byName("add_class"),
-  rename_class: () => byName("rename_class", { value }),
-  remove_class: () => confirm(`Remove the class "${className()}" and its masks on all photos?`) && act("remove_class", { value }),
-  remove: () => confirm(`Remove ${mask.name} and its masks from this page? The photo's file stays.`) && act("remove", { photo: mask.name }),
-  undo: () => absent ? sayAbsent(false, absent.of, absent.photos) : masks.undo() ? changed() : say("nothing is left to undo on this photo"),
-  redo: () => masks.redo() ? changed() : say("nothing is left to redo on this photo"),
   larger: () => zoom(1.5),
   smaller: () => zoom(1 / 1.5),
-  previous: () => step(-1),
-  next: () => step(1),
-  accept: () => decide("accept"),
-  empty: () => decide("empty"),
-  back: () => decide("back"),
-  absent: () => sayAbsent(true),
-  segment: () => say(SEARCHING) && act("segment", { photo: mask.name }),
-  stop: () => (uploading ? (uploading = null) : act("stop")),
+  stop: () => (uploading ? (uploading = null) : request("stop", "{}")),
+  previous: () => say("") && go(-1),
+  next: () => say("") && go(1),
+};
+const IN_TURN = {
+  samples: () => act("samples"),
+  add_class: (press) => byName("add_class", press),
+  rename_class: (press) => byName("rename_class", press, { value: press.of }),
+  remove_class: ({ of }) => act("remove_class", { value: of }),
+  remove: ({ photo }) => act("remove", { photo }),
+  undo: () => redo(done, undone, "after", "before"),
+  redo: () => redo(undone, done, "before", "after"),
+  accept: (press) => decide("accept", press),
+  empty: (press) => decide("empty", press),
+  back: (press) => decide("back", press),
+  absent: (press) => sayAbsent(press, press.list),
+  onwards: (press) => sayAbsent(press, press.list.includes(press.photo) ? press.list.slice(press.list.indexOf(press.photo)) : []),
+  segment: ({ photo }) => act("segment", { photo }),
   pack,
 };
+const QUESTIONS = {
+  remove_class: ({ title }) => `Remove the class "${title}" and its masks on all photos?`,
+  remove: ({ photo }) => `Remove ${photo} and its masks from this page? The photo's file stays.`,
+};
 
-// Do what a button or a key says, when what came before is done
+// Do what a button or a key says: at once, or when the presses before it are done
 function run(action) {
-  if (["pick", "larger", "smaller", "stop"].includes(action)) return RUNS[action]();
-  const opens = ["next", "previous"].includes(action);
-  if (opens) say(`opening the ${action} photo ...`);
-  if (action === "segment") say(SEARCHING);
-  return (opens ? inOpening : inTurn)(() => say("") && RUNS[action]());
+  if (AT_ONCE[action]) return AT_ONCE[action]();
+  say(action === "segment" ? SEARCHING : "");
+  const press = { ...pressed(), name: element("name").value.trim(), work: IN_TURN[action] };
+  if (!QUESTIONS[action] || confirm(QUESTIONS[action](press))) enqueue(press);
 }
 
 function wander(event) {
@@ -522,7 +585,8 @@ function press(event) {
   const action = isControl ? { Z: "undo", Y: "redo" }[letter] : letter === "P" ? "previous" : titled?.dataset.do;
   if (event.altKey || !(action || (!isControl && (digit || titled)))) return false;
   if (action) run(action);
-  else inTurn(() => (digit ? selectClass(Number(digit.value)) : titled.control.click())); // a label would take the focus
+  else if (digit) choose(Number(digit.value));
+  else titled.control.click(); // a label would take the focus
   return true;
 }
 
@@ -534,7 +598,7 @@ document.onkeydown = (event) => {
 document.onclick = ({ target }) => target.closest("[data-do]") && run(target.closest("[data-do]").dataset.do);
 document.onsubmit = (event) => event.preventDefault();
 document.onchange = ({ target }) => {
-  if (target.name === "class") inTurn(() => selectClass(Number(target.value)));
+  if (target.name === "class") choose(Number(target.value));
   if (target.name === "tool") cancel();
   if (target.tagName === "SELECT") arrange();
   if (target.type === "file") {
@@ -552,5 +616,8 @@ document.ondrop = async (event) => {
   upload(await filesIn(entries));
 };
 element("size").oninput = window.onresize = draw;
-inTurn(look);
-setInterval(() => document.hidden || waiting || inTurn(look), LOOK);
+window.onbeforeunload = (event) => {
+  if (uploading || queue.some((press) => press.of) || [...scenes.values()].some((one) => one.isDrawn)) event.preventDefault();
+};
+enqueue({ work: look });
+setInterval(() => document.hidden || queue.length || enqueue({ work: look }), LOOK);

@@ -79,7 +79,7 @@ class Handler(BaseHTTPRequestHandler):
             self._check_host()
             content, kind = answer(url.path, dict(parse_qsl(url.query)))
         except Exception as error:
-            self._send(400, {"error": line_of(error)}, JSON)
+            self._send(400, {"error": line_of(error), "kind": type(error).__name__}, JSON)
         else:
             self._send(200, content, kind)
 
@@ -168,7 +168,7 @@ def page_state(folder: Folder, seen: str) -> dict[str, Any]:
     classes = {value: name for value, name in enumerate(folder.classes, 1) if name}
     state = {
         "title": f"{model.title}, {Path(model.source).name}",
-        "outlooks": {value: model.outlook(name).partition(";")[0] for value, name in classes.items()},
+        "untrained": [value for value, name in classes.items() if model.outlook(name)],
         "out": str(folder.out),
         "formats": FORMATS,
         "most": MOST,
