@@ -4,10 +4,11 @@ The folder is that of ``predict.py --out``: a page that is started on it again s
 with it. ``page/page.json`` has the photos that are open and those that were removed; ``persons`` has the classes.
 """
 
+import json
 import shutil
 import threading
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from photos.photo_files import read_photo
 from photos.prediction import NETWORK
 from photos.results import PICTURES, Results, own_record
 from photos.segmenter import Segmenter
-from util.files import LONG_NAME, file_word, lock, write_atomically
+from util.files import LONG_NAME, file_word, kept_json, lock, write_atomically
 from util.files.errors import UserError
 
 MAX_CLASSES = 8  # the colours of more are alike
@@ -48,7 +49,7 @@ class Folder:
         self.out = out
         self.lock = threading.RLock()
         self.results = Results(out, [])
-        self.masks = PhotoMasks(segmenter, self.results)
+        self.masks = PhotoMasks(segmenter, self.results, replaced=out / PAGE / "replaced.json")
         self.file = out / PAGE / "page.json"
         self._refuse_links()
         with content_errors(f"{out}: cannot be written (", "); free some space or name another --out"):
@@ -64,9 +65,11 @@ class Folder:
         with content_errors(f"{self.file}: is damaged (", "); remove it"):
             self.opened.open_again(records)
         found = [row["name"] for record in records for row in record.get("classes", []) if row["by"] == NETWORK]
-        self._keep_classes([*self.classes, *(name for name in dict.fromkeys(found) if name not in self.classes)])
+        known = {*self.classes, *kept_json(self.masks.replaced)}
+        self._keep_classes([*self.classes, *(name for name in dict.fromkeys(found) if name not in known)])
         for path in self.photos.values():
             self.masks.keep_in_step(path)
+        self.masks.replaced.unlink(missing_ok=True)
 
     def _refuse_links(self) -> None:
         """Refuse (UserError) links, which in a folder that somebody sent may lead to other files of the user."""
@@ -81,17 +84,12 @@ class Folder:
         said = persons.read(self.out)
         if classes != said.classes:
             persons.write(self.out, said._replace(classes=classes))
-        self.results.names = self.names
+        self.results.names = [*persons.values(self.out)]
 
     @property
     def classes(self) -> list[str]:
         """All classes by their values, from 1; "" where one was removed."""
         return persons.read(self.out).classes
-
-    @property
-    def names(self) -> list[str]:
-        """All classes."""
-        return [*persons.values(self.out)]
 
     def class_of(self, value: int) -> str:
         """Return a class by its value; UserError: there is none."""
@@ -154,10 +152,10 @@ class Folder:
             if path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content:
                 return f"{file_name} is open already"
         read_image(Path(file_name), content)
-        path = self.opened.free_path(Path(file_name))
+        path = self.opened.free_path(Path(file_name), content)
         self.results.check([path], again=True)
         write_atomically(path, content)
-        self.opened.take([path])
+        self.photos[path.name] = path
         self.opened.keep()
         return "" if path.name == file_name else f"{file_name} is {path.name} here: another photo has its name"
 
@@ -200,12 +198,11 @@ class Folder:
         for photo in self.work.each("marked", photos):
             with self.lock:
                 path = self.opened.path(photo)
-                said = persons.masks_of(self.out, path)
-                of_class = said.pop(name, None)
-                if absent and of_class is None:
-                    self.masks.say(path, {**said, name: np.zeros(persons.size_of(path), bool)})
-                if not absent and of_class is not None and not of_class.any():
-                    self.masks.say(path, said)
+                masks = persons.masks_of(self.out, path)
+                said = {known: mask for known, mask in masks.items() if known != name or mask.any()}
+                if absent:
+                    said.setdefault(name, np.zeros(persons.size_of(path), bool))
+                self.masks.say(path, said)
         return f"{len(photos)} photos: " + (f"nothing of {name} is there, by you" if absent else "given back")
 
     def remove(self, photo: str) -> str:
@@ -216,7 +213,7 @@ class Folder:
     def add_class(self, name: str) -> None:
         """Add a class, in place of the unnamed one where nothing is known of that."""
         name = self._free_name(name)
-        if len(self.names) >= MAX_CLASSES or len(self.classes) >= persons.MOST:
+        if len(persons.values(self.out)) >= MAX_CLASSES or len(self.classes) >= persons.MOST:
             raise UserError(f"{name}: a page has at most {MAX_CLASSES} classes; rename one, or name another --out")
         unnamed = persons.values(self.out).get(UNNAMED)
         if unnamed and not self._photos_of(unnamed):
@@ -232,7 +229,7 @@ class Folder:
         name = check_class_name(name, "the class name")
         if is_nothing(name) or is_unknown(name) or name.strip("\"'") != name:
             raise UserError(f"{name}: is read as no class in lists of names; give another name, without quotes")
-        for known in self.names:
+        for known in persons.values(self.out):
             if name == known or (known != old and name_key(file_word(name)) == name_key(file_word(known))):
                 raise UserError(f"{name}: this name, or that of its files, is taken by '{known}'; give another one")
         return name
@@ -249,15 +246,16 @@ class Folder:
     def _replace_class(self, value: int, new: str) -> str:
         """Give a class another name, or, by the name "", remove it; return its former name.
 
-        What is kept of persons changes in one file, and the results follow.
+        What is kept of persons changes in one file, and the results follow: where this is killed, at the next start.
         """
         self.work.check_idle()
         old = self.class_of(value)
-        found = {path: self.masks.found(path) for path in self._photos_of(value)}
+        photos = self._photos_of(value)
+        write_atomically(self.masks.replaced, json.dumps({old: new}))
         self._keep_classes([new if known == old else known for known in self.classes])
-        for path, rows in found.items():
-            renamed = [{**row, "name": new} if row["name"] == old else row for row in rows]
-            self.masks.write(path, [row for row in renamed if row["name"]])
+        for path in photos:
+            self.masks.write(path, self.masks.found(path))
+        self.masks.replaced.unlink()
         return old
 
     def take_examples(self, examples: Sequence[Example]) -> str:
@@ -271,9 +269,8 @@ class Folder:
                 path = opened[example.photo.resolve()]
                 (support,) = self.segmenter.without_classes().boxes_to_masks(None, [example.read()])
                 self.masks.say(path, {**persons.masks_of(self.out, path), str(name): support.label == 1})
-        left_out = len(examples) - len(of_opened)
-        rest = f"; {left_out} are of photos that are not open (--photos DIR names their folder)" if left_out else ""
-        return f"{len(of_opened)} annotations taken{rest}"
+        rest = "; the others are of photos that are not open (--photos DIR names their folder)"
+        return f"{len(of_opened)} of {len(examples)} annotations taken{rest if len(of_opened) < len(examples) else ''}"
 
     # The network
 
@@ -335,19 +332,9 @@ class Folder:
                         results.write(prediction, facts)
             self.errors[name] = "".join(unread.values())
         self.results.write_summary({})
+        searched = [name for name, path in paths.items() if path in results.made]
         failed = [self.errors[name] for name in names if self.errors.get(name)]
-        return "; ".join([*self._counts(), *failed[:3]])
-
-    def _counts(self) -> Iterator[str]:
-        """Yield of each class how many photos show it and how many were not searched."""
-        looks = [self._looks(name) for name in [*self.photos]]
-        for name, value in persons.values(self.out).items():
-            known = [look[value] for look in looks if value in look]
-            shown = sum(share > 0 for _, share, *_ in known)
-            lacking = len(looks) - len(known)
-            rest = f", {lacking} not searched" if lacking else ""
-            found = f"on {shown} of {len(known)} photos{rest}"
-            yield f"{name}: {found if known else 'annotate it on a photo first'}"
+        return "; ".join([f"{len(searched)} of {len(names)} waiting photos searched", *failed[:3]])
 
     def pack(self, formats: Sequence[str]) -> None:
         """Write a zip of the photos that were searched for every class that is known anywhere, in some formats."""
@@ -371,10 +358,11 @@ class Folder:
             self.archive = write_archive(self.file.with_name("predictions.zip"), self.masks, self.lock, results, photos)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
+        looks = [look for path in photos for look in self.masks.looks(path).values()]
+        unconfirmed = sum(by == NETWORK and share > 0 for by, share, *_ in looks)
         left_out = [name for name, path in self.photos.items() if path not in photos]
-        rest = f"; not searched for every class, so left out: {', '.join(left_out[:3])}" if left_out else ""
-        rest += f" and {len(left_out) - 3} more" if len(left_out) > 3 else ""
-        return f"{len(photos)} photos packed{rest}"
+        rest = f"; {len(left_out)} not searched for every class, so left out: {left_out[0]} ..." if left_out else ""
+        return f"{len(photos)} photos packed, with {unconfirmed} masks that nobody confirmed{rest}"
 
     def stop(self) -> None:
         """End the work in the background after the present photo."""

@@ -23,6 +23,15 @@ function decode(runs, length) {
   return label;
 }
 
+// Draw the stroke of a press, as large as the photo
+export function ink(context, { kind, of, points, radius }) {
+  context.globalCompositeOperation = kind === "eraser" ? "destination-out" : "source-over";
+  Object.assign(context, { strokeStyle: colourOf(of), lineWidth: 2 * radius, lineCap: "round", lineJoin: "round" });
+  context.beginPath();
+  for (const [x, y] of [points[0].map((one) => one + 0.01), ...points]) context.lineTo(x, y); // a point has no length
+  context.stroke();
+}
+
 export class Scene {
   constructor(name) {
     Object.assign(this, { name, width: 0, height: 0, label: null, persons: new Set(), version: "", picture: null });
@@ -41,18 +50,10 @@ export class Scene {
     this.paint();
   }
 
-  // Colour the pixels of a part of the layer
-  paint(left = 0, top = 0, right = this.width, bottom = this.height) {
-    [left, top] = [Math.max(Math.floor(left), 0), Math.max(Math.floor(top), 0)];
-    [right, bottom] = [Math.min(Math.ceil(right), this.width), Math.min(Math.ceil(bottom), this.height)];
-    if (right <= left || bottom <= top) return;
-    const pixels = new ImageData(right - left, bottom - top);
-    for (let y = top, i = 0; y < bottom; y++)
-      for (let x = left; x < right; x++, i += 4) {
-        const colour = colours.get(this.label[y * this.width + x]);
-        if (colour) pixels.data.set([...colour, 255], i);
-      }
-    this.layer.getContext("2d").putImageData(pixels, left, top);
+  paint() {
+    const pixels = new ImageData(this.width, this.height);
+    this.label.forEach((value, at) => colours.has(value) && pixels.data.set([...colours.get(value), 255], 4 * at));
+    this.layer.getContext("2d").putImageData(pixels, 0, 0);
   }
 
   // What persons say: runs of their pixels, and their classes; as a text, which tells whether it is the same
@@ -69,35 +70,35 @@ export class Scene {
     this.paint();
   }
 
-  // Draw a line of a width through points, of a class or 0
-  stroke(points, radius, value) {
-    if (value) this.persons.add(value);
-    points.forEach(([x1, y1], i) => {
-      const [x0, y0] = points[Math.max(i - 1, 0)];
-      const steps = Math.max(1, Math.ceil(Math.hypot(x1 - x0, y1 - y0) / Math.max(radius / 2, 0.5)));
-      for (let j = 0; j <= steps; j++) this.disc(x0 + ((x1 - x0) * j) / steps, y0 + ((y1 - y0) * j) / steps, radius, value);
-    });
-    const [columns, rows] = [points.map(([x]) => x), points.map(([, y]) => y)], edge = radius + 2;
-    this.paint(Math.min(...columns) - edge, Math.min(...rows) - edge, Math.max(...columns) + edge, Math.max(...rows) + edge);
-  }
-
-  disc(x, y, radius, value) {
-    const [top, bottom] = [Math.max(0, Math.ceil(y - radius - 0.5)), Math.min(this.height - 1, Math.floor(y + radius))];
-    for (let row = top; row <= bottom; row++) {
-      const half = Math.sqrt(Math.max(radius * radius - (row + 0.5 - y) ** 2, 0));
-      const [from, to] = [Math.max(0, Math.floor(x - half)), Math.min(this.width, Math.ceil(x + half))];
-      for (let at = row * this.width + from; at < row * this.width + to; at++) {
-        if (!value && this.label[at]) this.persons.add(this.label[at]); // what a person erases is a person's
-        this.label[at] = value;
-      }
+  // Draw a stroke, of its class or of none
+  stroke(press) {
+    const inked = this.copy();
+    inked.clearRect(0, 0, this.width, this.height);
+    ink(inked, { ...press, kind: "brush" });
+    const { data } = inked.getImageData(0, 0, this.width, this.height), isBrush = press.kind === "brush";
+    if (isBrush) this.persons.add(press.of);
+    for (let at = 0; at < this.label.length; at++) {
+      if (data[4 * at + 3] < 128) continue; // most of the pixel is outside
+      if (!isBrush && this.label[at]) this.persons.add(this.label[at]); // what a person erases is a person's
+      this.label[at] = isBrush ? press.of : 0;
     }
+    this.paint();
   }
 
-  // Which other classes by a person lie in a region; null where some of it is free for the class
-  othersIn(runs, value) {
-    const found = new Set(decode(runs, this.label.length).map((inside, at) => (inside ? this.label[at] + 1 : 0)));
-    const others = [...found].filter(Boolean).map((one) => one - 1);
-    return others.length && others.every((one) => one !== value && this.persons.has(one)) ? others : null;
+  // A copy of the layer, to draw on
+  copy() {
+    const { width, height } = this, context = Object.assign(document.createElement("canvas"), { width, height }).getContext("2d");
+    context.drawImage(this.layer, 0, 0);
+    return context;
+  }
+
+  // Which other classes by a person lie in a region, or at the place of a click; null where it is free for the class
+  othersIn(runs, value, place) {
+    const isOther = (known) => known !== value && this.persons.has(known);
+    const under = place && this.label[Math.min(Math.floor(place[1]), this.height - 1) * this.width + Math.min(Math.floor(place[0]), this.width - 1)];
+    if (isOther(under)) return [under];
+    const inside = decode(runs, this.label.length), found = new Set(this.label.filter((_, at) => inside[at]));
+    return [...found].every(isOther) ? [...found] : null;
   }
 
   // Add pixels of a region that are of no other class by a person

@@ -16,6 +16,7 @@ from photos.photo_files import read_photo
 from photos.prediction import is_same_file
 from photos.results import FOUND, SAID, Results, own_record, pictures_of
 from photos.segmenter import Segmenter
+from util.files import kept_json
 from util.files.errors import UserError
 
 LOOKS = ("by", "share", "presence", "score")  # what the grid shows of a class: by whom its mask is, share and scores
@@ -23,11 +24,15 @@ PHOTO_KEYS = ("query", "query_file", "width", "height", "mask", "overlay", "clas
 
 
 class PhotoMasks:
-    """The masks of photos in a page's folder, of its classes."""
+    """The masks of photos in a page's folder, of its classes.
 
-    def __init__(self, segmenter: Segmenter, results: Results):
+    ``replaced`` is a file, which is there while results have former names of classes: name -> the one by now, or "".
+    """
+
+    def __init__(self, segmenter: Segmenter, results: Results, replaced: Path):
         self.segmenter = segmenter
         self.results = results
+        self.replaced = replaced
         self.out = results.out
 
     def record(self, path: Path) -> dict[str, Any]:
@@ -41,7 +46,9 @@ class PhotoMasks:
         rows = record.get(FOUND)
         rows = record.get("classes", []) if rows is None else rows
         names = persons.values(self.out)
-        return [row for row in rows if row["name"] in names]
+        by_now = {**kept_json(self.replaced), **{name: name for name in names}}
+        renamed = [{**row, "name": str(by_now.get(row["name"], ""))} for row in rows]
+        return [row for row in renamed if row["name"] in names]
 
     def rows(self, path: Path) -> list[dict[str, Any]]:
         """Return the rows of all classes that are known of a photo, by the network or by a person."""
@@ -100,9 +107,8 @@ class PhotoMasks:
         if not found and not persons.values_of(self.out, path):
             self.forget(path)
             return
-        facts = {key: value for key, value in self.record(path).items() if key not in PHOTO_KEYS}
-        facts = self.segmenter.without_classes().facts | facts
-        self.results.write_rows(path, read_photo(path), found, facts)
+        kept = {key: value for key, value in self.record(path).items() if key not in PHOTO_KEYS}
+        self.results.write_rows(path, read_photo(path), found, self.segmenter.without_classes().facts | kept)
 
 
 def runs_by_row(label: np.ndarray) -> list[int]:

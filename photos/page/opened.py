@@ -51,7 +51,8 @@ class OpenPhotos:
     def keep(self) -> None:
         """Write which photos are open, with the states of their files, and which were removed."""
         photos = {str(path.absolute()): {"state": [*state_of(path)]} for path in self.paths.values() if path.is_file()}
-        write_atomically(self.file, json.dumps({"photos": photos, "removed": self.removed}))
+        removed = [name for name in self.removed if name not in self.paths]  # the others were sent again
+        write_atomically(self.file, json.dumps({"photos": photos, "removed": removed}))
 
     def path(self, name: str) -> Path:
         """Return the file of an open photo; UserError: it is not open."""
@@ -59,11 +60,11 @@ class OpenPhotos:
             raise UserError(f"{name}: this photo is no longer open")
         return self.paths[name]
 
-    def free_path(self, name: Path) -> Path:
-        """Return a path for an upload whose stem no photo has, also of those that were removed."""
+    def free_path(self, name: Path, content: bytes) -> Path:
+        """Return a path for an upload whose stem no other photo has, not even one that was removed and stays there."""
         home = self.out / UPLOADS
-        others: list[Path | str] = [*self.paths.values(), *self.removed, *home.glob("*")]
-        taken = {name_key(Path(path).stem) for path in others}
+        others = [path for path in home.glob("*") if path.name != name.name or path.read_bytes() != content]
+        taken = {name_key(path.stem) for path in (*self.paths.values(), *others)}
         stem, number = name.stem, 2
         while name_key(stem) in taken:
             stem, number = f"{name.stem}_{number}", number + 1

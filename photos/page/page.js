@@ -3,13 +3,12 @@
 // their photo. The server keeps files alone; what follows from an action comes with the next look at its state, also from
 // other windows.
 
-import { Scene, colourOf, encode, setColours } from "./mask.js";
+import { Scene, colourOf, encode, ink, setColours } from "./mask.js";
 
 const LOOK = 1000; // ms between two looks, or two tries to reach the server
 const MOST = 100; // steps that can be taken back
 const SEARCHING = "Searching all photos; masks marked old are of the search before ...";
 const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-const STROKES = ["brush", "eraser"];
 const element = (id) => document.getElementById(id), grid = element("grid"), canvas = document.querySelector("canvas");
 const context = canvas.getContext("2d");
 let state = { photos: [], classes: [], untrained: [], done: {}, seen: "" };
@@ -25,6 +24,7 @@ let around = []; // the names that the grid showed with the open photo
 
 // whether a class's mask is the network's from before the search that runs
 const isOld = (row, known = value) => state.job?.[0] === "segmented" && (state.job[2]?.includes(row.name) ?? true) && row.classes[known]?.[0] === "network";
+const isStroke = ({ kind }) => ["brush", "eraser"].includes(kind);
 const isMarking = () => state.job?.[0] === "marked";
 const nameOf = (known) => state.classes.find(([one]) => one === known)?.[1] ?? "object";
 const percent = (share) => (share > 0 && share < 0.01 ? "<\u00a01\u00a0%" : `${Math.round(100 * share)}\u00a0%`);
@@ -40,6 +40,7 @@ function made(tag, properties, ...children) {
   return out;
 }
 
+const remember = (step) => [done.push(step), done.splice(0, done.length - MOST), undone.splice(0)];
 const say = (text, kind = "") => Object.assign(element("note"), { textContent: text, className: kind });
 
 // Return the server's answer, however long it does not answer
@@ -53,9 +54,8 @@ async function request(path, body, type = "application/json") {
       return answer;
     } catch {
       Object.assign(state, { job: null, seen: "" });
-      const command = `python predict.py serve --out ${state.out} --port ${location.port}`;
-      say(`The server does not answer; what you do here waits for it. Your work is kept in ${state.out}: ${command}`, "error");
       show();
+      say(`The server does not answer; what you do waits for it: python predict.py serve --out ${state.out} --port ${location.port}`, "error");
       await new Promise((end) => setTimeout(end, LOOK));
     }
 }
@@ -66,11 +66,7 @@ async function enqueue(press, at = queue.length) {
   show();
   if (queue.length > 1) return;
   for (; queue.length; queue.shift())
-    try {
-      await queue[0].work(queue[0]);
-    } catch (error) {
-      say(`${error}`, "error");
-    }
+    await Promise.resolve(queue[0]).then((one) => one.work(one)).catch((error) => say(`${error}`, "error"));
   for (const [name, one] of scenes) if (one !== scene && !one.isDrawn) scenes.delete(name);
   show();
 }
@@ -99,7 +95,8 @@ async function load(one) {
   const answer = await request(`mask?photo=${encodeURIComponent(one.name)}`);
   if (answer.error) return false;
   if (!one.label) {
-    one.picture = made("img", { onload: draw, src: `picture?photo=${encodeURIComponent(one.name)}&changed=${answer.version}` });
+    const src = `picture?photo=${encodeURIComponent(one.name)}&changed=${answer.version}`;
+    one.picture = made("img", { onload: draw, onerror: () => setTimeout(() => scene === one && (one.picture.src = src), LOOK), src });
   }
   one.take(answer);
   show();
@@ -118,37 +115,33 @@ function open(name) {
   if (name && !scene.label) enqueue({ work: load.bind(null, scene) }, 1);
 }
 
-// Remember a step that can be taken back
-function remember(step) {
-  done.push(step);
-  done.splice(0, done.length - MOST);
-  undone.length = 0;
-}
-
 // Change the mask of a press in one step, and send it; not yet where the next press draws on it too
 async function change({ scene: one, photo }, alter, wordsOf) {
   if (isMarking()) await load(one);
   const before = one.said();
-  alter(one);
+  alter();
   one.isDrawn = true;
-  const words = wordsOf(one);
+  const words = wordsOf();
   remember({ photo, words, before, after: one.said() });
   show();
-  if (queue[1]?.scene !== one || !STROKES.includes(queue[1].kind)) await save(one, words);
+  if (queue[1]?.scene !== one || !isStroke(queue[1])) await save(one, words);
 }
 
-const drawn = (press) => change(press, (one) => one.stroke(press.points, press.radius, press.kind === "brush" ? press.of : 0),
-  (one) => press.kind === "brush" ? `${press.title} on ${press.photo} is yours: ${extent(one.share(press.of))}` : `erased on ${press.photo}`);
+function stroke(press) {
+  const { scene: one, photo, of, title, kind } = press;
+  const wordsOf = () => kind === "brush" ? `${title} on ${photo} is yours: ${extent(one.share(of))}` : `erased on ${photo}`;
+  return change(press, () => one.stroke(press), wordsOf);
+}
 
 async function ask(press) {
-  const { scene: one, photo, of, title, points } = press;
+  const { scene: one, kind, photo, of, title, points } = press;
   say(`The network is looking for the ${title} on ${photo} ...`);
   const answer = await request("ask", JSON.stringify({ photo, points }));
   if (answer.error) return;
-  const others = one.othersIn(answer.runs, of);
+  const others = one.othersIn(answer.runs, of, kind === "click" ? points[0] : null);
   if (others) {
-    const there = others.length ? `${others.map(nameOf).join(" and ")} lies there, by you: erase it first` : "nothing was found there";
-    return say(`${photo}: nothing of ${title} is added; ${there}`, "error");
+    const there = others.length ? `the mask of ${others.map(nameOf).join(" and ")} lies there, by you` : "the network found nothing there";
+    return say(`Nothing of ${title} is added on ${photo}: ${there}.`, "error");
   }
   await change(press, () => one.add(answer.runs, of), () => `${title} is outlined on ${photo}: ${extent(one.share(of))}`);
 }
@@ -160,12 +153,8 @@ async function decide(kind, press) {
   if (kind === "accept" && !one.share(of))
     return say(`${title}: ${known ? "nothing is marked" : "was not searched"} on ${photo}; press Nothing here, or Segment`, "error");
   if (kind === "back" && !one.persons.has(of)) return say(`${title} on ${photo} is not yours: nothing to give back`, "error");
-  const lines = {
-    accept: `${title} on ${photo} is yours now: ${extent(one.share(of))}`,
-    empty: `${photo}: nothing of ${title} is there, by you`,
-    back: `${title} on ${photo} is the network's again`,
-  };
-  const sent = change(press, () => one.decide(kind, of), () => lines[kind]);
+  const outcome = { accept: `is yours now: ${extent(one.share(of))}`, empty: "is not there, by you", back: "is the network's again" }[kind];
+  const sent = change(press, () => one.decide(kind, of), () => `${title} on ${photo} ${outcome}`);
   if (kind !== "back" && element("onward").checked && scene === one) go(1);
   await sent;
 }
@@ -187,13 +176,14 @@ async function redo(from, to, was, becomes) {
     if (answer.error) return;
   } else {
     if (rows.has(step.photo)) open(step.photo);
-    if (scene.name !== step.photo || !(scene.isDrawn || (await load(scene))) || scene.said() !== step[was]) {
+    const one = scene, isThere = one.name === step.photo && (one.isDrawn || (await load(one)));
+    if (!isThere || one.said() !== step[was]) {
       from.pop();
       return say(`${step.photo} was changed since, elsewhere, and is left as it is: ${step.words}`, "error");
     }
-    scene.restore(step[becomes]);
-    scene.isDrawn = true;
-    if (await save(scene, `${word}: ${step.words}`)) return;
+    one.restore(step[becomes]);
+    one.isDrawn = true;
+    if (await save(one, `${from === done ? "Taken back" : "Done again"}: ${step.words}`)) return;
   }
   to.push(from.pop());
 }
@@ -223,50 +213,36 @@ function zoom(by, [x, y] = [scene.view.x, scene.view.y]) {
   move((view.x - x) * (1 - before / view.zoom), (view.y - y) * (1 - before / view.zoom));
 }
 
-// The mask with the strokes that wait
-function withStrokes(strokes) {
-  const { width, height } = scene, copy = made("canvas", { width, height }), ink = copy.getContext("2d");
-  ink.drawImage(scene.layer, 0, 0);
-  for (const { kind, of, points, radius } of strokes) {
-    ink.globalCompositeOperation = kind === "eraser" ? "destination-out" : "source-over";
-    Object.assign(ink, { strokeStyle: colourOf(of), lineWidth: 2 * radius, lineCap: "round", lineJoin: "round" });
-    ink.beginPath();
-    for (const point of [points[0].map((one) => one + 0.01), ...points]) ink.lineTo(...point); // a point has no length
-    ink.stroke();
-  }
-  return copy;
-}
-
 function draw() {
   canvas.width = canvas.clientWidth * devicePixelRatio;
   canvas.height = canvas.clientHeight * devicePixelRatio;
   if (!scene.label || !canvas.width) return;
-  const scale = scaleOf(), view = scene.view;
+  const scale = scaleOf(), { x, y } = scene.view;
   const waiting = [...queue, drag].filter((press) => press?.points && press.scene === scene);
-  const strokes = waiting.filter(({ kind }) => STROKES.includes(kind));
-  context.setTransform(scale, 0, 0, scale, canvas.width / 2 - view.x * scale, canvas.height / 2 - view.y * scale);
-  if (scene.picture.complete) context.drawImage(scene.picture, 0, 0, scene.width, scene.height);
+  const strokes = waiting.filter(isStroke), layer = strokes.length ? scene.copy() : null;
+  for (const stroke of strokes) ink(layer, stroke);
+  context.setTransform(scale, 0, 0, scale, canvas.width / 2 - x * scale, canvas.height / 2 - y * scale);
+  if (scene.picture.naturalWidth) context.drawImage(scene.picture, 0, 0, scene.width, scene.height);
   context.globalAlpha = 0.5;
   context.imageSmoothingEnabled = false;
-  context.drawImage(strokes.length ? withStrokes(strokes) : scene.layer, 0, 0);
+  context.drawImage(layer?.canvas ?? scene.layer, 0, 0);
   context.globalAlpha = 1;
-  const line = (colour, width, path) => {
+  const outline = (colour, width, size, [from, to]) => {
     [context.strokeStyle, context.lineWidth] = [colour, width / scale];
     context.beginPath();
-    path();
+    if (to) context.rect(...from, to[0] - from[0], to[1] - from[1]);
+    else context.arc(...from, size, 0, 2 * Math.PI);
     context.stroke();
   };
-  for (const { kind, of, points: [from, to] } of waiting)
-    for (const [colour, width] of [["#000", 6], [colourOf(of), 4]])
-      if (kind === "click") line(colour, width, () => context.arc(...from, 6 / scale, 0, 2 * Math.PI));
-      else if (kind === "box") line(colour, width, () => context.rect(...from, to[0] - from[0], to[1] - from[1]));
+  for (const { of, points } of waiting.filter((press) => !isStroke(press)))
+    for (const [colour, width] of [["#000", 6], [colourOf(of), 4]]) outline(colour, width, 6 / scale, points);
   for (const [colour, width] of [["#000", 3], ["#fff", 1.5]])
-    if (cross) line(colour, width, () => context.arc(...cross, ["box", "click"].includes(tool()) ? 4 / scale : radius(), 0, 2 * Math.PI));
+    if (cross) outline(colour, width, ["box", "click"].includes(tool()) ? 4 / scale : radius(), [cross]);
 }
 
 function begin(at, shift) {
-  const kind = tool() === "click" && shift ? "eraser" : tool();
-  drag = { ...pressed(), kind, radius: radius(), points: kind === "box" ? [at, at] : [at], work: STROKES.includes(kind) ? drawn : ask };
+  const kind = tool() === "click" && shift ? "eraser" : tool(), points = kind === "box" ? [at, at] : [at];
+  drag = { ...pressed(), kind, radius: radius(), points, work: isStroke({ kind }) ? stroke : ask };
   if (kind === "click") end();
 }
 
@@ -283,10 +259,7 @@ function end() {
   else enqueue(press);
 }
 
-function cancel() {
-  drag = null;
-  draw();
-}
+const cancel = () => [(drag = null), draw()];
 
 canvas.onpointerdown = (event) => {
   if (!scene.label) return;
@@ -304,10 +277,7 @@ canvas.onpointermove = (event) => {
     const scale = (scaleOf() * canvas.clientWidth) / canvas.width;
     return move(event.movementX / scale, event.movementY / scale);
   }
-  for (const one of event.getCoalescedEvents?.().length ? event.getCoalescedEvents() : [event]) {
-    cross = place(one);
-    extend(cross);
-  }
+  for (const one of [...(event.getCoalescedEvents?.() ?? []), event]) extend((cross = place(one)));
   draw();
 };
 canvas.onpointerup = () => [drag && end(), draw()];
@@ -336,12 +306,18 @@ function drawByKey(event) {
 
 // The grid
 
-function wordOf(row) {
-  const known = row.classes[value];
+function wordOf(row, known = value) {
+  const [by, share] = row.classes[known] || [];
   if (row.error) return "not read";
-  if (!known) return "not searched";
-  if (known[0] === "person") return known[1] ? "by you" : `by you: no ${nameOf(value)} here`;
-  return known[1] ? "found" : "not found";
+  if (!by) return "not searched";
+  if (by === "person") return share ? "by you" : `by you: no ${nameOf(known)} here`;
+  return share ? "found" : "not found";
+}
+
+function countsOf(known) {
+  const words = state.photos.map((row) => wordOf(row, known)), counts = ["by you", "found", "not found", "not searched", "not read"];
+  const parts = counts.map((word) => [words.filter((one) => one.startsWith(word)).length, word]).filter(([count]) => count);
+  return `${nameOf(known)}: ${parts.map((part) => part.join(" ")).join(", ")}`;
 }
 
 // Scores of the network: that the class is there, and that the mask fits, which says little of untrained classes
@@ -391,7 +367,7 @@ async function look() {
     tiles = new Map(state.photos.map((row) => [row.name, tiles.get(row.name) || tileOf(row.name)]));
     if (JSON.stringify(before.classes) !== JSON.stringify(state.classes)) showClasses();
     if (!element("formats").firstChild) showFormats();
-    if (state.done.number > before.done.number) finish();
+    if (state.done.number > before.done.number) finish(before.job?.[0] === "segmented");
     state.photos.forEach(fill);
     arrange();
     const wanted = decodeURIComponent(location.hash.slice(1));
@@ -403,8 +379,9 @@ async function look() {
 }
 
 // Say what a piece of work has done, and hand over the zip
-function finish() {
-  say(state.done.note);
+function finish(isSearch) {
+  const foundOf = ([known, name]) => state.photos.some((row) => row.classes[known]) ? countsOf(known) : `${name}: annotate it on a photo first`;
+  say([state.done.note, ...(isSearch ? state.classes.map(foundOf) : [])].join("; "));
   if (packing && state.archive) made("a", { href: "download", download: "predictions.zip" }).click();
   packing = false;
 }
@@ -412,8 +389,7 @@ function finish() {
 async function pack() {
   const formats = [...document.querySelectorAll("#formats :checked, #more :checked")].map((one) => one.value);
   packing = true;
-  const answer = await act("pack", { formats });
-  if (answer.error) packing = false;
+  if ((await act("pack", { formats })).error) packing = false;
 }
 
 function showClasses() {
@@ -441,11 +417,8 @@ function show() {
     tile.setAttribute("aria-current", String(name === scene.name));
     tile.tabIndex = name === (order.includes(scene.name) ? scene.name : order[0]) ? 0 : -1;
   }
-  const words = state.photos.map(wordOf), counts = ["by you", "found", "not found", "not searched", "not read"];
-  const parts = counts.map((word) => [word, words.filter((one) => one.startsWith(word)).length]).filter(([, count]) => count);
-  element("count").textContent = `${rows.size} photos; ${nameOf(value)}: ${parts.map(([word, count]) => `${count} ${word}`).join(", ")}`;
-  for (const [kind, word] of [["accept", "Accept"], ["empty", "Nothing here:"], ["back", "Give back"], ["absent", "Nothing in the list:"], ["onwards", "Nothing from here on:"]])
-    document.querySelector(`[data-do=${kind}]`).textContent = `${word} ${nameOf(value)}`;
+  element("count").textContent = `${rows.size} photos; ${countsOf(value)}`;
+  for (const name of document.querySelectorAll("button b")) name.textContent = nameOf(value);
   document.querySelector("[data-do=onwards]").hidden = element("order").value !== "2 -1";
   const isUntrained = state.untrained.includes(value);
   document.querySelector("#order [value='3 1']").hidden = isUntrained;
@@ -462,7 +435,7 @@ function show() {
     });
     const isFirst = !state.photos.some((row) => Object.values(row.classes).some(([by]) => by === "person"));
     const hint = isFirst ? ". Paint over the object, then press Segment." : "";
-    element("about").replaceChildren(made("b", {}, scene.name), `${scene.isDrawn ? " (not saved yet)" : ""}: ${opened?.error || facts.join("; ") + hint}`);
+    element("about").replaceChildren(made("b", {}, scene.name), `: ${opened?.error || facts.join("; ") + hint}`);
   } else element("about").textContent = scene.name && (opened?.error || `opening ${scene.name} ...`);
   const [verb, done, waits, left] = uploading || state.job || [], [bar, line] = element("job").children;
   const planned = waits && done + waits.length;
@@ -484,9 +457,8 @@ async function upload(files) {
     if (!uploading) break;
     uploading = ["uploaded", uploading[1] + 1, uploading[2].slice(1)];
     show();
-    const answer = await request(`upload?name=${encodeURIComponent(file.name)}`, file, "application/octet-stream");
-    if (answer.error) refused.push(answer.error);
-    else if (answer.note) notes.push(answer.note);
+    const { error, note } = await request(`upload?name=${encodeURIComponent(file.name)}`, file, "application/octet-stream");
+    if (error || note) (error ? refused : notes).push(error || note);
   }
   if (files.length > photos.length) notes.push(`${files.length - photos.length} files left out: no photos`);
   uploading = null;
@@ -534,15 +506,14 @@ function choose(known) {
   show();
 }
 
-const AT_ONCE = {
+const AT_ONCE = ["pick", "larger", "smaller", "stop", "previous", "next"];
+const RUNS = {
   pick: () => element("files").click(),
   larger: () => zoom(1.5),
   smaller: () => zoom(1 / 1.5),
   stop: () => (uploading ? (uploading = null) : request("stop", "{}")),
   previous: () => say("") && go(-1),
   next: () => say("") && go(1),
-};
-const IN_TURN = {
   samples: () => act("samples"),
   add_class: (press) => byName("add_class", press),
   rename_class: (press) => byName("rename_class", press, { value: press.of }),
@@ -565,9 +536,9 @@ const QUESTIONS = {
 
 // Do what a button or a key says: at once, or when the presses before it are done
 function run(action) {
-  if (AT_ONCE[action]) return AT_ONCE[action]();
+  if (AT_ONCE.includes(action)) return RUNS[action]();
   say(action === "segment" ? SEARCHING : "");
-  const press = { ...pressed(), name: element("name").value.trim(), work: IN_TURN[action] };
+  const press = { ...pressed(), name: element("name").value.trim(), work: RUNS[action] };
   if (!QUESTIONS[action] || confirm(QUESTIONS[action](press))) enqueue(press);
 }
 

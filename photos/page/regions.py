@@ -20,10 +20,9 @@ def region_at(segmenter: Segmenter, image: np.ndarray, column: int, row: int) ->
         image: the upright photo, (H, W, 3) uint8.
         column, row: the pixel.
     """
-    label = np.full(image.shape[:2], IGNORE, np.uint8)
+    label = np.zeros(image.shape[:2], np.uint8)
     radius = max(round(CLICK_RADIUS * max(label.shape)), 1)
-    for edge in (label[:radius], label[-radius:], label[:, :radius], label[:, -radius:]):
-        edge[:] = 0
+    label[radius:-radius, radius:-radius] = IGNORE
     cv2.circle(label, (column, row), radius, 1, cv2.FILLED)
     click_segmenter = segmenter.without_classes()
     click_segmenter.add(None, [(image, label)])
