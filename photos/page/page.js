@@ -170,7 +170,8 @@ async function sayAbsent({ of, title }, photos) {
 async function redo(from, to, was, becomes) {
   const step = from.at(-1), word = from === done ? "undo" : "redo";
   if (!step) return say(`nothing is left to ${word}`);
-  if (isMarking()) return say(`Photos are being marked; press ${word} again when this is done.`, "error");
+  if (isMarking()) await look();
+  if (isMarking()) return say("wait until the work is done, or press Stop", "error");
   if (step.photos) {
     const answer = await act("absent", { value: step.of, photos: step.photos, absent: word === "redo" });
     if (answer.error) return;
@@ -443,7 +444,7 @@ function show() {
   [bar.max, bar.value] = [planned || 1, done || 0];
   const time = left > 90 ? `${Math.round(left / 60)} min` : `${Math.ceil(left)} s`;
   line.textContent = planned ? `${done} of ${planned} ${verb}${left ? `, ${time} left` : ""}` : "preparing";
-  canvas.ariaBusy = String(queue.some((press) => press.points) || Boolean(scene.name && !scene.label));
+  canvas.ariaBusy = String(queue.some((press) => press.of) || Boolean(scene.name && !scene.label));
   draw();
 }
 

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from photos import Segmenter
+from photos.page.background import WorkState
 from tests.helpers.browser import Page
 from tests.helpers.read import json_of
 
@@ -32,8 +33,11 @@ class Tab:
         page.on("dialog", lambda dialog: dialog.accept())
         page.set_default_timeout(PATIENCE)
 
-    def press(self, action: str) -> None:
+    def press(self, action: str, **shown: str) -> None:
+        """Press a button, and wait until lines of the page have a text."""
         self.page.click(f"[data-do={action}]")
+        for place, text in shown.items():
+            self.shows(place, text)
 
     def shows(self, place: str, text: str) -> None:
         """Wait until a line of the page has a text."""
@@ -41,6 +45,10 @@ class Tab:
 
     def open(self, number: int) -> None:
         self.page.click(f"#grid button >> nth={number}")
+        self.idle()
+
+    def idle(self) -> None:
+        """Wait until all that was pressed is done."""
         sync_api.expect(self.page.locator("canvas[aria-busy=false]")).to_be_attached(timeout=PATIENCE)
 
     def paint(self, x: int, y: int, button: str = "left") -> None:
@@ -100,17 +108,13 @@ def test_classes_are_drawn_accepted_denied_and_downloaded(served: Page, tab: Tab
     tab.paint(157, 50)
     tab.shows("note", "coin on coins_1.jpg is yours: ")
     tab.shows("count", "3 photos; coin: 1 by you, 2 not searched")
-    tab.press("undo")
-    tab.shows("count", "3 photos; coin: 3 not searched")
+    tab.press("undo", count="3 photos; coin: 3 not searched")
     tab.press("redo")
     tab.open(2)
-    tab.press("empty")
-    tab.shows("note", "coin on portrait.jpg is not there, by you")
+    tab.press("empty", note="coin on portrait.jpg is not there, by you")
     tab.page.fill("#name", "edge")
-    tab.press("add_class")
-    tab.shows("count", "; edge: 3 not searched")
-    tab.press("accept")
-    tab.shows("note", "edge: was not searched on portrait.jpg")
+    tab.press("add_class", count="; edge: 3 not searched")
+    tab.press("accept", note="edge: was not searched on portrait.jpg")
     tab.open(0)
     before = served.mask("coins_1.jpg")[0]
     for x in range(20, 120, 10):  # faster than the server answers
@@ -122,16 +126,14 @@ def test_classes_are_drawn_accepted_denied_and_downloaded(served: Page, tab: Tab
     tab.paint(157, 50)  # takes pixels of coins away
     tab.page.keyboard.up("Shift")
     with served.folder.lock:  # which the search waits for
-        tab.press("segment")
-        tab.shows("note", "Searching all photos")
+        tab.press("segment", note="Searching all photos")
     tab.shows("note", "2 of 2 waiting photos searched; coin: ")
     tab.shows("outlook", "these weights were not trained on edge")
     after = served.mask("coins_1.jpg")[0]
     assert 0 < (after == 1).sum() < (before == 1).sum() < (after == 2).sum()
     assert {name: by for name, (by, _) in served.known("portrait.jpg").items()} == {"coin": "person", "edge": "network"}
     with tab.page.expect_download() as download:
-        tab.press("pack")
-    tab.shows("note", "3 photos packed")
+        tab.press("pack", note="3 photos packed")
     ZipFile(download.value.path()).extractall(tmp_path / "made")
     rows = json_of(tmp_path / "made/portrait.json")["classes"]
     assert {row["name"]: row["by"] for row in rows} == {"coin": "person", "edge": "network"}
@@ -141,8 +143,7 @@ def test_undo_and_redo_bring_nothing_back_over_what_another_tab_says(served: Pag
     tab.open(0)
     tab.paint(157, 50)
     tab.shows("count", "coin: 1 by you")
-    tab.press("back")
-    tab.shows("note", "coin on coins_1.jpg is the network's again")
+    tab.press("back", note="coin on coins_1.jpg is the network's again")
     tab.shows("count", "coin: 5 not searched")
     tab.press("undo")  # a step can be undone now, and another one redone
     tab.shows("count", "coin: 1 by you")
@@ -152,31 +153,42 @@ def test_undo_and_redo_bring_nothing_back_over_what_another_tab_says(served: Pag
     other.press("empty")
     tab.shows("about", "coins_1.jpg: coin: by you, nothing")
     for action in ("undo", "redo"):
-        tab.press(action)
-        tab.shows("note", "coins_1.jpg was changed since, elsewhere")
+        tab.press(action, note="coins_1.jpg was changed since, elsewhere")
     assert served.known("coins_1.jpg") == {"coin": ("person", False)} and other.errors == []
 
 
-def test_what_is_clicked_is_kept_and_keys_wait_in_order(served: Page, tab: Tab) -> None:
+def test_what_is_pressed_waits_with_its_class_and_photo(served: Page, tab: Tab) -> None:
+    for name in ("edge", "dish"):
+        served.do("add_class", name=name)
     tab.open(0)
+    tab.shows("about", "dish: not searched")
     tab.page.click("label:has-text('Click')")
-    with served.folder.lock:  # which the network's answer waits for
-        tab.paint(157, 50)
-        for key in ("n", "0", "n"):
-            tab.page.keyboard.press(key)
-        tab.shows("about", "opening coins_3.jpg")
+    tab.page.context.set_offline(True)
+    for key, place in (("1", (157, 50)), ("2", (30, 140)), ("3", (157, 50))):  # the last one has no free pixel
+        tab.page.keyboard.press(key)
+        tab.paint(*place)
+    tab.shows("note", "The server does not answer")
+    for key in ("n", "2", "0", "n", "1"):
+        tab.page.keyboard.press(key)
+    tab.page.context.set_offline(False)
+    tab.idle()
     tab.shows("about", "coins_3.jpg: coin: not searched")
-    assert served.known("coins_1.jpg") == {"coin": ("person", True)}
-    assert served.known("coins_2.jpg") == {"coin": ("person", False)}
+    label, _ = served.mask("coins_1.jpg")
+    assert (label[50, 157], label[140, 30], label.max()) == (1, 2, 2)
+    assert served.known("coins_2.jpg") == {"edge": ("person", False)}
+
+
+def test_a_list_is_one_step_that_is_undone_and_done_again(served: Page, tab: Tab) -> None:
     tab.page.select_option("#show", "not searched")
-    tab.press("empty")
-    tab.shows("note", "coin on coins_3.jpg is not there, by you")
+    tab.page.select_option("#order", "high presence first")
+    tab.press("empty", count="coin: 1 by you")
     tab.press("next")
-    tab.shows("about", "coins_4.jpg: ")
-    tab.press("absent")
-    tab.shows("count", "5 photos; coin: 5 by you")
-    tab.press("undo")
-    tab.shows("count", "coin: 3 by you, 2 not searched")
+    tab.press("onwards", filter='No photo is shown: the list is of photos "not searched"')
+    served.folder.work.state = WorkState("marked")
+    tab.press("undo", note="wait until the work is done")
+    served.folder.work.state = None
+    for action, count in (("undo", "1 by you, 4 not searched"), ("redo", "5 by you")):
+        tab.press(action, count=f"coin: {count}")
 
 
 def test_photos_of_every_kind_are_shown(served: Page, tab: Tab, tmp_path) -> None:
