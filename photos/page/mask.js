@@ -76,12 +76,14 @@ export class Scene {
     inked.clearRect(0, 0, this.width, this.height);
     ink(inked, { ...press, kind: "brush" });
     const { data } = inked.getImageData(0, 0, this.width, this.height), isBrush = press.kind === "brush";
+    const before = isBrush ? new Set(this.label) : [];
     if (isBrush) this.persons.add(press.of);
     for (let at = 0; at < this.label.length; at++) {
       if (data[4 * at + 3] < 128) continue; // most of the pixel is outside
       if (!isBrush && this.label[at]) this.persons.add(this.label[at]); // what a person erases is a person's
       this.label[at] = isBrush ? press.of : 0;
     }
+    for (const one of before) if (!this.label.includes(one)) this.persons.delete(one); // nobody says that it is absent
     this.paint();
   }
 
@@ -95,7 +97,8 @@ export class Scene {
   // Which other classes by a person lie in a region, or at the place of a click; null where it is free for the class
   othersIn(runs, value, place) {
     const isOther = (known) => known !== value && this.persons.has(known);
-    const under = place && this.label[Math.min(Math.floor(place[1]), this.height - 1) * this.width + Math.min(Math.floor(place[0]), this.width - 1)];
+    const at = place?.map((one, i) => Math.min(Math.floor(one), (i ? this.height : this.width) - 1));
+    const under = at && this.label[at[1] * this.width + at[0]];
     if (isOther(under)) return [under];
     const inside = decode(runs, this.label.length), found = new Set(this.label.filter((_, at) => inside[at]));
     return [...found].every(isOther) ? [...found] : null;
@@ -120,8 +123,6 @@ export class Scene {
 
   // The share of a class in the photo
   share(value) {
-    let count = 0;
-    for (const one of this.label) count += one === value;
-    return count / this.label.length;
+    return this.label.reduce((count, one) => count + (one === value), 0) / this.label.length;
   }
 }

@@ -1,7 +1,6 @@
-// The page: a grid of photos, and the open photo with its mask (mask.js). What a person does is a press, an object with
-// the photo and the class that it was made on. Presses are done one after the other, and those that wait are shown on
-// their photo. The server keeps files alone; what follows from an action comes with the next look at its state, also from
-// other windows.
+// The page: a grid of photos, and the open photo with its mask (mask.js). What a person does is a press, an object with its
+// photo and class; presses are done one after the other, and those that wait are shown on their photo. The server keeps
+// files alone; what follows from an action comes with the next look at its state, also from other windows.
 
 import { Scene, colourOf, encode, ink, setColours } from "./mask.js";
 
@@ -129,8 +128,7 @@ async function change({ scene: one, photo }, alter, wordsOf) {
 
 function stroke(press) {
   const { scene: one, photo, of, title, kind } = press;
-  const wordsOf = () => kind === "brush" ? `${title} on ${photo} is yours: ${extent(one.share(of))}` : `erased on ${photo}`;
-  return change(press, () => one.stroke(press), wordsOf);
+  return change(press, () => one.stroke(press), () => kind === "brush" ? `${title} on ${photo} is yours: ${extent(one.share(of))}` : `erased on ${photo}`);
 }
 
 async function ask(press) {
@@ -173,8 +171,7 @@ async function redo(from, to, was, becomes) {
   if (isMarking()) await look();
   if (isMarking()) return say("wait until the work is done, or press Stop", "error");
   if (step.photos) {
-    const answer = await act("absent", { value: step.of, photos: step.photos, absent: word === "redo" });
-    if (answer.error) return;
+    if ((await act("absent", { value: step.of, photos: step.photos, absent: word === "redo" })).error) return;
   } else {
     if (rows.has(step.photo)) open(step.photo);
     const one = scene, isThere = one.name === step.photo && (one.isDrawn || (await load(one)));
@@ -192,12 +189,11 @@ async function redo(from, to, was, becomes) {
 // The canvas
 
 const scaleOf = () => Math.min(canvas.width / scene.width, canvas.height / scene.height) * scene.view.zoom;
+const within = (x, y) => [Math.min(Math.max(x, 0), scene.width), Math.min(Math.max(y, 0), scene.height)];
 
 function place(event) {
   const sharp = canvas.width / canvas.clientWidth, scale = scaleOf(), view = scene.view;
-  const x = (event.offsetX * sharp - canvas.width / 2) / scale + view.x;
-  const y = (event.offsetY * sharp - canvas.height / 2) / scale + view.y;
-  return [Math.min(Math.max(x, 0), scene.width), Math.min(Math.max(y, 0), scene.height)];
+  return within((event.offsetX * sharp - canvas.width / 2) / scale + view.x, (event.offsetY * sharp - canvas.height / 2) / scale + view.y);
 }
 
 function move(dx, dy) {
@@ -247,10 +243,7 @@ function begin(at, shift) {
   if (kind === "click") end();
 }
 
-function extend(at) {
-  if (drag?.kind === "box") drag.points[1] = at;
-  else if (drag) drag.points.push(at);
-}
+const extend = (at) => drag && (drag.kind === "box" ? (drag.points[1] = at) : drag.points.push(at));
 
 function end() {
   const press = drag, [from, last] = press.points;
@@ -294,9 +287,7 @@ function drawByKey(event) {
   cross = cross || [scene.view.x, scene.view.y];
   if (event.key in MOVES) {
     const far = Math.max(scene.width, scene.height) / (event.shiftKey ? 200 : 50) / scene.view.zoom;
-    const [x, y] = MOVES[event.key].map((way, i) => cross[i] + way * far);
-    cross = [Math.min(Math.max(x, 0), scene.width), Math.min(Math.max(y, 0), scene.height)];
-    extend(cross);
+    extend((cross = within(...MOVES[event.key].map((way, i) => cross[i] + way * far))));
   } else if (event.key === "Escape") cancel();
   else if (event.key !== " " && event.key !== "Enter") return false;
   else if (drag) end();
@@ -395,13 +386,10 @@ async function pack() {
 
 function showClasses() {
   if (!state.classes.some(([known]) => known === value)) value = state.classes[0][0];
-  const chips = state.classes.map(([known, name, colour]) => {
-    const chip = made("label", {}, made("input", { type: "radio", name: "class", value: known, checked: known === value }));
-    chip.append(made("i", { style: `background: rgb(${colour})` }), name);
-    return chip;
-  });
-  element("classes").replaceChildren(...chips);
   setColours(state.classes);
+  const radio = (known) => made("input", { type: "radio", name: "class", value: known, checked: known === value });
+  const chipOf = ([known, name]) => made("label", {}, radio(known), made("i", { style: `background: ${colourOf(known)}` }), name);
+  element("classes").replaceChildren(...state.classes.map(chipOf));
   if (scene.label) scene.paint();
 }
 
@@ -421,9 +409,8 @@ function show() {
   element("count").textContent = `${rows.size} photos; ${countsOf(value)}`;
   for (const name of document.querySelectorAll("button b")) name.textContent = nameOf(value);
   document.querySelector("[data-do=onwards]").hidden = element("order").value !== "2 -1";
-  const isUntrained = state.untrained.includes(value);
-  document.querySelector("#order [value='3 1']").hidden = isUntrained;
-  const outlook = isUntrained ? `these weights were not trained on ${nameOf(value)}: many masks are wrong in part, look at each; ` : "";
+  document.querySelector("#order [value='3 1']").hidden = state.untrained.includes(value);
+  const outlook = state.untrained.includes(value) ? `these weights were not trained on ${nameOf(value)}: many masks are wrong in part, look at each; ` : "";
   element("outlook").textContent = `${outlook}about 30 % of photos without the object get a mask`;
   element("outlook").hidden = !state.photos.some((row) => row.classes[value]?.[0] === "network");
   const opened = rows.get(scene.name);
@@ -464,8 +451,8 @@ async function upload(files) {
   if (files.length > photos.length) notes.push(`${files.length - photos.length} files left out: no photos`);
   uploading = null;
   await enqueue({ work: look });
-  const lines = [`${rows.size - before} of ${files.length} files added`, ...(refused.length ? [`${refused.length} refused: ${firstOf(refused)}`] : [])];
-  say([...lines, firstOf(notes)].filter(Boolean).join("; "), refused.length ? "error" : "");
+  const lines = [`${rows.size - before} of ${files.length} files added`, refused.length && `${refused.length} refused: ${firstOf(refused)}`, firstOf(notes)];
+  say(lines.filter(Boolean).join("; "), refused.length ? "error" : "");
 }
 
 async function filesIn(entries) {
@@ -492,8 +479,7 @@ function go(by) {
 // Add or rename a class; it is chosen then, if no other one was meanwhile
 async function byName(action, { of, name }, values = {}) {
   if (!name) return say("type a class name first", "error");
-  const answer = await act(action, { ...values, name });
-  if (answer.error) return;
+  if ((await act(action, { ...values, name })).error) return;
   if (element("name").value.trim() === name) element("name").value = "";
   const known = state.classes.find(([, one]) => one === name);
   if (known && value === of) choose(known[0]);
@@ -518,8 +504,8 @@ const RUNS = {
   samples: () => act("samples"),
   add_class: (press) => byName("add_class", press),
   rename_class: (press) => byName("rename_class", press, { value: press.of }),
-  remove_class: ({ of }) => act("remove_class", { value: of }),
-  remove: ({ photo }) => act("remove", { photo }),
+  remove_class: ({ of, title }) => confirm(`Remove the class "${title}" and its masks on all photos?`) && act("remove_class", { value: of }),
+  remove: ({ photo }) => confirm(`Remove ${photo} and its masks from this page? The photo's file stays.`) && act("remove", { photo }),
   undo: () => redo(done, undone, "after", "before"),
   redo: () => redo(undone, done, "before", "after"),
   accept: (press) => decide("accept", press),
@@ -530,17 +516,12 @@ const RUNS = {
   segment: ({ photo }) => act("segment", { photo }),
   pack,
 };
-const QUESTIONS = {
-  remove_class: ({ title }) => `Remove the class "${title}" and its masks on all photos?`,
-  remove: ({ photo }) => `Remove ${photo} and its masks from this page? The photo's file stays.`,
-};
 
 // Do what a button or a key says: at once, or when the presses before it are done
 function run(action) {
   if (AT_ONCE.includes(action)) return RUNS[action]();
   say(action === "segment" ? SEARCHING : "");
-  const press = { ...pressed(), name: element("name").value.trim(), work: RUNS[action] };
-  if (!QUESTIONS[action] || confirm(QUESTIONS[action](press))) enqueue(press);
+  enqueue({ ...pressed(), name: element("name").value.trim(), work: RUNS[action] });
 }
 
 function wander(event) {
