@@ -121,7 +121,7 @@ async function change({ scene: one, photo }, alter, wordsOf) {
   alter();
   one.isDrawn = true;
   const words = wordsOf();
-  remember({ photo, words, before, after: one.said() });
+  if (one.said() !== before) remember({ photo, words, before, after: one.said() });
   show();
   if (queue[1]?.scene !== one || !isStroke(queue[1])) await save(one, words);
 }
@@ -435,8 +435,6 @@ function show() {
   draw();
 }
 
-// Photos that are sent
-
 async function upload(files) {
   const refused = [], notes = [], before = rows.size;
   const photos = files.filter((file) => !file.name.startsWith(".") && (file.type.startsWith("image/") || /\.(avif|hei[cf]|jfif|tiff?)$/i.test(file.name)));
@@ -464,8 +462,6 @@ async function filesIn(entries) {
   }
   return found;
 }
-
-// Keys and buttons
 
 // Go to the photo behind the open one, or before it; also where that has left the list, by a verdict
 function go(by) {
