@@ -98,14 +98,14 @@ def join(device_name: str, lower: str) -> Iterator[ProcessGroup]:
         if place.size == 1:
             yield ProcessGroup(0, 1, device)
             return
-        waits = f"waits for the others of WORLD_SIZE = {place.size} processes at {place.meeting}; {FIX}"
-        says_so = threading.Timer(WAIT_SECONDS, note, [waits])
+        others = f"the others of WORLD_SIZE = {place.size} processes at {place.meeting}"
+        says_so = threading.Timer(WAIT_SECONDS, note, [f"waits for {others}; {FIX}"])
         says_so.daemon = True
         if place.rank == 0:
             says_so.start()
         if OF_TORCHRUN in os.environ:
             end_with_launcher()
-        with told(RuntimeError, before="the processes of a run did not meet: ", after=f"; this one {waits}"):
+        with told(RuntimeError, before=f"see why {others} ended or did not begin: "):
             if device.type == CUDA:
                 distributed.init_process_group("nccl", timeout=MEETING, device_id=device)
             else:

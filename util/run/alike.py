@@ -21,6 +21,8 @@ from util.loop.processes import ProcessGroup
 from util.weights.may_differ import PROCESSES
 from util.weights.origin import Origin
 
+WORDS = "--set"  # which are equal, too, where they state what the config has without them
+
 
 def check_alike(
     world: ProcessGroup, config: Config, find: Callable[[], list[Origin]] = list, options: dict[str, Any] | None = None
@@ -36,14 +38,14 @@ def check_alike(
     if world.size == 1:
         return
     words = [text for text in config.given if not key_of(text).startswith(PROCESSES.settings)]
-    settings = {**to_dict(config), **(options or {}), "--set": words}
+    settings = {**to_dict(config), **(options or {}), WORDS: words}
     files = chain.from_iterable((REPOSITORY / house).rglob("*.py") for house in ("model", "util"))
     of_files = {path.relative_to(REPOSITORY).as_posix(): content_digest(path).hex() for path in files}
     of_others = code_of_others(chain.from_iterable(kind.pieces.values() for kind in KINDS.values()))
     (settings, origins), *others = world.gather((settings, [Origin(code=of_files | of_others), *find()]))
     found = []
     for rank, (theirs, of_rank) in enumerate(others, 1):
-        changed = differences(settings, theirs, Decides.NOTHING, PROCESSES.settings)
+        changed = differences(settings, theirs, Decides.NOTHING, (*PROCESSES.settings, WORDS))
         lacking = differences(theirs, settings, Decides.NOTHING, PROCESSES.settings)
         said = in_words(changed, "there") or in_words(lacking, "here")
         said += chain.from_iterable(map(partial(Origin.differences, now="there"), origins, of_rank))
