@@ -2,6 +2,7 @@
 # Sets everything up in .venv and trains and tests Sym-Net on a data set drawn by code: no download, CPU, some minutes.
 set -e
 cd "$(dirname "$0")"
+unset PYTHONSAFEPATH  # with which Python would not find this folder
 [ -x .venv/bin/python ] || { python3 -m util.requirements || exit; python3 -m venv .venv; }
 echo "installing requirements into .venv (a few minutes the first time)"
 .venv/bin/python -m pip install --no-compile --quiet --disable-pip-version-check -r requirements.txt

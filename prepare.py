@@ -1,5 +1,11 @@
 """Prepare data: ``python prepare.py COMMAND``, such as ``pascal`` or ``custom``."""
 
+import sys
+from pathlib import Path
+
+if __name__ == "__main__" and not __package__:
+    sys.path.insert(0, str(Path(__file__).parent))  # which PYTHONSAFEPATH leaves out
+
 from util import requirements
 
 if __name__ == "__main__":

@@ -1,13 +1,17 @@
 """Results: ``python report.py compare MINE BASELINE``, ``table RUNS``, ``figure RUNS``, ``verify``"""
 
+import sys
+from pathlib import Path
+
+if __name__ == "__main__" and not __package__:
+    sys.path.insert(0, str(Path(__file__).parent))  # which PYTHONSAFEPATH leaves out
+
 from util import requirements
 
 if __name__ == "__main__":
     requirements.check()
 
 import argparse
-import sys
-from pathlib import Path
 
 from util import cli
 from util.config.command_line import add_overrides

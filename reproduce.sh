@@ -20,6 +20,7 @@
 #   sh reproduce.sh pascal lite0 0 --models pocket
 case "$# $* " in "0 "* | *" -h "* | *" --help "*) exec sed -n '2,/^case/s/^# \{0,1\}//p' "$0" ;; esac
 cd "$(dirname "$0")" || exit 1
+unset PYTHONSAFEPATH  # with which Python would not find this folder
 [ -x .venv/bin/python ] && PATH="$PWD/.venv/bin:$PATH"
 
 refuse() {

@@ -1,12 +1,17 @@
 """Score a model on a fold's novel classes: ``python test.py config/<dataset>/<file>.yaml [--protocol bam,hsnet]``."""
 
+import sys
+from pathlib import Path
+
+if __name__ == "__main__" and not __package__:
+    sys.path.insert(0, str(Path(__file__).parent))  # which PYTHONSAFEPATH leaves out
+
 from util import requirements
 
 if __name__ == "__main__":
     requirements.check()
 
 from argparse import Namespace
-from pathlib import Path
 
 from util import cli
 from util.config import command_line

@@ -31,5 +31,6 @@
 #   MODEL=ssp sh test.sh split0 pascal 0 runs/mine/meta/best.pth --set test.episodes=100
 case "$# $* " in "0 "* | *" -h "* | *" --help "*) exec sed -n '2,/^case/s/^# \{0,1\}//p' "$0" ;; esac
 cd "$(dirname "$0")" || exit 1
+unset PYTHONSAFEPATH  # with which Python would not find this folder
 [ -x .venv/bin/python ] && PATH="$PWD/.venv/bin:$PATH"
 exec python3 -m util.launch test "$@"

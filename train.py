@@ -2,6 +2,12 @@
 
 # ``train_stage`` (util/train/stages.py) builds data, network and optimisers; the loop is in util/loop/train.py.
 
+import sys
+from pathlib import Path
+
+if __name__ == "__main__" and not __package__:
+    sys.path.insert(0, str(Path(__file__).parent))  # which PYTHONSAFEPATH leaves out
+
 from util import requirements
 
 if __name__ == "__main__":

@@ -30,5 +30,6 @@
 #   MODEL=ssp NET=resnet101 sh train.sh split2 pascal 1 --set data.shot=5
 case "$# $* " in "0 "* | *" -h "* | *" --help "*) exec sed -n '2,/^case/s/^# \{0,1\}//p' "$0" ;; esac
 cd "$(dirname "$0")" || exit 1
+unset PYTHONSAFEPATH  # with which Python would not find this folder
 [ -x .venv/bin/python ] && PATH="$PWD/.venv/bin:$PATH"
 exec python3 -m util.launch train "$@"

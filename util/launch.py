@@ -109,7 +109,8 @@ def run_together(name: str, processes: int, arguments: list[str]) -> int:
     signal.signal(signal.SIGUSR1, lambda *_: signal.raise_signal(signal.SIGTERM))  # which torchrun passes on
     if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # by nohup; torchrun would heed it again
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
-    options = ["--standalone", f"--nproc_per_node={processes}"]
+    # By its address, since the name of a machine may have none
+    options = ["--standalone", "--local_addr=127.0.0.1", f"--nproc_per_node={processes}"]
     try:
         torchrun.run(torchrun.parse_args([*options, *program(name), *arguments]))
     except ChildFailedError as error:

@@ -1,7 +1,8 @@
 """One way to register what configs name, for the code of others: ``register(kind, name)``."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
+from itertools import chain
 from typing import Any
 
 from model import contract  # noqa: F401  methods
@@ -34,12 +35,16 @@ def register(kind: str, name: str, *facts: Any, **others: Any) -> Callable[[Piec
 
 def code_of_run(method: type, *sections: Any) -> dict[str, str]:
     """Return the digests of a method's code, and of the code of others that sections of a config name, by module."""
-    found = code_of(method)
-    for section in sections:
-        for piece in _pieces_of(section):
-            folder, _, _ = PACKAGE.sub("", piece.__module__).partition(".")
-            if folder not in ("model", "util"):
-                found |= code_of(piece)
+    return code_of(method) | code_of_others(chain.from_iterable(map(_pieces_of, sections)))
+
+
+def code_of_others(pieces: Iterable[Any]) -> dict[str, str]:
+    """Return the digests of the code of those registered classes and functions that are of others, by module."""
+    found: dict[str, str] = {}
+    for piece in pieces:
+        folder, _, _ = PACKAGE.sub("", piece.__module__).partition(".")
+        if folder not in ("model", "util"):
+            found |= code_of(piece)
     return found
 
 

@@ -33,9 +33,9 @@ def _changed(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> I
             yield f"{prefix}{name}", (theirs, ours)
 
 
-def in_words(found: Differences) -> list[str]:
+def in_words(found: Differences, now: str = "now") -> list[str]:
     """Return each of some differences as a text, such as ``meta_stage.epochs = 1, now 100``."""
-    return [f"{key} = {theirs}, now {ours}" for key, (theirs, ours) in found.items()]
+    return [f"{key} = {theirs}, {now} {ours}" for key, (theirs, ours) in found.items()]
 
 
 def deciding(

@@ -9,7 +9,6 @@ from model.decides import Decides
 from util.config.read import to_dict
 from util.config.registry import code_of_run
 from util.config.same import differences
-from util.data.lists.manifest import digest
 from util.evaluate.evaluation import Evaluation, deciding_scores
 from util.evaluate.schema import MANIFEST, RESULT, Result, read_result
 from util.files import REPOSITORY
@@ -44,6 +43,7 @@ def facts_today(evaluation: Evaluation) -> dict[str, Callable[[], Any]]:
         "vectors": lambda: evaluation.run.text_digest,
         "weights": lambda: evaluation.loaded.digest,
         "training": lambda: evaluation.loaded.stored.training,
+        "episode_digests": lambda: evaluation.episode_digests,
     }
 
 
@@ -75,9 +75,4 @@ def _facts_changed(evaluation: Evaluation, result: Result) -> list[str]:
     """Describe the facts of a test that were others when it was scored."""
     if result["weights_mark"] != evaluation.run.weights_mark:
         return [result["checkpoint"]]
-    if changed := [*Origin.of(result).differences(Origin.today(facts_today(evaluation)))]:
-        return changed
-    if evaluation.replayed is not None:
-        today = [digest(sampler, evaluation.episodes[seed]) for seed, sampler in evaluation.samplers.items()]
-        return [] if today == result["episode_digests"] else ["other episodes"]
-    return []
+    return [*Origin.of(result).differences(Origin.today(facts_today(evaluation)))]

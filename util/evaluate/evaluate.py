@@ -11,7 +11,7 @@ from util.config.place import DISCARDED
 from util.config.read import to_dict
 from util.config.settings import Config
 from util.data.draws import PFENET
-from util.evaluate.done import reason_to_test
+from util.evaluate.done import facts_today, reason_to_test
 from util.evaluate.result import manifest_of, result_of
 from util.evaluate.schema import MANIFEST, RESULT, Result, read_result
 from util.evaluate.scoring import Scoring, scorings_of
@@ -23,9 +23,11 @@ from util.loop.device import compute_in_fixed_order, describe, episodes_at_once
 from util.loop.mask_metrics import check_metrics
 from util.loop.processes import ProcessGroup, join
 from util.loop.score import Scoreboard, score
+from util.run.alike import check_alike
 from util.run.data import trials
 from util.run.folder import RunFolder
 from util.weights.checkpoint import Checkpoint
+from util.weights.origin import Origin
 
 
 def evaluate(
@@ -52,9 +54,11 @@ def evaluate(
     for name in protocols:
         check_known(name, config.protocols, f"protocol '{name}' is unknown")
     with join(config.run.device, "test.batch, data.size or data.workers") as world:
+        check_alike(world, config, options={"--protocol": protocols, "--shot": shots, "--overwrite": not keep})
         if config.run.deterministic:
             compute_in_fixed_order()
         scorings = scorings_of(config, world, protocols, shots, manifest, stored=stored)
+        check_alike(world, config, lambda: [Origin.today(facts_today(scoring.evaluation)) for scoring in scorings])
         results = world.from_main(partial(_done, scorings)) if keep else {}
         scorings = [scoring for scoring in scorings if scoring.evaluation.folder / RESULT not in results]
         folders = {scoring: RunFolder(scoring.evaluation.folder, world.is_main) for scoring in scorings}

@@ -19,7 +19,7 @@ from util.config.settings import Config, ProtocolSettings
 from util.data.draws import why_not_published
 from util.data.episodes import Sampler
 from util.data.lists.image_list import ImageList
-from util.data.lists.manifest import replay
+from util.data.lists.manifest import digest, replay
 from util.data.sampling import EpisodeSampler, ListedEpisodes
 from util.data.views import View
 from util.run.build import precision_asked_of_test
@@ -121,6 +121,11 @@ class Evaluation:
     def episodes(self) -> dict[int, int]:
         """The number of its episodes, by seed."""
         return {seed: self._count(sampler) for seed, sampler in self.samplers.items()}
+
+    @cached_property
+    def episode_digests(self) -> list[str]:
+        """The digests of the episodes of each seed, by image names."""
+        return [digest(sampler, self.episodes[seed]) for seed, sampler in self.samplers.items()]
 
     def _count(self, sampler: Sampler) -> int:
         """Return how many episodes of a sampler are scored."""

@@ -11,7 +11,7 @@ import numpy as np
 from model.encoders.registry import title_of
 from model.registry import class_of
 from util.config.read import to_dict
-from util.data.lists.manifest import WITH_REPLACEMENT, Manifest, described, digest
+from util.data.lists.manifest import WITH_REPLACEMENT, Manifest, described
 from util.data.views import LETTERBOX
 from util.data.words.text import NO_TEXT
 from util.evaluate.done import code_of_test
@@ -142,9 +142,7 @@ def _list_and_episodes(evaluation: Evaluation, per_seed: list[SeedScores]) -> Sc
         "draw_note": evaluation.draw_note,
         "classes_without_episodes": len(set(images.classes) - classes_with_episodes),  # in no mean
         "left_out": [names[c - 1] for c in images.rare],
-        "episode_digests": [
-            digest(sampler, evaluation.episodes[seed]) for seed, sampler in evaluation.samplers.items()
-        ],
+        "episode_digests": evaluation.episode_digests,
         "manifest": MANIFEST,
     }
 

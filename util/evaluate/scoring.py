@@ -58,8 +58,8 @@ def scorings_of(
     for shot, name in itertools.product(different_shots, names):
         evaluation = Evaluation.of(config, name, shot, replayed=manifest, progress=world.is_main, shared=shared)
         prepared = prepare_network(evaluation.loaded.network, world.device, precision)
-        with world.rank_zero_first():  # which may build an index
-            evaluation.read()
+        world.from_main(evaluation.read)  # which may build an index
+        evaluation.read()
         scorings.append(Scoring(evaluation, prepared))
     shared.stored = None  # its tensors are the networks' now
     return scorings

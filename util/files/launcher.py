@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from util.files.errors import UserError
 
 NEEDED = ("RANK", "MASTER_ADDR", "MASTER_PORT")  # beside WORLD_SIZE, where there are several processes
+OF_TORCHRUN = "TORCHELASTIC_RUN_ID"  # in the processes that torchrun starts alone
 FIX = "for one process: unset WORLD_SIZE; several are started by train.sh, test.sh or torchrun"
 
 
@@ -52,4 +53,4 @@ def number_of(name: str, default: int, least: int = 1) -> int:
 
 def is_first_of_machine() -> bool:
     """Return whether this process reports errors: all do but those that ``torchrun`` started beside a first one."""
-    return "TORCHELASTIC_RUN_ID" not in os.environ or os.environ.get("LOCAL_RANK", "0") == "0"
+    return OF_TORCHRUN not in os.environ or os.environ.get("LOCAL_RANK", "0") == "0"

@@ -1,11 +1,11 @@
 """Batches from episode numbers: the numbers of each process, and a loader whose errors are one line."""
 
-import multiprocessing.util
 import os
 import signal
 import threading
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from itertools import pairwise
+from multiprocessing.queues import Queue
 from typing import Any
 
 import cv2
@@ -20,7 +20,7 @@ from util.files.parallel import end_with_parent, usable_cores
 
 # Phrases of the errors of a loader process that was killed, or that cannot pass a batch on
 FAILED = ("DataLoader worker (", "shared memory", "unable to resize file", "Too many open files", "ancdata")
-LONGEST_FOLDER = 85  # letters of the temporary folder, in which processes meet; a socket's name has 107
+NO_SOCKET = "[Errno 2] No such file or directory"  # at the end of an error that names no file
 
 
 def training_numbers(
@@ -56,8 +56,6 @@ def batches(
 
     UserError: a loader process could not read a file or pass a batch on, or was killed.
     """
-    if workers and len(os.fsencode(multiprocessing.util.get_temp_dir())) > LONGEST_FOLDER:
-        raise UserError("data.workers: name a shorter TMPDIR, of 70 letters at most, or set it to 0", local=True)
     loader = DataLoader(
         dataset,
         batch_sampler=numbers,
@@ -82,7 +80,8 @@ def batches(
         reason = str(error).rsplit("Error: ", 1)[-1] or type(error).__name__
         raise UserError(
             f"a loader process failed ({reason})",
-            fix="lower data.workers, give /dev/shm more space, or raise ulimit -n",
+            fix="lower data.workers, give /dev/shm more space, raise ulimit -n, or name a TMPDIR of at most 70 letters "
+            "that nothing empties",
             local=True,
         ) from None
     finally:  # an error keeps a reference to the loader, whose processes outlive the SIGTERM that they get at exit
@@ -97,7 +96,9 @@ def _passed_on(items: list[Any]) -> Batch:
 
 def _is_of_a_loader_process(error: Exception) -> bool:
     """Return whether an error is of a loader process that was killed or cannot pass a batch on, and not of its data."""
-    return isinstance(error, EOFError | ConnectionError) or any(phrase in str(error) for phrase in FAILED)
+    text = str(error).rstrip()
+    is_of_a_socket = isinstance(error, EOFError | ConnectionError) or text.endswith(NO_SOCKET)
+    return is_of_a_socket or any(phrase in text for phrase in FAILED)
 
 
 def _start_worker(_: int) -> None:
@@ -106,6 +107,7 @@ def _start_worker(_: int) -> None:
     The main process decides when it ends, and takes it along when it is killed.
     """
     end_with_parent()
+    Queue._on_queue_feeder_error = lambda *_: os._exit(1)  # else a batch that cannot be passed on is waited for
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,9 +13,11 @@ from typing import Any, TypeVar
 import cv2
 import torch
 from torch import Tensor, distributed
+from torch.distributed import distributed_c10d
 
-from util.files.errors import PeerLost, UserError, note
-from util.files.launcher import FIX, place_of_process
+from util.files.errors import PeerLost, UserError, note, told
+from util.files.launcher import FIX, OF_TORCHRUN, place_of_process
+from util.files.parallel import end_with_launcher
 from util.loop.device import CUDA, pick_device
 
 # Phrases in the messages of torch's CPU allocator, cuDNN, cuBLAS and OpenCV when there is no memory, whose types are
@@ -23,8 +26,8 @@ NO_MEMORY = (
     *("can't allocate memory", "Cannot allocate memory", "not enough memory", "Insufficient memory", "out of memory"),
     *("STATUS_ALLOC_FAILED", "bad_alloc", "Storage size calculation overflowed", "could not create a memory object"),
 )
-PATIENCE = timedelta(hours=6)  # that processes wait for the first one, which may index a data set or decode its photos
-
+MEETING = timedelta(minutes=5)  # that processes wait for each other at their start
+PATIENCE = timedelta(hours=6)  # that they then wait for the first one, which may index a data set or decode its photos
 WAIT_SECONDS = 4  # after which a process says for whom it waits
 
 Made = TypeVar("Made")
@@ -57,15 +60,6 @@ class ProcessGroup:
         distributed.all_gather_object(values, value)
         return values
 
-    @contextmanager
-    def rank_zero_first(self) -> Iterator[None]:
-        """Run the block in the main process first, which may fill a cache, and then in the others."""
-        if not self.is_main:
-            self.wait()
-        yield
-        if self.is_main:
-            self.wait()
-
     def wait(self) -> None:
         """Wait until all processes are here."""
         if self.size > 1:
@@ -78,8 +72,6 @@ class ProcessGroup:
             try:
                 made = make()
             except UserError as error:
-                if self.size == 1:
-                    raise
                 made = error
         made = self.gather(made)[0]
         if isinstance(made, UserError):
@@ -90,8 +82,7 @@ class ProcessGroup:
         """Return whether the flag is set in any process."""
         if self.size == 1:
             return flag
-        count = self.sum(torch.tensor([int(flag)], device=self.device))
-        return bool(count.item())
+        return bool(self.sum(torch.tensor([int(flag)], device=self.device)).item())
 
 
 @contextmanager
@@ -107,17 +98,23 @@ def join(device_name: str, lower: str) -> Iterator[ProcessGroup]:
         if place.size == 1:
             yield ProcessGroup(0, 1, device)
             return
-        waits = f"waits for the others of WORLD_SIZE = {place.size} processes at {place.meeting}; {FIX}"
-        says_so = threading.Timer(WAIT_SECONDS, note, [waits])
+        others = f"the others of WORLD_SIZE = {place.size} processes at {place.meeting}"
+        says_so = threading.Timer(WAIT_SECONDS, note, [f"waits for {others}; {FIX}"])
         says_so.daemon = True
         if place.rank == 0:
             says_so.start()
-        if device.type == CUDA:
-            distributed.init_process_group("nccl", timeout=PATIENCE, device_id=device)
-        else:
-            distributed.init_process_group("gloo", timeout=PATIENCE)
+        if OF_TORCHRUN in os.environ:
+            end_with_launcher()
+        with told(RuntimeError, before=f"see why {others} ended or did not begin: "):
+            if device.type == CUDA:
+                distributed.init_process_group("nccl", timeout=MEETING, device_id=device)
+            else:
+                distributed.init_process_group("gloo", timeout=MEETING)
+            world = ProcessGroup(distributed.get_rank(), place.size, device)
+            world.wait()
         says_so.cancel()
-        yield ProcessGroup(distributed.get_rank(), place.size, device)
+        getattr(distributed, "set_timeout", distributed_c10d._set_pg_timeout)(PATIENCE)  # by its name before torch 2.14
+        yield world
         distributed.destroy_process_group()  # not after an error: it would wait for the other processes
 
 

@@ -104,6 +104,7 @@ class RunFolder:
         if not writes:
             return
         path.mkdir(parents=True, exist_ok=True)
+        self._made = path.stat()
         _delete(list(path.iterdir() if fresh else path.glob(f".*{TEMPORARY}*")))  # the latter of a run that was killed
         self._handler = logging.FileHandler(path / "log.txt", encoding="utf-8")
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
@@ -126,6 +127,14 @@ class RunFolder:
         """Write a text file; raises as ``write_atomically`` does."""
         if self.writes:
             write_atomically(self.path / name, text)
+
+    def check_place(self) -> None:
+        """Refuse (UserError) a folder that is not where it was made: the rest of a run would lie in another one."""
+        if not (self.path.exists() and os.path.samestat(self._made, self.path.stat())):
+            raise UserError(
+                f"{self.path}: this folder was renamed or removed while it is written; what it had is there",
+                fix="give it its name again, then continue by train.sh --resume",
+            )
 
     def close(self) -> None:
         """Close the log file."""

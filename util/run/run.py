@@ -224,11 +224,9 @@ def check_continues(stored: Checkpoint, now: Origin, allow_changes: bool) -> Non
     Raises:
         UserError: it is of another length, batch, list or photos, of another precision or code, or no training.
     """
-    if stored.config is None:
-        raise UserError(f"{stored.path}: holds only weights, without a training's state; start again with --overwrite")
     may_differ = CONTINUED_CHANGED if allow_changes else CONTINUED
     if other := stored.origin.differences(now, may_differ.facts):
-        more = "" if allow_changes else f"; {ALLOW} continues with other photos, precision or code"
+        more = "" if allow_changes else f"; {ALLOW} continues with other photos, precision, code or processes"
         raise UserError(
             f"{stored.path}: was trained with {', '.join(other)}",
             fix=f"restore it, or start again with --overwrite{more}",

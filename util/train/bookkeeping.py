@@ -151,7 +151,6 @@ class Checkpoints(TrainingObserver):
         if is_best or not self.validates:
             self._save_best(training)
         self.save(training)
-        self._write_metrics(training, finished=False)
 
     def interrupted(self, training: Training) -> None:
         """Write a checkpoint to resume from."""
@@ -188,8 +187,8 @@ class Checkpoints(TrainingObserver):
     def save(self, training: Training, name: str = LAST, resumable: bool = True) -> None:
         """Add to the training's cost what it took since the newest checkpoint; the main process writes a checkpoint.
 
-        The last one has the EMA beside the weights; a resumable one has the state of the optimisers, and the one before
-        it stays as ``previous.pth``.
+        The last one has the EMA beside the weights, and the record of the training with it; a resumable one has the
+        state of the optimisers, and the one before it stays as ``previous.pth``. UserError: the folder was moved.
         """
         progress = training.progress
         folder = self.folder.path
@@ -201,6 +200,7 @@ class Checkpoints(TrainingObserver):
         progress.peak_mib = max(progress.peak_mib, peak)
         if not training.world.is_main:
             return
+        self.folder.check_place()
         weights = checkpoint.on_cpu(training.prepared.network.stored_state())
         for tensor, values in weights.items():  # the loss may still be finite, its gradients not
             if values.is_floating_point():
@@ -212,6 +212,8 @@ class Checkpoints(TrainingObserver):
         if name == LAST:
             content["ema"] = training.ema.average
         checkpoint.save(folder / name, content, previous=folder / PREVIOUS if resumable else None)
+        if name == LAST:
+            self._write_metrics(training, finished=False)
 
     def resume(self, training: Training, allow_changes: bool) -> None:
         """Continue from the newest checkpoint of the folder: weights, optimisers, EMA and position.

@@ -13,6 +13,7 @@ from util.config.place import BEST
 from util.config.read import to_dict
 from util.config.registry import code_of_run
 from util.config.settings import Config
+from util.data.lists.manifest import digest
 from util.files.errors import EXIT_INTERRUPTED, UserError, log
 from util.files.sizes import GIB
 from util.loop.device import compute_in_fixed_order, describe, episodes_at_once, free_memory
@@ -24,11 +25,12 @@ from util.loop.processes import ProcessGroup, join
 from util.loop.score import BASE, FINAL, Observer, Scoreboard, score
 from util.loop.train import train_to_end
 from util.loop.training import Progress, Training
+from util.run.alike import check_alike
 from util.run.begin import Asked, StageTask, rehearse, stage_of, stages_asked, trained_part
 from util.run.build import build_model, precision_of_training
 from util.run.data import StageData, epoch_length, stage_data
 from util.run.disk import Stored, checkpoint_bytes, free_on_disk
-from util.run.folder import OPTIONS, RUN, RunFolder, claim
+from util.run.folder import OPTIONS, RUN, RunFolder, StageFolder, claim
 from util.run.run import Run
 from util.run.start import Start, fill_at_start
 from util.train.bookkeeping import Checkpoints, Losses, Patience, Validate, Validation, Watch
@@ -36,6 +38,7 @@ from util.train.curves import Curves
 from util.train.kept_features import KEPT_GIB, KeptMaps, RecordFile, is_frozen
 from util.weights import checkpoint
 from util.weights.encoders import encoder_licence
+from util.weights.origin import Origin
 
 PER_CLASS = "per_class"  # of the scores of an output: class id -> IoU
 
@@ -50,6 +53,7 @@ def train(config: Config, asked: Asked) -> int:
     """
     run, stages = stages_asked(config, asked)
     with join(run.config.run.device, "meta_stage.batch (base_stage.batch), size or data.workers") as world:
+        check_alike(world, run.config, options={"stages": stages, "options": asdict(asked)})
         if run.config.run.deterministic:
             compute_in_fixed_order()
         world.from_main(lambda: rehearse(run, stages, world.size, asked).check())
@@ -89,6 +93,7 @@ def _claim_stage(claims: ExitStack, run: Run, stage: str, asked: Asked) -> Stage
 def train_stage(run: Run, task: StageTask, world: ProcessGroup, asked: Asked) -> int:
     """Train a stage in some processes and return the exit code; UserError: what it needs is missing or wrong."""
     setup = _set_up(run, task, world, asked.checkpoint)
+    check_alike(world, run.config, partial(_origins, run, task, world, setup))
     training = _training(run, task, world, setup)
     checkpoints = _checkpoints(run, task, training, setup)
     with closing(checkpoints.folder):
@@ -128,30 +133,43 @@ def _set_up(run: Run, task: StageTask, world: ProcessGroup, base: str | None) ->
     model = build_model(run.config, run.text_width)
     start = Start() if task.continues else fill_at_start(run, model, task.stage, base)  # fails before photos are read
     network = trained_part(model, task.stage)
-    with world.rank_zero_first():  # which may build an index
-        data = stage_data(run, task.stage, world.is_main)
-    return Setup(network, start, data)
+    return Setup(network, start, stage_data(run, task.stage, world.is_main))  # whose index the rehearsal has made
+
+
+def _origins(run: Run, task: StageTask, world: ProcessGroup, setup: Setup) -> list[Origin]:
+    """Return what decides a stage in this process beside settings: vectors, precision, weights, photos and episodes."""
+    data = setup.data
+    weights = StageFolder(task.folder).newest().weights if task.continues else setup.network.state_dict()
+    lengths = {data.training: epoch_length(task.settings, data.images), data.validation: data.validation_length}
+    own = Origin(
+        vectors=run.text_digest,
+        precision=precision_of_training(run.config, world.device),
+        weights=checkpoint.digest_of(weights),
+    )
+    return [own, *(_origin_of(examples, length) for examples, length in lengths.items() if examples is not None)]
+
+
+def _origin_of(examples: Any, length: int) -> Origin:
+    """Return list and photos of examples, and so many of their episodes if they are some."""
+    source = getattr(examples, "sampler", examples)
+    drawn = [] if source is examples else [digest(source, length)]
+    return Origin(list=source.images.digest, content=source.images.files_digest, episode_digests=drawn)
 
 
 def _training(run: Run, task: StageTask, world: ProcessGroup, setup: Setup) -> Training:
     """Return a training before its first step; UserError: settings do not fit."""
-    config = run.config
     stage = task.settings
-    images = setup.data.images
-    schedule = StepSchedule.from_settings(stage, epoch_length(stage, images), world.size, f"{task.stage}_stage")
-    precision = precision_of_training(config, world.device)
-    prepared = prepare_network(setup.network, world.device, precision, trained_by=world)
-    optimizers = build_optimizers(setup.network.param_groups(), stage.optimizers)
-    ema = EMA(setup.network, stage.ema_decay)
+    length = epoch_length(stage, setup.data.images)
+    precision = precision_of_training(run.config, world.device)
     return Training(
-        prepared=prepared,
-        optimizers=optimizers,
+        prepared=prepare_network(setup.network, world.device, precision, trained_by=world),
+        optimizers=build_optimizers(setup.network.param_groups(), stage.optimizers),
         rules=stage.optimizers,
-        ema=ema,
-        schedule=schedule,
+        ema=EMA(setup.network, stage.ema_decay),
+        schedule=StepSchedule.from_settings(stage, length, world.size, f"{task.stage}_stage"),
         world=world,
         accumulate=stage.accumulate,
-        seed=config.run.seed,
+        seed=run.config.run.seed,
         progress=Progress(**setup.start.cost),
     )
 
@@ -175,12 +193,13 @@ def _checkpoints(run: Run, task: StageTask, training: Training, setup: Setup) ->
         "networks": checkpoint.digest_of_rest(setup.network),
         "schedule": asdict(training.schedule),
         "precision": training.prepared.precision,
+        "trained_by": training.world.size,
     }
     if training.world.is_main and not task.continues:
         run.discard_tests(task.stage)
     folder = RunFolder(task.folder, training.world.is_main, fresh=task.discards)
-    has_examples = setup.data.validation is not None
-    return Checkpoints(folder, state, validates=bool(task.settings.validate_every) and has_examples)
+    validates = task.settings.validate_every > 0 and setup.data.validation is not None
+    return Checkpoints(folder, state, validates)
 
 
 def _validate(
@@ -189,10 +208,11 @@ def _validate(
     """Return the leading score of a network on the examples that validate a stage, and all of its scores."""
     world = training.world
     length = data.validation_length
-    workers = config.data.workers
     batch = episodes_at_once(config.test.batch, world.device, config.data.shot + 1, config.data.size)
+    batch = min(world.gather(batch))  # since all tell after each whether a signal came
     board = Scoreboard(len(data.validation_classes))
     observers: list[Observer] = [board, Watch(training, length // world.size)]
+    workers = config.data.workers
     score(network, data.validation, length, observers, world, title="validate", batch=batch, workers=workers)
     scores, _ = board.gather(world)
     curves.scalars("validation", points_of(scores, data.validation_classes), step)

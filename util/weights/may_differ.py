@@ -18,10 +18,16 @@ class MayDiffer:
 
 CONTINUED = MayDiffer(settings=(PRECISION,))  # a fact of its training tells the precision
 CONTINUED_CHANGED = MayDiffer(
-    facts=("code", "observers", "precision", "list", "content")
+    facts=("code", "observers", "precision", "list", "content", "trained_by")
 )  # by --allow-changes, with any settings
 TESTED = MayDiffer(settings=("data.shot", "data.rare_classes", PRECISION))
 SHARED = MayDiffer(settings=("data.", "model.", "run."), facts=("list", "content"))  # a base stage
 FINISHED = {"base": SHARED, "meta": TESTED}
+PROCESSES = MayDiffer(  # of one run: digests tell whether what lies at these places is the same
+    settings=(
+        *("data.root", "data.cache", "data.workers", "run.device"),
+        *("imports", "test.checkpoint", "test.batch", "test.store_gib"),
+    )
+)
 TESTED_ON_OTHER_DATA = MayDiffer(settings=(CLASSES, FOLD))
 ENCODER = MayDiffer(settings=(CLASSES, "model."))

@@ -34,6 +34,8 @@ class Origin:
     weights: str | None = _fact("other weights")
     training: Any = _fact("another training of the weights")  # stage by stage
     observers: Any = _fact("other observers that may decide")  # name, settings and code of each
+    trained_by: int | None = _fact("another number of processes")
+    episode_digests: Sequence[str] | None = _fact("other episodes")  # of each seed
 
     @classmethod
     def of(cls, entries: Mapping[str, Any]) -> Origin:
@@ -55,13 +57,16 @@ class Origin:
                 found[name] = find()
         return cls(**found)
 
-    def differences(self, now: Origin, skip: tuple[str, ...] = ()) -> Sequence[str]:
-        """Say which facts are known of both and not equal, but for some that do not count here."""
+    def differences(self, other: Origin, skip: tuple[str, ...] = (), now: str = "now") -> Sequence[str]:
+        """Say which facts are known of both and not equal, but for some that do not count here.
+
+        ``now``: the word for the other origin.
+        """
         said = []
         for fact in fields(self):
-            theirs, ours = getattr(self, fact.name), getattr(now, fact.name)
+            theirs, ours = getattr(self, fact.name), getattr(other, fact.name)
             if fact.name not in skip and None not in (theirs, ours) and _differ(theirs, ours):
-                said.append(f"{fact.metadata['differs']}{_where(theirs, ours)}")
+                said.append(f"{fact.metadata['differs']}{_where(theirs, ours, now)}")
         return said
 
 
@@ -80,10 +85,10 @@ def _differ(theirs: Any, ours: Any) -> bool:
     return not shared or any(theirs[key] != ours[key] for key in shared)
 
 
-def _where(theirs: Any, ours: Any) -> str:
-    """Return in brackets where two values of a fact differ: the beginnings of digests, or the keys; '' for others."""
-    if isinstance(theirs, str):
-        return f" ({theirs[:SHOWN]}, now {ours[:SHOWN]})"
+def _where(theirs: Any, ours: Any, now: str) -> str:
+    """Return in brackets where two values of a fact differ: beginnings of digests, numbers, or keys; '' for others."""
+    if isinstance(theirs, str | int):
+        return f" ({str(theirs)[:SHOWN]}, {now} {str(ours)[:SHOWN]})"
     if isinstance(theirs, dict):
         keys = [key for key in theirs if key in ours and theirs[key] != ours[key]] or [*theirs]
         return f" ({', '.join(keys)})"

@@ -1,0 +1,58 @@
+"""One run in several processes: what decides is the same in all of them, or none begins.
+
+Each process has config, code, lists, photos and weights from its own command and its own disk.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from itertools import chain
+from typing import Any
+
+from model.decides import Decides
+from model.tables import KINDS
+from util.config.read import to_dict
+from util.config.registry import code_of_others
+from util.config.same import differences, in_words
+from util.config.settings import Config
+from util.config.tree import key_of
+from util.files import REPOSITORY, content_digest
+from util.files.errors import UserError
+from util.loop.processes import ProcessGroup
+from util.weights.may_differ import PROCESSES
+from util.weights.origin import Origin
+
+WORDS = "--set"  # which are equal, too, where they state what the config has without them
+
+
+def check_alike(
+    world: ProcessGroup, config: Config, find: Callable[[], list[Origin]] = list, options: dict[str, Any] | None = None
+) -> None:
+    """Refuse (UserError, in all processes) a run whose processes have other settings, code or facts than the first one.
+
+    Args:
+        world: the processes, which all call this.
+        config: of this process.
+        find: finds its facts, as many in each process that has the same settings.
+        options: of its command, beside the config.
+    """
+    if world.size == 1:
+        return
+    words = [text for text in config.given if not key_of(text).startswith(PROCESSES.settings)]
+    settings = {**to_dict(config), **(options or {}), WORDS: words}
+    files = chain.from_iterable((REPOSITORY / house).rglob("*.py") for house in ("model", "util"))
+    of_files = {path.relative_to(REPOSITORY).as_posix(): content_digest(path).hex() for path in files}
+    of_others = code_of_others(chain.from_iterable(kind.pieces.values() for kind in KINDS.values()))
+    (settings, origins), *others = world.gather((settings, [Origin(code=of_files | of_others), *find()]))
+    found = []
+    for rank, (theirs, of_rank) in enumerate(others, 1):
+        changed = differences(settings, theirs, Decides.NOTHING, (*PROCESSES.settings, WORDS))
+        lacking = differences(theirs, settings, Decides.NOTHING, PROCESSES.settings)
+        said = in_words(changed, "there") or in_words(lacking, "here")
+        said += chain.from_iterable(map(partial(Origin.differences, now="there"), origins, of_rank))
+        if said:
+            found.append(f"process {rank} has {', '.join(dict.fromkeys(said))}")
+    if found:
+        raise UserError(
+            f"the processes of this run differ from its first one: {'; '.join(found)}",
+            fix="give all of them the same words, data, code and weights, and begin again",
+        )
