@@ -28,6 +28,7 @@ from util.files.sizes import check_outlines
 Shape = tuple[np.ndarray, ...] | dict[str, Any]
 PERSON = "person"  # whom a mask is by, as a result says of each class
 UNCONFIRMED = "unconfirmed"  # the key of what a network made, in formats that have no other place for it
+UPRIGHT = "upright"  # the key by which what is written here says that it is of upright photos
 
 
 class Instance(NamedTuple):

@@ -31,6 +31,7 @@ COMPOSED = unicodedata.normalize("NFC", "é0.jpg")  # a name as most systems wri
 DECOMPOSED = unicodedata.normalize("NFD", "é0.jpg")
 ORIENTATION = 0x0112  # the tag of EXIF
 TURNED = 6  # its value of a photo that is stored turned left
+UPSIDE_DOWN = 3
 
 
 def outline(box: tuple[int, ...]) -> list[int]:
@@ -50,11 +51,11 @@ def region(*boxes: tuple[int, ...]) -> np.ndarray:
     return values
 
 
-def photo(path: Path, turned: bool = False) -> Path:
+def photo(path: Path, turned: bool = False, orientation: int = 1) -> Path:
     """Write a photo of noise, which differs by the name; ``turned`` has an EXIF orientation."""
     path.parent.mkdir(parents=True, exist_ok=True)
     exif = Image.Exif()
-    exif[ORIENTATION] = TURNED if turned else 1
+    exif[ORIENTATION] = TURNED if turned else orientation
     seed = sum(path.name.encode())
     pixels = np.random.default_rng(seed).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
     Image.fromarray(pixels).save(path, "JPEG", exif=exif)
