@@ -186,7 +186,7 @@ def results(folder: Path) -> Path:
     classes = [{"name": name, "value": value} for value, name in enumerate(("cat", "dog"), 1)]
     record = {
         "query": str(path),
-        "query_file": [0, 0],
+        "query_file": None,
         "height": HEIGHT,
         "width": WIDTH,
         "mask": "a_mask.png",
