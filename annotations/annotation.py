@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -56,10 +56,10 @@ class AnnotatedPhoto(NamedTuple):
         """Return whether it is known of each of some categories whether it is on the photo."""
         return self.known is None or categories <= self.known.keys()
 
-    def shows_or_lacks(self, categories: Collection[int]) -> bool:
-        """Return whether one of some categories is on it, or is known not to be."""
-        stated = [instance.category for instance in self.instances] if self.known is None else self.known
-        return not {*stated}.isdisjoint(categories)
+    @property
+    def stated(self) -> set[int]:
+        """The categories that are on it, or known not to be."""
+        return {instance.category for instance in self.instances} if self.known is None else {*self.known}
 
 
 @dataclass
@@ -80,8 +80,8 @@ class Annotations:
 
     @property
     def annotated(self) -> list[AnnotatedPhoto]:
-        """The photos that have at least one annotation, or are known to show nothing of a category."""
-        return [photo for photo in self.photos if photo.instances or photo.known]
+        """The photos that have at least one annotation."""
+        return [photo for photo in self.photos if photo.instances]
 
     def path_of(self, photo: AnnotatedPhoto) -> Path:
         """Return the file of a photo; raises as ``PhotoFiles.find`` does."""

@@ -54,8 +54,12 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
             image = _photo_of(content["imagePath"], file, home, annotations.files)
             size = int(content["imageHeight"]), int(content["imageWidth"])
             check_stated(image, *size)
-            instances = _instances(content["shapes"], size, annotations, file.name)
-            annotations.add(image, size, instances, is_upright=content.get(UPRIGHT) is True)
+            annotations.add(
+                image,
+                size,
+                _instances(content["shapes"], size, annotations, file.name),
+                is_upright=content.get(UPRIGHT) is True,
+            )
     return annotations
 
 

@@ -211,8 +211,7 @@ def write(folder: Path, predictions: Predictions) -> None:
         annotations = [{"result": strokes[True]}] if strokes[True] else []
         place = quote(os.fsencode(f"{predictions.folder.name}/{photo.name}"))
         image = f"/data/local-files/{LOCAL_FILES}{place}"
-        data = {"image": image, UPRIGHT: True}
-        tasks.append({"data": data, "annotations": annotations, "predictions": [prediction]})
+        tasks.append({"data": {"image": image, UPRIGHT: True}, "annotations": annotations, "predictions": [prediction]})
     write_atomically(folder / "config.xml", _labelling_config(predictions.categories.values()))
     write_atomically(folder / "tasks.json", json.dumps(tasks))
 

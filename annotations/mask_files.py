@@ -21,7 +21,6 @@ from util.files.errors import UserError, note
 from util.files.photos import photos_below
 
 LOSSLESS = (".tif", ".tiff", ".bmp", ".gif")  # suffixes of masks beside PNG
-WITHOUT_PHOTO = "left out: masks without a photo"
 LIKE_PHOTOS = "name masks like photos, photo.jpg: photo.png (no JPEG, which changes values)"
 
 
@@ -120,7 +119,7 @@ def pairs(photos: Path, masks: Path, named: bool = True) -> list[tuple[Path, Pat
     for mask in mask_files:
         found = _photo_of(mask, photos_of_stem[name_key(mask.stem)], photos, masks)
         if found is None:
-            left_out[WITHOUT_PHOTO].append(mask)
+            left_out["left out: masks without a photo"].append(mask)
         elif mask.stem in facts and not is_same_file(facts[mask.stem], found):
             left_out[REPLACED].append(mask)
         elif found in mask_of_photo:

@@ -141,23 +141,19 @@ def spellings(stated: str) -> list[str]:
 
 
 @lru_cache(maxsize=10_000)
-def _digest(photo: Path, state: tuple[int, ...]) -> str:
-    """Return the digest of a photo's file in a state."""
+def digest_in(photo: Path, state: tuple[int, ...]) -> str:
+    """Return the digest of the content of a photo's file in a state; UserError: it cannot be read."""
     return content_digest(photo).hex()
 
 
-def photo_digest(photo: Path) -> str:
-    """Return the digest of the content of a photo's file; UserError: it cannot be read."""
-    return _digest(photo, state_of(photo))
-
-
-def file_facts(photo: Path) -> dict[str, Any] | None:
-    """Return the state of a photo's file and the digest of its content; None for a photo without one."""
-    return {"state": [*state_of(photo)], "digest": photo_digest(photo)} if photo.is_file() else None
+def file_facts(photo: Path) -> dict[str, Any]:
+    """Return the state of a photo's file and the digest of its content; UserError: as ``state_of``."""
+    state = state_of(photo)
+    return {"state": [*state], "digest": digest_in(photo, state)}
 
 
 def is_same_file(facts: Any, photo: Path) -> bool:
     """Return whether a photo's file holds what its ``file_facts`` say; it is read where its state is another one."""
     if not (isinstance(facts, dict) and photo.is_file()):
         return False
-    return facts.get("state") == [*state_of(photo)] or facts.get("digest") == photo_digest(photo)
+    return facts.get("state") == [*state_of(photo)] or facts.get("digest") == file_facts(photo)["digest"]

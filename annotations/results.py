@@ -36,9 +36,8 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
                 continue
             size = int(record["height"]), int(record["width"])
             check_stated(photo, *size)
-            instances = _instances(record, home, annotations)
-            known = {annotations.category(entry["name"]): entry.get("by") == PERSON for entry in record["classes"]}
-            annotations.add(photo, size, instances, is_upright=True, known=known)
+            known = {annotations.category(str(row["name"])): row.get("by") == PERSON for row in record["classes"]}
+            annotations.add(photo, size, _instances(record, home, annotations), is_upright=True, known=known)
     return annotations
 
 

@@ -32,8 +32,8 @@ def from_annotations(options: CustomOptions) -> Plan:
     classes = [name for name in classes if name not in rare]
     class_ids = {category_ids[name]: class_id for class_id, name in enumerate(classes, 1)}
     photos = []
-    for photo in annotations.annotated:
-        if photo.shows_or_lacks(class_ids):
+    for photo in annotations.photos:
+        if not photo.stated.isdisjoint(class_ids):
             photos.append((_find_photo(annotations, photo, options), photo))
     if partly := [photo.name for _, photo in photos if not photo.knows(class_ids.keys())]:
         what = f"unknown (255) beside their masks: {len(partly)} photos, such as {partly[0]}"
@@ -52,7 +52,7 @@ def _shown_classes(annotations: Annotations, shown: Collection[int]) -> list[str
 def _photos_of_categories(annotations: Annotations) -> Counter[int]:
     """Return on how many photos each category is marked other than by unknown regions."""
     counts = Counter[int]()
-    for photo in annotations.annotated:
+    for photo in annotations.photos:
         counts.update({instance.category for instance in photo.instances if not instance.unknown})
     return counts
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from annotations.annotation import PERSON, content_errors
-from annotations.photo_files import is_same_file, photo_digest
+from annotations.photo_files import file_facts, is_same_file
 from annotations.pictures import header_of
 from annotations.shapes import decoded, encoded
 from annotations.words import is_unknown
@@ -129,7 +129,7 @@ def _confirm(out: Path, photo: Path, values: list[int]) -> None:
     """Write that a person has confirmed the classes of some values on a photo, and no others."""
     classes, confirmed = read(out)
     if values != confirmed.get(photo.stem, {"classes": []})["classes"]:
-        digest = photo_digest(photo) if values else ""
+        digest = file_facts(photo)["digest"] if values else ""
         write(out, Said(classes, {**confirmed, photo.stem: {"classes": values, "digest": digest}}))
 
 

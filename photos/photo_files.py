@@ -84,7 +84,8 @@ def read_with_facts(photo: GivenPhoto) -> tuple[np.ndarray, dict[str, Any]]:
 
     They are taken before it is read: a photo that is replaced meanwhile is not the file that they are of.
     """
-    of_file = {QUERY_FILE: file_facts(Path(photo)) if isinstance(photo, str | Path) else None}
+    has_file = isinstance(photo, str | Path) and Path(photo).is_file()
+    of_file = {QUERY_FILE: file_facts(Path(photo)) if has_file else None}
     return read_photo(photo), of_file
 
 

@@ -10,6 +10,7 @@ import json
 import os
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -30,6 +31,7 @@ from util.files import kept_json, own_name, read_json, writable, write_atomicall
 from util.files.errors import UserError, check_known, note
 from util.files.overlay import PREDICTION_COLOUR, class_colour
 from util.files.pages import page_of
+from util.files.parallel import attempt
 from util.files.progress import ProgressBar
 
 FOUND = "found"  # key of a result: the network's classes, whole, where a person has drawn over them
@@ -63,17 +65,15 @@ def own_record(path: Path) -> dict[str, Any]:
     record = kept_json(path)
     if not record.keys() >= RECORD_KEYS:
         return {}
-    try:
-        with content_errors(f"{path}: this result is damaged (", ") and counts as none; remove it, or make it again"):
-            _check_result(record, path)
-    except UserError as error:
-        note_once(str(error))
-        return {}
-    return record
+    problem = attempt(partial(_check_result, record), path)
+    if problem is not None:
+        note_once(f"{path}: {problem} and counts as none; remove it, or make it again")
+    return {} if problem else record
 
 
+@content_errors("this result is damaged (", ")")
 def _check_result(record: dict[str, Any], path: Path) -> None:
-    """Refuse (an error of Python, or a UserError) a photo's result with entries of another form, or of other photos."""
+    """Refuse (UserError) a photo's result with entries of another form, or with files of other photos."""
     _check_kinds(record, {"query": str, "height": int, "width": int})
     for row in (*record["classes"], *(record.get(FOUND) or ())):
         _check_kinds(row, ROW_KINDS)

@@ -157,14 +157,14 @@ class Segmenter:
         while read := [*islice(reading, batch or self.engine.views_at_once)]:
             yield from now._predictions(read)
 
-    def _predictions(self, photos: list[tuple[np.ndarray, Path | None, dict[str, Any]]]) -> Iterator[Prediction]:
-        """Yield the predictions of photos, which pass the network together, their files and what tells these."""
+    def _predictions(self, photos: list[tuple[np.ndarray, dict[str, Any], Path | None]]) -> Iterator[Prediction]:
+        """Yield the predictions of photos, which pass the network together, what tells their files, and these."""
         model = self.engine
         sized = [model.sized(image, np.zeros(image.shape[:2], np.uint8)) for image, *_ in photos]
         inputs = torch.stack([image for image, _ in sized]).to(model.device)
         scores = self.scores(inputs)
         maps = scores.margins.cpu().numpy()
-        for number, (image, file, of_file) in enumerate(photos):
+        for number, (image, of_file, file) in enumerate(photos):
             margins = np.stack([model.back(of_class, image.shape[:2]) for of_class in maps[number]])
             features = None if scores.presence_features is None else scores.presence_features[number].cpu()
             yield replace(self._prediction(image, margins, features), photo=file, facts=self.facts | of_file)
@@ -228,13 +228,12 @@ def _use_one_thread_in_forks() -> None:
 
 def _read(
     photos: Iterable[GivenPhoto], unread: dict[Path, str] | None
-) -> Iterator[tuple[np.ndarray, Path | None, dict[str, Any]]]:
-    """Yield photos (H, W, 3) uint8 with their files and what tells these; raises as ``Segmenter.many`` does."""
+) -> Iterator[tuple[np.ndarray, dict[str, Any], Path | None]]:
+    """Yield photos (H, W, 3) uint8, what tells their files, and these; raises as ``Segmenter.many`` does."""
     for given in photos:
         file = Path(given) if isinstance(given, str | Path) else None
         try:
-            image, of_file = read_with_facts(given)
-            yield image, file, of_file
+            yield *read_with_facts(given), file
         except UserError as error:
             if unread is None or file is None:
                 raise

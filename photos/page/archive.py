@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import RLock
 
 from annotations import recognise
-from annotations.photo_files import photo_digest
+from annotations.photo_files import file_facts
 from photos.page.masks import PhotoMasks
 from photos.photo_files import QUERY_FILE, read_photo
 from photos.prediction import paths_of, write_result
@@ -42,7 +42,7 @@ def write_archive(file: Path, masks: PhotoMasks, lock: RLock, results: Results, 
 def _write_result(photo: Path, masks: PhotoMasks, results: Results) -> None:
     """Write a photo's result, without what says where it was made and without probabilities."""
     facts = {key: value for key, value in masks.record(photo).items() if key in PUBLIC}
-    facts[QUERY_FILE] = {"digest": photo_digest(photo)}
+    facts[QUERY_FILE] = {"digest": file_facts(photo)["digest"]}
     known = {row["name"]: row for row in masks.rows(photo)}
     if not known.keys() >= {*results.names}:
         raise UserError(f"{photo}: was changed meanwhile; press Segment, then Download zip again")

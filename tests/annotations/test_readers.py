@@ -83,7 +83,7 @@ def test_what_nobody_confirmed_is_unknown_for_trainings_and_what_is_not_there_is
     write_json(tmp_path / "a.json", record)
     annotations = recognise.READERS["results"](tmp_path, None)
     decide_unconfirmed(annotations, taken=False)
-    (photo,) = annotations.annotated
+    (photo,) = annotations.photos
     expected = np.where(drawn.region(shown) == 1, 1, beside)
     np.testing.assert_array_equal(class_mask(photo, {1: 1, 2: 2}), expected)
-    assert photo.shows_or_lacks([2]) == (by == "person")
+    assert (2 in photo.stated) == (by == "person")
