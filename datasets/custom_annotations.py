@@ -36,8 +36,8 @@ def from_annotations(options: CustomOptions) -> Plan:
         if not photo.stated.isdisjoint(class_ids):
             photos.append((_find_photo(annotations, photo, options), photo))
     if partly := [photo.name for _, photo in photos if not photo.knows(class_ids.keys())]:
-        what = f"unknown (255) beside their masks: {len(partly)} photos, such as {partly[0]}"
-        print(one_line(f"{what}; nobody confirmed every class there, nor that nothing of it is there"))
+        where = f"{len(partly)} photos with a class that nobody confirmed, such as {partly[0]}"
+        print(one_line(f"unknown (255) beside masks: {where}; confirm it, or say 'Nothing here' of it on the page"))
     return plan_of(photos, partial(draw, table=class_ids), classes, options.images)
 
 

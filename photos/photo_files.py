@@ -84,9 +84,10 @@ def read_with_facts(photo: GivenPhoto) -> tuple[np.ndarray, dict[str, Any]]:
 
     They are taken before it is read: a photo that is replaced meanwhile is not the file that they are of.
     """
-    has_file = isinstance(photo, str | Path) and Path(photo).is_file()
-    of_file = {QUERY_FILE: file_facts(Path(photo)) if has_file else None}
-    return read_photo(photo), of_file
+    of_file = None
+    if isinstance(photo, str | Path) and Path(photo).is_file():
+        of_file = file_facts(Path(photo))
+    return read_photo(photo), {QUERY_FILE: of_file}
 
 
 def _checked_array(photo: object) -> np.ndarray:

@@ -31,7 +31,6 @@ COMPOSED = unicodedata.normalize("NFC", "é0.jpg")  # a name as most systems wri
 DECOMPOSED = unicodedata.normalize("NFD", "é0.jpg")
 ORIENTATION = 0x0112  # the tag of EXIF
 TURNED = 6  # its value of a photo that is stored turned left
-UPSIDE_DOWN = 3
 
 
 def outline(box: tuple[int, ...]) -> list[int]:

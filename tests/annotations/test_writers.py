@@ -34,7 +34,7 @@ def photos(tmp_path: Path) -> list[PredictedPhoto]:
     right[:, : W // 2] = False
     cat = PredictedObject("cat", 0.75, encoded(left), "person")
     dog = PredictedObject(NAMES[44], 0.5, encoded(right), "network")
-    first = drawn.photo(tmp_path / "photos/a.jpg", orientation=drawn.UPSIDE_DOWN)
+    first = drawn.photo(tmp_path / "photos/a.jpg", orientation=3)
     second = drawn.photo(tmp_path / "photos/b.jpg")
     return [
         PredictedPhoto(first, first.name, H, W, objects=(cat, dog)),

@@ -174,13 +174,14 @@ def test_annotations_of_open_photos_are_a_persons_and_others_are_counted(page: P
 
 def test_a_result_of_a_photo_that_was_replaced_is_made_again(page: Page, copies, capfd, tmp_path: Path) -> None:
     page.paint("a.jpg")
-    page.paint("c.jpg")
     page.do("segment")
     assert page.known("b.jpg")["object"][0] == "network"
     shutil.copy(copies[2], copies[0])
     shutil.copy(copies[2], copies[1])
     for name in ("a.jpg", "b.jpg"):
         assert page.known(name) == {}  # a person's mask is of the earlier file too
+    assert "no class has an example" in page.do("segment")
+    page.paint("c.jpg")
     for folder in ("out/persons", "out"):
         examples, _ = read_examples([f"{tmp_path}/{folder}"], copies[0].parent)
         assert {example.photo.name for example in examples} == {"c.jpg"}
