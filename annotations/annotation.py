@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -28,6 +28,7 @@ from util.files.sizes import check_outlines
 Shape = tuple[np.ndarray, ...] | dict[str, Any]
 PERSON = "person"  # whom a mask is by, as a result says of each class
 UNCONFIRMED = "unconfirmed"  # the key of what a network made, in formats that have no other place for it
+UPRIGHT = "upright"  # the key by which what is written here says that it is of upright photos
 
 
 class Instance(NamedTuple):
@@ -49,6 +50,16 @@ class AnnotatedPhoto(NamedTuple):
     instances: tuple[Instance, ...]
     is_upright: bool = False  # the instances are of the upright photo, also where its size leaves that open
     path: Path | None = None  # of its file, where that was found while annotations were read
+    known: Mapping[int, bool] | None = None  # categories that are on it or not, whether by a person; None: all
+
+    def knows(self, categories: Set[int]) -> bool:
+        """Return whether it is known of each of some categories whether it is on the photo."""
+        return self.known is None or categories <= self.known.keys()
+
+    @property
+    def stated(self) -> set[int]:
+        """The categories that are on it, or known not to be."""
+        return {instance.category for instance in self.instances} if self.known is None else {*self.known}
 
 
 @dataclass
@@ -87,18 +98,26 @@ class Annotations:
             self.categories[len(self.categories) + 1] = name
         return next(number for number, known in self.categories.items() if known == name)
 
-    def add(self, photo: Path, size: tuple[int, int], instances: Iterable[Instance], is_upright: bool = False) -> None:
-        """Take the instances of a photo of a size (height, width)."""
+    def add(
+        self,
+        photo: Path,
+        size: tuple[int, int],
+        instances: Iterable[Instance],
+        is_upright: bool = False,
+        known: Mapping[int, bool] | None = None,
+    ) -> None:
+        """Take the instances of a photo of a size (height, width), and the rest of an ``AnnotatedPhoto``."""
         name = os.path.relpath(photo, self.files.folder)
-        self.photos.append(AnnotatedPhoto(name, *size, tuple(instances), is_upright, photo))
+        self.photos.append(AnnotatedPhoto(name, *size, tuple(instances), is_upright, photo, known))
 
 
 def class_mask(photo: AnnotatedPhoto, table: Mapping[int, int], covered: Counter[int] | None = None) -> np.ndarray:
     """Return a photo's class indices, (H, W) uint8: 0 is background, 255 is unknown.
 
-    First unknown regions are painted, then instances from the largest to the smallest by the pixels of their
-    own masks: of two overlapping instances the smaller is on top, of two equal ones the later in the file. Polygons of
-    fewer than three points, or of points on one line, cover nothing.
+    What is not marked is unknown where it is not known of all categories whether they are on the photo. First unknown
+    regions are painted, then instances from the largest to the smallest by the pixels of their own masks: of two
+    overlapping instances the smaller is on top, of two equal ones the later in the file. Polygons of fewer than three
+    points, or of points on one line, cover nothing.
 
     Args:
         table: category id -> class id; annotations of other categories are ignored, including crowd regions.
@@ -112,7 +131,7 @@ def class_mask(photo: AnnotatedPhoto, table: Mapping[int, int], covered: Counter
     objects: list[tuple[int, int, dict[str, Any]]] = []  # area, class id, run lengths
     with content_errors(f"{photo.name}: its annotations are damaged (", "); correct them"):
         check_outlines([outline for instance in instances for outline in outlines_of(instance.shape)], *size)
-        mask = np.zeros(size, np.uint8)
+        mask = np.full(size, 0 if photo.knows(table.keys()) else IGNORE, np.uint8)
         for instance in instances:
             runs = runs_of(instance.shape, size)
             if instance.unknown:

@@ -11,6 +11,7 @@ from pycocotools import mask as rle
 
 from annotations.annotation import (
     PERSON,
+    UPRIGHT,
     AnnotatedPhoto,
     Annotations,
     Instance,
@@ -93,7 +94,13 @@ def _photo(image: dict[str, Any], instances: list[Instance], remarks: dict[str, 
             if instance.unknown and isinstance(instance.shape, dict):
                 instances[number] = instance._replace(unknown=False)
                 remarks["read as objects: crowds (iscrowd 1) of run lengths"][name] += 1
-    return AnnotatedPhoto(name, int(image["height"]), int(image["width"]), tuple(instances))
+    return AnnotatedPhoto(
+        name=name,
+        height=int(image["height"]),
+        width=int(image["width"]),
+        instances=tuple(instances),
+        is_upright=image.get(UPRIGHT) is True,
+    )
 
 
 def _compact(entry: dict[str, Any]) -> dict[str, Any] | tuple[int, Instance]:
@@ -132,7 +139,15 @@ def write(folder: Path, predictions: Predictions) -> None:
     annotations: list[dict[str, Any]] = []
     link(predictions.folder, folder / "images", relative=True)
     for photo in predictions.photos:
-        images.append({"id": len(images) + 1, "file_name": photo.name, "height": photo.height, "width": photo.width})
+        images.append(
+            {
+                "id": len(images) + 1,
+                "file_name": photo.name,
+                "height": photo.height,
+                "width": photo.width,
+                UPRIGHT: True,
+            }
+        )
         for predicted in photo.objects:
             numbers = {"id": len(annotations) + 1, "image_id": len(images), "category_id": ids[predicted.name]}
             annotations.append(numbers | _annotation(predicted))

@@ -9,6 +9,7 @@ import numpy as np
 
 from annotations.annotation import (
     UNCONFIRMED,
+    UPRIGHT,
     Annotations,
     Instance,
     PredictedObject,
@@ -53,7 +54,12 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
             image = _photo_of(content["imagePath"], file, home, annotations.files)
             size = int(content["imageHeight"]), int(content["imageWidth"])
             check_stated(image, *size)
-            annotations.add(image, size, _instances(content["shapes"], size, annotations, file.name))
+            annotations.add(
+                image,
+                size,
+                _instances(content["shapes"], size, annotations, file.name),
+                is_upright=content.get(UPRIGHT) is True,
+            )
     return annotations
 
 
@@ -152,6 +158,7 @@ def write(folder: Path, predictions: Predictions) -> None:
             "imageData": None,
             "imageHeight": photo.height,
             "imageWidth": photo.width,
+            UPRIGHT: True,
         }
         write_of_photo(photo, folder / f"{photo.path.stem}{SUFFIX}", json.dumps(content, indent=1) + "\n")
 

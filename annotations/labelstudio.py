@@ -13,6 +13,7 @@ import numpy as np
 
 from annotations.annotation import (
     PERSON,
+    UPRIGHT,
     Annotations,
     Instance,
     PredictedObject,
@@ -59,7 +60,8 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
                     size = int(entries[0]["original_height"]), int(entries[0]["original_width"])
                     check_stated(photo, *size)
                     instances = instances_of(entries, photo.name, size, annotations)
-                    annotations.add(photo, size, (each._replace(confirmed=bool(finished)) for each in instances))
+                    whose = (each._replace(confirmed=bool(finished)) for each in instances)
+                    annotations.add(photo, size, whose, is_upright=task["data"].get(UPRIGHT) is True)
     return annotations
 
 
@@ -209,7 +211,7 @@ def write(folder: Path, predictions: Predictions) -> None:
         annotations = [{"result": strokes[True]}] if strokes[True] else []
         place = quote(os.fsencode(f"{predictions.folder.name}/{photo.name}"))
         image = f"/data/local-files/{LOCAL_FILES}{place}"
-        tasks.append({"data": {"image": image}, "annotations": annotations, "predictions": [prediction]})
+        tasks.append({"data": {"image": image, UPRIGHT: True}, "annotations": annotations, "predictions": [prediction]})
     write_atomically(folder / "config.xml", _labelling_config(predictions.categories.values()))
     write_atomically(folder / "tasks.json", json.dumps(tasks))
 

@@ -4,7 +4,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from annotations.photo_files import BY_NAME, PhotoFiles
+from annotations.masks import photos_of_masks
+from annotations.photo_files import BY_NAME, REPLACED, PhotoFiles, is_same_file
 from annotations.words import (
     BACKGROUND,
     FOLDER_WORDS,
@@ -96,8 +97,8 @@ def class_folders(masks: Path) -> dict[str, list[Path]]:
 def pairs(photos: Path, masks: Path, named: bool = True) -> list[tuple[Path, Path]]:
     """Return photos with their masks, in the order of the photos' paths; what has no partner is left out.
 
-    Photo and mask have the same stem; of several photos of one stem the one in like folders. A line says
-    how many masks are left out.
+    Photo and mask have the same stem; of several photos of one stem the one in like folders. Lines say
+    how many masks are left out, also of photos that were replaced since.
 
     Args:
         photos: a folder.
@@ -113,11 +114,14 @@ def pairs(photos: Path, masks: Path, named: bool = True) -> list[tuple[Path, Pat
     for photo in sorted({*PhotoFiles(photos).paths}.difference(mask_files)):
         photos_of_stem[name_key(photo.stem)].append(photo)
     mask_of_photo: dict[Path, Path] = {}
-    without_photo: list[Path] = []
+    facts = photos_of_masks(masks)
+    left_out = defaultdict[str, list[Path]](list)
     for mask in mask_files:
         found = _photo_of(mask, photos_of_stem[name_key(mask.stem)], photos, masks)
         if found is None:
-            without_photo.append(mask)
+            left_out["left out: masks without a photo"].append(mask)
+        elif mask.stem in facts and not is_same_file(facts[mask.stem], found):
+            left_out[REPLACED].append(mask)
         elif found in mask_of_photo:
             raise UserError(f"{mask} and {mask_of_photo[found]} are both masks of {found}; rename one")
         else:
@@ -128,15 +132,16 @@ def pairs(photos: Path, masks: Path, named: bool = True) -> list[tuple[Path, Pat
             fix="give masks in folders a file of names, YOLO's labels a data.yaml or classes.txt; export other "
             "formats, such as VOC's XML, as COCO",
         )
-    if not mask_of_photo:
+    if not mask_of_photo and REPLACED not in left_out:
         raise UserError(
             f"{masks}: none of its {len(mask_files)} masks has the name of a photo in {photos}, such as "
             f"{mask_files[0].name}",
             fix=f"{LIKE_PHOTOS}, or name their folder (--photos)",
         )
     _say_first_by_name(mask_of_photo, photos, masks)
-    if photos != masks and without_photo:
-        note(f"{masks}: left out: masks without a photo ({len(without_photo)}, such as {without_photo[0].name})")
+    for what, files in left_out.items():
+        if photos != masks or what == REPLACED:
+            note(f"{masks}: {what} ({len(files)}, such as {files[0].name})")
     return sorted(mask_of_photo.items())
 
 

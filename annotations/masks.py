@@ -1,10 +1,12 @@
 """Files with the names of the classes of masks, and their colours."""
 
+import json
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from itertools import dropwhile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from annotations.mask_images import Colours
 from annotations.words import is_nothing, is_unknown, name_key
@@ -48,6 +50,17 @@ def names_beside(masks: Path) -> MaskNames | None:
     files = (folder / name for folder in (masks, masks.parent) for name in (LABEL_MAP, *NAME_FILES))
     found = next(filter(Path.is_file, files), None)
     return None if found is None else read_names(found)
+
+
+def photos_of_masks(masks: Path) -> dict[str, Any]:
+    """Return what tells the photos of masks of a page's persons, by their stems, as the first line of their names says.
+
+    Other masks state nothing.
+    """
+    with suppress(OSError, ValueError, TypeError, RecursionError):
+        first = (masks / NAME_FILES[0]).read_text(encoding="utf-8").partition("\n")[0]
+        return dict(json.loads(first.removeprefix("# ")))
+    return {}
 
 
 def names_in(given: Path) -> MaskNames:

@@ -1,17 +1,20 @@
-"""The photos of a folder, and the one rule that finds the photo that a file of annotations states."""
+"""The photos of a folder, the one rule that finds the photo that a file of annotations states, and what tells it."""
 
 import re
 from collections import defaultdict
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import takewhile
 from pathlib import Path, PureWindowsPath
+from typing import Any
 from urllib.parse import unquote
 
 from annotations.words import are_other_places, name_key, place_of
+from util.files import content_digest, state_of
 from util.files.errors import UserError, nearest, note
 from util.files.photos import photos_below
 
 LOCAL_FILES = "?d="  # in Label Studio's address of a file on its own machine
+REPLACED = "left out: masks of photos that were replaced since"  # as ``is_same_file`` says
 BY_NAME = "photos are found by their names alone, in other folders"
 UPLOADED = re.compile(r"^(.*[/\\])?[0-9a-f]{8}-")  # Label Studio puts these digits before the name of an uploaded file
 
@@ -135,3 +138,22 @@ def spellings(stated: str) -> list[str]:
     stated = unquote(local_file) or stated
     address = unquote(stated.partition("?")[0]).removeprefix("file://")
     return [*dict.fromkeys((stated, address, UPLOADED.sub(r"\1", stated), UPLOADED.sub(r"\1", address)))]
+
+
+@lru_cache(maxsize=10_000)
+def digest_in(photo: Path, state: tuple[int, ...]) -> str:
+    """Return the digest of the content of a photo's file in a state; UserError: it cannot be read."""
+    return content_digest(photo).hex()
+
+
+def file_facts(photo: Path) -> dict[str, Any]:
+    """Return the state of a photo's file and the digest of its content; UserError: as ``state_of``."""
+    state = state_of(photo)
+    return {"state": [*state], "digest": digest_in(photo, state)}
+
+
+def is_same_file(facts: Any, photo: Path) -> bool:
+    """Return whether a photo's file holds what its ``file_facts`` say; it is read where its state is another one."""
+    if not (isinstance(facts, dict) and photo.is_file()):
+        return False
+    return facts.get("state") == [*state_of(photo)] or facts.get("digest") == file_facts(photo)["digest"]

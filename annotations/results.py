@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from annotations.annotation import PERSON, Annotations, Instance, check_stated, content_errors
+from annotations.photo_files import REPLACED, is_same_file
 from annotations.shapes import decoded, encoded
 from util.files import own_name, read_json, visible
 from util.files.mask_images import read_mask
@@ -19,7 +20,8 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     """Return the objects of a result, or of all results in a folder.
 
     The photos are found by name in ``folder``, default where each result states its photo, from the working folder or
-    from the folder above the results. UserError: a file is unreadable, or a photo or its mask is missing.
+    from the folder above the results. Results of photos that were replaced since are left out and counted. UserError: a
+    file is unreadable, or a photo or its mask is missing.
     """
     home = path if path.is_dir() else path.parent
     annotations = Annotations.begin(path, home.parent, folder)
@@ -29,9 +31,13 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
             stated = str(record["query"])
             is_there = folder is None and Path(stated).is_file()
             photo = Path(stated) if is_there else annotations.files.find(stated, file)
+            if record["query_file"] and not is_same_file(record["query_file"], photo):
+                annotations.remarks[REPLACED][photo.name] += 1
+                continue
             size = int(record["height"]), int(record["width"])
             check_stated(photo, *size)
-            annotations.add(photo, size, _instances(record, home, annotations), is_upright=True)
+            known = {annotations.category(str(row["name"])): row.get("by") == PERSON for row in record["classes"]}
+            annotations.add(photo, size, _instances(record, home, annotations), is_upright=True, known=known)
     return annotations
 
 
@@ -50,7 +56,8 @@ def _instances(record: dict[str, Any], home: Path, annotations: Annotations) -> 
 def decide_unconfirmed(annotations: Annotations, taken: bool) -> None:
     """Say which masks no person confirmed, and leave them out unless they are ``taken``.
 
-    Those left out are unknown beside others, and photos with such masks alone show nothing.
+    Those left out are unknown beside others, and photos with such masks alone show nothing. So are classes of which a
+    network alone says that they are not on a photo.
     """
     decided = TAKEN if taken else LEFT
     for number, photo in enumerate(annotations.photos):
@@ -58,4 +65,7 @@ def decide_unconfirmed(annotations: Annotations, taken: bool) -> None:
         unknown = [instance._replace(unknown=True) for instance in photo.instances if not instance.confirmed]
         annotations.remarks[decided][photo.name] += len(unknown)
         if not taken:
-            annotations.photos[number] = photo._replace(instances=(*unknown, *confirmed) if confirmed else ())
+            known = photo.known and {category: True for category, confirmed in photo.known.items() if confirmed}
+            annotations.photos[number] = photo._replace(
+                instances=(*unknown, *confirmed) if confirmed else (), known=known
+            )

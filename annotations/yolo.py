@@ -13,6 +13,7 @@ import yaml
 
 from annotations.annotation import (
     UNCONFIRMED,
+    UPRIGHT,
     Annotations,
     Instance,
     PredictedPhoto,
@@ -46,7 +47,7 @@ class DataFile(NamedTuple):
     names: dict[int, str]  # of the classes, by their numbers
     root: Path  # the data set's folder
     unread: list[str]  # parts of the set
-    unconfirmed: set[str]  # the names of text files with rows that a network made
+    own: dict[str, Any]  # of this program's: UNCONFIRMED, the text files with rows that a network made; UPRIGHT
 
 
 def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
@@ -60,7 +61,7 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
         if len(data_files) != 1:
             raise UserError(f"{path}: holds {len(data_files)} data files with the class names; name one of them")
         (path,) = data_files
-    names, root, unread, unconfirmed = read_data_file(path)
+    names, root, unread, own = read_data_file(path)
     annotations = Annotations.begin(path, root, folder)
     annotations.remarks["not read: parts of the set, which are kept where folders are named so"].update(unread)
     annotations.categories = {number + 1: name for number, name in names.items()}
@@ -69,8 +70,9 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
         stated = "/".join(IMAGES if part == LABELS else part for part in parts)
         photo = annotations.files.find(stated, file)
         size = upright_size(*header_of(photo))
-        is_confirmed = file.name not in unconfirmed
-        annotations.add(photo, size, (row._replace(confirmed=is_confirmed) for row in _rows(file, size, names)))
+        is_confirmed = file.name not in own[UNCONFIRMED]
+        rows = (row._replace(confirmed=is_confirmed) for row in _rows(file, size, names))
+        annotations.add(photo, size, rows, is_upright=own[UPRIGHT])
     return annotations
 
 
@@ -103,13 +105,13 @@ def read_data_file(path: Path) -> DataFile:
     text = read_text(path, "the class names", f"write them to {DATA_FILE}")
     root = path.parent.parent if path.parent.name == LABELS else path.parent
     unread: list[str] = []
-    unconfirmed = set[str]()
+    own: dict[str, Any] = {UNCONFIRMED: (), UPRIGHT: False}
     if path.suffix.lower() in YAML_SUFFIXES:
         with content_errors(f"{path}: ", "; write names: [cat, dog]"):
             content = read_yaml(text, AS_WRITTEN)
             names = _names_in(content)
             unread = _unread_parts(content)
-            unconfirmed = {*content.get(UNCONFIRMED, ())}
+            own = {UNCONFIRMED: {*content.get(UNCONFIRMED, ())}, UPRIGHT: content.get(UPRIGHT) == "true"}
             stated = path.parent / str(content.get("path", ""))
             if "path" in content and stated.is_dir():
                 root = stated
@@ -117,7 +119,7 @@ def read_data_file(path: Path) -> DataFile:
         lines = [line.strip() for line in text.split("\n")]
         names = dict(enumerate(filter(None, lines)))
     check_names(names.values(), path)
-    return DataFile(names, root, unread, unconfirmed)
+    return DataFile(names, root, unread, own)
 
 
 def _unread_parts(content: dict[str, Any]) -> list[str]:
@@ -172,7 +174,7 @@ def write(folder: Path, predictions: Predictions) -> None:
     """Write the text file of each photo beside a link to the photo, and last the data file.
 
     Each connected part of an object is a row. The paths in the data file are relative to its folder. As rows have no
-    place for it, the data file lists the text files with an object that nobody confirmed.
+    place for it, the data file says that they are of upright photos, and which have an object that nobody confirmed.
     """
     names = list(predictions.categories.values())
     unconfirmed: list[str] = []
@@ -182,7 +184,10 @@ def write(folder: Path, predictions: Predictions) -> None:
         write_of_photo(photo, path, _text(photo, names))
         if any(predicted.is_unconfirmed for predicted in photo.objects):
             unconfirmed.append(path.name)
-    content: dict[str, Any] = {"train": IMAGES, "val": IMAGES, "nc": len(names), "names": dict(enumerate(names))}
+    content: dict[str, Any] = {
+        **{"train": IMAGES, "val": IMAGES, "nc": len(names), "names": dict(enumerate(names))},
+        UPRIGHT: True,
+    }
     if unconfirmed:
         content[UNCONFIRMED] = unconfirmed
     write_atomically(folder / DATA_FILE, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))

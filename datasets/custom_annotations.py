@@ -1,6 +1,7 @@
 """The plan of photos with annotations in one of the known formats."""
 
 from collections import Counter
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 
@@ -22,26 +23,26 @@ def from_annotations(options: CustomOptions) -> Plan:
     source = Path(options.annotations)
     annotations = recognise.read(options.annotations, options.images, unconfirmed=options.unconfirmed)
     category_ids = {name: category for category, name in annotations.categories.items()}
+    photo_counts = _photos_of_categories(annotations)
     if options.classes:
         classes = selected_classes(options.classes, category_ids, f"category of {source}")
     else:
-        classes = _shown_classes(annotations)
-    photo_counts = _photos_of_categories(annotations)
+        classes = _shown_classes(annotations, photo_counts)
     rare = rare_classes(options, {name: photo_counts[category_ids[name]] for name in classes})
     classes = [name for name in classes if name not in rare]
     class_ids = {category_ids[name]: class_id for class_id, name in enumerate(classes, 1)}
     photos = []
-    for photo in annotations.annotated:
-        if any(instance.category in class_ids for instance in photo.instances):
+    for photo in annotations.photos:
+        if not photo.stated.isdisjoint(class_ids):
             photos.append((_find_photo(annotations, photo, options), photo))
+    if partly := [photo.name for _, photo in photos if not photo.knows(class_ids.keys())]:
+        where = f"{len(partly)} photos with a class that nobody confirmed, such as {partly[0]}"
+        print(one_line(f"unknown (255) beside masks: {where}; confirm it, or say 'Nothing here' of it on the page"))
     return plan_of(photos, partial(draw, table=class_ids), classes, options.images)
 
 
-def _shown_classes(annotations: Annotations) -> list[str]:
+def _shown_classes(annotations: Annotations, shown: Collection[int]) -> list[str]:
     """Return the categories of which a photo shows an object; a line names the others."""
-    shown = set[int]()
-    for photo in annotations.annotated:
-        shown.update(instance.category for instance in photo.instances if not instance.unknown)
     absent = [name for category, name in annotations.categories.items() if category not in shown]
     if absent:
         print(one_line(f"left out, on no image: {', '.join(absent)}"))
@@ -51,7 +52,7 @@ def _shown_classes(annotations: Annotations) -> list[str]:
 def _photos_of_categories(annotations: Annotations) -> Counter[int]:
     """Return on how many photos each category is marked other than by unknown regions."""
     counts = Counter[int]()
-    for photo in annotations.annotated:
+    for photo in annotations.photos:
         counts.update({instance.category for instance in photo.instances if not instance.unknown})
     return counts
 

@@ -86,7 +86,7 @@ def serve(asked: Namespace) -> int:
     """Serve the page until it is interrupted, and return the exit code 0."""
     from photos.page.server import serve as serve_page
 
-    examples, _ = options.examples_of(asked)
+    examples, _ = options.examples_of(asked, absences=True)
     segmenter = options.segmenter_of(asked, [])
     serve_page(segmenter, asked.out, asked.port, photos=_queries(asked, examples), examples=examples)
     return 0

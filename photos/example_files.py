@@ -26,6 +26,7 @@ def read_examples(
     classes: Sequence[str] = (),
     shots: int | None = None,
     unconfirmed: bool = True,
+    absences: bool = False,
 ) -> tuple[list[Example], dict[int, str]]:
     """Return the examples of all classes in files or folders, and the categories of the first, id -> name.
 
@@ -35,6 +36,7 @@ def read_examples(
         classes: the classes to take; () for all.
         shots: the photos to take of each class of a file, the first ones; None for all.
         unconfirmed: take masks by a network, too, as a result says ``by`` whom each is.
+        absences: take also, without a pixel of the object, that a result says that nothing of a class is on a photo.
 
     UserError: a file is unreadable or in no known format, a class is missing, or a class has too many photos.
     """
@@ -48,7 +50,7 @@ def read_examples(
         else:
             annotations = recognise.read(text, photos, unconfirmed)
             names = annotations.categories
-            for example in _select(_of_annotations(annotations), names, path, classes=classes, shots=shots):
+            for example in _select(_of_annotations(annotations, absences), names, path, classes=classes, shots=shots):
                 assert example.annotated is not None
                 examples.append(replace(example, photo=annotations.path_of(example.annotated)))
         categories.append(names)
@@ -135,11 +137,12 @@ def _check_one_class(values: set[Any], mask: Path) -> None:
         )
 
 
-def _of_annotations(annotations: Annotations) -> Iterator[Example]:
+def _of_annotations(annotations: Annotations, absences: bool) -> Iterator[Example]:
     """Yield an example of every class on every photo of a file of annotations; the photos are not found yet."""
     for photo in annotations.photos:
-        categories = dict.fromkeys(instance.category for instance in photo.instances if not instance.unknown)
-        for category in categories:
+        shown = [instance.category for instance in photo.instances if not instance.unknown]
+        lacking = annotations.categories.keys() & photo.known if absences and photo.known else ()
+        for category in dict.fromkeys([*shown, *sorted(lacking)]):
             instances = tuple(instance for instance in photo.instances if instance.category == category)
             annotated = photo._replace(instances=instances)
             name = annotations.categories[category]
@@ -161,7 +164,8 @@ def _select(
     selected = list[Example]()
     for name, photos in by_name.items():
         if photos and (not classes or name in classes):
-            _check_class(name, len(photos), path, shots)
+            shown = [example for example in photos if example.annotated is None or example.annotated.instances]
+            _check_class(name, len(shown), path, shots)
             selected += photos[:shots]
     return selected
 

@@ -15,11 +15,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from annotations.annotation import PERSON, content_errors
+from annotations.photo_files import file_facts, is_same_file
 from annotations.pictures import header_of
 from annotations.shapes import decoded, encoded
 from annotations.words import is_unknown
 from photos.examples import check_class_name
-from photos.prediction import extent_of
+from photos.prediction import extent_of, remove
 from util.files import content_digest, own_name, read_text, state_of, write_atomically
 from util.files.errors import UserError
 from util.files.images import upright_size
@@ -78,12 +79,6 @@ def file_of(out: Path, photo: Path) -> Path:
     return out / FOLDER / f"{photo.stem}.png"
 
 
-@lru_cache(maxsize=10_000)
-def _digest(photo: Path, state: tuple[int, ...]) -> str:
-    """Return the digest of a photo's file in a state."""
-    return content_digest(photo).hex()
-
-
 def size_of(photo: Path) -> tuple[int, int]:
     """Return height and width of a photo as it is shown, by its header."""
     return upright_size(*header_of(photo))
@@ -92,9 +87,8 @@ def size_of(photo: Path) -> tuple[int, int]:
 def values_of(out: Path, photo: Path) -> list[int]:
     """Return the values of the classes that a person has confirmed on a photo; of one that was replaced none."""
     entry = read(out).confirmed.get(photo.stem)
-    if entry is None or not photo.is_file() or not file_of(out, photo).is_file():
-        return []
-    return entry["classes"] if entry["digest"] == _digest(photo, state_of(photo)) else []
+    is_there = is_same_file(entry, photo) and file_of(out, photo).is_file()
+    return entry["classes"] if entry and is_there else []
 
 
 def masks_of(out: Path, photo: Path) -> dict[str, np.ndarray]:
@@ -122,7 +116,7 @@ def write_masks(out: Path, photo: Path, masks: Mapping[str, np.ndarray]) -> None
     mask_of_value = {values(out)[name]: mask for name, mask in masks.items()}
     _confirm(out, photo, [value for value in values_of(out, photo) if value in mask_of_value])
     if not masks:
-        file_of(out, photo).unlink(missing_ok=True)
+        remove(file_of(out, photo))
         return
     label = np.zeros(size_of(photo), np.uint8)
     for value, mask in mask_of_value.items():
@@ -135,7 +129,7 @@ def _confirm(out: Path, photo: Path, values: list[int]) -> None:
     """Write that a person has confirmed the classes of some values on a photo, and no others."""
     classes, confirmed = read(out)
     if values != confirmed.get(photo.stem, {"classes": []})["classes"]:
-        digest = _digest(photo, state_of(photo)) if values else ""
+        digest = file_facts(photo)["digest"] if values else ""
         write(out, Said(classes, {**confirmed, photo.stem: {"classes": values, "digest": digest}}))
 
 

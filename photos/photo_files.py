@@ -3,11 +3,13 @@
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from annotations.photo_files import file_facts
 from annotations.pictures import colours_of, frame_of, read_image
 from util.files import SYSTEM_FILES
 from util.files.errors import UserError
@@ -15,6 +17,7 @@ from util.files.images import check_image, read_errors
 from util.files.photos import IMAGE_SUFFIXES, photos_below
 
 BETWEEN = " + "  # several annotations of a photo in the source of an example
+QUERY_FILE = "query_file"  # key of a result: the facts of its photo's file
 GIVEN = Path("the photo")  # in messages, where a file has no name
 GivenPhoto = str | Path | bytes | Image.Image | np.ndarray | Tensor
 
@@ -74,6 +77,17 @@ def read_photo(photo: GivenPhoto) -> np.ndarray:
     if isinstance(photo, bytes):
         return read_image(GIVEN, photo)
     return _checked_array(photo)
+
+
+def read_with_facts(photo: GivenPhoto) -> tuple[np.ndarray, dict[str, Any]]:
+    """Return a photo as ``read_photo``, and the entry of its result with its file's facts.
+
+    They are taken before it is read: a photo that is replaced meanwhile is not the file that they are of.
+    """
+    of_file = None
+    if isinstance(photo, str | Path) and Path(photo).is_file():
+        of_file = file_facts(Path(photo))
+    return read_photo(photo), {QUERY_FILE: of_file}
 
 
 def _checked_array(photo: object) -> np.ndarray:

@@ -12,11 +12,13 @@ from typing import Any
 import cv2
 import numpy as np
 
+from annotations.annotation import content_errors
 from annotations.shapes import decoded, encoded
 from photos.calibration import Calibration
 from photos.examples import check_class_name
+from photos.photo_files import QUERY_FILE
 from photos.refine import without_specks
-from util.files import content_digest, file_word, state_of, write_atomically
+from util.files import file_word, write_atomically
 from util.files.errors import UserError
 from util.files.mask_images import write_mask
 from util.files.overlay import PREDICTION_COLOUR, labelled, write_picture
@@ -77,7 +79,8 @@ class Prediction:
     presence: Sequence[float] | None = None
     calibration: Calibration | None = None  # of the scores
     photo: Path | None = None
-    facts: dict[str, Any] = field(default_factory=dict)  # entries of a result's JSON that say how it was made
+    # Entries of a result's JSON that say how it was made and of which file
+    facts: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_margins(
@@ -238,13 +241,13 @@ def write_result(
         query: the photo's file, or what names it.
         image: the photo, (H, W, 3) uint8.
         rows: of its classes, as ``Prediction.summary(masks=True)``.
-        facts: entries of the JSON beside them.
+        facts: entries of the JSON beside them, and facts of the photo's file from before it was read, if it has one.
         pictures: whether mask and overlay are written.
     """
     path, mask, overlay_path, *_ = paths
-    mask.unlink(missing_ok=True)
+    remove(mask)
     height, width = image.shape[:2]
-    record = {"query": str(query), "width": width, "height": height, "query_file": file_facts(query)}
+    record = {"query": str(query), "width": width, "height": height, QUERY_FILE: None}
     label = np.zeros((height, width), np.uint8)
     for row in rows:
         label[decoded(row["runs"])] = row["value"]
@@ -254,6 +257,12 @@ def write_result(
     if pictures:
         write_picture(overlay_path, labelled(image, label, PREDICTION_COLOUR, several=len(rows) > 1))
         write_mask(mask, label, stated=True)
+
+
+def remove(file: Path) -> None:
+    """Remove a file of a result, if it is there; UserError: it cannot be, as where a folder is in its place."""
+    with content_errors(f"{file}: cannot be removed (", "); move it away"):
+        file.unlink(missing_ok=True)
 
 
 def _softmax(margins: np.ndarray) -> np.ndarray:
@@ -286,17 +295,3 @@ def paths_of(folder: Path, stem: str, names: Sequence[str] = ()) -> list[Path]:
 def percent(share: float) -> str:
     """Return a share in percent with two digits, as in ``31 %``."""
     return f"{100 * share:.2g} %" if share < 0.995 else "100 %"
-
-
-def file_facts(query: Path) -> dict[str, Any] | None:
-    """Return the state of a photo's file and the digest of its content; None for a photo without one."""
-    if not query.is_file():
-        return None
-    return {"state": [*state_of(query)], "digest": content_digest(query).hex()}
-
-
-def is_same_file(facts: Any, query: Path) -> bool:
-    """Return whether a photo's file holds what its ``file_facts`` say; it is read where its state is another one."""
-    if not (isinstance(facts, dict) and query.is_file()):
-        return False
-    return facts.get("state") == [*state_of(query)] or facts.get("digest") == content_digest(query).hex()

@@ -9,7 +9,8 @@ import io
 import json
 import os
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -18,16 +19,19 @@ import cv2
 import numpy as np
 
 from annotations import recognise, yolo
-from annotations.annotation import PredictedObject, PredictedPhoto, Predictions
-from annotations.pictures import read_image
+from annotations.annotation import PredictedObject, PredictedPhoto, Predictions, content_errors
+from annotations.mask_images import note_once
+from annotations.photo_files import is_same_file
 from annotations.shapes import compressed, decoded, encoded
 from photos import persons
 from photos.examples import check_class_name
-from photos.prediction import NETWORK, Prediction, is_same_file, paths_of, write_result
+from photos.photo_files import QUERY_FILE, read_with_facts
+from photos.prediction import NETWORK, Prediction, paths_of, write_result
 from util.files import kept_json, own_name, read_json, writable, write_atomically
 from util.files.errors import UserError, check_known, note
 from util.files.overlay import PREDICTION_COLOUR, class_colour
 from util.files.pages import page_of
+from util.files.parallel import attempt
 from util.files.progress import ProgressBar
 
 FOUND = "found"  # key of a result: the network's classes, whole, where a person has drawn over them
@@ -40,8 +44,13 @@ SUMMARY = "summary.csv"
 REVIEW = "review.html"
 REVIEW_PAGE = Path(__file__).with_name(REVIEW)  # its template
 BEGINS = {SUMMARY: b"photo,class,shown", REVIEW: b"<title>Review of results</title>"}  # tells whose file it is
-RESULT_MARK = b'"query_file"'  # the same in JSON files
-RECORD_KEYS = {"query", "query_file", "width", "height", "classes", SAID}  # of each result
+RESULT_MARK = f'"{QUERY_FILE}"'.encode()  # the same in JSON files
+RECORD_KEYS = {"query", QUERY_FILE, "width", "height", "classes", SAID}  # of each result
+SCORE = float | int | None
+ROW_KINDS = {  # of the entries of a class in a result; numbers with a point are shares
+    **{"name": str, "by": str, "value": int, "pixels": int, "parts": int},
+    **{"share": SCORE, "presence": SCORE, "score": SCORE, "box": list | None},
+}
 COLUMNS = ("photo", "class", "shown", "by", "pixels", "parts", "share", *BOX_COLUMNS, "score", "presence", "error")
 LONGEST = 255  # bytes of a file's name
 APART = "name another --out, or rename a photo"
@@ -49,26 +58,40 @@ RENAME = "rename a photo or a class; if one is the mask of the other, name the f
 
 
 def own_record(path: Path) -> dict[str, Any]:
-    """Return the content of a photo's result; empty if there is none, a damaged one, or that of another program."""
-    record = kept_json(path)
-    try:
-        return record if _is_result(record, path) else {}
-    except (KeyError, TypeError, ValueError, AttributeError, UserError):
-        return {}
+    """Return the content of a photo's result; empty if there is none, or that of another program.
 
-
-def _is_result(record: dict[str, Any], path: Path) -> bool:
-    """Return whether a photo's result has its entries, and its masks and pictures are of this photo.
-
-    An error of Python, or a UserError: an entry is of another form.
+    So is a damaged one, which a line names.
     """
+    record = kept_json(path)
     if not record.keys() >= RECORD_KEYS:
-        return False
+        return {}
+    problem = attempt(partial(_check_result, record), path)
+    if problem is not None:
+        note_once(f"{path}: {problem} and counts as none; remove it, or make it again")
+    return {} if problem else record
+
+
+@content_errors("this result is damaged (", ")")
+def _check_result(record: dict[str, Any], path: Path) -> None:
+    """Refuse (UserError) a photo's result with entries of another form, or with files of other photos."""
+    _check_kinds(record, {"query": str, "height": int, "width": int})
     for row in (*record["classes"], *(record.get(FOUND) or ())):
+        _check_kinds(row, ROW_KINDS)
         check_class_name(row["name"])
-        if compressed(row["runs"])["size"] != [record["height"], record["width"]]:
-            return False
-    return all(own_name(name).startswith(f"{path.stem}_") for name in pictures_of(record))
+        for entry in (row, *row.get("instances", ())):
+            if compressed(entry["runs"])["size"] != [record["height"], record["width"]]:
+                raise ValueError("a mask has another size than its photo")
+    for name in pictures_of(record):
+        if not own_name(name).startswith(f"{path.stem}_"):
+            raise ValueError(f"{name} is of another photo")
+
+
+def _check_kinds(entry: dict[str, Any], kinds: dict[str, Any]) -> None:
+    """Refuse (KeyError, ValueError) an entry that lacks a key, or whose value is of another kind or no share."""
+    for key, kind in kinds.items():
+        value = entry[key]
+        if not isinstance(value, kind) or (isinstance(value, float) and not 0 <= value <= 1):
+            raise ValueError(f'"{key}" is {value}')
 
 
 def pictures_of(record: dict[str, Any]) -> list[str]:
@@ -83,6 +106,18 @@ def is_of_others(path: Path) -> bool:
     """Return whether a file that results would be written to is there, not empty, and of another program."""
     content = path.read_bytes()[:10_000] if path.is_file() else b""
     return content != b"" and BEGINS.get(path.name, RESULT_MARK) not in content
+
+
+def below(folders: Iterable[Path]) -> list[Path]:
+    """Return what folders hold."""
+    return [path for folder in folders for path in folder.glob("*")]
+
+
+def refuse_links(paths: Iterable[Path]) -> None:
+    """Refuse (UserError) links, but COCO's to the photos: in a folder that somebody sent they may lead anywhere."""
+    for path in paths:
+        if path.is_symlink() and path.parts[-2:] != (recognise.COCO, "images"):
+            raise UserError(f"{path}: is a link, which a folder of results must not hold; remove it")
 
 
 class Results:
@@ -117,7 +152,12 @@ class Results:
         self.made = set[Path]()  # the queries whose results were written since
 
     def continue_formats(self) -> None:
-        """Write also the formats of an earlier command in the folder, whose files would be older than the results."""
+        """Write also the formats of an earlier command in the folder, whose files would be older than the results.
+
+        UserError: as ``refuse_links``.
+        """
+        folders = [self.out / name for name in (*recognise.WRITERS, persons.FOLDER)]
+        refuse_links([*folders, *below(folders)])
         earlier = [name for name in recognise.WRITERS if (self.out / name).exists()]
         earlier += [PICTURES] if (self.out / REVIEW).exists() else []
         self.formats = [*dict.fromkeys((*self.formats, *earlier))]
@@ -147,6 +187,8 @@ class Results:
         for path in () if again else (*of_formats, *paths):
             if path.exists():
                 raise UserError(f"{path}: this result exists already; name another --out, or add --resume")
+        if folders := [path for path in paths if path.is_dir()]:
+            raise UserError(f"{folders[0]}: is a folder where a result is to lie; rename it, or name another --out")
         for path in (self.out / SUMMARY, self.out / REVIEW, *(self.paths(query)[0] for query in queries)):
             if is_of_others(path):
                 raise UserError(f"{path}: was not written by this program and would be overwritten; name another --out")
@@ -195,7 +237,8 @@ class Results:
             if self.is_complete(query, facts):
                 continue
             if {*self.names} <= persons.masks_of(self.out, query).keys():
-                self.write_rows(query, read_image(query), [], facts)
+                image, of_file = read_with_facts(query)
+                self.write_rows(query, image, [], facts | of_file)
             else:
                 waiting.append(query)
         return waiting
@@ -205,7 +248,7 @@ class Results:
         record = own_record(self.paths(query)[0])
         expected = {**facts, "query": str(query), SAID: persons.digest_of(self.out, query)}
         is_of_these = all(record.get(key) == value for key, value in expected.items())
-        if not is_of_these or not is_same_file(record["query_file"], query):
+        if not is_of_these or not is_same_file(record[QUERY_FILE], query):
             return False
         files = [self.out / name for name in pictures_of(record)]
         has_all = bool(files) or PICTURES not in self.formats
@@ -220,12 +263,16 @@ class Results:
             _add_instances(rows, prediction)
         if self._has_pictures(query):
             prediction.write_probabilities(paths_of(self.out, query.stem, prediction.names), rows)
-        self.write_rows(query, prediction.image, rows, facts)
+        self.write_rows(query, prediction.image, rows, facts | {QUERY_FILE: prediction.facts[QUERY_FILE]})
 
     def write_rows(self, query: Path, image: np.ndarray, found: list[dict[str, Any]], facts: dict[str, Any]) -> None:
-        """Write mask, overlay and JSON of a photo: the rows that the network has found, persons' masks over them."""
+        """Write mask, overlay and JSON of a photo: the rows that the network has found, persons' masks over them.
+
+        ``facts`` are entries of the JSON, with those of the file that was read: persons' masks of a later one are not
+        its.
+        """
         self.made.add(query)
-        said = persons.masks_of(self.out, query)
+        said = persons.masks_of(self.out, query) if is_same_file(facts[QUERY_FILE], query) else {}
         rows = persons.over(found, said, self.names) if said else found
         kept = {SAID: persons.digest_of(self.out, query), FOUND: found if said else None}
         has_pictures = self._has_pictures(query)
@@ -244,11 +291,13 @@ class Results:
         if not others:
             return
         records = filter(None, map(own_record, sorted(self.out.glob("*.json"))))
-        further = {Path(record["query"]) for record in records}.difference(queries)
-        photos = [*queries, *(photo for photo in sorted(further) if self.is_complete(photo, facts))]
-        if without := len(queries) + len(further) - len(photos):
-            reason = "whose results are of other examples, weights or options, or whose files went"
-            note(f"{self.out}: {', '.join(others)}: without {without} photos {reason}")
+        known = dict.fromkeys([*queries, *sorted(Path(record["query"]) for record in records)])
+        photos = [photo for photo in known if self.is_complete(photo, facts)]
+        if without := [photo for photo in known if photo not in photos]:
+            reason = "whose results are of other examples, weights or options, or whose files went or were replaced"
+            note(f"{self.out}: {', '.join(others)}: without {len(without)} photos {reason}, such as {without[0]}")
+        if not photos:
+            return
         home = Path(os.path.commonpath([photo.parent.absolute() for photo in photos]))
         for name in others:
             self.write_format(name, self.out / name, photos, home)

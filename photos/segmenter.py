@@ -22,7 +22,7 @@ from torch import Tensor
 from photos.calibration import find_calibration, presence_inputs
 from photos.encoded_class import EncodedClass, encode_class
 from photos.examples import BOXED, UNNAMED, GivenExample, LoadedExample, as_examples, by_class, check_class_name
-from photos.photo_files import GivenPhoto, photos_in, read_photo
+from photos.photo_files import GivenPhoto, photos_in, read_with_facts
 from photos.prediction import Decision, Prediction
 from photos.refine import refined
 from util.engine import Scores, load_engine
@@ -157,17 +157,17 @@ class Segmenter:
         while read := [*islice(reading, batch or self.engine.views_at_once)]:
             yield from now._predictions(read)
 
-    def _predictions(self, photos: list[tuple[np.ndarray, Path | None]]) -> Iterator[Prediction]:
-        """Yield the predictions of photos, which pass the network together, and their files."""
+    def _predictions(self, photos: list[tuple[np.ndarray, dict[str, Any], Path | None]]) -> Iterator[Prediction]:
+        """Yield the predictions of photos, which pass the network together, what tells their files, and these."""
         model = self.engine
-        sized = [model.sized(image, np.zeros(image.shape[:2], np.uint8)) for image, _ in photos]
+        sized = [model.sized(image, np.zeros(image.shape[:2], np.uint8)) for image, *_ in photos]
         inputs = torch.stack([image for image, _ in sized]).to(model.device)
         scores = self.scores(inputs)
         maps = scores.margins.cpu().numpy()
-        for number, (image, file) in enumerate(photos):
+        for number, (image, of_file, file) in enumerate(photos):
             margins = np.stack([model.back(of_class, image.shape[:2]) for of_class in maps[number]])
             features = None if scores.presence_features is None else scores.presence_features[number].cpu()
-            yield replace(self._prediction(image, margins, features), photo=file, facts=self.facts)
+            yield replace(self._prediction(image, margins, features), photo=file, facts=self.facts | of_file)
 
     def _prediction(self, image: np.ndarray, margins: np.ndarray, features: Tensor | None) -> Prediction:
         """Return the prediction of a photo by its maps (n, H, W) float32 and the model's numbers (n, E) on classes."""
@@ -226,12 +226,14 @@ def _use_one_thread_in_forks() -> None:
         os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
 
 
-def _read(photos: Iterable[GivenPhoto], unread: dict[Path, str] | None) -> Iterator[tuple[np.ndarray, Path | None]]:
-    """Yield photos (H, W, 3) uint8 with their files; raises as ``Segmenter.many`` does."""
+def _read(
+    photos: Iterable[GivenPhoto], unread: dict[Path, str] | None
+) -> Iterator[tuple[np.ndarray, dict[str, Any], Path | None]]:
+    """Yield photos (H, W, 3) uint8, what tells their files, and these; raises as ``Segmenter.many`` does."""
     for given in photos:
         file = Path(given) if isinstance(given, str | Path) else None
         try:
-            yield read_photo(given), file
+            yield *read_with_facts(given), file
         except UserError as error:
             if unread is None or file is None:
                 raise

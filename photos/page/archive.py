@@ -10,8 +10,9 @@ from pathlib import Path
 from threading import RLock
 
 from annotations import recognise
+from annotations.photo_files import file_facts
 from photos.page.masks import PhotoMasks
-from photos.photo_files import read_photo
+from photos.photo_files import QUERY_FILE, read_photo
 from photos.prediction import paths_of, write_result
 from photos.results import PICTURES, SAID, Results
 from util.files import writable, write_atomically
@@ -41,6 +42,7 @@ def write_archive(file: Path, masks: PhotoMasks, lock: RLock, results: Results, 
 def _write_result(photo: Path, masks: PhotoMasks, results: Results) -> None:
     """Write a photo's result, without what says where it was made and without probabilities."""
     facts = {key: value for key, value in masks.record(photo).items() if key in PUBLIC}
+    facts[QUERY_FILE] = {"digest": file_facts(photo)["digest"]}
     known = {row["name"]: row for row in masks.rows(photo)}
     if not known.keys() >= {*results.names}:
         raise UserError(f"{photo}: was changed meanwhile; press Segment, then Download zip again")
@@ -54,7 +56,7 @@ def _write_result(photo: Path, masks: PhotoMasks, results: Results) -> None:
 def _write_format(kind: str, results: Results, aside: Path, photos: Sequence[Path]) -> None:
     """Write one of the other formats, with the photos where its programs look for them."""
     folder = aside / kind
-    home = {recognise.COCO: folder / "images", recognise.LABELME: folder}.get(kind, aside / "photos")
+    home = folder if kind == recognise.LABELME else folder / "images"
     queries = [home / photo.name for photo in photos]
     for photo, query in zip(photos, queries, strict=True):
         link(photo, query)

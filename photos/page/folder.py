@@ -28,10 +28,10 @@ from photos.page.opened import OpenPhotos
 from photos.page.regions import region_at, region_in_box
 from photos.photo_files import read_photo
 from photos.prediction import NETWORK
-from photos.results import PICTURES, Results, own_record
+from photos.results import PICTURES, Results, below, own_record, refuse_links
 from photos.segmenter import Segmenter
 from util.files import LONG_NAME, file_word, kept_json, lock, write_atomically
-from util.files.errors import UserError
+from util.files.errors import UserError, note
 
 MAX_CLASSES = 8  # the colours of more are alike
 EXAMPLES = 10  # photos of a class that Segment learns from, at most
@@ -51,7 +51,7 @@ class Folder:
         self.results = Results(out, [])
         self.masks = PhotoMasks(segmenter, self.results, replaced=out / PAGE / "replaced.json")
         self.file = out / PAGE / "page.json"
-        self._refuse_links()
+        refuse_links(below([out, *(out / name for name in (persons.FOLDER, PAGE, UPLOADS))]))
         with content_errors(f"{out}: cannot be written (", "); free some space or name another --out"):
             self.file.parent.mkdir(parents=True, exist_ok=True)
             self._only = lock(self.file.with_name("lock"), f"{out}: another page is open there; name another --out")
@@ -67,16 +67,13 @@ class Folder:
         found = [row["name"] for record in records for row in record.get("classes", []) if row["by"] == NETWORK]
         known = {*self.classes, *kept_json(self.masks.replaced)}
         self._keep_classes([*self.classes, *(name for name in dict.fromkeys(found) if name not in known)])
-        for path in self.photos.values():
-            self.masks.keep_in_step(path)
+        for name, path in self.photos.items():
+            try:
+                self.masks.keep_in_step(path)
+            except UserError as error:
+                self.errors[name] = str(error)
+                note(str(error))
         self.masks.replaced.unlink(missing_ok=True)
-
-    def _refuse_links(self) -> None:
-        """Refuse (UserError) links, which in a folder that somebody sent may lead to other files of the user."""
-        for folder in (self.out, *(self.out / name for name in (persons.FOLDER, PAGE, UPLOADS))):
-            for path in folder.glob("*"):
-                if path.is_symlink():
-                    raise UserError(f"{path}: is a link, which a page's folder must not hold; remove it")
 
     def _keep_classes(self, classes: Sequence[str]) -> None:
         """Keep the classes by their values, "" for one that was removed; without any there is the unnamed one."""

@@ -11,16 +11,17 @@ from typing import Any
 import numpy as np
 
 from annotations.annotation import content_errors
+from annotations.photo_files import is_same_file
 from photos import persons
-from photos.photo_files import read_photo
-from photos.prediction import is_same_file
+from photos.photo_files import QUERY_FILE, read_with_facts
+from photos.prediction import remove
 from photos.results import FOUND, SAID, Results, own_record, pictures_of
 from photos.segmenter import Segmenter
 from util.files import kept_json
 from util.files.errors import UserError
 
 LOOKS = ("by", "share", "presence", "score")  # what the grid shows of a class: by whom its mask is, share and scores
-PHOTO_KEYS = ("query", "query_file", "width", "height", "mask", "overlay", "classes")  # entries of a result
+PHOTO_KEYS = ("query", "width", "height", "mask", "overlay", "classes")  # entries of a result
 
 
 class PhotoMasks:
@@ -38,7 +39,7 @@ class PhotoMasks:
     def record(self, path: Path) -> dict[str, Any]:
         """Return a photo's result; empty where it has none, or one of a photo that was replaced."""
         record = own_record(self.results.paths(path)[0])
-        return record if is_same_file(record.get("query_file"), path) else {}
+        return record if is_same_file(record.get(QUERY_FILE), path) else {}
 
     def found(self, path: Path) -> list[dict[str, Any]]:
         """Return the rows of a photo's classes that the network has found."""
@@ -87,7 +88,7 @@ class PhotoMasks:
         persons.write_masks(self.out, path, {})
         result = self.results.paths(path)[0]
         for name in (*pictures_of(own_record(result)), result.name):
-            (self.out / name).unlink(missing_ok=True)
+            remove(self.out / name)
 
     def say(self, path: Path, masks: Mapping[str, np.ndarray]) -> None:
         """Keep what persons say of a photo, class -> (H, W) bool, and write its result with it."""
@@ -107,8 +108,10 @@ class PhotoMasks:
         if not found and not persons.values_of(self.out, path):
             self.forget(path)
             return
-        kept = {key: value for key, value in self.record(path).items() if key not in PHOTO_KEYS}
-        self.results.write_rows(path, read_photo(path), found, self.segmenter.without_classes().facts | kept)
+        image, of_file = read_with_facts(path)
+        written = {key: value for key, value in self.record(path).items() if key not in PHOTO_KEYS}
+        facts = self.segmenter.without_classes().facts | of_file | written
+        self.results.write_rows(path, image, found if written else [], facts)
 
 
 def runs_by_row(label: np.ndarray) -> list[int]:

@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from annotations.photo_files import name_key
+from annotations.photo_files import is_same_file, name_key
 from photos.example_files import UPLOADS
-from photos.prediction import is_same_file
 from util.files import kept_json, state_of, visible, writable, write_atomically
 from util.files.errors import UserError, note
 

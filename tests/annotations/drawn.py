@@ -50,11 +50,11 @@ def region(*boxes: tuple[int, ...]) -> np.ndarray:
     return values
 
 
-def photo(path: Path, turned: bool = False) -> Path:
+def photo(path: Path, turned: bool = False, orientation: int = 1) -> Path:
     """Write a photo of noise, which differs by the name; ``turned`` has an EXIF orientation."""
     path.parent.mkdir(parents=True, exist_ok=True)
     exif = Image.Exif()
-    exif[ORIENTATION] = TURNED if turned else 1
+    exif[ORIENTATION] = TURNED if turned else orientation
     seed = sum(path.name.encode())
     pixels = np.random.default_rng(seed).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
     Image.fromarray(pixels).save(path, "JPEG", exif=exif)
@@ -185,7 +185,7 @@ def results(folder: Path) -> Path:
     classes = [{"name": name, "value": value} for value, name in enumerate(("cat", "dog"), 1)]
     record = {
         "query": str(path),
-        "query_file": [0, 0],
+        "query_file": None,
         "height": HEIGHT,
         "width": WIDTH,
         "mask": "a_mask.png",

@@ -8,11 +8,13 @@ from PIL import Image
 
 from annotations import recognise
 from annotations.annotation import class_mask
+from annotations.results import decide_unconfirmed
 from photos.example_files import read_examples
 from photos.examples import BOXED
 from tests.annotations import drawn
 from tests.helpers.read import json_of, write_json
 from util.files.errors import UserError
+from util.files.mask_images import write_mask
 
 
 @pytest.mark.parametrize("kind", [*drawn.WRITERS, "masks"])
@@ -68,11 +70,20 @@ def test_yolos_folder_may_have_classes_in_place_of_a_data_file(tmp_path: Path) -
     assert (kind, drawn.areas(tmp_path)) == ("yolo", drawn.AREAS)
 
 
-def test_masks_that_nobody_confirmed_are_unknown_for_trainings(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("by", "beside"), [("network", 255), ("person", 0)])
+@pytest.mark.parametrize("shown", [drawn.CAT, (0, 0, 0, 0)])
+def test_what_nobody_confirmed_is_unknown_for_trainings_and_what_is_not_there_is_known(
+    tmp_path: Path, by: str, beside: int, shown: tuple[int, ...]
+) -> None:
     drawn.results(tmp_path)
+    write_mask(tmp_path / "a_mask.png", drawn.region(shown))
     record = json_of(tmp_path / "a.json")
-    record["classes"][0]["by"] = "person"
+    for row, whose in zip(record["classes"], ("person", by), strict=True):
+        row["by"] = whose
     write_json(tmp_path / "a.json", record)
-    (photo,) = recognise.read(str(tmp_path), unconfirmed=False).photos
-    pixels = np.bincount(class_mask(photo, {1: 1, 2: 2}).ravel(), minlength=256)
-    assert [pixels[1], pixels[255]] == [*drawn.AREAS.values()]
+    annotations = recognise.READERS["results"](tmp_path, None)
+    decide_unconfirmed(annotations, taken=False)
+    (photo,) = annotations.photos
+    expected = np.where(drawn.region(shown) == 1, 1, beside)
+    np.testing.assert_array_equal(class_mask(photo, {1: 1, 2: 2}), expected)
+    assert (2 in photo.stated) == (by == "person")

@@ -28,13 +28,13 @@ def blobs(seed: int) -> np.ndarray:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> list[PredictedPhoto]:
-    """Return two photos: one with two classes, one with nothing."""
+    """Return two photos: one with two classes, which is stored upside down, and one with nothing."""
     left, right = blobs(1), blobs(1)
     left[:, W // 2 :] = False
     right[:, : W // 2] = False
     cat = PredictedObject("cat", 0.75, encoded(left), "person")
     dog = PredictedObject(NAMES[44], 0.5, encoded(right), "network")
-    first = drawn.photo(tmp_path / "photos/a.jpg")
+    first = drawn.photo(tmp_path / "photos/a.jpg", orientation=3)
     second = drawn.photo(tmp_path / "photos/b.jpg")
     return [
         PredictedPhoto(first, first.name, H, W, objects=(cat, dog)),

@@ -107,6 +107,9 @@ def test_yolos_numbers_keep_their_meaning(run, photos: list[Path], tmp_path: Pat
     assert run(*words, supports=same_classes).code == 0
     (same_classes / "names.txt").write_text("dog\ncat\n")
     assert "was made with other classes" in run(*words, supports=same_classes).error
+    (tmp_path / "out/yolo").rename(tmp_path / "yolo")
+    (tmp_path / "out/yolo").symlink_to(tmp_path / "yolo")  # as in a folder that somebody sent
+    assert "yolo: is a link" in run(*words).error
 
 
 def test_bad_photos_of_a_folder_are_named_and_passed_over(run, photos: list[Path], tmp_path: Path) -> None:

@@ -55,8 +55,11 @@ def test_the_download_says_whose_each_mask_is_and_nothing_of_the_machine(page: P
     page.paint("a.jpg")
     page.paint("c.jpg", place=None)
     page.do("segment")
-    assert page.do("pack", formats=["png", "coco"]) == "3 photos packed, with 1 masks that nobody confirmed"
+    packed = page.do("pack", formats=["png", "coco", "labelstudio"])
+    assert packed == "3 photos packed, with 1 masks that nobody confirmed"
     made = unpacked(page, tmp_path / "made")
+    places = [task["data"]["image"].partition("=")[2] for task in json_of(made / "labelstudio/tasks.json")]
+    assert all((made / "labelstudio" / place).is_file() for place in places)
     by = {row["photo"]: row["by"] for row in csv.DictReader((made / SUMMARY).open())}
     assert by == {"a.jpg": "person", "b.jpg": "network", "c.jpg": "person"}
     assert str(tmp_path) not in (made / "a.json").read_text()
@@ -170,7 +173,7 @@ def test_annotations_of_open_photos_are_a_persons_and_others_are_counted(page: P
     assert page.known("a.jpg") == {"cup": YOURS} and page.known("b.jpg") == {}
 
 
-def test_a_result_of_a_photo_that_was_replaced_is_made_again(page: Page, copies: list[Path]) -> None:
+def test_a_result_of_a_photo_that_was_replaced_is_made_again(page: Page, copies, capfd, tmp_path: Path) -> None:
     page.paint("a.jpg")
     page.do("segment")
     assert page.known("b.jpg")["object"][0] == "network"
@@ -180,8 +183,22 @@ def test_a_result_of_a_photo_that_was_replaced_is_made_again(page: Page, copies:
         assert page.known(name) == {}  # a person's mask is of the earlier file too
     assert "no class has an example" in page.do("segment")
     page.paint("c.jpg")
+    for folder in ("out/persons", "out"):
+        examples, _ = read_examples([f"{tmp_path}/{folder}"], copies[0].parent)
+        assert {example.photo.name for example in examples} == {"c.jpg"}
+    assert capfd.readouterr().err.count("left out: masks of photos that were replaced since") == 2
     page.do("segment")
     assert page.known("b.jpg")["object"][0] == "network"
+
+
+def test_a_photo_that_is_replaced_while_it_is_segmented_is_searched_again(page: Page, copies: list[Path]) -> None:
+    segmenter = page.folder.segmenter.without_classes()
+    segmenter.add("object", [f"{copies[2]}:box=9,9,50,50"])
+    results, facts = page.folder.results, {**segmenter.facts, "instances": False}
+    for found in segmenter.many(copies[:2]):
+        shutil.copy(copies[2], copies[0])
+        results.write(found, facts)
+    assert results.waiting(copies[:2], facts) == [copies[0]]
 
 
 def test_a_mask_is_checked_before_it_is_kept(page: Page) -> None:
@@ -271,15 +288,26 @@ def test_a_received_folder_that_is_damaged_or_leads_elsewhere_is_refused(
         start()
 
 
-def test_results_that_are_damaged_or_lead_elsewhere_are_none(page: Page, start, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "change", [('"counts": "', '"counts": "~'), ('"by": ', '"of": '), ('"score": ', '"score": NaN, "old": ')]
+)
+def test_results_that_are_damaged_or_lead_elsewhere_are_none(
+    page: Page, start, tmp_path: Path, capfd, change: tuple[str, str]
+) -> None:
     page.paint("a.jpg")
     page.do("segment")
     page.folder.end()
     out = tmp_path / "out"
     write_json(out / "z.json", {**json_of(out / "a.json"), "query": "/etc/hostname"})
-    edit(out / "b.json", '"counts": "', '"counts": "~')
+    edit(out / "b.json", *change)
     again = start()
+    assert f"{out}/b.json: this result is damaged" in capfd.readouterr().err
     assert [row["name"] for row in again.get("state")["photos"]] == PHOTOS
     assert (again.known("a.jpg"), again.known("b.jpg")) == ({"object": YOURS}, {})
     again.do("segment")
     assert whose(again, "b.jpg") == {"object": "network"} and (out / "z.json").exists()
+    for mask in (out / "a_mask.png", out / "persons/a.png"):
+        mask.unlink()
+        mask.mkdir()
+    assert "a_mask.png: is a folder where a result" in start().do("segment")
+    assert "a.png: cannot be removed" in capfd.readouterr().err
