@@ -97,8 +97,8 @@ def _passed_on(items: list[Any]) -> Batch:
 def _is_of_a_loader_process(error: Exception) -> bool:
     """Return whether an error is of a loader process that was killed or cannot pass a batch on, and not of its data."""
     text = str(error).rstrip()
-    is_of_a_socket = isinstance(error, EOFError | ConnectionError) or text.endswith(NO_SOCKET)
-    return is_of_a_socket or any(phrase in text for phrase in FAILED)
+    is_said = text.endswith(NO_SOCKET) or any(phrase in text for phrase in FAILED)
+    return is_said or isinstance(error, EOFError | ConnectionError)
 
 
 def _start_worker(_: int) -> None:
