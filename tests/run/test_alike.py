@@ -9,6 +9,7 @@ import pytest
 from tests.helpers import spawned
 from util.config.read import read_config
 from util.files.errors import UserError
+from util.run import alike
 from util.run.alike import check_alike
 from util.weights.origin import Origin
 
@@ -23,8 +24,11 @@ UNLIKE = [
 
 
 @pytest.mark.parametrize(("overrides", "facts", "said"), UNLIKE)
-def test_a_process_that_differs_is_named_with_what_differs(overrides: list[str], facts: Origin, said: str, mini_yaml):
+def test_a_process_that_differs_is_named_with_what_differs(
+    overrides: list[str], facts: Origin, said: str, mini_yaml, monkeypatch
+):
     """The same may lie in other places."""
+    monkeypatch.setattr(alike, "KINDS", {})  # which has code of other tests, too
     path = mini_yaml("ssp", data={"size": 33})
     gathered: list[object] = []  # the second process tells what it has after the first one
     world = Mock(size=2, gather=lambda value: gathered.append(value) or gathered)
