@@ -107,7 +107,8 @@ def _start_worker(_: int) -> None:
     The main process decides when it ends, and takes it along when it is killed.
     """
     end_with_parent()
-    Queue._on_queue_feeder_error = lambda *_: os._exit(1)  # else a batch that cannot be passed on is waited for
+    # Else a batch that cannot be passed on is waited for
+    Queue._on_queue_feeder_error = lambda *_: os._exit(1)  # type: ignore[attr-defined]
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
