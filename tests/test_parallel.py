@@ -4,11 +4,12 @@ import multiprocessing
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from util.files.parallel import FEW, end_with_parent, parallel_map, usable_cores
+from util.files.parallel import FEW, end_with_launcher, end_with_parent, parallel_map, usable_cores
 
 PATIENCE = 60  # seconds
 
@@ -22,17 +23,20 @@ def test_processes_ignore_interrupts() -> None:
     assert states == {usable_cores() > 1}  # on one core the items stay in this process
 
 
-def _wait(folder: Path) -> None:
-    end_with_parent()
+def _wait(folder: Path, ends: Callable[[], None]) -> None:
+    ends()
     (folder / str(os.getpid())).touch()
     time.sleep(10 * PATIENCE)
 
 
-def _start_two_and_wait(method: str, folder: Path) -> None:
+def _start_two_and_wait(method: str, folder: Path, ends: Callable[[], None]) -> None:
     context = multiprocessing.get_context(method)
     for _ in range(2):
-        context.Process(target=_wait, args=(folder,)).start()
+        context.Process(target=_wait, args=(folder, ends)).start()
     time.sleep(10 * PATIENCE)
+
+
+ENDS = [("fork", end_with_launcher), *((method, end_with_parent) for method in multiprocessing.get_all_start_methods())]
 
 
 def _is_running(pid: str) -> bool:
@@ -52,9 +56,9 @@ def _wait_for(condition) -> None:
 
 @pytest.mark.process
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the states of processes are in /proc")
-@pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
-def test_processes_end_with_the_one_that_started_them(method: str, tmp_path: Path) -> None:
-    first = multiprocessing.get_context("spawn").Process(target=_start_two_and_wait, args=(method, tmp_path))
+@pytest.mark.parametrize(("method", "ends"), ENDS)
+def test_processes_end_with_the_one_that_started_them(method: str, ends: Callable[[], None], tmp_path: Path) -> None:
+    first = multiprocessing.get_context("spawn").Process(target=_start_two_and_wait, args=(method, tmp_path, ends))
     first.start()
     _wait_for(lambda: len(list(tmp_path.iterdir())) == 2)
     os.kill(first.pid, signal.SIGKILL)

@@ -135,8 +135,12 @@ def test_without_the_packages_the_first_command_is_named(script: str, tmp_path: 
     bare.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "$@"\n')
     bare.chmod(0o755)
     words = ["sh" if script.endswith("sh") else bare, tmp_path / script, "split0", "pascal", "0"]
-    environment = {"PATH": f"{bare.parent}:/usr/bin:/bin", "PYTHONSAFEPATH": "1"}
-    done = subprocess.run(words, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        words,
+        env={"PATH": f"{bare.parent}:/usr/bin:/bin", "PYTHONSAFEPATH": "1"},
+        capture_output=True,
+        text=True,
+    )
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
     assert done.stderr.startswith("error: the package 'torch' is not installed") and "first run: " in done.stderr
 

@@ -14,7 +14,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerProcess
@@ -99,13 +99,18 @@ def run(*words: object, check: int = 0, **options: object) -> Spawned:
     return spawned
 
 
-def start_ranks(count: int, *words: object, ranks: Iterable[int] = (), **options: object) -> list[Spawned]:
-    """Start a script as so many processes of one run, or ``ranks`` of them: ``torchrun`` without its watch."""
+def start_ranks(
+    count: int, *words: object, ranks: Iterable[int] = (), own: Sequence[Sequence[str]] = ((), ()), **options: object
+) -> list[Spawned]:
+    """Start a script as so many processes of one run, or ``ranks`` of them: ``torchrun`` without its watch.
+
+    ``own``: words of each process.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     place = {"WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    return [start(*words, **place, RANK=r, LOCAL_RANK=r, **options) for r in ranks or range(count)]
+    return [start(*words, *own[r], **place, RANK=r, LOCAL_RANK=r, **options) for r in ranks or range(count)]
 
 
 def wait_for(condition: Callable[[], bool], *spawned: Spawned) -> None:

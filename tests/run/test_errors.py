@@ -7,23 +7,15 @@ import signal
 import sys
 from multiprocessing import active_children
 from pathlib import Path
-from unittest.mock import Mock
 
 import pytest
-import torch
 
 from tests.helpers import spawned
 from tests.helpers.trained import train_meta
 from util.config.read import read_config
 from util.data.lists.index import load_index
 from util.files.errors import UserError
-from util.loop.network import prepare_network
-from util.loop.processes import ProcessGroup
-from util.loop.score import score
-from util.run.build import build_model
-from util.run.data import images_for_test, validation_episodes
 from util.run.folder import environment
-from util.run.run import Run
 from util.weights import checkpoint
 
 STAGE = {"epochs": 50, "epoch_length": 40, "validate_every": 0.1, "validate_episodes": 1}
@@ -96,18 +88,6 @@ def test_a_loss_that_is_not_finite(long, last: Path) -> None:
         train_meta(config)
     assert not last.exists() or loadable(last)
     assert caught.tb and {*active_children()} <= before  # the error that is kept keeps no loader process
-
-
-def test_a_test_that_is_refused_keeps_no_loader_process(long) -> None:
-    run = Run(read_config(long()))
-    world = ProcessGroup(0, 1, torch.device("cpu"))
-    prepared = prepare_network(build_model(run.config, run.text_width), world.device)
-    episodes = validation_episodes(run, images_for_test(run, progress=False))
-    refusing = Mock(**{"add.side_effect": UserError("refused")})  # an observer
-    before = {*active_children()}  # of other tests
-    with pytest.raises(UserError, match="refused") as caught:
-        score(prepared, episodes, 8, [refusing], world, title="test", workers=1)
-    assert caught.tb and {*active_children()} <= before
 
 
 def little_memory() -> None:

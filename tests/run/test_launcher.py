@@ -1,6 +1,7 @@
 """Variables of launchers, complete, incomplete and left over: one line says what is wrong, or what is waited for."""
 
-import signal
+import re
+from datetime import timedelta
 
 import pytest
 
@@ -8,6 +9,7 @@ from tests.helpers import spawned
 from util import cli
 from util.files.errors import UserError
 from util.files.launcher import Place, place_of_process
+from util.loop import processes
 
 NAMES = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 MEETING = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29400"}
@@ -65,9 +67,13 @@ def test_an_error_is_reported_where_a_launcher_has_left_its_variables(monkeypatc
     assert capsys.readouterr().err == ""
 
 
+def little_patience() -> None:
+    processes.MEETING = timedelta(seconds=6)
+
+
 @pytest.mark.process
-def test_a_first_process_says_where_it_waits_for_others(mini_yaml) -> None:
-    (waiting, *_) = spawned.start_ranks(2, "test.py", mini_yaml("prototype"), ranks=[0])
-    spawned.wait_for(lambda: "WORLD_SIZE = 2 processes at 127.0.0.1:" in waiting.stderr, waiting)
-    waiting.signal(signal.SIGKILL)
-    assert waiting.code == -signal.SIGKILL
+def test_a_first_process_says_where_it_waits_for_others_and_for_how_long(mini_yaml) -> None:
+    (waiting,) = spawned.start_ranks(2, "test.py", mini_yaml("prototype"), ranks=[0], before=little_patience)
+    others = r"the others of WORLD_SIZE = 2 processes at 127.0.0.1:\d+"
+    assert waiting.code == 2
+    assert re.fullmatch(rf"note: waits for {others}; [^\n]*\nerror: see why {others} ended [^\n]*\n", waiting.stderr)

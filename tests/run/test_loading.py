@@ -54,7 +54,7 @@ def test_a_temporary_folder_in_which_a_loader_process_cannot_be_met(name: str, t
     if name != "emptied":
         folder.mkdir()
     monkeypatch.setitem(multiprocessing.current_process()._config, "tempdir", str(folder))  # as TMPDIR at the start
-    with pytest.raises(UserError, match="a loader process failed .*name a TMPDIR of at most 70 letters that nothing"):
+    with pytest.raises(UserError, match=r"a loader process failed .*name a TMPDIR of at most 70 letters that nothing"):
         next(loaded(3))
 
 

@@ -28,7 +28,7 @@ KILLS = [  # the call that is not begun: function, word of its arguments, number
     (STEP, "", 2, 2),
     (VALIDATION, "", 2, 4),
     ("os.replace", f"{LAST}'", 2, 4),  # between the two renames of a save
-    ("os.replace", METRICS, 2, 5),
+    ("os.replace", METRICS, 4, 5),  # each validation has one before it and one after
 ]
 
 

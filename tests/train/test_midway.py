@@ -281,6 +281,17 @@ def test_the_last_checkpoint_is_at_most_so_old(tmp_path: Path, seconds: int, ste
     assert checkpoint.read(run.folder / LAST).entries["progress"]["step"] == step
 
 
+def test_a_run_whose_folder_is_renamed_makes_no_second_half(tmp_path: Path) -> None:
+    """Without validations it has a record where a signal ends it."""
+    run = Run(tmp_path / "run", float, validate_every=0, validate_midway=False)
+    run.checkpoints.interrupted(run.training)
+    assert run.record["epochs"] == [] and not run.record["finished"]
+    run.observers[0].begin = lambda *_: run.folder.rename(tmp_path / "renamed")
+    with pytest.raises(UserError, match=r"run: this folder was renamed or removed.* --resume"):
+        run.fit()
+    assert not run.folder.exists()
+
+
 @pytest.mark.parametrize("before", [signal.SIG_DFL, signal.SIG_IGN])
 def test_a_closed_terminal_interrupts_a_run_that_does_not_ignore_it(before: signal.Handlers) -> None:
     restored = signal.signal(signal.SIGHUP, before)

@@ -264,7 +264,7 @@ CONFIG = {"run": {"seed": 1, "folder": "runs"}, "data": {"name": "mini"}, "model
 CONFIG |= {"meta_stage": {"patience": 0, "optimizers": {"main": {"lr": 0.1}}}, "base_stage": {"epochs": 1}}
 PLAN = {"steps_per_epoch": 2, "steps": 8, "batch": 4}
 NOW = {"stage": "meta", "config": CONFIG, "list": "list", "text": "vectors", "content": "of files", "schedule": PLAN}
-NOW |= {"precision": "float32", "code": {"model.ssp": "0"}}
+NOW |= {"precision": "float32", "code": {"model.ssp": "0"}, "trained_by": 1}
 
 
 def saved(config: dict[str, Any] | None = None, **changes: Any) -> Checkpoint:
@@ -297,7 +297,7 @@ def test_a_damaged_or_missing_last_checkpoint_leaves_the_one_before(tmp_path: Pa
         (saved(list="other"), "another list"),
         (saved(content="other"), "other photos or masks"),
         (saved(text="other"), "other text vectors"),
-        (Checkpoint(Path(LAST), {}), "holds only weights"),
+        (saved(trained_by=2), r"another number of processes \(2, now 1\).*--allow-changes"),
         (
             saved(precision="bf16"),
             r"another precision \(bf16, now float32\).*--allow-changes",
@@ -311,10 +311,10 @@ def test_another_runs_checkpoint_is_refused(stored: Checkpoint, reason: str) -> 
 
 
 def test_what_is_equal_unknown_or_allowed_continues() -> None:
-    older = saved(precision=None, code=None, text=None)  # written before these were
+    older = saved(precision=None, code=None, text=None, trained_by=None)  # written before these were
     for stored in (saved(), older):
         check_continues(stored, Origin.of_training(NOW), allow_changes=False)
-    others = {"precision": "bf16", "code": {}, "list": "other", "content": "other"}
+    others = {"precision": "bf16", "code": {}, "list": "other", "content": "other", "trained_by": 2}
     check_continues(saved(**others), Origin.of_training(NOW), allow_changes=True)
     with pytest.raises(UserError, match="another schedule"):
         check_continues(saved(schedule={**PLAN, "batch": 5}), Origin.of_training(NOW), allow_changes=True)

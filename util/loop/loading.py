@@ -97,8 +97,8 @@ def _passed_on(items: list[Any]) -> Batch:
 def _is_of_a_loader_process(error: Exception) -> bool:
     """Return whether an error is of a loader process that was killed or cannot pass a batch on, and not of its data."""
     text = str(error).rstrip()
-    is_of_a_socket = isinstance(error, EOFError | ConnectionError) or text.endswith(NO_SOCKET)
-    return is_of_a_socket or any(phrase in text for phrase in FAILED)
+    is_said = text.endswith(NO_SOCKET) or any(phrase in text for phrase in FAILED)
+    return is_said or isinstance(error, EOFError | ConnectionError)
 
 
 def _start_worker(_: int) -> None:
@@ -107,7 +107,8 @@ def _start_worker(_: int) -> None:
     The main process decides when it ends, and takes it along when it is killed.
     """
     end_with_parent()
-    Queue._on_queue_feeder_error = lambda *_: os._exit(1)  # else a batch that cannot be passed on is waited for
+    # Else a batch that cannot be passed on is waited for
+    Queue._on_queue_feeder_error = lambda *_: os._exit(1)  # type: ignore[attr-defined]
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it

@@ -37,17 +37,19 @@ def check_alike(
     """
     if world.size == 1:
         return
-    words = [text for text in config.given if not key_of(text).startswith(PROCESSES.settings)]
-    settings = {**to_dict(config), **(options or {}), WORDS: words}
+    settings = {
+        **to_dict(config),
+        **(options or {}),
+        WORDS: [text for text in config.given if not key_of(text).startswith(PROCESSES.settings)],
+    }
     files = chain.from_iterable((REPOSITORY / house).rglob("*.py") for house in ("model", "util"))
     of_files = {path.relative_to(REPOSITORY).as_posix(): content_digest(path).hex() for path in files}
     of_others = code_of_others(chain.from_iterable(kind.pieces.values() for kind in KINDS.values()))
     (settings, origins), *others = world.gather((settings, [Origin(code=of_files | of_others), *find()]))
     found = []
     for rank, (theirs, of_rank) in enumerate(others, 1):
-        changed = differences(settings, theirs, Decides.NOTHING, (*PROCESSES.settings, WORDS))
-        lacking = differences(theirs, settings, Decides.NOTHING, PROCESSES.settings)
-        said = in_words(changed, "there") or in_words(lacking, "here")
+        said = in_words(differences(settings, theirs, Decides.NOTHING, (*PROCESSES.settings, WORDS)), "there")
+        said = said or in_words(differences(theirs, settings, Decides.NOTHING, PROCESSES.settings), "here")
         said += chain.from_iterable(map(partial(Origin.differences, now="there"), origins, of_rank))
         if said:
             found.append(f"process {rank} has {', '.join(dict.fromkeys(said))}")

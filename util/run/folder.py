@@ -132,8 +132,8 @@ class RunFolder:
         """Refuse (UserError) a folder that is not where it was made: the rest of a run would lie in another one."""
         if not (self.path.exists() and os.path.samestat(self._made, self.path.stat())):
             raise UserError(
-                f"{self.path}: this folder was renamed or removed while it is written; what it had is there",
-                fix="give it its name again, then continue by train.sh --resume",
+                f"{self.path}: this folder was renamed or removed while a training writes into it",
+                fix="give it its name again: it holds the last checkpoint, from which train.sh --resume continues",
             )
 
     def close(self) -> None:

@@ -132,8 +132,11 @@ def _set_up(run: Run, task: StageTask, world: ProcessGroup, base: str | None) ->
     """
     model = build_model(run.config, run.text_width)
     start = Start() if task.continues else fill_at_start(run, model, task.stage, base)  # fails before photos are read
-    network = trained_part(model, task.stage)
-    return Setup(network, start, stage_data(run, task.stage, world.is_main))  # whose index the rehearsal has made
+    return Setup(
+        network=trained_part(model, task.stage),
+        start=start,
+        data=stage_data(run, task.stage, world.is_main),  # whose index the rehearsal has made
+    )
 
 
 def _origins(run: Run, task: StageTask, world: ProcessGroup, setup: Setup) -> list[Origin]:
@@ -141,12 +144,11 @@ def _origins(run: Run, task: StageTask, world: ProcessGroup, setup: Setup) -> li
     data = setup.data
     weights = StageFolder(task.folder).newest().weights if task.continues else setup.network.state_dict()
     lengths = {data.training: epoch_length(task.settings, data.images), data.validation: data.validation_length}
-    own = Origin(
-        vectors=run.text_digest,
-        precision=precision_of_training(run.config, world.device),
-        weights=checkpoint.digest_of(weights),
-    )
-    return [own, *(_origin_of(examples, length) for examples, length in lengths.items() if examples is not None)]
+    return [
+        Origin(vectors=run.text_digest, weights=checkpoint.digest_of(weights)),
+        Origin(precision=precision_of_training(run.config, world.device)),
+        *(_origin_of(examples, length) for examples, length in lengths.items() if examples is not None),
+    ]
 
 
 def _origin_of(examples: Any, length: int) -> Origin:
@@ -159,14 +161,15 @@ def _origin_of(examples: Any, length: int) -> Origin:
 def _training(run: Run, task: StageTask, world: ProcessGroup, setup: Setup) -> Training:
     """Return a training before its first step; UserError: settings do not fit."""
     stage = task.settings
-    length = epoch_length(stage, setup.data.images)
-    precision = precision_of_training(run.config, world.device)
+    epoch = epoch_length(stage, setup.data.images)
     return Training(
-        prepared=prepare_network(setup.network, world.device, precision, trained_by=world),
+        prepared=prepare_network(
+            setup.network, world.device, precision_of_training(run.config, world.device), trained_by=world
+        ),
         optimizers=build_optimizers(setup.network.param_groups(), stage.optimizers),
         rules=stage.optimizers,
         ema=EMA(setup.network, stage.ema_decay),
-        schedule=StepSchedule.from_settings(stage, length, world.size, f"{task.stage}_stage"),
+        schedule=StepSchedule.from_settings(stage, epoch, world.size, f"{task.stage}_stage"),
         world=world,
         accumulate=stage.accumulate,
         seed=run.config.run.seed,
@@ -208,16 +211,22 @@ def _validate(
     """Return the leading score of a network on the examples that validate a stage, and all of its scores."""
     world = training.world
     length = data.validation_length
-    batch = episodes_at_once(config.test.batch, world.device, config.data.shot + 1, config.data.size)
-    batch = min(world.gather(batch))  # since all tell after each whether a signal came
+    at_once = episodes_at_once(config.test.batch, world.device, config.data.shot + 1, config.data.size)
     board = Scoreboard(len(data.validation_classes))
     observers: list[Observer] = [board, Watch(training, length // world.size)]
-    workers = config.data.workers
-    score(network, data.validation, length, observers, world, title="validate", batch=batch, workers=workers)
+    score(
+        network,
+        data.validation,
+        length,
+        observers,
+        world,
+        title="validate",
+        batch=min(world.gather(at_once)),  # since all tell after each whether a signal came
+        workers=config.data.workers,
+    )
     scores, _ = board.gather(world)
     curves.scalars("validation", points_of(scores, data.validation_classes), step)
-    leading = FINAL if FINAL in scores else BASE
-    return scores[leading]["miou"], scores
+    return scores[FINAL if FINAL in scores else BASE]["miou"], scores
 
 
 def _observers(
@@ -281,9 +290,8 @@ def _log_start(training: Training, checkpoints: Checkpoints, run: Run, setup: Se
     checkpoints.folder.describe(checkpoints.state["config"], **facts)
     if setup.start.note:
         log.info("%s", setup.start.note)
-    stage = checkpoints.state["stage"]
-    place = f"{device} in {precision}"
-    log.info("%s stage on %s: %d images, processes: %d", stage, place, len(images.queries), world.size)
+    place = f"{checkpoints.state['stage']} stage on {device} in {precision}"
+    log.info("%s: %d images, processes: %d", place, len(images.queries), world.size)
 
 
 def _log_end(task: StageTask, best: float) -> None:
