@@ -86,7 +86,8 @@ def test_every_method_takes_every_encoder_that_offers_what_it_needs(method: str)
             UserError, match=rf"encoder/{encoder}.yaml:\d+: model.encoder.backbone = .* not go with"
         )
         with refused if cls.encoder_problem(replace(config.model, encoder=other)) else nullcontext():
-            assert read("split2", "pascal", method, encoder).run.name.endswith(f"_{encoder}")
+            config = read("split2", "laptop", method, encoder)
+            assert (config.run.name.endswith(f"_{encoder}"), config.model.encoder.backbone) == (True, other.backbone)
 
 
 @pytest.mark.parametrize("path", recipes(), ids=str)

@@ -83,7 +83,7 @@ def test_a_result_is_kept_unless_what_decides_its_scores_changed(tested, tmp_pat
         assert "other photos or masks" in reason(config)
         shutil.copy2(before, file)
         assert not reason(config)
-    monkeypatch.setattr(done, "_shared_code", lambda: {"util.data": "other"})
+    monkeypatch.setattr(done, "shared_code", lambda: {"util.data": "other"})
     assert re.search(r"other code.*\(util.data\)", reason(config))
 
 

@@ -23,6 +23,13 @@ from util.run.folder import UNKNOWN, RunFolder
 from util.run.run import Run
 from util.weights import checkpoint
 
+BARE = """from model.contract import FewShotMethod, ModelSettings, register
+
+@register("bare")
+class Bare(FewShotMethod):
+    Settings, title = ModelSettings, "Bare"
+"""
+
 
 @pytest.fixture
 def mine(mini_yaml, tmp_path: Path) -> Iterator[Path]:
@@ -69,6 +76,10 @@ def test_a_config_imports_files_beside_it_once(mine: Path, monkeypatch: pytest.M
     assert json_of(folder.path / "environment.json")["imports"] == {whole: UNKNOWN}
     (mine / "code/named.yaml").write_text("base: ../mine.yaml\nimports: [mylab/mine.py]")
     assert read_config(mine / "code/named.yaml").imports == [whole]
+    (mine / "mine_bare.py").write_text(BARE)
+    bare = f"base: {REPOSITORY}/config/mini/mini.yaml\nimports: [mine_bare.py]\nmodel: {{name: bare}}"
+    (mine / "bare.yaml").write_text(bare)
+    assert read_config(mine / "bare.yaml").model.encoder is None  # that of the data set is for other methods
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,7 @@ from util.weights import checkpoint
 WORLD = ProcessGroup(0, 1, torch.device("cpu"))
 BATCH, STEPS = 2, 5  # of an epoch; its middle is after step 2
 OF_BASE_STAGE = 2.0**30  # MiB that it took, more than any training here
+RARE = 2.0  # a loss of batches with a label 0, two of an epoch's five
 EVERY = [5, 7, 10, 12, 15, 17, 20]  # steps at which four epochs are validated
 
 CONFIG: dict[str, dict] = {"run": {}, "data": {}, "model": {}, "meta_stage": {}}  # of checkpoints
@@ -56,13 +57,18 @@ class Line(Trainable):
         super().__init__()
         torch.manual_seed(0)
         self.layer = nn.Linear(2, 1)
+        self.depth = nn.Parameter(torch.zeros(1))  # that nothing reads
 
     def param_groups(self) -> list[ParamGroup]:
-        return [ParamGroup("weight", [self.layer.weight]), ParamGroup("bias", [self.layer.bias], optimizer="other")]
+        return [
+            ParamGroup("weight", [self.layer.weight]),
+            ParamGroup("bias", [self.layer.bias, self.depth], optimizer="other"),
+        ]
 
     def forward(self, batch: LabelledImages) -> Output:
         prediction = self.layer(nn.functional.dropout(batch.image, 0.5)).float()
-        return Output(prediction, losses={"main": (prediction - batch.label).square().mean()})
+        rare = {} if batch.label.all() else {"rare": torch.tensor(RARE)}
+        return Output(prediction, losses={"main": (prediction - batch.label).square().mean(), **rare})
 
 
 class Numbers(Dataset):
@@ -156,13 +162,22 @@ def test_every_epoch_but_the_first_is_validated_in_its_middle_too(tmp_path: Path
     records = run.record["epochs"]
     assert run.validated == [record["step"] for record in records] == EVERY
     assert [record["epoch"] for record in records] == [1, 1.5, 2, 2.5, 3, 3.5, 4]
-    assert ["losses" in record for record in records] == [True, False] * 3 + [True]
+    assert [record.get("losses", {}).get("rare") for record in records] == [RARE, None] * 3 + [RARE]
     last, best = checkpoint.read(run.folder / LAST), checkpoint.read(run.folder / BEST)
     average = run.training.ema.average["layer.weight"]
     assert not torch.equal(last.entries["weights"]["layer.weight"], average)
     assert last.weights["layer.weight"].tolist() == best.weights["layer.weight"].tolist() == average.tolist()
     scored = records[-1]["validation"]["weight"]
     assert (scored, best.finished, "ema" in best.entries) == (average.sum().item(), True, False)
+
+
+@pytest.mark.parametrize(("score", "since"), [(lambda _: 0.0, 5), (lambda step: 0.001 if step > 7 else 9.0, 10)])
+def test_what_learns_nothing_is_said_once(tmp_path: Path, caplog, score: Callable[[int], float], since: int) -> None:
+    caplog.set_level("INFO", "symnet")
+    Run(tmp_path, score).fit()
+    said = [line for line in caplog.messages if "reaches" in line or "background" in line]
+    assert said[0] == "no loss of step 1 reaches these learnable parameters: depth"
+    assert [line.partition(":")[0] for line in said[1:]] == [f"all is called background since step {since}"]
 
 
 def test_a_validation_may_come_several_times_in_an_epoch_and_changes_no_weights(tmp_path: Path) -> None:

@@ -1,12 +1,16 @@
-"""Downloads of an encoder's weights: a file in torch's cache that is not what its name says."""
+"""Downloads of an encoder's weights: a file that is not in its cache, or is not what its name says."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import constants
 from torchvision import models
 
+from tests.helpers.read import config_of
 from util.files.errors import UserError
+from util.run.begin import Asked, dry_run
 from util.weights.sources import download
 
 
@@ -18,3 +22,30 @@ def test_a_damaged_file_in_torchs_cache_is_one_line(tmp_path: Path, monkeypatch,
     file.write_bytes(content)
     with pytest.raises(UserError, match=f"could not download resnet50 .*; remove a damaged file below {tmp_path}"):
         download("torchvision", "resnet50", "resnet50", "key")
+
+
+CACHED = {  # encoders whose weights are downloaded, their file in a cache, and what fetches it
+    "resnet50_plain": ("checkpoints/resnet50-0676ba61.pth", "get_model('resnet50', weights='IMAGENET1K_V1')"),
+    "timm/resnet18": ("models--timm--resnet18.a1_in1k/snapshots/a/model.safetensors", "'timm/resnet18.a1_in1k'"),
+}
+
+
+@pytest.mark.parametrize("net", CACHED)
+def test_a_dry_run_names_weights_that_are_not_here(mini_root, tmp_path: Path, monkeypatch, capsys, net: str) -> None:
+    """Those of the hub stop the training where it must not ask the hub."""
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    file, fetched_by = CACHED[net]
+    values = {"data.root": mini_root, "data.cache": tmp_path, "data.min_pixels": 100, "run.folder": tmp_path}
+    config = config_of("split0", "mini", "ssp", net, overrides=[f"{key}={value}" for key, value in values.items()])
+    dry_run(config, Asked(), 1)
+    said = capsys.readouterr().out
+    assert "are not here and will be downloaded; " in said and fetched_by in said
+    (tmp_path / file).parent.mkdir(parents=True)
+    (tmp_path / file).touch()
+    dry_run(config, Asked(), 1)
+    assert fetched_by not in capsys.readouterr().out
+    (tmp_path / file).unlink()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(UserError, match="not here, and HF_HUB_OFFLINE is set") if "timm" in net else nullcontext():
+        dry_run(config, Asked(), 1)

@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from model.code import keep_code
 from model.registry import methods
 from util.config.bam import as_today
 from util.config.checks import checked
@@ -42,8 +43,13 @@ def read_config(source: str | Path | Source, overrides: list[str] | None = None)
     if "imports" in tree:
         from util.config.imports import with_imports  # the code of others
 
-        tree = with_imports(tree)
-    return _typed(tree, source, overrides or [], checks_observers=True)
+        with_imports(tree)
+        tree = with_imports(
+            tree_of(source, overrides or [])
+        )  # whose method is known now, and whether it has an encoder
+    config = _typed(tree, source, overrides or [], checks_observers=True)
+    keep_code()
+    return config
 
 
 def tree_of(source: Source, overrides: list[str]) -> Tree:

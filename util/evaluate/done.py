@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from model.code import code_of_folder
+from model.code import SHARED, code_of_folder
 from model.decides import Decides
 from util.config.read import to_dict
 from util.config.registry import code_of_run
@@ -16,22 +16,20 @@ from util.files.errors import UserError
 from util.weights.origin import Origin
 
 # Folders whose code tests of all methods run through
-SHARED = (
-    *("model", "model/encoders", "model/kinds", "model/parts", "model/tensors"),
-    *("util/data", "util/evaluate", "util/loop"),
-)
+FOLDERS = ("model", *(f"model/{name}" for name in SHARED), "util/data", "util/evaluate", "util/loop")
 
 
 def code_of_test(evaluation: Evaluation) -> dict[str, str]:
     """Return the digests of what a test runs through: each module of its method and of others, each shared folder."""
     config = evaluation.config
     own = code_of_run(evaluation.run.model_class, config.model, config.data, config.test, evaluation.protocol)
-    return {**own, **_shared_code()}
+    return {**own, **shared_code()}
 
 
-@cache  # of the code that this process has loaded
-def _shared_code() -> dict[str, str]:
-    return {name.replace("/", "."): code_of_folder(REPOSITORY / name) for name in SHARED}
+@cache
+def shared_code() -> dict[str, str]:
+    """Return the digests of the shared folders, as they were when a test of this process began."""
+    return {name.replace("/", "."): code_of_folder(REPOSITORY / name) for name in FOLDERS}
 
 
 def facts_today(evaluation: Evaluation) -> dict[str, Callable[[], Any]]:

@@ -11,7 +11,7 @@ from util.config.place import DISCARDED
 from util.config.read import to_dict
 from util.config.settings import Config
 from util.data.draws import PFENET
-from util.evaluate.done import facts_today, reason_to_test
+from util.evaluate.done import facts_today, reason_to_test, shared_code
 from util.evaluate.result import manifest_of, result_of
 from util.evaluate.schema import MANIFEST, RESULT, Result, read_result
 from util.evaluate.scoring import Scoring, scorings_of
@@ -50,6 +50,7 @@ def evaluate(
 
     UserError: a protocol or a metric is unknown, before a device is asked for; others as ``scorings_of``.
     """
+    shared_code()  # before minutes pass, in which files may be edited
     check_metrics(config.test.metrics, config.source)
     for name in protocols:
         check_known(name, config.protocols, f"protocol '{name}' is unknown")

@@ -29,6 +29,7 @@ class Progress:
     peak_mib: float = 0.0  # largest memory of a process of these, without a GPU's
     history: list[dict[str, Any]] = field(default_factory=list)  # a record per epoch and per validation midway
     totals: dict[str, float] = field(default_factory=dict)  # sums of the losses since the epoch began
+    counts: dict[str, int] = field(default_factory=dict)  # steps since then that had each loss
     skipped: int = 0  # steps since then that were left out
     ended_by: str = ""  # the observer that ended the training before its last step
 

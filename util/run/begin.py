@@ -197,6 +197,7 @@ class Rehearsal:
     stored: list[Stored] = field(default_factory=list)  # bytes of the checkpoints of the stages that have steps left
     refusals: list[str] = field(default_factory=list)  # each once
     disk: str | None = None  # the room on it, in words
+    start: str = ""  # what the first of these stages starts from, and what is downloaded for that
 
     def refuse(self, problem: str) -> None:
         """Note what stops the training; '' does not."""
@@ -217,9 +218,9 @@ class Rehearsal:
             raise Refusals(self.refusals)
 
     def __str__(self) -> str:
-        """Return the files of the config, a table of the stages, and the room on the disk."""
+        """Return the files of the config, a table of the stages, what they start from, and the room on the disk."""
         table = Table(COLUMNS, [cells + [""] * (len(COLUMNS) - len(cells)) for cells in self.rows.values()])
-        lines = [f"config: {files_of(self.config.source)}", str(table), self.disk and f"disk: {self.disk}"]
+        lines = [f"config: {files_of(self.config.source)}", str(table), self.start, self.disk and f"disk: {self.disk}"]
         return "\n".join(filter(None, lines))
 
 
@@ -279,7 +280,8 @@ def _rehearse_stage(
     if model is None:
         return []
     if is_first and not task.continues:  # a later one starts from what an earlier one makes
-        rehearsal.attempt(partial(fill_at_start, run, model, task.stage, base, downloads=False))
+        start = rehearsal.attempt(partial(fill_at_start, run, model, task.stage, base, downloads=False))
+        rehearsal.start = "" if start is None else start.note
     network = trained_part(model, task.stage)
     key = f"{task.stage}_stage"
     rehearsal.attempt(

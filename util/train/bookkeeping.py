@@ -15,7 +15,7 @@ from model.decides import Decides
 from util.config.place import BEST, LAST, PREVIOUS
 from util.config.same import differences
 from util.config.settings import StageSettings
-from util.files.errors import log, told
+from util.files.errors import log, one_line, told
 from util.loop.interrupt import Interrupted
 from util.loop.network import PreparedNetwork
 from util.loop.observers import TrainingObserver
@@ -29,6 +29,7 @@ from util.weights.checkpoint import Checkpoint
 from util.weights.fill import fill
 from util.weights.origin import Origin
 
+NOTHING = 0.005  # mIoU in percent, below which it is shown as 0.00
 SAVE_SECONDS = 600  # longest time between writes of the last checkpoint
 PEAK_UNIT = 2**20 if sys.platform == "darwin" else 2**10  # of a process's largest memory, for MiB
 
@@ -37,13 +38,16 @@ Validate = Callable[[PreparedNetwork, int], tuple[float, dict[str, Any]]]
 
 
 class Losses(TrainingObserver):
-    """Records each epoch's number, its mean losses, and the steps that were left out."""
+    """Records each epoch's number, its mean losses over the steps that have them, and the steps that were left out."""
 
     def step(self, training: Training, losses: dict[str, float], rates: dict[str, float]) -> None:
-        """Add the losses of a step to the sums of the epoch."""
-        totals = training.progress.totals
+        """Add the losses of a step to the sums of the epoch; after the first step say what they do not reach."""
+        progress = training.progress
         for name, value in losses.items():
-            totals[name] = totals.get(name, 0.0) + value
+            progress.totals[name] = progress.totals.get(name, 0.0) + value
+            progress.counts[name] = progress.counts.get(name, 0) + 1
+        if progress.step == 1 and (names := _not_reached(training)):
+            log.info("no loss of step 1 reaches these learnable parameters: %s", one_line(", ".join(names)))
 
     def record(self, training: Training, entry: dict[str, Any]) -> None:
         """Add the mean losses of an epoch that ends."""
@@ -52,7 +56,7 @@ class Losses(TrainingObserver):
             return
         progress = training.progress
         length = training.schedule.steps_per_epoch
-        entry["losses"] = {name: total / length for name, total in progress.totals.items()}
+        entry["losses"] = {name: total / progress.counts.get(name, length) for name, total in progress.totals.items()}
         note = ""
         if progress.skipped:
             entry["skipped_steps"] = progress.skipped
@@ -66,6 +70,7 @@ class Losses(TrainingObserver):
         """Begin the sums of the next epoch."""
         if training.ends_epoch:
             training.progress.totals = {}
+            training.progress.counts = {}
             training.progress.skipped = 0
 
 
@@ -74,12 +79,13 @@ class Validation(TrainingObserver):
     """Scores the moving average of the weights, and notes the best score so far.
 
     Due are every ``validate_every`` epochs, the middle of such epochs by ``validate_midway``, and the end, also one
-    inside an epoch.
+    inside an epoch. One line says that no object is found any more: after two validations, or a single one.
     """
 
     validate: Validate
     stage: StageSettings
     checkpoints: Checkpoints
+    empty: list[int] = field(default_factory=list)  # the steps of the newest validations, if these found nothing
 
     def is_record_due(self, training: Training) -> bool:
         """Return whether a validation is due; the middle of an epoch has one if its end has."""
@@ -104,6 +110,10 @@ class Validation(TrainingObserver):
             progress.best = score
             progress.best_epoch = entry["epoch"]
         log.info("epoch %g: validation %.2f %% mIoU (best %.2f)", entry["epoch"], score, progress.best)
+        self.empty = [] if score >= NOTHING else [*self.empty, progress.step]
+        is_end = progress.step == training.schedule.steps
+        if len(self.empty) == 2 or (is_end and len(self.empty) == 1):
+            log.info("all is called background since step %d: try another learning rate, or more steps", self.empty[0])
 
     def _is_midway(self, training: Training) -> bool:
         """Return whether this is the middle of an epoch after the first, and validations midway are wanted."""
@@ -262,6 +272,12 @@ class Checkpoints(TrainingObserver):
         if progress.ended_by:
             content["ended_by"] = progress.ended_by
         self.folder.write_json(METRICS, content)
+
+
+def _not_reached(training: Training) -> list[str]:
+    """Return the names of the parameters that learn and have no gradient."""
+    named = training.prepared.network.named_parameters()
+    return [name for name, parameter in named if parameter.requires_grad and parameter.grad is None]
 
 
 def _restore(training: Training, stored: Checkpoint) -> None:

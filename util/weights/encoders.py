@@ -1,6 +1,6 @@
 """The weights that encoders start from, files or a source's; their licence, and the data they were trained on."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -17,8 +17,9 @@ from util.files import project_path
 from util.files.errors import UserError
 from util.weights.checkpoint import Checkpoint, digest_of, read
 from util.weights.fill import fill
+from util.weights.hub import UNCONNECTED, fetch_from_hub
 from util.weights.may_differ import ENCODER
-from util.weights.sources import SOURCES, check_source, download, licence_of, pretraining_of
+from util.weights.sources import SOURCES, check_source, download, fetch_command, licence_of, pretraining_of
 
 MISSING = "put them there, as initmodel/README.md says, or take others: NET=lite0, or NET=resnet50_plain, a download"
 NOT_KNOWN = "not known"
@@ -51,24 +52,42 @@ def start_encoders(
     """
     encoders = encoders_of(network)
     _check_read(config, encoders)
-    if not encoders:
-        networks = config.model.backbone()
-        return f"networks: {networks}; licence of the weights: {network.licence}" if networks else "", []
-    lines = []
-    files = []
     empty = {name: encoder for name, encoder in encoders.items() if name not in but}
+    lines = [] if downloads else [*_to_fetch(config, network, empty)]
+    if networks := "" if encoders else config.model.backbone():
+        lines.append(f"networks: {networks}; licence of the weights: {network.licence}")
+    files = []
     for name, encoder in empty.items():
         is_release = encoder.start.weights in SOURCES
         if is_release and not downloads:
-            check_source(
-                encoder.start.weights, encoder.start.backbone, encoder.torchvision, _key(config, name, encoder)
-            )
             continue
         line, file = _start(config, name, encoder)
         lines.append(line)
         if file is not None and not is_release:
             files.append(file)
     return "; ".join(lines), files
+
+
+def _to_fetch(config: Config, network: FewShotMethod, encoders: dict[str, Encoder]) -> Iterator[str]:
+    """Yield a line on each network of the hub, and encoder, of a method whose weights a training will download.
+
+    UserError: a source has none of it, or it must not be downloaded.
+    """
+    from huggingface_hub.constants import HF_HUB_OFFLINE  # for networks of the hub alone
+
+    parts = config.model.weights if network.pretrained_parts else ()
+    commands = {name: fetch_from_hub(name) for name in parts}
+    releases = {name: encoder for name, encoder in encoders.items() if encoder.start.weights in SOURCES}
+    for name, encoder in releases.items():
+        source = encoder.start.weights, encoder.start.backbone, encoder.torchvision
+        check_source(*source, _key(config, name, encoder))
+        commands[encoder.start.backbone] = fetch_command(*source)
+    for name, command in commands.items():
+        lacks = f"weights of {name} are not here"
+        if HF_HUB_OFFLINE and "huggingface" in command:
+            raise UserError(f"{lacks}, and HF_HUB_OFFLINE is set", fix=f"{UNCONNECTED}: {command}")
+        if command:
+            yield f"{lacks} and will be downloaded; {UNCONNECTED}: {command}"
 
 
 def _check_read(config: Config, encoders: dict[str, Encoder]) -> None:

@@ -9,6 +9,18 @@ from torch import nn
 
 from model.mismatch import ModelMismatch
 
+WEIGHTS = (".safetensors", ".bin", ".pth")  # how their files end
+UNCONNECTED = "without a connection, fetch them on a login node"  # before a command
+
+
+def fetch_from_hub(name: str) -> str:
+    """Return the command that fetches a network to the hub's cache; '' where it is there, or a folder."""
+    from huggingface_hub.constants import HF_HUB_CACHE  # for networks of the hub alone
+
+    snapshots = Path(HF_HUB_CACHE, f"models--{name.replace('/', '--')}", "snapshots")
+    is_here = Path(name).is_dir() or any(path.suffix in WEIGHTS for path in snapshots.glob("*/*"))
+    return "" if is_here else f"python -c \"import huggingface_hub; huggingface_hub.snapshot_download('{name}')\""
+
 
 def load_from_hub(kind: str, weights: str) -> Any:
     """Return a network, in float32, or a tokenizer of a class of ``transformers``, from a folder or from the hub.
@@ -30,6 +42,7 @@ def load_from_hub(kind: str, weights: str) -> Any:
     except Exception as error:  # many kinds: gated, no network, no such name, no config, a damaged file
         reason = " ".join(str(error).split())[:200]
         fix = "name a folder of config.json and model.safetensors, or a network of the hub that is open to you"
+        fix += f"; {UNCONNECTED}: {fetch_from_hub(weights)}"
         raise ModelMismatch(f"model.weights = {weights}: holds no such network ({reason}); {fix}") from None
     mismatched = {str(key) for key, *_ in facts["mismatched_keys"]}
     if lacking := sorted(mismatched.union(facts["missing_keys"])):
