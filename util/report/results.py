@@ -9,6 +9,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,19 +79,22 @@ def overall_scores(by_file: dict[Path, Result], output: str) -> DataFrame:
     for path, result in by_file.items():
         check_known(output, result["mean"], f"{path}: has no output '{output}'")
     scores = frame_of(by_file)
-    return scores[(scores["output"] == output) & (scores["class"] == "")]
+    return scores[(scores["output"] == output) & (scores["class"] == "") & scores["value"].notna()]
 
 
 def _scores(result: Result, of_seed: dict[str, Any]) -> Iterator[tuple]:
-    """Yield the scores of one seed, in the columns from ``output`` on, that an output has with every seed."""
+    """Yield the scores of one seed, in the columns from ``output`` on; NaN: nothing was counted of a further metric."""
     names = result["novel"]
     for output, scores in of_seed.items():
         for score, facts in scores_of(result).items():
-            if score not in result["mean"][output]:
+            is_known = score in result["mean"][output] or (score in result.get("metrics", {}) and output != BASE)
+            if not is_known:
                 continue
             about = facts["title"], facts["unit"], facts["smaller_is_better"]
-            yield output, "", score, scores[score], *about
-            of_classes = {} if output == BASE else scores.get(per_class(score), {})
+            yield output, "", score, scores.get(score, math.nan), *about
+            of_classes = {}
+            if output != BASE and per_class(score) in scores:
+                of_classes = dict.fromkeys(scores[per_class(MIOU)], math.nan) | scores[per_class(score)]
             for class_id, value in of_classes.items():
                 yield output, names.get(class_id, class_id), score, value, *about
 
@@ -297,8 +301,18 @@ def how_made(path: Path, result: Result) -> str:
     seed = training_seed(r)
     training = [stages_text(r), "" if seed is None else f"seed {seed}", trained_precision(r)]
     trained = f"trained: {', '.join(filter(None, training))}" if r["training"] else ""
-    words = [what, r["input"], trained, f"tested in {r['precision']}", made, seen_text(r)]
+    words = [what, r["input"], trained, *_learnt_from(r), f"tested in {r['precision']}", made, seen_text(r)]
     return f"{'; '.join(filter(None, words))}: {path}"
+
+
+def _learnt_from(result: Result) -> list[str]:
+    """Return in words which photos a result's weights were trained on, and which weights the encoder began with."""
+    photos = (
+        f"{each['images']} photos, {each.get('list_note', '')}" for each in result["training"] if "images" in each
+    )
+    encoder = {**result["config"], **(result["trained_with"] or {})}["model"].get("encoder", {})
+    began = f"encoder's weights {encoder['weights'] or 'random'}, stem {encoder['stem']}" if "stem" in encoder else ""
+    return [*dict.fromkeys(text.strip(", ") for text in photos), began]
 
 
 def stages_text(result: Result) -> str:
@@ -317,5 +331,5 @@ def stages_text(result: Result) -> str:
 
 def trained_precision(result: Result) -> str:
     """Return in which precision the weights of a result were trained, of all stages; '' if nothing says it."""
-    stages = (stage.get("precision") for stage in result["training"])
-    return " and ".join(dict.fromkeys(filter(None, stages)))
+    of_stages = [stage.get("computed_in") or [stage.get("precision")] for stage in result["training"]]
+    return " and ".join(dict.fromkeys(filter(None, chain.from_iterable(of_stages))))
