@@ -238,7 +238,7 @@ def test_only_the_runs_best_weights_get_its_own_folder(mini_yaml, overrides: lis
 def test_fewer_seeds_and_a_replay_cut_short_are_marked(config, tmp_path: Path):
     full = ["test.episodes=null", "protocols.bam.episodes=4", "protocols.bam.seeds=[0, 1]"]
     both_seeds = [*full, "test.seeds=null"]
-    changed = "CHANGED PROTOCOL (episodes = 4, not 200; seeds = [0, 1], not [0]): "
+    changed = "CHANGED PROTOCOL (episodes = 200, now 4; seeds = [0], now [0, 1]): "
     file = tmp_path / "runs/tiny/test/bam/episodes.jsonl"
     for overrides, manifest, marks, folder in (
         ([*full, "test.seeds=[0]"], None, f"1 OF 2 SEEDS: {changed}", "bam_seeds-0"),

@@ -13,7 +13,7 @@ from util.config.folder import DEFAULT, in_configs
 from util.config.place import placed
 from util.config.same import known_today
 from util.config.settings import Config, DataSettings, EvaluationSettings, ProtocolSettings, RunSettings, Sections
-from util.config.shipped import changes
+from util.config.shipped import changed_protocol
 from util.config.tree import Tree, bases_of, find, parse_file, place_of, place_written, plain, with_places
 from util.files.errors import UserError, told
 from util.files.typecheck import Misfit, convert, required
@@ -97,10 +97,11 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 def kept(content: dict[str, Any]) -> dict[str, Any]:
     """Return plain data as of ``to_dict`` over ``default.yaml``, of whose protocols it repeats its test's alone."""
-    published = find(parse_file(in_configs(DEFAULT)), "protocols")
+    published = parse_file(in_configs(DEFAULT))
     own = dict[str, Any]()
     for name, entry in content["protocols"].items():
-        if name == content["test"]["protocol"] or name not in published or changes(published[name], entry):
+        is_own = name not in published["protocols"] or changed_protocol(name, entry, published)
+        if is_own or name == content["test"]["protocol"]:
             own[name] = entry
     return {"base": str(DEFAULT), **content, "protocols": own}
 

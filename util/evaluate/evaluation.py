@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -16,7 +16,6 @@ from typing import Any
 from model.decides import Decides
 from util.config.same import deciding
 from util.config.settings import Config, ProtocolSettings
-from util.config.shipped import changed_protocol
 from util.data.draws import why_not_published
 from util.data.episodes import Sampler
 from util.data.lists.image_list import ImageList
@@ -162,12 +161,6 @@ class Evaluation:
         trained = {*map(letters_of, self.loaded.stored.classes or ())}
         names = [self.config.data.classes[c - 1] for c in self.images.classes]
         return [name for name in names if letters_of(name) in trained]
-
-    @property
-    def protocol_changes(self) -> list[str]:
-        """What its protocol has otherwise than the project's of this name, in words."""
-        found = changed_protocol(self.name, asdict(self.protocol), self.config.data.name, self.config.model.name)
-        return [f"{key} = {ours}, not {shipped}" for key, (shipped, ours) in found.items()]
 
     @property
     def folder(self) -> Path:

@@ -10,7 +10,10 @@ import numpy as np
 
 from model.encoders.registry import title_of
 from model.registry import class_of
+from util.config.parts import net_of
 from util.config.read import to_dict
+from util.config.same import in_words
+from util.config.shipped import changed_protocol, shipped
 from util.data.lists.manifest import WITH_REPLACEMENT, Manifest, described, digest
 from util.data.views import LETTERBOX
 from util.data.words.text import NO_TEXT
@@ -45,6 +48,9 @@ from util.weights.encoders import encoder_data, encoder_licence
 def result_of(scoring: Scoring, per_seed: list[SeedScores], world: ProcessGroup) -> Result:
     """Return the result of a test in the form of ``util/evaluate/schema.py``."""
     evaluation = scoring.evaluation
+    config = evaluation.config
+    net = config.source.net or net_of(config.source.files)
+    stated = shipped(config.data.name, config.model.name, net)
     return {
         "schema": SCHEMA,
         **_subject(evaluation),
@@ -54,11 +60,11 @@ def result_of(scoring: Scoring, per_seed: list[SeedScores], world: ProcessGroup)
         "per_seed": per_seed,
         **over_seeds(per_seed),
         "vectors": evaluation.run.text_digest,
-        "protocol_changes": evaluation.protocol_changes,
+        "protocol_changes": in_words(changed_protocol(evaluation.name, asdict(evaluation.protocol), stated)),
         "classes_trained_on": evaluation.classes_trained_on,
         "finished": evaluation.loaded.finished,
         "cost": evaluation.loaded.stored.cost,
-        "metrics": {name: METRICS[name].facts for name in evaluation.config.test.metrics},
+        "metrics": {name: METRICS[name].facts for name in config.test.metrics},
         **_computation(scoring, world),
     }
 

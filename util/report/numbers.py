@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from util.config.shipped import published_side
 from util.evaluate.schema import Result
@@ -37,7 +37,7 @@ def published_set(facts: DataFrame) -> str:
 
 
 def numbers_of(by_file: dict[Path, Result], facts: DataFrame, output: str, papers: str | None) -> DataFrame:
-    """Return the numbers of a table, measured then published ones (``quoted_beside``), by the facts of its results.
+    """Return the numbers of a table, measured then published ones, by the facts of its results.
 
     Columns: line (of the row), method, protocol, encoder, source ('' where it is measured), track, parameters, over
     (the seeds of spreads); shot, place, score, value, text, spread, doubts (why it is not the protocol's number).
@@ -47,7 +47,9 @@ def numbers_of(by_file: dict[Path, Result], facts: DataFrame, output: str, paper
     import pandas
 
     measured = _measured(overall_scores(by_file, output), facts)
-    quoted = quoted_beside(facts, papers)
+    shots = sorted(facts["shot"].unique().tolist())
+    protocol = _protocol_of_papers(facts) if papers is None else None
+    quoted = published(published_set(facts), shots, facts["fold_rule"].iloc[0], papers, protocol)
     frame = pandas.DataFrame(quoted).assign(parameters="-", over="", spread=math.nan, doubts=[()] * len(quoted))
     numbers = pandas.concat([measured.astype(object), frame.astype(object)], ignore_index=True)
     numbers["line"] = numbers.groupby(["method", "protocol", "source"], sort=False).ngroup()
@@ -55,19 +57,11 @@ def numbers_of(by_file: dict[Path, Result], facts: DataFrame, output: str, paper
     return numbers
 
 
-def quoted_beside(facts: DataFrame, papers: str | None) -> list[dict[str, Any]]:
-    """Return the published numbers that stand beside results: those of papers, or without any those by their protocol.
-
-    The latter only where the side of the results is the protocol's, or what a network takes for it.
-    """
-    shots = sorted(facts["shot"].unique().tolist())
-    asked = published_set(facts), shots, facts["fold_rule"].iloc[0]
-    if papers is not None:
-        return published(*asked, papers)
+def _protocol_of_papers(facts: DataFrame) -> str:
+    """Return the protocol whose published numbers stand beside results: their own, none ('') at another image side."""
     protocol = facts["protocol"].iloc[0]
-    side = published_side(facts["dataset"].iloc[0], protocol)
-    off = facts["input_side"].dropna().astype(float) - (side or math.nan)
-    return [] if (off.abs() > GRID).any() else published(*asked, protocol=protocol)
+    off = facts["input_side"].astype(float) - (published_side(facts["dataset"].iloc[0], protocol) or math.nan)
+    return "" if (off.abs() > GRID).any() else protocol
 
 
 def _measured(scores: DataFrame, facts: DataFrame) -> DataFrame:

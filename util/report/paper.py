@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from util.files.table import Marked, Table
 from util.loop.mask_metrics import ScoreFacts
 from util.loop.metrics import FINAL, MIOU
-from util.report.numbers import numbers_of, places_of, quoted_beside
+from util.report.numbers import numbers_of, places_of
 from util.report.one_table import are_across, results_by_table
-from util.report.published import ALL, MEAN
+from util.report.published import MEAN
 from util.report.results import DEVIATION, FB_IOU, SECONDS, how_made, scores_of
 from util.report.tables import pivot
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 MEASURED, DOUBTFUL = "*", "?"  # marks of cells
-LEFT_OUT = "Published rows by other protocols or at another image side are left out: --published all shows them."
 COLUMNS_NOTE = (
     "Parameters: of the method and of the encoder up to the deepest stage that it reads. "
-    "Seconds: as the machine was, other programs included."
+    "Seconds: as the machine was, other programs included. Published numbers stand beside those of their protocol and "
+    "image side, others by --published all, or BAM,SSP."
 )
 
 
@@ -52,8 +52,6 @@ def paper_tables(
     for by_file, facts in results_by_table(paths, protocols):
         numbers = numbers_of(by_file, facts, output, papers)
         table = _of_methods(numbers, facts, scores_of(*by_file.values()), output)
-        if papers is None and len(quoted_beside(facts, ALL)) > (numbers["source"] != "").sum():
-            table.notes.append(LEFT_OUT)
         table.notes += [f"{MEASURED} {how_made(path, result)}" for path, result in by_file.items()]
         tables.append(table)
     return tables

@@ -92,10 +92,9 @@ def _scores(result: Result, of_seed: dict[str, Any]) -> Iterator[tuple]:
                 continue
             about = facts["title"], facts["unit"], facts["smaller_is_better"]
             yield output, "", score, scores.get(score, math.nan), *about
-            of_classes = {}
-            if output != BASE and per_class(score) in scores:
-                of_classes = dict.fromkeys(scores[per_class(MIOU)], math.nan) | scores[per_class(score)]
-            for class_id, value in of_classes.items():
+            of_classes = {} if output == BASE else scores.get(per_class(score), {})
+            uncounted = dict.fromkeys(scores[per_class(MIOU)], math.nan) if of_classes else {}
+            for class_id, value in {**uncounted, **of_classes}.items():
                 yield output, names.get(class_id, class_id), score, value, *about
 
 
@@ -301,22 +300,14 @@ def how_made(path: Path, result: Result) -> str:
     seed = training_seed(r)
     training = [stages_text(r), "" if seed is None else f"seed {seed}", trained_precision(r)]
     trained = f"trained: {', '.join(filter(None, training))}" if r["training"] else ""
-    words = [what, r["input"], trained, *_learnt_from(r), f"tested in {r['precision']}", made, seen_text(r)]
+    encoder = {**r["config"], **(r["trained_with"] or {})}["model"].get("encoder", {})
+    start = f"encoder's weights {encoder['weights'] or 'random'}, stem {encoder['stem']}" if "stem" in encoder else ""
+    words = [what, r["input"], trained, start, f"tested in {r['precision']}", made, seen_text(r)]
     return f"{'; '.join(filter(None, words))}: {path}"
 
 
-def _learnt_from(result: Result) -> list[str]:
-    """Return in words which photos a result's weights were trained on, and which weights the encoder began with."""
-    photos = (
-        f"{each['images']} photos, {each.get('list_note', '')}" for each in result["training"] if "images" in each
-    )
-    encoder = {**result["config"], **(result["trained_with"] or {})}["model"].get("encoder", {})
-    began = f"encoder's weights {encoder['weights'] or 'random'}, stem {encoder['stem']}" if "stem" in encoder else ""
-    return [*dict.fromkeys(text.strip(", ") for text in photos), began]
-
-
 def stages_text(result: Result) -> str:
-    """Return steps and batch of each stage that trained a result's weights, in words; '' if none is known.
+    """Return steps, batch and photos of each stage that trained a result's weights, in words; '' if none is known.
 
     Of a training that is not finished the steps that it did, and those that were planned.
     """
@@ -325,7 +316,9 @@ def stages_text(result: Result) -> str:
         done = stage.get("step", stage["steps"])
         is_whole = done == stage["steps"] or (result.get("finished", True) and not stage.get("ended_by"))
         steps = stage["steps"] if is_whole else f"{done} of {stage['steps']}"
-        texts.append(f"{stage['stage']} stage {steps} steps with batch {stage['batch']}")
+        note = f" ({stage['list_note']})" if stage.get("list_note") else ""
+        photos = f" on {stage['images']} photos{note}" if "images" in stage else ""
+        texts.append(f"{stage['stage']} stage {steps} steps with batch {stage['batch']}{photos}")
     return ", ".join(texts)
 
 

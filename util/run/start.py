@@ -61,7 +61,6 @@ def fill_at_start(
     Raises:
         UserError: the weights are missing or do not fit.
     """
-    data_set = run.config.data.name
     if stage == "meta" and run.model_class.has_base_stage():
         filled = encoders_of(network.base_stage())  # before, since it lets them learn
         stored = _fill_base_stage(run, network, base)
@@ -69,12 +68,14 @@ def fill_at_start(
         initial = digest_of_files(files if base else [stored, *files])
         note = "; ".join(filter(None, [f"base stage: {stored.path}", note]))
         photos = None if stored.photos is None else photos_of_encoders([stored, *files])
-        return Start(note, initial, photos, classes_of([stored, *files], data_set), stored.training, stored.cost)
+        return Start(
+            note, initial, photos, classes_of([stored, *files], run.config.data.name), stored.training, stored.cost
+        )
     beside = set[str]()
     if stage == "base":  # which methods share, whatever else they have
         beside = encoders_of(network).keys() - encoders_of(network.base_stage()).keys()
     note, files = start_encoders(run.config, network, beside, downloads=downloads)
-    return Start(note, digest_of_files(files), photos_of_encoders(files), classes_of(files, data_set))
+    return Start(note, digest_of_files(files), photos_of_encoders(files), classes_of(files, run.config.data.name))
 
 
 def _fill_base_stage(run: Run, network: FewShotMethod, base: str | Path | None) -> Checkpoint:

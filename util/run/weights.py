@@ -103,7 +103,6 @@ def load_weights(run: Run, side: int | None = None, stored: Checkpoint | None = 
             shots.
     """
     config = run.config
-    data_set = config.data.name
     source = run.source
     wanted = config.test.checkpoint
     if source == TRAINING_FREE and wanted not in (*CHECKPOINTS, NO_CHECKPOINT):
@@ -111,8 +110,9 @@ def load_weights(run: Run, side: int | None = None, stored: Checkpoint | None = 
     if isinstance(source, str):
         network = build_model(config, run.text_width, side)
         note, files = start_encoders(config, network)
-        stored = Checkpoint(Path(source), {}, photos=photos_of_encoders(files), classes=classes_of(files, data_set))
-        return Loaded(run, network, stored, start=note)
+        classes = classes_of(files, config.data.name)
+        none = Checkpoint(Path(source), {}, photos=photos_of_encoders(files), classes=classes)
+        return Loaded(run, network, none, start=note)
     _check_trained(run, source)
     if stored is None or stored.path != source:
         stored = checkpoint.read(source)
@@ -128,7 +128,7 @@ def load_weights(run: Run, side: int | None = None, stored: Checkpoint | None = 
             fix=f"set those (data.text = {config.data.text}, model.weights = {config.model.backbone()})",
         )
     fill(network, stored)
-    classes = classes_of([stored], data_set)
+    classes = classes_of([stored], config.data.name)
     return Loaded(run, network, replace(stored, weights={}, entries={}, named={}, classes=classes))
 
 

@@ -142,9 +142,8 @@ class Checkpoints(TrainingObserver):
 
     def step(self, training: Training, losses: dict[str, float], rates: dict[str, float]) -> None:
         """Count the step by its precision, and write the last checkpoint if the newest one is old."""
-        precision = training.prepared.precision
         steps = self.state.setdefault("computed_in", {})
-        steps[precision] = steps.get(precision, 0) + 1
+        steps[training.prepared.precision] = steps.get(training.prepared.precision, 0) + 1
         if time.monotonic() - self.saved_at > SAVE_SECONDS:
             self.save(training)
 

@@ -198,8 +198,8 @@ def _training_of(entries: dict[str, Any]) -> list[dict[str, Any]]:
         "settings": settings,
         "precision": entries.get("precision"),
     }
-    known = "observers", "ended_by", "computed_in", "images", "list_note"
-    facts |= {key: entries[key] for key in known if entries.get(key)}
+    of_training = "observers", "ended_by", "computed_in", "images", "list_note"
+    facts |= {key: entries[key] for key in of_training if entries.get(key)}
     return [*entries.get("base", []), facts]
 
 
