@@ -256,6 +256,14 @@ def test_fewer_seeds_and_a_replay_cut_short_are_marked(config, tmp_path: Path):
         assert read_result(file.parents[1] / folder / RESULT) == result
 
 
+def test_tested_classes_that_weights_of_another_data_set_learnt_are_marked(config, tmp_path: Path):
+    trained = new_checkpoint(config("ssp", "data.fold=1"), tmp_path / "other/meta/best.pth")
+    elsewhere = "data.name=mine", "test.trained_on=mini", f"test.checkpoint={trained}"
+    (result,) = score(config("ssp", *elsewhere, *FEW))
+    assert result["classes_trained_on"] == [*result["novel"].values()]
+    assert "TRAINED ON TESTED CLASSES (striped disc, dotted star)" in title(result)
+
+
 @pytest.fixture
 def listed(mini_yaml, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Return a function that gives a config whose protocols hsnet and dcama have a published list of some lines."""
