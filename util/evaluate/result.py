@@ -11,9 +11,8 @@ import numpy as np
 from model.encoders.registry import title_of
 from model.registry import class_of
 from util.config.parts import net_of
-from util.config.read import to_dict
+from util.config.read import changed_protocol, shipped, to_dict
 from util.config.same import in_words
-from util.config.shipped import changed_protocol, shipped
 from util.data.lists.manifest import WITH_REPLACEMENT, Manifest, described, digest
 from util.data.views import LETTERBOX
 from util.data.words.text import NO_TEXT

@@ -82,8 +82,10 @@ class Scoreboard:
             counted[ALL_FOREGROUND] = torch.ones_like(label_hw)
         for name, prediction in counted.items():
             further = counted_in_episodes(self.further)
-            seen = {"query": self.query_of(number), "class_map_hw": class_map_hw} if further else {}
-            records = metrics.episode_records(number, class_id_n, prediction, label_hw, further, **seen)
+            query = self.query_of(number) if further else ""
+            records = metrics.episode_records(
+                number, class_id_n, prediction, label_hw, further, query=query, class_map_hw=class_map_hw
+            )
             self.records[name].append(records)
 
     def gather(self, world: ProcessGroup) -> tuple[dict[str, dict[str, Any]], dict[str, np.ndarray]]:

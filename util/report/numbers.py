@@ -9,7 +9,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from util.config.shipped import published_side
+from util.config.read import published_side
 from util.evaluate.schema import Result
 from util.evaluate.titles import track_text
 from util.report.one_table import are_across, are_repeated, doubts_by_place

@@ -118,7 +118,7 @@ def load_weights(run: Run, side: int | None = None, stored: Checkpoint | None = 
         stored = checkpoint.read(source)
     base_classes = None
     if config.test.trained_on is not None and stored.config is not None:  # those of another data set
-        base_classes = len(fold_of(stored).base)
+        base_classes = len(fold_of(stored.config["data"]).base)
     network = build_model(config, run.text_width, side, base_classes)
     check_fits(stored, config, "meta")
     asked = Origin(vectors=run.text_digest, networks=checkpoint.digest_of_rest(network))

@@ -125,7 +125,7 @@ def classes_of(files: Iterable[Checkpoint], data_set: str) -> list[str]:
         if file.classes is not None:
             names |= {*file.classes}
         elif data.get("name") not in (None, data_set) and data.get("fold_rule") in FOLD_RULES:
-            names |= {data["classes"][c - 1] for c in fold_of(file).base}
+            names |= {data["classes"][c - 1] for c in fold_of(data).base}
     return sorted(names)
 
 
@@ -135,9 +135,9 @@ def letters_of(name: str) -> str:
     return ALIKE.get(letters, letters)
 
 
-def fold_of(stored: Checkpoint) -> Fold:
-    """Return the fold that a run's checkpoint was trained on."""
-    data, _ = known_today(stored.config["data"], DataSettings)
+def fold_of(recorded: dict[str, Any]) -> Fold:
+    """Return the fold of the data settings of a checkpoint's config."""
+    data, _ = known_today(recorded, DataSettings)
     return Fold.of(convert(DataSettings, data, "data"))
 
 
