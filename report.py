@@ -36,7 +36,10 @@ def _parser() -> argparse.ArgumentParser:
     tables.add_argument("--rows", choices=("methods", "league", "results"), default="methods", help=rows)
     columns = "of --rows results: those in which rows differ, and scores (default), or all, as CSV always has"
     tables.add_argument("--columns", choices=("differing", "all"), default="differing", help=columns)
-    tables.add_argument("--published", help="papers whose rows are added, such as BAM,SSP, or none; default all")
+    papers = (
+        "papers whose rows are added, such as BAM,SSP, or none, or all; default those by the same protocol and side"
+    )
+    tables.add_argument("--published", help=papers)
     figure = commands.add_parser("figure", help="episodes predicted again, several methods side by side")
     numbers = "numbers of episodes, such as 3,8,12, a row each, or worst:8, or best:8; default 0"
     figure.add_argument("--episodes", default="0", help=numbers)

@@ -21,6 +21,7 @@ class Trial(Batch):
     rows: list[tuple[int, ...]]  # of the index for each query: the query itself, then the supports of way after way
     label: dict[str, list[Tensor]]  # scored_on -> B labels (H', W') uint8 in {0, .., N, 255}, of any sizes
     base_label: dict[str, list[Tensor]]  # the same in base-class ids; empty for models without base labels
+    class_map: dict[str, list[Tensor]]  # the same in values of the masks: ids of all classes of the data set
     shown: list[tuple[int, int]]  # height and width of each query within the network's input; the rest is padding
 
     @property

@@ -129,7 +129,7 @@ def test_a_scored_map_is_counted_on_the_label_a_person_would_expect(photo, view:
     target = torch.from_numpy(view.scored(label, scored_on))
     ways = [SimpleNamespace(class_id=torch.tensor([2]))]
     board = Scoreboard(3, scored_on)
-    batch = SimpleNamespace(label={scored_on: [target]}, base_label={}, ways=ways)
+    batch = SimpleNamespace(label={scored_on: [target]}, base_label={}, class_map={scored_on: [target]}, ways=ways)
     board.add([0], batch, Output(torch.stack([1 - foreground, foreground])[None]))
     ((_, _, intersection, union, *_),) = board.records["final"][0].tolist()
     assert intersection / union > 0.75  # image and label are laid out alike

@@ -238,10 +238,11 @@ def test_only_the_runs_best_weights_get_its_own_folder(mini_yaml, overrides: lis
 def test_fewer_seeds_and_a_replay_cut_short_are_marked(config, tmp_path: Path):
     full = ["test.episodes=null", "protocols.bam.episodes=4", "protocols.bam.seeds=[0, 1]"]
     both_seeds = [*full, "test.seeds=null"]
+    changed = "CHANGED PROTOCOL (episodes = 200, now 4; seeds = [0], now [0, 1]): "
     file = tmp_path / "runs/tiny/test/bam/episodes.jsonl"
     for overrides, manifest, marks, folder in (
-        ([*full, "test.seeds=[0]"], None, "1 OF 2 SEEDS: ", "bam_seeds-0"),
-        (both_seeds, None, "", "bam"),
+        ([*full, "test.seeds=[0]"], None, f"1 OF 2 SEEDS: {changed}", "bam_seeds-0"),
+        (both_seeds, None, changed, "bam"),
         (both_seeds, file, "REPLAY (episodes.jsonl): ", "bam_replay"),
         (
             [*both_seeds, "test.episodes=3"],
@@ -253,6 +254,14 @@ def test_fewer_seeds_and_a_replay_cut_short_are_marked(config, tmp_path: Path):
         (result,) = score(config(PROTOTYPE, *overrides), ("bam",), manifest=manifest)
         assert title(result).startswith(f"{marks}bam (")
         assert read_result(file.parents[1] / folder / RESULT) == result
+
+
+def test_tested_classes_that_weights_of_another_data_set_learnt_are_marked(config, tmp_path: Path):
+    trained = new_checkpoint(config("ssp", "data.fold=1"), tmp_path / "other/meta/best.pth")
+    elsewhere = "data.name=mine", "test.trained_on=mini", f"test.checkpoint={trained}"
+    (result,) = score(config("ssp", *elsewhere, *FEW))
+    assert result["classes_trained_on"] == [*result["novel"].values()]
+    assert "TRAINED ON TESTED CLASSES (striped disc, dotted star)" in title(result)
 
 
 @pytest.fixture

@@ -103,18 +103,23 @@ def test_a_class_that_occurred_without_a_pixel_counts_as_an_iou_of_0():
 def test_a_mean_of_episodes_is_averaged_within_its_class_first(whole: float, monkeypatch: pytest.MonkeyPatch):
     """Its wholes may sum to less than 1, and be of any type: what is counted beside it stays exact."""
     kind = type(whole)
-    missed = Metric("missed", lambda mask, true, _: (kind((true > mask).sum() * whole), whole), unit="px", scale=1)
-    monkeypatch.setitem(METRICS, "missed", missed)
+
+    def count(mask: np.ndarray, true: np.ndarray, _: np.ndarray) -> tuple:
+        return (kind((true > mask).sum() * whole), whole) if true.any() else (0, 0)
+
+    monkeypatch.setitem(METRICS, "missed", Metric("missed", count, unit="px", scale=1))
     label = torch.zeros(60, 80, dtype=torch.long)
     label[20:40, 20:40] = 1
     records = []
-    for number, (class_id, prediction) in enumerate(((2, label), (2, 0 * label), (5, label))):
-        records.append(episode_records(number, torch.tensor([class_id]), prediction, label, ["missed"]))
+    for number, (class_id, prediction) in enumerate(((2, label), (2, 0 * label), (5, label), (6, label))):
+        true = 0 * label if class_id == 6 else label  # of which nothing is counted
+        records.append(episode_records(number, torch.tensor([class_id]), prediction, true, ["missed"]))
     together = torch.cat(records)
     assert together.dtype == (torch.float64 if kind is np.float32 else torch.int64)
     scores = episode_scores(together.numpy(), 6, {"missed": 1})
     assert scores["per_class_missed"] == pytest.approx({"2": 200, "5": 0})  # 2: 0 and the whole object of 400 pixels
-    assert (scores["missed"], scores["miou"]) == pytest.approx((100, 75))
+    assert (scores["missed"], scores["miou"]) == pytest.approx((100, 50))
+    assert "missed" not in episode_scores(together.numpy()[-1:], 6, {"missed": 1})
 
 
 def test_a_metric_may_see_the_episode_or_all_counts_at_the_end(monkeypatch: pytest.MonkeyPatch):
@@ -122,6 +127,7 @@ def test_a_metric_may_see_the_episode_or_all_counts_at_the_end(monkeypatch: pyte
 
     def twice_class(*arguments: Any) -> tuple[int, int]:
         seen.append(arguments[3])
+        assert seen[-1].class_map.tolist() == [[0, 2], [5, 4]]
         return 2 * seen[-1].class_id, 1
 
     def spread(counts: EpisodeCounts) -> float:
@@ -131,13 +137,16 @@ def test_a_metric_may_see_the_episode_or_all_counts_at_the_end(monkeypatch: pyte
     monkeypatch.setitem(METRICS, "class", Metric("class", twice_class, scale=1, sees_episode=True))
     monkeypatch.setitem(METRICS, "spread", Metric("spread", spread, at_end=True))
     label = torch.tensor([[0, 1], [2, 2]])
+    of_all = torch.tensor([[0, 2], [5, 4]])
     class_ids = torch.tensor([2, 5])
     further = counted_in_episodes(["class", "spread"])
     records = [
-        episode_records(0, class_ids, label, label, further, query="photo0"),
-        episode_records(1, class_ids, torch.tensor([[0, 1], [2, 1]]), label, further, query="photo1"),
+        episode_records(
+            number, class_ids, torch.tensor(mask), label, further, query=f"photo{number}", class_map_hw=of_all
+        )
+        for number, mask in enumerate(([[0, 1], [2, 2]], [[0, 1], [2, 1]]))
     ]
-    assert seen[1] == SeenEpisode(0, "photo0", 5)
+    assert seen[1] == SeenEpisode(0, "photo0", 5, label.numpy())
     scores = episode_scores(torch.cat(records).numpy(), 6, {"class": 1}, ["spread"])
     assert (scores["class"], scores["per_class_class"], scores["spread"]) == (7, {"2": 4, "5": 10}, 50)
 

@@ -104,6 +104,10 @@ def test_a_mean_needs_every_fold(leave):
         ({"quick_look": True, "episodes": 20}, "quick look"),
         ({"training": [STAGE | {"step": 3}], "finished": False}, "not finished"),
         ({"trained_otherwise": ["meta_stage.epochs = 1, now 8"]}, "trained with other settings"),
+        ({"protocol_changes": ["episodes = 20, not 1000"]}, "changed protocol"),
+        ({"classes_trained_on": ["cat"]}, "trained on tested classes"),
+        ({"training": [STAGE | {"settings": {"query": "mine"}}]}, "own sampler"),
+        ({"training": [STAGE | {"precision": "float32", "computed_in": {"bf16": 9}}]}, "changed precision"),
     ],
 )
 def test_a_number_that_is_not_the_protocols_is_marked(leave, changes: dict, doubt: str):

@@ -13,9 +13,18 @@ ENTRIES = yaml.safe_load(PUBLISHED.read_text())
 
 
 def test_published_rows_can_be_chosen(leave):
-    run = leave("runs/a")
-    for papers, shown in (("bam,HDMNet,", {"BAM", "HDMNet"}), ("none", set())):
-        (table,) = paper_tables([run], papers=papers)
+    run, small = leave("runs/a"), leave("runs/b", input_side=129)
+    of_pascal = [
+        row for row in ENTRIES["rows"] + ENTRIES["foundation"] if row["dataset"] == "pascal" and 1 in row["miou"]
+    ]
+    for place, papers, shown in (
+        (run, "bam,HDMNet,", {"BAM", "HDMNet"}),
+        (run, "none", set()),
+        (run, None, {"BAM"}),  # by the protocol of the result, at its side
+        (small, None, set()),
+        (small, "all", {row["paper"].split()[0] for row in of_pascal}),
+    ):
+        (table,) = paper_tables([place], papers=papers)
         first, *others = [str(row[0]).split()[0] for row in table.rows]
         assert (first, {*others}) == ("Sym-Net", shown)
     with pytest.raises(UserError, match=r"--published bamm: .*'bam'"):

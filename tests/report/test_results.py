@@ -90,6 +90,7 @@ def test_the_table_of_a_result_has_deviations_further_metrics_and_classes() -> N
         "cat": "50.00 +- 2.83",
         "dog": "60.00 +- 0.00",
         "cat, HD95 px": "3.00 +- 0.00",
+        "dog, HD95 px": "-",
     }
     assert "over 2 test seeds, of the same 3 images, not over others" in table.notes[0]
 

@@ -21,6 +21,7 @@ from util.files.errors import UserError
 from util.report.compare import compare
 from util.report.paper import paper_tables
 from util.report.verify import AGREES, DIFFERS, OLDER, UNCHECKED, checks_of, verify
+from util.run.data import photos_listed
 from util.run.run import Run
 from util.weights import checkpoint
 
@@ -142,7 +143,8 @@ def test_a_result_counts_test_photos_that_were_trained_on(mini_yaml, tmp_path: P
     """By their contents where the weights state them, else by the names in the training list."""
     root = read_config(mini_yaml()).data.root
     data = shutil.copytree(root, tmp_path / "data")
-    config = quick_config(mini_yaml, WITH_BASE, f"data.root={data}", "test.checkpoint=best", *FEW)
+    settings = f"data.root={data}", "test.checkpoint=best", *FEW
+    config = quick_config(mini_yaml, WITH_BASE, *settings, "data.exclude_novel=false")
     images = Evaluation.of(config).images
     lists = data / "ImageSets/Segmentation"
     seen = [images.index.names[row] for row in images.queries[:2]]
@@ -161,6 +163,7 @@ def test_a_result_counts_test_photos_that_were_trained_on(mini_yaml, tmp_path: P
         verify([file])
         assert "2 test photos are in the training list too" in capsys.readouterr().out
         assert "2 test photos are in the training list too" in str(*paper_tables([file], protocols=["symnet"]))
+    assert photos_listed(images, Run(quick_config(mini_yaml, WITH_BASE, *settings))) == 0  # they show novel classes
 
 
 def test_weights_of_another_training_are_marked(mini_yaml, capsys) -> None:

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -168,12 +168,15 @@ def test_an_observer_that_only_looks_decides_nothing_whatever_it_answers(tmp_pat
             pass
 
         def ends(self, training: Training) -> bool:
+            if training.progress.step == 4:
+                training.prepared = replace(training.prepared, precision="bf16")
             return True
 
     run = with_registered(Run(tmp_path, float)).fit()
     assert run.training.progress.step == 20
-    (facts,) = checkpoint.read(tmp_path / BEST).training
+    (facts,) = checkpoint.read(tmp_path / LAST).training
     assert not facts["observers"]["looks"]["decides"]
+    assert facts["computed_in"] == {"float32": 4, "bf16": 16}  # which is on record all the same
 
 
 @dataclass

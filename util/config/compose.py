@@ -139,8 +139,7 @@ def _own_file(experiment: str, dataset: str) -> Path:
 def _of_fold(fold: int, dataset: str, method: str, net: str | None) -> Source:
     """Return what makes the config of a fold, for a method with an encoder or with networks of its own."""
     check_known(method, method_names(), f"MODEL {method}: no such method", LISTED)
-    recipe = in_configs(LOCAL / dataset / f"{method}.yaml")
-    files = (recipe,) if recipe.exists() else (data_file(dataset), method_file(method))
+    files = usual_files(dataset, method)
     values: Tree = {}
     encoder = None
     in_name = ""
@@ -158,6 +157,12 @@ def _of_fold(fold: int, dataset: str, method: str, net: str | None) -> Source:
     own = _own_of_run(dataset, name)
     values = merge(values, nested(FOLD_KEY, Leaf(fold, words)))
     return Source(words, name, (own,) if own else files, values, str(own or ""), encoder)
+
+
+def usual_files(dataset: str, method: str) -> tuple[Path, ...]:
+    """Return the files of a data set and a method, which may be missing: the recipe, else one for each."""
+    recipe = in_configs(LOCAL / dataset / f"{method}.yaml")
+    return (recipe,) if recipe.exists() else (data_file(dataset), method_file(method))
 
 
 def _run_name(fold: int, dataset: str, method: str, in_name: str) -> str:

@@ -9,12 +9,24 @@ from model.code import keep_code
 from model.registry import methods
 from util.config.bam import as_today
 from util.config.checks import checked
-from util.config.compose import Source, completed, file_source, read_tree
+from util.config.compose import Source, completed, file_source, read_tree, usual_files
 from util.config.folder import LOCAL, in_configs
+from util.config.parts import merged
 from util.config.place import placed
-from util.config.same import known_today
+from util.config.same import Differences, known_today
 from util.config.settings import Config, DataSettings, EvaluationSettings, ProtocolSettings, RunSettings, Sections
-from util.config.tree import Tree, bases_of, find, parse_file, place_of, place_written, plain, with_places
+from util.config.tree import (
+    Leaf,
+    Tree,
+    bases_of,
+    find,
+    parse_file,
+    place_of,
+    place_written,
+    plain,
+    value_of,
+    with_places,
+)
 from util.files.errors import UserError, told
 from util.files.typecheck import Misfit, convert, required
 
@@ -103,13 +115,35 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 def kept(content: dict[str, Any]) -> dict[str, Any]:
     """Return plain data as of ``to_dict`` over ``default.yaml``, of whose protocols it repeats its test's alone."""
-    published = find(parse_file(in_configs(DEFAULT)), "protocols")
+    published = parse_file(in_configs(DEFAULT))
     own = dict[str, Any]()
     for name, entry in content["protocols"].items():
-        stated = convert(ProtocolSettings, plain(published.get(name, {})), name, as_yaml=True)
-        if name == content["test"]["protocol"] or name not in published or dataclasses.asdict(stated) != entry:
+        is_own = name not in published["protocols"] or changed_protocol(name, entry, published)
+        if is_own or name == content["test"]["protocol"]:
             own[name] = entry
     return {"base": str(DEFAULT), **content, "protocols": own}
+
+
+def shipped(data_set: str, method: str, net: Leaf | None = None) -> Tree:
+    """Return what the files of a data set and a method state with an encoder, default their own; as far as they are."""
+    is_name = "/" not in data_set + method  # a result of others may state a path
+    files = [path for path in usual_files(data_set, method) if is_name and path.exists()]
+    return merged([in_configs(DEFAULT), *files], net)
+
+
+def changed_protocol(name: str, protocol: dict[str, Any], stated: Tree) -> Differences:
+    """Return what a protocol has otherwise than that of its name in a tree of values; none if the tree has none."""
+    entry = find(stated, f"protocols.{name}")
+    if entry is None:
+        return {}
+    theirs = dataclasses.asdict(convert(ProtocolSettings, plain(entry), "protocols", as_yaml=True))
+    return {key: (theirs[key], ours) for key, ours in protocol.items() if ours != theirs[key]}
+
+
+def published_side(data_set: str, protocol: str) -> int | None:
+    """Return the side in pixels of a protocol's input on a data set; None: it is not known, or there is none."""
+    stated = shipped(data_set, protocol)  # the recipe of the paper's method has the protocol's name
+    return value_of(stated, f"protocols.{protocol}.side") or value_of(stated, "data.size")
 
 
 def _typed(tree: Tree, source: Source, overrides: list[str], checks_observers: bool = False) -> Config:

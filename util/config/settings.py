@@ -21,6 +21,7 @@ from util.loop.optim import SCHEDULES
 from util.loop.optimizers import OPTIMIZERS
 
 BINARY = "binary"  # a value of data.mask_form
+EPISODE_RULES = ("shuffle", "random", "shuffled_pairs", "class_then_query")  # values of a stage's query
 HELD_OUT = "base"  # the value of validate_on that takes base classes
 DRAWS = {  # published draws -> values of query and supports with which they are published
     "hsnet": (["pairs", "class_then_query"], "with_replacement"),
@@ -181,7 +182,7 @@ class StageSettings:
     # How training episodes are drawn: shuffle (the list in a new order each time), random (with
     # replacement), shuffled_pairs (the list's (image, class) pairs in a new order, as many make an epoch),
     # class_then_query (draw a class, then one of its images)
-    query: str = named(SAMPLERS, "shuffle", "shuffle", "random", "shuffled_pairs", "class_then_query", stage="meta")
+    query: str = named(SAMPLERS, "shuffle", *EPISODE_RULES, stage="meta")
     # with_replacement: one may occur twice
     supports: Literal["distinct", "with_replacement"] = bounded("distinct", stage="meta")
     # A list file of (image, class) pairs in place of the list made from the masks; {fold} in its name is the fold,

@@ -19,6 +19,7 @@ import torch
 
 from util.config.settings import DataSettings, ProtocolSettings
 from util.data.lists.image_list import ImageList
+from util.data.lists.list_files import is_published
 from util.files import REPOSITORY
 from util.files.yaml_text import read_yaml
 
@@ -133,6 +134,13 @@ def why_not_published(
     return images.note or f"the list of {len(images.queries)} images is not that of the published runs"
 
 
+def why_not_whole(images: ImageList, data_set: str) -> str:
+    """Explain why a training list is not of all photos of a published one; '' if it is, or if none is known."""
+    known = _published_lists()["photos"].get(data_set, [])
+    is_whole = len(images.index) in known or (is_published(images.source) and not images.note)
+    return "" if is_whole or not known else "not the published list"
+
+
 @cache
-def _published_lists() -> dict[str, dict[str, list[str]]]:
+def _published_lists() -> dict[str, dict[str, list[Any]]]:
     return read_yaml((REPOSITORY / "lists/published.yaml").read_text(encoding="utf-8"))

@@ -170,15 +170,24 @@ class TrialDataset(Dataset):
         values = [episodes.index.value_of(class_id) for class_id in key.classes]
         labels = {}
         base_labels = {}
+        class_maps = {}
         for scored_on in self.scored_on:
             scored = episodes.evaluation.scored(classes, scored_on)
+            class_maps[scored_on] = [torch.from_numpy(scored)]
             labels[scored_on] = [numbered(scored, values)]
             if episodes.base_labels:
                 base_labels[scored_on] = [relabelled(scored, episodes.fold.base_table)]
         query = episodes.evaluation_view(key.query, image, classes)
         ways = [self._episode_of_way(way, query, key.classes) for way in key.ways]
         height, width = episodes.evaluation.shown(image.shape)
-        return Trial(ways, rows=[key.rows], label=labels, base_label=base_labels, shown=[(height, width)])
+        return Trial(
+            ways,
+            rows=[key.rows],
+            label=labels,
+            base_label=base_labels,
+            class_map=class_maps,
+            shown=[(height, width)],
+        )
 
     def _episode_of_way(self, way: EpisodeKey, query: Sized, classes: list[int]) -> Episode:
         """Return the episode of one class; in its supports pixels of the trial's other classes are unknown."""

@@ -98,6 +98,8 @@ def _announce(scorings: list[Scoring], world: ProcessGroup) -> None:
         sizes = ", ".join(f"{n} episodes" for n in sorted(set(evaluation.episodes.values())))
         of_what = f"{evaluation.loaded.source} by {evaluation.name}: {len(evaluation.images.queries)} images"
         log.info("test %s, %s, seeds %s", of_what, sizes, list(evaluation.samplers))
+        if seen := evaluation.classes_trained_on:
+            log.warning("of the tested classes the weights were trained on %s: these are not novel", ", ".join(seen))
     for note in dict.fromkeys(scoring.evaluation.loaded.note for scoring in scorings):
         if note:
             log.info("%s", note)

@@ -28,6 +28,7 @@ from util.run.input_size import view_of
 from util.run.run import FOREIGN, Run
 from util.run.weights import Loaded, load_weights
 from util.weights.checkpoint import Checkpoint
+from util.weights.encoders import letters_of
 
 
 @dataclass
@@ -158,6 +159,13 @@ class Evaluation:
         side = self.view.side or None
         key = "network", self.shot, side
         return self.shared.once(key, lambda: load_weights(self.run, side, self.shared.stored))
+
+    @property
+    def classes_trained_on(self) -> list[str]:
+        """The names of those of its classes that its weights were trained on."""
+        trained = {*map(letters_of, self.loaded.stored.classes or ())}
+        names = [self.config.data.classes[c - 1] for c in self.images.classes]
+        return [name for name in names if letters_of(name) in trained]
 
     @property
     def folder(self) -> Path:

@@ -10,7 +10,9 @@ import numpy as np
 
 from model.encoders.registry import title_of
 from model.registry import class_of
-from util.config.read import to_dict
+from util.config.parts import net_of
+from util.config.read import changed_protocol, shipped, to_dict
+from util.config.same import in_words
 from util.data.lists.manifest import WITH_REPLACEMENT, Manifest, described
 from util.data.views import LETTERBOX
 from util.data.words.text import NO_TEXT
@@ -45,6 +47,9 @@ from util.weights.encoders import encoder_data, encoder_licence
 def result_of(scoring: Scoring, per_seed: list[SeedScores], world: ProcessGroup) -> Result:
     """Return the result of a test in the form of ``util/evaluate/schema.py``."""
     evaluation = scoring.evaluation
+    config = evaluation.config
+    net = config.source.net or net_of(config.source.files)
+    stated = shipped(config.data.name, config.model.name, net)
     return {
         "schema": SCHEMA,
         **_subject(evaluation),
@@ -54,9 +59,11 @@ def result_of(scoring: Scoring, per_seed: list[SeedScores], world: ProcessGroup)
         "per_seed": per_seed,
         **over_seeds(per_seed),
         "vectors": evaluation.run.text_digest,
+        "protocol_changes": in_words(changed_protocol(evaluation.name, asdict(evaluation.protocol), stated)),
+        "classes_trained_on": evaluation.classes_trained_on,
         "finished": evaluation.loaded.finished,
         "cost": evaluation.loaded.stored.cost,
-        "metrics": {name: METRICS[name].facts for name in evaluation.config.test.metrics},
+        "metrics": {name: METRICS[name].facts for name in config.test.metrics},
         **_computation(scoring, world),
     }
 
@@ -136,7 +143,7 @@ def _list_and_episodes(evaluation: Evaluation, per_seed: list[SeedScores]) -> Sc
         "whole_list": images.index.list_digest,
         "whole_content": images.index.content_digest,
         "photos_trained_on": photos_trained_on(evaluation),
-        "photos_listed": photos_listed(images, evaluation.config.data),
+        "photos_listed": photos_listed(images, evaluation.run),
         "list_source": images.source or MADE_FROM_MASKS,
         "list_note": images.note,
         "draw_note": evaluation.draw_note,

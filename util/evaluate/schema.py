@@ -46,6 +46,8 @@ class InSome(TypedDict, total=False):
     cost: dict[str, float]
     finished: bool  # whether the training of the weights came to its end
     metrics: dict[str, ScoreFacts]  # of each further metric (test.metrics)
+    protocol_changes: list[str]  # what the protocol has otherwise than the project's of its name, in words
+    classes_trained_on: list[str]  # names of the tested classes that the weights were trained on
     shared_with: list[str]  # until version 0.3: protocols scored on the same passes of the network, in these minutes
     fold_mismatch: bool  # until version 0.3: weights of another fold, by which novel classes may have been trained on
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from util.config.settings import EPISODE_RULES
 from util.data.draws import OWN
 from util.data.lists.list_files import is_published
 from util.evaluate.schema import NOT_STATED, Result, Track
@@ -54,17 +55,24 @@ def departures(result: Result) -> dict[str, str]:
     their masks, differ from the protocol.
     """
     listed, trained_on = result["photos_listed"], result["photos_trained_on"]
+    stages, changes = result["training"], result.get("protocol_changes", [])
+    samplers = {stage["settings"].get("query", EPISODE_RULES[0]) for stage in stages} - {*EPISODE_RULES}
+    precisions = {p for stage in stages for p in stage.get("computed_in", ()) if p != stage["precision"]}
     whole = "" if result["replayed"] else f" of {result['protocol_settings']['episodes']}"
     reasons = [
         (result.get("fold_mismatch", False), "weights of another fold", ""),
+        (seen := result.get("classes_trained_on"), "trained on tested classes", ", ".join(seen or ())),
         (not result.get("finished", True), "not finished", _steps_done(result)),
         (observers := _observers(result), "own observers", observers),
+        (samplers, "own sampler", ", ".join(samplers)),
+        (precisions, "changed precision", ", ".join(precisions)),
         (result["trained_otherwise"], "trained with other settings", "; ".join(result["trained_otherwise"][:3])),
         (trained_on, "trained on test photos", str(trained_on)),
         (listed and trained_on is None, "test photos in the training list", str(listed)),
         (result["quick_look"], "quick look", f"{result['episodes']}{whole} episodes"),
         (result["other_seeds"], _seeds_scored(result), ""),
         (result["replayed"], "replay", Path(result["replayed"] or "").name),
+        (changes and not result["replayed"], "changed protocol", "; ".join(changes[:3])),
     ]
     return {reason: details for holds, reason, details in reasons if holds}
 
@@ -85,12 +93,9 @@ def _steps_done(result: Result) -> str:
 
 def seen_text(result: Result) -> str:
     """Say how many test photos are in the training list, and how many were trained on; '' if none is."""
-    listed = result["photos_listed"]
-    trained_on = result["photos_trained_on"]
-    words = [f"{listed} test photos are in the training list too"] if listed else []
-    if trained_on or (listed and trained_on is not None):
-        words.append(f"{trained_on} test photos were trained on")
-    return ", ".join(words)
+    counts = {"are in the training list too": "photos_listed", "were trained on": "photos_trained_on"}
+    found = {**result}
+    return ", ".join(f"{found[key]} test photos {words}" for words, key in counts.items() if found[key])
 
 
 def _seeds_scored(result: Result) -> str:

@@ -6,7 +6,7 @@ mean of episodes has a value for each episode, and counts 1 for it. Both then ar
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
 import cv2
@@ -21,8 +21,11 @@ class SeenEpisode:
     """The episode of a mask, for a metric that ``sees_episode``."""
 
     number: int
-    query: str  # the name of its photo; '' in a validation
+    query: str  # the name of its photo
     class_id: int
+    # The query's map (H, W) uint8 of all classes of the data set, on the pixels of the mask: 0 background, 255 unknown;
+    # where each mask of the data set shows one class, 1 is that
+    class_map: np.ndarray = field(compare=False)
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class ScoreFacts(TypedDict):
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric of one class: its score is ``scale`` * sum of parts / sum of wholes, averaged over the classes.
+    """A metric of one class: its score is ``scale`` * sum of parts / sum of wholes, averaged over classes with a whole.
 
     ``part_and_whole`` takes prediction, truth and labelled pixels, masks (H, W) uint8 in {0, 1} that are 0 where
     nothing is labelled. A mean of episodes returns its value and 1. One that ``sees_episode`` also takes it. One

@@ -39,12 +39,13 @@ def episode_records(
     further: Sequence[str] = (),
     *,
     query: str = "",
+    class_map_hw: Tensor | None = None,
 ) -> Tensor:
     """Return the records (N, 8 + 2 for each further metric) of one episode; pixels labelled 255 are ignored.
 
     ``class_id_n`` are the N classes, which prediction and label call 1..N; ``further`` are names of ``METRICS``;
-    ``query`` names the photo. The records are int64; float64, whose integers are exact too, if a metric is a mean of
-    episodes.
+    ``query`` names the photo, and ``class_map_hw`` has all of its classes, default those of the label. The records are
+    int64; float64, whose integers are exact too, if a metric is a mean of episodes.
     """
     ways = len(class_id_n)
     intersection, union, true = class_counts(prediction_hw, label_hw, ways + 1)
@@ -54,7 +55,9 @@ def episode_records(
     foreground_union = labelled - intersection[0]  # and those that not both do
     sides = torch.stack([intersection[0], union[0], foreground_intersection, foreground_union])
     columns = [torch.stack(class_columns, 1), sides.expand(ways, -1)]
-    episodes = [SeenEpisode(number, query, class_id) for class_id in class_id_n.tolist()] if further else []
+    class_map = label_hw if class_map_hw is None else class_map_hw
+    class_ids = class_id_n.tolist() if further else []
+    episodes = [SeenEpisode(number, query, class_id, class_map.cpu().numpy()) for class_id in class_ids]
     columns += [_parts_and_wholes(METRICS[name], prediction_hw, label_hw, episodes) for name in further]
     return torch.cat(columns, 1)
 
@@ -98,8 +101,8 @@ def episode_scores(
     """Return the scores of the records of all episodes of a data set, whose class ids are 1..``classes``.
 
     In percent: ``miou`` (see ``mean_iou``), ``fb_iou`` and ``per_class`` of ids that occurred (text). Of the further
-    metrics of the records, by their ``scales``: the mean, and the values by class, in their units; of those ``at_end``
-    one value.
+    metrics of the records, by their ``scales``: the mean over the classes of which something was counted, and their
+    values, in their units; none where nothing was. Of those ``at_end`` one value.
     """
     class_ids = records[:, CLASS].astype(np.int64)
     sums = np.zeros((classes + 1, records.shape[1]), records.dtype)
@@ -114,9 +117,10 @@ def episode_scores(
     parts = sums[:, FURTHER::2].T
     wholes = sums[:, FURTHER + 1 :: 2].T
     for (name, scale), part, whole in zip((scales or {}).items(), parts, wholes, strict=True):
-        scores[name] = scale / 100 * float(mean_iou(part, whole, episodes))
-        ratios = _ratio(part, whole)
-        scores[per_class(name)] = {str(c): scale * float(ratios[c]) for c in np.flatnonzero(episodes)}
+        counted = {str(c): scale * float(part[c] / whole[c]) for c in np.flatnonzero(whole)}
+        if counted:
+            scores[name] = sum(counted.values()) / len(counted)
+        scores[per_class(name)] = counted
     counts = EpisodeCounts(*records[:, NUMBER : UNION + 1].T.astype(np.int64))
     for name in at_end:
         score = ask(f"metric {name}", lambda name=name: _finite(METRICS[name].part_and_whole(counts)))
@@ -164,13 +168,8 @@ def mean_iou(intersection: np.ndarray, union: np.ndarray, episodes: np.ndarray) 
     Given are the summed pixels and the number of episodes of each class; a union of 0 gives an IoU of 0.
     """
     occurred = episodes > 0
-    iou = np.where(occurred, _ratio(intersection, union), 0)
+    iou = np.where(occurred, intersection / np.where(union == 0, 1, union), 0)
     return 100 * iou.sum(-1) / np.maximum(occurred.sum(-1), 1)
-
-
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """Return parts of wholes, which may be below 1; of a whole of 0 the part."""
-    return part / np.where(whole == 0, 1, whole)
 
 
 def per_class(score: str) -> str:

@@ -67,13 +67,15 @@ class Scoreboard:
         of_item = {name: logits[item : item + 1].float() for name, logits in scored_outputs(output).items()}
         predictions = {name: metrics.predicted(resize(logits, label.shape)) for name, logits in of_item.items()}
         class_id_n = torch.stack([way.class_id[item] for way in trial.ways])
-        self._count_classes(number, class_id_n, predictions, label)
+        self._count_classes(number, class_id_n, predictions, label, trial.class_map[scored_on][item])
         if output.base_logits is not None and trial.base_label:
             channels = output.base_logits.shape[1]
             base_label = trial.base_label[scored_on][item]
             self.base.append(metrics.class_counts(predictions[BASE][0], base_label, channels))
 
-    def _count_classes(self, number: int, class_id_n: Tensor, predictions: dict[str, Tensor], label_hw: Tensor) -> None:
+    def _count_classes(
+        self, number: int, class_id_n: Tensor, predictions: dict[str, Tensor], label_hw: Tensor, class_map_hw: Tensor
+    ) -> None:
         """Record an episode's counts of every output but the base learner's, and of the reference."""
         counted = {name: prediction[0] for name, prediction in predictions.items() if name != BASE}
         if len(class_id_n) == 1:
@@ -81,7 +83,9 @@ class Scoreboard:
         for name, prediction in counted.items():
             further = counted_in_episodes(self.further)
             query = self.query_of(number) if further else ""
-            records = metrics.episode_records(number, class_id_n, prediction, label_hw, further, query=query)
+            records = metrics.episode_records(
+                number, class_id_n, prediction, label_hw, further, query=query, class_map_hw=class_map_hw
+            )
             self.records[name].append(records)
 
     def gather(self, world: ProcessGroup) -> tuple[dict[str, dict[str, Any]], dict[str, np.ndarray]]:

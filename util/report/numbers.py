@@ -9,6 +9,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from util.config.read import published_side
 from util.evaluate.schema import Result
 from util.evaluate.titles import track_text
 from util.report.one_table import are_across, are_repeated, doubts_by_place
@@ -18,6 +19,7 @@ from util.report.results import SECONDS, overall_scores
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+GRID = 16  # pixels of a grid's step, by which a network's side may differ from a protocol's
 CROSS_DOMAIN = {"fss1000", "deepglobe", "isic", "chestxray"}  # whose mean the published rows of the benchmark are
 
 
@@ -46,12 +48,20 @@ def numbers_of(by_file: dict[Path, Result], facts: DataFrame, output: str, paper
 
     measured = _measured(overall_scores(by_file, output), facts)
     shots = sorted(facts["shot"].unique().tolist())
-    quoted = published(published_set(facts), shots, facts["fold_rule"].iloc[0], papers)
+    protocol = _protocol_of_papers(facts) if papers is None else None
+    quoted = published(published_set(facts), shots, facts["fold_rule"].iloc[0], papers, protocol)
     frame = pandas.DataFrame(quoted).assign(parameters="-", over="", spread=math.nan, doubts=[()] * len(quoted))
     numbers = pandas.concat([measured.astype(object), frame.astype(object)], ignore_index=True)
     numbers["line"] = numbers.groupby(["method", "protocol", "source"], sort=False).ngroup()
     numbers["text"] = [*map(format, numbers["value"], numbers["score"].map({SECONDS: ".3g"}).fillna(".1f"))]
     return numbers
+
+
+def _protocol_of_papers(facts: DataFrame) -> str:
+    """Return the protocol whose published numbers stand beside results: their own, none ('') at another image side."""
+    protocol = facts["protocol"].iloc[0]
+    off = facts["input_side"].astype(float) - (published_side(facts["dataset"].iloc[0], protocol) or math.nan)
+    return "" if (off.abs() > GRID).any() else protocol
 
 
 def _measured(scores: DataFrame, facts: DataFrame) -> DataFrame:

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 MEASURED, DOUBTFUL = "*", "?"  # marks of cells
 COLUMNS_NOTE = (
     "Parameters: of the method and of the encoder up to the deepest stage that it reads. "
-    "Seconds: as the machine was, other programs included."
+    "Seconds: as the machine was, other programs included. Published numbers stand beside those of their protocol and "
+    "image side, others by --published all, or BAM,SSP."
 )
 
 
@@ -41,7 +42,8 @@ def paper_tables(
         paths: result files, or folders.
         output: name of the output whose scores are shown.
         protocols: in their order; none: all that are there.
-        papers: whose published rows are shown, with commas, or ``none``; default all.
+        papers: whose published rows are shown, with commas, or ``none`` or ``all``; default those by the table's
+            protocol and image side.
 
     Raises:
         UserError: there are no results, or they share no table.

@@ -15,6 +15,7 @@ from util.loop.metrics import MIOU
 from util.report.results import FB_IOU
 
 PUBLISHED = Path(__file__).with_name("published.yaml")
+ALL = "all"  # a value of ``--published``
 MEAN = "mean"  # the place of a mean over folds or data sets
 
 
@@ -24,14 +25,17 @@ def published_entries() -> dict[str, Any]:
     return read_yaml(PUBLISHED.read_text(encoding="utf-8"))
 
 
-def published(dataset: str, shots: list[int], fold_rule: str, papers: str | None = None) -> list[dict[str, Any]]:
+def published(
+    dataset: str, shots: list[int], fold_rule: str, papers: str | None = None, protocol: str | None = None
+) -> list[dict[str, Any]]:
     """Return published numbers, an entry each; rows whose folds differ are left out.
 
     Args:
         dataset: that the numbers are of.
         shots: numbers of shots.
         fold_rule: of the folds that rows are compared on.
-        papers: whose rows are shown, with commas, or ``none``; None: all.
+        papers: whose rows are shown, with commas, or ``none``; None, ``all``: all.
+        protocol: that the numbers were made by; None: any.
 
     Raises:
         UserError: a paper is not known.
@@ -41,14 +45,15 @@ def published(dataset: str, shots: list[int], fold_rule: str, papers: str | None
     numbers: list[dict[str, Any]] = []
     for entry in (*content["rows"], *content["foundation"]):
         has_these_folds = entry.get("fold_rule", fold_rule) in (None, fold_rule)
-        if entry["dataset"] == dataset and entry["paper"].lower() in shown and has_these_folds:
+        is_by_this = protocol in (None, entry["protocol"])
+        if entry["dataset"] == dataset and entry["paper"].lower() in shown and has_these_folds and is_by_this:
             numbers += _numbers(entry, shots)
     return numbers
 
 
 def _papers_shown(asked: str | None, known: list[str]) -> set[str]:
     """Return the papers that ``--published`` names, in lower case; UserError if one is not known."""
-    if asked is None:
+    if asked in (None, ALL):
         return set(known)
     papers = {word.strip() for word in asked.lower().split(",")} - {"", "none"}
     for paper in sorted(papers):

@@ -9,6 +9,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,20 +79,22 @@ def overall_scores(by_file: dict[Path, Result], output: str) -> DataFrame:
     for path, result in by_file.items():
         check_known(output, result["mean"], f"{path}: has no output '{output}'")
     scores = frame_of(by_file)
-    return scores[(scores["output"] == output) & (scores["class"] == "")]
+    return scores[(scores["output"] == output) & (scores["class"] == "") & scores["value"].notna()]
 
 
 def _scores(result: Result, of_seed: dict[str, Any]) -> Iterator[tuple]:
-    """Yield the scores of one seed, in the columns from ``output`` on, that an output has with every seed."""
+    """Yield the scores of one seed, in the columns from ``output`` on; NaN: nothing was counted of a further metric."""
     names = result["novel"]
     for output, scores in of_seed.items():
         for score, facts in scores_of(result).items():
-            if score not in result["mean"][output]:
+            is_known = score in result["mean"][output] or (score in result.get("metrics", {}) and output != BASE)
+            if not is_known:
                 continue
             about = facts["title"], facts["unit"], facts["smaller_is_better"]
-            yield output, "", score, scores[score], *about
+            yield output, "", score, scores.get(score, math.nan), *about
             of_classes = {} if output == BASE else scores.get(per_class(score), {})
-            for class_id, value in of_classes.items():
+            uncounted = dict.fromkeys(scores[per_class(MIOU)], math.nan) if of_classes else {}
+            for class_id, value in {**uncounted, **of_classes}.items():
                 yield output, names.get(class_id, class_id), score, value, *about
 
 
@@ -297,12 +300,14 @@ def how_made(path: Path, result: Result) -> str:
     seed = training_seed(r)
     training = [stages_text(r), "" if seed is None else f"seed {seed}", trained_precision(r)]
     trained = f"trained: {', '.join(filter(None, training))}" if r["training"] else ""
-    words = [what, r["input"], trained, f"tested in {r['precision']}", made, seen_text(r)]
+    encoder = {**r["config"], **(r["trained_with"] or {})}["model"].get("encoder", {})
+    start = f"encoder's weights {encoder['weights'] or 'random'}, stem {encoder['stem']}" if "stem" in encoder else ""
+    words = [what, r["input"], trained, start, f"tested in {r['precision']}", made, seen_text(r)]
     return f"{'; '.join(filter(None, words))}: {path}"
 
 
 def stages_text(result: Result) -> str:
-    """Return steps and batch of each stage that trained a result's weights, in words; '' if none is known.
+    """Return steps, batch and photos of each stage that trained a result's weights, in words; '' if none is known.
 
     Of a training that is not finished the steps that it did, and those that were planned.
     """
@@ -311,11 +316,13 @@ def stages_text(result: Result) -> str:
         done = stage.get("step", stage["steps"])
         is_whole = done == stage["steps"] or (result.get("finished", True) and not stage.get("ended_by"))
         steps = stage["steps"] if is_whole else f"{done} of {stage['steps']}"
-        texts.append(f"{stage['stage']} stage {steps} steps with batch {stage['batch']}")
+        note = f" ({stage['list_note']})" if stage.get("list_note") else ""
+        photos = f" on {stage['images']} photos{note}" if "images" in stage else ""
+        texts.append(f"{stage['stage']} stage {steps} steps with batch {stage['batch']}{photos}")
     return ", ".join(texts)
 
 
 def trained_precision(result: Result) -> str:
     """Return in which precision the weights of a result were trained, of all stages; '' if nothing says it."""
-    stages = (stage.get("precision") for stage in result["training"])
-    return " and ".join(dict.fromkeys(filter(None, stages)))
+    of_stages = [stage.get("computed_in") or [stage.get("precision")] for stage in result["training"]]
+    return " and ".join(dict.fromkeys(filter(None, chain.from_iterable(of_stages))))

@@ -66,7 +66,7 @@ def score_table(result: Result, scores: DataFrame) -> Table:
     ordered = scores.assign(name=name).sort_values("class", key=lambda names: names != "", kind="stable")
     of_seeds = ordered.groupby(["name", "output"], sort=False)["value"]
     spread = of_seeds.std().map(" +- {:.2f}".format, na_action="ignore").fillna("")
-    cells = (of_seeds.mean().map("{:.2f}".format) + spread).unstack()
+    cells = (of_seeds.mean().map("{:.2f}".format, na_action="ignore") + spread).unstack()
     outputs = cells.reindex(index=ordered["name"].unique(), columns=[*result["mean"]])
     shown = outputs.rename(columns={BASE: f"{BASE} (base classes)"}).fillna("-")
     out = Table(["score, or class: IoU %", *shown], shown.reset_index().values.tolist())

@@ -155,7 +155,7 @@ def _other_draw(result: Result, evaluation: Evaluation, rows: list[list[dict[str
 def _photos_difference(result: Result, evaluation: Evaluation) -> str:
     """Say whether the result has other numbers of test photos that are in the training list, or were trained on."""
     today: Any = {
-        "photos_listed": photos_listed(evaluation.images, evaluation.config.data),
+        "photos_listed": photos_listed(evaluation.images, evaluation.run),
         "photos_trained_on": photos_trained_on(evaluation),
     }
     known = {**result}

@@ -139,19 +139,25 @@ def images_for_test(run: Run, progress: bool = True, protocol: ProtocolSettings 
     data = run.config.data
     index = load_index(data, "test", progress)
     images = lists.test_list(index, run.fold, data, None if protocol is None else protocol.list_file)
-    if progress and (shared := photos_listed(images, data)):
+    if progress and (shared := photos_listed(images, run)):
         text = "%s of the %s test photos are in the training list too (data.train_list = %s)"
         log.warning(text, shared, len(images.photos), data.train_list)
     return _logged(data.classes, images, progress)
 
 
-def photos_listed(images: ImageList, data: DataSettings) -> int | None:
-    """Return how many photos of a list the training list names too; None: there is no training list."""
-    root = Path(data.root)
-    if data.train_list is None or not (root / data.train_list).is_file():
+def photos_listed(images: ImageList, run: Run) -> int | None:
+    """Return how many photos of a list the training list names too; None: there is no training list.
+
+    Photos that show novel classes do not count where no stage trains on them (``data.exclude_novel``).
+    """
+    data = run.config.data
+    if data.train_list is None or not (Path(data.root) / data.train_list).is_file():
         return None
+    stages = filter(None, (run.config.base_stage, run.config.meta_stage))
+    are_by_masks = all(stage.images == "fold" and stage.list_file is None for stage in stages)
+    is_left_out = images.index.showing(lists.left_out(run.fold, data) if are_by_masks else ())
     listed = {*read_list(data, "train").images}
-    return len(listed.intersection(images.index.images[row] for row in images.queries))
+    return len(listed.intersection(images.index.images[row] for row in images.queries if not is_left_out[row]))
 
 
 def _logged(classes: list[str], images: ImageList, warns: bool) -> ImageList:

@@ -1,6 +1,6 @@
 """The start of a training's stage, and whether a run takes the training of a stage that is there already."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -17,7 +17,14 @@ from util.run.run import ALLOW, BEST, Run
 from util.run.weights import check_fits
 from util.weights import checkpoint
 from util.weights.checkpoint import Checkpoint
-from util.weights.encoders import digest_of_files, encoders_of, photos_of_encoders, start_encoders, starts_of
+from util.weights.encoders import (
+    classes_of,
+    digest_of_files,
+    encoders_of,
+    photos_of_encoders,
+    start_encoders,
+    starts_of,
+)
 from util.weights.fill import fill
 from util.weights.may_differ import CONTINUED, FINISHED
 from util.weights.origin import Origin
@@ -31,6 +38,7 @@ class Start:
     note: str = ""  # a line for the log
     initial: str | None = None  # digest of the weights, where the run decides them; None: of no file, or of a named one
     photos: frozenset[str] | None = frozenset()  # that they were trained on; None: not known
+    classes: Sequence[str] = ()  # names of those that they were trained on
     training: list[dict[str, Any]] = field(default_factory=list)  # of the base stage, see ``Checkpoint``
     cost: dict[str, Any] = field(default_factory=dict)  # of the base stage, see ``Checkpoint``
 
@@ -60,12 +68,14 @@ def fill_at_start(
         initial = digest_of_files(files if base else [stored, *files])
         note = "; ".join(filter(None, [f"base stage: {stored.path}", note]))
         photos = None if stored.photos is None else photos_of_encoders([stored, *files])
-        return Start(note, initial, photos, stored.training, stored.cost)
+        return Start(
+            note, initial, photos, classes_of([stored, *files], run.config.data.name), stored.training, stored.cost
+        )
     beside = set[str]()
     if stage == "base":  # which methods share, whatever else they have
         beside = encoders_of(network).keys() - encoders_of(network.base_stage()).keys()
     note, files = start_encoders(run.config, network, beside, downloads=downloads)
-    return Start(note, digest_of_files(files), photos_of_encoders(files))
+    return Start(note, digest_of_files(files), photos_of_encoders(files), classes_of(files, run.config.data.name))
 
 
 def _fill_base_stage(run: Run, network: FewShotMethod, base: str | Path | None) -> Checkpoint:

@@ -8,19 +8,17 @@ from typing import Any
 from model.contract import FewShotMethod
 from model.decides import Decides
 from model.registry import related
-from util.config.folds import Fold
 from util.config.read import to_dict
 from util.config.registry import code_of_run
 from util.config.same import differences, in_words
-from util.config.settings import Config, DataSettings
+from util.config.settings import Config
 from util.files.errors import UserError
-from util.files.typecheck import convert
 from util.run.build import build_model
 from util.run.folder import StageFolder
 from util.run.run import CHECKPOINTS, FOREIGN, NO_CHECKPOINT, TRAINING_FREE, UNTRAINED, Run
 from util.weights import checkpoint
 from util.weights.checkpoint import Checkpoint
-from util.weights.encoders import photos_of_encoders, start_encoders
+from util.weights.encoders import classes_of, fold_of, photos_of_encoders, start_encoders
 from util.weights.fill import fill
 from util.weights.may_differ import TESTED_ON_OTHER_DATA
 from util.weights.origin import Origin
@@ -112,13 +110,15 @@ def load_weights(run: Run, side: int | None = None, stored: Checkpoint | None = 
     if isinstance(source, str):
         network = build_model(config, run.text_width, side)
         note, files = start_encoders(config, network)
-        return Loaded(run, network, Checkpoint(Path(source), {}, photos=photos_of_encoders(files)), start=note)
+        classes = classes_of(files, config.data.name)
+        none = Checkpoint(Path(source), {}, photos=photos_of_encoders(files), classes=classes)
+        return Loaded(run, network, none, start=note)
     _check_trained(run, source)
     if stored is None or stored.path != source:
         stored = checkpoint.read(source)
     base_classes = None
     if config.test.trained_on is not None and stored.config is not None:  # those of another data set
-        base_classes = len(Fold.of(convert(DataSettings, stored.config["data"], "data")).base)
+        base_classes = len(fold_of(stored.config["data"]).base)
     network = build_model(config, run.text_width, side, base_classes)
     check_fits(stored, config, "meta")
     asked = Origin(vectors=run.text_digest, networks=checkpoint.digest_of_rest(network))
@@ -128,7 +128,8 @@ def load_weights(run: Run, side: int | None = None, stored: Checkpoint | None = 
             fix=f"set those (data.text = {config.data.text}, model.weights = {config.model.backbone()})",
         )
     fill(network, stored)
-    return Loaded(run, network, replace(stored, weights={}, entries={}, named={}))
+    classes = classes_of([stored], config.data.name)
+    return Loaded(run, network, replace(stored, weights={}, entries={}, named={}, classes=classes))
 
 
 def _check_trained(run: Run, source: Path) -> None:

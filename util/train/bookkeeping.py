@@ -151,7 +151,9 @@ class Checkpoints(TrainingObserver):
     processor_at: float = field(default_factory=time.process_time)
 
     def step(self, training: Training, losses: dict[str, float], rates: dict[str, float]) -> None:
-        """Write the last checkpoint if the newest one is old."""
+        """Count the step by its precision, and write the last checkpoint if the newest one is old."""
+        steps = self.state.setdefault("computed_in", {})
+        steps[training.prepared.precision] = steps.get(training.prepared.precision, 0) + 1
         if time.monotonic() - self.saved_at > SAVE_SECONDS:
             self.save(training)
 
@@ -246,7 +248,13 @@ class Checkpoints(TrainingObserver):
         """Keep what the training started from and learnt from before."""
         photos = checkpoint.photos_text(checkpoint.photos_in(self.state.get("photos")) or (), before=stored.photos)
         before = stored.entries
-        self.state |= {"base": before.get("base", []), "initial": before.get("initial"), "photos": photos}
+        self.state |= {
+            "base": before.get("base", []),
+            "initial": before.get("initial"),
+            "photos": photos,
+            "classes": sorted({*self.state.get("classes", ()), *(stored.classes or ())}),
+            "computed_in": before.get("computed_in", {}),
+        }
 
     def _keep_length(self, training: Training, stored: Checkpoint) -> None:
         """Let a training keep the steps that it was begun with where its list is another: a photo was left out."""

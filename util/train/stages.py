@@ -13,6 +13,7 @@ from util.config.place import BEST
 from util.config.read import to_dict
 from util.config.registry import code_of_run
 from util.config.settings import Config
+from util.data.draws import why_not_whole
 from util.data.lists.manifest import digest
 from util.files.errors import EXIT_INTERRUPTED, UserError, log
 from util.files.sizes import GIB
@@ -187,8 +188,11 @@ def _checkpoints(run: Run, task: StageTask, training: Training, setup: Setup) ->
         "stage": task.stage,
         "config": to_dict(config),
         "list": images.digest,
+        "images": len(images.queries),
+        "list_note": why_not_whole(images, config.data.name),
         "content": images.files_digest,
         "photos": checkpoint.photos_text(images.photos, before=start.photos),
+        "classes": sorted({*start.classes, *(config.data.classes[c - 1] for c in images.classes)}),
         "base": start.training,
         "initial": start.initial,
         "text": run.text_digest,

@@ -1,10 +1,11 @@
 """Checkpoints: one format, one writer, one reader, which also reads authors' files and weights of encoders.
 
 A ``.pth`` file is a dictionary of all that a training needs to continue: ``weights``, ``optimizers``, ``ema``,
-``scaler``, ``progress``, ``schedule``, ``stage``, ``config``, the facts of its ``Origin``, the digests of each of its
-``photos`` and those of the base stage, the training of the base stage (``base``), the ``precision`` that it was
-computed in, whether it is ``finished``, and the encoder's ``licence``. With EMA, ``best.pth`` holds the average alone,
-``last.pth`` the raw weights and the average of those that learn (``ema``), which is what a test or a prediction loads.
+``scaler``, ``progress``, ``schedule``, ``stage``, ``config``, the facts of its ``Origin``, the number of ``images`` and
+the ``list_note`` of its list, the digests of its ``photos`` and the names of its ``classes``, with those of its start,
+the training of the base stage (``base``), the ``precision`` that it was begun in and the steps ``computed_in`` each,
+whether it is ``finished``, and the encoder's ``licence``. With EMA, ``best.pth`` holds the average alone, ``last.pth``
+the raw weights and the average of those that learn (``ema``), which is what a test or a prediction loads.
 A ``.safetensors`` file holds weights and, but for the state of the training, the rest as JSON in its header. A
 published folder holds such a file as ``MODEL``, for which it stands wherever a checkpoint is named."""
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,7 @@ class Checkpoint:
     origin: Origin = field(default_factory=Origin)
     training: list[dict[str, Any]] = field(default_factory=list)  # stage by stage, see ``_training_of``
     photos: frozenset[str] | None = None  # digests of the contents of those that it was trained on
+    classes: Sequence[str] | None = None  # names of those that it was trained on
     finished: bool = False  # whether the training is
     cost: dict[str, Any] = field(default_factory=dict)  # of a finished training, see ``Progress``; {}: not known
     entries: dict[str, Any] = field(default_factory=dict)  # of our own file, as they were written
@@ -63,6 +65,7 @@ class Checkpoint:
             origin=Origin.of_training(entries),
             training=_training_of(entries),
             photos=photos_in(entries.get("photos")),
+            classes=entries.get("classes"),
             finished=entries.get("finished", False),
             cost=entries.get("cost", {}),
             entries=entries,
@@ -177,8 +180,8 @@ def _training_of(entries: dict[str, Any]) -> list[dict[str, Any]]:
     """Return how the weights of a checkpoint were trained, stage by stage.
 
     Each stage has its name, the steps that were done and planned, batch, image size, seed, digest of the list, the
-    section of its config, and the precision that it was computed in; where there are any, the observers of one's own,
-    the one that ended it, and the largest memory of its process.
+    section of its config, and the precision that it was begun in; where there are any, the observers of one's own, the
+    one that ended it, the steps computed in each precision, and images and note of the list.
     """
     config = entries["config"]
     stage = entries["stage"]
@@ -195,7 +198,8 @@ def _training_of(entries: dict[str, Any]) -> list[dict[str, Any]]:
         "settings": settings,
         "precision": entries.get("precision"),
     }
-    facts |= {key: entries[key] for key in ("observers", "ended_by") if entries.get(key)}
+    of_training = "observers", "ended_by", "computed_in", "images", "list_note"
+    facts |= {key: entries[key] for key in of_training if entries.get(key)}
     return [*entries.get("base", []), facts]
 
 

@@ -10,17 +10,21 @@ from model.contract import FewShotMethod, Trainable
 from model.decides import Decides
 from model.encoders.encoder import Encoder
 from model.encoders.settings import EncoderSettings
+from util.config.folds import Fold
 from util.config.read import to_dict
-from util.config.same import differences, in_words
-from util.config.settings import Config
+from util.config.same import differences, in_words, known_today
+from util.config.settings import FOLD_RULES, Config, DataSettings
 from util.files import project_path
 from util.files.errors import UserError
+from util.files.typecheck import convert
 from util.weights.checkpoint import Checkpoint, digest_of, read
 from util.weights.fill import fill
 from util.weights.hub import UNCONNECTED, fetch_from_hub
 from util.weights.may_differ import ENCODER
 from util.weights.sources import SOURCES, check_source, download, fetch_command, licence_of, pretraining_of
 
+# COCO's names of classes that PASCAL names otherwise, as letters alone
+ALIKE = {"aeroplane": "airplane", "motorbike": "motorcycle", "sofa": "couch", "tvmonitor": "tv"}
 MISSING = "put them there, as initmodel/README.md says, or take others: NET=lite0, or NET=resnet50_plain, a download"
 NOT_KNOWN = "not known"
 
@@ -127,6 +131,33 @@ def photos_of_encoders(files: Sequence[Checkpoint]) -> frozenset[str] | None:
     photos = [file.photos for file in files if file.config is not None]
     known = [part for part in photos if part is not None]
     return frozenset().union(*known) if len(known) == len(photos) else None
+
+
+def classes_of(files: Iterable[Checkpoint], data_set: str) -> list[str]:
+    """Return the names of the classes that files of runs were trained on; of a file that states none by its fold.
+
+    Such a file of the data set itself counts for nothing: it has the fold's own classes, or was refused.
+    """
+    names = set[str]()
+    for file in files:
+        data = (file.config or {}).get("data", {})
+        if file.classes is not None:
+            names |= {*file.classes}
+        elif data.get("name") not in (None, data_set) and data.get("fold_rule") in FOLD_RULES:
+            names |= {data["classes"][c - 1] for c in fold_of(data).base}
+    return sorted(names)
+
+
+def letters_of(name: str) -> str:
+    """Return a class's name as others may write it: without its case, blanks and hyphens."""
+    letters = "".join(filter(str.isalnum, name.lower()))
+    return ALIKE.get(letters, letters)
+
+
+def fold_of(recorded: dict[str, Any]) -> Fold:
+    """Return the fold of the data settings of a checkpoint's config."""
+    data, _ = known_today(recorded, DataSettings)
+    return Fold.of(convert(DataSettings, data, "data"))
 
 
 def digest_of_files(files: Iterable[Checkpoint]) -> str | None:

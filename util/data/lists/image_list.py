@@ -81,8 +81,12 @@ def train_list(index: Index, fold: Fold, data: DataSettings, list_file: str | No
     Raises:
         UserError: the list is empty, or a file that is not a published list does not fit the data.
     """
-    exclude = fold.novel if data.exclude_novel and fold.rule != LISTS else ()
-    return _make_list(index, fold, data, list_file, classes=fold.base, exclude=exclude)
+    return _make_list(index, fold, data, list_file, classes=fold.base, exclude=left_out(fold, data))
+
+
+def left_out(fold: Fold, data: DataSettings) -> tuple[int, ...]:
+    """Return the classes of which no image of a training list that is made from the masks shows a pixel."""
+    return fold.novel if data.exclude_novel and fold.rule != LISTS else ()
 
 
 def test_list(index: Index, fold: Fold, data: DataSettings, list_file: str | None = None) -> ImageList:
