@@ -21,7 +21,6 @@ from torch.utils.data import Dataset
 from model.contract import ParamGroup, Trainable
 from model.episode import LabelledImages, Output
 from tests.helpers.read import json_of
-from util.config.place import BEST, LAST
 from util.config.settings import AugmentSettings, OptimizerSettings, StageSettings
 from util.files import PHOTO_DIGITS
 from util.files.errors import UserError
@@ -33,7 +32,7 @@ from util.loop.optim import EMA, SCHEDULES, StepSchedule, build_optimizers
 from util.loop.processes import ProcessGroup
 from util.loop.train import train_to_end
 from util.loop.training import Training
-from util.run.folder import METRICS, RunFolder
+from util.run.folder import BEST, LAST, METRICS, RunFolder
 from util.train.bookkeeping import Checkpoints, Losses, Patience, Validation, Watch
 from util.weights import checkpoint
 

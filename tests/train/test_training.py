@@ -32,7 +32,8 @@ from util.loop.processes import ProcessGroup
 from util.loop.train import optimiser_step
 from util.loop.training import Training
 from util.run.build import build_model
-from util.run.run import BEST, Run
+from util.run.folder import BEST
+from util.run.run import Run
 from util.run.start import fill_at_start, initial_digest
 from util.train import stages
 from util.weights import checkpoint

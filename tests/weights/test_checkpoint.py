@@ -22,12 +22,11 @@ from model.contract import FewShotMethod, ModelSettings, Task
 from tests.evaluate.quick import FEW, SYMNET, new_checkpoint, quick_config
 from tests.helpers import spawned
 from tests.helpers.scored import score
-from util.config.place import BEST, LAST, PREVIOUS
 from util.config.read import read_config, to_dict
 from util.engine import load_engine
 from util.files.errors import UserError
 from util.run.build import build_model
-from util.run.folder import StageFolder
+from util.run.folder import BEST, LAST, PREVIOUS, StageFolder
 from util.run.run import Run, check_continues
 from util.run.start import why_not_used
 from util.run.weights import check_fits

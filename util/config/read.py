@@ -33,10 +33,10 @@ def read_config(source: str | Path | Source, overrides: list[str] | None = None)
     if not isinstance(source, Source):
         source = file_source(Path(source))
     tree = tree_of(source, overrides or [])
-    if not tree.keys() >= {*required(Sections)} and source.own and not bases_of(Path(source.own)):
+    if not tree.keys() >= {*required(Sections)} and source.file and not bases_of(Path(source.file)):
         theirs = next(filter(None, map(as_today, tree)), "")
         raise UserError(
-            f"{source.own}: this file inherits nothing",
+            f"{source.file}: this file inherits nothing",
             fix=f"write base: with a recipe, such as base: config/pascal/symnet.yaml; {theirs}".rstrip("; "),
         )
     if "imports" in tree:
@@ -48,7 +48,7 @@ def read_config(source: str | Path | Source, overrides: list[str] | None = None)
 
 def tree_of(source: Source, overrides: list[str]) -> Tree:
     """Return the values of a config after overrides, and where each was written; raises as ``read_tree`` does."""
-    return completed(placed(read_tree(source), Path(source.own)), overrides)
+    return completed(placed(read_tree(source), Path(source.file)), overrides)
 
 
 def from_dict(content: dict[str, Any], origin: str, overrides: list[str] | None = None) -> Config:
@@ -68,7 +68,7 @@ def from_dict(content: dict[str, Any], origin: str, overrides: list[str] | None 
         protocol, others = known_today(entry, ProtocolSettings)
         if not any(others.values()):  # else it was another protocol
             recorded["protocols"][name] = protocol
-    source = Source(origin, Path(origin).stem, (Path(origin),), own=origin)
+    source = Source(origin, Path(origin).stem, (Path(origin),), file=origin)
     tree = completed(placed(with_places(recorded, origin), Path(origin)), overrides or [])
     try:
         return _typed(tree, source, overrides or [])
@@ -122,7 +122,7 @@ def _typed(tree: Tree, source: Source, overrides: list[str], checks_observers: b
         config = Config(**vars(sections), source=source, given=overrides)
         name = source.name if config.run.name is None else config.run.name
         config = dataclasses.replace(config, run=dataclasses.replace(config.run, name=name))
-        return checked(config, partial(place_written, tree, source.own))
+        return checked(config, partial(place_written, tree, source.file))
     except Misfit as misfit:
         from util.config.misfits import refusals  # of mistakes alone
 

@@ -18,7 +18,7 @@ from typing import Any, TextIO
 import yaml
 
 from util.config.compose import CHOICE
-from util.config.place import BEST, CONFIG, ENVIRONMENT, LAST, PREVIOUS
+from util.config.place import CONFIG, ENVIRONMENT, imports_beside
 from util.config.read import kept
 from util.files import REPOSITORY, TEMPORARY, kept_json, lock, write_atomically
 from util.files.errors import UserError, log
@@ -28,6 +28,7 @@ from util.weights import checkpoint
 from util.weights.checkpoint import Checkpoint
 
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "matplotlib", "tensorboardX", "gensim")
+BEST, LAST, PREVIOUS = "best.pth", "last.pth", "previous.pth"  # the latter is used when the last one cannot be read
 UNKNOWN = "unknown"  # commit or version
 METRICS = "metrics.json"  # of a training
 OPTIONS, RUN = "options", "run"  # keys of a training in ENVIRONMENT: its overrides, and the name of its run
@@ -112,9 +113,7 @@ class RunFolder:
     def describe(self, config: dict[str, Any], **facts: Any) -> None:
         """Write the merged config and the environment: commit, versions, machine, command, and ``facts``."""
         if self.writes:
-            from util.config.imports import beside  # for a writer alone
-
-            content = kept({**config, "imports": beside(config["imports"], self.path)})
+            content = kept({**config, "imports": imports_beside(config["imports"], self.path)})
             self.write_text(CONFIG, yaml.dump(content, Dumper=Dumper, sort_keys=False))
             self.write_json(ENVIRONMENT, environment(config["imports"]) | facts)
 

@@ -13,7 +13,8 @@ from util.config.same import in_words
 from util.files.errors import UserError
 from util.files.launcher import is_first_of_machine
 from util.run.data import images_for_training
-from util.run.run import ALLOW, BEST, Run
+from util.run.folder import BEST
+from util.run.run import ALLOW, Run
 from util.run.weights import check_fits
 from util.weights import checkpoint
 from util.weights.checkpoint import Checkpoint

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from model.decides import Decides
-from util.config.place import BEST, LAST, PREVIOUS
 from util.config.same import differences
 from util.config.settings import StageSettings
 from util.files.errors import log, told
@@ -22,7 +21,7 @@ from util.loop.observers import TrainingObserver
 from util.loop.optim import StepSchedule, copy_tensors, load_optimizers
 from util.loop.train import check_learning
 from util.loop.training import Progress, Training
-from util.run.folder import METRICS, RunFolder, StageFolder
+from util.run.folder import BEST, LAST, METRICS, PREVIOUS, RunFolder, StageFolder
 from util.run.run import check_continues
 from util.weights import checkpoint
 from util.weights.checkpoint import Checkpoint

@@ -9,7 +9,6 @@ from typing import Any, cast
 from model.contract import FewShotMethod, Trainable
 from model.registry import described
 from util.config.compose import files_of
-from util.config.place import BEST
 from util.config.read import to_dict
 from util.config.registry import code_of_run
 from util.config.settings import Config
@@ -28,7 +27,7 @@ from util.run.begin import Asked, StageTask, rehearse, stage_of, stages_asked, t
 from util.run.build import build_model, precision_of_training
 from util.run.data import StageData, epoch_length, stage_data
 from util.run.disk import Stored, checkpoint_bytes, free_on_disk
-from util.run.folder import OPTIONS, RUN, RunFolder, claim
+from util.run.folder import BEST, OPTIONS, RUN, RunFolder, claim
 from util.run.run import Run
 from util.run.start import Start, fill_at_start
 from util.train.bookkeeping import Checkpoints, Losses, Patience, Validate, Validation, Watch
