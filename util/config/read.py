@@ -9,15 +9,13 @@ from model.registry import methods
 from util.config.bam import as_today
 from util.config.checks import checked
 from util.config.compose import Source, completed, file_source, read_tree
-from util.config.folder import LOCAL, in_configs
 from util.config.place import placed
 from util.config.same import known_today
 from util.config.settings import Config, DataSettings, EvaluationSettings, ProtocolSettings, RunSettings, Sections
-from util.config.tree import Tree, bases_of, find, parse_file, place_of, place_written, plain, with_places
+from util.config.tree import Tree, bases_of, find, place_of, place_written, plain, with_places
 from util.files.errors import UserError, told
 from util.files.typecheck import Misfit, convert, required
 
-DEFAULT = LOCAL / "default.yaml"
 FORMER = ("decoded_gib",)  # settings of data that a former version had, and that decided nothing
 IMPORT_IT = (
     "name it in imports of a config (predict.py --config FILE), by --import of report.py or predict.py, or import it"
@@ -93,17 +91,6 @@ def to_dict(config: Config) -> dict[str, Any]:
     out = dataclasses.asdict(config)
     names = [section.name for section in dataclasses.fields(Sections)]
     return {name: out[name] for name in names if out[name] is not None}  # base_stage of a method without one
-
-
-def kept(content: dict[str, Any]) -> dict[str, Any]:
-    """Return plain data as of ``to_dict`` over ``default.yaml``, of whose protocols it repeats its test's alone."""
-    published = find(parse_file(in_configs(DEFAULT)), "protocols")
-    own = dict[str, Any]()
-    for name, entry in content["protocols"].items():
-        stated = convert(ProtocolSettings, plain(published.get(name, {})), name, as_yaml=True)
-        if name == content["test"]["protocol"] or name not in published or dataclasses.asdict(stated) != entry:
-            own[name] = entry
-    return {"base": str(DEFAULT), **content, "protocols": own}
 
 
 def _typed(tree: Tree, source: Source, overrides: list[str], checks_observers: bool = False) -> Config:
