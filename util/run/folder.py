@@ -68,10 +68,9 @@ class StageFolder:
         """Return the last checkpoint, else of the one before; UserError if neither can be read."""
         try:
             return checkpoint.read(self.path / LAST)
-        except UserError as error:
+        except UserError:
             if not (self.path / PREVIOUS).exists():
                 raise
-            log.warning("%s; continuing from the one before, %s", error, self.path / PREVIOUS)
             return checkpoint.read(self.path / PREVIOUS)
 
     @property

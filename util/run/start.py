@@ -35,6 +35,11 @@ class Start:
     training: list[dict[str, Any]] = field(default_factory=list)  # of the base stage, see ``Checkpoint``
     cost: dict[str, Any] = field(default_factory=dict)  # of the base stage, see ``Checkpoint``
 
+    @classmethod
+    def before(cls, stored: Checkpoint) -> "Start":
+        """Return what the training of a checkpoint, which continues, started from and learnt from so far."""
+        return cls(initial=stored.origin.initial, photos=stored.photos, training=stored.training[:-1])
+
 
 def fill_at_start(
     run: Run, network: FewShotMethod, stage: str, base: str | Path | None = None, *, downloads: bool = True

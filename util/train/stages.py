@@ -30,10 +30,20 @@ from util.run.disk import Stored, checkpoint_bytes, free_on_disk
 from util.run.folder import BEST, OPTIONS, RUN, RunFolder, claim
 from util.run.run import Run
 from util.run.start import Start, fill_at_start
-from util.train.bookkeeping import Checkpoints, Losses, Patience, Validate, Validation, Watch
+from util.train.bookkeeping import (
+    Checkpoints,
+    Losses,
+    Patience,
+    Validate,
+    Validation,
+    Watch,
+    resume,
+    schedule_to_continue,
+)
 from util.train.curves import Curves
 from util.train.kept_features import KEPT_GIB, KeptMaps, RecordFile, is_frozen
 from util.weights import checkpoint
+from util.weights.checkpoint import Checkpoint
 from util.weights.encoders import encoder_licence
 
 PER_CLASS = "per_class"  # of the scores of an output: class id -> IoU
@@ -87,21 +97,21 @@ def _claim_stage(claims: ExitStack, run: Run, stage: str, asked: Asked) -> Stage
 
 def train_stage(run: Run, task: StageTask, world: ProcessGroup, asked: Asked) -> int:
     """Train a stage in some processes and return the exit code; UserError: what it needs is missing or wrong."""
-    setup = _set_up(run, task, world, asked.checkpoint)
+    setup = _set_up(run, task, world, asked)
     training = _training(run, task, world, setup)
     checkpoints = _checkpoints(run, task, training, setup)
     with closing(checkpoints.folder):
-        own = registered_observers(task.folder, run.config.observers)
-        checkpoints.state["observers"] = {observer.name: observer.facts for observer in own}
+        registered = registered_observers(task.folder, run.config.observers)
+        checkpoints.state["observers"] = {observer.name: observer.facts for observer in registered}
         if task.settings.views is not None and is_frozen(cast(FewShotMethod, setup.network)):
             _keep_maps(run.config, task, world, setup)
-        if task.continues:
-            checkpoints.resume(training, asked.allow_changes)
+        if setup.stored:
+            resume(training, setup.stored, checkpoints.state, asked.allow_changes)
         _log_start(training, checkpoints, run, setup)
         resumed_at = training.progress.step + 1 if task.continues else None  # later points of the curves are replaced
         with closing(Curves(task.folder if world.is_main else None, resumed_at)) as curves:
             validate = partial(_validate, training=training, data=setup.data, curves=curves, config=run.config)
-            observers = _observers(task, checkpoints, curves, validate, own)
+            observers = _observers(task, checkpoints, curves, validate, registered)
             finished = _do_steps(training, setup.data, observers, run.config.data.workers)
     if finished and not world.any(training.interrupt.requested):
         _log_end(task, training.progress.best)
@@ -117,27 +127,30 @@ class Setup:
     network: Trainable  # the model, or in the base stage its encoder and base learner
     start: Start
     data: StageData
+    schedule: StepSchedule
+    stored: Checkpoint | None  # the one that it continues; None: it begins
 
 
-def _set_up(run: Run, task: StageTask, world: ProcessGroup, base: str | None) -> Setup:
-    """Return the network of a stage with the weights that it starts from, and its data; raises as both do.
-
-    ``base``: a base stage's checkpoint, instead of the run's own.
-    """
+def _set_up(run: Run, task: StageTask, world: ProcessGroup, asked: Asked) -> Setup:
+    """Return the network of a stage, filled where it begins, and its data; raises as both do."""
     model = build_model(run.config, run.text_width)
-    start = Start() if task.continues else fill_at_start(run, model, task.stage, base)  # fails before photos are read
+    stored = run.at(task.stage).newest() if task.continues else None
+    # Refused before photos are read
+    start = Start.before(stored) if stored else fill_at_start(run, model, task.stage, asked.checkpoint)
     network = trained_part(model, task.stage)
     with world.rank_zero_first():  # which may build an index
         data = stage_data(run, task.stage, world.is_main)
-    return Setup(network, start, data)
+    length = epoch_length(task.settings, data.images)
+    schedule = StepSchedule.from_settings(task.settings, length, world.size, f"{task.stage}_stage")
+    if stored and asked.allow_changes:
+        schedule = schedule_to_continue(schedule, stored, data.images.digest)
+    return Setup(network, start, data, schedule, stored)
 
 
 def _training(run: Run, task: StageTask, world: ProcessGroup, setup: Setup) -> Training:
     """Return a training before its first step; UserError: settings do not fit."""
     config = run.config
     stage = task.settings
-    images = setup.data.images
-    schedule = StepSchedule.from_settings(stage, epoch_length(stage, images), world.size, f"{task.stage}_stage")
     precision = precision_of_training(config, world.device)
     prepared = prepare_network(setup.network, world.device, precision, trained_by=world)
     optimizers = build_optimizers(setup.network.param_groups(), stage.optimizers)
@@ -147,7 +160,7 @@ def _training(run: Run, task: StageTask, world: ProcessGroup, setup: Setup) -> T
         optimizers=optimizers,
         rules=stage.optimizers,
         ema=ema,
-        schedule=schedule,
+        schedule=setup.schedule,
         world=world,
         accumulate=stage.accumulate,
         seed=config.run.seed,
@@ -200,7 +213,7 @@ def _validate(
 
 
 def _observers(
-    task: StageTask, checkpoints: Checkpoints, curves: Curves, validate: Validate, own: list[Any]
+    task: StageTask, checkpoints: Checkpoints, curves: Curves, validate: Validate, registered: list[Any]
 ) -> list[TrainingObserver]:
     """Return all that looks at a stage's steps, in the order in which it is called."""
     observers: list[TrainingObserver] = [Losses(), curves]
@@ -208,7 +221,7 @@ def _observers(
         observers += [Validation(validate, task.settings, checkpoints), Patience(task.settings.patience)]
     elif task.settings.validate_every:
         log.info("no validations: the test list has too few images of the training list's classes")
-    return [*observers, *own, checkpoints]
+    return [*observers, *registered, checkpoints]
 
 
 def _do_steps(training: Training, data: StageData, observers: list[TrainingObserver], workers: int) -> bool:
