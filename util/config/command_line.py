@@ -17,7 +17,7 @@ from util.config.imports import import_named
 from util.config.parts import merged
 from util.config.read import read_config, to_dict, tree_of
 from util.config.settings import Config, OptimizerSettings
-from util.config.tree import OVERRIDE, Leaf, flow, value_of
+from util.config.tree import OVERRIDE, Leaf, find, flow, value_of
 from util.files.errors import UserError, one_line
 from util.files.typecheck import Misfit, convert
 
@@ -124,41 +124,27 @@ def print_config_if_asked(options: argparse.Namespace, config: Config) -> bool:
         content = to_dict(config)
         if not options.print_whole_config:  # on a page, with the protocol of its test alone
             name = config.test.protocol
-            content = _with_stated(_differing(config), content, tree, f"{config.source.file}:")
+            file = f"{config.source.file}:"
+            content = _shown(config, tree, file)
             content["test"] = content.get("test", {}) | {"protocol": name}
-            content["protocols"] = {name: _differing(config.protocols[name])}
+            content["protocols"] = {name: _shown(config.protocols[name], find(tree, f"protocols.{name}"), file)}
         print("\n".join([f"# {files_of(config.source)}", *_lines(content, tree, indent="")]))
     return is_asked
 
 
-def _differing(value: Any) -> Any:
-    """Return what differs in settings from their defaults, and optimisers whole; another value as it is."""
+def _shown(value: Any, tree: Any, file: str) -> Any:
+    """Return what differs in settings from their defaults or stands in a file, and optimisers whole; others as is."""
     if isinstance(value, dict):
         return {name: asdict(part) if isinstance(part, OptimizerSettings) else part for name, part in value.items()}
     if not is_dataclass(value):
         return value
     out = {}
     for setting in fields(value):
-        given = _differing(getattr(value, setting.name))
-        if setting.compare and given not in (default_of(setting), {}):
+        leaf = tree.get(setting.name) if isinstance(tree, dict) else None
+        given = _shown(getattr(value, setting.name), leaf, file)
+        is_stated = isinstance(leaf, Leaf) and leaf.where.startswith(file)
+        if setting.compare and (is_stated or given not in (default_of(setting), {})):
             out[setting.name] = given
-    return out
-
-
-def _with_stated(differing: dict[str, Any], whole: dict[str, Any], tree: Any, own: str) -> dict[str, Any]:
-    """Return what differs from the defaults, and every value that the run's own file states."""
-    out = {}
-    for key, value in whole.items():
-        leaf = tree.get(key) if isinstance(tree, dict) else None
-        given = differing.get(key, {})
-        if all(isinstance(each, dict) for each in (value, leaf, given)):
-            part = _with_stated(given, value, leaf, own)
-            if part:
-                out[key] = part
-        elif key in differing:
-            out[key] = given
-        elif isinstance(leaf, Leaf) and leaf.where.startswith(own):
-            out[key] = value
     return out
 
 

@@ -29,7 +29,7 @@ CHOICE = ("MODEL", "NET")  # of method and encoder, in the environment
 PLAIN = "_plain"  # after the name of an encoder whose runs have the same own files
 FOLD = re.compile(r"split(\d+)")  # an experiment
 WITH_BRACES = ("run.base_folder", "model.encoder.weights")  # keys whose values may name others: {dataset}
-BRACES = re.compile(r"\{[^/]*\}")
+BRACES = re.compile(r"\{([^/{}]*)\}")
 
 
 @dataclass(frozen=True)
@@ -114,27 +114,19 @@ def _of_fold(fold: int, dataset: str, method: str, net: str | None) -> Source:
     files = (recipe,) if recipe.exists() else (data_file(dataset), method_file(method))
     values: Tree = {}
     encoder = None
-    in_name = ""
     if has_encoder(method):
         encoder = Leaf(net, f"NET {net}") if net else encoder_of(files)
         net = encoder.value
-        in_name = net.replace("/", "-")
     elif net in encoders():
         net = None  # of a command with several methods
     elif net:
         values = networks(net, f"NET {net}")
-        in_name = net.replace("/", "--")
     words = f"split{fold} {dataset} --model {method}" + (f" --net {net}" if net else "")
-    name = _run_name(fold, dataset, method, in_name)
-    file = _file_of_run(dataset, name)
     values = merge(values, nested(FOLD_KEY, Leaf(fold, words)))
+    named = "" if method == MAIN_METHOD else method, (net or "").replace("/", "-" if encoder else "--")
+    name = "_".join(filter(None, (f"{dataset}_split{fold}", *named)))
+    file = _file_of_run(dataset, name)
     return Source(words, name, (file,) if file else files, values, str(file or ""), encoder)
-
-
-def _run_name(fold: int, dataset: str, method: str, in_name: str) -> str:
-    """Return the name of a fold's run, without the main method; ``in_name`` is that of encoder or networks, if any."""
-    parts = (f"{dataset}_split{fold}", "" if method == MAIN_METHOD else method, in_name)
-    return "_".join(filter(None, parts))
 
 
 def _file_of_run(dataset: str, name: str) -> Path | None:
@@ -168,9 +160,7 @@ def completed(tree: Tree, overrides: list[str]) -> Tree:
     for key in WITH_BRACES:
         leaf = find(tree, key)
         if isinstance(leaf, Leaf) and "{" in str(leaf.value):
-            path = str(leaf.value)
-            for name, value in names.items():
-                path = path.replace(f"{{{name}}}", str(value))
+            path = BRACES.sub(lambda found: str(names.get(found[1], found[0])), str(leaf.value))
             if unknown := BRACES.search(path):
                 known = ", ".join(f"{{{name}}}" for name in names)
                 raise UserError(f"{leaf.where}: {key}: {unknown[0]} is no name in braces; known: {known}")

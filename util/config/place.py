@@ -7,6 +7,7 @@ others once the folder has been copied, renamed or moved to another machine.
 import os
 import re
 from collections.abc import Sequence
+from functools import reduce
 from pathlib import Path
 
 from util.config.tree import Leaf, Tree, merge, nested, value_of
@@ -60,14 +61,12 @@ def placed(tree: Tree, file: Path) -> Tree:
     stated = str(value_of(tree, NAME) or "")
     before = Path(str(value_of(tree, FOLDER) or RUNS), stated)
     folder, name = folder_and_name(run, stated)
-    values = {FOLDER: str(folder), NAME: name}
+    values = {FOLDER: folder, NAME: name}
     for key in INSIDE:
         path = Path(str(value_of(tree, key)))
         if path.is_relative_to(before):
-            values[key] = str(run / path.relative_to(before))
-    for key, value in values.items():
-        tree = merge(tree, nested(key, Leaf(value, str(file))))
-    return tree
+            values[key] = run / path.relative_to(before)
+    return reduce(merge, [nested(key, Leaf(str(value), str(file))) for key, value in values.items()], tree)
 
 
 def imports_beside(names: Sequence[str], folder: Path) -> list[str]:

@@ -56,12 +56,12 @@ def from_dict(content: dict[str, Any], origin: str, overrides: list[str] | None 
     imported.
     """
     with told(Misfit, before=f"{origin}: "):
-        test, _ = known_today(convert(dict, content.get("test", {}), "test"), EvaluationSettings)
-        run, _ = known_today(convert(dict, content.get("run", {}), "run"), RunSettings)
-        data = convert(dict, content.get("data", {}), "data")
+        given = {key: convert(dict, content.get(key, {}), key) for key in ("data", "run", "test")}
         entries = convert(dict[str, dict], content.get("protocols", {}), "protocols")
-    data = {key: value for key, value in data.items() if key not in FORMER}
-    recorded = {**content, "data": data, "run": run, "test": test, "protocols": {}}
+    recorded = {**content, **given, "protocols": {}}
+    recorded["data"] = {key: value for key, value in given["data"].items() if key not in FORMER}
+    for key, kind in (("run", RunSettings), ("test", EvaluationSettings)):
+        recorded[key], _ = known_today(given[key], kind)
     for name, entry in entries.items():
         protocol, others = known_today(entry, ProtocolSettings)
         if not any(others.values()):  # else it was another protocol
