@@ -281,14 +281,6 @@ def test_a_folder_with_any_checkpoint_holds_a_run(tmp_path: Path) -> None:
         assert "holds a run already; " in why and ("continue it with --resume" in why) == (name != BEST)
 
 
-def test_a_damaged_or_missing_last_checkpoint_leaves_the_one_before(tmp_path: Path) -> None:
-    checkpoint.save(tmp_path / PREVIOUS, saved().entries)
-    (tmp_path / LAST).write_bytes(b"PK\x03\x04 cut")
-    for _ in range(2):
-        assert StageFolder(tmp_path).newest().entries["progress"]["step"] == 4
-        (tmp_path / LAST).unlink(missing_ok=True)
-
-
 @pytest.mark.parametrize(
     ("stored", "reason"),
     [

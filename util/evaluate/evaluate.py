@@ -123,7 +123,6 @@ def _run(scoring: Scoring, seed: int, world: ProcessGroup, store: TrialStore) ->
         workers=config.data.workers,
         store=store,
     )
-    log.info("%s: %s", title, store)
     scoring.seconds += time.monotonic() - started
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from model.episode import Episode, Supports
-from util.files.sizes import GIB, MIB
+from util.files.sizes import GIB
 
 if TYPE_CHECKING:
     from model.trial import Trial
@@ -41,8 +41,6 @@ class ShotStore:
         if self.network is not network or self.scope != scope:
             self.network, self.scope = network, scope
             self._empty()
-        self.hits = 0
-        self.misses = 0
 
     def _empty(self) -> None:
         self.kept: dict[Hashable, Any] = {}  # the one used last at the end
@@ -51,8 +49,6 @@ class ShotStore:
     def shots(self, supports: Sequence[Support]) -> list[Any]:
         """Return the shots of supports; missing ones are made. [] for a method that keeps nothing."""
         missing = {support.key: support for support in supports if support.key not in self.kept}
-        self.hits += len(supports) - len(missing)
-        self.misses += len(missing)
         made = self._made([*missing.values()])
         if len(made) < len(missing):
             return []
@@ -86,10 +82,6 @@ class ShotStore:
     def _drop_oldest_of(self, kept: dict[Any, Any]) -> None:
         while kept and self.used > self.limit:
             self.used -= kept.pop(next(iter(kept))).nbytes
-
-    def __str__(self) -> str:
-        size = f"{len(self.kept)} kept, {self.used / MIB:.0f} of {self.limit / MIB:.0f} MiB"
-        return f"{self.hits} supports from the store, {self.misses} encoded; {size}"
 
 
 class TrialStore(ShotStore):
