@@ -13,8 +13,10 @@ from util.files.errors import Refusals
 from util.files.typecheck import NAMES, UNKNOWN, Misfit
 
 NO_SECTION = f" must be {NAMES[dict]}"  # ends the message about a value in place of a section
-BY_NET = "name the encoder by NET= before the command"
-OF_FILES = {"base": "name the file itself", ENCODERS: BY_NET, NET: BY_NET}
+OF_FILES = {
+    "base": "name the file itself",
+    **dict.fromkeys((ENCODERS, NET), "name the encoder by NET= before the command"),
+}
 
 
 def refusals(misfits: Sequence[Misfit], tree: Tree, source: Source, content: dict[str, Any]) -> Refusals:
