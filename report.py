@@ -14,8 +14,7 @@ if __name__ == "__main__":
 import argparse
 
 from util import cli
-from util.config.command_line import add_overrides
-from util.config.imports import add_import
+from util.config.command_line import add_import, add_overrides
 from util.files.table import Table, add_format
 from util.loop.metrics import FINAL
 from util.report.compare import compare

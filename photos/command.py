@@ -33,14 +33,16 @@ OTHERS = (
 
 def command(arguments: list[str]) -> int:
     """Run a command line and return the exit code; what a command alone needs is imported for it."""
-    name = SEGMENT
-    if arguments and not arguments[0].startswith("-"):
-        name, *arguments = arguments
-        check_known(name, COMMANDS, f"{name}: no such command")
-    description, declare, run = COMMANDS[name]
-    parser = Parser(prog=f"predict.py {name}", description=f"{description} {OTHERS}")
-    declare(parser)
-    return run(parser.parse_args(arguments))
+    words = [SEGMENT, *arguments] if not arguments or arguments[0].startswith("-") else arguments
+    check_known(words[0], COMMANDS, f"{words[0]}: no such command")
+    parser = Parser(prog="predict.py")
+    commands = parser.add_subparsers()
+    for name, (description, declare, run) in COMMANDS.items():
+        of_command = commands.add_parser(name, description=f"{description} {OTHERS}")
+        declare(of_command)
+        of_command.set_defaults(run=run)
+    asked = parser.parse_args(words)
+    return asked.run(asked)
 
 
 def _declare_segment(parser: Parser) -> None:

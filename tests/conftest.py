@@ -149,6 +149,8 @@ def mini_yaml(tmp_path: Path, mini_root: Path):
             "run": {"folder": f"{tmp_path}/runs", "name": "tiny", "device": "cpu"},
             "data": {"root": str(mini_root), "cache": f"{tmp_path}/cache", "min_pixels": 100},
         }
+        if source.encoder:
+            content["net"] = source.encoder.value
         model = read_config(source).model
         model_class = class_of(model)
         content["data"]["size"] = next(side for side in model_class.sizes_around(33, model) if side >= 33)

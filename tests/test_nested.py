@@ -9,7 +9,7 @@ import pytest
 from annotations.yolo import read_data_file
 from photos.calibration import _read as read_calibration
 from tests.helpers.paths import REPOSITORY
-from util.config.compose import source_of
+from util.config.command_line import source_of
 from util.config.read import read_config
 from util.config.tree import override_tree
 from util.files import yaml_text

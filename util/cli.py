@@ -42,6 +42,10 @@ class Parser(argparse.ArgumentParser):
                 "--version", action="version", version=f"Sym-Net {version()}", help="print the project's version"
             )
 
+    def add_subparsers(self, **options: Any) -> Any:
+        """Return the parsers of commands, which themselves refuse what they do not know."""
+        return super().add_subparsers(parser_class=_OfCommand, **options)
+
     def error(self, message: str) -> NoReturn:
         """Raise the error of a wrong command line, a UserError."""
         if unknown := re.match(r"unrecognized arguments: (-[-\w]+)", message):
@@ -49,6 +53,17 @@ class Parser(argparse.ArgumentParser):
         elif message.startswith("unrecognized arguments: "):
             message += "; write all words, such as text vectors, before the options, those with spaces in quotes"
         raise UserError(f"{message}; see {self.prog} --help")
+
+
+class _OfCommand(Parser):
+    """The parser of a command; argparse would let that of all commands refuse options, which knows none of them."""
+
+    def parse_known_args(self, *arguments: Any) -> Any:  # type: ignore[override]
+        """Return the options; UserError: there are others."""
+        options, unknown = super().parse_known_args(*arguments)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return options, unknown
 
 
 def _path(text: str) -> Path:

@@ -22,8 +22,7 @@ from torch import Tensor
 from model.episode import IGNORE, Episode, NamedEpisode, Supports
 from model.mismatch import ModelMismatch
 from model.registry import class_of
-from util.config.compose import source_of
-from util.config.imports import add_import  # noqa: F401  what photos declare of it
+from util.config.command_line import add_import, source_of  # noqa: F401  photos declare the first
 from util.config.read import from_dict, read_config, to_dict
 from util.config.tree import override
 from util.data.views import PHOTO_RULE, View, channels_first

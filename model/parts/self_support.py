@@ -4,12 +4,12 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from model.tensors.attention import Attention, attend
 from model.tensors.ops import choose, in_float32, mean_over
 
 TEMPERATURE = 10.0  # of the cosines, as logits
-LENGTH_EPS = 1e-8  # smallest norm in a cosine
 CONFIDENT_FOREGROUND, CONFIDENT_BACKGROUND = 0.7, 0.6  # probabilities above which a position is confident
 OWN_FOREGROUND = 0.5  # share of the query's own prototype in the foreground
 OWN_BACKGROUND = 0.3  # share of the query's global prototype in the background; the rest is the adaptive one
@@ -21,22 +21,8 @@ def similarity(feature_bchw: Tensor, foreground: Tensor, background: Tensor) -> 
 
     Prototypes are (B, C), or (B, C, h, w) for one per position.
     """
-    length_bhw = _length(feature_bchw)
-    cosines = []
-    for prototype in (background, foreground):
-        if prototype.ndim == 2:  # a matrix product, without a map of feature size
-            feature_blc = feature_bchw.flatten(2).transpose(1, 2)
-            inner = (feature_blc @ prototype.unsqueeze(2)).view_as(length_bhw)
-            prototype_length = _length(prototype)[:, None, None]
-        else:
-            inner = (feature_bchw * prototype).sum(1)
-            prototype_length = _length(prototype)
-        cosines.append(inner / (length_bhw * prototype_length))
-    return TEMPERATURE * torch.stack(cosines, dim=1)
-
-
-def _length(vectors: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(vectors, dim=1).clamp_min(LENGTH_EPS)
+    each = [prototype if prototype.ndim == 4 else prototype[:, :, None, None] for prototype in (background, foreground)]
+    return TEMPERATURE * torch.stack([F.cosine_similarity(feature_bchw, prototype) for prototype in each], dim=1)
 
 
 class SelfPrototypes(NamedTuple):

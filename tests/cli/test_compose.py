@@ -113,12 +113,8 @@ def test_a_network_of_timm_names_its_run_and_fits_its_sides(backbone: str, sides
         assert config.data.size == side
     with pytest.raises(UserError, match=r"--set data.size=80: data.size = 80 is not "):
         read_config(find_config("split1", "mini", "ssp", backbone), ["data.size=80"])
-
-
-def test_methods_on_a_network_of_timm_share_its_base_stage() -> None:
-    runs = [read("split1", "mini", method, "timm/test_vit").run for method in ("hdmnet", "bam")]
-    assert runs[0].name == "mini_split1_hdmnet_timm-test_vit"
-    assert {run.base_folder for run in runs} == {"runs/mini_split1_timm-test_vit/base"}
+    shared = {read("split1", "mini", method, "timm/test_vit").run.base_folder for method in ("hdmnet", "bam")}
+    assert shared == {"runs/mini_split1_timm-test_vit/base"}
 
 
 def test_a_file_has_a_run_of_its_own_and_the_base_stage_of_its_bases(configs: Path) -> None:
@@ -191,24 +187,25 @@ def test_the_file_of_the_run_s_name_is_the_first(configs: Path, words: tuple, fi
     assert files_of(after.source).endswith(f".yaml + {path}")
 
 
+WRONG = {  # what the file of split1 and vgg16 states
+    "data: {fold: 2}": "data.fold = 2 in the file of split1; write 1",
+    "net: lite0": "net = 'lite0' in the file of vgg16; write vgg16",
+    "net: [lite0]": "net = ['lite0'] in the file of vgg16; write vgg16",
+    "data: {size: 470}": "data.size = 470 is not 8k",  # only inherited sides become the nearest that a method takes
+}
+
+
 def test_the_file_of_a_run_serves_torchvisions_encoder_too_and_no_other_fold(configs: Path) -> None:
     own = configs / "pascal/pascal_split2_resnet50.yaml"
     own.write_text("base: symnet.yaml\ndata: {fold: 2, shot: 5}")
     plain = read("split2", "pascal", None, "resnet50_plain")
     assert (plain.data.shot, plain.model.encoder.stem, plain.run.name) == (5, "plain", "pascal_split2_resnet50_plain")
-    own.rename(configs / "pascal/pascal_split1_vgg16.yaml")
-    for words in (("split1", "pascal", None, "vgg16"), ("pascal_split1_vgg16", "pascal")):
-        with pytest.raises(
-            UserError, match=r"pascal_split1_vgg16.yaml:2: data.fold = 2 in the file of split1; write 1"
-        ):
-            read(*words)
-
-
-def test_a_runs_own_values_are_taken_or_refused(configs: Path) -> None:
-    """As in every file that is named: only inherited sides become the nearest that a method takes."""
-    (configs / "pascal/pascal_split0_resnet50.yaml").write_text("base: symnet.yaml\ndata: {size: 470}")
-    with pytest.raises(UserError, match=r"pascal_split0_resnet50.yaml:2: data.size = 470 is not 8k"):
-        read("split0", "pascal")
+    other = configs / "pascal/pascal_split1_vgg16.yaml"
+    for stated, said in WRONG.items():
+        other.write_text(f"base: symnet.yaml\n{stated}")
+        for words in (("split1", "pascal", None, "vgg16"), ("pascal_split1_vgg16", "pascal")):
+            with pytest.raises(UserError, match=f"pascal_split1_vgg16.yaml:2: {re.escape(said)}"):
+                read(*words)
 
 
 CHANGES = [  # what mine.yaml says beside its base; a config's bases with it; epochs then
@@ -311,7 +308,7 @@ REFUSED = {  # words of a command; parts of its one line
     "split0 pascal --model dcama --net vgg16": ("encoder/vgg16.yaml:", "does not go with DCAMA", "takes resnet10, "),
     "split0 pascal --model sspp": ("sspp: no such method", "did you mean 'ssp'?"),
     "split0 pascal --net resnet51": ("NET resnet51: no such encoder", "did you mean 'resnet50'?"),
-    "split0 pascal --net timm": ("encoder/timm.yaml:5: ", "timm knows no network of that name"),
+    "split0 pascal --net timm": ("NET timm: no such encoder",),
     "split0 pascal --net test_vit.r160_in1k": ("one of timm is timm/test_vit.r160_in1k",),
     "split0 mini --model ssp --net timm/test_vit2.r160": (
         "= 'timm/test_vit2.r160': timm knows no weights",
@@ -365,19 +362,19 @@ def test_a_printed_config_reads_back_equal(tmp_path: Path, capsys, words: str) -
     assert [line for line in lines if not re.search(":$|  # ", line)] == []
 
 
-def test_a_printed_config_shows_a_default_that_the_runs_own_file_states(tmp_path: Path, capsys) -> None:
-    file = tmp_path / "mine.yaml"
-    file.write_text("base: config/pascal/symnet.yaml\ndata: {size: 473}\n")
-    options = command_line.parser(None).parse_args(["--print-config", str(file)])
-    command_line.print_config_if_asked(options, command_line.read(options))
-    assert re.search(rf"^  size: 473 +# {file}:2$", capsys.readouterr().out, re.MULTILINE)
+def test_each_value_says_where_it_comes_from(tmp_path: Path, capsys) -> None:
+    """A page shows also a default that the run's own file states."""
 
+    def printed(words: str) -> str:
+        options = command_line.parser(None).parse_args(words.split())
+        command_line.print_config_if_asked(options, command_line.read(options))
+        return capsys.readouterr().out
 
-def test_each_value_says_where_it_comes_from(capsys) -> None:
-    words = ["--print-whole-config", "split2", "pascal", "--model", "ssp", "--set", "data.shot=5"]
-    options = command_line.parser(None).parse_args(words)
-    command_line.print_config_if_asked(options, command_line.read(options))
-    places = dict(re.findall(r"^ *(\S+: \S+) +# (.*)$", capsys.readouterr().out, re.MULTILINE))
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("base: config/pascal/symnet.yaml\ndata: {size: 473}\n")
+    assert re.search(rf"^  size: 473 +# {mine}:2$", printed(f"--print-config {mine}"), re.MULTILINE)
+    whole = printed("--print-whole-config split2 pascal --model ssp --set data.shot=5")
+    places = dict(re.findall(r"^ *(\S+: \S+) +# (.*)$", whole, re.MULTILINE))
     for setting, place in {
         "name: pascal_split2_ssp_resnet50": "default",
         "image_suffix: .jpg": "default",
@@ -389,10 +386,8 @@ def test_each_value_says_where_it_comes_from(capsys) -> None:
     assert file == "config/pascal/ssp.yaml"
     before = Path(file).read_text().partition("refine")[0]
     assert before.count("\n") + 1 == int(number)
-    words = ["--print-config", "split0", "pascal", "--net", "lite0"]
-    options = command_line.parser(None).parse_args(words)
-    command_line.print_config_if_asked(options, command_line.read(options))
-    assert re.search(r"size: 481 +# config/pascal/photos.yaml:\d+: 473, no side of this model", capsys.readouterr().out)
+    inherited = printed("--print-config split0 pascal --net lite0")
+    assert re.search(r"size: 481 +# config/pascal/photos.yaml:\d+: 473, no side of this model", inherited)
 
 
 def test_the_list_names_recipes_methods_encoders_and_data_sets(capsys) -> None:

@@ -62,6 +62,13 @@ def test_overrides_win_over_files_and_later_ones_over_earlier(tmp_path: Path) ->
         ("source=x", ("unknown key 'source'",)),
         ("meta_stage.lr=0.1", ("unknown key 'meta_stage.lr', here meta_stage.optimizers.main.lr",)),
         ("test={seeds: [1], seeds: [2]}", ("key 'seeds' is written twice",)),
+        ("protocols.mine={scored_on: original}", ("mine.scored_on = ", "use letterbox or square")),
+        ("protocols.mine={supports: first}", ("mine.supports = ", "query: pairs")),
+        ("protocols.mine={episodes: null}", ("mine.episodes = ", "query: sequential; give a number")),
+        (
+            "protocols.mine={input: original, scored_on: original, side: 97}",
+            ("protocols.mine.side = ", "leave it null"),
+        ),
     ],
 )
 def test_wrong_override_is_named(text: str, parts: tuple[str, ...]) -> None:
@@ -167,20 +174,6 @@ def test_a_mistake_is_named_with_place_and_fix(tmp_path: Path, mistake: tuple) -
     text, line, *parts = mistake
     message = refusal(path := write_config(tmp_path, text))
     assert message.startswith(f"{path}:{line}: ") and all(part in message for part in parts), message
-
-
-@pytest.mark.parametrize(
-    ("entry", "key", "part"),
-    [
-        ("{scored_on: original}", "scored_on", "use letterbox or square"),
-        ("{supports: first}", "supports", "query: pairs"),
-        ("{episodes: null}", "episodes", "query: sequential; give a number"),
-        ("{input: original, scored_on: original, side: 97}", "side", "leave it null"),
-    ],
-)
-def test_contradictory_rules_of_a_protocol_are_named(entry: str, key: str, part: str) -> None:
-    message = refusal(MINI, [f"protocols.mine={entry}"])
-    assert f"protocols.mine.{key} = " in message and part in message, message
 
 
 @pytest.mark.parametrize(

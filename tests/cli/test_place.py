@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from util.config.read import read_config, to_dict
-from util.run.run import BEST, Run
+from util.run.folder import BEST
+from util.run.run import Run
 
 
 @pytest.fixture

@@ -33,8 +33,8 @@ from util.loop.optim import StepSchedule
 from util.run import disk
 from util.run.begin import Asked, dry_run, stage_of, stages_asked
 from util.run.build import build_model
-from util.run.folder import ENVIRONMENT
-from util.run.run import BEST, LAST, Run
+from util.run.folder import BEST, ENVIRONMENT, LAST
+from util.run.run import Run
 from util.train import stages
 from util.weights import checkpoint
 

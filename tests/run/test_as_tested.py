@@ -6,12 +6,11 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.read import write_json
-from util.config.place import BEST, LAST
 from util.config.read import read_config, to_dict
 from util.config.settings import Config
 from util.evaluate.evaluation import Evaluation
 from util.run.begin import Asked, stage_of
-from util.run.folder import ENVIRONMENT, METRICS
+from util.run.folder import BEST, ENVIRONMENT, LAST, METRICS
 from util.run.run import Run
 from util.weights import checkpoint
 

@@ -19,7 +19,8 @@ from util.data.sampling import EpisodeKey
 from util.files.errors import UserError
 from util.loop.processes import ProcessGroup
 from util.run.data import meta_stage_data
-from util.run.run import LAST, Run
+from util.run.folder import LAST
+from util.run.run import Run
 from util.train import stages
 from util.train.kept_features import KeptMaps, RecordFile
 from util.weights import checkpoint

@@ -13,8 +13,7 @@ import torch
 
 from tests.helpers import spawned
 from tests.helpers.read import json_of
-from util.config.place import BEST, LAST
-from util.run.folder import METRICS, StageFolder
+from util.run.folder import BEST, LAST, METRICS, StageFolder
 from util.weights import checkpoint
 
 pytestmark = [pytest.mark.process, pytest.mark.train]

@@ -21,7 +21,6 @@ from torch.utils.data import Dataset
 from model.contract import ParamGroup, Trainable
 from model.episode import LabelledImages, Output
 from tests.helpers.read import json_of
-from util.config.place import BEST, LAST
 from util.config.settings import AugmentSettings, OptimizerSettings, StageSettings
 from util.files import PHOTO_DIGITS
 from util.files.errors import UserError
@@ -33,8 +32,9 @@ from util.loop.optim import EMA, SCHEDULES, StepSchedule, build_optimizers
 from util.loop.processes import ProcessGroup
 from util.loop.train import train_to_end
 from util.loop.training import Training
-from util.run.folder import METRICS, RunFolder
-from util.train.bookkeeping import Checkpoints, Losses, Patience, Validation, Watch
+from util.run.folder import BEST, LAST, METRICS, RunFolder, StageFolder
+from util.run.start import Start
+from util.train.bookkeeping import Checkpoints, Losses, Patience, Validation, Watch, resume, schedule_to_continue
 from util.weights import checkpoint
 
 WORLD = ProcessGroup(0, 1, torch.device("cpu"))
@@ -141,7 +141,7 @@ class Run:
 
     def resume(self, allow_changes: bool = False) -> Run:
         """Train on from the last checkpoint."""
-        self.checkpoints.resume(self.training, allow_changes)
+        resume(self.training, StageFolder(self.folder).newest(), self.checkpoints.state, allow_changes)
         return self.fit()
 
     @property
@@ -325,11 +325,11 @@ def test_a_run_goes_on_without_a_photo_that_was_left_out(tmp_path: Path) -> None
     begun.checkpoints.state["photos"] = "a" * PHOTO_DIGITS
     begun.fit()
     again = Run(tmp_path / "run", float)
-    again.training.schedule = StepSchedule(STEPS - 1, (STEPS - 1) * 4, BATCH)
-    now = {"list": "shorter", "photos": "b" * PHOTO_DIGITS, "schedule": asdict(again.training.schedule)}
-    again.checkpoints.state |= now
+    again.checkpoints.state["list"] = "shorter"
     with pytest.raises(UserError, match=r"another list .*; --allow-changes continues with other photos"):
         again.resume()
+    stored = checkpoint.read(tmp_path / "run" / LAST)
+    assert Start.before(stored).photos == {"a" * PHOTO_DIGITS}
+    again.training.schedule = schedule_to_continue(StepSchedule(STEPS - 1, (STEPS - 1) * 4, BATCH), stored, "shorter")
     again.checkpoints.folder = RunFolder(tmp_path / "run")
     assert again.resume(allow_changes=True).outcome() == whole
-    assert checkpoint.read(tmp_path / "run" / LAST).photos == {"a" * PHOTO_DIGITS, "b" * PHOTO_DIGITS}

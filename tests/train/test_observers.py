@@ -16,7 +16,7 @@ from util.config.read import from_dict, read_config, to_dict
 from util.files.errors import UserError
 from util.loop.observers import OBSERVERS, TrainingObserver, registered_observers
 from util.loop.training import Training
-from util.run.run import BEST, LAST
+from util.run.folder import BEST, LAST
 from util.weights import checkpoint
 
 

@@ -12,7 +12,8 @@ from util.data.lists.index import load_index
 from util.files import PHOTO_DIGITS
 from util.run import folder as run_folder
 from util.run.build import build_model
-from util.run.run import BEST, Run
+from util.run.folder import BEST
+from util.run.run import Run
 from util.run.weights import load_weights
 from util.weights import checkpoint
 

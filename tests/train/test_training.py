@@ -32,7 +32,8 @@ from util.loop.processes import ProcessGroup
 from util.loop.train import optimiser_step
 from util.loop.training import Training
 from util.run.build import build_model
-from util.run.run import BEST, Run
+from util.run.folder import BEST
+from util.run.run import Run
 from util.run.start import fill_at_start, initial_digest
 from util.train import stages
 from util.weights import checkpoint
@@ -131,7 +132,7 @@ def test_each_encoder_of_a_method_starts_from_its_weights(mini_yaml, tmp_path: P
         start_encoders(config, network)
 
 
-def test_a_meta_stage_refuses_a_base_stage_with_other_settings(mini_yaml) -> None:
+def test_a_meta_stage_states_its_base_stage_and_refuses_one_with_other_settings(mini_yaml) -> None:
     config = read_config(path := mini_yaml())
     weights = build_model(config, text_width=300).base_stage().state_dict()
     content = {"stage": "base", "config": to_dict(config), "weights": weights}
@@ -140,15 +141,8 @@ def test_a_meta_stage_refuses_a_base_stage_with_other_settings(mini_yaml) -> Non
     with pytest.raises(UserError, match=r"base_stage.epochs = 1, now 3"):
         begin(changed)
     begin(changed, changed.folder("base") / BEST)
-
-
-def test_a_meta_stage_states_the_base_stage_that_it_starts_from(mini_yaml) -> None:
-    run = Run(read_config(mini_yaml("bam", model={"encoder": {"weights": None}})))
-    weights = build_model(run.config, text_width=0).base_stage().state_dict()
-    content = {"stage": "base", "config": to_dict(run.config), "weights": weights}
-    checkpoint.save(run.folder("base") / BEST, content)
-    start = fill_at_start(run, build_model(run.config, text_width=0), "meta", None)
-    assert start.initial == initial_digest(run, "meta") == checkpoint.digest_of(weights)
+    start = fill_at_start(Run(config), build_model(config, text_width=300), "meta", None)
+    assert start.initial == initial_digest(Run(config), "meta") == checkpoint.digest_of(weights)
 
 
 def epochs_of(folder: Path) -> dict[float, dict[str, Any]]:

@@ -22,12 +22,11 @@ from model.contract import FewShotMethod, ModelSettings, Task
 from tests.evaluate.quick import FEW, SYMNET, new_checkpoint, quick_config
 from tests.helpers import spawned
 from tests.helpers.scored import score
-from util.config.place import BEST, LAST, PREVIOUS
 from util.config.read import read_config, to_dict
 from util.engine import load_engine
 from util.files.errors import UserError
 from util.run.build import build_model
-from util.run.folder import StageFolder
+from util.run.folder import BEST, LAST, PREVIOUS, StageFolder
 from util.run.run import Run, check_continues
 from util.run.start import why_not_used
 from util.run.weights import check_fits
@@ -280,14 +279,6 @@ def test_a_folder_with_any_checkpoint_holds_a_run(tmp_path: Path) -> None:
         (path / name).touch()
         why = StageFolder(path).why_occupied
         assert "holds a run already; " in why and ("continue it with --resume" in why) == (name != BEST)
-
-
-def test_a_damaged_or_missing_last_checkpoint_leaves_the_one_before(tmp_path: Path) -> None:
-    checkpoint.save(tmp_path / PREVIOUS, saved().entries)
-    (tmp_path / LAST).write_bytes(b"PK\x03\x04 cut")
-    for _ in range(2):
-        assert StageFolder(tmp_path).newest().entries["progress"]["step"] == 4
-        (tmp_path / LAST).unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize(

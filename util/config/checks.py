@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, Field, fields, is_dataclass, replace
+from operator import attrgetter
 from typing import Any
 
 from model.contract import ModelSettings
@@ -24,10 +25,14 @@ def checked(config: Config, place_written: Callable[[str], str | None]) -> Confi
     Raises:
         Misfit: some values do not go together, or one that is written means nothing.
     """
-    needless = list[Misfit]()
-    config = _reset(_fitted(config, place_written), "", _without_effect(config), place_written, needless)
-    problems = [Misfit(key, f"{key} {problem}".strip()) for key, problem in _problems(config)]
-    if misfits := [*needless, *problems]:
+    config = _fitted(config, place_written)
+    misfits = list[Misfit]()
+    for key, reason, default in [*_needless(config, "", _without_effect(config))]:
+        if attrgetter(key)(config) != default and place_written(key):
+            misfits.append(Misfit(key, f"{key} has no effect: {reason}; leave it out"))
+        config = _with(config, key, default)
+    misfits += [Misfit(key, f"{key} {problem}".strip()) for key, problem in _problems(config)]
+    if misfits:
         misfits[0].others = misfits[1:]
         raise misfits[0]
     return config
@@ -58,38 +63,29 @@ def _fitted(config: Config, place_written: Callable[[str], str | None]) -> Confi
     cls = class_of(model)
     if cls.encoder_problem(model):
         return config
-    changes = {}
-    for key in ("data", "base_stage", "meta_stage"):
-        section = getattr(config, key)
-        size = getattr(section, "size", None)
-        if size is not None and not place_written(f"{key}.size"):
-            changes[key] = replace(section, size=cls.nearest_side(size, model) or size)
-    return replace(config, **changes)
+    for key in ("data.size", "base_stage.size", "meta_stage.size"):
+        section, _, _ = key.partition(".")
+        size = getattr(getattr(config, section), "size", None)
+        if size is not None and not place_written(key):
+            config = _with(config, key, cls.nearest_side(size, model) or size)
+    return config
 
 
-def _reset(
-    section: Any,
-    prefix: str,
-    needless: dict[str, str],
-    place_written: Callable[[str], str | None],
-    misfits: list[Misfit],
-) -> Any:
-    """Return a section with defaults in place of settings that are ``needless`` or whose conditions do not hold.
+def _with(section: Any, key: str, value: Any) -> Any:
+    """Return a section with another value under a key, such as ``model.encoder.partial``."""
+    name, _, below = key.partition(".")
+    return replace(section, **{name: _with(getattr(section, name), below, value) if below else value})
 
-    Those of them that are written are added to ``misfits``.
-    """
-    changes = {}
+
+def _needless(section: Any, prefix: str, reasons: dict[str, str]) -> Iterator[tuple[str, str, Any]]:
+    """Yield (key, why, default) for settings that mean nothing, by ``reasons`` or as their conditions do not hold."""
     for field in fields(section):
         key = f"{prefix}{field.name}"
         value = getattr(section, field.name)
-        if reason := needless.get(key) or _unmet_condition(section, field, key):
-            default = default_of(field)
-            if value != default and place_written(key):
-                misfits.append(Misfit(key, f"{key} has no effect: {reason}; leave it out"))
-            changes[field.name] = default
+        if reason := reasons.get(key) or _unmet_condition(section, field, key):
+            yield key, reason, default_of(field)
         elif is_dataclass(value):
-            changes[field.name] = _reset(value, f"{key}.", needless, place_written, misfits)
-    return replace(section, **changes)
+            yield from _needless(value, f"{key}.", reasons)
 
 
 def default_of(field: Field) -> Any:

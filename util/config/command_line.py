@@ -5,26 +5,30 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, fields, is_dataclass
+from pathlib import Path
 from typing import Any
 
 from model.encoders.variant import PREFIX as TIMM_PREFIX
 from util import cli
 from util.config.checks import default_of
-from util.config.compose import CHOICE, NAMES, add_choice, files_of, source_named
+from util.config.compose import CHOICE, Source, file_source, files_of, find_config
 from util.config.folder import LOCAL, data_file, data_sets, encoders, method_names
+from util.config.imports import import_named
 from util.config.parts import merged
 from util.config.read import read_config, to_dict, tree_of
 from util.config.settings import Config, OptimizerSettings
-from util.config.tree import OVERRIDE, Leaf, flow, value_of
-from util.files.errors import one_line
+from util.config.tree import OVERRIDE, Leaf, find, flow, value_of
+from util.files.errors import UserError, one_line
 from util.files.typecheck import Misfit, convert
+
+NAMES = "a YAML file, or an experiment and a data set such as: split2 pascal"  # of a config
 
 
 def parser(description: str | None) -> cli.Parser:
     """Return a parser of the options that all commands on one config share."""
     out = cli.Parser(description=description)
     out.add_argument("config", nargs="+", help=NAMES)
-    add_choice(out)
+    _add_choice(out)
     model, net = (os.environ.get(name) or None for name in CHOICE)
     out.set_defaults(model=model, net=net)
     add_overrides(out)
@@ -47,6 +51,23 @@ def add_overrides(out: argparse.ArgumentParser) -> None:
         default=[],
         metavar="section.key=value",
         help="override one setting; may be repeated",
+    )
+
+
+def _add_choice(out: argparse.ArgumentParser) -> None:
+    """Add the options that choose method and encoder of an experiment."""
+    out.add_argument("--model", help="method of an experiment, such as dcama; default symnet")
+    out.add_argument("--net", help="encoder of an experiment; default resnet50")
+
+
+def add_import(out: argparse.ArgumentParser) -> None:
+    """Add the option of modules that a command without a config imports, as ``imports`` of a config does."""
+    out.add_argument(
+        "--import",
+        action="append",
+        type=lambda name: import_named([name], Path(), "--import"),
+        metavar="MODULE",
+        help="a module, or a .py file, that registers a method or metric of your own; may be repeated",
     )
 
 
@@ -73,8 +94,26 @@ def _listing() -> Iterator[str]:
 
 
 def read(options: argparse.Namespace) -> Config:
-    """Return the config that a command line names; raises as ``source_named`` and ``read_config`` do."""
-    return read_config(source_named(options.config, options.model, options.net), options.overrides)
+    """Return the config that a command line names; raises as ``find_config`` and ``read_config`` do."""
+    return read_config(_named(options), options.overrides)
+
+
+def source_of(text: str) -> Source:
+    """Return the config of a text: a file, or ``split2 pascal --model ssp``; raises as ``find_config`` does."""
+    if Path(text).exists():
+        return file_source(Path(text))
+    words = cli.Parser(prog="train.py", add_help=False)
+    words.add_argument("config", nargs="*")
+    _add_choice(words)
+    return _named(words.parse_args(text.split()))
+
+
+def _named(options: argparse.Namespace) -> Source:
+    """Return the config of a command line's words: a file, or as ``find_config``; UserError: neither."""
+    if len(options.config) not in (1, 2):
+        raise UserError(f"'{' '.join(options.config)}': name {NAMES} --model ssp --net resnet101")
+    experiment, dataset = [*options.config, None][:2]
+    return find_config(experiment, dataset, options.model, options.net)
 
 
 def print_config_if_asked(options: argparse.Namespace, config: Config) -> bool:
@@ -85,41 +124,27 @@ def print_config_if_asked(options: argparse.Namespace, config: Config) -> bool:
         content = to_dict(config)
         if not options.print_whole_config:  # on a page, with the protocol of its test alone
             name = config.test.protocol
-            content = _with_stated(_differing(config), content, tree, f"{config.source.own}:")
+            file = f"{config.source.file}:"
+            content = _shown(config, tree, file)
             content["test"] = content.get("test", {}) | {"protocol": name}
-            content["protocols"] = {name: _differing(config.protocols[name])}
+            content["protocols"] = {name: _shown(config.protocols[name], find(tree, f"protocols.{name}"), file)}
         print("\n".join([f"# {files_of(config.source)}", *_lines(content, tree, indent="")]))
     return is_asked
 
 
-def _differing(value: Any) -> Any:
-    """Return what differs in settings from their defaults, and optimisers whole; another value as it is."""
+def _shown(value: Any, tree: Any, file: str) -> Any:
+    """Return what differs in settings from their defaults or stands in a file, and optimisers whole; others as is."""
     if isinstance(value, dict):
         return {name: asdict(part) if isinstance(part, OptimizerSettings) else part for name, part in value.items()}
     if not is_dataclass(value):
         return value
     out = {}
     for setting in fields(value):
-        given = _differing(getattr(value, setting.name))
-        if setting.compare and given not in (default_of(setting), {}):
+        leaf = tree.get(setting.name) if isinstance(tree, dict) else None
+        given = _shown(getattr(value, setting.name), leaf, file)
+        is_stated = isinstance(leaf, Leaf) and leaf.where.startswith(file)
+        if setting.compare and (is_stated or given not in (default_of(setting), {})):
             out[setting.name] = given
-    return out
-
-
-def _with_stated(differing: dict[str, Any], whole: dict[str, Any], tree: Any, own: str) -> dict[str, Any]:
-    """Return what differs from the defaults, and every value that the run's own file states."""
-    out = {}
-    for key, value in whole.items():
-        leaf = tree.get(key) if isinstance(tree, dict) else None
-        given = differing.get(key, {})
-        if all(isinstance(each, dict) for each in (value, leaf, given)):
-            part = _with_stated(given, value, leaf, own)
-            if part:
-                out[key] = part
-        elif key in differing:
-            out[key] = given
-        elif isinstance(leaf, Leaf) and leaf.where.startswith(own):
-            out[key] = value
     return out
 
 

@@ -5,7 +5,6 @@ run>.yaml``, or without it ``config/pascal/<method>.yaml``, or without that ``co
 ``model/<method>.yaml``; then the fold. ``util/config/parts.py`` lays a config's files over each other.
 """
 
-import argparse
 import re
 from dataclasses import dataclass, field
 from functools import reduce
@@ -21,7 +20,7 @@ from util.config.folder import (
     method_file,
     method_names,
 )
-from util.config.parts import BACKBONE, FOLD_KEY, encoder_file, has_encoder, merged, net_of, networks
+from util.config.parts import BACKBONE, FOLD_KEY, encoder_file, encoder_of, has_encoder, merged, networks
 from util.config.place import FOLDER, RUNS
 from util.config.tree import LISTED, Leaf, Tree, find, merge, nested, override_tree, value_of, with_ending
 from util.files.errors import UserError, check_known, nearest
@@ -30,8 +29,7 @@ CHOICE = ("MODEL", "NET")  # of method and encoder, in the environment
 PLAIN = "_plain"  # after the name of an encoder whose runs have the same own files
 FOLD = re.compile(r"split(\d+)")  # an experiment
 WITH_BRACES = ("run.base_folder", "model.encoder.weights")  # keys whose values may name others: {dataset}
-BRACES = re.compile(r"\{[^/]*\}")
-NAMES = "a YAML file, or an experiment and a data set such as: split2 pascal"  # of a config
+BRACES = re.compile(r"\{([^/{}]*)\}")
 
 
 @dataclass(frozen=True)
@@ -42,8 +40,8 @@ class Source:
     name: str  # of its run, where the config names no other
     files: tuple[Path, ...]  # without their bases; later ones win
     values: Tree = field(default_factory=dict)  # that win over the files: the fold of an experiment
-    own: str = ""  # the file of this run alone, all of whose values are meant
-    net: Leaf | None = None  # the encoder; None: that of the files, if there is one
+    file: str = ""  # of this run alone, which a person wrote: all of its values are meant
+    encoder: Leaf | None = None  # its name; None: that of the files, if there is one
 
     def __str__(self) -> str:
         return self.words
@@ -53,41 +51,14 @@ def file_source(path: Path) -> Source:
     """Return the source of a config that is one file with its bases."""
     path = in_configs(path)
     name = re.sub(rf"(split\d+)_{MAIN_METHOD}(?=_|$)", r"\1", path.stem)
-    return Source(str(path), name, (path,), own=str(path))
+    return Source(str(path), name, (path,), file=str(path))
 
 
 def files_of(source: Source) -> str:
     """Say which files make a config, without their bases, in their order."""
-    encoder = [encoder_file(source.net)] if source.net else []
-    files = [*encoder, *source.files] if source.own else [*source.files, *encoder]
+    encoder = [encoder_file(source.encoder)] if source.encoder else []
+    files = [*encoder, *source.files] if source.file else [*source.files, *encoder]
     return " + ".join(map(str, files))
-
-
-def source_of(text: str) -> Source:
-    """Return the config of a text: a file, or ``split2 pascal --model ssp``; raises as ``source_named`` does."""
-    if Path(text).exists():
-        return file_source(Path(text))
-    from util import cli  # for such words alone
-
-    parser = cli.Parser(prog="train.py", add_help=False)
-    parser.add_argument("names", nargs="*")
-    add_choice(parser)
-    options = parser.parse_args(text.split())
-    return source_named(options.names, options.model, options.net)
-
-
-def add_choice(parser: argparse.ArgumentParser) -> None:
-    """Add the options that choose method and encoder of an experiment."""
-    parser.add_argument("--model", help="method of an experiment, such as dcama; default symnet")
-    parser.add_argument("--net", help="encoder of an experiment; default resnet50")
-
-
-def source_named(names: list[str], method: str | None, net: str | None) -> Source:
-    """Return the config that the words of a command line name: a file, or as ``find_config``; UserError: neither."""
-    if len(names) not in (1, 2):
-        raise UserError(f"'{' '.join(names)}': name {NAMES} --model ssp --net resnet101")
-    dataset = names[1] if len(names) == 2 else None
-    return find_config(names[0], dataset, method, net)
 
 
 def find_config(
@@ -100,7 +71,7 @@ def find_config(
         dataset: a folder of ``config/``; None: ``experiment`` is a path.
         method: a file of ``config/model/``; default ``MAIN_METHOD``.
         net: an encoder, ``timm/<name>``, or the networks of a method that brings its own; default that of the recipe,
-            else of the method's file, else of the data set's file (key ``net``), else ``USUAL_NET``.
+            else of the method's file, else of the data set's file (key ``net``), else ``USUAL_ENCODER``.
 
     Raises:
         UserError: names the nearest data set, method, encoder or config that exists.
@@ -112,7 +83,7 @@ def find_config(
     fold = FOLD.fullmatch(experiment)
     if dataset is not None and fold is not None:
         return _of_fold(int(fold[1]), dataset, method or MAIN_METHOD, net)
-    file = Path(experiment) if dataset is None else _own_file(experiment, dataset)
+    file = Path(experiment) if dataset is None else _named_file(experiment, dataset)
     if method or net:
         raise UserError(
             f"{file}: names its method and encoder itself",
@@ -121,7 +92,7 @@ def find_config(
     return file_source(file)
 
 
-def _own_file(experiment: str, dataset: str) -> Path:
+def _named_file(experiment: str, dataset: str) -> Path:
     """Return the file that a command line names, as one of the data set's folder or by its path; UserError: no file."""
     name = with_ending(experiment)
     for path in (in_configs(LOCAL / dataset / name), in_configs(Path(name))):
@@ -142,21 +113,19 @@ def _of_fold(fold: int, dataset: str, method: str, net: str | None) -> Source:
     files = usual_files(dataset, method)
     values: Tree = {}
     encoder = None
-    in_name = ""
     if has_encoder(method):
-        encoder = Leaf(net, f"NET {net}") if net else net_of(files)
+        encoder = Leaf(net, f"NET {net}") if net else encoder_of(files)
         net = encoder.value
-        in_name = net.replace("/", "-")
     elif net in encoders():
         net = None  # of a command with several methods
     elif net:
         values = networks(net, f"NET {net}")
-        in_name = net.replace("/", "--")
     words = f"split{fold} {dataset} --model {method}" + (f" --net {net}" if net else "")
-    name = _run_name(fold, dataset, method, in_name)
-    own = _own_of_run(dataset, name)
     values = merge(values, nested(FOLD_KEY, Leaf(fold, words)))
-    return Source(words, name, (own,) if own else files, values, str(own or ""), encoder)
+    named = "" if method == MAIN_METHOD else method, (net or "").replace("/", "-" if encoder else "--")
+    name = "_".join(filter(None, (f"{dataset}_split{fold}", *named)))
+    file = _file_of_run(dataset, name)
+    return Source(words, name, (file,) if file else files, values, str(file or ""), encoder)
 
 
 def usual_files(dataset: str, method: str) -> tuple[Path, ...]:
@@ -165,13 +134,7 @@ def usual_files(dataset: str, method: str) -> tuple[Path, ...]:
     return (recipe,) if recipe.exists() else (data_file(dataset), method_file(method))
 
 
-def _run_name(fold: int, dataset: str, method: str, in_name: str) -> str:
-    """Return the name of a fold's run, without the main method; ``in_name`` is that of encoder or networks, if any."""
-    parts = (f"{dataset}_split{fold}", "" if method == MAIN_METHOD else method, in_name)
-    return "_".join(filter(None, parts))
-
-
-def _own_of_run(dataset: str, name: str) -> Path | None:
+def _file_of_run(dataset: str, name: str) -> Path | None:
     """Return the own file of a run, which may name the main method.
 
     That of ``resnet50`` serves ``resnet50_plain`` where this has none.
@@ -187,7 +150,7 @@ def read_tree(source: Source) -> Tree:
 
     UserError: missing file, broken YAML, or a key written twice; it names the place.
     """
-    return merge(merged(source.files, source.net, source.own), source.values)
+    return merge(merged(source.files, source.encoder, source.file), source.values)
 
 
 def completed(tree: Tree, overrides: list[str]) -> Tree:
@@ -202,9 +165,7 @@ def completed(tree: Tree, overrides: list[str]) -> Tree:
     for key in WITH_BRACES:
         leaf = find(tree, key)
         if isinstance(leaf, Leaf) and "{" in str(leaf.value):
-            path = str(leaf.value)
-            for name, value in names.items():
-                path = path.replace(f"{{{name}}}", str(value))
+            path = BRACES.sub(lambda found: str(names.get(found[1], found[0])), str(leaf.value))
             if unknown := BRACES.search(path):
                 known = ", ".join(f"{{{name}}}" for name in names)
                 raise UserError(f"{leaf.where}: {key}: {unknown[0]} is no name in braces; known: {known}")

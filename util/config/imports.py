@@ -3,9 +3,7 @@
 Only a config that a command names imports them. A checkpoint and a result hold their names as text.
 """
 
-import argparse
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
@@ -15,10 +13,10 @@ from types import ModuleType
 
 from model.registry import methods
 from util.config import registry  # noqa: F401  that all kinds are there
+from util.config.place import IMPORTS, found_import
 from util.config.tree import OVERRIDE, Leaf, Tree
 from util.files.errors import UserError, in_words
 
-KEY = "imports"  # of a config
 PACKAGE = "symnet"  # the name of this project where it is installed
 FOLDERS = ("annotations", "model", "photos", "util")
 
@@ -28,15 +26,15 @@ def with_imports(tree: Tree) -> Tree:
 
     UserError: a module is missing, or raises an error.
     """
-    leaf = tree.get(KEY)
+    leaf = tree.get(IMPORTS)
     if leaf == {}:  # the key alone
-        return {key: value for key, value in tree.items() if key != KEY}
+        return {key: value for key, value in tree.items() if key != IMPORTS}
     if not isinstance(leaf, Leaf) or not isinstance(leaf.value, list):
         return tree  # nothing, or of another type, which is refused like that of any other key
     is_override = leaf.where.startswith(OVERRIDE)
     folder = Path() if is_override else Path(leaf.where.rpartition(":")[0]).parent
-    names = import_named([*map(str, leaf.value)], folder, f"{leaf.where}: {KEY}")
-    return {**tree, KEY: Leaf(names, leaf.where)}
+    names = import_named([*map(str, leaf.value)], folder, f"{leaf.where}: {IMPORTS}")
+    return {**tree, IMPORTS: Leaf(names, leaf.where)}
 
 
 def import_named(names: Sequence[str], folder: Path, place: str) -> list[str]:
@@ -52,7 +50,7 @@ def import_named(names: Sequence[str], folder: Path, place: str) -> list[str]:
     """
     methods()  # this project's own come first: a name that one of them has is taken
     _answer_as_package()
-    whole = [str(_found(folder, name, place)) if name.endswith(".py") else name for name in names]
+    whole = [str(found_import(name, folder, place)) if name.endswith(".py") else name for name in names]
     for name in whole:
         try:
             if name.endswith(".py"):
@@ -64,44 +62,6 @@ def import_named(names: Sequence[str], folder: Path, place: str) -> list[str]:
                 f"{place}: {name} cannot be imported: {in_words(error)}", fix="mend it, or install what it imports"
             ) from None
     return whole
-
-
-def _found(folder: Path, name: str, place: str) -> Path:
-    """Return a file as a folder's config names it or, of a copied run, beside the config or in the working folder.
-
-    UserError: it is at none of these places.
-    """
-    path = Path(name)
-    below = Path(*[part for part in path.parts if part not in ("..", path.anchor)])
-    for found in (folder / path, folder / path.name, below, Path(path.name)):
-        if found.is_file():
-            return found.resolve()
-    raise UserError(
-        f"{place}: {name} is neither there, nor beside the config, nor in the working folder",
-        fix=f"copy it there, or name its path: --set {KEY}=[PATH], or --import PATH",
-    )
-
-
-def beside(names: Sequence[str], folder: Path) -> list[str]:
-    """Return the names of imports as a config in a folder keeps them: files relative to it.
-
-    That is where both lie below the working folder, so that they may be moved together; other names stay.
-    """
-    here = Path().resolve()
-    if not folder.resolve().is_relative_to(here):
-        return [*names]
-    return [os.path.relpath(name, folder) if Path(name).is_relative_to(here) else name for name in names]
-
-
-def add_import(out: argparse.ArgumentParser) -> None:
-    """Add the option of modules that a command without a config imports, as ``imports`` of a config does."""
-    out.add_argument(
-        "--import",
-        action="append",
-        type=lambda name: import_named([name], Path(), "--import"),
-        metavar="MODULE",
-        help="a module, or a .py file, that registers a method or metric of your own; may be repeated",
-    )
 
 
 def _import_file(path: Path) -> None:

@@ -8,20 +8,22 @@ from util.config.bam import as_today
 from util.config.compose import Source
 from util.config.same import settings_in
 from util.config.settings import Sections
-from util.config.tree import Tree, place_of, place_written
+from util.config.tree import ENCODERS, NET, Tree, place_of, place_written
 from util.files.errors import Refusals
 from util.files.typecheck import NAMES, UNKNOWN, Misfit
 
 NO_SECTION = f" must be {NAMES[dict]}"  # ends the message about a value in place of a section
-CHOSEN_BY_NET = "name the encoder by NET= before the command"
-OF_FILES = {"base": "name the file itself", "encoders": CHOSEN_BY_NET, "net": CHOSEN_BY_NET}
+OF_FILES = {
+    "base": "name the file itself",
+    **dict.fromkeys((ENCODERS, NET), "name the encoder by NET= before the command"),
+}
 
 
 def refusals(misfits: Sequence[Misfit], tree: Tree, source: Source, content: dict[str, Any]) -> Refusals:
     """Return a line for each misfit of a config's tree, in the order of their places; ``content``: its values."""
     lines = []
     for misfit in (one for named in misfits for one in (named, *_within(named, content))):
-        place = place_written(tree, source.own, misfit.key) or place_of(tree, misfit.key) or source
+        place = place_written(tree, source.file, misfit.key) or place_of(tree, misfit.key) or source
         lines.append(f"{place}: {_in_words(misfit, content)}")
     return Refusals(sorted(lines, key=_file_and_line))
 

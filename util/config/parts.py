@@ -1,9 +1,9 @@
-"""Files of a config, each after its bases, as one tree; later ones win.
+"""Files of a config, each after its bases, as one tree; of these later ones win:
 
-1. The files of a data set and a method, and their bases,
-2. the file of the encoder, which ``net`` of the last file that a person wrote names, else that of a method or data set,
-3. what the files of 1 change with this encoder, ``encoders: {<net>: ...}``,
-4. the files that a person wrote, each with what it changes with the encoder.
+1. the files of a data set and a method,
+2. the file of the encoder, which ``net`` names: of a command, else of the last file that a person wrote, else of 1,
+3. what the files of 1 change with this encoder (``encoders: {lite0: ...}``),
+4. the files that a person wrote, each with its own such changes; then the command line.
 
 A file's name, such as ``pascal_split2_ssp_lite0``, states fold and encoder as its content does.
 """
@@ -43,26 +43,26 @@ from util.config.tree import (
 )
 from util.files.errors import UserError, check_known, nearest
 
-USUAL_NET = Leaf("resnet50", "NET resnet50")
+USUAL_ENCODER = Leaf("resnet50", f"{NET} resnet50")
 OF_FOLD = re.compile(r"(?:.+_)?split(\d+)(?:_(.+))?")  # a name of data set, fold, method and encoder or networks
 BACKBONE, FOLD_KEY = "model.encoder.backbone", "data.fold"
 
 
-def merged(files: Sequence[Path], net: Leaf | None = None, own: str = "") -> Tree:
+def merged(files: Sequence[Path], encoder: Leaf | None = None, file: str = "") -> Tree:
     """Return files, after their bases, as one tree.
 
     Args:
         files: of a config.
-        net: the encoder and where it is named; None: that of the files.
-        own: the file that is a person's, whatever its name.
+        encoder: its name, and where it is named; None: that of the files.
+        file: the one that a person wrote, whatever its name.
 
     Raises:
         UserError: a file or an encoder is missing, or a section of one is none; it names the place.
     """
-    net = net or net_of(files)
-    encoder = with_bases([encoder_file(net)])
-    names = [path.stem for path in encoder]  # of the encoder and those that it extends
-    usual, written = _parted(files, own)
+    encoder = encoder or encoder_of(files)
+    of_encoder = with_bases([encoder_file(encoder)])
+    names = [path.stem for path in of_encoder]  # its own, and those of the encoders that it extends
+    usual, written = _parted(files, file)
     below = [settings_of(content_of(path)) for path in usual]
     above = [change for path in usual for change in _changes(path, names)]
     for path in written:
@@ -70,14 +70,16 @@ def merged(files: Sequence[Path], net: Leaf | None = None, own: str = "") -> Tre
     tree: Tree = reduce(merge, [*below, *above], {})
     if not takes_encoder(tree):
         return tree
-    backbone = nested(BACKBONE, net) if net.value.startswith(TIMM_PREFIX) else {}
-    return reduce(merge, [*below, *[settings_of(parse_file(path)) for path in encoder], backbone, *above])
+    between = [settings_of(parse_file(path)) for path in of_encoder]
+    if encoder.value.startswith(TIMM_PREFIX):
+        between.append(nested(BACKBONE, encoder))
+    return reduce(merge, [*below, *between, *above])
 
 
-def _parted(files: Sequence[Path], own: str) -> tuple[list[Path], list[Path]]:
+def _parted(files: Sequence[Path], file: str) -> tuple[list[Path], list[Path]]:
     """Return the files up to the last of a data set or method, and those that a person wrote, without encoders'."""
     paths = [path for path in with_bases(files) if not _is_encoder(path)]
-    end = max((i for i, path in enumerate(paths, 1) if _is_usual(path) and str(path) != own), default=0)
+    end = max((i for i, path in enumerate(paths, 1) if _is_usual(path) and str(path) != file), default=0)
     return paths[:end], paths[end:]
 
 
@@ -93,30 +95,34 @@ def takes_encoder(tree: Tree) -> bool:
     return name is not None and (cls is None or any(setting.name == "encoder" for setting in fields(cls.Settings)))
 
 
-def net_of(files: Sequence[Path]) -> Leaf:
+def encoder_of(files: Sequence[Path]) -> Leaf:
     """Return the encoder that files name: of a person's files the last one, else of methods' and data sets'."""
-    usual, named = USUAL_NET, None
+    usual, written = USUAL_ENCODER, None
     for path in with_bases(files):
-        net = Leaf(path.stem, str(path)) if _is_encoder(path) else find(content_of(path), NET)
-        if not isinstance(net, Leaf):
-            continue
-        if _is_usual(path):
-            usual = net
-        else:
-            named = net
-    return named or usual
+        encoder = _named_in(path)
+        if encoder and _is_usual(path):
+            usual = encoder
+        elif encoder:
+            written = encoder
+    return written or usual
 
 
-def is_net(name: str) -> bool:
-    """Return whether a name is that of an encoder."""
-    return name in encoders() or name.startswith(TIMM_PREFIX)
+def _named_in(path: Path) -> Leaf | None:
+    """Return the encoder that a file names, or whose file it is; None: neither."""
+    if _is_encoder(path):
+        return Leaf(TIMM_PREFIX if path.stem == TIMM else path.stem, str(path))
+    content = content_of(path)
+    name = value_of(content, NET)
+    return None if name is None else Leaf(str(name), f"{content[NET].where}: {NET} {name}")
 
 
-def encoder_file(net: Leaf) -> Path:
+def encoder_file(encoder: Leaf) -> Path:
     """Return the file of an encoder; UserError: there is none."""
-    name = TIMM if net.value.startswith(TIMM_PREFIX) else net.value
+    name = encoder.value
+    if name.startswith(TIMM_PREFIX):
+        return config_folder() / "encoder" / f"{TIMM}.yaml"
     fix = f"one of timm is {TIMM_PREFIX}{name}; {LISTED}"
-    check_known(name, [*encoders(), TIMM], f"{net.where}: no such encoder", fix)
+    check_known(name, encoders(), f"{encoder.where}: no such encoder", fix)
     return config_folder() / "encoder" / f"{name}.yaml"
 
 
@@ -150,28 +156,29 @@ def _base(path: Path, name: str) -> Path:
 
 
 def content_of(path: Path) -> Tree:
-    """Return what a file states, and what its name does; UserError: it states another fold than its name."""
+    """Return what a file states, and what its name does; UserError: they state two folds or two encoders."""
     content = parse_file(path)
-    named = OF_FOLD.fullmatch(path.stem)
-    if named is None:
+    found = OF_FOLD.fullmatch(path.stem)
+    if found is None:
         return content
-    fold = Leaf(int(named[1]), str(path))
-    stated = find(content, FOLD_KEY, fold)
-    if isinstance(stated, Leaf) and stated.value != fold.value:
-        raise UserError(
-            f"{stated.where}: {FOLD_KEY} = {stated.value!r} in the file of split{fold.value}",
-            fix=f"write {fold.value}, or give the file another name",
-        )
-    return reduce(merge, [nested(FOLD_KEY, fold), _networks_in(path, named[2] or ""), content])
+    named = merge(nested(FOLD_KEY, Leaf(int(found[1]), str(path))), _networks_in(path, found[2] or ""))
+    for key, prefix in ((FOLD_KEY, "split"), (NET, "")):
+        said, stated = value_of(named, key), value_of(content, key)
+        if None not in (said, stated) and said != stated:
+            raise UserError(
+                f"{find(content, key).where}: {key} = {stated!r} in the file of {prefix}{said}",
+                fix=f"write {said}, or give the file another name",
+            )
+    return merge(named, content)
 
 
 def _networks_in(path: Path, words: str) -> Tree:
     """Return the encoder, or the networks of a method without one, that the last words of a file's name say."""
     method = next((name for name in method_names() if f"{words}_".startswith(f"{name}_")), MAIN_METHOD)
-    net = words.removeprefix(method).removeprefix("_").replace("timm-", TIMM_PREFIX).replace("--", "/")
-    if is_net(net):
-        return {NET: Leaf(net, str(path))}
-    return networks(net, str(path)) if net and not has_encoder(method) else {}
+    name = words.removeprefix(method).removeprefix("_").replace("timm-", TIMM_PREFIX).replace("--", "/")
+    if name in encoders() or name.startswith(TIMM_PREFIX):
+        return {NET: Leaf(name, str(path))}
+    return networks(name, str(path)) if name and not has_encoder(method) else {}
 
 
 def networks(names: str, place: str) -> Tree:

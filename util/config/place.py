@@ -4,20 +4,25 @@ A run is the folder that it lies in. A config in it states folder and name as th
 others once the folder has been copied, renamed or moved to another machine.
 """
 
+import os
 import re
+from collections.abc import Sequence
+from functools import reduce
 from pathlib import Path
 
 from util.config.tree import Leaf, Tree, merge, nested, value_of
+from util.files.errors import UserError
 
 CONFIG, ENVIRONMENT = "config.yaml", "environment.json"  # that a training and a test write into their folders
-BEST, LAST, PREVIOUS = "best.pth", "last.pth", "previous.pth"  # the latter is used when the last one cannot be read
 RESULT = "result.json"  # of a test
 DISCARDED = "discarded.json"  # a result of weights that were replaced
-WRITTEN = (CONFIG, ENVIRONMENT, RESULT, LAST, PREVIOUS, BEST)
+WRITTEN = (CONFIG, ENVIRONMENT, RESULT)
+WEIGHTS = ".pth"  # ends the names of checkpoints
 STAGE = r"(base|meta)(_\d+shot)?"
 TEST = r"test(_\d+shot)?"  # its files lie in a folder below it
 FOLDER, NAME = "run.folder", "run.name"
 RUNS = "runs"  # the folder where none is stated
+IMPORTS = "imports"  # key of modules, and of files beside the config
 INSIDE = ("run.base_folder", "test.checkpoint")  # keys whose paths may lead into the run itself
 
 
@@ -34,7 +39,8 @@ def run_of(file: Path) -> Path | None:
     for path in (file, file.resolve()):
         for folder, pattern in ((path.parent, STAGE), (path.parent.parent, TEST)):
             is_named = folder.parent.name not in ("", "..")
-            if is_named and path.name in WRITTEN and re.fullmatch(pattern, folder.name):
+            is_written = path.name in WRITTEN or path.suffix == WEIGHTS
+            if is_named and is_written and re.fullmatch(pattern, folder.name):
                 return folder.parent
     return None
 
@@ -55,11 +61,36 @@ def placed(tree: Tree, file: Path) -> Tree:
     stated = str(value_of(tree, NAME) or "")
     before = Path(str(value_of(tree, FOLDER) or RUNS), stated)
     folder, name = folder_and_name(run, stated)
-    values = {FOLDER: str(folder), NAME: name}
+    values = {FOLDER: folder, NAME: name}
     for key in INSIDE:
         path = Path(str(value_of(tree, key)))
         if path.is_relative_to(before):
-            values[key] = str(run / path.relative_to(before))
-    for key, value in values.items():
-        tree = merge(tree, nested(key, Leaf(value, str(file))))
-    return tree
+            values[key] = run / path.relative_to(before)
+    return reduce(merge, [nested(key, Leaf(str(value), str(file))) for key, value in values.items()], tree)
+
+
+def imports_beside(names: Sequence[str], folder: Path) -> list[str]:
+    """Return the names of imports as a config in a folder keeps them: files relative to it.
+
+    That is where both lie below the working folder, so that they may be moved together; other names stay.
+    """
+    here = Path().resolve()
+    if not folder.resolve().is_relative_to(here):
+        return [*names]
+    return [os.path.relpath(name, folder) if Path(name).is_relative_to(here) else name for name in names]
+
+
+def found_import(name: str, folder: Path, place: str) -> Path:
+    """Return a file as a folder's config names it or, of a copied run, beside the config or in the working folder.
+
+    UserError: it is at none of these; ``place`` is where it is named.
+    """
+    path = Path(name)
+    below = Path(*[part for part in path.parts if part not in ("..", path.anchor)])
+    for found in (folder / path, folder / path.name, below, Path(path.name)):
+        if found.is_file():
+            return found.resolve()
+    raise UserError(
+        f"{place}: {name} is neither there, nor beside the config, nor in the working folder",
+        fix=f"copy it there, or name its path: --set {IMPORTS}=[PATH], or --import PATH",
+    )

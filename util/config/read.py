@@ -15,18 +15,7 @@ from util.config.parts import merged
 from util.config.place import placed
 from util.config.same import Differences, known_today
 from util.config.settings import Config, DataSettings, EvaluationSettings, ProtocolSettings, RunSettings, Sections
-from util.config.tree import (
-    Leaf,
-    Tree,
-    bases_of,
-    find,
-    parse_file,
-    place_of,
-    place_written,
-    plain,
-    value_of,
-    with_places,
-)
+from util.config.tree import Leaf, Tree, bases_of, find, place_of, place_written, plain, value_of, with_places
 from util.files.errors import UserError, told
 from util.files.typecheck import Misfit, convert, required
 
@@ -46,10 +35,10 @@ def read_config(source: str | Path | Source, overrides: list[str] | None = None)
     if not isinstance(source, Source):
         source = file_source(Path(source))
     tree = tree_of(source, overrides or [])
-    if not tree.keys() >= {*required(Sections)} and source.own and not bases_of(Path(source.own)):
+    if not tree.keys() >= {*required(Sections)} and source.file and not bases_of(Path(source.file)):
         theirs = next(filter(None, map(as_today, tree)), "")
         raise UserError(
-            f"{source.own}: this file inherits nothing",
+            f"{source.file}: this file inherits nothing",
             fix=f"write base: with a recipe, such as base: config/pascal/symnet.yaml; {theirs}".rstrip("; "),
         )
     if "imports" in tree:
@@ -66,7 +55,7 @@ def read_config(source: str | Path | Source, overrides: list[str] | None = None)
 
 def tree_of(source: Source, overrides: list[str]) -> Tree:
     """Return the values of a config after overrides, and where each was written; raises as ``read_tree`` does."""
-    return completed(placed(read_tree(source), Path(source.own)), overrides)
+    return completed(placed(read_tree(source), Path(source.file)), overrides)
 
 
 def from_dict(content: dict[str, Any], origin: str, overrides: list[str] | None = None) -> Config:
@@ -76,17 +65,17 @@ def from_dict(content: dict[str, Any], origin: str, overrides: list[str] | None 
     imported.
     """
     with told(Misfit, before=f"{origin}: "):
-        test, _ = known_today(convert(dict, content.get("test", {}), "test"), EvaluationSettings)
-        run, _ = known_today(convert(dict, content.get("run", {}), "run"), RunSettings)
-        data = convert(dict, content.get("data", {}), "data")
+        given = {key: convert(dict, content.get(key, {}), key) for key in ("data", "run", "test")}
         entries = convert(dict[str, dict], content.get("protocols", {}), "protocols")
-    data = {key: value for key, value in data.items() if key not in FORMER}
-    recorded = {**content, "data": data, "run": run, "test": test, "protocols": {}}
+    recorded = {**content, **given, "protocols": {}}
+    recorded["data"] = {key: value for key, value in given["data"].items() if key not in FORMER}
+    for key, kind in (("run", RunSettings), ("test", EvaluationSettings)):
+        recorded[key], _ = known_today(given[key], kind)
     for name, entry in entries.items():
         protocol, others = known_today(entry, ProtocolSettings)
         if not any(others.values()):  # else it was another protocol
             recorded["protocols"][name] = protocol
-    source = Source(origin, Path(origin).stem, (Path(origin),), own=origin)
+    source = Source(origin, Path(origin).stem, (Path(origin),), file=origin)
     tree = completed(placed(with_places(recorded, origin), Path(origin)), overrides or [])
     try:
         return _typed(tree, source, overrides or [])
@@ -111,17 +100,6 @@ def to_dict(config: Config) -> dict[str, Any]:
     out = dataclasses.asdict(config)
     names = [section.name for section in dataclasses.fields(Sections)]
     return {name: out[name] for name in names if out[name] is not None}  # base_stage of a method without one
-
-
-def kept(content: dict[str, Any]) -> dict[str, Any]:
-    """Return plain data as of ``to_dict`` over ``default.yaml``, of whose protocols it repeats its test's alone."""
-    published = parse_file(in_configs(DEFAULT))
-    own = dict[str, Any]()
-    for name, entry in content["protocols"].items():
-        is_own = name not in published["protocols"] or changed_protocol(name, entry, published)
-        if is_own or name == content["test"]["protocol"]:
-            own[name] = entry
-    return {"base": str(DEFAULT), **content, "protocols": own}
 
 
 def shipped(data_set: str, method: str, net: Leaf | None = None) -> Tree:
@@ -162,7 +140,7 @@ def _typed(tree: Tree, source: Source, overrides: list[str], checks_observers: b
         config = Config(**vars(sections), source=source, given=overrides)
         name = source.name if config.run.name is None else config.run.name
         config = dataclasses.replace(config, run=dataclasses.replace(config.run, name=name))
-        return checked(config, partial(place_written, tree, source.own))
+        return checked(config, partial(place_written, tree, source.file))
     except Misfit as misfit:
         from util.config.misfits import refusals  # of mistakes alone
 

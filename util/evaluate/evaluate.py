@@ -15,14 +15,14 @@ from util.evaluate.done import facts_today, reason_to_test, shared_code
 from util.evaluate.result import manifest_of, result_of
 from util.evaluate.schema import MANIFEST, RESULT, Result, read_result
 from util.evaluate.scoring import Scoring, scorings_of
-from util.evaluate.store import ShotStore
+from util.evaluate.store import TrialStore
 from util.evaluate.titles import score_line
 from util.files.errors import check_known, log
 from util.files.parallel import KEEP_ALL, set_allocator
 from util.loop.device import compute_in_fixed_order, describe, episodes_at_once
 from util.loop.mask_metrics import check_metrics
 from util.loop.processes import ProcessGroup, join
-from util.loop.score import Scoreboard, score
+from util.loop.score import score
 from util.run.alike import check_alike
 from util.run.data import trials
 from util.run.folder import RunFolder
@@ -65,7 +65,7 @@ def evaluate(
         folders = {scoring: RunFolder(scoring.evaluation.folder, world.is_main) for scoring in scorings}
         if scorings:
             _announce(scorings, world)
-        store = ShotStore(config.test.store_gib)
+        store = TrialStore(config.test.store_gib)
         if world.device.type == "cpu":
             set_allocator(KEEP_ALL)
         for scoring, folder in folders.items():
@@ -106,20 +106,13 @@ def _announce(scorings: list[Scoring], world: ProcessGroup) -> None:
     log.info("on %s in %s, processes: %d", describe(world.device), scorings[0].prepared.precision, world.size)
 
 
-def _run(scoring: Scoring, seed: int, world: ProcessGroup, store: ShotStore) -> None:
+def _run(scoring: Scoring, seed: int, world: ProcessGroup, store: TrialStore) -> None:
     """Run the network over the episodes of a seed of a test and count them."""
     started = time.monotonic()
     test = scoring.evaluation
     title = f"{test.name} {test.shot}-shot seed {seed}"
     config = test.config
     sampler = test.samplers[seed]
-    names = sampler.images.index.names
-    scoring.boards[seed] = Scoreboard(
-        classes=len(config.data.classes),
-        scored_on=test.scored_on,
-        further=config.test.metrics,
-        query_of=lambda number: names[sampler(number).query],
-    )
     backwards = test.protocol.draw == PFENET
     episodes = trials(test.run, sampler, test.view, (test.scored_on,), last_support_first=backwards)
     store.use_for(scoring.prepared.network, test.view, test.images.index.fingerprint, scoring.prepared.precision)
@@ -137,7 +130,6 @@ def _run(scoring: Scoring, seed: int, world: ProcessGroup, store: ShotStore) -> 
         workers=config.data.workers,
         store=store,
     )
-    log.info("%s: %s", title, store)
     scoring.seconds += time.monotonic() - started
 
 

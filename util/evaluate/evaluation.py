@@ -23,7 +23,7 @@ from util.data.lists.manifest import digest, replay
 from util.data.sampling import EpisodeSampler, ListedEpisodes
 from util.data.views import View
 from util.run.build import precision_asked_of_test
-from util.run.data import check_sampler, images_for_test, protocol_sampler, sources_of
+from util.run.data import check_sampler, images_for_test, protocol_sampler
 from util.run.input_size import view_of
 from util.run.run import FOREIGN, Run
 from util.run.weights import Loaded, load_weights
@@ -92,11 +92,6 @@ class Evaluation:
             progress=progress,
             shared=shared or Shared(),
         )
-
-    def read(self) -> None:
-        """Read list and episodes; UserError: they do not fit, or the first image lacks what the method reads."""
-        sources_of(self.run, self.images)
-        _ = self.episodes  # which are kept
 
     @cached_property
     def images(self) -> ImageList:

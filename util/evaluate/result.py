@@ -10,7 +10,7 @@ import numpy as np
 
 from model.encoders.registry import title_of
 from model.registry import class_of
-from util.config.parts import net_of
+from util.config.parts import encoder_of
 from util.config.read import changed_protocol, shipped, to_dict
 from util.config.same import in_words
 from util.data.lists.manifest import WITH_REPLACEMENT, Manifest, described
@@ -48,7 +48,7 @@ def result_of(scoring: Scoring, per_seed: list[SeedScores], world: ProcessGroup)
     """Return the result of a test in the form of ``util/evaluate/schema.py``."""
     evaluation = scoring.evaluation
     config = evaluation.config
-    net = config.source.net or net_of(config.source.files)
+    net = config.source.net or encoder_of(config.source.files)
     stated = shipped(config.data.name, config.model.name, net)
     return {
         "schema": SCHEMA,

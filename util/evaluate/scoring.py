@@ -5,15 +5,17 @@ A mistake in weights, lists or episodes is found here, before any episode is sco
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from util.config.settings import Config
+from util.data.episodes import Sampler
 from util.evaluate.evaluation import Evaluation, Shared
 from util.loop.network import PreparedNetwork, prepare_network
 from util.loop.processes import ProcessGroup
 from util.loop.score import Scoreboard
 from util.run.build import precision_of_test
+from util.run.data import sources_of
 from util.weights.checkpoint import Checkpoint
 
 
@@ -23,7 +25,7 @@ class Scoring:
 
     evaluation: Evaluation
     prepared: PreparedNetwork  # for the view's image side
-    boards: dict[int, Scoreboard] = field(default_factory=dict)  # the counts, by seed
+    boards: dict[int, Scoreboard]  # the counts, by seed
     seconds: float = 0.0
     batch: int = 1  # episodes at a time
 
@@ -58,8 +60,28 @@ def scorings_of(
     for shot, name in itertools.product(different_shots, names):
         evaluation = Evaluation.of(config, name, shot, replayed=manifest, progress=world.is_main, shared=shared)
         prepared = prepare_network(evaluation.loaded.network, world.device, precision)
-        world.from_main(evaluation.read)  # which may build an index
-        evaluation.read()
-        scorings.append(Scoring(evaluation, prepared))
+        _read_first(evaluation, world)
+        boards = {seed: _board(evaluation, sampler) for seed, sampler in evaluation.samplers.items()}
+        scorings.append(Scoring(evaluation, prepared, boards))
     shared.stored = None  # its tensors are the networks' now
     return scorings
+
+
+def _read_first(evaluation: Evaluation, world: ProcessGroup) -> None:
+    """Let the main process read a list, whose index it may build; UserError: the first photo lacks a modality."""
+
+    def read() -> None:
+        sources_of(evaluation.run, evaluation.images)
+
+    world.from_main(read)
+
+
+def _board(evaluation: Evaluation, sampler: Sampler) -> Scoreboard:
+    """Return what counts the episodes of a seed of a test."""
+    names = evaluation.images.index.names
+    return Scoreboard(
+        classes=len(evaluation.config.data.classes),
+        scored_on=evaluation.scored_on,
+        further=evaluation.config.test.metrics,
+        query_of=lambda number: names[sampler(number).query],
+    )

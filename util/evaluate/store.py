@@ -1,4 +1,4 @@
-"""A store, so that no support is encoded twice, of a test and for photos, and no query for each of its episodes."""
+"""Stores, so that no support is encoded twice, of photos and of tests, and no query for each of its episodes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from model.episode import Episode, Supports
-from util.files.sizes import GIB, MIB
+from util.files.sizes import GIB
 
 if TYPE_CHECKING:
     from model.trial import Trial
@@ -26,11 +26,9 @@ class Support:
 
 
 class ShotStore:
-    """The shots of supports, by their keys; a test on a CPU also keeps the maps of whole images, by rows of the index.
+    """The shots of supports, by their keys; a full store drops what was used longest ago first.
 
-    They are those of the last queries, which the next episode often has too, and of a method whose supports enter as
-    queries those of all images. A full store drops maps, then shots, what was used longest ago first. ``gib`` is its
-    maximal size in GiB; what is asked for at a time and the last queries come on top.
+    ``gib`` is its maximal size in GiB; what is asked for at a time comes on top.
     """
 
     def __init__(self, gib: float):
@@ -39,15 +37,64 @@ class ShotStore:
         self.scope: tuple[Any, ...] | None = None
 
     def use_for(self, network: Any, *scope: Any) -> None:
-        """Name the network of the next episodes; another network or ``scope`` (view, data, precision) empties it."""
+        """Name the network of the next supports; another network or ``scope`` (view, data, precision) empties it."""
         if self.network is not network or self.scope != scope:
             self.network, self.scope = network, scope
-            self.kept: dict[Hashable, Any] = {}  # the one used last at the end
-            self.maps: dict[int, Any] = {}
-            self.of_queries: dict[int, Any] = {}  # the maps of the last ones
-            self.used = 0  # bytes
-        self.hits = 0
-        self.misses = 0
+            self._empty()
+
+    def _empty(self) -> None:
+        self.kept: dict[Hashable, Any] = {}  # the one used last at the end
+        self.used = 0  # bytes
+
+    def shots(self, supports: Sequence[Support]) -> list[Any]:
+        """Return the shots of supports; missing ones are made. [] for a method that keeps nothing."""
+        missing = {support.key: support for support in supports if support.key not in self.kept}
+        made = self._made([*missing.values()])
+        if len(made) < len(missing):
+            return []
+        known = {**self.kept, **dict(zip(missing, made, strict=True))}
+        for support in supports:
+            self._keep(self.kept, support.key, known[support.key])
+        self._drop_oldest()
+        return [known[support.key] for support in supports]
+
+    def _made(self, supports: Sequence[Support]) -> list[Any]:
+        """Return new shots of supports, of all in one call where they have one size."""
+        contents = [support.content for support in supports]
+        if len({content.image.shape for content in contents}) == 1:
+            return self._encode(Supports.join(contents))
+        return [shot for content in contents for shot in self._encode(content)]
+
+    def _encode(self, content: Supports, maps: list[Any] | None = None) -> list[Any]:
+        further = (content.modalities,) if content.modalities else ()  # else an ``encode`` need not take any
+        return self.network.encode(content.image, content.label, maps, *further)
+
+    def _keep(self, kept: dict[Any, Any], key: Hashable, value: Any) -> None:
+        """Keep a value as what was used last."""
+        if kept.pop(key, None) is None:
+            self.used += value.nbytes
+        kept[key] = value
+
+    def _drop_oldest(self) -> None:
+        """Drop what was used longest ago first, until the rest fits."""
+        self._drop_oldest_of(self.kept)
+
+    def _drop_oldest_of(self, kept: dict[Any, Any]) -> None:
+        while kept and self.used > self.limit:
+            self.used -= kept.pop(next(iter(kept))).nbytes
+
+
+class TrialStore(ShotStore):
+    """The store of a test, which on a CPU also keeps the maps of whole images, by rows of the index.
+
+    They are those of the last queries, which the next episode often has too, and of a method whose supports enter as
+    queries those of all images. A full store drops maps first; the last queries come on top of its size.
+    """
+
+    def _empty(self) -> None:
+        super()._empty()
+        self.maps: dict[int, Any] = {}
+        self.of_queries: dict[int, Any] = {}  # the maps of the last ones
 
     def order(self, sampler: Sampler, episodes: int) -> list[int]:
         """Return the numbers below ``episodes`` class by class, those of one query in a row."""
@@ -82,57 +129,22 @@ class ShotStore:
             self._keep(self.maps, row, maps)
         return maps
 
-    def shots(self, supports: Sequence[Support]) -> list[Any]:
-        """Return the shots of supports; missing ones are made. [] for a method that keeps nothing."""
-        missing = {support.key: support for support in supports if support.key not in self.kept}
-        self.hits += len(supports) - len(missing)
-        self.misses += len(missing)
-        made = self._encoded([*missing.values()])
-        if len(made) < len(missing):
-            return []
-        known = {**self.kept, **dict(zip(missing, made, strict=True))}
-        for support in supports:
-            self._keep(self.kept, support.key, known[support.key])
-        self._drop_oldest()
-        return [known[support.key] for support in supports]
+    def _made(self, supports: Sequence[Support]) -> list[Any]:
+        """Return new shots of supports, each of its image's maps where it may also be a query."""
+        if all(support.row is None for support in supports):
+            return super()._made(supports)
+        return [shot for support in supports for shot in self._made_of_maps(support)]
 
-    def _encoded(self, supports: Sequence[Support]) -> list[Any]:
-        """Return the shots of supports, of all in one call where they have one size and no maps are kept."""
-        contents = [support.content for support in supports]
-        one_call = len({content.image.shape for content in contents}) == 1
-        if one_call and supports[0].row is None:
-            return self._encode(Supports.join(contents))
-        return [shot for support in supports for shot in self._encoded_alone(support)]
-
-    def _encoded_alone(self, support: Support) -> list[Any]:
-        """Return the shot of a support, in a list; that of its image's maps, where it may also be a query."""
-        maps = None if support.row is None else [self._maps_of(support.content.image, support.row)]
-        shots = self._encode(support.content, maps)
+    def _made_of_maps(self, support: Support) -> list[Any]:
+        """Return the shot of a support, in a list."""
+        row = cast(int, support.row)
+        shots = self._encode(support.content, [self._maps_of(support.content.image, row)])
         self._drop_oldest_of(self.maps)
         return shots
 
-    def _encode(self, content: Supports, maps: list[Any] | None = None) -> list[Any]:
-        further = (content.modalities,) if content.modalities else ()  # else an ``encode`` need not take any
-        return self.network.encode(content.image, content.label, maps, *further)
-
-    def _keep(self, kept: dict[Any, Any], key: Hashable, value: Any) -> None:
-        """Keep a shot or maps as what was used last."""
-        if kept.pop(key, None) is None:
-            self.used += value.nbytes
-        kept[key] = value
-
     def _drop_oldest(self) -> None:
-        """Drop maps, then shots, what was used longest ago first, until the rest fits."""
         self._drop_oldest_of(self.maps)
-        self._drop_oldest_of(self.kept)
-
-    def _drop_oldest_of(self, kept: dict[Any, Any]) -> None:
-        while kept and self.used > self.limit:
-            self.used -= kept.pop(next(iter(kept))).nbytes
-
-    def __str__(self) -> str:
-        size = f"{len(self.kept)} kept, {self.used / MIB:.0f} of {self.limit / MIB:.0f} MiB"
-        return f"{self.hits} supports from the store, {self.misses} encoded; {size}"
+        super()._drop_oldest()
 
 
 def _supports_of(trial: Trial, with_rows: bool) -> list[Support]:

@@ -145,7 +145,7 @@ def score(
         title: the label of the progress bar.
         batch: episodes at once; images of their original sizes come one by one, whatever it is.
         workers: of the loader.
-        store: a ``ShotStore`` of this network and view; supports that it holds are not encoded again. Episodes of a
+        store: a ``TrialStore`` of this network and view; supports that it holds are not encoded again. Episodes of a
             class and of a query follow each other, so that few images are needed at a time; no count depends on it.
     """
     network: Any = prepared.network

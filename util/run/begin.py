@@ -29,8 +29,8 @@ from util.loop.optim import StepSchedule, build_optimizers
 from util.run.build import build_model
 from util.run.data import epoch_length, stage_data
 from util.run.disk import Stored, room
-from util.run.folder import StageFolder
-from util.run.run import ALLOW, BEST, Run
+from util.run.folder import BEST, StageFolder
+from util.run.run import ALLOW, Run
 from util.run.start import fill_at_start, why_not_used
 from util.weights import checkpoint
 

@@ -18,8 +18,7 @@ from typing import Any, TextIO
 import yaml
 
 from util.config.compose import CHOICE
-from util.config.place import BEST, CONFIG, ENVIRONMENT, LAST, PREVIOUS
-from util.config.read import kept
+from util.config.place import CONFIG, ENVIRONMENT, imports_beside
 from util.files import REPOSITORY, TEMPORARY, kept_json, lock, write_atomically
 from util.files.errors import UserError, log
 from util.files.progress import ProgressBar
@@ -28,6 +27,7 @@ from util.weights import checkpoint
 from util.weights.checkpoint import Checkpoint
 
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "matplotlib", "tensorboardX", "gensim")
+BEST, LAST, PREVIOUS = "best.pth", "last.pth", "previous.pth"  # the latter is used when the last one cannot be read
 UNKNOWN = "unknown"  # commit or version
 METRICS = "metrics.json"  # of a training
 OPTIONS, RUN = "options", "run"  # keys of a training in ENVIRONMENT: its overrides, and the name of its run
@@ -68,10 +68,9 @@ class StageFolder:
         """Return the last checkpoint, else of the one before; UserError if neither can be read."""
         try:
             return checkpoint.read(self.path / LAST)
-        except UserError as error:
+        except UserError:
             if not (self.path / PREVIOUS).exists():
                 raise
-            log.warning("%s; continuing from the one before, %s", error, self.path / PREVIOUS)
             return checkpoint.read(self.path / PREVIOUS)
 
     @property
@@ -111,11 +110,14 @@ class RunFolder:
         log.addHandler(self._handler)
 
     def describe(self, config: dict[str, Any], **facts: Any) -> None:
-        """Write the merged config and the environment: commit, versions, machine, command, and ``facts``."""
-        if self.writes:
-            from util.config.imports import beside  # for a writer alone
+        """Write config and environment: commit, versions, machine, command, and ``facts``.
 
-            content = kept({**config, "imports": beside(config["imports"], self.path)})
+        The config is the merged one with the protocol of its test alone.
+        """
+        if self.writes:
+            name = config["test"]["protocol"]
+            imports = imports_beside(config["imports"], self.path)
+            content = {**config, "protocols": {name: config["protocols"][name]}, "imports": imports}
             self.write_text(CONFIG, yaml.dump(content, Dumper=Dumper, sort_keys=False))
             self.write_json(ENVIRONMENT, environment(config["imports"]) | facts)
 

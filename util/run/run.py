@@ -14,7 +14,7 @@ from model.contract import FewShotMethod
 from model.decides import Decides
 from model.registry import class_of
 from util.config.folds import Fold
-from util.config.place import BEST, DISCARDED, LAST, RESULT, stage_name
+from util.config.place import DISCARDED, RESULT, stage_name
 from util.config.read import read_config, to_dict
 from util.config.same import Differences, differences, in_words, settings_in
 from util.config.settings import Config, Sections
@@ -23,7 +23,7 @@ from util.data.words import text
 from util.files import kept_json
 from util.files.errors import UserError, note
 from util.files.launcher import is_first_of_machine
-from util.run.folder import StageFolder
+from util.run.folder import BEST, LAST, StageFolder
 from util.weights import checkpoint
 from util.weights.checkpoint import Checkpoint
 from util.weights.may_differ import CONTINUED, CONTINUED_CHANGED, TESTED

@@ -13,7 +13,8 @@ from util.config.same import in_words
 from util.files.errors import UserError
 from util.files.launcher import is_first_of_machine
 from util.run.data import images_for_training
-from util.run.run import ALLOW, BEST, Run
+from util.run.folder import BEST
+from util.run.run import ALLOW, Run
 from util.run.weights import check_fits
 from util.weights import checkpoint
 from util.weights.checkpoint import Checkpoint
@@ -41,6 +42,12 @@ class Start:
     classes: Sequence[str] = ()  # names of those that they were trained on
     training: list[dict[str, Any]] = field(default_factory=list)  # of the base stage, see ``Checkpoint``
     cost: dict[str, Any] = field(default_factory=dict)  # of the base stage, see ``Checkpoint``
+
+    @classmethod
+    def before(cls, stored: Checkpoint) -> "Start":
+        """Return what the training of a checkpoint, which continues, started from and learnt from so far."""
+        classes = stored.classes or ()
+        return cls(initial=stored.origin.initial, photos=stored.photos, classes=classes, training=stored.training[:-1])
 
 
 def fill_at_start(

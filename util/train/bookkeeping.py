@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from model.decides import Decides
-from util.config.place import BEST, LAST, PREVIOUS
 from util.config.same import differences
 from util.config.settings import StageSettings
 from util.files.errors import log, one_line, told
@@ -22,7 +21,7 @@ from util.loop.observers import TrainingObserver
 from util.loop.optim import StepSchedule, copy_tensors, load_optimizers
 from util.loop.train import check_learning
 from util.loop.training import Progress, Training
-from util.run.folder import METRICS, RunFolder, StageFolder
+from util.run.folder import BEST, LAST, METRICS, PREVIOUS, RunFolder
 from util.run.run import check_continues
 from util.weights import checkpoint
 from util.weights.checkpoint import Checkpoint
@@ -227,45 +226,6 @@ class Checkpoints(TrainingObserver):
         if name == LAST:
             self._write_metrics(training, finished=False)
 
-    def resume(self, training: Training, allow_changes: bool) -> None:
-        """Continue from the newest checkpoint of the folder: weights, optimisers, EMA and position.
-
-        UserError: this training cannot continue the checkpoint (``check_continues``), or its parameters are others.
-        """
-        stored = StageFolder(self.folder.path).newest()
-        if allow_changes:
-            self._keep_length(training, stored)
-        check_continues(stored, Origin.of_training(self.state), allow_changes)
-        if changed := differences(stored.entries["config"], self.state["config"], Decides.NOTHING):
-            log.info("settings changed since the checkpoint: %s", ", ".join(changed))
-        _restore(training, stored)
-        if allow_changes:  # the observers are asked again
-            training.progress.ended_by = ""
-        self._keep_start(stored)
-        log.info("resumed %s after step %d of %d", stored.path, training.progress.step, training.schedule.steps)
-
-    def _keep_start(self, stored: Checkpoint) -> None:
-        """Keep what the training started from and learnt from before."""
-        photos = checkpoint.photos_text(checkpoint.photos_in(self.state.get("photos")) or (), before=stored.photos)
-        before = stored.entries
-        self.state |= {
-            "base": before.get("base", []),
-            "initial": before.get("initial"),
-            "photos": photos,
-            "classes": sorted({*self.state.get("classes", ()), *(stored.classes or ())}),
-            "computed_in": before.get("computed_in", {}),
-        }
-
-    def _keep_length(self, training: Training, stored: Checkpoint) -> None:
-        """Let a training keep the steps that it was begun with where its list is another: a photo was left out."""
-        planned = stored.entries.get("schedule")
-        if planned is None or stored.origin.list == self.state["list"]:
-            return
-        schedule = StepSchedule(**planned)
-        if (schedule.batch, schedule.epochs) == (training.schedule.batch, training.schedule.epochs):
-            training.schedule = schedule
-            self.state["schedule"] = planned
-
     def _write_metrics(self, training: Training, finished: bool) -> None:
         """Write the losses and scores so far."""
         progress = training.progress
@@ -288,13 +248,36 @@ def _not_reached(training: Training) -> list[str]:
     return [name for name, parameter in named if parameter.requires_grad and parameter.grad is None]
 
 
-def _restore(training: Training, stored: Checkpoint) -> None:
-    """Give a training the weights, optimisers, EMA and position of its checkpoint; UserError: they do not fit it."""
+def resume(training: Training, stored: Checkpoint, state: dict[str, Any], allow_changes: bool) -> None:
+    """Give a training the weights, optimisers, EMA and position of its checkpoint.
+
+    Args:
+        training: before its first step.
+        stored: the newest checkpoint of its folder.
+        state: what the checkpoints of the training will tell beside that (``Checkpoints``).
+        allow_changes: whether it may differ in what decides weights.
+
+    Raises:
+        UserError: this training cannot continue the checkpoint (``check_continues``), or its parameters are others.
+    """
+    check_continues(stored, Origin.of_training(state), allow_changes)
+    if changed := differences(stored.config or {}, state["config"], Decides.NOTHING):
+        log.info("settings changed since the checkpoint: %s", ", ".join(changed))
     content = stored.entries
     training.progress = Progress(**content["progress"])
+    if allow_changes:  # the observers are asked again
+        training.progress.ended_by = ""
     fill(training.prepared.network, replace(stored, weights=content["weights"]))
-    if "optimizers" not in content:  # of a training at its end
-        return
+    if "optimizers" in content:  # else of a training at its end
+        _restore_optimizers(training, stored)
+    if stored.path.name == PREVIOUS:
+        log.warning("%s cannot be read; continuing from the one before", stored.path.with_name(LAST))
+    log.info("resumed %s after step %d of %d", stored.path, training.progress.step, training.schedule.steps)
+
+
+def _restore_optimizers(training: Training, stored: Checkpoint) -> None:
+    """Give a training the state of optimisers and EMA of its checkpoint; UserError: they do not fit it."""
+    content = stored.entries
     misfit = f"{stored.path}: its optimisers or EMA do not fit the model's parameters ("
     kinds = KeyError, ValueError, TypeError, AttributeError, RuntimeError
     with told(*kinds, before=misfit, after="); start again with --overwrite"):
@@ -302,6 +285,18 @@ def _restore(training: Training, stored: Checkpoint) -> None:
         copy_tensors(content.get("ema", {}), training.ema.average)
         if content.get("scaler") and training.scaler.is_enabled():
             training.scaler.load_state_dict(content["scaler"])
+
+
+def schedule_to_continue(planned: StepSchedule, stored: Checkpoint, images: str) -> StepSchedule:
+    """Return the steps that a training was begun with where its list (``images``) is another: a photo was left out.
+
+    Otherwise, and where batch or epochs are others, return the steps that are planned today.
+    """
+    if stored.origin.schedule is None or stored.origin.list == images:
+        return planned
+    begun = StepSchedule(**stored.origin.schedule)
+    is_same = (begun.batch, begun.epochs) == (planned.batch, planned.epochs)
+    return begun if is_same else planned
 
 
 @dataclass

@@ -9,7 +9,6 @@ from typing import Any, cast
 from model.contract import FewShotMethod, Trainable
 from model.registry import described
 from util.config.compose import files_of
-from util.config.place import BEST
 from util.config.read import to_dict
 from util.config.registry import code_of_run
 from util.config.settings import Config
@@ -31,13 +30,23 @@ from util.run.begin import Asked, StageTask, rehearse, stage_of, stages_asked, t
 from util.run.build import build_model, precision_of_training
 from util.run.data import StageData, epoch_length, stage_data
 from util.run.disk import Stored, checkpoint_bytes, free_on_disk
-from util.run.folder import OPTIONS, RUN, RunFolder, StageFolder, claim
+from util.run.folder import BEST, OPTIONS, RUN, RunFolder, claim
 from util.run.run import Run
 from util.run.start import Start, fill_at_start
-from util.train.bookkeeping import Checkpoints, Losses, Patience, Validate, Validation, Watch
+from util.train.bookkeeping import (
+    Checkpoints,
+    Losses,
+    Patience,
+    Validate,
+    Validation,
+    Watch,
+    resume,
+    schedule_to_continue,
+)
 from util.train.curves import Curves
 from util.train.kept_features import KEPT_GIB, KeptMaps, RecordFile, is_frozen
 from util.weights import checkpoint
+from util.weights.checkpoint import Checkpoint
 from util.weights.encoders import encoder_licence
 from util.weights.origin import Origin
 
@@ -93,22 +102,22 @@ def _claim_stage(claims: ExitStack, run: Run, stage: str, asked: Asked) -> Stage
 
 def train_stage(run: Run, task: StageTask, world: ProcessGroup, asked: Asked) -> int:
     """Train a stage in some processes and return the exit code; UserError: what it needs is missing or wrong."""
-    setup = _set_up(run, task, world, asked.checkpoint)
-    check_alike(world, run.config, partial(_origins, run, task, world, setup))
+    setup = _set_up(run, task, world, asked)
+    check_alike(world, run.config, partial(_origins, run, world, setup))
     training = _training(run, task, world, setup)
     checkpoints = _checkpoints(run, task, training, setup)
     with closing(checkpoints.folder):
-        own = registered_observers(task.folder, run.config.observers)
-        checkpoints.state["observers"] = {observer.name: observer.facts for observer in own}
+        registered = registered_observers(task.folder, run.config.observers)
+        checkpoints.state["observers"] = {observer.name: observer.facts for observer in registered}
         if task.settings.views is not None and is_frozen(cast(FewShotMethod, setup.network)):
             _keep_maps(run.config, task, world, setup)
-        if task.continues:
-            checkpoints.resume(training, asked.allow_changes)
+        if setup.stored:
+            resume(training, setup.stored, checkpoints.state, asked.allow_changes)
         _log_start(training, checkpoints, run, setup)
         resumed_at = training.progress.step + 1 if task.continues else None  # later points of the curves are replaced
         with closing(Curves(task.folder if world.is_main else None, resumed_at)) as curves:
             validate = partial(_validate, training=training, data=setup.data, curves=curves, config=run.config)
-            observers = _observers(task, checkpoints, curves, validate, own)
+            observers = _observers(task, checkpoints, curves, validate, registered)
             finished = _do_steps(training, setup.data, observers, run.config.data.workers)
     if finished and not world.any(training.interrupt.requested):
         _log_end(task, training.progress.best)
@@ -124,27 +133,31 @@ class Setup:
     network: Trainable  # the model, or in the base stage its encoder and base learner
     start: Start
     data: StageData
+    schedule: StepSchedule
+    stored: Checkpoint | None  # the one that it continues; None: it begins
+    length: int  # of an epoch, in examples
 
 
-def _set_up(run: Run, task: StageTask, world: ProcessGroup, base: str | None) -> Setup:
-    """Return the network of a stage with the weights that it starts from, and its data; raises as both do.
-
-    ``base``: a base stage's checkpoint, instead of the run's own.
-    """
+def _set_up(run: Run, task: StageTask, world: ProcessGroup, asked: Asked) -> Setup:
+    """Return the network of a stage, filled where it begins, and its data; raises as both do."""
     model = build_model(run.config, run.text_width)
-    start = Start() if task.continues else fill_at_start(run, model, task.stage, base)  # fails before photos are read
-    return Setup(
-        network=trained_part(model, task.stage),
-        start=start,
-        data=stage_data(run, task.stage, world.is_main),  # whose index the rehearsal has made
-    )
+    stored = run.at(task.stage).newest() if task.continues else None
+    # Refused before photos are read
+    start = Start.before(stored) if stored else fill_at_start(run, model, task.stage, asked.checkpoint)
+    network = trained_part(model, task.stage)
+    data = stage_data(run, task.stage, world.is_main)  # whose index the rehearsal has made
+    length = epoch_length(task.settings, data.images)
+    schedule = StepSchedule.from_settings(task.settings, length, world.size, f"{task.stage}_stage")
+    if stored and asked.allow_changes:
+        schedule = schedule_to_continue(schedule, stored, data.images.digest)
+    return Setup(network, start, data, schedule, stored, length)
 
 
-def _origins(run: Run, task: StageTask, world: ProcessGroup, setup: Setup) -> list[Origin]:
+def _origins(run: Run, world: ProcessGroup, setup: Setup) -> list[Origin]:
     """Return what decides a stage in this process beside settings: vectors, precision, weights, photos and episodes."""
     data = setup.data
-    weights = StageFolder(task.folder).newest().weights if task.continues else setup.network.state_dict()
-    lengths = {data.training: epoch_length(task.settings, data.images), data.validation: data.validation_length}
+    weights = setup.stored.weights if setup.stored else setup.network.state_dict()
+    lengths = {data.training: setup.length, data.validation: data.validation_length}
     return [
         Origin(vectors=run.text_digest, weights=checkpoint.digest_of(weights)),
         Origin(precision=precision_of_training(run.config, world.device)),
@@ -162,15 +175,13 @@ def _origin_of(examples: Any, length: int) -> Origin:
 def _training(run: Run, task: StageTask, world: ProcessGroup, setup: Setup) -> Training:
     """Return a training before its first step; UserError: settings do not fit."""
     stage = task.settings
-    epoch = epoch_length(stage, setup.data.images)
+    precision = precision_of_training(run.config, world.device)
     return Training(
-        prepared=prepare_network(
-            setup.network, world.device, precision_of_training(run.config, world.device), trained_by=world
-        ),
+        prepared=prepare_network(setup.network, world.device, precision, trained_by=world),
         optimizers=build_optimizers(setup.network.param_groups(), stage.optimizers),
         rules=stage.optimizers,
         ema=EMA(setup.network, stage.ema_decay),
-        schedule=StepSchedule.from_settings(stage, epoch, world.size, f"{task.stage}_stage"),
+        schedule=setup.schedule,
         world=world,
         accumulate=stage.accumulate,
         seed=run.config.run.seed,
@@ -201,6 +212,7 @@ def _checkpoints(run: Run, task: StageTask, training: Training, setup: Setup) ->
         "schedule": asdict(training.schedule),
         "precision": training.prepared.precision,
         "trained_by": training.world.size,
+        "computed_in": {**setup.stored.training[-1].get("computed_in", {})} if setup.stored else {},
     }
     if training.world.is_main and not task.continues:
         run.discard_tests(task.stage)
@@ -234,7 +246,7 @@ def _validate(
 
 
 def _observers(
-    task: StageTask, checkpoints: Checkpoints, curves: Curves, validate: Validate, own: list[Any]
+    task: StageTask, checkpoints: Checkpoints, curves: Curves, validate: Validate, registered: list[Any]
 ) -> list[TrainingObserver]:
     """Return all that looks at a stage's steps, in the order in which it is called."""
     observers: list[TrainingObserver] = [Losses(), curves]
@@ -242,7 +254,7 @@ def _observers(
         observers += [Validation(validate, task.settings, checkpoints), Patience(task.settings.patience)]
     elif task.settings.validate_every:
         log.info("no validations: the test list has too few images of the training list's classes")
-    return [*observers, *own, checkpoints]
+    return [*observers, *registered, checkpoints]
 
 
 def _do_steps(training: Training, data: StageData, observers: list[TrainingObserver], workers: int) -> bool:
