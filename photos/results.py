@@ -293,7 +293,7 @@ class Results:
         records = filter(None, map(own_record, sorted(self.out.glob("*.json"))))
         known = dict.fromkeys([*queries, *sorted(Path(record["query"]) for record in records)])
         photos = [photo for photo in known if self.is_complete(photo, facts)]
-        if without := [photo for photo in known if photo not in photos]:
+        if without := sorted(known.keys() - photos):
             reason = "whose results are of other examples, weights or options, or whose files went or were replaced"
             note(f"{self.out}: {', '.join(others)}: without {len(without)} photos {reason}, such as {without[0]}")
         if not photos:
