@@ -6,20 +6,20 @@ Trainings and tests read JPEG and PNG of 8 bits (``util/files/images.py``); ``pr
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import import_module
-from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
 import cv2
 import numpy as np
+from pi_heif import register_heif_opener
 from PIL import Image
 
 from util.files.errors import UserError
 from util.files.images import JPEG, PNG, Frame, check_image, decode, read_errors, stated_orientation
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF")  # none that Pillow hands to another program
+# none that Pillow hands to another program
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF", "HEIF")
 # Tags of a page of TIFF
 WIDTH_TAG = 256
 HEIGHT_TAG = 257
@@ -61,11 +61,10 @@ def opened(path: Path, what: str = "photo", content: bytes | None = None) -> Ite
 
 def _identified(file: BinaryIO) -> Image.Image:
     """Return the image in a file, not decoded yet."""
-    if find_spec("pillow_heif"):
-        import_module("pillow_heif").register_heif_opener()
+    register_heif_opener()
     Image.init()
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # of images below the limit
-    formats = [name for name in (*FORMATS, "HEIF") if name in Image.OPEN]
+    formats = [name for name in FORMATS if name in Image.OPEN]
     return Image.open(file, formats=formats)
 
 

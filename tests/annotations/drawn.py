@@ -27,6 +27,7 @@ DOG = (52, 20, 88, 60)
 BOXES = {"cat": CAT, "dog": DOG}
 AREAS = {"cat": 1280, "dog": 1440}
 PHOTO = "a.jpg"
+HEIC = Path(__file__).with_name("red.heic")  # 60 x 40 pixels; stored, since the reader has no encoder
 COMPOSED = unicodedata.normalize("NFC", "é0.jpg")  # a name as most systems write it
 DECOMPOSED = unicodedata.normalize("NFD", "é0.jpg")
 ORIENTATION = 0x0112  # the tag of EXIF
