@@ -20,7 +20,8 @@ from util.files.errors import UserError, note
 from util.files.photos import photos_below
 
 LOSSLESS = (".tif", ".tiff", ".bmp", ".gif")  # suffixes of masks beside PNG
-LIKE_PHOTOS = "name masks like photos, photo.jpg: photo.png (no JPEG, which changes values)"
+NAMED_MASK = "_mask"  # ends the stem of a mask beside its photo
+LIKE_PHOTOS = "name masks like photos, photo.jpg: photo.png or photo_mask.png (no JPEG, which changes values)"
 
 
 def folders_in(path: Path, photos: Path | None = None) -> tuple[Path, Path]:
@@ -60,10 +61,14 @@ def folders_of(path: Path) -> list[Path]:
 
 
 def masks_in(folder: Path) -> list[Path]:
-    """Return the PNGs of a folder; where it holds none, the pictures of other formats that keep values."""
+    """Return the PNGs of a folder, those whose names say that they are masks or all.
+
+    Where it holds none, the pictures of other formats that keep values.
+    """
     pictures = photos_below(folder, recursive=False)
     pngs = [path for path in pictures if path.suffix.lower() == ".png"]
-    return pngs or [path for path in pictures if path.suffix.lower() in LOSSLESS]
+    named = [path for path in pngs if path.stem.endswith(NAMED_MASK)]
+    return named or pngs or [path for path in pictures if path.suffix.lower() in LOSSLESS]
 
 
 def masks_below(folder: Path) -> list[Path]:
@@ -115,7 +120,9 @@ def pairs(photos: Path, masks: Path, named: bool = True) -> list[tuple[Path, Pat
     mask_of_photo: dict[Path, Path] = {}
     without_photo: list[Path] = []
     for mask in mask_files:
-        found = _photo_of(mask, photos_of_stem[name_key(mask.stem)], photos, masks)
+        stem = name_key(mask.stem)
+        candidates = photos_of_stem[stem] or photos_of_stem[stem.removesuffix(NAMED_MASK)]
+        found = _photo_of(mask, candidates, photos, masks)
         if found is None:
             without_photo.append(mask)
         elif found in mask_of_photo:
@@ -126,7 +133,7 @@ def pairs(photos: Path, masks: Path, named: bool = True) -> list[tuple[Path, Pat
         raise UserError(
             f"{masks}: holds neither masks nor annotations that are read here",
             fix="give masks in folders a file of names, YOLO's labels a data.yaml or classes.txt; export other "
-            "formats, such as VOC's XML, as COCO",
+            "formats, such as XML of CVAT or VOC, as COCO",
         )
     if not mask_of_photo:
         raise UserError(

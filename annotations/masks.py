@@ -13,6 +13,7 @@ from util.files.errors import UserError, note
 from util.files.palette import IGNORE
 
 NAME_FILES = ("names.txt", "classes.txt", "labels.txt", "class_names.txt")  # one class per line, the first is value 1
+VALUES = "_classes.csv"  # Roboflow's, in the folder of each part
 LABEL_MAP = "labelmap.txt"  # CVAT's, with the colours of masks
 # Lines of a file of names: a colour or a value beside the name
 RGB = r"[(\[]?(?P<red>\d{1,3})[\s,;]+(?P<green>\d{1,3})[\s,;]+(?P<blue>\d{1,3})[)\]]?"
@@ -45,8 +46,9 @@ class MaskNames(NamedTuple):
 
 def names_beside(masks: Path) -> MaskNames | None:
     """Return the names in the file of names in a folder of masks or beside it; None without one."""
-    files = (folder / name for folder in (masks, masks.parent) for name in (LABEL_MAP, *NAME_FILES))
-    found = next(filter(Path.is_file, files), None)
+    files = [folder / name for folder in (masks, masks.parent) for name in (LABEL_MAP, *NAME_FILES)]
+    of_parts = sorted(masks.glob(f"**/{VALUES}"))
+    found = next(filter(Path.is_file, files + of_parts), None)
     return None if found is None else read_names(found)
 
 

@@ -37,15 +37,20 @@ KEYS = {  # in the beginning of JSON files; the first that is found tells
     LABELSTUDIO: re.compile(rb"\A\s*\[\s*\{"),
     RESULTS: re.compile(rb'"query_file"\s*:'),
     LABELME: re.compile(rb'"(?:shapes|imagePath)"\s*:'),
-    COCO: re.compile(rb'"(?:images|annotations|categories|licenses)"\s*:'),
+    COCO: re.compile(rb'"(?:images|annotations|licenses)"\s*:'),  # categories alone are Label Studio's notes.json
 }
 EXPECTED = "a JSON file of COCO, labelme or Label Studio, YOLO's data file, or a folder of these, of masks or results"
+XML = {  # their first element, of programs and files that are named, since they hold boxes or videos
+    b"<annotations": "CVAT's XML; export the task as COCO 1.0, or as Segmentation mask 1.1",
+    b"<annotation": "PASCAL VOC's XML, of boxes; export outlines as COCO, or name a folder of masks with --masks",
+}
 
 
 def recognise(text: str) -> tuple[str, Path]:
     """Return the format and the path of ``[format:]path``; where a folder holds one file for all photos, that file.
 
-    UserError: the path does not exist, its content has no format or several, or several files are each of all photos.
+    Several files of COCO are parts of a set. UserError: the path does not exist, its content has no format or several,
+    or several other files are each of all photos.
     """
     named, path = _parts_of(text)
     if not path.exists():
@@ -57,9 +62,9 @@ def recognise(text: str) -> tuple[str, Path]:
         several = " and ".join(files)
         raise UserError(f"{path}: may be of the formats {several}; write one before it, as in coco:{path}")
     kind = named or next(iter(files), MASKS)
-    if kind not in (COCO, LABELSTUDIO):
-        return kind, path
     found = files.get(kind, [])
+    if kind not in (COCO, LABELSTUDIO) or (kind == COCO and len(found) > 1):
+        return kind, path
     if len(found) != 1:
         names = ", ".join(file.relative_to(path).as_posix() for file in found[:4])
         raise UserError(f"{path}: holds {len(found)} files of {kind} ({names}); name one, or join them first")
@@ -81,7 +86,13 @@ def read(text: str, photos: Path | None = None, unconfirmed: bool = True) -> Ann
     """
     kind, path = recognise(text)
     if kind == MASKS:
-        raise UserError(f"{path}: holds masks, not annotations; name the folder with --masks")
+        _refuse_xml(path)
+        what = (
+            "masks, not annotations; name the folder with --masks"
+            if _masks_in(path)
+            else f"no annotations; name {EXPECTED}"
+        )
+        raise UserError(f"{path}: holds {what}")
     annotations = READERS[kind](path, photos)
     results.decide_unconfirmed(annotations, taken=unconfirmed)
     return interpret(annotations)
@@ -91,9 +102,19 @@ def _format_of(file: Path) -> str:
     """Return the format of a file; UserError: it has none that is read here."""
     if kind := _json_format(file):
         return kind
-    if file.suffix.lower() in yolo.YAML_SUFFIXES or file.name == yolo.CLASS_FILE:
+    if file.suffix.lower() in yolo.YAML_SUFFIXES or file.name in yolo.CLASS_FILES:
         return YOLO
+    _refuse_xml(file)
     raise UserError(f"{file}: its format is unknown; name {EXPECTED}; export other formats as COCO")
+
+
+def _refuse_xml(path: Path) -> None:
+    """Refuse (UserError) a file, or a folder with one, in an XML that is named, and say what to export instead."""
+    for file in files_below(path, ".xml") if path.is_dir() else [path]:
+        content = file.read_bytes()[:START]
+        for element, words in XML.items():
+            if element in content:
+                raise UserError(f"{file}: is {words}")
 
 
 def _json_format(file: Path) -> str | None:
@@ -111,12 +132,16 @@ def _files_in(folder: Path) -> dict[str, list[Path]]:
     data_files = yolo.data_files_in(folder)
     if any(path.suffix.lower() in yolo.YAML_SUFFIXES for path in data_files):
         files[YOLO] = data_files
-    _, mask_folder = folders_in(folder)
-    if files or masks_in(mask_folder):
+    if files or masks_in(folders_in(folder)[1]):
         return files
     files = _by_format(files_below(folder, labelme.SUFFIX))
     files.pop(RESULTS, None)  # of photos elsewhere
-    return {**files, YOLO: data_files} if data_files and not masks_below(mask_folder) else files
+    return {**files, YOLO: data_files} if data_files and not _masks_in(folder) else files
+
+
+def _masks_in(folder: Path) -> list[Path]:
+    """Return the masks of a folder that may hold photos beside them."""
+    return masks_below(folders_in(folder)[1])
 
 
 def _by_format(paths: list[Path]) -> dict[str, list[Path]]:

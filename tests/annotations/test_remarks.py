@@ -46,7 +46,7 @@ def coco(folder: Path, *marks: dict[str, Any]) -> Path:
 
 OUTLINED_CAT = {"segmentation": [outline(CAT)]}
 RIGHT = (60, 4, 90, 60)
-BOXED = "read as boxes: objects whose outline is a box (1)"
+BOXED = "read as boxes, upright or turned: objects that have no other outline (1)"
 
 
 @pytest.mark.parametrize(
@@ -56,11 +56,11 @@ BOXED = "read as boxes: objects whose outline is a box (1)"
             ([OUTLINED_CAT, {"bbox": [52, 20, 36, 40], "category_id": 2} | mark], AREAS, BOXED)
             for mark in ({"segmentation": []}, {"segmentation": None}, {"segmentation": [[*DOG]]}, {})
         ),
-        ([OUTLINED_CAT, {"segmentation": [[1, 1, 9, 9]]}], CATS, "left out: objects without outline or box (1)"),
+        ([OUTLINED_CAT, {"segmentation": [[1, 1, 9, 9]]}], CATS, "left out: objects that cover no area (1)"),
         (
             [{"segmentation": [[9, 9, 99, 9, 99, 29]]}],
             {"cat": 841},
-            "photos with outlines beyond their stated size (1)",
+            "photos with outlines or boxes that reach outside, beyond their stated size (1)",
         ),
         (
             [OUTLINED_CAT, *[{"segmentation": [outline(DOG)], "image_id": 99}] * 2],

@@ -30,7 +30,7 @@ def test_a_photos_versions_are_on_one_side_of_the_split(prepare, project: Path, 
     words = versions(tmp_path, photos=12)
     single = tmp_path / "photos/0_jpg.png"  # not a version, though it begins alike
     save_photo(single, 99, (60, 60))
-    assert_done(prepare(*words), "note, in one list together: 12 photos have 36 versions")
+    assert_done(prepare(*words), "note, in one list together: 36 photos in 12 groups")
     lists = lists_of(project)
     train, test = photos_of_sides(lists)
     assert (len(lists["all"]), len(test)) == (36, 3)
@@ -54,7 +54,7 @@ def test_a_copy_of_a_version_joins_all_versions(copied: bool, tmp_path: Path, mo
     names = ["a.rf.1", "a.rf.2", "b", "c.rf.3"]
     digests = ["1", "2", "2" if copied else "3", "4"]
     images = [tmp_path / f"{name}.jpg" for name in names]
-    index = Index(tuple(names), np.zeros((4, 1)), tuple(images), (), "")
+    index = Index(tuple(names), np.zeros((4, 2)), tuple(images), (), "")
     monkeypatch.setattr(Index, "photo_digest", lambda self, row: digests[row])
     expected = [[0, 1, 2], [3]] if copied else [[0, 1], [2], [3]]
     assert sorted(photo_groups(index)) == expected

@@ -89,7 +89,7 @@ def _with_copies() -> dict[str, Sequence[int]]:
 def test_a_photos_copies_are_on_one_side_of_the_split(prepare, project: Path, tmp_path: Path, source: str) -> None:
     outcome = prepare(*annotated(tmp_path, source, _with_copies()))
     assert_done(outcome, "left out: 16 copies of photos, such as 0_(1) of 0")
-    assert_done(outcome, "with other masks: 12 copies of photos, such as 0_(3) of 0")
+    assert_done(outcome, "in one list together: 24 photos in 12 groups of copies")
     lists = lists_of(project)
     assert (len(lists["all"]), lists["train"] | lists["test"]) == (36, lists["all"])
     for part in ("train", "test"):
