@@ -55,7 +55,7 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     wrong = annotations.remarks[DISAGREE]
     if len(wrong) > MANY * (len(annotations.annotated) + len(wrong)):
         raise UserError(
-            f"{path}: {min(wrong)}: its outline, bbox or area disagree, as on {len(wrong)} photos",
+            f"{path}: {next(iter(wrong))}: its outline, bbox or area disagree, as on {len(wrong)} photos",
             fix='correct what wrote them: "bbox" is [x, y, width, height], from the upper left corner and upright; '
             "run lengths count down columns, not along rows",
         )

@@ -121,8 +121,7 @@ def pairs(photos: Path, masks: Path, named: bool = True) -> list[tuple[Path, Pat
     without_photo: list[Path] = []
     for mask in mask_files:
         stem = name_key(mask.stem)
-        candidates = photos_of_stem[stem] or photos_of_stem[stem.removesuffix(NAMED_MASK)]
-        found = _photo_of(mask, candidates, photos, masks)
+        found = _photo_of(mask, photos_of_stem[stem] or photos_of_stem[stem.removesuffix(NAMED_MASK)], photos, masks)
         if found is None:
             without_photo.append(mask)
         elif found in mask_of_photo:

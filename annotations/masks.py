@@ -47,8 +47,7 @@ class MaskNames(NamedTuple):
 def names_beside(masks: Path) -> MaskNames | None:
     """Return the names in the file of names in a folder of masks or beside it; None without one."""
     files = [folder / name for folder in (masks, masks.parent) for name in (LABEL_MAP, *NAME_FILES)]
-    of_parts = sorted(masks.glob(f"**/{VALUES}"))
-    found = next(filter(Path.is_file, files + of_parts), None)
+    found = next(filter(Path.is_file, [*files, *sorted(masks.glob(f"**/{VALUES}"))]), None)
     return None if found is None else read_names(found)
 
 

@@ -62,6 +62,8 @@ def recognise(text: str) -> tuple[str, Path]:
         several = " and ".join(files)
         raise UserError(f"{path}: may be of the formats {several}; write one before it, as in coco:{path}")
     kind = named or next(iter(files), MASKS)
+    if kind == MASKS and not masks_below(folders_in(path)[1]):
+        _refuse_xml(path)
     found = files.get(kind, [])
     if kind not in (COCO, LABELSTUDIO) or (kind == COCO and len(found) > 1):
         return kind, path
@@ -86,13 +88,8 @@ def read(text: str, photos: Path | None = None, unconfirmed: bool = True) -> Ann
     """
     kind, path = recognise(text)
     if kind == MASKS:
-        _refuse_xml(path)
-        what = (
-            "masks, not annotations; name the folder with --masks"
-            if _masks_in(path)
-            else f"no annotations; name {EXPECTED}"
-        )
-        raise UserError(f"{path}: holds {what}")
+        found = "masks, not" if masks_below(folders_in(path)[1]) else "no"
+        raise UserError(f"{path}: holds {found} annotations; name {EXPECTED}; of masks with --masks")
     annotations = READERS[kind](path, photos)
     results.decide_unconfirmed(annotations, taken=unconfirmed)
     return interpret(annotations)
@@ -132,16 +129,12 @@ def _files_in(folder: Path) -> dict[str, list[Path]]:
     data_files = yolo.data_files_in(folder)
     if any(path.suffix.lower() in yolo.YAML_SUFFIXES for path in data_files):
         files[YOLO] = data_files
-    if files or masks_in(folders_in(folder)[1]):
+    _, mask_folder = folders_in(folder)
+    if files or masks_in(mask_folder):
         return files
     files = _by_format(files_below(folder, labelme.SUFFIX))
     files.pop(RESULTS, None)  # of photos elsewhere
-    return {**files, YOLO: data_files} if data_files and not _masks_in(folder) else files
-
-
-def _masks_in(folder: Path) -> list[Path]:
-    """Return the masks of a folder that may hold photos beside them."""
-    return masks_below(folders_in(folder)[1])
+    return {**files, YOLO: data_files} if data_files and not masks_below(mask_folder) else files
 
 
 def _by_format(paths: list[Path]) -> dict[str, list[Path]]:

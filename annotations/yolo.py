@@ -36,7 +36,7 @@ ROWS_SUFFIX = ".txt"
 DATA_FILE = "data.yaml"
 CLASS_FILES = ("classes.txt", "obj.names")  # one class per line
 LABELS, IMAGES = "labels", "images"  # folders
-OF_DARKNET = re.compile("obj_.*_data", re.IGNORECASE)  # a folder of CVAT's YOLO 1.1, of photos and text files
+OF_ROWS = re.compile(f"(.*/)?({LABELS}|obj_[^/]*_data)/.*", re.IGNORECASE)  # a place in these, or of CVAT's YOLO 1.1
 BEYOND = 0.01  # of the photo's side: rounding of other programs
 # A loader whose plain values stay the text that they are: ``no`` and ``1`` are names too
 AS_WRITTEN = type("AsWritten", (Loader,), {"yaml_implicit_resolvers": {}})
@@ -82,11 +82,7 @@ def _text_files(root: Path) -> list[Path]:
     UserError: there is none.
     """
     texts = [file for file in files_below(root, ROWS_SUFFIX) if file.name not in CLASS_FILES]
-    in_labels = []
-    for file in texts:
-        folders = file.relative_to(root).parts[:-1]
-        if LABELS in folders or any(map(OF_DARKNET.fullmatch, folders)):
-            in_labels.append(file)
+    in_labels = [file for file in texts if OF_ROWS.fullmatch(file.relative_to(root).as_posix())]
     files = in_labels or [file for file in texts if file.parent == root]
     if not files:
         raise UserError(f"{root}: holds no folder '{LABELS}' with {ROWS_SUFFIX} files; name the folder of the data set")

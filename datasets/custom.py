@@ -192,13 +192,11 @@ def _refuse_absent_classes(data: DataSettings, index: Index, options: CustomOpti
 
 def _note_vanishing(data: DataSettings, index: Index) -> None:
     """Say how many objects, of enough pixels to count, cover less than one at the network's side."""
-    scale = data.size / index.sizes.max(1)
-    vanishing = Counter[str]()
-    for class_id, name in enumerate(data.classes, 1):
-        pixels = index.areas[:, class_id]
-        vanishing[name] = int(((pixels >= data.min_pixels) & (pixels * scale**2 < 1)).sum())
-    if vanishing.total():
-        counts = ", ".join(f"{name} ({count})" for name, count in (+vanishing).items())
+    pixels = index.areas[:, 1:]
+    scale = data.size / index.sizes.max(1, keepdims=True)
+    vanishing = ((pixels >= data.min_pixels) & (pixels * scale**2 < 1)).sum(0).tolist()
+    if any(vanishing):
+        counts = ", ".join(f"{name} ({count})" for name, count in zip(data.classes, vanishing) if count)
         note(
             f"{data.size} x {data.size} pixels are too few for some objects, which vanish: {counts}; crop their photos"
         )

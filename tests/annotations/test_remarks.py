@@ -67,6 +67,11 @@ BOXED = "read as boxes, upright or turned: objects that have no other outline (1
             CATS,
             "left out: annotations of photos that are not listed (2), see image_id 99",
         ),
+        *(
+            ([OUTLINED_CAT | {"bbox": box, "area": area}], CATS, "")
+            for box, area in (([7, 11, 33, 39], 0), ([0, 0, 96, 72], 1), ([0, 0, 1, 1], 1), ([1, 2, 3, 4, 0.5], None))
+        ),
+        ([{"bbox": [0, 30, 96, 10], "attributes": {"rotation": 90.0}}], {"cat": 720}, "upright or turned"),
         ([OUTLINED_CAT, crowd(RIGHT)], CATS, "unknown (255): regions of cat (1), see p0.jpg"),
         ([OUTLINED_CAT, brush(RIGHT)], {"cat": 1280 + 1680}, "read as objects: crowds (iscrowd 1) of run lengths (1)"),
         (
