@@ -80,8 +80,8 @@ def _names_of_groups(index: Index, pattern: str | None) -> list[str]:
 def _look_alike(index: Index, rows: Sequence[int]) -> bool:
     """Return whether two photos in the middle of some rows, as of a film's frames, show nearly the same."""
     middle = rows[len(rows) // 2 - 1 :][:2]
-    frames = [cv2.resize(index.pair(row)[0], (SIDE, SIDE), interpolation=cv2.INTER_AREA) for row in middle]
-    return cv2.matchTemplate(*frames, cv2.TM_CCOEFF_NORMED).item() >= FRAMES_ALIKE
+    one, other = (cv2.resize(index.pair(row)[0], (SIDE, SIDE), interpolation=cv2.INTER_AREA) for row in middle)
+    return cv2.matchTemplate(one, other, cv2.TM_CCOEFF_NORMED).item() >= FRAMES_ALIKE
 
 
 def print_groups(index: Index, groups: Sequence[Sequence[int]]) -> None:
@@ -90,8 +90,7 @@ def print_groups(index: Index, groups: Sequence[Sequence[int]]) -> None:
     together = [photos for photos in together if len(photos) > 1]
     if together:
         first, second, *_ = together[0]
-        count = sum(map(len, together))
-        what = f"{count} photos in {len(together)} groups of copies, versions, turned copies or frames of a film"
+        what = f"{sum(map(len, together))} photos in {len(together)} groups of copies, versions or frames of a film"
         how = f"such as {first.stem} and {second.stem}; --group REGEX groups by other names, --group '.+' does not"
         print(one_line(f"note, in one list together: {what}, {how}"))
 

@@ -9,33 +9,8 @@ import pytest
 from datasets.copies import photo_groups
 from tests.datasets.class_trees import disc, save, save_grey, save_photo
 from tests.datasets.printed import assert_done
-from tests.datasets.test_custom_split import annotated, lists_of, photos_of_sides, write_masks
-from tests.helpers.read import json_of, write_json
+from tests.datasets.test_custom_split import lists_of, photos_of_sides, write_masks
 from util.data.lists.index import Index
-
-
-def versions(folder: Path, photos: int) -> tuple[object, ...]:
-    """Write photos in three versions each, as Roboflow names and mirrors them; return the command's words."""
-    names = [f"{n}_jpg.rf.{letter}{n:031x}" for n in range(photos) for letter in "abc"]
-    words = annotated(folder, "coco", {f"{n}": [1 + n % 2] for n in range(3 * photos)})
-    path = folder / "coco/instances.json"
-    content = json_of(path)
-    for number, (image, name) in enumerate(zip(content["images"], names, strict=True)):
-        image["file_name"] = f"{name}.png"
-        (folder / f"photos/{number}.png").rename(folder / f"photos/{name}.png")
-    write_json(path, content)
-    return words
-
-
-def test_a_photos_versions_are_on_one_side_of_the_split(prepare, project: Path, tmp_path: Path) -> None:
-    words = versions(tmp_path, photos=12)
-    single = tmp_path / "photos/0_jpg.png"  # not a version, though it begins alike
-    save_photo(single, 99, (60, 60))
-    assert_done(prepare(*words), "note, in one list together: 36 photos in 12 groups")
-    lists = lists_of(project)
-    train, test = photos_of_sides(lists)
-    assert (len(lists["all"]), len(test)) == (36, 3)
-    assert not train & test
 
 
 def test_two_people_s_masks_of_an_object_are_told_from_two_classes(prepare, project: Path, tmp_path: Path) -> None:
@@ -68,6 +43,7 @@ def film(folder: Path, names: list[str]) -> tuple[object, ...]:
 
 FRAMES = [f"clip{n // 4}_{n:03d}" for n in range(20)]
 TURNS = [f"{n}{turn}" for n in range(20) for turn in ("", "_hflip", "_rot-90", "_vertical_flip_aug2")]
+VERSIONS = [f"{n}_jpg.rf.{letter}{n:031x}" for n in range(12) for letter in "abc"]  # as Roboflow names them
 
 
 @pytest.mark.parametrize(
@@ -78,6 +54,7 @@ TURNS = [f"{n}{turn}" for n in range(20) for turn in ("", "_hflip", "_rot-90", "
         (FRAMES[:12], (), "photos such as clip0_000 look like frames of films, too few"),
         ([f"{n:05d}" for n in range(20)], (), ""),
         (TURNS, (), "80 photos in 20 groups"),
+        (VERSIONS, (), "36 photos in 12 groups"),
         ([f"2026_aug_{n}" for n in range(20)], (), "too few to keep them together"),
         ([f"{n:02d}_{letter}" for letter in "ab" for n in range(8)], ("--group", r"^\d+"), "16 photos in 8 groups"),
     ],
@@ -88,6 +65,9 @@ def test_photos_of_a_group_by_their_names_stay_together(
     made = prepare(*film(tmp_path, names), "--folds", 2, *options)
     said_in = [line for line in (made.output + made.errors).splitlines() if "together" in line]
     assert (said in said_in[0]) if said else not said_in
+    train, test = photos_of_sides(lists_of(project))
+    assert test
+    assert not (said.endswith("groups") and train & test)
 
 
 def test_what_is_no_pattern_of_names_is_refused(prepare, project, tmp_path: Path) -> None:
