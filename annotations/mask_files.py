@@ -61,13 +61,14 @@ def folders_of(path: Path) -> list[Path]:
 
 
 def masks_in(folder: Path) -> list[Path]:
-    """Return the PNGs of a folder, those whose names say that they are masks or all.
+    """Return the PNGs of a folder: those that are named as masks of its other pictures, else all.
 
     Where it holds none, the pictures of other formats that keep values.
     """
     pictures = photos_below(folder, recursive=False)
     pngs = [path for path in pictures if path.suffix.lower() == ".png"]
-    named = [path for path in pngs if path.stem.endswith(NAMED_MASK)]
+    named_after_photos = {f"{path.stem}{NAMED_MASK}" for path in pictures}
+    named = [path for path in pngs if path.stem in named_after_photos]
     return named or pngs or [path for path in pictures if path.suffix.lower() in LOSSLESS]
 
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable
-from itertools import dropwhile
+from itertools import chain, dropwhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,7 +47,7 @@ class MaskNames(NamedTuple):
 def names_beside(masks: Path) -> MaskNames | None:
     """Return the names in the file of names in a folder of masks or beside it; None without one."""
     files = [folder / name for folder in (masks, masks.parent) for name in (LABEL_MAP, *NAME_FILES)]
-    found = next(filter(Path.is_file, [*files, *sorted(masks.glob(f"**/{VALUES}"))]), None)
+    found = next(filter(Path.is_file, chain(files, masks.glob(f"**/{VALUES}"))), None)
     return None if found is None else read_names(found)
 
 
