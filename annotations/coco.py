@@ -20,55 +20,85 @@ from annotations.annotation import (
     Shape,
     content_errors,
 )
-from annotations.shapes import compressed, corners_of
-from util.files import read_text, write_atomically
+from annotations.shapes import compressed, corners_of, extent_of, turned_outline
+from util.files import files_below, read_text, write_atomically
+from util.files.errors import UserError
 from util.files.made import link
 
 COCO_PHOTO_NAME = re.compile(r"(?:^|[/\\_])\d{12}\.jpg$")  # ends the names of COCO's photos, which may show crowds
 ANNOTATIONS = "annotations"  # the usual folder, beside that of the photos
+SLACK = 2  # pixels; programs round boxes, and count their last pixel or do not
+SLACK_SHARE = 0.1  # of a box's longer side
+MANY = 0.2  # of the photos; more are a fault of the program that wrote the file
+DISAGREE = "left out: photos with an annotation whose outline, bbox or area disagree"
 EXPECTED = 'its "segmentation" must be outlines, [[x, y, x, y, ...], ...], or run lengths, {"size", "counts"}'
 
 
 def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
-    """Return the content of a JSON file in COCO's format; annotations of photos that it does not list are counted.
+    """Return the content of a JSON file in COCO's format, or of all below a folder, as of the parts of a set.
 
-    Polygons become arrays while the file is parsed: as lists of numbers those of train2014 would take many gigabytes.
+    Annotations of photos that are not listed are counted, and photos with an annotation that contradicts itself.
+    Polygons become arrays while a file is parsed: as lists of numbers those of train2014 would take many gigabytes.
 
     Args:
         folder: of the photos, default the file's own, or the one above ``annotations``.
 
     Raises:
-        UserError: the file is missing, cut short, not JSON, or holds no instance annotations.
+        UserError: a file is missing, cut short, not JSON, or holds no instance annotations; two list the same photo, or
+            many annotations contradict themselves.
     """
-    home = path.parent.parent if path.parent.name == ANNOTATIONS else path.parent
-    annotations = Annotations.begin(path, home, folder)
-    text = read_text(path, "this annotation file", "unpack, download or export it again")
-    with content_errors(f"{path}: holds no instances in COCO's format (", "); export or download it again"):
-        content = json.loads(text, object_hook=_compact)
-        annotations.categories = _categories(content["categories"])
-        images = {int(image["id"]): image for image in content["images"]}
-        if len({image["file_name"] for image in images.values()}) < len(content["images"]):
-            raise ValueError("two images have the same id or file_name")
-        instances = _instances_of(content["annotations"], annotations.categories)
-        for number in sorted(images):
-            annotations.photos.append(_photo(images[number], instances.pop(number, []), annotations.remarks))
-        annotations.remarks["left out: annotations of photos that are not listed"].update(
-            {f"image_id {number}": len(others) for number, others in instances.items()}
+    root = path if path.is_dir() else path.parent
+    annotations = Annotations.begin(path, root.parent if root.name == ANNOTATIONS else root, folder)
+    for file in annotations.each(files_below(path, ".json") if path.is_dir() else [path]):
+        _read_file(file, file.parent.relative_to(root).as_posix(), annotations)
+    if len({photo.name for photo in annotations.photos}) < len(annotations.photos):
+        raise UserError(f"{path}: several of its files list the same photos; name one of them, or take one out")
+    wrong = annotations.remarks[DISAGREE]
+    if len(wrong) > MANY * (len(annotations.annotated) + len(wrong)):
+        raise UserError(
+            f"{path}: {next(iter(wrong))}: its outline, bbox or area disagree, as on {len(wrong)} photos",
+            fix='correct what wrote them: "bbox" is [x, y, width, height], from the upper left corner and upright; '
+            "run lengths count down columns, not along rows",
         )
     return annotations
 
 
-def _instances_of(entries: list[Any], categories: dict[int, str]) -> dict[int, list[Instance]]:
-    """Return the instances of each image id; KeyError, ValueError: one has no shape, or an unknown category."""
-    instances = defaultdict[int, list[Instance]](list)
+def _read_file(file: Path, place: str, annotations: Annotations) -> None:
+    """Take the photos of a JSON file, whose names count from a ``place`` below the folder of all files."""
+    text = read_text(file, "this annotation file", "unpack, download or export it again")
+    with content_errors(f"{file}: holds no instances in COCO's format (", "); export or download it again"):
+        content = json.loads(text, object_hook=_compact)
+        categories = _categories(content["categories"])
+        annotations.categories = annotations.categories or categories
+        if categories != annotations.categories:
+            raise ValueError("its categories are not those of the other files")
+        images = {int(image["id"]): image for image in content["images"]}
+        if len({image["file_name"] for image in images.values()}) < len(content["images"]):
+            raise ValueError("two images have the same id or file_name")
+        marks = _marks_of(content["annotations"], categories)
+        for number in sorted(images):
+            photo = _photo(images[number], marks.pop(number, []), annotations.remarks)
+            name = photo.name if place == "." else f"{place}/{photo.name}"
+            annotations.photos.append(photo._replace(name=name))
+        annotations.remarks["left out: annotations of photos that are not listed"].update(
+            {f"image_id {number}": len(others) for number, others in marks.items()}
+        )
+
+
+def _marks_of(entries: list[Any], categories: dict[int, str]) -> dict[int, list[Instance | str]]:
+    """Return the instances of each image id, and the names of those that are wrong.
+
+    KeyError, ValueError: an entry has no shape, or an unknown category.
+    """
+    marks = defaultdict[int, list[Instance | str]](list)
     for entry in entries:
         if isinstance(entry, dict):
             raise KeyError("segmentation")
-        image_id, instance = entry
-        if instance.category not in categories:
-            raise ValueError(f"category_id {instance.category} is not among the categories")
-        instances[image_id].append(instance)
-    return instances
+        image_id, mark = entry
+        if isinstance(mark, Instance) and mark.category not in categories:
+            raise ValueError(f"category_id {mark.category} is not among the categories")
+        marks[image_id].append(mark)
+    return marks
 
 
 def _categories(entries: list[dict[str, Any]]) -> dict[int, str]:
@@ -83,12 +113,16 @@ def _categories(entries: list[dict[str, Any]]) -> dict[int, str]:
     return categories
 
 
-def _photo(image: dict[str, Any], instances: list[Instance], remarks: dict[str, Counter[str]]) -> AnnotatedPhoto:
-    """Return an entry ``images`` with its instances.
+def _photo(image: dict[str, Any], marks: list[Instance | str], remarks: dict[str, Counter[str]]) -> AnnotatedPhoto:
+    """Return an entry ``images`` with its instances; with none of them if one is wrong.
 
     But for COCO's own photos, crowds of run lengths are objects: Datumaro and CVAT write masks so.
     """
     name = str(image["file_name"])
+    wrong = [mark for mark in marks if isinstance(mark, str)]
+    instances = [mark for mark in marks if isinstance(mark, Instance) and not wrong]
+    if wrong:
+        remarks[DISAGREE][f"{wrong[0]} of {name}"] += 1
     if not COCO_PHOTO_NAME.search(name):
         for number, instance in enumerate(instances):
             if instance.unknown and isinstance(instance.shape, dict):
@@ -103,20 +137,50 @@ def _photo(image: dict[str, Any], instances: list[Instance], remarks: dict[str, 
     )
 
 
-def _compact(entry: dict[str, Any]) -> dict[str, Any] | tuple[int, Instance]:
-    """Return an annotation's image and the rest as soon as it is parsed; other entries unchanged."""
+def _compact(entry: dict[str, Any]) -> dict[str, Any] | tuple[int, Instance | str]:
+    """Return an annotation's image and the rest as soon as it is parsed; other entries unchanged.
+
+    Of one that contradicts itself the rest is its name. CVAT says beside a box by how much it is turned.
+    """
     if "segmentation" not in entry and not {"bbox", "image_id"} <= entry.keys():
         return entry
     with content_errors(f"annotation {entry.get('id')}: ", expected=EXPECTED, kind=ValueError):
         shape = shape_of(entry.get("segmentation"))
         has_outline = isinstance(shape, dict) or any(len(outline) > 4 for outline in shape)
         is_boxed = not has_outline and bool(entry.get("bbox"))
+        attributes = entry.get("attributes")
+        rotation = float(attributes.get("rotation") or 0) if isinstance(attributes, dict) else 0.0
+        if not rotation and _disagrees(shape, entry, has_outline):
+            return int(entry["image_id"]), f"annotation {entry.get('id')}"
         if is_boxed:
             x, y, width, height = map(float, entry["bbox"])
-            shape = (corners_of(x, y, x + width, y + height),)
+            upright = corners_of(x, y, x + width, y + height)
+            shape = (turned_outline(upright, rotation, pivot=upright.reshape(4, 2).mean(0)),)
         is_crowd = bool(int(entry.get("iscrowd") or 0))
         is_confirmed = entry.get("by", PERSON) == PERSON
         return int(entry["image_id"]), Instance(int(entry["category_id"]), shape, is_boxed, is_crowd, is_confirmed)
+
+
+def _disagrees(shape: Shape, entry: dict[str, Any], has_outline: bool) -> bool:
+    """Return whether an outline leaves the box of its entry, or the box is of two corners, by outline or area.
+
+    A box may be larger than what is outlined, as of objects that are partly hidden. One of at most a pixel, or of
+    other than four numbers, says nothing.
+    """
+    box = np.array(entry.get("bbox") or (), np.float64)
+    if box.shape != (4,) or box[2:].max() <= 1:
+        return False
+    start, size = box[:2], box[2:]
+    ends = np.concatenate([start, start + size])
+    if not has_outline:
+        areas = [size.prod(), (size - start).prod()]  # of the box, and of one of two corners
+        rounded = np.rint(areas) == np.rint(entry.get("area") or 0)
+        return bool((size > start).all() and rounded.tolist() == [False, True])
+    extent = extent_of(shape)
+    slack = SLACK + SLACK_SHARE * size.max()
+    overhang = (extent - ends) * (-1, -1, 1, 1)
+    is_of_corners = np.abs(extent - box).max() <= SLACK < np.abs(extent - ends).max()
+    return bool(extent.any() and (overhang.max() > slack or is_of_corners))
 
 
 def shape_of(segmentation: Any) -> Shape:

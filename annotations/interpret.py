@@ -51,7 +51,7 @@ def _with_meaning(
     for instance in photo.instances:
         name = categories[instance.category]
         if not has_area(instance.shape):
-            remarks["left out: objects without outline or box"][photo.name] += 1
+            remarks["left out: objects that cover no area"][photo.name] += 1
         elif name.casefold() in BACKGROUND:
             remarks[f"left out: regions of {name}"][photo.name] += 1
         elif is_unknown(name):
@@ -59,7 +59,9 @@ def _with_meaning(
             ignored.append(instance)
         else:
             objects.append(instance)
-            remarks["read as boxes: objects whose outline is a box"][photo.name] += instance.is_boxed
+            remarks["read as boxes, upright or turned: objects that have no other outline"][photo.name] += (
+                instance.is_boxed
+            )
             remarks[f"unknown (255): regions of {name}"][photo.name] += instance.unknown
     classes = dict.fromkeys(instance.category for instance in objects)
     unknown = [instance._replace(category=category, unknown=True) for instance in ignored for category in classes]
@@ -78,7 +80,7 @@ def _with_fitting_sizes(annotations: Annotations) -> Annotations:
     if witness is not None:
         turned = [_exchanged(photo, annotations) for photo in photos]
         photos = [new if new.is_upright == witness.is_upright else old for new, old in zip(turned, photos)]
-    beyond = "photos with outlines beyond their stated size"
+    beyond = "photos with outlines or boxes that reach outside, beyond their stated size"
     exchanged = f"height and width exchanged: those with an EXIF orientation, because of {beyond}"
     for new, old in zip(photos, annotations.photos, strict=True):
         annotations.remarks[f"cut at the photo's edges: {beyond}"][new.name] += not _fits(new)

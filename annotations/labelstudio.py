@@ -22,7 +22,7 @@ from annotations.annotation import (
     content_errors,
 )
 from annotations.photo_files import LOCAL_FILES, spellings
-from annotations.shapes import corners_of, decoded, ellipse_of, encoded, region_in
+from annotations.shapes import corners_of, decoded, ellipse_of, encoded, region_in, turned_outline
 from util.files import read_json, write_atomically
 from util.files.errors import UserError
 from util.files.photos import IMAGE_SUFFIXES
@@ -146,28 +146,17 @@ def _instance(entry: dict[str, Any], size: tuple[int, int]) -> Instance | None:
     if "radiusX" in value:
         centre = pixels_in(value, ("x", "y"), size)
         outline = ellipse_of(*centre, *pixels_in(value, ("radiusX", "radiusY"), size))
-        return Instance(0, (_turned(outline, value, centre),))
+        return Instance(0, (turned_outline(outline, value.get("rotation", 0), centre),))
     if "height" in value:
         corner = pixels_in(value, ("x", "y"), size)
         outline = corners_of(*corner, *(corner + pixels_in(value, ("width", "height"), size)))
-        return Instance(0, (_turned(outline, value, corner),), is_boxed=True)
+        return Instance(0, (turned_outline(outline, value.get("rotation", 0), corner),), is_boxed=True)
     return None
 
 
 def pixels_in(value: dict[str, Any], keys: tuple[str, str], size: tuple[int, ...]) -> np.ndarray:
     """Return two entries of a ``value``, along x and y in percent, in pixels of a photo (height, width), (2,)."""
     return np.array([value[key] for key in keys], np.float64) / 100 * size[::-1]
-
-
-def _turned(outline: np.ndarray, value: dict[str, Any], pivot: np.ndarray) -> np.ndarray:
-    """Return an outline (2 x points,) as its entry's ``value`` turns it clockwise.
-
-    The pivot is the centre of an ellipse, and the first corner of a rectangle.
-    """
-    angle = np.deg2rad(value.get("rotation", 0))
-    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-    points = outline.reshape(-1, 2) - pivot
-    return (points @ turn + pivot).reshape(-1)
 
 
 def brush_mask(runs: list[int], size: tuple[int, int]) -> np.ndarray:

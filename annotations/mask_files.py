@@ -21,7 +21,8 @@ from util.files.errors import UserError, note
 from util.files.photos import photos_below
 
 LOSSLESS = (".tif", ".tiff", ".bmp", ".gif")  # suffixes of masks beside PNG
-LIKE_PHOTOS = "name masks like photos, photo.jpg: photo.png (no JPEG, which changes values)"
+NAMED_MASK = "_mask"  # ends the stem of a mask beside its photo
+LIKE_PHOTOS = "name masks like photos, photo.jpg: photo.png or photo_mask.png (no JPEG, which changes values)"
 
 
 def folders_in(path: Path, photos: Path | None = None) -> tuple[Path, Path]:
@@ -61,10 +62,15 @@ def folders_of(path: Path) -> list[Path]:
 
 
 def masks_in(folder: Path) -> list[Path]:
-    """Return the PNGs of a folder; where it holds none, the pictures of other formats that keep values."""
+    """Return the PNGs of a folder: those that are named as masks of its other pictures, else all.
+
+    Where it holds none, the pictures of other formats that keep values.
+    """
     pictures = photos_below(folder, recursive=False)
     pngs = [path for path in pictures if path.suffix.lower() == ".png"]
-    return pngs or [path for path in pictures if path.suffix.lower() in LOSSLESS]
+    named_after_photos = {f"{path.stem}{NAMED_MASK}" for path in pictures}
+    named = [path for path in pngs if path.stem in named_after_photos]
+    return named or pngs or [path for path in pictures if path.suffix.lower() in LOSSLESS]
 
 
 def masks_below(folder: Path) -> list[Path]:
@@ -117,7 +123,8 @@ def pairs(photos: Path, masks: Path, named: bool = True) -> list[tuple[Path, Pat
     facts = photos_of_masks(masks)
     left_out = defaultdict[str, list[Path]](list)
     for mask in mask_files:
-        found = _photo_of(mask, photos_of_stem[name_key(mask.stem)], photos, masks)
+        stem = name_key(mask.stem)
+        found = _photo_of(mask, photos_of_stem[stem] or photos_of_stem[stem.removesuffix(NAMED_MASK)], photos, masks)
         if found is None:
             left_out["left out: masks without a photo"].append(mask)
         elif mask.stem in facts and not is_same_file(facts[mask.stem], found):
@@ -130,7 +137,7 @@ def pairs(photos: Path, masks: Path, named: bool = True) -> list[tuple[Path, Pat
         raise UserError(
             f"{masks}: holds neither masks nor annotations that are read here",
             fix="give masks in folders a file of names, YOLO's labels a data.yaml or classes.txt; export other "
-            "formats, such as VOC's XML, as COCO",
+            "formats, such as XML of CVAT or VOC, as COCO",
         )
     if not mask_of_photo and REPLACED not in left_out:
         raise UserError(

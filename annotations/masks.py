@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterable
 from contextlib import suppress
-from itertools import dropwhile
+from itertools import chain, dropwhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from util.files.errors import UserError, note
 from util.files.palette import IGNORE
 
 NAME_FILES = ("names.txt", "classes.txt", "labels.txt", "class_names.txt")  # one class per line, the first is value 1
+VALUES = "_classes.csv"  # Roboflow's, in the folder of each part
 LABEL_MAP = "labelmap.txt"  # CVAT's, with the colours of masks
 # Lines of a file of names: a colour or a value beside the name
 RGB = r"[(\[]?(?P<red>\d{1,3})[\s,;]+(?P<green>\d{1,3})[\s,;]+(?P<blue>\d{1,3})[)\]]?"
@@ -47,8 +48,8 @@ class MaskNames(NamedTuple):
 
 def names_beside(masks: Path) -> MaskNames | None:
     """Return the names in the file of names in a folder of masks or beside it; None without one."""
-    files = (folder / name for folder in (masks, masks.parent) for name in (LABEL_MAP, *NAME_FILES))
-    found = next(filter(Path.is_file, files), None)
+    files = [folder / name for folder in (masks, masks.parent) for name in (LABEL_MAP, *NAME_FILES)]
+    found = next(filter(Path.is_file, chain(files, masks.glob(f"**/{VALUES}"))), None)
     return None if found is None else read_names(found)
 
 

@@ -6,34 +6,30 @@ Trainings and tests read JPEG and PNG of 8 bits (``util/files/images.py``); ``pr
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import import_module
-from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
 import cv2
 import numpy as np
+from pi_heif import register_heif_opener
 from PIL import Image
+from PIL.TiffImagePlugin import BITSPERSAMPLE, IMAGELENGTH, IMAGEWIDTH, PHOTOMETRIC_INTERPRETATION
 
 from util.files.errors import UserError
 from util.files.images import JPEG, PNG, Frame, check_image, decode, read_errors, stated_orientation
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF")  # none that Pillow hands to another program
-# Tags of a page of TIFF
-WIDTH_TAG = 256
-HEIGHT_TAG = 257
-BITS_TAG = 258
-PHOTOMETRIC_TAG = 262  # whether its lowest value is shown white
+# none that Pillow hands to another program
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF", "HEIF")
 NARROW = 2**14  # a range of values of 16 bits, below which they are stretched
 
 
 def frame_of(image: Image.Image) -> Frame:
     """Return the frame of an image whose pixels are not decoded yet: Pillow and OpenCV turn TIFFs while they decode."""
     tags = getattr(image, "tag_v2", {})
-    if image.format == "TIFF" and {WIDTH_TAG, HEIGHT_TAG} <= {*tags}:
+    if image.format == "TIFF" and {IMAGEWIDTH, IMAGELENGTH} <= {*tags}:
         image.filename = ""  # type: ignore[attr-defined]  # else Pillow maps the file, and takes sideways rows for others
-        stored_size = (int(tags[HEIGHT_TAG]), int(tags[WIDTH_TAG]))
+        stored_size = (int(tags[IMAGELENGTH]), int(tags[IMAGEWIDTH]))
         return Frame(stored_size, stated_orientation(image), turned=True)
     return Frame((image.height, image.width), stated_orientation(image), turned=False)
 
@@ -61,11 +57,10 @@ def opened(path: Path, what: str = "photo", content: bytes | None = None) -> Ite
 
 def _identified(file: BinaryIO) -> Image.Image:
     """Return the image in a file, not decoded yet."""
-    if find_spec("pillow_heif"):
-        import_module("pillow_heif").register_heif_opener()
+    register_heif_opener()
     Image.init()
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # of images below the limit
-    formats = [name for name in (*FORMATS, "HEIF") if name in Image.OPEN]
+    formats = [name for name in FORMATS if name in Image.OPEN]
     return Image.open(file, formats=formats)
 
 
@@ -106,7 +101,7 @@ def read_image(path: Path, content: bytes | None = None) -> np.ndarray:
 def _has_colours_of_16_bits(photo: Image.Image) -> bool:
     """Return whether a photo is a TIFF of colours of 16 bits, which Pillow would cut to 8."""
     tags = getattr(photo, "tag_v2", {})
-    return photo.mode == "RGB" and max(tags.get(BITS_TAG, (8,))) == 16
+    return photo.mode == "RGB" and max(tags.get(BITSPERSAMPLE, (8,))) == 16
 
 
 def colours_of(image: Image.Image, path: Path) -> np.ndarray:
@@ -161,4 +156,4 @@ def values_in(image: Image.Image) -> np.ndarray:
 
 def white_is_zero(image: Image.Image) -> bool:
     """Return whether an image is a page of TIFF in which the value 0 is shown white."""
-    return getattr(image, "tag_v2", {}).get(PHOTOMETRIC_TAG) == 0
+    return getattr(image, "tag_v2", {}).get(PHOTOMETRIC_INTERPRETATION) == 0

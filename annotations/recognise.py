@@ -37,15 +37,20 @@ KEYS = {  # in the beginning of JSON files; the first that is found tells
     LABELSTUDIO: re.compile(rb"\A\s*\[\s*\{"),
     RESULTS: re.compile(rb'"query_file"\s*:'),
     LABELME: re.compile(rb'"(?:shapes|imagePath)"\s*:'),
-    COCO: re.compile(rb'"(?:images|annotations|categories|licenses)"\s*:'),
+    COCO: re.compile(rb'"(?:images|annotations|licenses)"\s*:'),  # categories alone are Label Studio's notes.json
 }
 EXPECTED = "a JSON file of COCO, labelme or Label Studio, YOLO's data file, or a folder of these, of masks or results"
+XML = {  # their first element, of programs and files that are named, since they hold boxes or videos
+    b"<annotations": "CVAT's XML; export the task as COCO 1.0, or as Segmentation mask 1.1",
+    b"<annotation": "PASCAL VOC's XML, of boxes; export outlines as COCO, or name a folder of masks with --masks",
+}
 
 
 def recognise(text: str) -> tuple[str, Path]:
     """Return the format and the path of ``[format:]path``; where a folder holds one file for all photos, that file.
 
-    UserError: the path does not exist, its content has no format or several, or several files are each of all photos.
+    Several files of COCO are parts of a set. UserError: the path does not exist, its content has no format or several,
+    or several other files are each of all photos.
     """
     named, path = _parts_of(text)
     if not path.exists():
@@ -57,9 +62,11 @@ def recognise(text: str) -> tuple[str, Path]:
         several = " and ".join(files)
         raise UserError(f"{path}: may be of the formats {several}; write one before it, as in coco:{path}")
     kind = named or next(iter(files), MASKS)
-    if kind not in (COCO, LABELSTUDIO):
-        return kind, path
+    if kind == MASKS and not masks_below(folders_in(path)[1]):
+        _refuse_xml(path)
     found = files.get(kind, [])
+    if kind not in (COCO, LABELSTUDIO) or (kind == COCO and len(found) > 1):
+        return kind, path
     if len(found) != 1:
         names = ", ".join(file.relative_to(path).as_posix() for file in found[:4])
         raise UserError(f"{path}: holds {len(found)} files of {kind} ({names}); name one, or join them first")
@@ -81,7 +88,8 @@ def read(text: str, photos: Path | None = None, unconfirmed: bool = True) -> Ann
     """
     kind, path = recognise(text)
     if kind == MASKS:
-        raise UserError(f"{path}: holds masks, not annotations; name the folder with --masks")
+        found = "masks, not" if masks_below(folders_in(path)[1]) else "no"
+        raise UserError(f"{path}: holds {found} annotations; name {EXPECTED}; of masks with --masks")
     annotations = READERS[kind](path, photos)
     results.decide_unconfirmed(annotations, taken=unconfirmed)
     return interpret(annotations)
@@ -91,9 +99,19 @@ def _format_of(file: Path) -> str:
     """Return the format of a file; UserError: it has none that is read here."""
     if kind := _json_format(file):
         return kind
-    if file.suffix.lower() in yolo.YAML_SUFFIXES or file.name == yolo.CLASS_FILE:
+    if file.suffix.lower() in yolo.YAML_SUFFIXES or file.name in yolo.CLASS_FILES:
         return YOLO
+    _refuse_xml(file)
     raise UserError(f"{file}: its format is unknown; name {EXPECTED}; export other formats as COCO")
+
+
+def _refuse_xml(path: Path) -> None:
+    """Refuse (UserError) a file, or a folder with one, in an XML that is named, and say what to export instead."""
+    for file in files_below(path, ".xml") if path.is_dir() else [path]:
+        content = file.read_bytes()[:START]
+        for element, words in XML.items():
+            if element in content:
+                raise UserError(f"{file}: is {words}")
 
 
 def _json_format(file: Path) -> str | None:

@@ -29,10 +29,6 @@ UNKNOWN = 3  # radii around a point within which other pixels are unknown
 RUNS = re.compile("([P-o]{0,6}[0-O])+")  # COCO's text form: a character holds five bits of a number, the last below P
 RIGHT = 0.03  # the cosine of a right angle, at most: corners are rounded
 MIN_AREA = 1e-6  # square pixels; the smallest step of COCO's coordinates is 0.01
-# columns of OpenCV's hierarchy of contours
-NEXT = 0
-FIRST_CHILD = 2
-PARENT = 3
 
 
 def ellipse_of(x: float, y: float, radius_x: float, radius_y: float) -> np.ndarray:
@@ -46,6 +42,23 @@ def ellipse_of(x: float, y: float, radius_x: float, radius_y: float) -> np.ndarr
 def corners_of(left: float, top: float, right: float, bottom: float) -> np.ndarray:
     """Return a rectangle as a polygon, (8,) float64."""
     return np.array([left, top, right, top, right, bottom, left, bottom], np.float64)
+
+
+def turned_outline(outline: np.ndarray, degrees: float, pivot: np.ndarray) -> np.ndarray:
+    """Return an outline (2 x points,) turned clockwise about a point (2,)."""
+    angle = np.deg2rad(degrees)
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    points = outline.reshape(-1, 2) - pivot
+    return (points @ turn + pivot).reshape(-1)
+
+
+def extent_of(shape: tuple[np.ndarray, ...] | dict[str, Any]) -> np.ndarray:
+    """Return the left, upper, right and lower end of a shape that has an outline or run lengths, (4,)."""
+    if isinstance(shape, dict):
+        left, top, width, height = rle.toBbox(shape)
+        return np.array([left, top, left + width, top + height])
+    points = np.concatenate(shape).reshape(-1, 2)
+    return np.concatenate([points.min(0), points.max(0)])
 
 
 def region_in(text: str, size: tuple[int, int]) -> np.ndarray:
@@ -140,14 +153,13 @@ def polygons_of(mask: np.ndarray) -> list[np.ndarray]:
     large = cv2.resize(part, None, fx=ENLARGED, fy=ENLARGED, interpolation=cv2.INTER_NEAREST)
     contours, hierarchy = cv2.findContours(large, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     outlines = []
-    for contour, links in zip(contours, hierarchy[0], strict=True):
-        if links[PARENT] >= 0:
+    for contour, (_, _, hole, parent) in zip(contours, hierarchy[0], strict=True):  # next, previous, child, parent
+        if parent >= 0:
             continue  # a hole, joined to its parent below
         ring = _corners(contour)
-        hole = links[FIRST_CHILD]
         while hole >= 0:
             ring = _with_hole(ring, _corners(contours[hole]))
-            hole = hierarchy[0][hole][NEXT]
+            hole, *_ = hierarchy[0][hole]
         outlines.append(ring + np.array([left, top]))
     return outlines
 

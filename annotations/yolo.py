@@ -4,6 +4,7 @@ A row of a text file is ``class x y x y ...`` in shares of the photo's width and
 centre and size. The text files lie in folders ``labels``, the photos in folders ``images`` beside them.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,8 +35,9 @@ from util.files.yaml_text import Loader, read_yaml
 YAML_SUFFIXES = (".yaml", ".yml")
 ROWS_SUFFIX = ".txt"
 DATA_FILE = "data.yaml"
-CLASS_FILE = "classes.txt"
+CLASS_FILES = ("classes.txt", "obj.names")  # one class per line
 LABELS, IMAGES = "labels", "images"  # folders
+OF_ROWS = re.compile(f"(.*/)?({LABELS}|obj_[^/]*_data)/.*", re.IGNORECASE)  # a place in these, or of CVAT's YOLO 1.1
 BEYOND = 0.01  # of the photo's side: rounding of other programs
 # A loader whose plain values stay the text that they are: ``no`` and ``1`` are names too
 AS_WRITTEN = type("AsWritten", (Loader,), {"yaml_implicit_resolvers": {}})
@@ -81,8 +83,8 @@ def _text_files(root: Path) -> list[Path]:
 
     UserError: there is none.
     """
-    texts = [file for file in files_below(root, ROWS_SUFFIX) if file.name != CLASS_FILE]
-    in_labels = [file for file in texts if LABELS in file.relative_to(root).parts[:-1]]
+    texts = [file for file in files_below(root, ROWS_SUFFIX) if file.name not in CLASS_FILES]
+    in_labels = [file for file in texts if OF_ROWS.fullmatch(file.relative_to(root).as_posix())]
     files = in_labels or [file for file in texts if file.parent == root]
     if not files:
         raise UserError(f"{root}: holds no folder '{LABELS}' with {ROWS_SUFFIX} files; name the folder of the data set")
@@ -90,10 +92,10 @@ def _text_files(root: Path) -> list[Path]:
 
 
 def data_files_in(folder: Path) -> list[Path]:
-    """Return the YAML files of a folder, else its ``classes.txt``, there or in ``labels``."""
+    """Return the YAML files of a folder, else its list of classes, there or in ``labels``."""
     files = [path for path in visible(folder.iterdir(), folder) if path.suffix.lower() in YAML_SUFFIXES]
-    places = [folder / CLASS_FILE, folder / LABELS / CLASS_FILE]
-    return files or [file for file in places if file.is_file()][:1]
+    places = [place / name for place in (folder, folder / LABELS) for name in CLASS_FILES]
+    return files or [*filter(Path.is_file, places)][:1]
 
 
 def read_data_file(path: Path) -> DataFile:

@@ -1,6 +1,6 @@
-"""Copies of a photo, equal files, and versions of it, by their names: they stay on one side of a split.
+"""Photos that belong together, copies of one or frames of a film, stay on one side of a split.
 
-Classes that are copies of each other are said too.
+Classes that are copies of each other, and masks that seem inverted, are said too.
 """
 
 import itertools
@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from datasets.make import write_list
@@ -19,46 +20,102 @@ from util.files.mask_images import VALUE, read_mask_of
 PHOTOS = 32  # on which classes are compared
 ALIKE = 0.7  # intersection over union of two people's masks of an object, on average at least
 VERSION = re.compile(r"\.rf\.[0-9A-Za-z]+$")  # ends the stem of a photo that Roboflow has augmented
+SIDES = "(?:h|v|lr|ud|horizontal(?:ly)?|vertical(?:ly)?)"
+TURN = rf"(?:(?:{SIDES}[\W_]?)?(?:flip|mirror)(?:p?ed)?|rot(?:ated?|ation)?|turned|aug(?:mented)?)"
+# words of turning around a photo's name, if they are no month
+TURNED = re.compile(rf"(?<!20\d\d)(?:[\W_]+{TURN}(?:[\W_]*(?:\d+|{SIDES}))?)+$|^{TURN}[\W_]+", re.IGNORECASE)
+LAST_NUMBER = re.compile(r"\d+(?=\D*$)")
+LEAST_GROUPS = 4  # that show a class: two to train on, two to test on
+FRAMES_ALIKE = 0.9  # correlation of two frames of a film
+SIDE = 32  # pixels at which they are compared
+FRAME = 0.95  # of the pixels at a photo's edges, that a mask covers which may be inverted
+LARGE = 0.25  # of a photo, likewise
+NAMED = 8  # masks in a line
 
 
-def photo_groups(index: Index) -> list[list[int]]:
-    """Return the rows of each photo in an index of all images: of all its masks, its copies, and its versions."""
-    parents: dict[Hashable, Hashable] = {}
-    digests = [index.photo_digest(row) for row in range(len(index))]
-    for row, digest in enumerate(digests):
-        name = _without_version(index, row)
-        for key in (digest, name):
-            parents.setdefault(key, key)
-        parents[_root(digest, parents)] = _root(name, parents)
-    groups = defaultdict[Hashable, list[int]](list)
-    for row, digest in enumerate(digests):
-        groups[_root(digest, parents)].append(row)
+def photo_groups(index: Index, pattern: str | None = None) -> list[list[int]]:
+    """Return the rows of each photo in an index of all images: of all its masks, its copies, and what names join.
+
+    ``pattern`` finds in a photo's name what those of a group have in common; as ``_names_of_groups`` without one.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    count = len(index)
+    digests = np.unique([index.photo_digest(row) for row in range(count)], return_inverse=True)[1]
+    names = np.unique(_names_of_groups(index, pattern), return_inverse=True)[1] + count
+    joined = coo_array((np.ones(count), (digests, names)), (2 * count, 2 * count))
+    labels = connected_components(joined, directed=False)[1][digests]
+    groups = defaultdict[int, list[int]](list)
+    for row, label in enumerate(labels.tolist()):
+        groups[label].append(row)
     return [*groups.values()]
 
 
-def _root(key: Hashable, parents: Mapping[Hashable, Hashable]) -> Hashable:
-    while parents[key] != key:
-        key = parents[key]
-    return key
+def _names_of_groups(index: Index, pattern: str | None) -> list[str]:
+    """Return what the photos of a group have in common, for each row.
+
+    It is the file's name without Roboflow's version and words of turning; of a film's frames, which look alike, also
+    without the last number, unless too few groups would show a class: then a line says so.
+    """
+    if pattern is not None:
+        found = [re.search(pattern, photo.stem) for photo in index.images]
+        return [match[0] if match else str(photo) for match, photo in zip(found, index.images)]
+    photos = [photo.with_name(TURNED.sub("", VERSION.sub("", photo.stem)) or photo.stem) for photo in index.images]
+    films = [photo.parent / LAST_NUMBER.sub("", photo.name) for photo in photos]
+    frames = defaultdict[Path, dict[Path, int]](dict)
+    for row in sorted(range(len(index)), key=lambda row: (len(photos[row].name), photos[row])):
+        frames[films[row]][photos[row]] = row
+    alike = {film for film, rows in frames.items() if len(rows) > 1 and _look_alike(index, [*rows.values()])}
+    names = [film if film in alike else photo for film, photo in zip(films, photos, strict=True)]
+    for class_id in range(1, index.areas.shape[1]):
+        rows = np.flatnonzero(index.areas[:, class_id])
+        if len({names[row] for row in rows}) < min(LEAST_GROUPS, len({photos[row] for row in rows})):
+            example = next(photo.name for photo, name in zip(photos, names) if photo != name)
+            note(f"photos such as {example} look like frames of films, too few to keep them together; see --group")
+            return [*map(str, photos)]
+    return [*map(str, names)]
 
 
-def _without_version(index: Index, row: int) -> Hashable:
-    """Return what the versions of a photo have in common: their file's name up to the version; else its path."""
-    photo = index.images[row]
-    name, count = VERSION.subn("", photo.stem)
-    return name if count else photo
+def _look_alike(index: Index, rows: Sequence[int]) -> bool:
+    """Return whether two photos in the middle of some rows, as of a film's frames, show nearly the same."""
+    middle = rows[len(rows) // 2 - 1 :][:2]
+    one, other = (cv2.resize(index.pair(row)[0], (SIDE, SIDE), interpolation=cv2.INTER_AREA) for row in middle)
+    return cv2.matchTemplate(one, other, cv2.TM_CCOEFF_NORMED).item() >= FRAMES_ALIKE
 
 
-def print_versions(index: Index, groups: Sequence[Sequence[int]]) -> None:
-    """Print how many photos have several versions, if any."""
-    versions = []
-    for rows in groups:
-        photos = {index.images[row] for row in rows if VERSION.search(index.images[row].stem)}
-        if len(photos) > 1:
-            versions.append(len(photos))
-    if versions:
-        what = f"{len(versions)} photos have {sum(versions)} versions (.rf. in their names)"
-        print(f"note, in one list together: {what}")
+def print_groups(index: Index, groups: Sequence[Sequence[int]]) -> None:
+    """Print how many photos stay together in a division, if any."""
+    together = [sorted({index.images[row] for row in rows}) for rows in groups]
+    together = [photos for photos in together if len(photos) > 1]
+    if together:
+        first, second, *_ = together[0]
+        what = f"{sum(map(len, together))} photos in {len(together)} groups of copies, versions or frames of a film"
+        how = f"such as {first.stem} and {second.stem}; --group REGEX groups by other names, --group '.+' does not"
+        print(one_line(f"note, in one list together: {what}, {how}"))
+
+
+def note_inverted(index: Index, classes: Sequence[str], source: Path | str) -> None:
+    """Say which masks of a class cover their photo's edges where most do not, as if they were inverted."""
+    if not index.one_class_masks and len(classes) > 1:
+        return
+    for class_id, name in enumerate(classes, 1):
+        pixels = index.areas[:, class_id]
+        large = np.flatnonzero(pixels > LARGE * index.sizes.prod(1)).tolist()
+        inverted = [index.names[row] for row in large if _covers_edges(index, row, class_id)]
+        shown = int((pixels > 0).sum())
+        if 0 < len(inverted) <= shown / 2:
+            named = ", ".join(inverted[:NAMED])
+            what = f"{len(inverted)} of {shown} masks of '{name}' cover the photo's edges, as if inverted"
+            note(f"{source}: {what}: {named}; exchange object and ground in them if they are")
+
+
+def _covers_edges(index: Index, row: int, class_id: int) -> bool:
+    """Return whether a class covers a photo's edges, and not all of it."""
+    value = VALUE if index.one_class_masks else class_id
+    inside = read_mask_of(index.images[row], index.masks[row]) == value
+    edges = np.concatenate([inside[0], inside[-1], inside[:, 0], inside[:, -1]])
+    return bool(edges.mean() >= FRAME and not inside.all())
 
 
 def note_alike_classes(index: Index, classes: Sequence[str], source: Path | str) -> None:
@@ -82,27 +139,19 @@ def note_alike_classes(index: Index, classes: Sequence[str], source: Path | str)
 def leave_out_copies(index: Index, listed: Path) -> None:
     """Take photos out of the list of all that are copies of others with equal masks: they would support themselves.
 
-    Lines say how many, and how many copies have other masks, which stay.
+    A line says how many. Copies with other masks stay.
     """
-    rows_of_photo = defaultdict[str, list[int]](list)
+    first_of_photo: dict[Hashable, int] = {}
+    copies: dict[int, int] = {}  # row -> that of the photo that it is a copy of
     for row in sorted(range(len(index)), key=lambda row: len(index.names[row])):  # a copy has the longer name
-        rows_of_photo[index.photo_digest(row)].append(row)
-    equal, different = dict[int, int](), dict[int, int]()  # row of a copy -> that of the photo that it is a copy of
-    for first, *others in rows_of_photo.values():
-        copies = [row for row in others if index.images[row] != index.images[first]]
-        if not copies:
-            continue
-        twins: dict[Hashable, int] = {}
-        for row in (first, *others):
-            twin = twins.setdefault(_marks(index, row), row)
-            if row in copies and twin != row:
-                equal[row] = twin
-            elif row in copies:
-                different[row] = first
-    _print_copies("left out", equal, index)
-    _print_copies("note, in one list together, with other masks", different, index)
-    if equal:
-        _take_out(equal, index, listed)
+        first = first_of_photo.setdefault((index.photo_digest(row), _marks(index, row)), row)
+        if index.images[row] != index.images[first]:
+            copies[row] = first
+    if copies:
+        copy, first = next(iter(copies.items()))
+        example = f"{index.names[copy]} of {index.names[first]}"
+        print(one_line(f"left out: {len(copies)} copies of photos, such as {example}"))
+        _take_out(copies, index, listed)
 
 
 def _marks(index: Index, row: int) -> Hashable:
@@ -122,11 +171,3 @@ def _take_out(rows: Mapping[int, int], index: Index, listed: Path) -> None:
         index.masks[row].unlink()
         if index.images[row] not in remaining:
             index.images[row].unlink(missing_ok=True)
-
-
-def _print_copies(what: str, copies: Mapping[int, int], index: Index) -> None:
-    """Print how many rows are copies of others, with the first of them; ``what`` says what becomes of them."""
-    if copies:
-        copy, original = next(iter(copies.items()))
-        example = f"{index.names[copy]} of {index.names[original]}"
-        print(one_line(f"{what}: {len(copies)} copies of photos, such as {example}"))

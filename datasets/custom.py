@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from datasets.copies import leave_out_copies, note_alike_classes, photo_groups, print_versions
+from datasets.copies import leave_out_copies, note_alike_classes, note_inverted, photo_groups, print_groups
 from datasets.custom_annotations import from_annotations
 from datasets.custom_masks import from_masks
 from datasets.custom_plan import ALL, CustomOptions, with_background
@@ -55,6 +55,7 @@ MORE = (  # the remedy of too few photos
     "--skip-rare N or --classes, or change --folds"
 )
 LOOK = "look.jpg"
+SIDE = 353  # of the square input, 16k + 1
 ALL_IMAGES = f"{LISTS_FOLDER}/{ALL}.txt"
 MAKERS = {"train": train_list, "test": test_list, "validation": test_list}  # validations are on novel classes too
 
@@ -123,6 +124,10 @@ def _refuse_options(options: CustomOptions) -> None:
         raise UserError(f"--name {options.name}: use lower-case letters, digits and _; reserved: {', '.join(RESERVED)}")
     if options.fold and options.folds not in (None, len(options.fold)):
         raise UserError(f"--folds {options.folds}: --fold is given {len(options.fold)} times; leave out --folds")
+    try:
+        re.compile(options.group or "")
+    except re.error as error:
+        raise UserError(f"--group {options.group}: is no regular expression ({error})") from None
     for option, folder in (("--images", options.images), ("--masks", options.masks)):
         if folder is None:
             continue
@@ -148,11 +153,13 @@ def _make_data(options: CustomOptions, out: Path) -> DataSettings:
     leave_out_copies(load_index(data, "train"), out / ALL_IMAGES)
     index = load_index(data, "train")
     _refuse_absent_classes(data, index, options)
-    groups = photo_groups(index)
-    print_versions(index, groups)
+    groups = photo_groups(index, options.group)
+    print_groups(index, groups)
     note_alike_classes(index, data.classes, options.masks)
+    note_inverted(index, data.classes, options.masks or options.annotations)
     write_look(out / LOOK, index, data.classes)
     data = _divided(data, plan, index, groups, options)
+    _note_vanishing(data, index)
     shutil.rmtree(data.cache)
     return data
 
@@ -183,6 +190,18 @@ def _refuse_absent_classes(data: DataSettings, index: Index, options: CustomOpti
             raise UserError(f"{options.masks or options.annotations}: class '{name}' occurs in no image; {fix}")
 
 
+def _note_vanishing(data: DataSettings, index: Index) -> None:
+    """Say how many objects, of enough pixels to count, cover less than one at the network's side."""
+    pixels = index.areas[:, 1:]
+    scale = data.size / index.sizes.max(1, keepdims=True)
+    vanishing = ((pixels >= data.min_pixels) & (pixels * scale**2 < 1)).sum(0).tolist()
+    if any(vanishing):
+        counts = ", ".join(f"{name} ({count})" for name, count in zip(data.classes, vanishing) if count)
+        note(
+            f"{data.size} x {data.size} pixels are too few for some objects, which vanish: {counts}; crop their photos"
+        )
+
+
 def _settings(name: str, plan: Plan, out: Path) -> DataSettings:
     """Return the settings of a prepared folder, with the list of all images for training and test."""
     return DataSettings(
@@ -195,6 +214,7 @@ def _settings(name: str, plan: Plan, out: Path) -> DataSettings:
         images=plan.images,
         masks=plan.masks,
         image_suffix=plan.suffix,
+        size=SIDE,
         mask_form="indices" if plan.suffix else "binary",
         fold_rule="given" if len(plan.classes) > 1 else "lists",
         cache=str(out / ".cache"),

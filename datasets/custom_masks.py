@@ -10,7 +10,7 @@ import numpy as np
 from annotations.mask_files import class_folders, folders_in, folders_of, masks_in, pairs
 from annotations.mask_images import read_mask_of
 from annotations.mask_set import MaskFacts, check_set, facts_of_all, masks_of_255, photos_with
-from annotations.masks import MaskNames, check_names, names_beside, names_in
+from annotations.masks import VALUES, MaskNames, check_names, names_beside, names_in
 from annotations.photo_files import PhotoFiles
 from annotations.pictures import header_of
 from annotations.region import read_region
@@ -90,12 +90,12 @@ def _from_white_masks(options: CustomOptions, masks: dict[Path, Path], classes: 
 
 
 def names_of(options: CustomOptions) -> MaskNames | None:
-    """Return the names in ``--classes``, else those in a label map beside the masks; None without either."""
+    """Return the names in ``--classes``, else those in a label map or Roboflow's file with the masks; None without."""
     if options.classes is not None:
         return names_in(options.classes)
     _, mask_folder = folders_in(options.masks, options.images)
     known = names_beside(mask_folder)
-    return known if known and known.colours is not None else None
+    return known if known and (known.colours is not None or known.path.name == VALUES) else None
 
 
 def _confirm_white_among_ids(options: CustomOptions, white: Sequence[Path], classes: list[str]) -> None:

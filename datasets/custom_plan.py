@@ -42,6 +42,7 @@ class CustomOptions:
     folds: int | None = None
     fold: list[list[str]] = field(default_factory=list)
     skip_rare: int = 1
+    group: str | None = None
     out: Path = Path()
     skip_bad: bool = False
 
@@ -68,6 +69,10 @@ class CustomOptions:
         add("--fold", type=comma_separated, action="append", default=[], metavar="NAMES", help=novel)
         rare = "leave out classes with fewer than N photos"
         add("--skip-rare", type=within(int, 1), default=1, metavar="N", help=rare)
+        together = (
+            "what the names of photos of a group, such as a film, have in common; '.+' groups none by their names"
+        )
+        add("--group", metavar="REGEX", help=together)
         add_out(parser, "data/<name>")
 
     @classmethod

@@ -10,7 +10,7 @@ import sys
 OLDEST_PYTHON = (3, 10)
 PACKAGES = (
     "torch torchvision numpy pandas cv2 PIL yaml tensorboardX tqdm gensim scipy skimage matplotlib simplejpeg timm "
-    "safetensors"
+    "safetensors pi_heif"
 )
 
 

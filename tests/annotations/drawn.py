@@ -27,6 +27,7 @@ DOG = (52, 20, 88, 60)
 BOXES = {"cat": CAT, "dog": DOG}
 AREAS = {"cat": 1280, "dog": 1440}
 PHOTO = "a.jpg"
+HEIC = Path(__file__).with_name("red.heic")  # 60 x 40 pixels; stored, since the reader has no encoder
 COMPOSED = unicodedata.normalize("NFC", "é0.jpg")  # a name as most systems write it
 DECOMPOSED = unicodedata.normalize("NFD", "é0.jpg")
 ORIENTATION = 0x0112  # the tag of EXIF
@@ -48,6 +49,12 @@ def region(*boxes: tuple[int, ...]) -> np.ndarray:
     for value, (x0, y0, x1, y1) in enumerate(boxes, 1):
         values[y0:y1, x0:x1] = value
     return values
+
+
+def by_rows(values: np.ndarray) -> dict[str, Any]:
+    """Return a mask in run lengths along its rows, where COCO's go down columns."""
+    edges = np.flatnonzero(np.diff(values.ravel(), prepend=0))
+    return {"size": [HEIGHT, WIDTH], "counts": np.diff(edges, prepend=0, append=values.size).tolist()}
 
 
 def photo(path: Path, turned: bool = False, orientation: int = 1) -> Path:

@@ -100,6 +100,15 @@ ALONE = {"coco": "coco.json", "labelme": "a.json"}  # the file that is damaged, 
         ("coco", "coco.json", _json("annotations", segmentation=SIZE | {"counts": [[3456, 3456]]}), "annotation 18: "),
         ("coco", "a.jpg", _json("annotations", segmentation=[[0, 0, 1e8, 0, 9, 9]]), "its outlines reach far"),
         ("coco", "a.jpg", _json("images", width=50), "different sizes"),
+        *(
+            ("coco", "coco.json", _json("annotations", **changes), "annotation 18 of a.jpg: its outline, bbox or area")
+            for changes in (
+                {"bbox": [8, 20, 36, 40]},  # mirrored
+                {"bbox": [*drawn.DOG]},  # two corners
+                {"bbox": [*drawn.DOG], "area": 1440, "segmentation": []},
+                {"bbox": [52, 20, 36, 40], "segmentation": drawn.by_rows(drawn.region(drawn.DOG))},
+            )
+        ),
         ("labelme", "a.json", _cut, "line 1 column"),
         ("labelme", "a.json", _json("", shapes=3), "not in labelme's form (a value is of another kind than expected)"),
         ("labelme", "a.json", _in("imagePath", "path"), "not in labelme's form ('imagePath' is missing)"),
@@ -154,6 +163,15 @@ def test_text_files_of_yolo_without_names_are_said_to_lack_them(tmp_path: Path) 
     drawn.yolo(tmp_path)
     (tmp_path / "data.yaml").unlink()
     assert "YOLO's labels a data.yaml or classes.txt" in drawn.refusal(tmp_path)
+
+
+@pytest.mark.parametrize("element", ["annotation", "annotations"])
+def test_the_xml_of_other_programs_is_named(tmp_path: Path, element: str) -> None:
+    drawn.photo(tmp_path / "images" / drawn.PHOTO)
+    (tmp_path / "a.xml").write_text(f"<?xml version='1.0'?>\n<{element}>")
+    program = {"annotation": "PASCAL VOC's XML, of boxes", "annotations": "CVAT's XML"}[element]
+    for named in (tmp_path, tmp_path / "a.xml"):
+        assert f"a.xml: is {program}; export" in drawn.refusal(named)
 
 
 def test_a_file_of_no_format_is_one_line(tmp_path: Path) -> None:

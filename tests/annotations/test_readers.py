@@ -62,10 +62,17 @@ def test_a_folder_of_several_formats_needs_a_prefix(tmp_path: Path) -> None:
     assert recognise.recognise(f"coco:{tmp_path}") == ("coco", tmp_path / "coco.json")
 
 
-def test_yolos_folder_may_have_classes_in_place_of_a_data_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("names", ["labels/classes.txt", "classes.txt", "obj.names"])
+def test_yolos_folder_may_have_classes_in_place_of_a_data_file(tmp_path: Path, names: str) -> None:
     drawn.yolo(tmp_path)
     (tmp_path / "data.yaml").unlink()
-    (tmp_path / "labels/classes.txt").write_text("cat\ndog\n")
+    (tmp_path / names).write_text("cat\ndog\n")
+    if names == "obj.names":  # of CVAT, whose text files lie beside the photos
+        (tmp_path / "images/train").rename(tmp_path / "obj_Train_data")
+        (tmp_path / "labels/train/a.txt").rename(tmp_path / "obj_Train_data/a.txt")
+        (tmp_path / "Train.txt").write_text("data/obj_Train_data/a.jpg\n")
+    else:  # of Label Studio
+        (tmp_path / "notes.json").write_text('{"categories": [{"id": 0, "name": "cat"}], "info": {}}')
     kind, _ = recognise.recognise(str(tmp_path))
     assert (kind, drawn.areas(tmp_path)) == ("yolo", drawn.AREAS)
 

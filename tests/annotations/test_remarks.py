@@ -46,7 +46,7 @@ def coco(folder: Path, *marks: dict[str, Any]) -> Path:
 
 OUTLINED_CAT = {"segmentation": [outline(CAT)]}
 RIGHT = (60, 4, 90, 60)
-BOXED = "read as boxes: objects whose outline is a box (1)"
+BOXED = "read as boxes, upright or turned: objects that have no other outline (1)"
 
 
 @pytest.mark.parametrize(
@@ -56,17 +56,22 @@ BOXED = "read as boxes: objects whose outline is a box (1)"
             ([OUTLINED_CAT, {"bbox": [52, 20, 36, 40], "category_id": 2} | mark], AREAS, BOXED)
             for mark in ({"segmentation": []}, {"segmentation": None}, {"segmentation": [[*DOG]]}, {})
         ),
-        ([OUTLINED_CAT, {"segmentation": [[1, 1, 9, 9]]}], CATS, "left out: objects without outline or box (1)"),
+        ([OUTLINED_CAT, {"segmentation": [[1, 1, 9, 9]]}], CATS, "left out: objects that cover no area (1)"),
         (
             [{"segmentation": [[9, 9, 99, 9, 99, 29]]}],
             {"cat": 841},
-            "photos with outlines beyond their stated size (1)",
+            "photos with outlines or boxes that reach outside, beyond their stated size (1)",
         ),
         (
             [OUTLINED_CAT, *[{"segmentation": [outline(DOG)], "image_id": 99}] * 2],
             CATS,
             "left out: annotations of photos that are not listed (2), see image_id 99",
         ),
+        *(
+            ([OUTLINED_CAT | {"bbox": box, "area": area}], CATS, "")
+            for box, area in (([7, 11, 33, 39], 0), ([0, 0, 96, 72], 1), ([0, 0, 1, 1], 1), ([1, 2, 3, 4, 0.5], None))
+        ),
+        ([{"bbox": [0, 30, 96, 10], "attributes": {"rotation": 90.0}}], {"cat": 720}, "upright or turned"),
         ([OUTLINED_CAT, crowd(RIGHT)], CATS, "unknown (255): regions of cat (1), see p0.jpg"),
         ([OUTLINED_CAT, brush(RIGHT)], {"cat": 1280 + 1680}, "read as objects: crowds (iscrowd 1) of run lengths (1)"),
         (

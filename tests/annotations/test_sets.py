@@ -1,5 +1,6 @@
 """Sets in parts: annotations in several files or folders are one set, and equal names in two folders two photos."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import pytest
 
 from annotations.labelme import read_annotations
 from annotations.mask_files import folders_in
+from datasets.custom_masks import from_masks
+from datasets.custom_plan import CustomOptions
 from photos.example_files import read_examples
 from tests.annotations import drawn
 from tests.annotations.drawn import (
@@ -92,16 +95,44 @@ def test_masks_whose_names_match_no_photo_are_named(tmp_path: Path) -> None:
     assert "holds neither masks nor annotations" in (line := refusal(tmp_path))
     assert "give masks in folders a file of names" in line
     (tmp_path / "names.txt").write_text("cat\ndog\n")
+    (tmp_path / "train/a_mask.png").rename(tmp_path / "train/b_mask.png")
     assert "none of its 1 masks has the name of a photo" in (line := refusal(tmp_path))
-    assert "such as a_mask.png" in line
+    assert "such as b_mask.png" in line
 
 
-def test_several_files_each_of_all_photos_are_refused(tmp_path: Path) -> None:
+def test_files_of_coco_in_folders_are_parts_of_one_set(tmp_path: Path) -> None:
     for part in ("train", "valid"):
         photo(tmp_path / part / PHOTO)
-        coco_json(tmp_path / part, *MARKS, file=PHOTO).rename(tmp_path / part / "_annotations.coco.json")
-    line = "holds 2 files of coco (train/_annotations.coco.json, valid/_annotations.coco.json); name one"
-    assert line in refusal(tmp_path)
+        coco_json(tmp_path / part, *MARKS, file=PHOTO)
+    assert areas(tmp_path) == TWICE
+    shutil.copy(tmp_path / "train/coco.json", tmp_path / "train/copy.json")
+    assert "several of its files list the same photos" in refusal(tmp_path)
+    (tmp_path / "train/copy.json").unlink()
+    coco_json(tmp_path / "valid", *MARKS, file=PHOTO, names=("cat", "cow"))
+    assert "valid/coco.json: holds no instances in COCO's format (its categories" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_masks_of_roboflow_lie_beside_their_photos_with_the_names_of_their_values(tmp_path: Path, suffix: str) -> None:
+    for part in ("train", "valid"):
+        photo(tmp_path / part / PHOTO).rename(tmp_path / part / f"a.{suffix}")
+        index_mask(tmp_path / part / "a_mask.png", region(*BOXES.values()))
+        (tmp_path / part / "_classes.csv").write_text("Pixel Value, Class\n0, background\n1, cat\n2, dog\n")
+    assert areas(tmp_path) == TWICE
+    plan = from_masks(CustomOptions(images=tmp_path, masks=tmp_path))
+    assert (plan.classes, len(plan.jobs)) == (["cat", "dog"], 2)
+
+
+def test_a_photo_with_an_annotation_that_contradicts_itself_is_left_out(tmp_path: Path, capsys) -> None:
+    path = coco_json(tmp_path, *[MARKS[0] | {"image_id": n, "category_id": 1} for n in range(6)])
+    content = json_of(path)
+    content["images"] = [content["images"][0] | {"id": n, "file_name": f"p{n}.jpg"} for n in range(6)]
+    content["annotations"][3]["bbox"] = [60, 2, 30, 40]
+    write_json(path, content)
+    for number in range(6):
+        photo(tmp_path / f"p{number}.jpg")
+    assert areas(path) == {"cat": 5 * AREAS["cat"]}
+    assert "whose outline, bbox or area disagree (1), see annotation 4 of p3.jpg" in capsys.readouterr().err
 
 
 def test_photos_elsewhere_are_asked_for_by_the_option_that_names_them(tmp_path: Path) -> None:

@@ -56,7 +56,10 @@ def test_outlines_beyond_the_stated_size_tell_its_form(
 
 def test_photos_whose_outlines_contradict_each_other_are_said_to_be_cut(tmp_path: Path, capsys) -> None:
     recognise.read(str(two_turned(tmp_path, UPRIGHT, STORED)))
-    assert "cut at the photo's edges: photos with outlines beyond their stated size (1)" in capsys.readouterr().err
+    assert (
+        "cut at the photo's edges: photos with outlines or boxes that reach outside, beyond their stated size (1)"
+        in capsys.readouterr().err
+    )
 
 
 def test_photos_that_state_their_size_in_another_way_keep_it(tmp_path: Path) -> None:

@@ -79,10 +79,10 @@ def row(number: object, box: tuple[int, ...]) -> str:
             row("0.000000000000000000e+00", CAT) + row("1.0", DOG),
             "[cat, dog]",
             AREAS,
-            "objects whose outline is a box (2)",
+            "objects that have no other outline (2)",
         ),
-        (row(1, CAT) + row(2, DOG), "[_background_, cat, dog]", AREAS, "objects whose outline is a box (2)"),
-        (row(0, CAT) + "1 0.1 0.1\n", "[cat, dog]", CATS, "left out: objects without outline or box (1)"),
+        (row(1, CAT) + row(2, DOG), "[_background_, cat, dog]", AREAS, "objects that have no other outline (2)"),
+        (row(0, CAT) + "1 0.1 0.1\n", "[cat, dog]", CATS, "left out: objects that cover no area (1)"),
     ],
 )
 def test_numbers_of_yolo_may_be_decimal_and_begin_with_the_background(

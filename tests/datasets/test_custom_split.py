@@ -11,12 +11,14 @@ import pytest
 from annotations import recognise
 from annotations.annotation import PredictedObject, PredictedPhoto, Predictions
 from annotations.shapes import encoded
+from datasets.custom import _note_vanishing
 from datasets.division import _give_each_side_enough, assign_folds
 from tests.data.made_lists import list_of
 from tests.datasets.class_trees import save, save_grey, save_photo
 from tests.datasets.printed import assert_done
 from tests.helpers.read import config_of
-from util.data.lists.index import load_index
+from util.config.settings import DataSettings
+from util.data.lists.index import Index, load_index
 
 SOURCES = ["masks", "coco", "labelme", "yolo"]
 
@@ -89,7 +91,7 @@ def _with_copies() -> dict[str, Sequence[int]]:
 def test_a_photos_copies_are_on_one_side_of_the_split(prepare, project: Path, tmp_path: Path, source: str) -> None:
     outcome = prepare(*annotated(tmp_path, source, _with_copies()))
     assert_done(outcome, "left out: 16 copies of photos, such as 0_(1) of 0")
-    assert_done(outcome, "with other masks: 12 copies of photos, such as 0_(3) of 0")
+    assert_done(outcome, "in one list together: 24 photos in 12 groups of copies")
     lists = lists_of(project)
     assert (len(lists["all"]), lists["train"] | lists["test"]) == (36, lists["all"])
     for part in ("train", "test"):
@@ -228,6 +230,15 @@ def test_a_class_whose_name_has_the_word_of_a_part_is_none(
     words = ("custom", "--name", "pets", "--images", f"{tmp_path}/photos", "--masks", f"{tmp_path}/masks", "--folds", 2)
     printed = assert_done(prepare(*words), "fold 0 tests: test tube", "fold 1 tests: train bus")
     assert "the parts that folders name are kept" not in printed
+
+
+def test_objects_that_vanish_at_the_network_s_side_are_counted(capsys) -> None:
+    areas = np.array([[9, 70, 0], [9, 70, 65], [9, 900, 900]])
+    index = Index(tuple("abc"), areas, (), (), "", sizes=np.array([[72, 96], [3000, 4000], [3000, 4000]]))
+    lists = {"train_list": "all.txt", "test_list": "all.txt"}
+    settings = DataSettings(name="pets", root="", classes=["cat", "dog"], size=353, min_pixels=64, **lists)
+    _note_vanishing(settings, index)
+    assert "too few for some objects, which vanish: cat (1), dog (1);" in capsys.readouterr().err
 
 
 def test_too_few_photos_are_refused_in_words_of_the_user(prepare, tmp_path: Path) -> None:

@@ -1,14 +1,15 @@
 """Which files of a folder are photos, and what is said of those that are not."""
 
 import re
-from importlib.util import find_spec
 from pathlib import Path
 
 from util.files import files_below, leads_nowhere, visible
 from util.files.errors import note
 
-HEIF = (".heic", ".heif")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".avif", *HEIF)
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".avif"),
+    *(".heic", ".heif"),
+)
 # endings of pictures, volumes and videos that are not read
 PICTURES = r"arw|cr[23]|dng|eps|jp2|jxl|nef|orf|pdf|psd|raf|raw|rw2|svg|xcf"
 VOLUMES = r"czi|dcm|dicom|lif|mha|mhd|mrc|nd2|ndpi|nii|nii\.gz|nrrd|svs"
@@ -22,19 +23,14 @@ def photos_below(folder: Path, recursive: bool = True) -> list[Path]:
     Links to folders are followed as ``files_below`` does. A link of a photo's name that leads nowhere counts as photo.
     """
     files = files_below(folder) if recursive else visible(folder.glob("*"), folder)
-    readable = {*IMAGE_SUFFIXES}
-    if not find_spec("pillow_heif"):
-        readable -= {*HEIF}
-    photos = [path for path in files if path.suffix.lower() in readable]
-    _say_what_is_not_read(folder, [path for path in files if path.suffix.lower() not in readable])
+    photos = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
+    _say_what_is_not_read(folder, [path for path in files if path.suffix.lower() not in IMAGE_SUFFIXES])
     return [path for path in photos if path.is_file() or leads_nowhere(path)]
 
 
 def _say_what_is_not_read(folder: Path, others: list[Path]) -> None:
     """Print a note on files of a folder that are not read: of other kinds, and links that lead nowhere."""
-    of_heif = [path for path in others if path.suffix.lower() in HEIF]
-    unread = of_heif + [path for path in others if UNREAD.fullmatch(path.name) or leads_nowhere(path)]
+    unread = [path for path in others if UNREAD.fullmatch(path.name) or leads_nowhere(path)]
     if unread:
         what = f"{len(unread)} files are not read, which are no photos in a known format or lead nowhere"
-        fix = " (HEIC needs pip install pillow-heif)" if of_heif else ""
-        note(f"{folder}: {what}, such as {unread[0].name}{fix}")
+        note(f"{folder}: {what}, such as {unread[0].name}")
