@@ -48,7 +48,7 @@ def result_of(scoring: Scoring, per_seed: list[SeedScores], world: ProcessGroup)
     """Return the result of a test in the form of ``util/evaluate/schema.py``."""
     evaluation = scoring.evaluation
     config = evaluation.config
-    net = config.source.net or encoder_of(config.source.files)
+    net = config.source.encoder or encoder_of(config.source.files)
     stated = shipped(config.data.name, config.model.name, net)
     return {
         "schema": SCHEMA,
