@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from util.files.parallel import FEW, end_with_launcher, end_with_parent, parallel_map, usable_cores
+from util.files.launcher import end_with_launcher
+from util.files.parallel import FEW, end_with_parent, parallel_map, usable_cores
 
 PATIENCE = 60  # seconds
 

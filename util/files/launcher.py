@@ -1,6 +1,9 @@
-"""The place of this process among those that a launcher such as ``torchrun`` started, as its variables tell."""
+"""The place of this process among those that a launcher such as ``torchrun`` started, and its end with that."""
 
 import os
+import signal
+import threading
+import time
 from dataclasses import dataclass
 
 from util.files.errors import UserError
@@ -54,3 +57,18 @@ def number_of(name: str, default: int, least: int = 1) -> int:
 def is_first_of_machine() -> bool:
     """Return whether this process reports errors: all do but those that ``torchrun`` started beside a first one."""
     return OF_TORCHRUN not in os.environ or os.environ.get("LOCAL_RANK", "0") == "0"
+
+
+def end_with_launcher() -> None:
+    """Let this process, which ``multiprocessing`` did not start, stop as by SIGTERM when the one that started it ends.
+
+    What takes longer than a minute then is not waited for.
+    """
+    threading.Thread(target=_stop_after, args=(os.getppid(),), daemon=True).start()
+
+
+def _stop_after(launcher: int) -> None:
+    while os.getppid() == launcher:
+        time.sleep(2)
+    signal.alarm(60)
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.process import BaseProcess
@@ -50,21 +49,6 @@ def end_with_parent() -> None:
 def _end_after(parent: BaseProcess) -> None:
     parent.join()  # waits for a pipe whose other end closes with the parent, however Python started this process
     os._exit(1)
-
-
-def end_with_launcher() -> None:
-    """Let this process, which ``multiprocessing`` did not start, stop as by SIGTERM when the one that started it ends.
-
-    What takes longer than a minute then is not waited for.
-    """
-    threading.Thread(target=_stop_after, args=(os.getppid(),), daemon=True).start()
-
-
-def _stop_after(launcher: int) -> None:
-    while os.getppid() == launcher:
-        time.sleep(2)
-    signal.alarm(60)
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _start_pool_process() -> None:

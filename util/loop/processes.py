@@ -16,8 +16,7 @@ from torch import Tensor, distributed
 from torch.distributed import distributed_c10d
 
 from util.files.errors import PeerLost, UserError, note, told
-from util.files.launcher import FIX, OF_TORCHRUN, place_of_process
-from util.files.parallel import end_with_launcher
+from util.files.launcher import FIX, OF_TORCHRUN, end_with_launcher, place_of_process
 from util.loop.device import CUDA, pick_device
 
 # Phrases in the messages of torch's CPU allocator, cuDNN, cuBLAS and OpenCV when there is no memory, whose types are

@@ -227,7 +227,6 @@ def _validate(
     """Return the leading score of a network on the examples that validate a stage, and all of its scores."""
     world = training.world
     length = data.validation_length
-    at_once = episodes_at_once(config.test.batch, world.device, config.data.shot + 1, config.data.size)
     board = Scoreboard(len(data.validation_classes))
     observers: list[Observer] = [board, Watch(training, length // world.size)]
     score(
@@ -237,7 +236,10 @@ def _validate(
         observers,
         world,
         title="validate",
-        batch=min(world.gather(at_once)),  # since all tell after each whether a signal came
+        # The same in all processes, which tell each other after each whether a signal came
+        batch=min(
+            world.gather(episodes_at_once(config.test.batch, world.device, config.data.shot + 1, config.data.size))
+        ),
         workers=config.data.workers,
     )
     scores, _ = board.gather(world)
