@@ -95,6 +95,7 @@ def gain(runs: dict[tuple[str, int], list[Path]], model: str, shot: int) -> str:
         ({"cost": {}}, "no processor minutes on record: train it again"),
         ({"encoder": "ResNet-50"}, "encoder ResNet-50, not EfficientNet-Lite0"),
         ({"quick_look": True}, "quick look"),
+        ({"protocol_changes": ["episodes = 1000, now 20"]}, "changed protocol episodes = 1000, now 20"),
         ({"number": 500}, "differ from number 500 on"),
         ({"listed": "cd"}, r"training list \(VOC's photos, or SBD's too\) \(cdcdcdcd; abababab"),
     ],

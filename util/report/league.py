@@ -78,7 +78,10 @@ def _other_terms(path: Path, result: Result, overrides: Sequence[str]) -> list[s
     stages = {f"{stage['stage']}_stage": stage["settings"] for stage in result["training"]}
     made = to_dict(from_dict({**config, **stages}, str(path)))
     found = differences(made, terms, Decides.SCORES, OF_A_PLACE).items()
-    marks = {result["weights_mark"]: "", **departures({**result, "other_seeds": False})}  # the config names seeds
+    is_of_terms = result["protocol_settings"] == terms["protocols"].get(result["protocol"])
+    changes = [] if is_of_terms else result.get("protocol_changes", [])
+    measured: Result = {**result, "other_seeds": False, "protocol_changes": changes}  # the config names seeds
+    marks = {result["weights_mark"]: "", **departures(measured)}
     if result["encoder"] != ENCODER:
         marks["encoder"] = f"{result['encoder']}, not {ENCODER}"
     if result["training"] and not result.get("cost"):
