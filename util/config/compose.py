@@ -70,8 +70,8 @@ def find_config(
         experiment: a fold, a path, or the name of a file of the data set's folder.
         dataset: a folder of ``config/``; None: ``experiment`` is a path.
         method: a file of ``config/model/``; default ``MAIN_METHOD``.
-        net: an encoder, ``timm/<name>``, or the networks of a method that brings its own; default that of the recipe,
-            else of the method's file, else of the data set's file (key ``net``), else ``USUAL_ENCODER``.
+        net: an encoder, ``timm/<name>``, or the networks of a method that brings its own; default the encoder that the
+            files name (``encoder_of``).
 
     Raises:
         UserError: names the nearest data set, method, encoder or config that exists.
@@ -135,7 +135,7 @@ def usual_files(dataset: str, method: str) -> tuple[Path, ...]:
 
 
 def _file_of_run(dataset: str, name: str) -> Path | None:
-    """Return the own file of a run, which may name the main method.
+    """Return the file of a run alone, which may name the main method.
 
     That of ``resnet50`` serves ``resnet50_plain`` where this has none.
     """
