@@ -58,9 +58,9 @@ class Parser(argparse.ArgumentParser):
 class _OfCommand(Parser):
     """The parser of a command; argparse would let that of all commands refuse options, which knows none of them."""
 
-    def parse_known_args(self, *arguments: Any) -> Any:  # type: ignore[override]
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Return the options; UserError: there are others."""
-        options, unknown = super().parse_known_args(*arguments)
+        options, unknown = super().parse_known_args(args, namespace)
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
         return options, unknown

@@ -93,8 +93,8 @@ class TrialStore(ShotStore):
 
     def _empty(self) -> None:
         super()._empty()
-        self.maps: dict[int, Any] = {}
-        self.of_queries: dict[int, Any] = {}  # the maps of the last ones
+        self.maps: dict[Hashable, Any] = {}
+        self.of_queries: dict[Hashable, Any] = {}  # the maps of the last ones
 
     def order(self, sampler: Sampler, episodes: int) -> list[int]:
         """Return the numbers below ``episodes`` class by class, those of one query in a row."""
@@ -120,7 +120,7 @@ class TrialStore(ShotStore):
         maps = [self.of_queries[row] for row in rows]
         return None if None in maps else maps
 
-    def _maps_of(self, image_1chw: Tensor, row: int) -> Any:
+    def _maps_of(self, image_1chw: Tensor, row: Hashable) -> Any:
         """Return the maps of an image, kept or new; None of a method without maps."""
         maps = self.maps.get(row, self.of_queries.get(row))
         if maps is None:
