@@ -15,7 +15,8 @@ from photos.prediction import NETWORK, percent
 from photos.results import Results
 from photos.segmenter import Segmenter
 from util.cli import Parser, within
-from util.engine import add_import, load_engine
+from util.config.command_line import add_import
+from util.engine import load_engine
 from util.files.errors import EXIT_USER_ERROR, UserError, check_known, note
 from util.files.progress import ProgressBar
 from util.loop.processes import explained_memory_errors

@@ -13,7 +13,8 @@ from photos.prediction import Decision
 from photos.results import FORMATS, PICTURES
 from photos.segmenter import Segmenter
 from util.cli import comma_separated, within
-from util.engine import MAX_SIDE, add_import
+from util.config.command_line import add_import
+from util.engine import MAX_SIDE
 from util.files.errors import UserError
 from util.files.palette import IGNORE
 
