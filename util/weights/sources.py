@@ -73,17 +73,14 @@ def check_source(source: str, backbone: str, torchvision: str | None, key: str) 
 
 
 def fetch_command(source: str, backbone: str, torchvision: str | None) -> str:
-    """Return the command that fetches the weights of a source to where they are looked for; '' where they are here."""
+    """Return the command that fetches the weights of a download to its cache; '' where they are there."""
     if source == TIMM:
         import timm
 
-        facts: Any = timm.get_pretrained_cfg(bare_name(backbone))
-        return fetch_from_hub(facts.hf_hub_id or "")
-    if source == PACKAGE:
-        return ""
-    file = Path(release(source, str(torchvision)).url).name
+        return fetch_from_hub(str(timm.get_pretrained_cfg(bare_name(backbone)).hf_hub_id))
+    file = Path(torch.hub.get_dir(), "checkpoints", Path(release(source, str(torchvision)).url).name)
     code = f"import torchvision; torchvision.models.get_model('{torchvision}', weights='{RELEASES[source]}')"
-    return "" if Path(torch.hub.get_dir(), "checkpoints", file).exists() else f'python -c "{code}"'
+    return "" if file.exists() else f'python -c "{code}"'
 
 
 def _fetched(source: str, name: str) -> dict[str, Tensor]:
