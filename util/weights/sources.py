@@ -77,7 +77,8 @@ def fetch_command(source: str, backbone: str, torchvision: str | None) -> str:
     if source == TIMM:
         import timm
 
-        return fetch_from_hub(str(timm.get_pretrained_cfg(bare_name(backbone)).hf_hub_id))
+        facts: Any = timm.get_pretrained_cfg(bare_name(backbone))
+        return fetch_from_hub(facts.hf_hub_id) if facts.hf_hub_id else ""  # a few are elsewhere
     file = Path(torch.hub.get_dir(), "checkpoints", Path(release(source, str(torchvision)).url).name)
     code = f"import torchvision; torchvision.models.get_model('{torchvision}', weights='{RELEASES[source]}')"
     return "" if file.exists() else f'python -c "{code}"'
