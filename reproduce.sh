@@ -80,6 +80,11 @@ score_elsewhere() { # [options]: the same on the data sets that are tested in pl
     for other in $(list "$others"); do score "$other" "$@"; done
 }
 list() { echo "$1" | tr , ' '; }
+import_of() { # [options]: note the code that an own file imports, for the table, a path a line
+    files=$(launch test "$dataset" "$@" --print-whole-config | sed -n 's/^imports: \[\([^]]*\)\].*/\1/p' | tr , '\n')
+    imports="$imports$(echo "$files" | sed -n "s/^ *'*\([^']*[^' ]\).*/--import=\1/p")
+"
+}
 setting() { # SECTION NAME: its value in the first method's config
     printf '%s\n' "$config" | sed -n "/^$1:/,/^[a-z]/s/^  $2: *\([^#]*[^# ]\).*/\1/p" | tr -d '[] '
 }
@@ -92,6 +97,11 @@ protocol=${protocol:-$(setting test protocol)}
 others=""
 [ "$dataset" != crossdomain ] || others=fss1000,deepglobe,isic,chestxray
 trained_on=$(setting data name)
+league="" imports=""
+if [ "$dataset" = laptop ]; then
+    league=--league
+    [ "$protocol" = symnet ] || refuse "--protocol $protocol: the league's is symnet"
+fi
 
 code=0 results=""
 for action in $actions; do
@@ -100,7 +110,8 @@ for action in $actions; do
             case $action in
                 check)
                     [ "$seed" = none ] || echo "seed $seed, in $runs/seed$seed:"
-                    launch train "$dataset" "$@" --resume --dry-run || code=$?
+                    launch train "$dataset" "$@" --resume --dry-run $league || code=$?
+                    [ -f "config/model/$model.yaml" ] || import_of "$@"
                     ;;
                 run)
                     launch train "$dataset" "$@" --resume || exit
@@ -116,4 +127,4 @@ if [ "$dataset" = laptop ]; then set -- --rows league "$@"; else set --; fi
 IFS='
 '
 # shellcheck disable=SC2086  # a path a line
-python3 report.py table $results --protocol "$protocol" "$@"
+python3 report.py table $results $imports --protocol "$protocol" "$@"

@@ -34,6 +34,10 @@ def command() -> int:
         checkpoint=options.checkpoint,
         stage=options.stage,
     )
+    if options.league:
+        from util.report.league import check_terms  # for its trainings alone
+
+        check_terms(config)
     if options.dry_run:
         dry_run(config, asked, processes=options.dry_run)
         return 0
@@ -52,6 +56,7 @@ def _options() -> Namespace:
     add("--allow-changes", action="store_true", help=text)
     text = "print every stage with its state, steps and disk space, and every error that would stop it; train nothing"
     add("--dry-run", nargs="?", type=cli.within(int, 1), const=1, metavar="PROCESSES", help=text)
+    add("--league", action="store_true", help="refuse what the league's table would refuse after the training")
     return parser.parse_args()
 
 

@@ -18,6 +18,7 @@
 #   --allow-changes      resume although settings that decide the result were changed
 #   --dry-run            print every stage with its state, steps and disk space, and every error that would stop it;
 #                        needs no GPU, and writes only the data's index (data.cache)
+#   --league             refuse what the league's table (docs/league.md) would refuse after the training
 #   --set KEY=VALUE      override a setting, such as data.shot=5; may be repeated
 #   --print-config       only print what differs from the defaults or the run's file states, with files
 #   --print-whole-config only print every value, with its file

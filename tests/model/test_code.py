@@ -8,20 +8,18 @@ import pytest
 
 from model.code import code_of
 from model.registry import methods
+from util.config.imports import import_named
 
-HELPERS = {  # of the method, with what imports them
-    "helper_of_mine": "FACTOR = 2\n",
-    "parts_of_mine/rules/rule": "SIGN = 1\n",
-    "parts_of_mine/late": "",
-}
-METHOD = """from helper_of_mine import FACTOR
+HELPERS = ("helper_of_mine", "parts_of_mine/rules/rule", "parts_of_mine/late")
+HELPER = 'NAME = "# no comment"\n'
+METHOD = """from helper_of_mine import NAME
 from parts_of_mine.rules import rule
 
 from model.ssp.ssp import SSP
 
 
 class Mine(SSP):
-    factor = FACTOR * rule.SIGN
+    name = NAME + rule.NAME
 
     def later(self):
         from parts_of_mine import late
@@ -30,10 +28,10 @@ class Mine(SSP):
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    for name, text in {**HELPERS, "method_of_mine": METHOD}.items():
-        path = tmp_path / f"{name}.py"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+    (tmp_path / "parts_of_mine/rules").mkdir(parents=True)
+    for name in HELPERS:
+        (tmp_path / f"{name}.py").write_text(HELPER)
+    (tmp_path / "method_of_mine.py").write_text(METHOD)
     monkeypatch.syspath_prepend(tmp_path)
     yield tmp_path
     forget()
@@ -44,11 +42,12 @@ def forget() -> None:
         del sys.modules[name]
 
 
-def digests() -> dict[str, str]:
+def digests(folder: Path) -> dict[str, str]:
     """Return the digests of the method's code in a process that begins now."""
     forget()
     importlib.invalidate_caches()
-    return code_of(importlib.import_module("method_of_mine").Mine)
+    import_named(["method_of_mine.py"], folder, "here")
+    return code_of(sys.modules["method_of_mine"].Mine)
 
 
 @pytest.mark.parametrize("name", sorted(methods()))
@@ -61,28 +60,20 @@ def test_every_method_has_its_own_modules_and_those_of_the_contract(name: str) -
     assert all(module.startswith("model.") for module in code)
 
 
-def test_the_codes_digest_changes_with_an_edit_and_not_with_remarks_line_ends_or_the_package(folder: Path) -> None:
-    helper = folder / "helper_of_mine.py"
-    before = digests()
+def test_remarks_line_ends_and_the_package_do_not_change_the_codes_digest(folder: Path) -> None:
+    before = digests(folder)
     assert {name.replace("/", ".") for name in HELPERS} | {"method_of_mine", "model.ssp.ssp"} <= before.keys()
-    helper.write_bytes(b"FACTOR = 2\r\n")
+    remarks = f'"""A name\n\nof mine."""  # a docstring\n\n{HELPER.strip()}  # a "comment"\n\n\n# the end'
+    (folder / "helper_of_mine.py").write_bytes(remarks.replace("\n", "\r\n").encode())
     (folder / "method_of_mine.py").write_text(METHOD.replace("from model.", "from symnet.model."))
-    assert digests() == before
-    helper.write_text('"""The factor\n\nof mine."""  # a docstring\n\nFACTOR = 2  # a "comment"\n\n\n# the end')
-    assert digests() == before
-    helper.write_text('FACTOR = 2\nNAME = "# no comment"\n')
-    named = digests()
-    assert named != before
-    helper.write_text('FACTOR = 2\nNAME = "# no remark"\n')
-    assert digests() != named
+    assert digests(folder) == before
 
 
 @pytest.mark.parametrize("name", HELPERS)
 def test_what_ran_stays_on_record_and_an_edit_counts_once_it_is_imported(folder: Path, name: str) -> None:
-    before = digests()
-    cls = sys.modules["method_of_mine"].Mine
-    (folder / f"{name}.py").write_text("FACTOR = SIGN = 3\n")
-    is_imported = name.replace("/", ".") in sys.modules
-    assert (code_of(cls) == before) == is_imported
-    after = digests()
-    assert {module for module in before if before[module] != after[module]} == {name.replace("/", ".")}
+    module = name.replace("/", ".")
+    before = digests(folder)
+    (folder / f"{name}.py").write_text(HELPER.replace("comment", "remark"))
+    assert (code_of(sys.modules["method_of_mine"].Mine) == before) == (module in sys.modules)
+    after = digests(folder)
+    assert {each for each in before if before[each] != after[each]} == {module}

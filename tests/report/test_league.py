@@ -15,7 +15,7 @@ from util.config.read import read_config, to_dict
 from util.evaluate.schema import read_result
 from util.files.errors import UserError
 from util.report.compare import difference, read_scored
-from util.report.league import league_tables
+from util.report.league import check_terms, league_tables
 
 TITLES = {"ssp": "SSP", "hsnet": "HSNet", "pfenet": "PFENet"}
 
@@ -95,8 +95,9 @@ def gain(runs: dict[tuple[str, int], list[Path]], model: str, shot: int) -> str:
         ({"cost": {}}, "no processor minutes on record: train it again"),
         ({"encoder": "ResNet-50"}, "encoder ResNet-50, not EfficientNet-Lite0"),
         ({"quick_look": True}, "quick look"),
-        ({"protocol_changes": ["episodes = 1000, now 20"]}, "changed protocol episodes = 1000, now 20"),
+        ({"overrides": ["protocols.symnet.episodes=20"]}, "protocols.symnet.episodes = 20, not 1000"),
         ({"number": 500}, "differ from number 500 on"),
+        ({"run": "mine_split0", "overrides": ["meta_stage.batch=4"]}, "meta_stage.batch = 4, not 8$"),
         ({"listed": "cd"}, r"training list \(VOC's photos, or SBD's too\) \(cdcdcdcd; abababab"),
     ],
 )
@@ -108,6 +109,15 @@ def test_another_budget_side_rate_or_list_is_refused(trained, changes: dict, sai
     if overrides == ["meta_stage.epochs=1"]:
         runs = [trained(model, 1, 0.5, *overrides) for model in ("ssp", "hsnet")]
         assert len(league_tables(runs, overrides=overrides)[0].rows) == 2
+        runs = [trained("ssp", 1, 0.5), trained("hsnet", 1, 0.5, *overrides, run="mine_split0")]  # of one's own file
+        assert league_tables(runs)[0].notes[-1].startswith("HSNet, mine: ")
+
+
+def test_what_the_table_would_refuse_is_refused_before_the_training() -> None:
+    check_terms(read_config(find_config("split0", "laptop", "hsnet", "lite0")))
+    config = read_config(find_config("split0", "laptop", "ssp", "resnet50"), ["test.episodes=20"])
+    with pytest.raises(UserError, match=r"= resnet50, not timm.*encoder ResNet-50, not Eff.*quick look \(20 of 1000"):
+        check_terms(config)
 
 
 NAMES_IN_DOCUMENTS = {

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from model.decides import Decides
+from model.encoders.registry import title_of
 from util.config.compose import find_config
 from util.config.folder import LOCAL, in_configs
 from util.config.read import from_dict, read_config, to_dict
 from util.config.same import differences
+from util.config.settings import Config
+from util.config.tree import key_of
 from util.evaluate.schema import Result, read_results
 from util.evaluate.titles import departures
 from util.files.errors import UserError
 from util.files.table import Table
 from util.loop.metrics import FINAL, MIOU
+from util.loop.observers import OBSERVERS
 from util.report.compare import check_episodes, difference, read_scored
 from util.report.one_table import check_one_table
 from util.report.published import MEAN, published
@@ -25,9 +29,14 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 LEAGUE, NET, ENCODER = "laptop", "lite0", "EfficientNet-Lite0"  # the place of its terms, and the encoder of all
-REFERENCE = f"_ssp_{NET}"  # ends the name of the run that others are compared with
+REFERENCE = "ssp"  # the method that others are compared with
+NOT_ON_TERMS = f"is not on the terms of config/{LEAGUE}"
 PAPERS = "ResNet-50"  # the encoder of the published numbers
 OF_A_PLACE = ("protocols", "data.root")  # what no terms say: the photos of the folder have digests
+OF_A_METHOD = (  # what a file of one's own says for its method; all else is as the reference has it
+    *("data.size", "data.text", "model.encoder.stem", "model.encoder.output_stride", "model.encoder.learn"),
+    *("meta_stage.epochs", "meta_stage.epoch_length", "meta_stage.optimizers", "meta_stage.views"),
+)
 MOST = 2  # how many times the minutes of another method a training may take; and a minute more
 SHARED = [("a table", ["fold"], "training_list", "training list (VOC's photos, or SBD's too)")]
 FORMS = {"minutes": "{:.1f}", "MiB": "{:.0f}", "paper": "{:.1f}", "rank": "{:.0f}", "paper's rank": "{:.0f}"}
@@ -56,7 +65,7 @@ def league_tables(paths: list[Path], protocols: Sequence[str] = (), overrides: S
     by_file = read_results(paths, protocols)
     for path, result in by_file.items():
         if others := _other_terms(path, result, overrides):
-            raise UserError(f"{path}: is not on the terms of config/{LEAGUE}: {'; '.join(others)}")
+            raise UserError(f"{path}: {NOT_ON_TERMS}: {'; '.join(others)}")
     facts = facts_of(by_file)
     facts["miou"] = [result["mean"][FINAL][MIOU] for result in by_file.values()]
     facts["scored"] = [read_scored(path, FINAL) for path in by_file]
@@ -67,29 +76,56 @@ def league_tables(paths: list[Path], protocols: Sequence[str] = (), overrides: S
     ]
 
 
+def check_terms(config: Config) -> None:
+    """Refuse (UserError) a training whose results the table would refuse, whatever minutes it will take."""
+    encoder = title_of(config.model.backbone())
+    others = _other_settings(to_dict(config), str(config.run.name), encoder, config.given)
+    number = config.protocols[config.test.protocol].number(config.data.fold)
+    if config.test.episodes not in (None, number):
+        others.append(f"quick look ({config.test.episodes} of {number} episodes)")
+    observers = [name for name in config.observers or OBSERVERS if getattr(OBSERVERS[name], "decides", True)]
+    others += [f"own observer {name}" for name in observers]
+    if others:
+        raise UserError(f"{config.source}: {NOT_ON_TERMS}: {'; '.join(others)}")
+
+
 def _other_terms(path: Path, result: Result, overrides: Sequence[str]) -> list[str]:
-    """Return in words what a result has otherwise than the league's config of its method, or of the run's own file."""
-    config, fold = result["config"], result["fold"]
-    own = result["run"].removesuffix(f"_split{fold}")
-    is_own = in_configs(LOCAL / LEAGUE / f"{own}.yaml").exists()
-    names = (own, LEAGUE) if is_own else (f"split{fold}", LEAGUE, result["model"], NET)
-    of_run = f"run.seed={config['run']['seed']}", f"data.fold={fold}", f"data.shot={result['shot']}"
-    terms = to_dict(read_config(find_config(*names), [*overrides, *of_run]))
+    """Return in words what a result has otherwise than its terms, and why it is not the number of its protocol."""
     stages = {f"{stage['stage']}_stage": stage["settings"] for stage in result["training"]}
-    made = to_dict(from_dict({**config, **stages}, str(path)))
-    found = differences(made, terms, Decides.SCORES, OF_A_PLACE).items()
-    is_of_terms = result["protocol_settings"] == terms["protocols"].get(result["protocol"])
-    changes = [] if is_of_terms else result.get("protocol_changes", [])
-    measured: Result = {**result, "other_seeds": False, "protocol_changes": changes}  # the config names seeds
+    made = to_dict(from_dict({**result["config"], **stages}, str(path)))
+    measured: Result = {**result, "other_seeds": False, "protocol_changes": []}  # the config names seeds and protocol
     marks = {result["weights_mark"]: "", **departures(measured)}
-    if result["encoder"] != ENCODER:
-        marks["encoder"] = f"{result['encoder']}, not {ENCODER}"
     if result["training"] and not result.get("cost"):
         marks["no processor minutes"] = "on record: train it again"
-    return [
-        *(f"{key} = {mine}, not {ours}" for key, (mine, ours) in found),
-        *(f"{reason} {details}".strip() for reason, details in marks.items() if reason),
-    ]
+    found = _other_settings(made, result["run"], result["encoder"], overrides)
+    return found + [f"{reason} {details}".strip() for reason, details in marks.items() if reason]
+
+
+def _other_settings(made: dict[str, Any], run: str, encoder: str, overrides: Sequence[str]) -> list[str]:
+    """Return in words what a config has otherwise than its terms.
+
+    Those are the league's config of its method or of the file that its run is named by; of a run of one's own the
+    reference's, but for what a method has of its own.
+    """
+    fold = made["data"]["fold"]
+    names = _terms_of(run, made["model"]["name"], fold)
+    given = [text for text in overrides if names or not key_of(text).startswith(("model.", *OF_A_METHOD))]
+    of_run = f"run.seed={made['run']['seed']}", f"data.fold={fold}", f"data.shot={made['data']['shot']}"
+    source = find_config(*names or (f"split{fold}", LEAGUE, REFERENCE, NET))
+    terms = to_dict(read_config(source, [*given, *of_run]))
+    if not names:
+        terms["model"] = {"encoder": terms["model"]["encoder"]}
+    found = differences(terms, made, Decides.SCORES, OF_A_PLACE if names else OF_A_PLACE + OF_A_METHOD)
+    others = [f"{key} = {mine}, not {ours}" for key, (ours, mine) in found.items()]
+    return others if encoder == ENCODER else [*others, f"encoder {encoder}, not {ENCODER}"]
+
+
+def _terms_of(run: str, method: str, fold: int) -> tuple[str, ...]:
+    """Return the words of the config that states a run's terms in the league; none for a run of one's own."""
+    own = run.removesuffix(f"_split{fold}")
+    if in_configs(LOCAL / LEAGUE / f"{own}.yaml").exists():
+        return own, LEAGUE
+    return (f"split{fold}", LEAGUE, method, NET) if run.startswith(f"{LEAGUE}_split") else ()
 
 
 def _check_minutes(facts: DataFrame) -> None:
@@ -109,7 +145,7 @@ def _of_fold(facts: DataFrame) -> list[Table]:
 
     for _, every in facts.groupby("shot"):
         check_episodes(every["scored"].tolist())
-    reference = facts[facts["run"].str.endswith(REFERENCE)]
+    reference = facts[facts["run"].str.endswith(f"_{REFERENCE}_{NET}")]
     rows = [_line(own, reference) for _, own in facts.groupby("row")]
     lines = pandas.DataFrame(rows).sort_values(MIOU, ascending=False)
     first = facts.iloc[0]
@@ -128,11 +164,21 @@ def _of_fold(facts: DataFrame) -> list[Table]:
     above = [f"Fold {first['fold']} of {first['dataset']}, {first['title']}, training list {first['training_list']}"]
     costs = cells[["method", *(column for end in COSTS for column in cells if column.endswith(end))]]
     scores = cells.drop(columns=[*costs][1:])
-    notes = [SCORES_NOTE, *([correlation] if len(ranks) > 1 else [])]
+    notes = [SCORES_NOTE, *([correlation] if len(ranks) > 1 else []), *_notes_on_own(facts, reference)]
     return [
         Table([*scores], scores.values.tolist(), above=above, notes=notes),
         Table([*costs], costs.values.tolist(), above=above, notes=[COSTS_NOTE]),
     ]
+
+
+def _notes_on_own(facts: DataFrame, reference: DataFrame) -> Iterator[str]:
+    """Yield a line on each method of one's own beside the reference, with the fewest shots."""
+    is_own = [not _terms_of(*run) for run in zip(facts["run"], facts["method"], facts["fold"])]
+    for _, own in facts[is_own].groupby("row"):
+        shot = own["shot"].min()
+        mine, theirs = (_line(each[each["shot"] == shot], reference) for each in (own, reference))
+        score, apart = f"{shot}-shot mIoU", f"{shot}-shot minus SSP"
+        yield f"{mine['method']}: {mine[score]}, {theirs['method']} {theirs[score]}, difference {mine[apart]}"
 
 
 def _line(own: DataFrame, reference: DataFrame) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from util.weights.checkpoint import Checkpoint, digest_of, read
 from util.weights.fill import fill
 from util.weights.hub import UNCONNECTED, fetch_from_hub
 from util.weights.may_differ import ENCODER
-from util.weights.sources import SOURCES, check_source, download, fetch_command, licence_of, pretraining_of
+from util.weights.sources import PACKAGE, SOURCES, check_source, download, fetch_command, licence_of, pretraining_of
 
 # COCO's names of classes that PASCAL names otherwise, as letters alone
 ALIKE = {"aeroplane": "airplane", "motorbike": "motorcycle", "sofa": "couch", "tvmonitor": "tv"}
@@ -85,7 +85,8 @@ def _to_fetch(config: Config, network: FewShotMethod, encoders: dict[str, Encode
     for name, encoder in releases.items():
         source = encoder.start.weights, encoder.start.backbone, encoder.torchvision
         check_source(*source, _key(config, name, encoder))
-        commands[encoder.start.backbone] = fetch_command(*source)
+        if encoder.start.weights != PACKAGE:
+            commands[encoder.start.backbone] = fetch_command(*source)
     for name, command in commands.items():
         lacks = f"weights of {name} are not here"
         if HF_HUB_OFFLINE and "huggingface" in command:

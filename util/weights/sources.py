@@ -12,7 +12,7 @@ from model.encoders.encoder import Encoder
 from model.encoders.variant import IMAGENET, NOTHING, PREFIX, bare_name
 from util.files.errors import UserError
 from util.weights.checkpoint import Checkpoint
-from util.weights.hub import UNCONNECTED, fetch_from_hub
+from util.weights.hub import fetch_from_hub
 
 # Values of ``encoder.weights`` beside paths: download by torchvision, download by timm, read an installed package.
 TIMM = "timm"
@@ -48,10 +48,9 @@ def download(source: str, backbone: str, torchvision: str | None, key: str) -> C
         return Checkpoint(Path(source), _fetched(source, name))
     except Exception as error:  # the hub raises many kinds: no weights, no network, a gated file, a damaged download
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        command = fetch_command(source, backbone, torchvision)
-        fix = f"{UNCONNECTED}: {command}" if command else f"remove a damaged file below {torch.hub.get_dir()}"
         raise UserError(
-            f"{key} = {source}: could not download {name} ({reason})", fix=f"{fix}, or add --set {key}=FILE"
+            f"{key} = {source}: could not download {name} ({reason})",
+            fix=f"remove a damaged file below {torch.hub.get_dir()}, or add --set {key}=FILE",
         ) from None
 
 
@@ -74,17 +73,15 @@ def check_source(source: str, backbone: str, torchvision: str | None, key: str) 
 
 
 def fetch_command(source: str, backbone: str, torchvision: str | None) -> str:
-    """Return the command that fetches the weights of a source to where they are looked for; '' where they are here."""
+    """Return the command that fetches the weights of a download to its cache; '' where they are there."""
     if source == TIMM:
         import timm
 
         facts: Any = timm.get_pretrained_cfg(bare_name(backbone))
-        return fetch_from_hub(facts.hf_hub_id or "")
-    if source == PACKAGE:
-        return ""
-    file = Path(release(source, str(torchvision)).url).name
+        return fetch_from_hub(facts.hf_hub_id) if facts.hf_hub_id else ""  # a few are elsewhere
+    file = Path(torch.hub.get_dir(), "checkpoints", Path(release(source, str(torchvision)).url).name)
     code = f"import torchvision; torchvision.models.get_model('{torchvision}', weights='{RELEASES[source]}')"
-    return "" if Path(torch.hub.get_dir(), "checkpoints", file).exists() else f'python -c "{code}"'
+    return "" if file.exists() else f'python -c "{code}"'
 
 
 def _fetched(source: str, name: str) -> dict[str, Tensor]:
