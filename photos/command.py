@@ -14,8 +14,8 @@ from photos.photo_files import photos_in
 from photos.prediction import NETWORK, percent
 from photos.results import Results
 from photos.segmenter import Segmenter
-from util.cli import Parser, within
-from util.engine import add_import, load_engine
+from util.cli import Parser, add_import, within
+from util.engine import import_by_option, load_engine
 from util.files.errors import EXIT_USER_ERROR, UserError, check_known, note
 from util.files.progress import ProgressBar
 from util.loop.processes import explained_memory_errors
@@ -69,7 +69,7 @@ def _declare_calibrate(parser: Parser) -> None:
 def _declare_share(parser: Parser) -> None:
     parser.add_argument("--checkpoint", required=True, help="weights of this project")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    add_import(parser)
+    add_import(parser, import_by_option)
 
 
 def calibrate(asked: Namespace) -> int:

@@ -12,15 +12,15 @@ from photos.examples import Example, parse_example
 from photos.prediction import Decision
 from photos.results import FORMATS, PICTURES
 from photos.segmenter import Segmenter
-from util.cli import comma_separated, within
-from util.engine import MAX_SIDE, add_import
+from util.cli import add_import, comma_separated, within
+from util.engine import MAX_SIDE, import_by_option
 from util.files.errors import UserError
 from util.files.palette import IGNORE
 
 
 def add_weights(parser: ArgumentParser) -> None:
     """Declare the weights, and how the network computes."""
-    add_import(parser)
+    add_import(parser, import_by_option)
     parser.add_argument(
         "--checkpoint", help="weights by this project or by a method's authors; default: Pocket's, or --config's"
     )

@@ -22,7 +22,7 @@ from torch import Tensor
 from model.episode import IGNORE, Episode, NamedEpisode, Supports
 from model.mismatch import ModelMismatch
 from model.registry import class_of
-from util.config.command_line import add_import, source_of  # noqa: F401  photos declare the first
+from util.config.imports import import_by_option  # noqa: F401  what photos declare of it
 from util.config.read import from_dict, read_config, to_dict
 from util.config.tree import override
 from util.data.views import PHOTO_RULE, View, channels_first
@@ -244,6 +244,8 @@ def load_engine(
     if side is not None:
         overrides.append(override("data.size", side))
     if config is not None:
+        from util.config.command_line import source_of  # for a config's words alone
+
         run, stored = Run(read_config(source_of(str(config)), overrides)).as_tested()
     else:
         stored = checkpoint.read(str(weights))

@@ -176,16 +176,16 @@ QUERIES = {  # how the page's table says it
     "list of pairs": "pairs",
     "images drawn with replacement": "random",
     "a class is drawn, then one of its images": "class_then_query",
-    "all images of a class but its first K, which are the supports": "pairs",
+    "all images of a class but its first K": "pairs",
     "classes in turn; one image of the class is drawn": "class_in_turn",
-    "classes in turn; each query has 50 supports in turn": "class_in_turn",
+    "classes in turn; 50 episodes of each query": "class_in_turn",
 }
 LISTS = {  # which the table's "list of pairs" is
     "pascal": {"list_file": "lists/hsnet_pascal/val_fold{fold}.txt"},
     "coco": {"list_file": "lists/hsnet_coco/val_fold{fold}.txt.gz", "query": "class_then_query"},
 }
 PFENET = {"draw": "pfenet"}
-PAIRS = {"draw": "hsnet", "supports": "with_replacement", "smooth": True}
+PAIRS = {"draw": "hsnet", "smooth": True}
 BAM_SEEDS = [510, 365, 382, 322, 988]
 FURTHER: dict[str, dict[str, Any]] = {  # what the table leaves out, where it is not the default
     "bam": PFENET | {"seeds": BAM_SEEDS},
@@ -196,8 +196,7 @@ FURTHER: dict[str, dict[str, Any]] = {  # what the table leaves out, where it is
     "hsnet": PAIRS,
     "dcama": PAIRS,
     "matcher": PAIRS,
-    "perseg": {"supports": "first"},
-    "crossdomain": {"supports": "with_replacement", "smooth": True},
+    "crossdomain": {"smooth": True},
     "2way": {"ways": 2},
     "5way": {"ways": 5},
     "references": {"references": 50},
@@ -206,11 +205,14 @@ FURTHER: dict[str, dict[str, Any]] = {  # what the table leaves out, where it is
 
 def stated(dataset: str, row: str) -> dict[str, dict[str, Any]]:
     """Return the settings of a row's protocols on PASCAL or COCO, by the page's table and ``FURTHER``."""
-    names, _, query, on_pascal, on_coco, seeds, view, scored_on = [cell.strip() for cell in row.split("|")[1:-1]]
+    names, _, query, supports, on_pascal, on_coco, seeds, view, scored_on = [
+        cell.strip() for cell in row.split("|")[1:-1]
+    ]
     number = on_pascal if dataset == "pascal" else on_coco
     side = view.split()[-1]
     settings = asdict(ProtocolSettings()) | {
         "query": QUERIES[query],
+        "supports": supports.replace("in turn", "distinct").replace(" ", "_"),
         "episodes": None if number == "all" else int(number),
         "seeds": [*range(int(seeds))],
         "input": view.split()[0],
@@ -229,5 +231,5 @@ def test_protocols_are_those_of_the_page(dataset: str) -> None:
     for row in rows:
         for name, settings in stated(dataset, row).items():
             assert asdict(config.protocols.pop(name)) == settings, name
-            assert len(settings["seeds"]) == int(row.split("|")[6]), name
+            assert len(settings["seeds"]) == int(row.split("|")[7]), name
     assert not config.protocols
