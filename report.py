@@ -14,7 +14,8 @@ if __name__ == "__main__":
 import argparse
 
 from util import cli
-from util.config.command_line import add_import, add_overrides
+from util.config.command_line import add_overrides
+from util.config.imports import import_by_option
 from util.files.table import Table, add_format
 from util.loop.metrics import FINAL
 from util.report.compare import compare
@@ -55,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     for subparser in (comparison, tables, verification):
         add_format(subparser)
     for subparser in (comparison, tables, figure, verification):
-        add_import(subparser)
+        cli.add_import(subparser, import_by_option)
     for subparser in (verification, tables):  # of the configs of results, and of the league's
         add_overrides(subparser)
     return parser

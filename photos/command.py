@@ -14,9 +14,8 @@ from photos.photo_files import photos_in
 from photos.prediction import NETWORK, percent
 from photos.results import Results
 from photos.segmenter import Segmenter
-from util.cli import Parser, within
-from util.config.command_line import add_import
-from util.engine import load_engine
+from util.cli import Parser, add_import, within
+from util.engine import import_by_option, load_engine
 from util.files.errors import EXIT_USER_ERROR, UserError, check_known, note
 from util.files.progress import ProgressBar
 from util.loop.processes import explained_memory_errors
@@ -70,7 +69,7 @@ def _declare_calibrate(parser: Parser) -> None:
 def _declare_share(parser: Parser) -> None:
     parser.add_argument("--checkpoint", required=True, help="weights of this project")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    add_import(parser)
+    add_import(parser, import_by_option)
 
 
 def calibrate(asked: Namespace) -> int:
@@ -89,7 +88,7 @@ def serve(asked: Namespace) -> int:
     """Serve the page until it is interrupted, and return the exit code 0."""
     from photos.page.server import serve as serve_page
 
-    examples, _ = options.examples_of(asked, absences=True)
+    examples, _ = options.examples_of(asked)
     segmenter = options.segmenter_of(asked, [])
     serve_page(segmenter, asked.out, asked.port, photos=_queries(asked, examples), examples=examples)
     return 0

@@ -12,16 +12,15 @@ from photos.examples import Example, parse_example
 from photos.prediction import Decision
 from photos.results import FORMATS, PICTURES
 from photos.segmenter import Segmenter
-from util.cli import comma_separated, within
-from util.config.command_line import add_import
-from util.engine import MAX_SIDE
+from util.cli import add_import, comma_separated, within
+from util.engine import MAX_SIDE, import_by_option
 from util.files.errors import UserError
 from util.files.palette import IGNORE
 
 
 def add_weights(parser: ArgumentParser) -> None:
     """Declare the weights, and how the network computes."""
-    add_import(parser)
+    add_import(parser, import_by_option)
     parser.add_argument(
         "--checkpoint", help="weights by this project or by a method's authors; default: Pocket's, or --config's"
     )
@@ -173,10 +172,8 @@ def segmenter_of(asked: Namespace, examples: Sequence[Example]) -> Segmenter:
     return segmenter
 
 
-def examples_of(asked: Namespace, absences: bool = False) -> tuple[list[Example], dict[int, str]]:
+def examples_of(asked: Namespace) -> tuple[list[Example], dict[int, str]]:
     """Return all examples by the options of ``add_examples``, and the first file's categories.
-
-    ``absences``: as ``read_examples``.
 
     UserError: as ``parse_example`` and ``read_examples``.
     """
@@ -186,11 +183,6 @@ def examples_of(asked: Namespace, absences: bool = False) -> tuple[list[Example]
             with opened_mask(Path(example.annotation)):
                 pass  # refused before any work, or said to be read in an unusual way
     of_files, categories = read_examples(
-        asked.files,
-        asked.photos,
-        classes=asked.classes,
-        shots=asked.max_shots,
-        unconfirmed=asked.unconfirmed,
-        absences=absences,
+        asked.files, asked.photos, classes=asked.classes, shots=asked.max_shots, unconfirmed=asked.unconfirmed
     )
     return examples + of_files, categories

@@ -90,6 +90,17 @@ def run_one_of(commands: dict[str, Any], description: str | None) -> int:
     return options.run(options)
 
 
+def add_import(parser: argparse.ArgumentParser, load: Callable[[str], Any]) -> None:
+    """Add the option of modules that a command without a config imports by ``load``, as a config its ``imports``."""
+    parser.add_argument(
+        "--import",
+        action="append",
+        type=load,
+        metavar="MODULE",
+        help="a module, or a .py file, that registers a method or metric of your own; may be repeated",
+    )
+
+
 def comma_separated(text: str) -> tuple[str, ...]:
     """Return the names in a comma-separated list, each once."""
     return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))

@@ -22,6 +22,7 @@ from torch import Tensor
 from model.episode import IGNORE, Episode, NamedEpisode, Supports
 from model.mismatch import ModelMismatch
 from model.registry import class_of
+from util.config.imports import import_by_option  # noqa: F401  what photos declare of it
 from util.config.read import from_dict, read_config, to_dict
 from util.config.tree import override
 from util.data.views import PHOTO_RULE, View, channels_first
@@ -243,7 +244,7 @@ def load_engine(
     if side is not None:
         overrides.append(override("data.size", side))
     if config is not None:
-        from util.config.command_line import source_of  # for what a person names
+        from util.config.command_line import source_of  # for a config's words alone
 
         run, stored = Run(read_config(source_of(str(config)), overrides)).as_tested()
     else:

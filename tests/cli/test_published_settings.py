@@ -205,13 +205,14 @@ FURTHER: dict[str, dict[str, Any]] = {  # what the table leaves out, where it is
 
 def stated(dataset: str, row: str) -> dict[str, dict[str, Any]]:
     """Return the settings of a row's protocols on PASCAL or COCO, by the page's table and ``FURTHER``."""
-    cells = [cell.strip() for cell in row.split("|")[1:-1]]
-    names, _, query, supports, on_pascal, on_coco, seeds, view, scored_on = cells
+    names, _, query, supports, on_pascal, on_coco, seeds, view, scored_on = [
+        cell.strip() for cell in row.split("|")[1:-1]
+    ]
     number = on_pascal if dataset == "pascal" else on_coco
     side = view.split()[-1]
     settings = asdict(ProtocolSettings()) | {
         "query": QUERIES[query],
-        "supports": "distinct" if supports == "in turn" else supports.replace(" ", "_"),
+        "supports": supports.replace("in turn", "distinct").replace(" ", "_"),
         "episodes": None if number == "all" else int(number),
         "seeds": [*range(int(seeds))],
         "input": view.split()[0],

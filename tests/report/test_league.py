@@ -95,7 +95,7 @@ def gain(runs: dict[tuple[str, int], list[Path]], model: str, shot: int) -> str:
         ({"cost": {}}, "no processor minutes on record: train it again"),
         ({"encoder": "ResNet-50"}, "encoder ResNet-50, not EfficientNet-Lite0"),
         ({"quick_look": True}, "quick look"),
-        ({"overrides": ["protocols.symnet.episodes=20"]}, "protocols.symnet.episodes = 20, not 1000"),
+        ({"protocol_changes": ["episodes = 1000, now 20"]}, "changed protocol episodes = 1000, now 20"),
         ({"number": 500}, "differ from number 500 on"),
         ({"run": "mine_split0", "overrides": ["meta_stage.batch=4"]}, "meta_stage.batch = 4, not 8$"),
         ({"listed": "cd"}, r"training list \(VOC's photos, or SBD's too\) \(cdcdcdcd; abababab"),

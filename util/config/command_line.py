@@ -13,7 +13,6 @@ from util import cli
 from util.config.checks import default_of
 from util.config.compose import CHOICE, Source, file_source, files_of, find_config
 from util.config.folder import LOCAL, data_file, data_sets, encoders, method_names
-from util.config.imports import import_named
 from util.config.parts import merged
 from util.config.read import read_config, to_dict, tree_of
 from util.config.settings import Config, OptimizerSettings
@@ -58,17 +57,6 @@ def _add_choice(out: argparse.ArgumentParser) -> None:
     """Add the options that choose method and encoder of an experiment."""
     out.add_argument("--model", help="method of an experiment, such as dcama; default symnet")
     out.add_argument("--net", help="encoder of an experiment; default resnet50")
-
-
-def add_import(out: argparse.ArgumentParser) -> None:
-    """Add the option of modules that a command without a config imports, as ``imports`` of a config does."""
-    out.add_argument(
-        "--import",
-        action="append",
-        type=lambda name: import_named([name], Path(), "--import"),
-        metavar="MODULE",
-        help="a module, or a .py file, that registers a method or metric of your own; may be repeated",
-    )
 
 
 class _List(argparse.Action):

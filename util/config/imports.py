@@ -37,6 +37,11 @@ def with_imports(tree: Tree) -> Tree:
     return {**tree, IMPORTS: Leaf(names, leaf.where)}
 
 
+def import_by_option(name: str) -> list[str]:
+    """Import the module or file that ``--import`` names; raises as ``import_named`` does."""
+    return import_named([name], Path(), "--import")
+
+
 def import_named(names: Sequence[str], folder: Path, place: str) -> list[str]:
     """Import modules, or files (``.py``); return their names, of files the whole path.
 

@@ -79,7 +79,8 @@ def league_tables(paths: list[Path], protocols: Sequence[str] = (), overrides: S
 def check_terms(config: Config) -> None:
     """Refuse (UserError) a training whose results the table would refuse, whatever minutes it will take."""
     encoder = title_of(config.model.backbone())
-    others = _other_settings(to_dict(config), str(config.run.name), encoder, config.given)
+    made, run = to_dict(config), str(config.run.name)
+    others = _other_settings(made, run, _terms(made, run, config.given), encoder)
     number = config.protocols[config.test.protocol].number(config.data.fold)
     if config.test.episodes not in (None, number):
         others.append(f"quick look ({config.test.episodes} of {number} episodes)")
@@ -93,19 +94,22 @@ def _other_terms(path: Path, result: Result, overrides: Sequence[str]) -> list[s
     """Return in words what a result has otherwise than its terms, and why it is not the number of its protocol."""
     stages = {f"{stage['stage']}_stage": stage["settings"] for stage in result["training"]}
     made = to_dict(from_dict({**result["config"], **stages}, str(path)))
-    measured: Result = {**result, "other_seeds": False, "protocol_changes": []}  # the config names seeds and protocol
+    terms = _terms(made, result["run"], overrides)
+    is_of_terms = result["protocol_settings"] == terms["protocols"].get(result["protocol"])
+    changes = [] if is_of_terms else result.get("protocol_changes", [])
+    measured: Result = {**result, "other_seeds": False, "protocol_changes": changes}  # the config names seeds
     marks = {result["weights_mark"]: "", **departures(measured)}
     if result["training"] and not result.get("cost"):
         marks["no processor minutes"] = "on record: train it again"
-    found = _other_settings(made, result["run"], result["encoder"], overrides)
+    found = _other_settings(made, result["run"], terms, result["encoder"])
     return found + [f"{reason} {details}".strip() for reason, details in marks.items() if reason]
 
 
-def _other_settings(made: dict[str, Any], run: str, encoder: str, overrides: Sequence[str]) -> list[str]:
-    """Return in words what a config has otherwise than its terms.
+def _terms(made: dict[str, Any], run: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """Return the config that states a run's terms.
 
-    Those are the league's config of its method or of the file that its run is named by; of a run of one's own the
-    reference's, but for what a method has of its own.
+    It is the league's of its method or of the file that its run is named by; of a run of one's own the reference's, but
+    for what a method has of its own.
     """
     fold = made["data"]["fold"]
     names = _terms_of(run, made["model"]["name"], fold)
@@ -115,6 +119,12 @@ def _other_settings(made: dict[str, Any], run: str, encoder: str, overrides: Seq
     terms = to_dict(read_config(source, [*given, *of_run]))
     if not names:
         terms["model"] = {"encoder": terms["model"]["encoder"]}
+    return terms
+
+
+def _other_settings(made: dict[str, Any], run: str, terms: dict[str, Any], encoder: str) -> list[str]:
+    """Return in words what the config of a run has otherwise than its terms."""
+    names = _terms_of(run, made["model"]["name"], made["data"]["fold"])
     found = differences(terms, made, Decides.SCORES, OF_A_PLACE if names else OF_A_PLACE + OF_A_METHOD)
     others = [f"{key} = {mine}, not {ours}" for key, (ours, mine) in found.items()]
     return others if encoder == ENCODER else [*others, f"encoder {encoder}, not {ENCODER}"]
