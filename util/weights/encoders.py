@@ -19,9 +19,18 @@ from util.files.errors import UserError
 from util.files.typecheck import convert
 from util.weights.checkpoint import Checkpoint, digest_of, read
 from util.weights.fill import fill
-from util.weights.hub import UNCONNECTED, fetch_from_hub
 from util.weights.may_differ import ENCODER
-from util.weights.sources import PACKAGE, SOURCES, check_source, download, fetch_command, licence_of, pretraining_of
+from util.weights.sources import (
+    PACKAGE,
+    SOURCES,
+    UNCONNECTED,
+    check_source,
+    download,
+    fetch_command,
+    fetch_from_hub,
+    licence_of,
+    pretraining_of,
+)
 
 # COCO's names of classes that PASCAL names otherwise, as letters alone
 ALIKE = {"aeroplane": "airplane", "motorbike": "motorcycle", "sofa": "couch", "tvmonitor": "tv"}
