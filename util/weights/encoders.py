@@ -17,9 +17,18 @@ from util.files import project_path
 from util.files.errors import UserError
 from util.weights.checkpoint import Checkpoint, digest_of, read
 from util.weights.fill import fill
-from util.weights.hub import UNCONNECTED, fetch_from_hub
 from util.weights.may_differ import ENCODER
-from util.weights.sources import PACKAGE, SOURCES, check_source, download, fetch_command, licence_of, pretraining_of
+from util.weights.sources import (
+    PACKAGE,
+    SOURCES,
+    UNCONNECTED,
+    check_source,
+    download,
+    fetch_command,
+    fetch_from_hub,
+    licence_of,
+    pretraining_of,
+)
 
 MISSING = "put them there, as initmodel/README.md says, or take others: NET=lite0, or NET=resnet50_plain, a download"
 NOT_KNOWN = "not known"

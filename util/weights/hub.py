@@ -8,18 +8,7 @@ import torch
 from torch import nn
 
 from model.mismatch import ModelMismatch
-
-WEIGHTS = (".safetensors", ".bin", ".pth")  # how their files end
-UNCONNECTED = "without a connection, fetch them on a login node"  # before a command
-
-
-def fetch_from_hub(name: str) -> str:
-    """Return the command that fetches a network to the hub's cache; '' where it is there, or a folder."""
-    from huggingface_hub.constants import HF_HUB_CACHE  # for networks of the hub alone
-
-    snapshots = Path(HF_HUB_CACHE, f"models--{name.replace('/', '--')}", "snapshots")
-    is_here = Path(name).is_dir() or any(path.suffix in WEIGHTS for path in snapshots.glob("*/*"))
-    return "" if is_here else f"python -c \"import huggingface_hub; huggingface_hub.snapshot_download('{name}')\""
+from util.weights.sources import UNCONNECTED, fetch_from_hub
 
 
 def load_from_hub(kind: str, weights: str) -> Any:

