@@ -5,7 +5,7 @@
 # --quick leaves out the tests that start processes, train networks, replay measured cases or run
 # benchmarks: those with a mark of pyproject.toml.
 # --lowest runs the tests of --quick alone, in .venv-lowest: the oldest Python from 3.10 on that is here, with the
-# lowest versions that requirements.txt allows. Run it before you change requirements.
+# lowest versions that requirements.txt allows. PYTHON names another. Run it before you change requirements.
 set -e
 cd "$(dirname "$0")"
 quick="not process and not train and not parity and not benchmark"
@@ -29,10 +29,16 @@ install() { # PYTHON, then what to install, by pip
 if [ "$1" = --lowest ]; then
     shift
     environment=.venv-lowest
-    for python in python3.10 python3.11 python3.12 python3; do
+    for python in ${PYTHON:-python3.10 python3.11 python3.12 python3}; do
         "$python" -m util.requirements 2>/dev/null && break
     done
     "$python" -m util.requirements
+    [ -x "$environment/bin/python" ] || "$python" -m venv "$environment"
+    if [ "$("$environment/bin/python" --version)" != "$("$python" --version)" ]; then
+        echo "error: $environment has $("$environment/bin/python" --version), not $("$python" --version); remove it" >&2
+        exit 2
+    fi
+    echo "the lowest packages with $("$python" --version); PYTHON=python3.10 before the command asks for this one"
     install "$python" uv
     grep pytest tests/requirements.txt >"$environment/tests.txt"
     "$environment/bin/uv" pip install --quiet --python "$environment/bin/python" --resolution lowest-direct \
