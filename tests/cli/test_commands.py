@@ -120,6 +120,7 @@ def test_a_refused_command_changes_nothing(mini_yaml, mini_root: Path, tmp_path:
         assert not before.items() ^ snapshot(tmp_path).items(), words
     config = yaml.safe_load((tmp_path / "runs/tiny/meta/config.yaml").read_text())
     assert config["run"]["seed"] == 321
+    assert {"bam", "hsnet"} <= config["protocols"].keys()  # which a test of it may name
 
 
 @pytest.mark.process

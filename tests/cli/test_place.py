@@ -32,6 +32,8 @@ def written(run: Run, stage: str) -> Path:
 
 
 def test_a_config_in_a_copied_run_names_the_copy(run: Path) -> None:
+    config = run / "meta/config.yaml"
+    config.write_text(config.read_text().replace("  fold:", "  decoded_gib: 8.0\n  fold:"))  # of a former version
     copy = run.with_name("copy")
     shutil.copytree(run, copy)
     for place in (copy, run):

@@ -33,7 +33,7 @@ def test_a_process_that_differs_is_named_with_what_differs(
     gathered: list[object] = []  # the second process tells what it has after the first one
     world = Mock(size=2, gather=lambda value: gathered.append(value) or gathered)
     check_alike(world, read_config(path), lambda: [Origin(content="a", episode_digests=["a"])])
-    with pytest.raises(UserError, match=f"process 1 has {said}") if said else nullcontext():
+    with pytest.raises(UserError, match=f"process 1: {said}") if said else nullcontext():
         check_alike(world, read_config(path, overrides), lambda: [facts])
 
 
@@ -42,4 +42,4 @@ def test_a_process_that_differs_is_named_with_what_differs(
 def test_unlike_processes_all_end(script: str, mini_yaml, tmp_path: Path) -> None:
     ranks = spawned.start_ranks(2, script, mini_yaml("ssp"), own=[[], ["--set", "test.seeds=[9]"]])
     assert [rank.code for rank in ranks] == [2, 2]
-    assert all("process 1 has test.seeds = " in rank.stderr for rank in ranks) and not [*tmp_path.rglob("*.json")]
+    assert all("process 1: test.seeds = " in rank.stderr for rank in ranks) and not [*tmp_path.rglob("*.json")]

@@ -33,7 +33,7 @@ def tested(done_run):
     options = ["data.size=41", "data.workers=1", "run.device=cuda"]  # of its command line
     more = ["data.min_pixels=7", "meta_stage.batch=3", "data.root=elsewhere", "test.batch=7"]  # of its file then
     save_checkpoints(meta, read_config(config.source, [*options, *more]))
-    write_json(meta / ENVIRONMENT, {"options": options})
+    write_json(meta / ENVIRONMENT, {"options": [*options, "data.decoded_gib=0"]})  # by a former version
 
     def take(*given: str) -> Config:
         run, _ = Run(read_config(config.source, [*given])).as_tested()

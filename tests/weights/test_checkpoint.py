@@ -325,6 +325,7 @@ def test_a_training_with_other_settings_is_not_continued(mini_config, setting: s
     config["meta_stage"]["patience"] = 3
     config["base_stage"]["epochs"] = 7
     del config["data"]["exclude_novel"]  # as of a file that was written before the setting existed
+    config["data"]["decoded_gib"] = 8.0  # which exists no more, and decided nothing
     stored = Checkpoint.of({"stage": "meta", "config": config, "weights": {}}, Path(LAST))
     said = why_not_used(run, "meta", stored, finished=False)
     assert f" was trained with {setting} = {theirs}, now {ours}; " in said

@@ -12,15 +12,14 @@ from util.config.checks import checked
 from util.config.compose import Source, completed, file_source, read_tree, usual_files
 from util.config.folder import LOCAL, in_configs
 from util.config.parts import merged
-from util.config.place import placed
-from util.config.same import Differences, known_today
+from util.config.place import placed, run_of
+from util.config.same import FORMER, Differences, known_today
 from util.config.settings import Config, DataSettings, EvaluationSettings, ProtocolSettings, RunSettings, Sections
 from util.config.tree import Leaf, Tree, bases_of, find, place_of, place_written, plain, value_of, with_places
 from util.files.errors import UserError, told
 from util.files.typecheck import Misfit, convert, required
 
 DEFAULT = LOCAL / "default.yaml"
-FORMER = ("decoded_gib",)  # settings of data that a former version had, and that decided nothing
 IMPORT_IT = (
     "name it in imports of a config (predict.py --config FILE), by --import of report.py or predict.py, or import it"
 )
@@ -55,7 +54,9 @@ def read_config(source: str | Path | Source, overrides: list[str] | None = None)
 
 def tree_of(source: Source, overrides: list[str]) -> Tree:
     """Return the values of a config after overrides, and where each was written; raises as ``read_tree`` does."""
-    return completed(placed(read_tree(source), Path(source.file)), overrides)
+    file = Path(source.file)
+    tree = read_tree(source)
+    return completed(placed(tree if run_of(file) is None else _of_today(tree), file), overrides)
 
 
 def from_dict(content: dict[str, Any], origin: str, overrides: list[str] | None = None) -> Config:
@@ -68,7 +69,7 @@ def from_dict(content: dict[str, Any], origin: str, overrides: list[str] | None 
         given = {key: convert(dict, content.get(key, {}), key) for key in ("data", "run", "test")}
         entries = convert(dict[str, dict], content.get("protocols", {}), "protocols")
     recorded = {**content, **given, "protocols": {}}
-    recorded["data"] = {key: value for key, value in given["data"].items() if key not in FORMER}
+    recorded = _of_today(recorded)
     for key, kind in (("run", RunSettings), ("test", EvaluationSettings)):
         recorded[key], _ = known_today(given[key], kind)
     for name, entry in entries.items():
@@ -84,6 +85,14 @@ def from_dict(content: dict[str, Any], origin: str, overrides: list[str] | None 
             raise
         needed = ", ".join(map(str, recorded["imports"]))
         raise UserError(f"{error}; it was made with {needed}: {IMPORT_IT}") from None
+
+
+def _of_today(content: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of a config that a run wrote without ``FORMER`` settings."""
+    data = content.get("data")
+    if not isinstance(data, dict):
+        return content
+    return {**content, "data": {key: value for key, value in data.items() if f"data.{key}" not in FORMER}}
 
 
 def read_data(path: str | Path) -> DataSettings:

@@ -14,6 +14,7 @@ from util.config.settings import Sections
 from util.files.typecheck import hints_of
 
 Differences = dict[str, tuple[Any, Any]]  # key, as ``section.key`` -> (theirs, ours)
+FORMER = ("data.decoded_gib",)  # settings that a former version had, and that decided nothing
 
 
 def differences(before: dict[str, Any], now: dict[str, Any], what: Decides, skip: tuple[str, ...] = ()) -> Differences:
@@ -56,7 +57,7 @@ def deciding(
     for name, value in section.items():
         key = f"{prefix}{name}"
         decides = stated.get(name, usual)
-        if key.startswith(skip):
+        if key.startswith((*skip, *FORMER)):
             continue
         if isinstance(value, dict):
             below = _type_of(kind, name, value)

@@ -52,7 +52,7 @@ def check_alike(
         said = said or in_words(differences(theirs, settings, Decides.NOTHING, PROCESSES.settings), "here")
         said += chain.from_iterable(map(partial(Origin.differences, now="there"), origins, of_rank))
         if said:
-            found.append(f"process {rank} has {', '.join(dict.fromkeys(said))}")
+            found.append(f"process {rank}: {', '.join(dict.fromkeys(said))}")
     if found:
         raise UserError(
             f"the processes of this run differ from its first one: {'; '.join(found)}",

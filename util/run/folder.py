@@ -110,14 +110,9 @@ class RunFolder:
         log.addHandler(self._handler)
 
     def describe(self, config: dict[str, Any], **facts: Any) -> None:
-        """Write config and environment: commit, versions, machine, command, and ``facts``.
-
-        The config is the merged one with the protocol of its test alone.
-        """
+        """Write the merged config, and the environment: commit, versions, machine, command, and ``facts``."""
         if self.writes:
-            name = config["test"]["protocol"]
-            imports = imports_beside(config["imports"], self.path)
-            content = {**config, "protocols": {name: config["protocols"][name]}, "imports": imports}
+            content = {**config, "imports": imports_beside(config["imports"], self.path)}
             self.write_text(CONFIG, yaml.dump(content, Dumper=Dumper, sort_keys=False))
             self.write_json(ENVIRONMENT, environment(config["imports"]) | facts)
 

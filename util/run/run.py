@@ -16,7 +16,7 @@ from model.registry import class_of
 from util.config.folds import Fold
 from util.config.place import DISCARDED, RESULT, stage_name
 from util.config.read import read_config, to_dict
-from util.config.same import Differences, differences, in_words, settings_in
+from util.config.same import FORMER, Differences, differences, in_words, settings_in
 from util.config.settings import Config, Sections
 from util.config.tree import find, key_of, override
 from util.data.words import text
@@ -183,7 +183,7 @@ class Run:
     def _with(self, options: list[str], place: Path) -> Run:
         """Return the run with options of a training that the command does not name; a line says which."""
         of_command = [key for key, setting in settings_in(Sections, {}) if "of_command" in setting.metadata]
-        given = {*of_command, *map(key_of, self.config.given)}
+        given = {*of_command, *FORMER, *map(key_of, self.config.given)}
         kept = [text for text in options if key_of(text) not in given]
         if not kept:
             return self
