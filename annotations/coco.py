@@ -77,7 +77,9 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
 def _read_file(file: Path, place: str, annotations: Annotations) -> None:
     """Take the photos of a JSON file, whose names count from a ``place`` below the folder of all files."""
     text = read_text(file, "this annotation file", "unpack, download or export it again")
-    with content_errors(f"{file}: holds no instances in COCO's format (", "); export or download it again"):
+    with content_errors(
+        f"{file}: holds no instances in COCO's format (", "); export or download it again, or name another file"
+    ):
         content = json.loads(text, object_hook=_compact)
         categories = _categories(content["categories"])
         annotations.categories = annotations.categories or categories
