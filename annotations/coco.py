@@ -3,8 +3,10 @@
 import json
 import re
 from collections import Counter, defaultdict
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from pycocotools import mask as rle
@@ -20,7 +22,7 @@ from annotations.annotation import (
     Shape,
     content_errors,
 )
-from annotations.shapes import compressed, corners_of, extent_of, turned_outline
+from annotations.shapes import compressed, corners_of, extent_of, has_area, turned_outline
 from util.files import files_below, read_text, write_atomically
 from util.files.errors import UserError
 from util.files.made import link
@@ -32,6 +34,14 @@ SLACK_SHARE = 0.1  # of a box's longer side
 MANY = 0.2  # of the photos; more are a fault of the program that wrote the file
 DISAGREE = "left out: photos with an annotation whose outline, bbox or area disagree"
 EXPECTED = 'its "segmentation" must be outlines, [[x, y, x, y, ...], ...], or run lengths, {"size", "counts"}'
+
+
+class _Mark(NamedTuple):
+    """An annotation; one that contradicts itself has its name, and what says so for the size of its photo."""
+
+    instance: Instance
+    name: str = ""
+    is_wrong: Callable[[tuple[int, int]], bool] | None = None
 
 
 def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
@@ -54,7 +64,8 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     if len({photo.name for photo in annotations.photos}) < len(annotations.photos):
         raise UserError(f"{path}: several of its files list the same photos; name one of them, or take one out")
     wrong = annotations.remarks[DISAGREE]
-    if len(wrong) > MANY * (len(annotations.annotated) + len(wrong)):
+    right = len(annotations.annotated)
+    if wrong and (not right or len(wrong) > max(1, MANY * (right + len(wrong)))):
         raise UserError(
             f"{path}: {next(iter(wrong))}: its outline, bbox or area disagree, as on {len(wrong)} photos",
             fix='correct what wrote them: "bbox" is [x, y, width, height], from the upper left corner and upright; '
@@ -66,7 +77,9 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
 def _read_file(file: Path, place: str, annotations: Annotations) -> None:
     """Take the photos of a JSON file, whose names count from a ``place`` below the folder of all files."""
     text = read_text(file, "this annotation file", "unpack, download or export it again")
-    with content_errors(f"{file}: holds no instances in COCO's format (", "); export or download it again"):
+    with content_errors(
+        f"{file}: holds no instances in COCO's format (", "); export or download it again, or name another file"
+    ):
         content = json.loads(text, object_hook=_compact)
         categories = _categories(content["categories"])
         annotations.categories = annotations.categories or categories
@@ -85,18 +98,18 @@ def _read_file(file: Path, place: str, annotations: Annotations) -> None:
         )
 
 
-def _marks_of(entries: list[Any], categories: dict[int, str]) -> dict[int, list[Instance | str]]:
-    """Return the instances of each image id, and the names of those that are wrong.
+def _marks_of(entries: list[Any], categories: dict[int, str]) -> dict[int, list[_Mark]]:
+    """Return the annotations of each image id.
 
     KeyError, ValueError: an entry has no shape, or an unknown category.
     """
-    marks = defaultdict[int, list[Instance | str]](list)
+    marks = defaultdict[int, list[_Mark]](list)
     for entry in entries:
         if isinstance(entry, dict):
             raise KeyError("segmentation")
         image_id, mark = entry
-        if isinstance(mark, Instance) and mark.category not in categories:
-            raise ValueError(f"category_id {mark.category} is not among the categories")
+        if mark.instance.category not in categories:
+            raise ValueError(f"category_id {mark.instance.category} is not among the categories")
         marks[image_id].append(mark)
     return marks
 
@@ -113,14 +126,15 @@ def _categories(entries: list[dict[str, Any]]) -> dict[int, str]:
     return categories
 
 
-def _photo(image: dict[str, Any], marks: list[Instance | str], remarks: dict[str, Counter[str]]) -> AnnotatedPhoto:
+def _photo(image: dict[str, Any], marks: list[_Mark], remarks: dict[str, Counter[str]]) -> AnnotatedPhoto:
     """Return an entry ``images`` with its instances; with none of them if one is wrong.
 
     But for COCO's own photos, crowds of run lengths are objects: Datumaro and CVAT write masks so.
     """
     name = str(image["file_name"])
-    wrong = [mark for mark in marks if isinstance(mark, str)]
-    instances = [mark for mark in marks if isinstance(mark, Instance) and not wrong]
+    height, width = int(image["height"]), int(image["width"])
+    wrong = [mark.name for mark in marks if mark.is_wrong and mark.is_wrong((width, height))]
+    instances = [mark.instance for mark in marks if not wrong]
     if wrong:
         remarks[DISAGREE][f"{wrong[0]} of {name}"] += 1
     if not COCO_PHOTO_NAME.search(name):
@@ -130,17 +144,17 @@ def _photo(image: dict[str, Any], marks: list[Instance | str], remarks: dict[str
                 remarks["read as objects: crowds (iscrowd 1) of run lengths"][name] += 1
     return AnnotatedPhoto(
         name=name,
-        height=int(image["height"]),
-        width=int(image["width"]),
+        height=height,
+        width=width,
         instances=tuple(instances),
         is_upright=image.get(UPRIGHT) is True,
     )
 
 
-def _compact(entry: dict[str, Any]) -> dict[str, Any] | tuple[int, Instance | str]:
+def _compact(entry: dict[str, Any]) -> dict[str, Any] | tuple[int, _Mark]:
     """Return an annotation's image and the rest as soon as it is parsed; other entries unchanged.
 
-    Of one that contradicts itself the rest is its name. CVAT says beside a box by how much it is turned.
+    CVAT says beside a box by how much it is turned.
     """
     if "segmentation" not in entry and not {"bbox", "image_id"} <= entry.keys():
         return entry
@@ -148,39 +162,50 @@ def _compact(entry: dict[str, Any]) -> dict[str, Any] | tuple[int, Instance | st
         shape = shape_of(entry.get("segmentation"))
         has_outline = isinstance(shape, dict) or any(len(outline) > 4 for outline in shape)
         is_boxed = not has_outline and bool(entry.get("bbox"))
-        attributes = entry.get("attributes")
-        rotation = float(attributes.get("rotation") or 0) if isinstance(attributes, dict) else 0.0
+        rotation = _rotation(entry.get("attributes"))
+        is_wrong = None
         if not rotation and _disagrees(shape, entry, has_outline):
-            return int(entry["image_id"]), f"annotation {entry.get('id')}"
+            is_wrong = partial(_disagrees, shape, entry, has_outline)
         if is_boxed:
             x, y, width, height = map(float, entry["bbox"])
             upright = corners_of(x, y, x + width, y + height)
             shape = (turned_outline(upright, rotation, pivot=upright.reshape(4, 2).mean(0)),)
         is_crowd = bool(int(entry.get("iscrowd") or 0))
         is_confirmed = entry.get("by", PERSON) == PERSON
-        return int(entry["image_id"]), Instance(int(entry["category_id"]), shape, is_boxed, is_crowd, is_confirmed)
+        instance = Instance(int(entry["category_id"]), shape, is_boxed, is_crowd, is_confirmed)
+        return int(entry["image_id"]), _Mark(instance, f"annotation {entry.get('id')}" if is_wrong else "", is_wrong)
 
 
-def _disagrees(shape: Shape, entry: dict[str, Any], has_outline: bool) -> bool:
+def _rotation(attributes: Any) -> float:
+    """Return by how many degrees a box is turned; users of CVAT may have a text of this name."""
+    rotation = attributes.get("rotation") if isinstance(attributes, dict) else 0
+    return rotation if isinstance(rotation, int | float) else 0.0
+
+
+def _disagrees(
+    shape: Shape, entry: dict[str, Any], has_outline: bool, photo: tuple[float, float] = (np.inf, np.inf)
+) -> bool:
     """Return whether an outline leaves the box of its entry, or the box is of two corners, by outline or area.
 
-    A box may be larger than what is outlined, as of objects that are partly hidden. One of at most a pixel, or of
-    other than four numbers, says nothing.
+    A box may be larger than what is outlined, as of objects that are partly hidden, or end at the edges of the photo
+    (width, height). One without area, of at most a pixel, or of other than four numbers, says nothing.
     """
     box = np.array(entry.get("bbox") or (), np.float64)
-    if box.shape != (4,) or box[2:].max() <= 1:
+    if box.shape != (4,) or box[2:].max() <= 1 or not box[2:].all():
         return False
     start, size = box[:2], box[2:]
     ends = np.concatenate([start, start + size])
     if not has_outline:
         areas = [size.prod(), (size - start).prod()]  # of the box, and of one of two corners
-        rounded = np.rint(areas) == np.rint(entry.get("area") or 0)
+        rounded = np.rint(areas) == np.rint(float(entry.get("area") or 0))
         return bool((size > start).all() and rounded.tolist() == [False, True])
+    if not has_area(shape):
+        return False
     extent = extent_of(shape)
     slack = SLACK + SLACK_SHARE * size.max()
-    overhang = (extent - ends) * (-1, -1, 1, 1)
+    overhangs = [(one - ends) * (-1, -1, 1, 1) for one in (extent, extent.clip(0, photo * 2))]
     is_of_corners = np.abs(extent - box).max() <= SLACK < np.abs(extent - ends).max()
-    return bool(extent.any() and (overhang.max() > slack or is_of_corners))
+    return bool(np.min(overhangs, 0).max() > slack or is_of_corners)
 
 
 def shape_of(segmentation: Any) -> Shape:

@@ -53,11 +53,11 @@ def turned_outline(outline: np.ndarray, degrees: float, pivot: np.ndarray) -> np
 
 
 def extent_of(shape: tuple[np.ndarray, ...] | dict[str, Any]) -> np.ndarray:
-    """Return the left, upper, right and lower end of a shape that has an outline or run lengths, (4,)."""
+    """Return the left, upper, right and lower end of a shape that has an area, (4,)."""
     if isinstance(shape, dict):
         left, top, width, height = rle.toBbox(shape)
         return np.array([left, top, left + width, top + height])
-    points = np.concatenate(shape).reshape(-1, 2)
+    points = np.concatenate([outline for outline in shape if has_area((outline,))]).reshape(-1, 2)
     return np.concatenate([points.min(0), points.max(0)])
 
 

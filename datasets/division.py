@@ -35,8 +35,8 @@ def part_of_job(job: MaskJob, classes: Sequence[str], options: CustomOptions) ->
 def given_parts(index: Index, groups: Sequence[Sequence[int]], part_of_name: dict[str, str]) -> dict[str, list[int]]:
     """Return the rows of each part that folders name; empty unless every photo is in one, some to train and test on.
 
-    A photo with copies or versions in several parts is in the first of them alone. Without a folder of test photos
-    those of validation are for tests.
+    A group with photos in several parts is in the first of them alone, and a line says so. Without a folder of test
+    photos those of validation are for tests.
     """
     rows_of_part: dict[str, list[int]] = {part: [] for part in PARTS.values()}
     moved = 0
@@ -48,8 +48,9 @@ def given_parts(index: Index, groups: Sequence[Sequence[int]], part_of_name: dic
         rows_of_part[first] += rows
         moved += len(parts) > 1
     rows_of_part = _with_tests(rows_of_part)
-    if rows_of_part and moved:
-        print(f"note: {moved} photos have copies or versions in several parts; they are in the first: train, val, test")
+    if moved:
+        outcome = "they are in the first: train, val, test" if rows_of_part else "so photos are divided anew"
+        print(f"note: {moved} groups of copies, versions or frames have photos in several parts: {outcome}")
     return {part: sorted(rows) for part, rows in rows_of_part.items() if rows}
 
 

@@ -69,8 +69,18 @@ BOXED = "read as boxes, upright or turned: objects that have no other outline (1
         ),
         *(
             ([OUTLINED_CAT | {"bbox": box, "area": area}], CATS, "")
-            for box, area in (([7, 11, 33, 39], 0), ([0, 0, 96, 72], 1), ([0, 0, 1, 1], 1), ([1, 2, 3, 4, 0.5], None))
+            for box, area in (
+                *(([7, 11, 33, 39], 0), ([0, 0, 96, 72], "1"), ([0, 0, 1, 1], 1), ([1, 2, 3, 4, 0.5], None)),
+                ([8, 10, 0, 40], 0),  # no width
+            )
         ),
+        ([{"segmentation": [outline(CAT), [0, 0], [0] * 6], "bbox": [8, 10, 32, 40]}], CATS, ""),
+        (
+            [{"segmentation": [[76, 9, 136, 9, 136, 29, 76, 29]], "bbox": [76, 9, 20, 20]}],
+            {"cat": 400},
+            "photos with outlines or boxes that reach outside, beyond their stated size (1)",
+        ),
+        ([{"bbox": [8, 10, 32, 40], "area": "1280", "attributes": {"rotation": "left"}}], CATS, BOXED),
         ([{"bbox": [0, 30, 96, 10], "attributes": {"rotation": 90.0}}], {"cat": 720}, "upright or turned"),
         ([OUTLINED_CAT, crowd(RIGHT)], CATS, "unknown (255): regions of cat (1), see p0.jpg"),
         ([OUTLINED_CAT, brush(RIGHT)], {"cat": 1280 + 1680}, "read as objects: crowds (iscrowd 1) of run lengths (1)"),

@@ -185,13 +185,19 @@ def test_parts_that_lack_photos_of_a_class_are_divided_anew(prepare, project: Pa
     assert counts_of(lists_of(project)) == {"all": 24, "train": 18, "test": 6}
 
 
-def test_versions_of_a_photo_in_two_parts_are_to_train_on(prepare, project: Path, tmp_path: Path) -> None:
-    shown = dict.fromkeys(map(str, range(24)), (1, 2)) | {"0 (1)": (1,), "1 (1)": (2,)}
+@pytest.mark.parametrize("copied", [2, 24])
+def test_versions_of_a_photo_in_two_parts_are_to_train_on(prepare, project: Path, tmp_path: Path, copied: int) -> None:
+    shown = dict.fromkeys(map(str, range(24)), (1, 2)) | {f"{n} (1)": (1 + n % 2,) for n in range(copied)}
     words = annotated(tmp_path, "masks", shown)
-    folder_of = dict.fromkeys(shown, "train") | dict.fromkeys(["0", *map(str, range(16, 24))], "test")
+    for_test = map(str, range(24)) if copied == 24 else ["0", *map(str, range(16, 24))]
+    folder_of = dict.fromkeys(shown, "train") | dict.fromkeys(for_test, "test")
     printed = assert_done(prepare(*in_folders(tmp_path, words, folder_of)))
-    assert "note: 1 photos have copies or versions in several parts" in printed
     lists = lists_of(project)
+    said = "note: {} groups of copies, versions or frames have photos in several parts: {}"
+    if copied == 24:  # none would be left to test on
+        assert said.format(24, "so photos are divided anew") in printed
+        return
+    assert said.format(1, "they are in the first: train, val, test") in printed
     assert {"0", "0_(1)"} <= lists["train"]
     assert lists["test"] == {*map(str, range(16, 24))}
 
