@@ -61,26 +61,28 @@ def folders_of(path: Path) -> list[Path]:
     return [entry for entry in entries if entry.is_dir()]
 
 
-def masks_in(folder: Path) -> list[Path]:
+def masks_in(folder: Path, photos: Path | None = None) -> list[Path]:
     """Return the PNGs of a folder: those that are named as masks of its other pictures, else all.
 
-    Where it holds none, the pictures of other formats that keep values.
+    Its other pictures are masks too where another folder of ``photos`` is given. Where it holds no PNG, the pictures of
+    other formats that keep values.
     """
     pictures = photos_below(folder, recursive=False)
     pngs = [path for path in pictures if path.suffix.lower() == ".png"]
     named_after_photos = {f"{path.stem}{NAMED_MASK}" for path in pictures}
-    named = [path for path in pngs if path.stem in named_after_photos]
+    has_photos = photos is None or folder.resolve().is_relative_to(photos.resolve())
+    named = [path for path in pngs if has_photos and path.stem in named_after_photos]
     return named or pngs or [path for path in pictures if path.suffix.lower() in LOSSLESS]
 
 
-def masks_below(folder: Path) -> list[Path]:
+def masks_below(folder: Path, photos: Path | None = None) -> list[Path]:
     """Return the masks in a folder; where it holds none, those in its sub-folders, but for folders of photos."""
-    masks = masks_in(folder)
+    masks = masks_in(folder, photos)
     if masks:
         return masks
     for place in sorted({file.parent for file in files_below(folder)}):
         if not any(is_named(name, PHOTO_FOLDER_NAMES) for name in place.relative_to(folder).parts):
-            masks += masks_in(place)
+            masks += masks_in(place, photos)
     return masks
 
 
@@ -115,7 +117,7 @@ def pairs(photos: Path, masks: Path, named: bool = True) -> list[tuple[Path, Pat
     Raises:
         UserError: a folder does not exist, no photo has a mask, or the names of two photos or masks are equal.
     """
-    mask_files = masks_below(masks) if named else masks_in(masks)
+    mask_files = masks_below(masks, photos) if named else masks_in(masks, photos)
     photos_of_stem = defaultdict[str, list[Path]](list)
     for photo in sorted({*PhotoFiles(photos).paths}.difference(mask_files)):
         photos_of_stem[name_key(photo.stem)].append(photo)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from annotations.labelme import read_annotations
-from annotations.mask_files import folders_in
+from annotations.mask_files import folders_in, pairs
 from datasets.custom_masks import from_masks
 from datasets.custom_plan import CustomOptions
 from photos.example_files import read_examples
@@ -27,6 +27,7 @@ from tests.annotations.drawn import (
     region,
 )
 from tests.helpers.read import json_of, write_json
+from util.files.errors import UserError
 
 TWICE = {name: 2 * area for name, area in AREAS.items()}
 MARKS = [{"segmentation": [outline(box)]} for box in BOXES.values()]
@@ -121,6 +122,13 @@ def test_masks_of_roboflow_lie_beside_their_photos_with_the_names_of_their_value
     assert areas(tmp_path) == TWICE
     plan = from_masks(CustomOptions(images=tmp_path, masks=tmp_path))
     assert (plan.classes, len(plan.jobs)) == (["cat", "dog"], 2)
+    (tmp_path / "masks").mkdir()
+    for name in ("a.png", "b.png", "b_mask.png"):  # beside no photo
+        index_mask(tmp_path / "masks" / name, region(*BOXES.values()))
+    for name in "ab":
+        photo(tmp_path / "photos" / PHOTO).rename(tmp_path / f"photos/{name}.jpg")
+    with pytest.raises(UserError, match="are both masks of"):
+        pairs(tmp_path / "photos", tmp_path / "masks")
 
 
 @pytest.mark.parametrize("count", [2, 6])
