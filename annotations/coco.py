@@ -37,10 +37,10 @@ EXPECTED = 'its "segmentation" must be outlines, [[x, y, x, y, ...], ...], or ru
 
 
 class _Mark(NamedTuple):
-    """An annotation; one that contradicts itself has its name, and what says so for the size of its photo."""
+    """An annotation; one that contradicts itself has what says so for the size of its photo."""
 
     instance: Instance
-    name: str = ""
+    name: str
     is_wrong: Callable[[tuple[int, int]], bool] | None = None
 
 
@@ -109,7 +109,7 @@ def _marks_of(entries: list[Any], categories: dict[int, str]) -> dict[int, list[
             raise KeyError("segmentation")
         image_id, mark = entry
         if mark.instance.category not in categories:
-            raise ValueError(f"category_id {mark.instance.category} is not among the categories")
+            raise ValueError(f"{mark.name}: category_id {mark.instance.category} is not among the categories")
         marks[image_id].append(mark)
     return marks
 
@@ -173,7 +173,7 @@ def _compact(entry: dict[str, Any]) -> dict[str, Any] | tuple[int, _Mark]:
         is_crowd = bool(int(entry.get("iscrowd") or 0))
         is_confirmed = entry.get("by", PERSON) == PERSON
         instance = Instance(int(entry["category_id"]), shape, is_boxed, is_crowd, is_confirmed)
-        return int(entry["image_id"]), _Mark(instance, f"annotation {entry.get('id')}" if is_wrong else "", is_wrong)
+        return int(entry["image_id"]), _Mark(instance, f"annotation {entry.get('id')}", is_wrong)
 
 
 def _rotation(attributes: Any) -> float:
