@@ -5,10 +5,12 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+import torch
 
 from tests.helpers import spawned
 from util.config.read import read_config
 from util.files.errors import UserError
+from util.loop.train import _means_over_processes
 from util.run import alike
 from util.run.alike import check_alike
 from util.weights.origin import Origin
@@ -43,3 +45,11 @@ def test_unlike_processes_all_end(script: str, mini_yaml, tmp_path: Path) -> Non
     ranks = spawned.start_ranks(2, script, mini_yaml("ssp"), own=[[], ["--set", "test.seeds=[9]"]])
     assert [rank.code for rank in ranks] == [2, 2]
     assert all("process 1: test.seeds = " in rank.stderr for rank in ranks) and not [*tmp_path.rglob("*.json")]
+
+
+def test_the_mean_of_a_loss_is_over_the_processes_that_have_it() -> None:
+    """The other process has the main loss alone, 3."""
+    world = Mock(size=2, gather=lambda names: [names, ["main"]], sum=lambda x: x + torch.tensor([3.0, 0, 0]))
+    training = Mock(world=world, interrupt=Mock(requested=False))
+    means = _means_over_processes(training, {"main": torch.tensor(1.0), "rare": torch.tensor(6.0)})
+    assert means == {"main": 2.0, "rare": 6.0, "total": 5.0}

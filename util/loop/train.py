@@ -2,9 +2,11 @@
 
 import math
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -176,17 +178,18 @@ def _step(training: Training) -> None:
 
 
 def _means_over_processes(training: Training, losses: dict[str, Tensor]) -> dict[str, float]:
-    """Return the losses of a step, and their ``total``, as means over processes; UserError: they are not finite.
+    """Return the losses of a step as means over the processes that have them, and ``total``, the mean of their sums.
 
-    Whether a process was asked to stop travels with the losses, so that a step waits once for the GPU.
+    Whether a process was asked to stop travels with the losses. UserError: they are not finite.
     """
-    values = [loss.float() for loss in losses.values()]
-    values.append(torch.full_like(values[0], float(training.interrupt.requested)))
-    sums = training.world.sum(torch.stack(values)).cpu().double()
-    *means, asked = (sums / training.world.size).tolist()
+    processes = Counter(chain.from_iterable(training.world.gather([*losses])))  # name -> how many have this loss
+    nothing = torch.zeros_like(next(iter(losses.values())), dtype=torch.float32)
+    values = [losses.get(name, nothing).float() for name in processes]
+    values.append(torch.full_like(nothing, float(training.interrupt.requested)))
+    *sums, asked = training.world.sum(torch.stack(values)).cpu().double().tolist()
     training.interrupt.agreed = asked > 0
-    by_name = dict(zip(losses, means, strict=True))
-    by_name["total"] = sum(means)
+    by_name = {name: total / processes[name] for name, total in zip(processes, sums, strict=True)}
+    by_name["total"] = sum(sums) / training.world.size
     infinite = ", ".join(name for name, mean in by_name.items() if not math.isfinite(mean))
     check_learning(not infinite, training.progress.step, f"the loss {infinite}")
     return by_name
