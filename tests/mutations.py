@@ -191,8 +191,8 @@ ROWS = [  # name, file, old, new, test
     (
         "parts of every class have the scores of the first",
         "photos/prediction.py",
-        "self.probability[index].ravel()",
-        "self.probability[0].ravel()",
+        "self._alone(index).ravel()",
+        "self._alone(0).ravel()",
         "tests/photos/test_prediction.py",
     ),
     (
