@@ -196,9 +196,7 @@ def _disagrees(
     start, size = box[:2], box[2:]
     ends = np.concatenate([start, start + size])
     if not has_outline:
-        areas = [size.prod(), (size - start).prod()]  # of the box, and of one of two corners
-        rounded = np.rint(areas) == np.rint(float(entry.get("area") or 0))
-        return bool((size > start).all() and rounded.tolist() == [False, True])
+        return _is_of_corners_by_area(start, size, float(entry.get("area") or 0))
     if not has_area(shape):
         return False
     extent = extent_of(shape)
@@ -206,6 +204,13 @@ def _disagrees(
     overhangs = [(one - ends) * (-1, -1, 1, 1) for one in (extent, extent.clip(0, photo * 2))]
     is_of_corners = np.abs(extent - box).max() <= SLACK < np.abs(extent - ends).max()
     return bool(np.min(overhangs, 0).max() > slack or is_of_corners)
+
+
+def _is_of_corners_by_area(start: np.ndarray, size: np.ndarray, area: float) -> bool:
+    """Return whether the area of a box fits two corners in its place, and not the box."""
+    areas = [size.prod(), (size - start).prod()]
+    fits = np.rint(areas) == np.rint(area)
+    return bool((size > start).all() and fits.tolist() == [False, True])
 
 
 def shape_of(segmentation: Any) -> Shape:

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from annotations.masks import photos_of_masks
 from annotations.photo_files import BY_NAME, REPLACED, PhotoFiles, is_same_file
@@ -135,23 +136,28 @@ def pairs(photos: Path, masks: Path, named: bool = True) -> list[tuple[Path, Pat
             raise UserError(f"{mask} and {mask_of_photo[found]} are both masks of {found}; rename one")
         else:
             mask_of_photo[found] = mask
+    if not mask_of_photo and REPLACED not in left_out:
+        _refuse_unpaired(photos, masks, mask_files)
+    _say_first_by_name(mask_of_photo, photos, masks)
+    for what, files in left_out.items():
+        if photos != masks or what == REPLACED:
+            note(f"{masks}: {what} ({len(files)}, such as {files[0].name})")
+    return sorted(mask_of_photo.items())
+
+
+def _refuse_unpaired(photos: Path, masks: Path, mask_files: list[Path]) -> NoReturn:
+    """Refuse (UserError) a folder without masks, or with none that has the name of a photo."""
     if not mask_files:
         raise UserError(
             f"{masks}: holds neither masks nor annotations that are read here",
             fix="give masks in folders a file of names, YOLO's labels a data.yaml or classes.txt; export other "
             "formats, such as XML of CVAT or VOC, as COCO",
         )
-    if not mask_of_photo and REPLACED not in left_out:
-        raise UserError(
-            f"{masks}: none of its {len(mask_files)} masks has the name of a photo in {photos}, such as "
-            f"{mask_files[0].name}",
-            fix=f"{LIKE_PHOTOS}, or name their folder (--photos)",
-        )
-    _say_first_by_name(mask_of_photo, photos, masks)
-    for what, files in left_out.items():
-        if photos != masks or what == REPLACED:
-            note(f"{masks}: {what} ({len(files)}, such as {files[0].name})")
-    return sorted(mask_of_photo.items())
+    raise UserError(
+        f"{masks}: none of its {len(mask_files)} masks has the name of a photo in {photos}, such as "
+        f"{mask_files[0].name}",
+        fix=f"{LIKE_PHOTOS}, or name their folder (--photos)",
+    )
 
 
 def _say_first_by_name(mask_of_photo: dict[Path, Path], photos: Path, masks: Path) -> None:

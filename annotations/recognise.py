@@ -64,13 +64,18 @@ def recognise(text: str) -> tuple[str, Path]:
     kind = named or next(iter(files), MASKS)
     if kind == MASKS and not masks_below(folders_in(path)[1]):
         _refuse_xml(path)
-    found = files.get(kind, [])
-    if kind not in (COCO, LABELSTUDIO) or (kind == COCO and len(found) > 1):
-        return kind, path
+    return kind, _whole_file(kind, path, files.get(kind, []))
+
+
+def _whole_file(kind: str, folder: Path, found: list[Path]) -> Path:
+    """Return the file of a folder that is of all its photos; the folder itself if it may have more; UserError: none."""
+    is_set = kind == COCO and len(found) > 1
+    if kind not in (COCO, LABELSTUDIO) or is_set:
+        return folder
     if len(found) != 1:
-        names = ", ".join(file.relative_to(path).as_posix() for file in found[:4])
-        raise UserError(f"{path}: holds {len(found)} files of {kind} ({names}); name one, or join them first")
-    return kind, found[0]
+        names = ", ".join(file.relative_to(folder).as_posix() for file in found[:4])
+        raise UserError(f"{folder}: holds {len(found)} files of {kind} ({names}); name one, or join them first")
+    return found[0]
 
 
 def _parts_of(text: str) -> tuple[str | None, Path]:

@@ -62,19 +62,28 @@ def _names_of_groups(index: Index, pattern: str | None) -> list[str]:
         found = [re.search(pattern, photo.stem) for photo in index.images]
         return [match[0] if match else str(photo) for match, photo in zip(found, index.images)]
     photos = [photo.with_name(TURNED.sub("", VERSION.sub("", photo.stem)) or photo.stem) for photo in index.images]
+    names = _names_of_films(index, photos)
+    if all(_has_enough(index.areas[:, class_id], names, photos) for class_id in range(1, index.areas.shape[1])):
+        return [*map(str, names)]
+    example = next(photo.name for photo, name in zip(photos, names) if photo != name)
+    note(f"photos such as {example} look like frames of films, too few to keep them together; see --group")
+    return [*map(str, photos)]
+
+
+def _names_of_films(index: Index, photos: Sequence[Path]) -> list[Path]:
+    """Return the names of photos, those of a film's frames without the last number."""
     films = [photo.parent / LAST_NUMBER.sub("", photo.name) for photo in photos]
     frames = defaultdict[Path, dict[Path, int]](dict)
     for row in sorted(range(len(index)), key=lambda row: (len(photos[row].name), photos[row])):
         frames[films[row]][photos[row]] = row
     alike = {film for film, rows in frames.items() if len(rows) > 1 and _look_alike(index, [*rows.values()])}
-    names = [film if film in alike else photo for film, photo in zip(films, photos, strict=True)]
-    for class_id in range(1, index.areas.shape[1]):
-        rows = np.flatnonzero(index.areas[:, class_id])
-        if len({names[row] for row in rows}) < min(LEAST_GROUPS, len({photos[row] for row in rows})):
-            example = next(photo.name for photo, name in zip(photos, names) if photo != name)
-            note(f"photos such as {example} look like frames of films, too few to keep them together; see --group")
-            return [*map(str, photos)]
-    return [*map(str, names)]
+    return [film if film in alike else photo for film, photo in zip(films, photos, strict=True)]
+
+
+def _has_enough(pixels: np.ndarray, names: Sequence[Path], photos: Sequence[Path]) -> bool:
+    """Return whether a class, with its pixels in each row, is in enough groups for a division, or in all it can be."""
+    rows = np.flatnonzero(pixels).tolist()
+    return len({names[row] for row in rows}) >= min(LEAST_GROUPS, len({photos[row] for row in rows}))
 
 
 def _look_alike(index: Index, rows: Sequence[int]) -> bool:

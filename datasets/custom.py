@@ -33,7 +33,7 @@ from util.config.tree import flow
 from util.data.lists.image_list import rare_classes, test_list, train_list
 from util.data.lists.index import Index, load_index
 from util.files import write_atomically
-from util.files.errors import UserError, note
+from util.files.errors import UserError, note, told
 from util.files.made import made_aside
 
 CONFIG = Path(__file__).with_suffix(".yaml")  # a data set's, with its values in braces
@@ -124,10 +124,8 @@ def _refuse_options(options: CustomOptions) -> None:
         raise UserError(f"--name {options.name}: use lower-case letters, digits and _; reserved: {', '.join(RESERVED)}")
     if options.fold and options.folds not in (None, len(options.fold)):
         raise UserError(f"--folds {options.folds}: --fold is given {len(options.fold)} times; leave out --folds")
-    try:
+    with told(re.error, before=f"--group {options.group}: is no regular expression (", after=")"):
         re.compile(options.group or "")
-    except re.error as error:
-        raise UserError(f"--group {options.group}: is no regular expression ({error})") from None
     for option, folder in (("--images", options.images), ("--masks", options.masks)):
         if folder is None:
             continue

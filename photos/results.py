@@ -53,6 +53,7 @@ ROW_KINDS = {  # of the entries of a class in a result; numbers with a point are
 }
 COLUMNS = ("photo", "class", "shown", "by", "pixels", "parts", "share", *BOX_COLUMNS, "score", "presence", "error")
 LONGEST = 255  # bytes of a file's name
+EXISTS = "this result exists already; name another --out, or add --resume"
 APART = "name another --out, or rename a photo"
 RENAME = "rename a photo or a class; if one is the mask of the other, name the folder by --supports, not by --query"
 
@@ -106,6 +107,14 @@ def is_of_others(path: Path) -> bool:
     """Return whether a file that results would be written to is there, not empty, and of another program."""
     content = path.read_bytes()[:10_000] if path.is_file() else b""
     return content != b"" and BEGINS.get(path.name, RESULT_MARK) not in content
+
+
+def _check_free(path: Path, again: bool) -> None:
+    """Refuse (UserError) a folder where a result is to lie, or (without ``again``) an earlier result."""
+    if path.exists() and not again:
+        raise UserError(f"{path}: {EXISTS}")
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder where a result is to lie; rename it, or name another --out")
 
 
 def below(folders: Iterable[Path]) -> list[Path]:
@@ -184,11 +193,11 @@ class Results:
             raise UserError(f"{self.out}: is a file; name a folder by --out")
         paths = self._distinct_paths(queries)
         of_formats = [self.out / name for name in self.formats if name != PICTURES]
-        for path in () if again else (*of_formats, *paths):
+        for path in () if again else of_formats:
             if path.exists():
-                raise UserError(f"{path}: this result exists already; name another --out, or add --resume")
-        if folders := [path for path in paths if path.is_dir()]:
-            raise UserError(f"{folders[0]}: is a folder where a result is to lie; rename it, or name another --out")
+                raise UserError(f"{path}: {EXISTS}")
+        for path in paths:
+            _check_free(path, again)
         for path in (self.out / SUMMARY, self.out / REVIEW, *(self.paths(query)[0] for query in queries)):
             if is_of_others(path):
                 raise UserError(f"{path}: was not written by this program and would be overwritten; name another --out")

@@ -65,13 +65,11 @@ def evaluate(
         folders = {scoring: RunFolder(scoring.evaluation.folder, world.is_main) for scoring in scorings}
         if scorings:
             _announce(scorings, world)
-        store = TrialStore(config.test.store_gib)
         if world.device.type == "cpu":
             set_allocator(KEEP_ALL)
+        store = TrialStore(config.test.store_gib)
         for scoring, folder in folders.items():
-            for seed in scoring.evaluation.episodes:
-                _run(scoring, seed, world, store)
-            results[folder.path / RESULT] = _finish(scoring, folder, world)
+            results[folder.path / RESULT] = _score(scoring, folder, world, store)
     return results
 
 
@@ -131,6 +129,13 @@ def _run(scoring: Scoring, seed: int, world: ProcessGroup, store: TrialStore) ->
         store=store,
     )
     scoring.seconds += time.monotonic() - started
+
+
+def _score(scoring: Scoring, folder: RunFolder, world: ProcessGroup, store: TrialStore) -> Result:
+    """Run the network over all episodes of a test; write and return its result."""
+    for seed in scoring.evaluation.episodes:
+        _run(scoring, seed, world, store)
+    return _finish(scoring, folder, world)
 
 
 def _finish(scoring: Scoring, folder: RunFolder, world: ProcessGroup) -> Result:

@@ -42,14 +42,10 @@ def check_alike(
         **(options or {}),
         WORDS: [text for text in config.given if not key_of(text).startswith(PROCESSES.settings)],
     }
-    files = chain.from_iterable((REPOSITORY / house).rglob("*.py") for house in ("model", "util"))
-    of_files = {path.relative_to(REPOSITORY).as_posix(): content_digest(path).hex() for path in files}
-    of_others = code_of_others(chain.from_iterable(kind.pieces.values() for kind in KINDS.values()))
-    (settings, origins), *others = world.gather((settings, [Origin(code=of_files | of_others), *find()]))
+    (settings, origins), *others = world.gather((settings, [_code(), *find()]))
     found = []
     for rank, (theirs, of_rank) in enumerate(others, 1):
-        said = in_words(differences(settings, theirs, Decides.NOTHING, (*PROCESSES.settings, WORDS)), "there")
-        said = said or in_words(differences(theirs, settings, Decides.NOTHING, PROCESSES.settings), "here")
+        said = _settings_changed(settings, theirs)
         said += chain.from_iterable(map(partial(Origin.differences, now="there"), origins, of_rank))
         if said:
             found.append(f"process {rank}: {', '.join(dict.fromkeys(said))}")
@@ -58,3 +54,18 @@ def check_alike(
             f"the processes of this run differ from its first one: {'; '.join(found)}",
             fix="give all of them the same words, data, code and weights, and begin again",
         )
+
+
+def _code() -> Origin:
+    """Return the digests of this project's code, and of the code of others that is registered."""
+    files = chain.from_iterable((REPOSITORY / house).rglob("*.py") for house in ("model", "util"))
+    of_files = {path.relative_to(REPOSITORY).as_posix(): content_digest(path).hex() for path in files}
+    of_others = code_of_others(chain.from_iterable(kind.pieces.values() for kind in KINDS.values()))
+    return Origin(code=of_files | of_others)
+
+
+def _settings_changed(settings: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
+    """Return in words which settings another process has otherwise; of words of equal settings, those."""
+    changed = differences(settings, theirs, Decides.NOTHING, (*PROCESSES.settings, WORDS))
+    lacking = differences(theirs, settings, Decides.NOTHING, PROCESSES.settings)
+    return in_words(changed, "there") or in_words(lacking, "here")

@@ -20,6 +20,7 @@ from util.config.compose import files_of
 from util.config.folds import MAX_INDEX, has_class_maps
 from util.config.place import ENVIRONMENT
 from util.config.settings import Config, StageSettings
+from util.data.lists.image_list import ImageList
 from util.data.lists.index import load_index
 from util.data.words.text import NAMES, NO_TEXT
 from util.files.errors import Refusals, UserError
@@ -288,16 +289,29 @@ def _rehearse_stage(
         lambda: build_optimizers(network.param_groups(), settings.optimizers, f"{run.config.source}: {key}.optimizers")
     )
     rehearsal.stored.append(Stored.of(network, settings))
-    length = (settings.epoch_length or 0) if data is None else epoch_length(settings, data.images)
-    schedule = rehearsal.attempt(partial(StepSchedule.from_settings, settings, length, processes, key))
-    parts = f" in {settings.accumulate} parts" if settings.accumulate > 1 else ""
+    images = None if data is None else data.images
     return [
-        "?" if data is None else str(len(data.images.queries)),
-        str(schedule.steps) if schedule and length else "?",
+        *_extent(rehearsal, task, images, processes),
         str(run.config.stage_size(settings)),
-        f"{settings.batch / processes:g}{parts} x {processes}",
+        _batches(settings, processes),
         f"{rehearsal.stored[-1].final_bytes / 1e9:.2f}",
     ]
+
+
+def _extent(rehearsal: Rehearsal, task: StageTask, images: ImageList | None, processes: int) -> tuple[str, str]:
+    """Return the cells of a stage's images and steps, ``?`` for what is not known."""
+    settings = task.settings
+    length = (settings.epoch_length or 0) if images is None else epoch_length(settings, images)
+    make = partial(StepSchedule.from_settings, settings, length, processes, f"{task.stage}_stage")
+    schedule = rehearsal.attempt(make)
+    steps = str(schedule.steps) if schedule and length else "?"
+    return ("?" if images is None else str(len(images.queries))), steps
+
+
+def _batches(settings: StageSettings, processes: int) -> str:
+    """Return the cell of a stage's batches."""
+    parts = f" in {settings.accumulate} parts" if settings.accumulate > 1 else ""
+    return f"{settings.batch / processes:g}{parts} x {processes}"
 
 
 def trained_part(model: FewShotMethod, stage: str) -> Trainable:
