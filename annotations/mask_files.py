@@ -1,7 +1,7 @@
 """Which files are masks, and of which photos: by folders of usual names, and of classes."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -23,6 +23,7 @@ from util.files.photos import photos_below
 
 LOSSLESS = (".tif", ".tiff", ".bmp", ".gif")  # suffixes of masks beside PNG
 NAMED_MASK = "_mask"  # ends the stem of a mask beside its photo
+NO_PHOTO = "left out: masks without a photo"
 LIKE_PHOTOS = "name masks like photos, photo.jpg: photo.png or photo_mask.png (no JPEG, which changes values)"
 
 
@@ -119,9 +120,7 @@ def pairs(photos: Path, masks: Path, named: bool = True) -> list[tuple[Path, Pat
         UserError: a folder does not exist, no photo has a mask, or the names of two photos or masks are equal.
     """
     mask_files = masks_below(masks, photos) if named else masks_in(masks, photos)
-    photos_of_stem = defaultdict[str, list[Path]](list)
-    for photo in sorted({*PhotoFiles(photos).paths}.difference(mask_files)):
-        photos_of_stem[name_key(photo.stem)].append(photo)
+    photos_of_stem = _by_stem({*PhotoFiles(photos).paths}.difference(mask_files))
     mask_of_photo: dict[Path, Path] = {}
     facts = photos_of_masks(masks)
     left_out = defaultdict[str, list[Path]](list)
@@ -129,7 +128,7 @@ def pairs(photos: Path, masks: Path, named: bool = True) -> list[tuple[Path, Pat
         stem = name_key(mask.stem)
         found = _photo_of(mask, photos_of_stem[stem] or photos_of_stem[stem.removesuffix(NAMED_MASK)], photos, masks)
         if found is None:
-            left_out["left out: masks without a photo"].append(mask)
+            left_out[NO_PHOTO].append(mask)
         elif mask.stem in facts and not is_same_file(facts[mask.stem], found):
             left_out[REPLACED].append(mask)
         elif found in mask_of_photo:
@@ -139,10 +138,19 @@ def pairs(photos: Path, masks: Path, named: bool = True) -> list[tuple[Path, Pat
     if not mask_of_photo and REPLACED not in left_out:
         _refuse_unpaired(photos, masks, mask_files)
     _say_first_by_name(mask_of_photo, photos, masks)
+    if photos == masks:
+        left_out.pop(NO_PHOTO, None)
     for what, files in left_out.items():
-        if photos != masks or what == REPLACED:
-            note(f"{masks}: {what} ({len(files)}, such as {files[0].name})")
+        note(f"{masks}: {what} ({len(files)}, such as {files[0].name})")
     return sorted(mask_of_photo.items())
+
+
+def _by_stem(photos: Iterable[Path]) -> dict[str, list[Path]]:
+    """Return the photos of each stem, in the order of their paths; none of others."""
+    photos_of_stem = defaultdict[str, list[Path]](list)
+    for photo in sorted(photos):
+        photos_of_stem[name_key(photo.stem)].append(photo)
+    return photos_of_stem
 
 
 def _refuse_unpaired(photos: Path, masks: Path, mask_files: list[Path]) -> NoReturn:
