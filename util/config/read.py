@@ -15,7 +15,18 @@ from util.config.parts import merged
 from util.config.place import placed, run_of
 from util.config.same import FORMER, Differences, known_today
 from util.config.settings import Config, DataSettings, EvaluationSettings, ProtocolSettings, RunSettings, Sections
-from util.config.tree import Leaf, Tree, bases_of, find, place_of, place_written, plain, value_of, with_places
+from util.config.tree import (
+    Leaf,
+    Tree,
+    bases_of,
+    find,
+    parse_file,
+    place_of,
+    place_written,
+    plain,
+    value_of,
+    with_places,
+)
 from util.files.errors import UserError, told
 from util.files.typecheck import Misfit, convert, required
 
@@ -43,10 +54,8 @@ def read_config(source: str | Path | Source, overrides: list[str] | None = None)
     if "imports" in tree:
         from util.config.imports import with_imports  # the code of others
 
-        with_imports(tree)
-        tree = with_imports(
-            tree_of(source, overrides or [])
-        )  # whose method is known now, and whether it has an encoder
+        with_imports(tree)  # the method is known then, and whether it has an encoder
+        tree = with_imports(tree_of(source, overrides or []))
     config = _typed(tree, source, overrides or [], checks_observers=True)
     keep_code()
     return config
@@ -109,6 +118,17 @@ def to_dict(config: Config) -> dict[str, Any]:
     out = dataclasses.asdict(config)
     names = [section.name for section in dataclasses.fields(Sections)]
     return {name: out[name] for name in names if out[name] is not None}  # base_stage of a method without one
+
+
+def kept(content: dict[str, Any]) -> dict[str, Any]:
+    """Return plain data as of ``to_dict`` over ``default.yaml``, of whose protocols it repeats its test's alone."""
+    published = parse_file(in_configs(DEFAULT))
+    protocols = dict[str, Any]()
+    for name, entry in content["protocols"].items():
+        is_own = name not in published["protocols"] or changed_protocol(name, entry, published)
+        if is_own or name == content["test"]["protocol"]:
+            protocols[name] = entry
+    return {"base": str(DEFAULT), **content, "protocols": protocols}
 
 
 def shipped(data_set: str, method: str, net: Leaf | None = None) -> Tree:

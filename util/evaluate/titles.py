@@ -93,9 +93,12 @@ def _steps_done(result: Result) -> str:
 
 def seen_text(result: Result) -> str:
     """Say how many test photos are in the training list, and how many were trained on; '' if none is."""
-    counts = {"are in the training list too": "photos_listed", "were trained on": "photos_trained_on"}
-    found = {**result}
-    return ", ".join(f"{found[key]} test photos {words}" for words, key in counts.items() if found[key])
+    listed = result["photos_listed"]
+    trained_on = result["photos_trained_on"]
+    words = [f"{listed} test photos are in the training list too"] if listed else []
+    if trained_on or (listed and trained_on is not None):
+        words.append(f"{trained_on} test photos were trained on")
+    return ", ".join(words)
 
 
 def _seeds_scored(result: Result) -> str:

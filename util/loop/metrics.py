@@ -55,9 +55,10 @@ def episode_records(
     foreground_union = labelled - intersection[0]  # and those that not both do
     sides = torch.stack([intersection[0], union[0], foreground_intersection, foreground_union])
     columns = [torch.stack(class_columns, 1), sides.expand(ways, -1)]
-    class_map = label_hw if class_map_hw is None else class_map_hw
-    class_ids = class_id_n.tolist() if further else []
-    episodes = [SeenEpisode(number, query, class_id, class_map.cpu().numpy()) for class_id in class_ids]
+    episodes: list[SeenEpisode] = []
+    if further:
+        class_map = (label_hw if class_map_hw is None else class_map_hw).cpu().numpy()
+        episodes = [SeenEpisode(number, query, class_id, class_map) for class_id in class_id_n.tolist()]
     columns += [_parts_and_wholes(METRICS[name], prediction_hw, label_hw, episodes) for name in further]
     return torch.cat(columns, 1)
 

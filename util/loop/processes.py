@@ -26,7 +26,7 @@ NO_MEMORY = (
     *("STATUS_ALLOC_FAILED", "bad_alloc", "Storage size calculation overflowed", "could not create a memory object"),
 )
 MEETING = timedelta(minutes=5)  # that processes wait for each other at their start
-PATIENCE = timedelta(hours=6)  # that they then wait for the first one, which may index a data set or decode its photos
+PATIENCE = timedelta(hours=6)  # that they then wait for the first one, which may index a data set
 WAIT_SECONDS = 4  # after which a process says for whom it waits
 
 Made = TypeVar("Made")
@@ -112,7 +112,8 @@ def join(device_name: str, lower: str) -> Iterator[ProcessGroup]:
             world = ProcessGroup(distributed.get_rank(), place.size, device)
             world.wait()
         says_so.cancel()
-        getattr(distributed, "set_timeout", distributed_c10d._set_pg_timeout)(PATIENCE)  # by its name before torch 2.14
+        set_timeout = getattr(distributed, "set_timeout", None) or distributed_c10d._set_pg_timeout  # before torch 2.14
+        set_timeout(PATIENCE)
         yield world
         distributed.destroy_process_group()  # not after an error: it would wait for the other processes
 

@@ -19,6 +19,7 @@ import yaml
 
 from util.config.compose import CHOICE
 from util.config.place import CONFIG, ENVIRONMENT, imports_beside
+from util.config.read import kept
 from util.files import REPOSITORY, TEMPORARY, kept_json, lock, write_atomically
 from util.files.errors import UserError, log
 from util.files.progress import ProgressBar
@@ -110,9 +111,9 @@ class RunFolder:
         log.addHandler(self._handler)
 
     def describe(self, config: dict[str, Any], **facts: Any) -> None:
-        """Write the merged config, and the environment: commit, versions, machine, command, and ``facts``."""
+        """Write the merged config and the environment: commit, versions, machine, command, and ``facts``."""
         if self.writes:
-            content = {**config, "imports": imports_beside(config["imports"], self.path)}
+            content = kept({**config, "imports": imports_beside(config["imports"], self.path)})
             self.write_text(CONFIG, yaml.dump(content, Dumper=Dumper, sort_keys=False))
             self.write_json(ENVIRONMENT, environment(config["imports"]) | facts)
 

@@ -75,9 +75,8 @@ def fill_at_start(
         initial = digest_of_files(files if base else [stored, *files])
         note = "; ".join(filter(None, [f"base stage: {stored.path}", note]))
         photos = None if stored.photos is None else photos_of_encoders([stored, *files])
-        return Start(
-            note, initial, photos, classes_of([stored, *files], run.config.data.name), stored.training, stored.cost
-        )
+        classes = classes_of([stored, *files], run.config.data.name)
+        return Start(note, initial, photos, classes, stored.training, stored.cost)
     beside = set[str]()
     if stage == "base":  # which methods share, whatever else they have
         beside = encoders_of(network).keys() - encoders_of(network.base_stage()).keys()

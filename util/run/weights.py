@@ -111,8 +111,8 @@ def load_weights(run: Run, side: int | None = None, stored: Checkpoint | None = 
         network = build_model(config, run.text_width, side)
         note, files = start_encoders(config, network)
         classes = classes_of(files, config.data.name)
-        none = Checkpoint(Path(source), {}, photos=photos_of_encoders(files), classes=classes)
-        return Loaded(run, network, none, start=note)
+        untrained = Checkpoint(Path(source), {}, photos=photos_of_encoders(files), classes=classes)
+        return Loaded(run, network, untrained, start=note)
     _check_trained(run, source)
     if stored is None or stored.path != source:
         stored = checkpoint.read(source)

@@ -154,24 +154,29 @@ def _parts_of(value: Any) -> tuple[int, Iterable[Any]]:
 
 def _check_tensors(content: Any, limit: int) -> None:
     """Refuse (ValueError) tensors that are not plain ones: sparse, without values, or expanded by strides."""
-    tensors = {id(tensor): (name, tensor) for name, tensor in _tensors_in(content, "the file")}  # each once
-    for name, tensor in tensors.values():
+    total = 0
+    for name, tensor in _tensors_in(content):
         is_plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_nested
         if not is_plain or tensor.dtype not in (*FLOATS, *WHOLE):
             kind = f"{tensor.dtype}, {tensor.layout}, {tensor.device}".replace("torch.", "")
             raise ValueError(f"{name} is a tensor of the kind {kind}; save it as float32")
-    total = sum(tensor.nbytes for _, tensor in tensors.values())
+        total += tensor.nbytes
     if total > limit:
         raise ValueError(f"its tensors have {total} bytes, more than the file; save them contiguous")
 
 
-def _tensors_in(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
-    """Yield each tensor in nested data with its key."""
-    if isinstance(value, Tensor):
-        yield name, value
-    elif isinstance(value, dict):
-        for key, part in value.items():
-            yield from _tensors_in(part, str(key))
-    elif isinstance(value, list | tuple | set):
-        for part in value:
-            yield from _tensors_in(part, name)
+def _tensors_in(content: Any) -> Iterator[tuple[str, Tensor]]:
+    """Yield each tensor in nested data with its key, each once."""
+    seen: set[int] = set()
+    places: list[tuple[str, Any]] = [("the file", content)]
+    while places:
+        name, value = places.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, Tensor):
+            yield name, value
+        elif isinstance(value, dict):
+            places += [(str(key), part) for key, part in value.items()]
+        elif isinstance(value, list | tuple | set):
+            places += [(name, part) for part in value]
