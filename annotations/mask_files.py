@@ -1,7 +1,7 @@
 """Which files are masks, and of which photos: by folders of usual names, and of classes."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -125,8 +125,7 @@ def pairs(photos: Path, masks: Path, named: bool = True) -> list[tuple[Path, Pat
     facts = photos_of_masks(masks)
     left_out = defaultdict[str, list[Path]](list)
     for mask in mask_files:
-        stem = name_key(mask.stem)
-        found = _photo_of(mask, photos_of_stem[stem] or photos_of_stem[stem.removesuffix(NAMED_MASK)], photos, masks)
+        found = _photo_of(mask, photos_of_stem, photos, masks)
         if found is None:
             left_out[NO_PHOTO].append(mask)
         elif mask.stem in facts and not is_same_file(facts[mask.stem], found):
@@ -176,16 +175,18 @@ def _say_first_by_name(mask_of_photo: dict[Path, Path], photos: Path, masks: Pat
             break
 
 
-def _photo_of(mask: Path, candidates: list[Path], photos: Path, masks: Path) -> Path | None:
-    """Return the photo of a mask among those of its stem; None: there is none.
+def _photo_of(mask: Path, photos_of_stem: Mapping[str, list[Path]], photos: Path, masks: Path) -> Path | None:
+    """Return the photo of a mask among those of its stem, with ``NAMED_MASK`` or without; None: there is none.
 
     Args:
         mask: a file below ``masks``.
-        candidates: the photos of its stem, below ``photos``.
+        photos_of_stem: the photos below ``photos``.
 
     Raises:
         UserError: nothing tells which photo it is.
     """
+    stem = name_key(mask.stem)
+    candidates = photos_of_stem.get(stem) or photos_of_stem.get(stem.removesuffix(NAMED_MASK), [])
     place = _place(mask, masks)
     near = [photo for photo in candidates if _place(photo, photos) == place]
     found = near or candidates
