@@ -137,11 +137,15 @@ def pairs(photos: Path, masks: Path, named: bool = True) -> list[tuple[Path, Pat
     if not mask_of_photo and REPLACED not in left_out:
         _refuse_unpaired(photos, masks, mask_files)
     _say_first_by_name(mask_of_photo, photos, masks)
-    if photos == masks:
-        left_out.pop(NO_PHOTO, None)
-    for what, files in left_out.items():
-        note(f"{masks}: {what} ({len(files)}, such as {files[0].name})")
+    _say_left_out(left_out, photos, masks)
     return sorted(mask_of_photo.items())
+
+
+def _say_left_out(left_out: dict[str, list[Path]], photos: Path, masks: Path) -> None:
+    """Say how many masks are left out and why; in one folder with the photos every photo is a mask without one."""
+    for what, files in left_out.items():
+        if photos != masks or what != NO_PHOTO:
+            note(f"{masks}: {what} ({len(files)}, such as {files[0].name})")
 
 
 def _by_stem(photos: Iterable[Path]) -> dict[str, list[Path]]:
