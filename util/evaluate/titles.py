@@ -58,10 +58,11 @@ def departures(result: Result) -> dict[str, str]:
     stages, changes = result["training"], result.get("protocol_changes", [])
     samplers = {stage["settings"].get("query", EPISODE_RULES[0]) for stage in stages} - {*EPISODE_RULES}
     precisions = {p for stage in stages for p in stage.get("computed_in", ()) if p != stage["precision"]}
+    seen = result.get("classes_trained_on", [])
     whole = "" if result["replayed"] else f" of {result['protocol_settings']['episodes']}"
     reasons = [
         (result.get("fold_mismatch", False), "weights of another fold", ""),
-        (seen := result.get("classes_trained_on"), "trained on tested classes", ", ".join(seen or ())),
+        (seen, "trained on tested classes", ", ".join(seen)),
         (not result.get("finished", True), "not finished", _steps_done(result)),
         (observers := _observers(result), "own observers", observers),
         (samplers, "own sampler", ", ".join(samplers)),
