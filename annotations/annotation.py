@@ -17,13 +17,13 @@ from typing_extensions import Self
 from annotations.photo_files import PhotoFiles
 from annotations.pictures import header_of
 from annotations.shapes import decoded, encoded, has_area, polygons_of
-from util.files import write_atomically
 from util.files.errors import UserError
 from util.files.images import upright_size
 from util.files.mask_images import fitted_mask
 from util.files.palette import IGNORE
 from util.files.progress import ProgressBar
 from util.files.sizes import check_outlines
+from util.files.writing import write_atomically
 
 Shape = tuple[np.ndarray, ...] | dict[str, Any]
 PERSON = "person"  # whom a mask is by, as a result says of each class

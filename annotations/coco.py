@@ -23,9 +23,11 @@ from annotations.annotation import (
     content_errors,
 )
 from annotations.shapes import compressed, corners_of, extent_of, has_area, turned_outline
-from util.files import files_below, read_text, write_atomically
 from util.files.errors import UserError
+from util.files.folders import files_below
 from util.files.made import link
+from util.files.reading import read_text
+from util.files.writing import write_atomically
 
 COCO_PHOTO_NAME = re.compile(r"(?:^|[/\\_])\d{12}\.jpg$")  # ends the names of COCO's photos, which may show crowds
 ANNOTATIONS = "annotations"  # the usual folder, beside that of the photos

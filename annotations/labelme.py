@@ -24,7 +24,8 @@ from annotations.annotation import (
 from annotations.photo_files import PhotoFiles
 from annotations.shapes import corners_of, ellipse_of, encoded, region_in
 from annotations.words import BACKGROUND, place_of
-from util.files import files_below, read_text
+from util.files.folders import files_below
+from util.files.reading import read_text
 from util.files.sizes import check_outlines
 
 SUFFIX = ".json"

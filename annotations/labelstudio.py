@@ -23,10 +23,11 @@ from annotations.annotation import (
 )
 from annotations.photo_files import LOCAL_FILES, spellings
 from annotations.shapes import corners_of, decoded, ellipse_of, encoded, region_in, turned_outline
-from util.files import read_json, write_atomically
 from util.files.errors import UserError
 from util.files.photos import IMAGE_SUFFIXES
+from util.files.reading import read_json
 from util.files.sizes import check_size
+from util.files.writing import write_atomically
 
 BRUSH = "BrushLabels"  # the tag of a labelling configuration that strokes belong to
 CHANNELS = 4  # of a brush stroke: red, green, blue, opacity

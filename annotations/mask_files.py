@@ -17,8 +17,8 @@ from annotations.words import (
     place_of,
     words_of,
 )
-from util.files import files_below, visible
 from util.files.errors import UserError, note
+from util.files.folders import files_below, visible
 from util.files.photos import photos_below
 
 LOSSLESS = (".tif", ".tiff", ".bmp", ".gif")  # suffixes of masks beside PNG

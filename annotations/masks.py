@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 from annotations.mask_images import Colours
 from annotations.words import is_nothing, is_unknown, name_key
-from util.files import read_text
 from util.files.errors import UserError, note
 from util.files.palette import IGNORE
+from util.files.reading import read_text
 
 NAME_FILES = ("names.txt", "classes.txt", "labels.txt", "class_names.txt")  # one class per line, the first is value 1
 VALUES = "_classes.csv"  # Roboflow's, in the folder of each part

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from annotations.words import are_other_places, name_key, place_of
-from util.files import content_digest, state_of
+from util.files.digests import content_digest, state_of
 from util.files.errors import UserError, nearest, note
 from util.files.photos import photos_below
 

@@ -8,8 +8,8 @@ from annotations import coco, labelme, labelstudio, results, yolo
 from annotations.annotation import Annotations, Predictions
 from annotations.interpret import interpret
 from annotations.mask_files import folders_in, masks_below, masks_in
-from util.files import files_below, visible
 from util.files.errors import UserError
+from util.files.folders import files_below, visible
 
 COCO = "coco"
 YOLO = "yolo"

@@ -9,8 +9,10 @@ from typing import Any
 from annotations.annotation import PERSON, Annotations, Instance, check_stated, content_errors
 from annotations.photo_files import REPLACED, is_same_file
 from annotations.shapes import decoded, encoded
-from util.files import own_name, read_json, visible
+from util.files.folders import visible
 from util.files.mask_images import read_mask
+from util.files.names import own_name
+from util.files.reading import read_json
 
 LEFT = "left out: masks that nobody confirmed (--unconfirmed takes them)"
 TAKEN = "taken: masks that nobody confirmed, so scores that follow from them are too good"

@@ -32,9 +32,9 @@ from util.config.settings import DataSettings
 from util.config.tree import flow
 from util.data.lists.image_list import rare_classes, test_list, train_list
 from util.data.lists.index import Index, load_index
-from util.files import write_atomically
 from util.files.errors import UserError, note, told
 from util.files.made import made_aside
+from util.files.writing import write_atomically
 
 CONFIG = Path(__file__).with_suffix(".yaml")  # a data set's, with its values in braces
 SYMNET = Path(__file__).with_name("custom_symnet.yaml")  # Sym-Net's recipe on it

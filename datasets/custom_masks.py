@@ -18,7 +18,7 @@ from annotations.words import is_of_set, is_unknown, name_key
 from datasets.custom_plan import ALL, CustomOptions, plan_of, rare_classes, selected_classes, word
 from datasets.recipes.recipe import MaskJob, Piece, Plan, by_name, labels
 from model.episode import IGNORE
-from util.files import content_digest
+from util.files.digests import content_digest
 from util.files.errors import UserError, one_line
 from util.files.mask_images import fitted_mask
 from util.files.parallel import attempt, parallel_map

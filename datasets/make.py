@@ -17,12 +17,14 @@ import numpy as np
 from annotations.pictures import header_of, read_image
 from datasets.recipes.recipe import MaskJob, Plan, Recipe, compare_count, is_read
 from util.config.folder import LOCAL, config_folder
-from util.files import files_below, kept_json, write_atomically
 from util.files.errors import UserError
+from util.files.folders import files_below
 from util.files.images import UPRIGHT, check_photo
 from util.files.made import link, made_aside, refuse_other_files
 from util.files.mask_images import write_mask
 from util.files.parallel import attempt, parallel_map
+from util.files.reading import kept_json
+from util.files.writing import write_atomically
 
 STAMP = "prepared.json"  # in a prepared folder: the options that it was made with, and facts about it
 SHOWN_ERRORS = 5  # bad files that are named

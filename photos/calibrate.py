@@ -33,8 +33,8 @@ from util.data.lists.image_list import ImageList, check_shots
 from util.data.sampling import EpisodeKey, EpisodeSampler, random_stream
 from util.data.views import LETTERBOX, View
 from util.engine import Engine
-from util.files import write_atomically
 from util.files.errors import UserError, log
+from util.files.writing import write_atomically
 from util.loop.device import episodes_at_once
 from util.loop.network import prepare_network
 from util.loop.processes import ProcessGroup

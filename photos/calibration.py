@@ -19,8 +19,9 @@ from model.tensors.ops import resize
 from util.config.read import to_dict
 from util.config.same import deciding
 from util.config.settings import Config
-from util.files import REPOSITORY, read_text
 from util.files.errors import log, told
+from util.files.project import REPOSITORY
+from util.files.reading import read_text
 from util.files.typecheck import Misfit, convert
 from util.files.yaml_text import read_yaml
 from util.run.run import TRAINING_FREE, UNTRAINED, Run

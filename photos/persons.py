@@ -21,10 +21,13 @@ from annotations.shapes import decoded, encoded
 from annotations.words import is_unknown
 from photos.examples import check_class_name
 from photos.prediction import extent_of, remove
-from util.files import content_digest, own_name, read_text, state_of, write_atomically
+from util.files.digests import content_digest, state_of
 from util.files.errors import UserError
 from util.files.images import upright_size
 from util.files.mask_images import read_mask, write_mask
+from util.files.names import own_name
+from util.files.reading import read_text
+from util.files.writing import write_atomically
 
 FOLDER = "persons"
 NAMES = "names.txt"

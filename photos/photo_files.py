@@ -11,9 +11,9 @@ from torch import Tensor
 
 from annotations.photo_files import file_facts
 from annotations.pictures import colours_of, frame_of, read_image
-from util.files import SYSTEM_FILES
 from util.files.errors import UserError
 from util.files.images import check_image, read_errors
+from util.files.names import SYSTEM_FILES
 from util.files.photos import IMAGE_SUFFIXES, photos_below
 
 BETWEEN = " + "  # several annotations of a photo in the source of an example

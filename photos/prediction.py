@@ -18,10 +18,11 @@ from photos.calibration import Calibration
 from photos.examples import check_class_name
 from photos.photo_files import QUERY_FILE
 from photos.refine import without_specks
-from util.files import file_word, write_atomically
 from util.files.errors import UserError
 from util.files.mask_images import write_mask
+from util.files.names import file_word
 from util.files.overlay import PREDICTION_COLOUR, labelled, write_picture
+from util.files.writing import write_atomically
 
 NETWORK = "network"  # whom a mask is by that no person has confirmed
 CRUMB, CRUMB_SHARE = 64, 0.0002  # a part of fewer pixels, or of less of its photo, is no object

@@ -27,12 +27,14 @@ from photos import persons
 from photos.examples import check_class_name
 from photos.photo_files import QUERY_FILE, read_with_facts
 from photos.prediction import NETWORK, Prediction, paths_of, write_result
-from util.files import kept_json, own_name, read_json, writable, write_atomically
 from util.files.errors import UserError, check_known, note
+from util.files.names import own_name
 from util.files.overlay import PREDICTION_COLOUR, class_colour
 from util.files.pages import page_of
 from util.files.parallel import attempt
 from util.files.progress import ProgressBar
+from util.files.reading import kept_json, read_json
+from util.files.writing import writable, write_atomically
 
 FOUND = "found"  # key of a result: the network's classes, whole, where a person has drawn over them
 SAID = "persons"  # key of a result: the digest of what persons have said of the photo

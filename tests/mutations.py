@@ -155,7 +155,7 @@ ROWS = [  # name, file, old, new, test
     ),
     (
         "a file's name may lead out of its folder on Windows",
-        "util/files/__init__.py",
+        "util/files/names.py",
         """{"/", "\\\\", "\\0"}""",
         """{"/", "\\0"}""",
         "tests/test_files.py::test_a_name_in_a_file_that_leads_elsewhere_is_refused",

@@ -8,12 +8,14 @@ import pytest
 
 from tests.annotations import drawn
 from tests.annotations.drawn import photo
-from util.files import files_below, own_name, paths_below, write_atomically
 from util.files.errors import UserError, WriteError
+from util.files.folders import files_below, paths_below
 from util.files.made import link, made_aside
+from util.files.names import own_name
 from util.files.pages import page_of
 from util.files.parallel import attempt
 from util.files.photos import photos_below
+from util.files.writing import write_atomically
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../a.png", "/etc/a.png", "b\\a.png", "a\0.png"])

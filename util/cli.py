@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from model.mismatch import ModelMismatch
-from util.files import REPOSITORY
 from util.files.errors import EXIT_INTERRUPTED, EXIT_UNREAD, EXIT_USER_ERROR, PeerLost, UserError, closest, one_line
 from util.files.launcher import is_first_of_machine
 from util.files.parallel import KEEP_ALL, KEEP_SMALL, set_allocator
+from util.files.project import REPOSITORY
 from util.loop.interrupt import STOPS
 
 HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"  # which torch reads at its first tensor

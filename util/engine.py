@@ -27,8 +27,8 @@ from util.config.read import from_dict, read_config, to_dict
 from util.config.tree import override
 from util.data.views import PHOTO_RULE, View, channels_first
 from util.evaluate.store import ShotStore, Support
-from util.files import REPOSITORY
 from util.files.errors import UserError, told
+from util.files.project import REPOSITORY
 from util.loop.device import describe, pick_device
 from util.loop.network import autocast, check_prediction, prepare_network
 from util.run.build import precision_of_test

@@ -21,8 +21,8 @@ from util import cli
 from util.config.compose import find_config
 from util.config.folder import encoders
 from util.config.tree import override
-from util.files import REPOSITORY
 from util.files.errors import EXIT_INTERRUPTED, UserError
+from util.files.project import REPOSITORY
 from util.loop.device import CUDA
 from util.weights import checkpoint
 

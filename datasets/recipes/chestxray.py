@@ -9,7 +9,7 @@
 import argparse
 
 from datasets.recipes.recipe import MaskJob, Plan, Recipe, compare_count, grey, matching
-from util.files import paths_below
+from util.files.folders import paths_below
 
 PARTS = {"CHNCXR": ("test", "shenzhen"), "MCUCXR": ("test",)}  # beginning of a name -> lists
 PUBLISHED = {"test": 704, "shenzhen": 566}

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from datasets.recipes.recipe import MaskJob, Plan, Recipe, by_name, classes_of, grey
-from util.files import paths_below
+from util.files.folders import paths_below
 
 
 def find(options: argparse.Namespace) -> Plan:

@@ -9,7 +9,8 @@ import argparse
 from itertools import product
 
 from datasets.recipes.recipe import MaskJob, Plan, Recipe, classes_of, grey
-from util.files import REPOSITORY, paths_below
+from util.files.folders import paths_below
+from util.files.project import REPOSITORY
 
 NUMBERS = sorted(map(str, range(1, 11)))  # of a class's photos: 1, 10, 2, ...: the order of the published episodes
 SPLITS = {"train": "trn", "validation": "val", "test": "test"}  # part -> file in lists/fss1000

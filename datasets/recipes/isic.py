@@ -9,7 +9,7 @@ resized to it. Creates images (links), masks and lists/test.txt: the data set is
 import argparse
 
 from datasets.recipes.recipe import MaskJob, Plan, Recipe, classes_of, grey, matching, read_table
-from util.files import paths_below
+from util.files.folders import paths_below
 
 CLASSES = "isic2018/classes.csv"  # of ``lists/``
 PUBLISHED = {"test": 2594, "seborrheic_keratosis": 208, "nevus": 1867, "melanoma": 519}

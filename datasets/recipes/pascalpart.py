@@ -31,7 +31,7 @@ from datasets.recipes.recipe import (
     read_table,
     region,
 )
-from util.files import read_json
+from util.files.reading import read_json
 
 GROUPS = ("animals", "indoor", "person", "vehicles")  # the folds
 RULE = {"title": "PASCAL-Part", "folds": 4, "query": "class_in_turn", "supports": "distinct"}

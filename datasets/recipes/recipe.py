@@ -25,12 +25,13 @@ from annotations.pictures import header_of
 from util.config.read import read_data
 from util.data.lists.index import count_classes
 from util.data.sampling import CHOICE, random_stream
-from util.files import REPOSITORY, paths_below
 from util.files.errors import UserError
+from util.files.folders import paths_below
 from util.files.images import check_photo, turned
 from util.files.mask_images import fitted_mask, read_mask
 from util.files.parallel import attempt
 from util.files.pickles import RestrictedUnpickler
+from util.files.project import REPOSITORY
 
 DIFFERS = "differs"
 CONFIG = Path(__file__).with_suffix(".yaml")  # of a data set whose annotations name its classes, with values in braces

@@ -17,8 +17,8 @@ sys.path.insert(0, str(HERE.parent.parent))
 from util import cli  # noqa: E402
 from util.data.lists.manifest import Manifest, digest_of_rows, read_manifest  # noqa: E402
 from util.evaluate.schema import MANIFEST, RESULT, Result, find_results, over_seeds, read_result  # noqa: E402
-from util.files import write_atomically  # noqa: E402
 from util.files.errors import UserError  # noqa: E402
+from util.files.writing import write_atomically  # noqa: E402
 from util.loop.metrics import FINAL  # noqa: E402
 from util.report.results import episodes_by_seed, training_seed  # noqa: E402
 

@@ -15,9 +15,9 @@ from photos.page.masks import PhotoMasks
 from photos.photo_files import QUERY_FILE, read_photo
 from photos.prediction import paths_of, write_result
 from photos.results import PICTURES, SAID, Results
-from util.files import writable, write_atomically
 from util.files.errors import UserError
 from util.files.made import link
+from util.files.writing import writable, write_atomically
 
 PUBLIC = ("model", "input", "precision", "calibration", "decision", SAID)  # entries of a result that go into the zip
 

@@ -30,8 +30,10 @@ from photos.photo_files import read_photo
 from photos.prediction import NETWORK
 from photos.results import PICTURES, Results, below, own_record, refuse_links
 from photos.segmenter import Segmenter
-from util.files import LONG_NAME, file_word, kept_json, lock, write_atomically
 from util.files.errors import UserError, note
+from util.files.names import file_word
+from util.files.reading import kept_json
+from util.files.writing import LONG_NAME, lock, write_atomically
 
 MAX_CLASSES = 8  # the colours of more are alike
 EXAMPLES = 10  # photos of a class that Segment learns from, at most

@@ -17,8 +17,8 @@ from photos.photo_files import QUERY_FILE, read_with_facts
 from photos.prediction import remove
 from photos.results import FOUND, SAID, Results, own_record, pictures_of
 from photos.segmenter import Segmenter
-from util.files import kept_json
 from util.files.errors import UserError
+from util.files.reading import kept_json
 
 LOOKS = ("by", "share", "presence", "score")  # what the grid shows of a class: by whom its mask is, share and scores
 PHOTO_KEYS = ("query", "width", "height", "mask", "overlay", "classes")  # entries of a result

@@ -8,8 +8,11 @@ from typing import Any
 
 from annotations.photo_files import is_same_file, name_key
 from photos.example_files import UPLOADS
-from util.files import kept_json, state_of, visible, writable, write_atomically
+from util.files.digests import state_of
 from util.files.errors import UserError, note
+from util.files.folders import visible
+from util.files.reading import kept_json
+from util.files.writing import writable, write_atomically
 
 
 @dataclass

@@ -19,8 +19,8 @@ from util.config.folder import config_folder, data_sets, method_names
 from util.config.parts import merged
 from util.config.read import read_config, to_dict
 from util.config.tree import Tree, bases_of, parse_file, place_of, settings_of, value_of, with_places
-from util.files import write_atomically
 from util.files.errors import UserError
+from util.files.writing import write_atomically
 
 CONFIGS = REPOSITORY / "config"
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from annotations.shapes import encoded
 from datasets.recipes.recipe import read_table
-from util.files import REPOSITORY
+from util.files.project import REPOSITORY
 
 SIDE = 36
 

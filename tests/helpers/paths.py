@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from util.files import REPOSITORY
+from util.files.project import REPOSITORY
 
 __all__ = ["REPOSITORY", "SHARED"]
 SHARED = Path(os.environ.get("SYMNET_SHARED", REPOSITORY.parent / "shared"))

@@ -23,8 +23,8 @@ from tests.helpers.close import same_pixels
 from tests.helpers.read import json_of
 from util.data.mini import CLASS_NAMES
 from util.engine import OUTLOOK, SHIPPED, load_engine
-from util.files import read_json
 from util.files.mask_images import read_mask
+from util.files.reading import read_json
 from util.weights import checkpoint
 
 

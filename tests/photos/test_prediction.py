@@ -13,8 +13,8 @@ from photos import prediction as prediction_module
 from photos.calibration import FORMAT, Calibration, MaskScore, logit, sigmoid
 from photos.prediction import Decision, without_crumbs
 from photos.refine import without_specks
-from util.files import read_json
 from util.files.errors import UserError
+from util.files.reading import read_json
 
 MARGINS = np.array([[[2.0, 0.5, 1.0, 3.0]], [[1.0, -2.0, 4.0, -1.0]]], np.float32)  # two classes, 1 x 4 pixels
 IMAGE = np.zeros((1, 4, 3), np.uint8)

@@ -17,11 +17,11 @@ from tests.helpers.paths import REPOSITORY
 from tests.helpers.read import json_of
 from util.config import registry as kinds  # noqa: F401  which all are registered then
 from util.config.read import from_dict, read_config, to_dict
-from util.config.registry import code_of_run
 from util.files.errors import UserError
 from util.run.folder import UNKNOWN, RunFolder
 from util.run.run import Run
 from util.weights import checkpoint
+from util.weights.code import code_of_run
 
 BARE = """from model.contract import FewShotMethod, ModelSettings, register
 

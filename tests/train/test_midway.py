@@ -22,7 +22,7 @@ from model.contract import ParamGroup, Trainable
 from model.episode import LabelledImages, Output
 from tests.helpers.read import json_of
 from util.config.settings import AugmentSettings, OptimizerSettings, StageSettings
-from util.files import PHOTO_DIGITS
+from util.files.digests import PHOTO_DIGITS
 from util.files.errors import UserError
 from util.loop.interrupt import Interrupt
 from util.loop.loading import batches, training_numbers

@@ -9,7 +9,7 @@ from tests.helpers.trained import train_meta
 from util.config.place import DISCARDED, RESULT
 from util.config.read import to_dict
 from util.data.lists.index import load_index
-from util.files import PHOTO_DIGITS
+from util.files.digests import PHOTO_DIGITS
 from util.run import folder as run_folder
 from util.run.build import build_model
 from util.run.folder import BEST

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from util.files import REPOSITORY
+from util.files.project import REPOSITORY
 
 LOCAL = Path("config")  # in the working folder
 MAIN_METHOD = "symnet"  # not part of its runs' names

@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from util.files import read_text
 from util.files.errors import UserError, told
+from util.files.reading import read_text
 from util.files.yaml_text import Loader, composed, constructed
 
 Tree = dict[str, Any]  # section or key -> Tree or Leaf

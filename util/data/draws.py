@@ -20,7 +20,7 @@ import torch
 from util.config.settings import DataSettings, ProtocolSettings
 from util.data.lists.image_list import ImageList
 from util.data.lists.list_files import is_published
-from util.files import REPOSITORY
+from util.files.project import REPOSITORY
 from util.files.yaml_text import read_yaml
 
 OWN: Final = "own"  # values of a protocol's draw

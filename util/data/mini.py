@@ -11,10 +11,10 @@ import numpy as np
 from PIL import Image
 
 from util.cli import within
-from util.files import kept_json
 from util.files.made import made_aside
 from util.files.mask_images import write_mask
 from util.files.parallel import parallel_map
+from util.files.reading import kept_json
 
 RECORD = "mini.json"  # the parameters, in the data set's folder
 IMAGES = "JPEGImages"

@@ -7,12 +7,12 @@ from typing import Any
 from model.code import SHARED, code_of_folder
 from model.decides import Decides
 from util.config.read import to_dict
-from util.config.registry import code_of_run
 from util.config.same import differences
 from util.evaluate.evaluation import Evaluation, deciding_scores
 from util.evaluate.schema import MANIFEST, RESULT, Result, read_result
-from util.files import REPOSITORY
 from util.files.errors import UserError
+from util.files.project import REPOSITORY
+from util.weights.code import code_of_run
 from util.weights.origin import Origin
 
 # Folders whose code tests of all methods run through

@@ -13,8 +13,8 @@ from typing import Any, Literal, TypedDict, cast
 from util.config.place import RESULT, folder_and_name, run_of
 from util.config.same import known_today
 from util.config.settings import ProtocolSettings
-from util.files import read_json
 from util.files.errors import UserError, check_known, told
+from util.files.reading import read_json
 from util.files.typecheck import Misfit, convert
 from util.loop.mask_metrics import ScoreFacts
 

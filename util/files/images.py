@@ -14,9 +14,10 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from util.files import sizes, stand_in
+from util.files import sizes
 from util.files.errors import TooLarge, UserError, closest
 from util.files.jpeg import END_OF_IMAGE, check_jpeg
+from util.files.reading import stand_in
 from util.files.sizes import FIX, check_size
 
 TAG = 0x0112  # of the orientation in EXIF data

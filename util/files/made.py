@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from util.files import files_below, write_atomically
 from util.files.errors import UserError, WriteError
+from util.files.folders import files_below
+from util.files.writing import write_atomically
 
 
 def link(source: Path, target: Path, relative: bool = False) -> None:

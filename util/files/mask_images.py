@@ -14,7 +14,6 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from util.files import write_atomically
 from util.files.errors import UserError
 from util.files.images import (
     JPEG_FORMATS,
@@ -28,6 +27,7 @@ from util.files.images import (
     upright_size,
 )
 from util.files.palette import IGNORE, check_indices, refuse_few_bits, voc_palette
+from util.files.writing import write_atomically
 
 VALUE = 1  # of the class in a mask of one class
 CLASS_CHANNEL = 3

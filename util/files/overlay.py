@@ -5,8 +5,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from util.files import write_atomically
 from util.files.palette import IGNORE
+from util.files.writing import write_atomically
 
 Colour = tuple[int, int, int]  # RGB
 TINT = 0.5  # share of the mask's colour in an overlay, and of the colours in a heat map

@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from util.files import files_below, leads_nowhere, visible
 from util.files.errors import note
+from util.files.folders import files_below, leads_nowhere, visible
 
 IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".avif"),

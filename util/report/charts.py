@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from util.files import write_atomically
 from util.files.errors import one_line
 from util.files.overlay import PANEL_HEIGHT, at_panel_size, write_picture
+from util.files.writing import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

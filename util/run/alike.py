@@ -11,13 +11,14 @@ from typing import Any
 from model.decides import Decides
 from model.tables import KINDS
 from util.config.read import to_dict
-from util.config.registry import code_of_others
 from util.config.same import differences, in_words
 from util.config.settings import Config
 from util.config.tree import key_of
-from util.files import REPOSITORY, content_digest
+from util.files.digests import content_digest
 from util.files.errors import UserError
+from util.files.project import REPOSITORY
 from util.loop.processes import ProcessGroup
+from util.weights.code import code_of_others
 from util.weights.may_differ import PROCESSES
 from util.weights.origin import Origin
 

@@ -27,8 +27,8 @@ from util.data.lists.listed import read_list
 from util.data.modalities import Source
 from util.data.sampling import SHUFFLED_PAIRS, EpisodeSampler, Sampler, check_contract
 from util.data.views import STRETCH, View
-from util.files import project_path
 from util.files.errors import UserError, log
+from util.files.project import project_path
 from util.run.input_size import view_of
 from util.run.run import Run
 

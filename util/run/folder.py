@@ -20,9 +20,11 @@ import yaml
 from util.config.compose import CHOICE
 from util.config.place import CONFIG, ENVIRONMENT, imports_beside
 from util.config.read import kept
-from util.files import REPOSITORY, TEMPORARY, kept_json, lock, write_atomically
 from util.files.errors import UserError, log
 from util.files.progress import ProgressBar
+from util.files.project import REPOSITORY
+from util.files.reading import kept_json
+from util.files.writing import TEMPORARY, lock, write_atomically
 from util.files.yaml_text import Dumper
 from util.weights import checkpoint
 from util.weights.checkpoint import Checkpoint

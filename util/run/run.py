@@ -20,9 +20,9 @@ from util.config.same import FORMER, Differences, differences, in_words, setting
 from util.config.settings import Config, Sections
 from util.config.tree import find, key_of, override
 from util.data.words import text
-from util.files import kept_json
 from util.files.errors import UserError, note
 from util.files.launcher import is_first_of_machine
+from util.files.reading import kept_json
 from util.run.folder import BEST, LAST, StageFolder
 from util.weights import checkpoint
 from util.weights.checkpoint import Checkpoint

@@ -8,7 +8,6 @@ from typing import Any
 
 from model.contract import FewShotMethod
 from model.decides import Decides
-from util.config.registry import code_of_run
 from util.config.same import in_words
 from util.files.errors import UserError
 from util.files.launcher import is_first_of_machine
@@ -18,6 +17,7 @@ from util.run.run import ALLOW, Run
 from util.run.weights import check_fits
 from util.weights import checkpoint
 from util.weights.checkpoint import Checkpoint
+from util.weights.code import code_of_run
 from util.weights.encoders import (
     classes_of,
     digest_of_files,

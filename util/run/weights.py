@@ -9,7 +9,6 @@ from model.contract import FewShotMethod
 from model.decides import Decides
 from model.registry import related
 from util.config.read import to_dict
-from util.config.registry import code_of_run
 from util.config.same import differences, in_words
 from util.config.settings import Config
 from util.files.errors import UserError
@@ -18,6 +17,7 @@ from util.run.folder import StageFolder
 from util.run.run import CHECKPOINTS, FOREIGN, NO_CHECKPOINT, TRAINING_FREE, UNTRAINED, Run
 from util.weights import checkpoint
 from util.weights.checkpoint import Checkpoint
+from util.weights.code import code_of_run
 from util.weights.encoders import classes_of, fold_of, photos_of_encoders, start_encoders
 from util.weights.fill import fill
 from util.weights.may_differ import TESTED_ON_OTHER_DATA

@@ -10,7 +10,6 @@ from model.contract import FewShotMethod, Trainable
 from model.registry import described
 from util.config.compose import files_of
 from util.config.read import to_dict
-from util.config.registry import code_of_run
 from util.config.settings import Config
 from util.data.draws import why_not_whole
 from util.data.lists.manifest import digest
@@ -47,6 +46,7 @@ from util.train.curves import Curves
 from util.train.kept_features import KEPT_GIB, KeptMaps, RecordFile, is_frozen
 from util.weights import checkpoint
 from util.weights.checkpoint import Checkpoint
+from util.weights.code import code_of_run
 from util.weights.encoders import encoder_licence
 from util.weights.origin import Origin
 

@@ -25,8 +25,10 @@ from torch import Tensor
 from model.contract import Trainable
 from model.published import DDP_PREFIX
 from model.registry import published_layout
-from util.files import PHOTO_DIGITS, project_path, write_atomically
+from util.files.digests import PHOTO_DIGITS
 from util.files.errors import UserError
+from util.files.project import project_path
+from util.files.writing import write_atomically
 from util.weights.content import SAFETENSORS, load
 from util.weights.origin import Origin
 

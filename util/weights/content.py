@@ -19,8 +19,8 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from util.files import stand_in
 from util.files.errors import UserError
+from util.files.reading import stand_in
 from util.files.sizes import TIMES, check_nested, check_unpacked, largest_content
 
 SAFETENSORS = ".safetensors"

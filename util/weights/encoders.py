@@ -14,8 +14,8 @@ from util.config.folds import Fold
 from util.config.read import to_dict
 from util.config.same import differences, in_words, known_today
 from util.config.settings import FOLD_RULES, Config, DataSettings
-from util.files import project_path
 from util.files.errors import UserError
+from util.files.project import project_path
 from util.files.typecheck import convert
 from util.weights.checkpoint import Checkpoint, digest_of, read
 from util.weights.fill import fill

@@ -25,11 +25,12 @@ from model.episode import IGNORE
 from util.config.folds import has_class_maps
 from util.config.settings import BINARY, DataSettings
 from util.data.lists.listed import Listed, list_of, read_list
-from util.files import DIGEST_BYTES, PHOTO_DIGITS, content_digest, state_of, write_atomically
+from util.files.digests import DIGEST_BYTES, PHOTO_DIGITS, content_digest, state_of
 from util.files.errors import UserError, note, told
 from util.files.images import check_photo
 from util.files.mask_images import CLASS_CHANNEL, VALUE, read_mask_of, read_stacked
 from util.files.parallel import parallel_map
+from util.files.writing import write_atomically
 
 FORMAT = 4  # raise when the stored content changes
 FILES = 2  # of an image: photo and mask

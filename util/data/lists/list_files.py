@@ -13,9 +13,10 @@ from collections import Counter
 from pathlib import Path, PurePosixPath
 
 from util.config.folds import Fold
-from util.files import REPOSITORY, project_path, read_bytes
 from util.files.errors import UserError, told
 from util.files.photos import IMAGE_SUFFIXES
+from util.files.project import REPOSITORY, project_path
+from util.files.reading import read_bytes
 
 PUBLISHED = "lists/"  # which names of the project's published lists begin with
 COCO_IMAGE = re.compile(r"[tv]\d{1,12}")  # part and number of an image of COCO 2014

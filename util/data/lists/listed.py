@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from util.config.settings import BINARY, DataSettings
-from util.files import read_text
 from util.files.errors import UserError
 from util.files.photos import IMAGE_SUFFIXES
+from util.files.reading import read_text
 
 MASK_SUFFIX = ".png"  # of the masks of a data set
 NAME, COLUMNS, OF_BINARY = 1, 2, 3  # words of a line: lists of names, BAM's and PFENet's, and of a mask per class

@@ -22,8 +22,9 @@ from typing import Any
 from util.config.settings import DataSettings
 from util.data.lists.image_list import ImageList
 from util.data.sampling import EpisodeKey, ListedEpisodes, Sampler, problem_of
-from util.files import read_text, state_of
+from util.files.digests import state_of
 from util.files.errors import UserError, told
+from util.files.reading import read_text
 from util.files.typecheck import Misfit, convert
 
 MOST_PIXELS = 2**40  # of an image: sums of counts stay below 2**63

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from util.config.settings import DataSettings
-from util.files import project_path, write_atomically
 from util.files.errors import UserError, closest, told
 from util.files.pickles import load_plain
+from util.files.project import project_path
 from util.files.sizes import check_unpacked, largest_content
+from util.files.writing import write_atomically
 
 NAMES = "names"  # data.text: vectors made from the names themselves
 NO_TEXT = "none"

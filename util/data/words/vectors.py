@@ -20,8 +20,8 @@ from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
-from util.files import STAND_INS, stand_in
 from util.files.errors import UserError
+from util.files.reading import STAND_INS, stand_in
 from util.files.sizes import TIMES, largest_content
 
 if TYPE_CHECKING:
