@@ -86,7 +86,8 @@ class SSP(Method):
     def predict(self, maps: Maps, shots: Sequence[SSPShot], episode: Episode) -> Output:
         """Return logits (B, 2, H, W) and in training the losses.
 
-        With ``refine`` the logits are the second round's, and those of the first are in ``extra["plain"]``.
+        ``extra["supports"]`` are logits by the supports' prototypes alone, without self-support. With ``refine`` the
+        logits are the second round's, and those of the first are in ``extra["plain"]``.
         """
         query = maps[MID].float()  # F_q, (B, C, h, w)
         size = episode.query.shape[-2:]
@@ -101,7 +102,7 @@ class SSP(Method):
         first_fg, first_bg = with_own(support_fg, own)  # FP_1 (B, C), BP_1 (B, C, h, w)
         first = similarity(query, first_fg, first_bg)  # sim_1, (B, 2, h, w)
         first_logits = resize(first, size)  # out1, without refinement, (B, 2, H, W)
-        output = Output(first_logits)
+        output = Output(first_logits, extra={"supports": resize(guess, size)})
 
         # The refinement: once more, from the positions at which sim_1 is confident.
         if self.settings.refine:
@@ -111,7 +112,8 @@ class SSP(Method):
             second_fg = w0 * support_fg + w1 * first_fg + w2 * new_fg  # FP_2, (B, C)
             second_bg = w0 * support_bg[:, :, None, None] + w1 * first_bg + w2 * new_bg  # BP_2, (B, C, h, w)
             second = similarity(query, second_fg, second_bg)  # sim_2, (B, 2, h, w)
-            output = Output(resize(FINAL * second + (1 - FINAL) * first, size), extra={"plain": first_logits})
+            output.logits = resize(FINAL * second + (1 - FINAL) * first, size)
+            output.extra["plain"] = first_logits
 
         if self.training:
             output.losses = {"plain": mask_loss(first_logits, episode.query_label)}
