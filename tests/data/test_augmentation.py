@@ -1,5 +1,7 @@
 """Tests of the training augmentation: exact special cases, keeping the target, and the draws' statistics."""
 
+from itertools import product
+
 import cv2
 import numpy as np
 import pytest
@@ -109,6 +111,12 @@ def _kept_shares(keep: float) -> np.ndarray:
 def test_crop_keeps_the_target_where_it_can() -> None:
     assert (_kept_shares(0) < 0.85).mean() > 0.4  # else the test shows nothing
     assert _kept_shares(0.85).min() >= 0.85
+
+
+def test_a_crop_begins_at_each_place_that_holds_it() -> None:
+    warp = draw_warp(34, 35, _augment(), seeded())
+    corners = {augmentation._draw_corner(warp, 33, _augment(), seeded(seed)) for seed in range(DRAWS)}
+    assert corners == {*product(range(2), range(3))}
 
 
 def test_a_crop_that_keeps_its_target_ignores_what_lies_outside_the_image() -> None:

@@ -168,10 +168,12 @@ def test_what_accompanies_a_photo_is_cut_as_the_photo_and_its_label(lists, fit: 
 
 @pytest.mark.parametrize(("classes", "is_spared"), [("base", True), ("null", False)], ids=["base", "novel"])
 def test_a_class_is_spared_in_a_validation_on_base_classes_alone(mini_yaml, classes: str, is_spared: bool) -> None:
-    """Which take turns."""
-    run = Run(read_config(mini_yaml("bam"), [f"meta_stage.validate_on={classes}"]))
+    """Which take turns; other episodes have the protocol's draw and order of supports."""
+    run = Run(read_config(mini_yaml("bam"), [f"meta_stage.validate_on={classes}", "data.shot=2", "test.protocol=bam"]))
     trials = meta_stage_data(run, progress=False).validation
     for number in range(8):
         episode = trials[number].episode
+        key = trials.sampler(number)
+        assert trials[number].rows == [(key.query, *key.supports[:: 1 if is_spared else -1])]
         assert episode.base_id == (number % len(run.fold.base) + 1 if is_spared else 0)
         assert episode.spared_class == (episode.base_id if is_spared else None)

@@ -1,5 +1,6 @@
 """The photos of a data set of your own: copies, rare classes and odd names, and the split of the others."""
 
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from annotations import recognise
 from annotations.annotation import PredictedObject, PredictedPhoto, Predictions
 from annotations.shapes import encoded
 from datasets.custom import _note_vanishing
-from datasets.division import _give_each_side_enough, assign_folds
+from datasets.division import _give_each_side_enough, assign_folds, split
 from tests.data.made_lists import list_of
 from tests.datasets.class_trees import save, save_grey, save_photo
 from tests.datasets.printed import assert_done
@@ -209,6 +210,12 @@ def test_each_side_of_the_split_keeps_two_photos_of_each_class() -> None:
     _give_each_side_enough(is_test, shown)
     for photos in (shown[is_test], shown[~is_test]):
         assert photos.sum(0).min() >= 2
+
+
+def test_each_fourth_photo_by_the_digest_of_its_name_is_to_test() -> None:
+    index = list_of(np.full((16, 2), 99), (1,)).index
+    by_digest = sorted(range(16), key=lambda row: hashlib.sha256(f"photo{row}".encode()).hexdigest())
+    assert split(index, [[row] for row in range(16)])["test"] == sorted(by_digest[3::4])
 
 
 def test_the_classes_of_a_fold_are_on_as_many_photos_as_those_of_another() -> None:

@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 from collections import defaultdict
+from collections.abc import Callable
 from contextlib import nullcontext
 from functools import reduce
 from operator import getitem
@@ -60,6 +61,14 @@ def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path):
     assert run.stderr.startswith(f"error: {path}: cannot be written") and run.stderr.count("\n") == 1
     assert torch.equal(torch.load(path, weights_only=True)["weights"]["w"], torch.ones(3))
     assert {p.name for p in tmp_path.iterdir()} == {LAST, "save"}
+
+
+@pytest.mark.parametrize("save", [checkpoint.save, checkpoint.save_safetensors])
+def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch, save: Callable[..., None]):
+    path, synced, sync = tmp_path / BEST, [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda number: synced.append(path.exists()) or sync(number))
+    save(path, {"weights": {"w": torch.ones(3)}})
+    assert synced == [False] and path.exists()
 
 
 def test_a_truncated_or_changed_checkpoint_is_refused(tmp_path: Path):
