@@ -384,8 +384,7 @@ def test_each_value_says_where_it_comes_from(tmp_path: Path, capsys) -> None:
         assert places[setting] == place
     file, _, number = places["refine: true"].partition(":")
     assert file == "config/pascal/ssp.yaml"
-    before = Path(file).read_text().partition("refine")[0]
-    assert before.count("\n") + 1 == int(number)
+    assert Path(file).read_text().partition("refine")[0].count("\n") + 1 == int(number)
     inherited = printed("--print-config split0 pascal --net lite0")
     assert re.search(r"size: 481 +# config/pascal/photos.yaml:\d+: 473, no side of this model", inherited)
 

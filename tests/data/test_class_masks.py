@@ -92,8 +92,7 @@ def test_the_lists_part_the_classes_of_episodes(data: DataSettings) -> None:
     assert (novel.classes, novel.classes_in(1)) == (IDS["test"], [513])
     assert (len(novel.pairs), set(novel.candidates[512])) == (2 * PER_CLASS, {0, 2, 4, 6})
     check_shots(novel, data)
-    from_cache = load_index(data, "test")
-    assert np.array_equal(from_cache.areas[:, IDS["test"]], index.areas[:, IDS["test"]])
+    assert np.array_equal(load_index(data, "test").areas[:, IDS["test"]], index.areas[:, IDS["test"]])
 
 
 def test_episodes_have_classes_beyond_255(data: DataSettings) -> None:
@@ -151,5 +150,4 @@ def test_a_photo_with_a_novel_mask_is_excluded_with_all_its_masks(given_folds: D
         UserError, match="the list of the fold is empty"
     ):  # every photo shows class 2, if not in every mask
         train_list(index, fold, class_2_is_novel)
-    shows_novel = replace(class_2_is_novel, exclude_novel=False)
-    assert len(train_list(index, fold, shows_novel).queries) == PER_CLASS
+    assert len(train_list(index, fold, replace(class_2_is_novel, exclude_novel=False)).queries) == PER_CLASS

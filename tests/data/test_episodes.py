@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from model.episode import Modality
+from tests.data.drawn import IGNORE
 from util.config.folds import Fold
 from util.config.read import read_config
 from util.config.settings import AugmentSettings
@@ -26,8 +27,6 @@ from util.run.data import meta_stage_data
 from util.run.run import Run
 
 SIZE = 65  # mini's photos have a longer side of 64: a crop of 65 holds all of each
-SHOTS = 3
-IGNORE = 255
 MEAN_RGB = (124, 116, 104)
 STILL = AugmentSettings(scale=[1, 1], changes=[], keep_target=0.85)
 FOLD = 3  # tests classes 7 and 8: class 1 and class 5 are base classes with ids 1 and 5
@@ -39,7 +38,7 @@ def lists(mini_lists) -> tuple[Fold, ImageList, ImageList]:
     return mini_lists(fold=FOLD)
 
 
-def _episodes(images: ImageList, fold: Fold, augment: AugmentSettings | None, shots: int = SHOTS, **options):
+def _episodes(images: ImageList, fold: Fold, augment: AugmentSettings | None, shots: int = 3, **options):
     query = "sequential" if augment is None else "shuffle"
     return EpisodeDataset(EpisodeSampler(images, query, shots, 0), fold, SIZE, augment, **options)
 
@@ -121,8 +120,7 @@ def test_a_crop_keeps_the_class_of_its_episode(lists) -> None:
 
 def test_query_and_supports_are_augmented_independently(lists) -> None:
     fold, train, _ = lists
-    augment = AugmentSettings(scale=[1, 1], changes=["flip"])
-    dataset = _episodes(train, fold, augment, shots=2)
+    dataset = _episodes(train, fold, AugmentSettings(scale=[1, 1], changes=["flip"]), shots=2)
     flips = []
     for number in range(60):
         key = dataset.sampler(number)

@@ -12,17 +12,15 @@ import pytest
 import torch
 
 from model.contract import FewShotMethod
-from model.encoders.residual import SMALL
 from model.episode import Episode, LabelledImages, Output
 from tests.helpers.narrow import NARROW
 from tests.model import middle
 from tests.model.seeded import seeded_model, takes
-from tests.model.small import WITH_ENCODER, drawn_episode, without_dropout
+from tests.model.small import BACKBONES, WITH_ENCODER, drawn_episode, without_dropout
 from util.loop.score import scored_outputs
 
 FOLDER = Path(__file__).parents[1] / "golden"
-ENCODERS = {"hdmnet": SMALL}  # multiplies the scene's distance, whose rounding shows where channels are few
-CASES = [(name, ENCODERS.get(name, NARROW)) for name in WITH_ENCODER if takes(name, ENCODERS.get(name, NARROW))]
+CASES = [(name, BACKBONES.get(name, NARROW)) for name in WITH_ENCODER if takes(name, BACKBONES.get(name, NARROW))]
 CASES += [("bam", "vgg16"), ("hsnet", "vgg16"), ("insid3", "timm/test_vit"), ("symnet_conv4d", NARROW)]
 CASES += [("sansa", "sam2")]  # of tests/model/tiny.py
 CHANGED = {"symnet_conv4d": ("symnet", {"correlation": "conv4d"})}  # case -> method, its settings
@@ -56,8 +54,7 @@ def _of_output(output: Output) -> dict[str, np.ndarray]:
     """Return the logits on small grids, and the figures of the maps."""
     out = {}
     for key, logits in scored_outputs(output).items():
-        small = torch.nn.functional.adaptive_avg_pool2d(logits.float(), 12)
-        out[key] = small.cpu().numpy().astype(np.float32)
+        out[key] = torch.nn.functional.adaptive_avg_pool2d(logits.float(), 12).cpu().numpy().astype(np.float32)
     for key, values in output.maps.items():
         out[f"{middle.MAP} {key}"] = middle.figures_of_each([values])
     return out
@@ -78,8 +75,7 @@ def _of_meta_stage(network: FewShotMethod, episode: Episode) -> dict[str, np.nda
 def _of_base_stage(network: FewShotMethod, episode: Episode) -> dict[str, np.ndarray]:
     """Return the losses of a step of the base stage, and the norm of its gradient."""
     stage = network.base_stage().train()
-    batch = LabelledImages(episode.query, (episode.query_label == 1).byte())
-    losses = stage(batch).losses
+    losses = stage(LabelledImages(episode.query, (episode.query_label == 1).byte())).losses
     sum(losses.values()).backward()
     out = {f"base stage, {key}": np.float32(loss.item()) for key, loss in losses.items()}
     out[BASE_GRADIENT] = _gradient_norm([p for group in stage.param_groups() for p in group.params])

@@ -47,8 +47,7 @@ def test_a_closeup_shows_the_object_with_its_surroundings(
     box: tuple[int, int, int, int], expected: list[float]
 ) -> None:
     rows, columns, _ = closeup(boxes(box)).of(ramps(1))[0].tolist()
-    seen = [rows[0][0], rows[-1][0], columns[0][0], columns[0][-1]]
-    assert seen == pytest.approx(expected, abs=1e-3)
+    assert [rows[0][0], rows[-1][0], columns[0][0], columns[0][-1]] == pytest.approx(expected, abs=1e-3)
 
 
 def test_large_and_absent_objects_have_no_closeup() -> None:
@@ -132,8 +131,7 @@ def test_an_object_that_fills_a_support_leaves_the_others_background() -> None:
     scatter = (x - centre).T * weights.mean(0) @ (x - centre)
     matrix = scatter + RIDGE * torch.eye(len(centre))
     direction = torch.linalg.solve(matrix, (of_object - of_background) / 2)
-    seen = torch.cat(query.unit, dim=1)[0].flatten(1).T
-    want = GAIN * (seen - centre) @ direction
+    want = GAIN * (torch.cat(query.unit, dim=1)[0].flatten(1).T - centre) @ direction
     torch.testing.assert_close(found.flatten(), want, atol=1e-2, rtol=1e-3)
 
 
@@ -181,11 +179,9 @@ def test_the_presence_score_compares_every_level_of_the_encoder() -> None:
 def test_pocket_reads_the_only_map_of_vggs_last_stage() -> None:
     network = seeded_model("pocket", 1, "vgg16")
     assert network.encoder.intermediate_counts == {HIGH: 1} and len(network.levels.channels) == 2
-    episode = drawn_episode("pocket", 1, 1, size=network.task.size)
-    assert network(episode).logits.isfinite().all()
+    assert network(drawn_episode("pocket", 1, 1, size=network.task.size)).logits.isfinite().all()
 
 
 def _levels_of_encoder(network: Pocket, image: Tensor) -> Tensor:
     """Return the levels but the learnt one side by side, (B, C, h, w)."""
-    levels = network.levels(network._maps(image), network.base_classes.classify)
-    return torch.cat(levels.unit[:-1], dim=1)
+    return torch.cat(network.levels(network._maps(image), network.base_classes.classify).unit[:-1], dim=1)

@@ -77,8 +77,7 @@ def test_an_object_that_fills_its_photo_leaves_the_episode_beside_it_alone() -> 
     network = small_model("hsnet", 1)
     both = drawn_episode("hsnet", 1, 2)
     both.support_label[0] = 1  # all positions of its grids are the object's, of the other support some
-    alone = network(both.part(slice(1, 2))).logits
-    torch.testing.assert_close(network(both).logits[1:], alone)
+    torch.testing.assert_close(network(both).logits[1:], network(both.part(slice(1, 2))).logits)
 
 
 @pytest.mark.parametrize(("size", "fits"), [(400, True), (144, True), (280, False), (31, False)])
@@ -98,8 +97,7 @@ def test_hmnet_takes_grids_of_whole_windows() -> None:
 def test_an_untrained_ensemble_has_the_meta_learners_probabilities() -> None:
     torch.manual_seed(0)
     meta = torch.randn(2, 2, 5, 5)
-    logits = Ensemble()(meta, torch.randn(2, 16, 5, 5), torch.rand(2), None)
-    torch.testing.assert_close(logits, meta.softmax(dim=1))
+    torch.testing.assert_close(Ensemble()(meta, torch.randn(2, 16, 5, 5), torch.rand(2), None), meta.softmax(dim=1))
 
 
 def test_each_of_three_shots_has_the_weight_of_its_distance_in_any_order() -> None:

@@ -63,8 +63,7 @@ def test_the_class_that_plays_a_novel_one_suppresses_nothing() -> None:
     maps = drawn(0, BATCH, 2, *GRID), drawn(1, BATCH, BASE_CLASSES + 1, *GRID), drawn(2, BATCH)
     finals = []
     for training, spared in ((True, None), (False, episode.base_id), (False, None)):
-        output = network.train(training).corrected(*maps, replace(episode, spared_class=spared))
-        finals.append(output.logits)
+        finals.append(network.train(training).corrected(*maps, replace(episode, spared_class=spared)).logits)
     in_training, spared, plain = finals
     assert torch.equal(spared, in_training) and not torch.equal(spared, plain)
 
@@ -82,8 +81,7 @@ def plain_support_triplet(anchor: np.ndarray, feature_hwc: np.ndarray, label_hw:
     inside, outside = [], []
     nearest = F.interpolate(label_hw[None, None], GRID)[0, 0]
     for place in np.ndindex(*GRID):
-        kind = inside if nearest[place] == 1 else outside
-        kind.append(unit(feature_hwc[place]))
+        (inside if nearest[place] == 1 else outside).append(unit(feature_hwc[place]))
     if not inside or not outside:
         return None
     farthest = max(distance(unit(anchor), feature) for feature in inside)
@@ -163,8 +161,7 @@ def test_query_prototypes_are_means_by_the_prior_and_an_empty_set_takes_twelve_p
     is_between = (values > 0.4) & (values < 0.55)
     chosen = {"foreground": values > 0.7, "ambiguous": is_between, "background": values < 0.4}
     feature = drawn(0, 1, 4, 36)
-    prior = torch.from_numpy(values).view(1, 1, 6, 6)
-    given = query_prototypes(feature.unflatten(2, (6, 6)), prior)
+    given = query_prototypes(feature.unflatten(2, (6, 6)), torch.from_numpy(values).view(1, 1, 6, 6))
     for name, is_chosen in chosen.items():
         is_empty = not is_chosen.any()
         assert is_empty or name != empty

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from model.insid3.positions import positional_basis
-from model.insid3.segmentation import INSIDE, Patches, Reference, Segmentation, class_logits, segment
+from model.insid3.segmentation import INSIDE, Patches, Reference, class_logits, segment
 from model.kinds.training_free import mask_on_grid
 from model.tensors.cells import resize_cells
 from tests.parity.compare import Arrays
@@ -35,28 +35,15 @@ def insid3_case(inputs: Arrays, device: str = "cpu") -> dict[str, Tensor]:
             patches = Patches.of(features, basis)
             references.append(Reference(patches.debiased, mask_on_grid(label == 1, patches.grid).flatten()))
     [found] = segment([target], [[references]], float(inputs["tau"]), float(inputs["merge"]))
-    out = _masks(found, inputs) | _of_candidates(found, target.grid)
-    return {name: tensor.cpu() for name, tensor in out.items()}
-
-
-def _masks(found: Segmentation, inputs: Arrays) -> dict[str, Tensor]:
-    """Return the mask on the patches, on the canvas, and where it is asked for at the photo's size."""
-    canvas = tuple(int(n) for n in inputs["canvas"])
-    mask = class_logits(found.classes, 1, canvas).argmax(0).bool()
+    mask = class_logits(found.classes, 1, tuple(int(n) for n in inputs["canvas"])).argmax(0).bool()
     out = {"mask_grid": found.classes == 1, "mask": mask}
     if "original" in inputs:
         original = [int(n) for n in inputs["original"]]
         out["mask_original"] = resize_cells(mask[None, None].float(), original)[0, 0] > INSIDE
-    return out
-
-
-def _of_candidates(found: Segmentation, grid: torch.Size) -> dict[str, Tensor]:
-    """Return the steps of the matching, and the clusters with their scores."""
     (candidates,), (scores,) = found.candidates, found.scores
-    out = {}
     if candidates is not None:
-        out |= {name: getattr(candidates, name).unflatten(0, grid) for name in CANDIDATES}
+        out |= {name: getattr(candidates, name).unflatten(0, target.grid) for name in CANDIDATES}
     if scores is not None:
-        out |= {"clusters": found.clusters.unflatten(0, grid), "seed": scores.seed[0]}
+        out |= {"clusters": found.clusters.unflatten(0, target.grid), "seed": scores.seed[0]}
         out |= {f"cluster_{name}": getattr(scores, name) for name in STEPS}
-    return out
+    return {name: tensor.cpu() for name, tensor in out.items()}

@@ -18,8 +18,7 @@ NOW = to_dict(config_of("split0", "mini", "symnet", "resnet10"))
 
 def changed(key: str, value: object) -> dict:
     """Return the config with another value of a setting."""
-    section, _, rest = key.partition(".")
-    return _with(NOW, [section, *rest.split(".")], value)
+    return _with(NOW, key.split("."), value)
 
 
 def _with(section: dict, names: list[str], value: object) -> dict:

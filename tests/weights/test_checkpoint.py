@@ -231,8 +231,7 @@ def wrapped(prefix: str) -> dict[str, Tensor]:
 )
 def test_weights_are_read_from_any_wrapping(tmp_path: Path, content: dict[str, Any], zipped: bool) -> None:
     torch.save(content, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
-    weights = checkpoint.read(tmp_path / "a.pth").weights
-    torch.testing.assert_close(weights, STATE, rtol=0, atol=0)
+    torch.testing.assert_close(checkpoint.read(tmp_path / "a.pth").weights, STATE, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("name", ["a.pth", "a.safetensors"])

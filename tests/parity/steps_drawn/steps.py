@@ -93,8 +93,7 @@ def deviations_of_steps(run: str) -> list[str]:
     begin = _begin(network, rows)
     examples = [_images(batch) if stage == "base" else _episode(batch, config, vectors) for batch in drawn]
     with join("cpu", stage) as world:
-        training = _training(network, settings, world)
-        noted = _two_steps(training, begin, examples, facts)
+        noted = _two_steps(_training(network, settings, world), begin, examples, facts)
     return [
         *_of_losses(noted.losses, facts["losses"]),
         *_of_rates(noted.rates, rows, facts),
@@ -224,8 +223,7 @@ def _of_changes(changes: list[State], rows: list[Row], names: Collection[str]) -
             yield f"{row.name} is not here"
         elif moves or row.change.any():
             yield from _of_change([moved.get(row.own) for moved in changes], row)
-    known = {row.own for row in rows}
-    for name in changes[-1].keys() - known:
+    for name in changes[-1].keys() - {row.own for row in rows}:
         yield f"{name} moves, and is no tensor of the published network"
 
 
@@ -236,8 +234,7 @@ def _of_change(changes: list[Tensor | None], row: Row) -> Iterator[str]:
         moved = torch.zeros_like(direction) if change is None else change.double().view_as(direction)
         norm, along = row.change.reshape(STEPS, 2)[step - 1]
         own = float(moved.norm())
-        own_along = float((moved * direction).sum())
-        differences = abs(own - norm), abs(own_along - along)
+        differences = abs(own - norm), abs(float((moved * direction).sum()) - along)
         apart = max(differences) / (max(norm, own) or 1.0)
         if not apart <= BOUND:
             yield f"{row.name}: change of step {step} is {own:.3g}, published {norm:.3g}, apart {apart:.1e}"
