@@ -18,8 +18,7 @@ def disc(seed: int, side: int = SIDE) -> np.ndarray:
     """Return a mask (side, side) bool of a disc."""
     x, y = np.random.default_rng(seed).integers(side // 3, side - side // 3, 2)
     rows, columns = np.ogrid[:side, :side]
-    squared_distances = (rows - y) ** 2 + (columns - x) ** 2
-    return squared_distances < (side // 4) ** 2
+    return ((rows - y) ** 2 + (columns - x) ** 2) < (side // 4) ** 2
 
 
 def save(path: Path, pixels: np.ndarray, mode: str | None = None) -> None:

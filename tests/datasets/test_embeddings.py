@@ -209,8 +209,7 @@ def test_other_files_of_vectors_are_refused_in_words(tmp_path: Path, start: byte
 def test_rare_words_are_found_in_a_second_pass(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("util.data.words.vectors.COMMON", 95)
     words = words_of(*(f"word{i}" for i in range(100)), "background")
-    source = write_words(tmp_path / "word2vec.bin", words)
-    table, _ = build_vectors(source, ["word98"])
+    table, _ = build_vectors(write_words(tmp_path / "word2vec.bin", words), ["word98"])
     assert table[1] == pytest.approx(_unit(words["word98"]), abs=1e-6)
 
 
@@ -277,8 +276,7 @@ def test_published_files_are_imported_unchanged(prepare, tmp_path: Path, shared:
     source = shared / f"embeddings/word2vec_{name}.pkl"
     published = read_vectors(source)
     assert_done(prepare("embeddings", "--dataset", name, "--vectors", source, "--out", tmp_path))
-    data = replace(dataset_settings(name), text="word2vec")
-    assert np.array_equal(class_vectors(data), published)
+    assert np.array_equal(class_vectors(replace(dataset_settings(name), text="word2vec")), published)
     assert np.array_equal(read_vectors(REPOSITORY / f"initmodel/word2vec_{name}.npz"), published)
     error = prepare("embeddings", "--dataset", "mini", "--vectors", source, "--out", tmp_path).error
     assert f"{len(published)} rows" in error

@@ -93,8 +93,7 @@ def test_a_class_of_less_than_a_thousandth_of_the_photo_is_no_object(side: int, 
     margins = np.full((1, 250, 400), -1, np.float32)
     margins[0, :side, :side] = 1
     image = np.zeros((250, 400, 3), np.uint8)
-    decision = Decision(refine=False)
-    assert Prediction.from_margins(image, ["cat"], margins, decision=decision).mask.any() == is_shown
+    assert Prediction.from_margins(image, ["cat"], margins, decision=Decision(refine=False)).mask.any() == is_shown
 
 
 def test_specks_are_dropped_and_small_holes_filled() -> None:

@@ -130,8 +130,7 @@ def test_a_record_of_other_code_is_older_unless_it_claims_this_commit(result: Pa
     edit(path, ["environment"], {"commit": "1" * 40, "changed_files": 0})
     assert subjects(result, OLDER) == {"code"} and subjects(result, UNCHECKED) == {"base", "training photos"}
     assert verify([result]) == 0
-    said = "older than this code: scored at commit 11111111; changed since: util.data"
-    assert said in capsys.readouterr().out
+    assert "older than this code: scored at commit 11111111; changed since: util.data" in capsys.readouterr().out
     monkeypatch.setattr("util.report.verify.environment", lambda: {"commit": "1" * 40, "changed_files": 0})
     assert subjects(result, DIFFERS) == {"code"}
 
@@ -141,8 +140,7 @@ LISTED, TRAINED_ON = "TEST PHOTOS IN THE TRAINING LIST (2)", "TRAINED ON TEST PH
 
 def test_a_result_counts_test_photos_that_were_trained_on(mini_yaml, tmp_path: Path, capsys) -> None:
     """By their contents where the weights state them, else by the names in the training list."""
-    root = read_config(mini_yaml()).data.root
-    data = shutil.copytree(root, tmp_path / "data")
+    data = shutil.copytree(read_config(mini_yaml()).data.root, tmp_path / "data")
     settings = f"data.root={data}", "test.checkpoint=best", *FEW
     config = quick_config(mini_yaml, WITH_BASE, *settings, "data.exclude_novel=false")
     images = Evaluation.of(config).images
