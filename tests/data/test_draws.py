@@ -103,11 +103,9 @@ def test_hsnets_draw_is_that_of_published_logs(dataset: str, shots: int, fold: i
 def _fss1000_list(data: DataSettings) -> ImageList:
     """Return FSS-1000's test list as complete data have it: ten masks of each class, in the order 1, 10, 2, ..."""
     classes = sorted((REPOSITORY / "lists/fss1000/test.txt").read_text().split())
-    names, class_ids = [], []
-    for name, number in product(classes, (1, 10, *range(2, 10))):
-        names.append(f"{name}/{number}")
-        class_ids.append(data.classes.index(name) + 1)
-    areas = OneClassAreas(np.full((len(names), 2), 100), np.array(class_ids), len(data.classes))
+    names = [f"{name}/{number}" for name, number in product(classes, (1, 10, *range(2, 10)))]
+    class_ids = np.repeat([data.classes.index(name) + 1 for name in classes], 10)
+    areas = OneClassAreas(np.full((len(names), 2), 100), class_ids, len(data.classes))
     paths = (*map(Path, names),)
     return novel_list(Index((*names,), areas, paths, paths, "made"), Fold.of(data), data)
 

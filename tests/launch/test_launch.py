@@ -317,11 +317,9 @@ def check_stage_folder(folder: Path, stage: str) -> None:
     environment = json_of(folder / "environment.json")
     assert {"commit", "packages", "machine", "processor", "command", "images", "list"} <= environment.keys()
     assert "fold: 0" in (folder / "config.yaml").read_text()
-    log = (folder / "log.txt").read_text()
-    first_line, *_ = log.splitlines()
-    files = " + ".join(f"config/{name}.yaml" for name in ("mini/symnet", "encoder/resnet10"))
-    assert first_line.endswith(f" config: {files}")
-    assert f"{stage} stage" in log
+    first_line, *others = (folder / "log.txt").read_text().splitlines()
+    assert first_line.endswith(" config: config/mini/symnet.yaml + config/encoder/resnet10.yaml")
+    assert f"{stage} stage" in "".join(others)
     metrics = json_of(folder / "metrics.json")
     losses = metrics["epochs"][0]["losses"]
     assert losses.pop("total") == pytest.approx(sum(losses.values()))
@@ -352,5 +350,3 @@ def test_train_and_test_as_typed(mini_root: Path, tmp_path: Path):
     assert result["checkpoint"].endswith("last.pth")
     assert result["config"]["data"]["size"] == 33
     assert {"final", "meta", "base", "all_foreground"} <= result["mean"].keys()
-    changed = ["split0", "mini", "0", *as_options(settings | {"base_stage.epochs": 2}), "--resume"]
-    assert "base_stage.epochs = 1, now 2" in spawned.run(*launcher, "train", *changed, check=2).stderr

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from model.contract import FewShotMethod
 from model.episode import Episode, LabelledImages, Output
@@ -52,9 +53,8 @@ def numbers(case: str, backbone: str, device: str) -> dict[str, np.ndarray]:
 
 def _of_output(output: Output) -> dict[str, np.ndarray]:
     """Return the logits on small grids, and the figures of the maps."""
-    out = {}
-    for key, logits in scored_outputs(output).items():
-        out[key] = torch.nn.functional.adaptive_avg_pool2d(logits.float(), 12).cpu().numpy().astype(np.float32)
+    small = {key: F.adaptive_avg_pool2d(logits.float(), 12) for key, logits in scored_outputs(output).items()}
+    out = {key: logits.cpu().numpy().astype(np.float32) for key, logits in small.items()}
     for key, values in output.maps.items():
         out[f"{middle.MAP} {key}"] = middle.figures_of_each([values])
     return out

@@ -18,12 +18,6 @@ from tests.model.small import drawn_episode, small_model
 SIDE = 101
 
 
-def ramps(batch: int) -> Tensor:
-    """Images whose first two channels are the row and the column of each pixel."""
-    rows, columns = torch.meshgrid(torch.arange(SIDE), torch.arange(SIDE), indexing="ij")
-    return torch.stack([rows, columns, rows * 0]).float().expand(batch, -1, -1, -1)
-
-
 def boxes(*corners: tuple[int, int, int, int]) -> Tensor:
     """Labels with a box each: first row, last row, first column, last column."""
     label = torch.zeros(len(corners), SIDE, SIDE, dtype=torch.uint8)
@@ -46,7 +40,8 @@ LEAST_END = SIDE / MOST - 1  # last row of the smallest close-up in a corner
 def test_a_closeup_shows_the_object_with_its_surroundings(
     box: tuple[int, int, int, int], expected: list[float]
 ) -> None:
-    rows, columns, _ = closeup(boxes(box)).of(ramps(1))[0].tolist()
+    places = torch.stack(torch.meshgrid(torch.arange(SIDE), torch.arange(SIDE), indexing="ij"))
+    rows, columns = closeup(boxes(box)).of(places[None].float())[0].tolist()
     assert [rows[0][0], rows[-1][0], columns[0][0], columns[0][-1]] == pytest.approx(expected, abs=1e-3)
 
 

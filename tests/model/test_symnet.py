@@ -61,10 +61,10 @@ def test_the_class_that_plays_a_novel_one_suppresses_nothing() -> None:
     network = small_model("symnet", 1)
     episode = drawn_episode("symnet", 1, BATCH)
     maps = drawn(0, BATCH, 2, *GRID), drawn(1, BATCH, BASE_CLASSES + 1, *GRID), drawn(2, BATCH)
-    finals = []
-    for training, spared in ((True, None), (False, episode.base_id), (False, None)):
-        finals.append(network.train(training).corrected(*maps, replace(episode, spared_class=spared)).logits)
-    in_training, spared, plain = finals
+    in_training, spared, plain = (
+        network.train(training).corrected(*maps, replace(episode, spared_class=spared)).logits
+        for training, spared in ((True, None), (False, episode.base_id), (False, None))
+    )
     assert torch.equal(spared, in_training) and not torch.equal(spared, plain)
 
 
@@ -110,9 +110,10 @@ def test_the_triplet_of_hard_support_positions(seed: int, shots: int, pull: floa
 def test_the_triplet_of_the_query() -> None:
     vectors = drawn(0, 3, 4, CHANNELS)  # anchor, positive and negative of each episode
     vectors[1, :2] = vectors[0, :2]  # whose loss is 0, as the negative is far
-    want = []
-    for anchor, positive, negative in zip(*F.normalize(vectors.double(), dim=2).numpy()):
-        want.append(max(0.0, 0.5 + distance(anchor, positive) - distance(anchor, negative)))
+    want = [
+        max(0.0, 0.5 + distance(anchor, positive) - distance(anchor, negative))
+        for anchor, positive, negative in zip(*F.normalize(vectors.double(), dim=2).numpy())
+    ]
     assert min(want) == 0 < max(want)
     assert_close(query_triplet(*vectors), np.mean(want))
 

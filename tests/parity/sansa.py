@@ -84,9 +84,8 @@ def _training(network: SANSA, episodes: Episode) -> dict[str, Any]:
     output = network.train()(episodes)
     sum(output.losses.values()).backward()
     network.eval()
-    norms = {}
-    for name in json_of(FOLDER / "config_small.json")["adapters"]:
-        norms[name] = float(network.get_parameter(SANSA.published.name(name)).grad.norm())
+    adapters = {name: SANSA.published.name(name) for name in json_of(FOLDER / "config_small.json")["adapters"]}
+    norms = {name: float(network.get_parameter(own).grad.norm()) for name, own in adapters.items()}
     frames = []
     with torch.no_grad():
         for item, query in enumerate(_margins(output.logits).split(1)):
