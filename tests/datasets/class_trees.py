@@ -18,7 +18,8 @@ def disc(seed: int, side: int = SIDE) -> np.ndarray:
     """Return a mask (side, side) bool of a disc."""
     x, y = np.random.default_rng(seed).integers(side // 3, side - side // 3, 2)
     rows, columns = np.ogrid[:side, :side]
-    return ((rows - y) ** 2 + (columns - x) ** 2) < (side // 4) ** 2
+    squared_distances = (rows - y) ** 2 + (columns - x) ** 2
+    return squared_distances < (side // 4) ** 2
 
 
 def save(path: Path, pixels: np.ndarray, mode: str | None = None) -> None:

@@ -23,7 +23,8 @@ def made(root: Path, images: str = "", masks: str = "", named: bool = True) -> d
     names = root / "names.txt" if named else None
     options = CustomOptions(images=root / images, masks=root / masks, classes=names)
     out = root.with_name(f"{root.name}_out")
-    run_jobs(from_masks(options), out, skip_bad=False)
+    plan = from_masks(options)
+    run_jobs(plan, out, skip_bad=False)
     areas = {}
     for name, *_ in list_lines(out, "all"):
         mask = read_mask(out / f"masks/{name}.png")

@@ -276,7 +276,8 @@ def test_published_files_are_imported_unchanged(prepare, tmp_path: Path, shared:
     source = shared / f"embeddings/word2vec_{name}.pkl"
     published = read_vectors(source)
     assert_done(prepare("embeddings", "--dataset", name, "--vectors", source, "--out", tmp_path))
-    assert np.array_equal(class_vectors(replace(dataset_settings(name), text="word2vec")), published)
+    data = replace(dataset_settings(name), text="word2vec")
+    assert np.array_equal(class_vectors(data), published)
     assert np.array_equal(read_vectors(REPOSITORY / f"initmodel/word2vec_{name}.npz"), published)
     error = prepare("embeddings", "--dataset", "mini", "--vectors", source, "--out", tmp_path).error
     assert f"{len(published)} rows" in error

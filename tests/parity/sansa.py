@@ -91,8 +91,7 @@ def _training(network: SANSA, episodes: Episode) -> dict[str, Any]:
         for item, query in enumerate(_margins(output.logits).split(1)):
             frames += [_of_supports(network, episodes, item), query]
     losses = {name: np.float64(output.losses[ours].item()) for name, ours in OURS.items()}
-    total = np.linalg.norm([*norms.values()])
-    return {**losses, GRADIENTS: norms, "grad_total": total, "logits": torch.cat(frames)}
+    return {**losses, GRADIENTS: norms, "grad_total": np.linalg.norm([*norms.values()]), "logits": torch.cat(frames)}
 
 
 def _margins(logits_b2hw: Tensor) -> Tensor:

@@ -96,7 +96,8 @@ def test_calibrations_of_lite0_are_shipped(model: str, other: str, tmp_path: Pat
     shipped = find_calibration(run.config, "training-free", digest)
     assert shipped is not None
     assert shipped.model == network.title
-    assert find_calibration(read_config(path, [*sizes, "model.stage=4"]), "training-free", digest) is None
+    other_stage = read_config(path, [*sizes, "model.stage=4"])
+    assert find_calibration(other_stage, "training-free", digest) is None
     file = tmp_path / FILE
     file.write_text((SHIPPED / f"{other}_lite0.yaml").read_text())
     stale = read_config(path, [f"run.folder={tmp_path.parent}", f"run.name={tmp_path.name}"])

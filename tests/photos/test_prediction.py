@@ -88,12 +88,13 @@ def test_parts_below_64_pixels_or_a_share_of_the_photo_are_no_object(monkeypatch
     assert (without_crumbs(mask[:60, :60]) == 1).sum() == 64
 
 
-@pytest.mark.parametrize(("side", "is_shown"), [(9, False), (10, True)])
+@pytest.mark.parametrize(("side", "is_shown"), [(9, False), (11, True)])
 def test_a_class_of_less_than_a_thousandth_of_the_photo_is_no_object(side: int, is_shown: bool) -> None:
-    margins = np.full((1, 250, 400), -1, np.float32)
+    margins = np.full((1, 300, 400), -1, np.float32)
     margins[0, :side, :side] = 1
-    image = np.zeros((250, 400, 3), np.uint8)
-    assert Prediction.from_margins(image, ["cat"], margins, decision=Decision(refine=False)).mask.any() == is_shown
+    image = np.zeros((300, 400, 3), np.uint8)
+    decision = Decision(refine=False)
+    assert Prediction.from_margins(image, ["cat"], margins, decision=decision).mask.any() == is_shown
 
 
 def test_specks_are_dropped_and_small_holes_filled() -> None:

@@ -130,7 +130,8 @@ def test_a_record_of_other_code_is_older_unless_it_claims_this_commit(result: Pa
     edit(path, ["environment"], {"commit": "1" * 40, "changed_files": 0})
     assert subjects(result, OLDER) == {"code"} and subjects(result, UNCHECKED) == {"base", "training photos"}
     assert verify([result]) == 0
-    assert "older than this code: scored at commit 11111111; changed since: util.data" in capsys.readouterr().out
+    said = "older than this code: scored at commit 11111111; changed since: util.data"
+    assert said in capsys.readouterr().out
     monkeypatch.setattr("util.report.verify.environment", lambda: {"commit": "1" * 40, "changed_files": 0})
     assert subjects(result, DIFFERS) == {"code"}
 

@@ -137,27 +137,24 @@ class Fails(TrainingObserver):
             {line}
 
 """
+LINES = {
+    "looks": "raise ValueError('no such column')",
+    "exits": "raise SystemExit(0)",
+    "records": "type(self).record = lambda self, training, entry: entry.update(norm=1j)",
+}
+SAID = {
+    "looks": r"step 3: the observer broken failed in step: ValueError: no such column \(<string>, line 10\)",
+    "exits": r"step 3: the observer broken failed in step: SystemExit: 0",
+    "records": r"step 5: .* failed in record: TypeError: Object of type complex is not JSON serializable",
+}
 
 
-@pytest.mark.parametrize(
-    ("line", "said"),
-    [
-        (
-            "raise ValueError('no such column')",
-            r"step 3: the observer broken failed in step: ValueError: no such column \(<string>, line 10\)",
-        ),
-        ("raise SystemExit(0)", "step 3: the observer broken failed in step: SystemExit: 0"),
-        (
-            "type(self).record = lambda self, training, entry: entry.update(norm=1j)",
-            "step 5: .* failed in record: TypeError: Object of type complex is not JSON serializable",
-        ),
-    ],
-)
-def test_an_observer_that_fails_ends_the_training(tmp_path: Path, line: str, said: str) -> None:
+@pytest.mark.parametrize("what", LINES)
+def test_an_observer_that_fails_ends_the_training(tmp_path: Path, what: str) -> None:
     scope = {"TrainingObserver": TrainingObserver}
-    exec(FAILS.replace("{line}", line), scope)
+    exec(FAILS.replace("{line}", LINES[what]), scope)
     OBSERVERS.register("broken")(scope["Fails"])
-    with pytest.raises(UserError, match=f"{said}.*; mend its code, then continue by train.sh --resume"):
+    with pytest.raises(UserError, match=f"{SAID[what]}.*; mend its code, then continue by train.sh --resume"):
         with_registered(Run(tmp_path, float)).fit()
 
 

@@ -74,8 +74,7 @@ def test_a_partial_files_missing_tensors_are_counted(mini_config, tmp_path: Path
     encoder = {"backbone": NARROW, "stem": "plain", "weights": str(file), "partial": True}
     config = mini_config("ssp", model={"encoder": encoder})
     network = build_model(config, text_width=0)
-    kept = {name: x for name, x in network.encoder.state_dict().items() if not name.startswith("layer3")}
-    torch.save(kept, file)
+    torch.save({name: x for name, x in network.encoder.state_dict().items() if not name.startswith("layer3")}, file)
     counted = r"\d\d tensors start from random values, such as layer3\.\S+"
     assert re.fullmatch(rf"encoder: {NARROW}, weights of {file}, {counted}", start_encoders(config, network)[0])
 
@@ -259,8 +258,7 @@ class TwoWeights(nn.Module):
         known = inputs.known()
         losses = 3 * self.a * known[:, 0] + 4 * self.b * known[:, 1]
         count = torch.tensor(len(inputs.pairs)) if self.image_losses else inputs.valid_pixels()
-        loss = batch_mean(losses.sum(), count)
-        return Output(inputs.pairs, losses={"main": loss}, image_losses=self.image_losses)
+        return Output(inputs.pairs, losses={"main": batch_mean(losses.sum(), count)}, image_losses=self.image_losses)
 
 
 def weights_of(training: Training) -> tuple[float, float]:

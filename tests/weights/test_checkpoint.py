@@ -166,8 +166,7 @@ def test_no_name_of_our_own_weights_is_taken_for_a_wrapper(tmp_path: Path, part:
 
 
 def test_weights_that_do_not_fit_name_a_tensor_of_each_side(tmp_path: Path):
-    trained = {"model": {"name": "other"}}
-    stored = checkpoint.Checkpoint(Path("x.pth"), Wrapped("net").net.state_dict(), config=trained)
+    stored = checkpoint.Checkpoint(Path("x.pth"), Wrapped("net").net.state_dict(), config={"model": {"name": "other"}})
     with pytest.raises(UserError) as refusal:
         fill(Wrapped("net"), stored)
     told = ": 0 of 6 names of the model are in the file, which has 0.weight, the model net.0.weight; "
