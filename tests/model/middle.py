@@ -17,11 +17,6 @@ SUMS = 3  # with signs drawn anew
 KEPT, PART, MAP = "kept", "part", "map"  # of supports; of the network; of the output
 
 
-def is_figures(key: str) -> bool:
-    """Return whether the values ``<shots>-shot <kind> <name>`` of a golden file are figures of tensors."""
-    return not {KEPT, PART, MAP}.isdisjoint(key.split())
-
-
 def kept(network: Method, episode: Episode) -> dict[str, np.ndarray]:
     """Return the figures of each tensor that is kept of the supports, (n, 1 + SUMS); {}: nothing is kept."""
     shots = []

@@ -11,7 +11,7 @@ from model.parts.with_encoder import HIGH
 from model.pocket.closeup import CONTEXT, MOST, closeup
 from model.pocket.comparison import GAIN, RIDGE, probe
 from model.pocket.levels import Levels, Views
-from model.pocket.pocket import JUDGES, Pocket, PocketShot
+from model.pocket.pocket import JUDGES, PocketShot
 from tests.model.seeded import seeded_model
 from tests.model.small import drawn_episode, small_model
 
@@ -165,7 +165,10 @@ def test_the_presence_score_compares_every_level_of_the_encoder() -> None:
     network, episode = small_model("pocket", 1), drawn_episode("pocket", 1, 2)
     with torch.no_grad():
         found = network(episode).presence_features
-        query, support = (_levels_of_encoder(network, image) for image in (episode.query, episode.support[:, 0]))
+        query, support = (  # all levels but the learnt one, side by side
+            torch.cat(network.levels(network._maps(image), network.base_classes.classify).unit[:-1], dim=1)
+            for image in (episode.query, episode.support[:, 0])
+        )
         summary = support_summary(support, (episode.support_label == 1).float())
         torch.testing.assert_close(found, presence_features(query, summary[:, None]), atol=1e-4, rtol=1e-4)
 
@@ -175,8 +178,3 @@ def test_pocket_reads_the_only_map_of_vggs_last_stage() -> None:
     network = seeded_model("pocket", 1, "vgg16")
     assert network.encoder.intermediate_counts == {HIGH: 1} and len(network.levels.channels) == 2
     assert network(drawn_episode("pocket", 1, 1, size=network.task.size)).logits.isfinite().all()
-
-
-def _levels_of_encoder(network: Pocket, image: Tensor) -> Tensor:
-    """Return the levels but the learnt one side by side, (B, C, h, w)."""
-    return torch.cat(network.levels(network._maps(image), network.base_classes.classify).unit[:-1], dim=1)

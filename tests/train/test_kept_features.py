@@ -33,12 +33,8 @@ def config(mini_yaml):
     """Return a function that gives DCAMA's config over the tiny data set with a small encoder of timm."""
 
     def make(name: str, *overrides: str, model: str = "dcama", **stage: object):
-        path = mini_yaml(
-            model,
-            model={"encoder": ENCODER},
-            meta_stage={**STAGE, "input": "crop", **stage},
-        )
-        return read_config(path, [f"run.name={name}", *overrides])
+        written = mini_yaml(model, model={"encoder": ENCODER}, meta_stage={**STAGE, "input": "crop", **stage})
+        return read_config(written, [f"run.name={name}", *overrides])
 
     return make
 

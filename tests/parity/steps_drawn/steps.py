@@ -20,9 +20,10 @@ from model.registry import methods
 from tests.helpers.read import config_of
 from tests.helpers.skip_init import skip_init
 from tests.model.small import without_dropout
+from tests.parity.drawn.cases import check_sum
 from tests.parity.drawn.drawn import word_vectors
 from tests.parity.drawn.weights import fill
-from tests.parity.steps_drawn.batches import BATCH, STEPS, Arrays, batches, check_sums
+from tests.parity.steps_drawn.batches import BATCH, STEPS, Arrays, batches
 from util.config.folds import Fold
 from util.config.settings import Config, StageSettings
 from util.loop.network import prepare_network
@@ -83,7 +84,8 @@ def deviations_of_steps(run: str) -> list[str]:
     facts, rows = _published(run)
     model, _, stage = run.partition("_")
     drawn = batches(stage, facts["side"])
-    assert check_sums(drawn) == facts["inputs_crc32"], "other images are drawn"
+    sums = [check_sum(batch[name]) for batch in drawn for name in sorted(batch)]
+    assert sums == facts["inputs_crc32"], "other images are drawn"
     config = _config(model, stage, facts["side"])
     settings = getattr(config, f"{stage}_stage")
     vectors = word_vectors() if methods()[model].reads_text else None
@@ -91,7 +93,12 @@ def deviations_of_steps(run: str) -> list[str]:
         whole = build_model(config, text_width=0 if vectors is None else vectors.shape[1])
     network = (whole.base_stage() if stage == "base" else whole).double()
     begin = _begin(network, rows)
-    examples = [_images(batch) if stage == "base" else _episode(batch, config, vectors) for batch in drawn]
+    examples = [
+        LabelledImages(torch.from_numpy(batch["image"]), torch.from_numpy(batch["label"]))
+        if stage == "base"
+        else _episode(batch, config, vectors)
+        for batch in drawn
+    ]
     with join("cpu", stage) as world:
         noted = _two_steps(_training(network, settings, world), begin, examples, facts)
     return [
@@ -143,10 +150,6 @@ def _begin(network: Any, rows: list[Row]) -> State:
         if row.own in state:
             state[row.own].copy_(row.start)
     return {name: tensor.clone() for name, tensor in state.items()}
-
-
-def _images(batch: Arrays) -> LabelledImages:
-    return LabelledImages(image=torch.from_numpy(batch["image"]), label=torch.from_numpy(batch["label"]))
 
 
 def _episode(batch: Arrays, config: Config, vectors: np.ndarray | None) -> Episode:
