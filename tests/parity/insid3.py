@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from model.insid3.positions import positional_basis
-from model.insid3.segmentation import INSIDE, Patches, Reference, class_logits, segment
+from model.insid3.segmentation import INSIDE, Patches, Reference, Segmentation, class_logits, segment
 from model.kinds.training_free import mask_on_grid
 from model.tensors.cells import resize_cells
 from tests.parity.compare import Arrays
@@ -40,10 +40,17 @@ def insid3_case(inputs: Arrays, device: str = "cpu") -> dict[str, Tensor]:
     if "original" in inputs:
         original = [int(n) for n in inputs["original"]]
         out["mask_original"] = resize_cells(mask[None, None].float(), original)[0, 0] > INSIDE
-    (candidates,), (scores,) = found.candidates, found.scores
-    if candidates is not None:
-        out |= {name: getattr(candidates, name).unflatten(0, target.grid) for name in CANDIDATES}
-    if scores is not None:
-        out |= {"clusters": found.clusters.unflatten(0, target.grid), "seed": scores.seed[0]}
-        out |= {f"cluster_{name}": getattr(scores, name) for name in STEPS}
+    out |= _of_candidates(found, target.grid)
     return {name: tensor.cpu() for name, tensor in out.items()}
+
+
+def _of_candidates(found: Segmentation, grid: torch.Size) -> dict[str, Tensor]:
+    """Return the steps of the matching, and the clusters with their scores."""
+    (candidates,), (scores,) = found.candidates, found.scores
+    out = {}
+    if candidates is not None:
+        out |= {name: getattr(candidates, name).unflatten(0, grid) for name in CANDIDATES}
+    if scores is not None:
+        out |= {"clusters": found.clusters.unflatten(0, grid), "seed": scores.seed[0]}
+        out |= {f"cluster_{name}": getattr(scores, name) for name in STEPS}
+    return out
