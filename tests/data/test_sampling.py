@@ -43,7 +43,6 @@ GOLDEN_WALK = [(0, 2, (17,)), (1, 3, (16,)), (2, 2, (17,)), (3, 1, (17,))]  # (q
 @pytest.mark.parametrize("rule", GOLDEN)
 @pytest.mark.parametrize("with_replacement", [False, True])
 def test_an_episode_depends_on_its_number_alone_and_is_legal(rule: str, with_replacement: bool) -> None:
-    """Query and three supports show its class, and it does not support itself."""
     for seed in SEEDS:
         images = random_list(seed)
         sampler = EpisodeSampler(images, rule, 3, seed, with_replacement)
@@ -53,13 +52,18 @@ def test_an_episode_depends_on_its_number_alone_and_is_legal(rule: str, with_rep
         assert {number: sampler(number) for number in [*range(150), FAR, FAR + 1]} == keys
         for number, key in keys.items():
             assert key.number == number
-            assert key.query in images.queries
-            assert key.query not in key.supports
-            assert key.class_id in images.classes
-            assert images.index.areas[key.query, key.class_id] > 0
-            assert {*images.candidates[key.class_id]}.issuperset(key.supports)
-            assert len(key.supports) == 3
+            _assert_legal(key, images)
         assert any(len(set(key.supports)) < 3 for key in keys.values()) == with_replacement
+
+
+def _assert_legal(key: EpisodeKey, images: ImageList) -> None:
+    """Refuse an episode of three shots whose query or supports do not show its class, or that supports itself."""
+    assert key.query in images.queries
+    assert key.query not in key.supports
+    assert key.class_id in images.classes
+    assert images.index.areas[key.query, key.class_id] > 0
+    assert {*images.candidates[key.class_id]}.issuperset(key.supports)
+    assert len(key.supports) == 3
 
 
 def test_episodes_of_a_fixed_list_never_change() -> None:
