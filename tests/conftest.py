@@ -26,9 +26,6 @@ from util.data.mini import generate
 from util.loop.device import take_precision
 
 LONG = {"process", "train", "parity", "benchmark"}  # marks of long tests
-MINI_TRAIN = 48  # images
-MINI_TEST = 32
-MINI_SIDE = 64  # pixels
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -119,7 +116,7 @@ def shared() -> Path:
 def mini_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a tiny drawn data set in VOC layout: 48 training and 32 test images of 64 pixels."""
     root = tmp_path_factory.mktemp("mini") / "mini"
-    generate(root, MINI_TRAIN, MINI_TEST, MINI_SIDE)
+    generate(root, 48, 32, 64)
     return root
 
 

@@ -65,19 +65,11 @@ def _anchors(document: Path) -> set[str]:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_files_sections_and_paths_that_a_document_names_exist(document: Path) -> None:
-    _check_links(document)
-    _check_places(document.read_text())
-
-
-def _check_links(document: Path) -> None:
-    for target, anchor in LINK.findall(document.read_text()):
+    text = document.read_text()
+    for target, anchor in LINK.findall(text):
         file = (document.parent / target).resolve() if target else document
         assert file.exists(), f"{target} does not exist"
         assert not anchor or anchor in _anchors(file), f"{target} has no section #{anchor}"
-
-
-def _check_places(text: str) -> None:
-    """Paths of the repository."""
     for path in PATH.findall(PLACEHOLDER.sub(" ", text)):
         path = path.rstrip("./") if path.endswith((".", "/")) else path
         assert path in EXAMPLES or (REPOSITORY / path).exists(), f"{path} does not exist"

@@ -84,11 +84,14 @@ BASE = [
     "base_stage.size=49",
     *(f"base_stage.{setting}" for setting in STAGE),
 ]  # of lines without ``MODEL=``: Sym-Net's; Mine has none
-TESTS = ("episodes=4", "seeds=[0]")
 SHORT = [  # settings of all trainings and tests
     *("data.size=49", "meta_stage.size=49", "data.min_pixels=100", "data.workers=0"),
     *("protocols.hsnet.list_file=null", "protocols.hsnet.side=49"),
-    *(f"protocols.{name}.{setting}" for name in ("symnet", "bam", "hsnet", "ssp") for setting in TESTS),
+    *(
+        f"protocols.{name}.{setting}"
+        for name in ("symnet", "bam", "hsnet", "ssp")
+        for setting in ("episodes=4", "seeds=[0]")
+    ),
     *(f"meta_stage.{setting}" for setting in STAGE),
 ]
 OPTIONS = "--set run.device=cpu --set run.folder=runs/cells --set data.size=65 --set data.workers=0"

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import sysconfig
 import venv
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +14,7 @@ import pytest
 
 from tests.helpers.method_of_mine import METHOD
 from tests.helpers.paths import REPOSITORY
+from tests.test_imports import imported_by
 
 pytestmark = pytest.mark.process
 FOLDERS = {"annotations", "datasets", "model", "photos", "util"}
@@ -87,27 +87,14 @@ def test_imports_files_and_texts_are_of_the_package(installed: Installed) -> Non
     sources = [path for path in installed.files() if path.suffix == ".py"]
     assert len(sources) > 200
     for source in sources:
-        _check_source(source, is_command=source.parent == package)
-
-
-def _check_source(source: Path, is_command: bool) -> None:
-    text = source.read_text()
-    assert FOLDERS.isdisjoint(_imported(ast.parse(text))), source
-    assert is_command or not TYPED.search(text), source
-    assert not PAGE_OF_CLONE.search(text), source
+        text = source.read_text()
+        assert FOLDERS.isdisjoint(name.partition(".")[0] for name in imported_by(ast.walk(ast.parse(text)))), source
+        assert source.parent == package or not TYPED.search(text), source
+        assert not PAGE_OF_CLONE.search(text), source
 
 
 def names_in(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()} - {"__pycache__"}
-
-
-def _imported(tree: ast.Module) -> Iterator[str]:
-    """Yield the first name of each module that is imported."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name.partition(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module.partition(".")[0]
 
 
 def test_version_help_and_mistakes(installed: Installed) -> None:

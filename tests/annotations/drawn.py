@@ -62,8 +62,7 @@ def photo(path: Path, turned: bool = False, orientation: int = 1) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     exif = Image.Exif()
     exif[ORIENTATION] = TURNED if turned else orientation
-    seed = sum(path.name.encode())
-    pixels = np.random.default_rng(seed).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
+    pixels = np.random.default_rng(sum(path.name.encode())).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
     Image.fromarray(pixels).save(path, "JPEG", exif=exif)
     return path
 
@@ -74,8 +73,7 @@ def areas(text: object, photos: Path | None = None) -> dict[str, int]:
     supports, _ = read_examples([str(text)], photos)
     for support in supports:
         name = str(support.name)
-        is_object = np.isin(support.read().label, (1, BOXED))
-        pixels[name] = pixels.get(name, 0) + int(is_object.sum())
+        pixels[name] = pixels.get(name, 0) + int(np.isin(support.read().label, (1, BOXED)).sum())
     return pixels
 
 
@@ -129,8 +127,7 @@ def coco(folder: Path) -> Path:
     """Write COCO's JSON, with a polygon and run lengths, and ids as COCO has them."""
     photo(folder / PHOTO)
     cat = {"segmentation": [outline(CAT)]}
-    dog = {"segmentation": encoded(region(DOG))}
-    return coco_json(folder, cat, dog, file=PHOTO, first=17)
+    return coco_json(folder, cat, {"segmentation": encoded(region(DOG))}, file=PHOTO, first=17)
 
 
 def labelme(folder: Path) -> Path:

@@ -82,8 +82,7 @@ def test_run_lengths(tmp_path: Path, encode: Any, first: bool) -> None:
     region = np.random.default_rng(0).random((H, W)) < 0.4
     region[:, 5:20] = True  # long runs take more than one character
     region[:7, 0] = first  # where it is True the first run, of pixels outside, is empty
-    path = _file(tmp_path, _mark(7, encode(region)))
-    np.testing.assert_array_equal(_mask(path), region * np.uint8(CUP))
+    np.testing.assert_array_equal(_mask(_file(tmp_path, _mark(7, encode(region)))), region * np.uint8(CUP))
 
 
 OUTLINES_WITHOUT_AREA = [

@@ -123,8 +123,7 @@ def export(folder: Path, mask: Image.Image, entries: list[str]) -> Path:
 )
 def test_a_label_map_names_colours_and_numbers(tmp_path: Path, form: str, order: str) -> None:
     folder = export(tmp_path, MASKS[form], LABEL_MAPS[order])
-    both = {name: 2 * area for name, area in AREAS.items()}
-    assert areas(folder) == areas(folder, folder / "JPEGImages") == both
+    assert areas(folder) == areas(folder, folder / "JPEGImages") == {name: 2 * area for name, area in AREAS.items()}
     named = {"images": folder / "JPEGImages", "masks": folder / "SegmentationClass"}
     for options in (named | {"classes": folder / "labelmap.txt"}, {"images": folder, "masks": folder}):
         names, (mask, _) = custom(folder, **options)
@@ -171,8 +170,7 @@ def test_several_colours_or_numbers_without_names_are_refused(tmp_path: Path, na
 def test_masks_of_different_colours_without_names_are_refused(tmp_path: Path) -> None:
     folder = unnamed(tmp_path, COLOURED)
     for number, value in enumerate((1, 2)):
-        pixels = COLOURED * (value == VALUES)[..., None]
-        Image.fromarray(pixels).save(folder / f"SegmentationClass/p{number}.png")
+        Image.fromarray(COLOURED * (value == VALUES)[..., None]).save(folder / f"SegmentationClass/p{number}.png")
     assert "p1.png: this mask and those before hold several classes" in refusal(folder)
 
 

@@ -77,8 +77,7 @@ def coco(root: Path, *stated: str) -> Path:
     """Write COCO's JSON with a cat on each stated photo."""
     images = [{"id": n, "file_name": name, "width": WIDTH, "height": HEIGHT} for n, name in enumerate(stated)]
     marks = [{"id": n, "image_id": n, "category_id": 1, "segmentation": [outline(CAT)]} for n in range(len(stated))]
-    content = {"images": images, "annotations": marks, "categories": [{"id": 1, "name": "cat"}]}
-    write_json(root / "coco.json", content)
+    write_json(root / "coco.json", {"images": images, "annotations": marks, "categories": [{"id": 1, "name": "cat"}]})
     return root / "coco.json"
 
 

@@ -28,8 +28,7 @@ def test_a_folder_of_a_format_gives_its_supports(kind: str, tmp_path: Path) -> N
         assert [support.name for support in supports] == ["cat", "dog"]
         for support in supports:
             read = support.read()
-            is_object = np.isin(read.label, (1, BOXED))
-            np.testing.assert_array_equal(is_object, drawn.region(drawn.BOXES[support.name]) > 0)
+            np.testing.assert_array_equal(np.isin(read.label, (1, BOXED)), drawn.region(drawn.BOXES[support.name]) > 0)
             assert read.image.shape == (drawn.HEIGHT, drawn.WIDTH, 3)
 
 
@@ -91,6 +90,5 @@ def test_what_nobody_confirmed_is_unknown_for_trainings_and_what_is_not_there_is
     annotations = recognise.READERS["results"](tmp_path, None)
     decide_unconfirmed(annotations, taken=False)
     (photo,) = annotations.photos
-    expected = np.where(drawn.region(shown) == 1, 1, beside)
-    np.testing.assert_array_equal(class_mask(photo, {1: 1, 2: 2}), expected)
+    np.testing.assert_array_equal(class_mask(photo, {1: 1, 2: 2}), np.where(drawn.region(shown) == 1, 1, beside))
     assert (2 in photo.stated) == (by == "person")

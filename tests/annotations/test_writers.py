@@ -141,8 +141,7 @@ def test_strokes_of_label_studios_brush_are_run_lengths_in_bits() -> None:
     head = f"{24:032b}{7:05b}"  # 24 values, words of 8 bits
     sizes = f"{2:04b}{3:04b}{7:04b}{15:04b}"  # of 3, 4, 8 and 16 bits
     runs = f"100{3:03b}{255:08b}" + f"101{11:04b}{0:08b}" + f"100{7:03b}{255:08b}"  # 4, 12 and 8 of 255, 0, 255
-    written = "".join(f"{byte:08b}" for byte in brush_runs(mask))
-    assert written.rstrip("0") == (head + sizes + runs).rstrip("0")
+    assert "".join(f"{byte:08b}" for byte in brush_runs(mask)).rstrip("0") == (head + sizes + runs).rstrip("0")
 
 
 @pytest.mark.parametrize("kind", ["labelme", "yolo"])

@@ -69,8 +69,7 @@ PLACES = [  # data set, method and encoder; the files that some of their setting
 def test_each_value_comes_from_the_file_that_has_it(dataset: str, method: str, net: str, files: dict[str, str]) -> None:
     tree = read_tree(find_config("split0", dataset, method, net))
     for key, file in files.items():
-        place = Path(str(place_of(tree, key)).rpartition(":")[0])
-        assert place.resolve() == CONFIGS / f"{file}.yaml", key
+        assert Path(str(place_of(tree, key)).rpartition(":")[0]).resolve() == CONFIGS / f"{file}.yaml", key
 
 
 METHODS = [name for name in method_names() if name not in ("gfsam", "sam3", "sansa")]  # with an encoder
@@ -196,8 +195,7 @@ WRONG = {  # what the file of split1 and vgg16 states
 
 
 def test_the_file_of_a_run_serves_torchvisions_encoder_too_and_no_other_fold(configs: Path) -> None:
-    own = configs / "pascal/pascal_split2_resnet50.yaml"
-    own.write_text("base: symnet.yaml\ndata: {fold: 2, shot: 5}")
+    (configs / "pascal/pascal_split2_resnet50.yaml").write_text("base: symnet.yaml\ndata: {fold: 2, shot: 5}")
     plain = read("split2", "pascal", None, "resnet50_plain")
     assert (plain.data.shot, plain.model.encoder.stem, plain.run.name) == (5, "plain", "pascal_split2_resnet50_plain")
     other = configs / "pascal/pascal_split1_vgg16.yaml"
@@ -384,8 +382,7 @@ def test_each_value_says_where_it_comes_from(tmp_path: Path, capsys) -> None:
         assert places[setting] == place
     file, _, number = places["refine: true"].partition(":")
     assert file == "config/pascal/ssp.yaml"
-    before = Path(file).read_text().partition("refine")[0]
-    assert before.count("\n") + 1 == int(number)
+    assert Path(file).read_text().partition("refine")[0].count("\n") + 1 == int(number)
     inherited = printed("--print-config split0 pascal --net lite0")
     assert re.search(r"size: 481 +# config/pascal/photos.yaml:\d+: 473, no side of this model", inherited)
 

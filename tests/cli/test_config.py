@@ -204,8 +204,7 @@ def test_settings_without_effect_are_refused(mini_yaml, monkeypatch, name: str, 
 def test_inherited_settings_that_mean_nothing_have_their_defaults(mini_yaml) -> None:
     content = read_config(mini_yaml(meta_stage={"validate_every": 0}))
     assert content.meta_stage.patience == 0
-    again = read.from_dict(read.to_dict(content), "stored")
-    assert again == dataclasses.replace(content, source=Path("stored"))
+    assert read.from_dict(read.to_dict(content), "stored") == dataclasses.replace(content, source=Path("stored"))
 
 
 def test_settings_of_former_tests_and_runs_are_no_part_of_a_recorded_config(mini_yaml) -> None:

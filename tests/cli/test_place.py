@@ -72,8 +72,7 @@ def test_links_lead_to_the_run_of_the_file(run: Path, tmp_path: Path) -> None:
 
 
 def test_a_copy_of_the_config_alone_says_itself_which_run_it_is_of(run: Path, tmp_path: Path) -> None:
-    copy = shutil.copy(run / "meta/config.yaml", tmp_path / "mine.yaml")
-    assert folder_of(copy) == run / "meta"
+    assert folder_of(shutil.copy(run / "meta/config.yaml", tmp_path / "mine.yaml")) == run / "meta"
 
 
 def test_a_name_of_several_parts_stays(mini_yaml, tmp_path: Path) -> None:

@@ -36,8 +36,7 @@ USUAL: dict[str, Any] = {  # of a stage and its run, where a row says nothing el
 def rows() -> dict[str, list[str]]:
     """Return the cells of each row of the table by its recipe."""
     lines = PAGE.splitlines()
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
-    header, *table = cells
+    header, *table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
     assert tuple(header[1:-1]) == COLUMNS
     return {recipe: values for recipe, *values in table}
 

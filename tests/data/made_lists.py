@@ -14,8 +14,7 @@ def list_of(areas: np.ndarray, classes: tuple[int, ...], pixels: int = 10) -> Im
     paths = (Path(),) * len(areas)
     present = areas[:, list(classes)] >= pixels
     candidates = {c: np.flatnonzero(present[:, column]) for column, c in enumerate(classes)}
-    index = Index(names, areas, paths, paths, "none")
-    return ImageList(index, classes, np.flatnonzero(present.any(1)), candidates)
+    return ImageList(Index(names, areas, paths, paths, "none"), classes, np.flatnonzero(present.any(1)), candidates)
 
 
 def random_list(seed: int) -> ImageList:

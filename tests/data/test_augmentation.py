@@ -1,5 +1,7 @@
 """Tests of the training augmentation: exact special cases, keeping the target, and the draws' statistics."""
 
+from itertools import product
+
 import cv2
 import numpy as np
 import pytest
@@ -27,8 +29,7 @@ def always(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _well_within(region: np.ndarray) -> np.ndarray:
     """Return the region without the pixels next to its edge or the image's."""
-    options = {"borderType": cv2.BORDER_CONSTANT, "borderValue": 0}
-    return cv2.erode(region.astype(np.uint8), np.ones((3, 3)), **options) == 1
+    return cv2.erode(region.astype(np.uint8), np.ones((3, 3)), borderType=cv2.BORDER_CONSTANT, borderValue=0) == 1
 
 
 def test_scale_changes_the_sharpness_of_a_squeezed_image() -> None:
@@ -87,8 +88,7 @@ def test_a_stretched_view_is_blurred_but_its_label_has_no_further_class(always) 
 def test_black_padding_at_the_end_lies_below_and_right_and_flips_with_the_image(flip: bool, always) -> None:
     image = noise(20, 30)
     label = drawn_label(20, 30)
-    augment = _augment(changes=["flip"] if flip else [], pad="black")
-    out, out_label = warped(image, label, 41, augment, seeded())
+    out, out_label = warped(image, label, 41, _augment(changes=["flip"] if flip else [], pad="black"), seeded())
     if flip:
         out = out[:, ::-1]
         out_label = out_label[:, ::-1]
@@ -111,9 +111,15 @@ def test_crop_keeps_the_target_where_it_can() -> None:
     assert _kept_shares(0.85).min() >= 0.85
 
 
+def test_a_crop_begins_at_each_place_that_holds_it() -> None:
+    warp = draw_warp(34, 35, _augment(), seeded())
+    corners = {augmentation._draw_corner(warp, 33, _augment(), seeded(seed)) for seed in range(DRAWS)}
+    assert corners == {*product(range(2), range(3))}
+
+
 def test_a_crop_that_keeps_its_target_ignores_what_lies_outside_the_image() -> None:
-    image = noise(60, 160)
-    out, label = warped(image, np.ones((60, 160), np.uint8), 97, _augment(keep_target=0.5, pad="black"), seeded())
+    augment = _augment(keep_target=0.5, pad="black")
+    out, label = warped(noise(60, 160), np.ones((60, 160), np.uint8), 97, augment, seeded())
     assert (label[:60] == 1).all() and (label[60:] == IGNORE).all() and not out[60:].any()
 
 
@@ -132,10 +138,7 @@ def test_each_change_that_is_named_takes_place_in_half_of_the_images(names: list
     for seed in range(DRAWS):
         random = seeded(seed)
         warp = draw_warp(50, 50, augment, random)
-        is_flipped = warp.matrix[0, 0] < 0
-        is_rotated = abs(warp.matrix[1, 0]) > 1e-12
-        changes.append((warp.blur, is_flipped, is_rotated))
+        changes.append((warp.blur, warp.matrix[0, 0] < 0, abs(warp.matrix[1, 0]) > 1e-12))
     assert random.random() == UNTOUCHED  # as many random numbers are drawn whatever happens
-    shares = np.mean(changes, axis=0)
-    for share, name in zip(shares, ("blur", "flip", "rotate"), strict=True):
+    for share, name in zip(np.mean(changes, axis=0), ("blur", "flip", "rotate"), strict=True):
         assert share == pytest.approx(0.5, abs=0.08) if name in names else share == 0

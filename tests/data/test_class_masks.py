@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
+from tests.datasets.class_trees import save, save_photo
 from util.config.folds import Fold
 from util.config.settings import DataSettings
 from util.data.episodes import EpisodeDataset
@@ -26,16 +26,15 @@ PER_CLASS, SIDE = 4, 40
 def data(tmp_path: Path, request: pytest.FixtureRequest) -> DataSettings:
     """Return a data set of four shown classes of 600; masks of two classes share each photo and overlap."""
     root = tmp_path / "data"
-    random = np.random.default_rng(0)
-    (root / "images").mkdir(parents=True)
-    (root / "lists").mkdir()
+    (root / "lists").mkdir(parents=True)
     for part, ids in getattr(request, "param", IDS).items():
         lines = []
         for number in range(PER_CLASS):
             photo = root / f"images/{part}{number}.jpg"
-            Image.fromarray(random.integers(0, 256, (SIDE, SIDE, 3), np.uint8)).save(photo)
+            save_photo(photo, number, (SIDE, SIDE))
             for class_id in ids:
-                _write_mask_of_class(root / "masks" / str(class_id) / f"{number}.png", class_id)
+                rows = np.arange(SIDE)[:, None] < np.full(SIDE, _rows_of_object(class_id))
+                save(root / "masks" / str(class_id) / f"{number}.png", rows.astype(np.uint8))
                 lines.append(f"{class_id}/{number} {class_id} {photo.name}\n")
         (root / f"lists/{part}.txt").write_text("".join(lines))
     folders = {"images": "images", "masks": "masks", "image_suffix": "", "cache": f"{tmp_path}/cache"}
@@ -47,13 +46,6 @@ def data(tmp_path: Path, request: pytest.FixtureRequest) -> DataSettings:
 def _rows_of_object(class_id: int) -> int:
     """Return how many rows of a mask, from the first on, show an object of a class."""
     return 10 + class_id % 7
-
-
-def _write_mask_of_class(path: Path, class_id: int) -> None:
-    mask = np.zeros((SIDE, SIDE), np.uint8)
-    mask[: _rows_of_object(class_id)] = 1
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(mask).save(path)
 
 
 ROWS = np.array([3, 0, 2])
@@ -92,8 +84,7 @@ def test_the_lists_part_the_classes_of_episodes(data: DataSettings) -> None:
     assert (novel.classes, novel.classes_in(1)) == (IDS["test"], [513])
     assert (len(novel.pairs), set(novel.candidates[512])) == (2 * PER_CLASS, {0, 2, 4, 6})
     check_shots(novel, data)
-    from_cache = load_index(data, "test")
-    assert np.array_equal(from_cache.areas[:, IDS["test"]], index.areas[:, IDS["test"]])
+    assert np.array_equal(load_index(data, "test").areas[:, IDS["test"]], index.areas[:, IDS["test"]])
 
 
 def test_episodes_have_classes_beyond_255(data: DataSettings) -> None:
@@ -151,5 +142,4 @@ def test_a_photo_with_a_novel_mask_is_excluded_with_all_its_masks(given_folds: D
         UserError, match="the list of the fold is empty"
     ):  # every photo shows class 2, if not in every mask
         train_list(index, fold, class_2_is_novel)
-    shows_novel = replace(class_2_is_novel, exclude_novel=False)
-    assert len(train_list(index, fold, shows_novel).queries) == PER_CLASS
+    assert len(train_list(index, fold, replace(class_2_is_novel, exclude_novel=False)).queries) == PER_CLASS

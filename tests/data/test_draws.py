@@ -60,8 +60,7 @@ def hsnet_list(dataset: str, fold: int) -> tuple[ImageList, Config]:
     _, listed = read_fold_list(file, split)
     pairs = [(PREFIX[dataset] + stem, c) for stem, c in listed]
     names = sorted({name for name, _ in pairs})
-    index = made_index(names, pairs, len(config.data.classes))
-    return novel_list(index, split, config.data, file), config
+    return novel_list(made_index(names, pairs, len(config.data.classes)), split, config.data, file), config
 
 
 def published(images: ImageList, draw: str, query: str, shots: int, seed: int) -> EpisodeSampler:
@@ -89,8 +88,7 @@ def test_hsnets_lists_give_the_episodes_of_published_runs(dataset: str, shots: i
             protocol = config.protocols[name]
             assert (protocol.draw, protocol.seeds, protocol.episodes) == (HSNET, [0], 1000)
             assert why_not_published(images, config.data, protocol) == ""
-        sampler = published(images, HSNET, config.protocols["hsnet"].query, shots, 0)
-        assert digest(sampler, 1000)[:16] == golden
+        assert digest(published(images, HSNET, config.protocols["hsnet"].query, shots, 0), 1000)[:16] == golden
 
 
 @pytest.mark.parametrize("fold", [0, 1])
@@ -105,11 +103,9 @@ def test_hsnets_draw_is_that_of_published_logs(dataset: str, shots: int, fold: i
 def _fss1000_list(data: DataSettings) -> ImageList:
     """Return FSS-1000's test list as complete data have it: ten masks of each class, in the order 1, 10, 2, ..."""
     classes = sorted((REPOSITORY / "lists/fss1000/test.txt").read_text().split())
-    names, class_ids = [], []
-    for name, number in product(classes, (1, 10, *range(2, 10))):
-        names.append(f"{name}/{number}")
-        class_ids.append(data.classes.index(name) + 1)
-    areas = OneClassAreas(np.full((len(names), 2), 100), np.array(class_ids), len(data.classes))
+    names = [f"{name}/{number}" for name, number in product(classes, (1, 10, *range(2, 10)))]
+    class_ids = np.repeat([data.classes.index(name) + 1 for name in classes], 10)
+    areas = OneClassAreas(np.full((len(names), 2), 100), class_ids, len(data.classes))
     paths = (*map(Path, names),)
     return novel_list(Index((*names,), areas, paths, paths, "made"), Fold.of(data), data)
 
@@ -128,8 +124,7 @@ def test_fss1000_draws_among_the_numbers_of_a_class() -> None:
 def real_photos(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[ImageList, Config]:
     """Return the test list of PASCAL's fold 0, which is complete there, and its config."""
     config = read_config(REPOSITORY / "config/pascal/bam.yaml")
-    cache_folder = str(tmp_path_factory.mktemp("cache"))
-    data = replace(config.data, root=f"{shared}/data/VOC2012", cache=cache_folder)
+    data = replace(config.data, root=f"{shared}/data/VOC2012", cache=str(tmp_path_factory.mktemp("cache")))
     return novel_list(load_index(data, "test", progress=False), Fold.of(data), data), replace(config, data=data)
 
 
@@ -149,8 +144,7 @@ def test_a_draw_never_changes(shots: int) -> None:
     images = golden_list()
     if shots == 5:
         images = replace(images, candidates={c: np.arange(20) for c in images.classes})
-    sampler = published(images, PFENET, "sequential", shots, SEED)
-    assert digest(sampler, 300)[:16] == GOLDEN_PFENET[shots]
+    assert digest(published(images, PFENET, "sequential", shots, SEED), 300)[:16] == GOLDEN_PFENET[shots]
 
 
 @pytest.mark.parametrize(

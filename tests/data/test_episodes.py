@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from model.episode import Modality
+from tests.data.drawn import IGNORE
 from util.config.folds import Fold
 from util.config.read import read_config
 from util.config.settings import AugmentSettings
@@ -26,8 +27,6 @@ from util.run.data import meta_stage_data
 from util.run.run import Run
 
 SIZE = 65  # mini's photos have a longer side of 64: a crop of 65 holds all of each
-SHOTS = 3
-IGNORE = 255
 MEAN_RGB = (124, 116, 104)
 STILL = AugmentSettings(scale=[1, 1], changes=[], keep_target=0.85)
 FOLD = 3  # tests classes 7 and 8: class 1 and class 5 are base classes with ids 1 and 5
@@ -39,7 +38,7 @@ def lists(mini_lists) -> tuple[Fold, ImageList, ImageList]:
     return mini_lists(fold=FOLD)
 
 
-def _episodes(images: ImageList, fold: Fold, augment: AugmentSettings | None, shots: int = SHOTS, **options):
+def _episodes(images: ImageList, fold: Fold, augment: AugmentSettings | None, shots: int = 3, **options):
     query = "sequential" if augment is None else "shuffle"
     return EpisodeDataset(EpisodeSampler(images, query, shots, 0), fold, SIZE, augment, **options)
 
@@ -121,8 +120,7 @@ def test_a_crop_keeps_the_class_of_its_episode(lists) -> None:
 
 def test_query_and_supports_are_augmented_independently(lists) -> None:
     fold, train, _ = lists
-    augment = AugmentSettings(scale=[1, 1], changes=["flip"])
-    dataset = _episodes(train, fold, augment, shots=2)
+    dataset = _episodes(train, fold, AugmentSettings(scale=[1, 1], changes=["flip"]), shots=2)
     flips = []
     for number in range(60):
         key = dataset.sampler(number)
@@ -168,10 +166,12 @@ def test_what_accompanies_a_photo_is_cut_as_the_photo_and_its_label(lists, fit: 
 
 @pytest.mark.parametrize(("classes", "is_spared"), [("base", True), ("null", False)], ids=["base", "novel"])
 def test_a_class_is_spared_in_a_validation_on_base_classes_alone(mini_yaml, classes: str, is_spared: bool) -> None:
-    """Which take turns."""
-    run = Run(read_config(mini_yaml("bam"), [f"meta_stage.validate_on={classes}"]))
+    """Which take turns; other episodes have the protocol's draw and order of supports."""
+    run = Run(read_config(mini_yaml("bam"), [f"meta_stage.validate_on={classes}", "data.shot=2", "test.protocol=bam"]))
     trials = meta_stage_data(run, progress=False).validation
     for number in range(8):
         episode = trials[number].episode
+        key = trials.sampler(number)
+        assert trials[number].rows == [(key.query, *key.supports[:: 1 if is_spared else -1])]
         assert episode.base_id == (number % len(run.fold.base) + 1 if is_spared else 0)
         assert episode.spared_class == (episode.base_id if is_spared else None)

@@ -32,8 +32,7 @@ def tiny(tmp_path: Path) -> DataSettings:
     """Return the settings of six small images with known masks, all in the training list."""
     root = tmp_path / "tiny"
     values = np.array([0, 1, 2, 3, IGNORE], np.uint8)
-    masks = values[np.random.default_rng(0).integers(0, 5, (6, 12, 10))]
-    for n, mask in enumerate(masks):
+    for n, mask in enumerate(values[np.random.default_rng(0).integers(0, 5, (6, 12, 10))]):
         save_photo(root / f"JPEGImages/photo{n}.jpg", n, mask.shape)
         write_mask(root / f"SegmentationClassAug/photo{n}.png", mask)
     (root / "train.txt").write_text("".join(f"photo{n}\n" for n in range(6)))
@@ -47,8 +46,7 @@ def test_areas_equal_a_brute_force_count(mini_data, part: str, file: str) -> Non
     index = load_index(data, part, progress=False)
     names = Path(data.root, f"ImageSets/Segmentation/{file}.txt").read_text().split()
     assert ([*index.names], index.areas.dtype) == (names, np.int64)
-    rows = zip(names, index.images, index.masks, index.areas, strict=True)
-    for name, image, mask, areas in rows:
+    for name, image, mask, areas in zip(names, index.images, index.masks, index.areas, strict=True):
         assert (image.name, mask.name) == (f"{name}.jpg", f"{name}.png")
         values = Image.open(mask).tobytes()
         assert areas.tolist() == [values.count(class_id) for class_id in range(9)]

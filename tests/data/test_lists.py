@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.data.drawn import IGNORE
 from tests.helpers.paths import REPOSITORY
 from util.config.folds import Fold, problems
 from util.config.read import read_config
@@ -22,7 +23,6 @@ from util.files.errors import UserError
 FOLDS = 4
 PIXELS = 500  # of mini's 64 x 64: some objects are smaller
 PASCAL, COCO = 20, 80  # classes
-IGNORE = 255
 
 
 @pytest.mark.parametrize("number", range(FOLDS))
@@ -87,8 +87,7 @@ def test_lists_agree_with_brute_force(mini_data, fold: int, fold_rule: str) -> N
     _check(train_list(train, split, data), train.areas, split.base)
     _check(novel_list(test, split, data), test.areas, split.novel)
     _check(base_validation_list(test, split.base, data), test.areas, split.base)
-    strict = replace(data, exclude_novel=True)
-    _check(train_list(train, split, strict), train.areas, split.base, exclude=split.novel)
+    _check(train_list(train, split, replace(data, exclude_novel=True)), train.areas, split.base, exclude=split.novel)
 
 
 def test_rare_classes_are_refused_or_left_out_as_settings_say() -> None:

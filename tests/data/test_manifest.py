@@ -30,8 +30,7 @@ def write(path: Path, rows: list[dict], **header: object) -> Path:
 
 def test_a_replay_gives_the_episodes_that_were_written(context, tmp_path: Path):
     images, data = context
-    path = write(tmp_path / "m.jsonl", rows_of(images), dataset="mini", fold=0)
-    replayed = replay(path, images, data)
+    replayed = replay(write(tmp_path / "m.jsonl", rows_of(images), dataset="mini", fold=0), images, data)
     assert list(replayed) == [0, 7]
     for seed, episodes in replayed.items():
         sampler = EpisodeSampler(images, "sequential", 2, seed)

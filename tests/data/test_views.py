@@ -66,8 +66,7 @@ def test_evaluation_view_follows_the_written_rule() -> None:
 def _nearest(classes: np.ndarray, height: int, width: int) -> np.ndarray:
     """Return a map of class ids in another size by the rule floor(i * old / new)."""
     rows = np.arange(height) * len(classes) // height
-    columns = np.arange(width) * classes.shape[1] // width
-    return classes[rows][:, columns]
+    return classes[rows][:, np.arange(width) * classes.shape[1] // width]
 
 
 def test_hsnet_squeezes_photo_and_label_to_400(photo) -> None:

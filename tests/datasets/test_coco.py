@@ -48,16 +48,14 @@ def draw_coco(out: Path) -> Path:
                     box_annotation(number, class_id=number, left=0),
                     box_annotation(number, class_id=80, left=20),
                 ]
-        content = {"images": images, "annotations": annotations, "categories": CATEGORIES}
-        write_json(json_of(out, split), content)
+        write_json(json_of(out, split), {"images": images, "annotations": annotations, "categories": CATEGORIES})
     return out
 
 
 def box_annotation(number: int, class_id: int, left: int) -> dict[str, Any]:
     """Return the annotation of a box of ten columns, rows 4 to 20, in an image."""
     box = [left, 4, left + 10, 4, left + 10, 20, left, 20]
-    category = CATEGORIES[class_id - 1]["id"]
-    return {"image_id": number, "category_id": category, "segmentation": [box], "iscrowd": 0}
+    return {"image_id": number, "category_id": CATEGORIES[class_id - 1]["id"], "segmentation": [box], "iscrowd": 0}
 
 
 @pytest.fixture
@@ -87,8 +85,7 @@ def _has_lists(out: Path) -> bool:
 
 
 def test_lists_and_masks_of_both_splits_which_a_repetition_leaves_alone(prepare, words, out: Path, root: Path) -> None:
-    outcome = prepare(*words)
-    assert_done(outcome, "train2014: 5, published 82081: differs", "val2014: 5, published 40137: differs")
+    assert_done(prepare(*words), "train2014: 5, published 82081: differs", "val2014: 5, published 40137: differs")
     for split in coco.SPLITS:
         assert (out / split).is_symlink()
         assert (out / split).resolve() == (root / split).resolve()

@@ -81,5 +81,4 @@ def test_a_copy_of_a_version_joins_all_versions(copied: bool, tmp_path: Path, mo
     images = [tmp_path / f"{name}.jpg" for name in names]
     index = Index(tuple(names), np.zeros((4, 2)), tuple(images), (), "")
     monkeypatch.setattr(Index, "photo_digest", lambda self, row: digests[row])
-    expected = [[0, 1, 2], [3]] if copied else [[0, 1], [2], [3]]
-    assert sorted(photo_groups(index)) == expected
+    assert sorted(photo_groups(index)) == ([[0, 1, 2], [3]] if copied else [[0, 1], [2], [3]])

@@ -1,5 +1,6 @@
 """The photos of a data set of your own: copies, rare classes and odd names, and the split of the others."""
 
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from annotations import recognise
 from annotations.annotation import PredictedObject, PredictedPhoto, Predictions
 from annotations.shapes import encoded
 from datasets.custom import _note_vanishing
-from datasets.division import _give_each_side_enough, assign_folds
+from datasets.division import _give_each_side_enough, assign_folds, split
 from tests.data.made_lists import list_of
 from tests.datasets.class_trees import save, save_grey, save_photo
 from tests.datasets.printed import assert_done
@@ -63,8 +64,7 @@ def write_annotations(folder: Path, source: str, shown: dict[str, Sequence[int]]
     for name, classes in shown.items():
         objects = tuple(PredictedObject(PETS[class_id - 1], 1.0, encoded(stripe(class_id))) for class_id in classes)
         photos.append(PredictedPhoto(folder / f"photos/{name}.png", f"{name}.png", 60, 60, objects))
-    annotations = Predictions(photos, folder / "photos", dict(enumerate(PETS, 1)))
-    recognise.WRITERS[source](folder / source, annotations)
+    recognise.WRITERS[source](folder / source, Predictions(photos, folder / "photos", dict(enumerate(PETS, 1))))
     return "--annotations", folder / ("coco/instances.json" if source == "coco" else source)
 
 
@@ -105,8 +105,7 @@ def test_a_photos_copies_are_on_one_side_of_the_split(prepare, project: Path, tm
 def test_a_photo_whose_name_is_no_utf8_or_whose_link_is_broken_is_named(prepare, project: Path, tmp_path: Path) -> None:
     words = annotated(tmp_path, "masks", {str(n): [1 + n % 2] for n in range(24)})
     for kind in ("photos", "masks"):
-        odd = tmp_path / kind / os.fsdecode(b"caf\xe9.png")
-        (tmp_path / kind / "3.png").rename(odd)
+        (tmp_path / kind / "3.png").rename(tmp_path / kind / os.fsdecode(b"caf\xe9.png"))
     assert "caf?: a list cannot hold a file name" in prepare(*words).error
     photo = tmp_path / "photos/5.png"
     photo.unlink()
@@ -136,8 +135,7 @@ def test_rare_classes_are_left_out_by_name(prepare, project: Path, tmp_path: Pat
     assert_done(prepare(*words, "--skip-rare", 4), "left out, on fewer than 4 photos: cow (3)")
     data = config_of("split0", "pets", net="lite0").data
     assert sorted(data.classes) == ["cat", "dog"]
-    areas = load_index(data, "train", progress=False).areas[:]
-    assert {*areas.sum(1)} == {3600}  # its pixels are background
+    assert {*load_index(data, "train", progress=False).areas[:].sum(1)} == {3600}  # its pixels are background
 
 
 def in_folders(folder: Path, words: tuple[object, ...], folder_of: dict[str, str]) -> tuple[object, ...]:
@@ -211,6 +209,12 @@ def test_each_side_of_the_split_keeps_two_photos_of_each_class() -> None:
         assert photos.sum(0).min() >= 2
 
 
+def test_each_fourth_photo_by_the_digest_of_its_name_is_to_test() -> None:
+    index = list_of(np.full((16, 2), 99), (1,)).index
+    by_digest = sorted(range(16), key=lambda row: hashlib.sha256(f"photo{row}".encode()).hexdigest())
+    assert split(index, [[row] for row in range(16)])["test"] == sorted(by_digest[3::4])
+
+
 def test_the_classes_of_a_fold_are_on_as_many_photos_as_those_of_another() -> None:
     """Class a is on eight, b on seven, and so on."""
     index = list_of(np.pad(np.tri(8), ((0, 0), (1, 0))), (1,), pixels=1).index
@@ -221,8 +225,7 @@ def test_the_classes_of_a_fold_are_on_as_many_photos_as_those_of_another() -> No
 def test_a_class_of_four_photos_has_two_to_test(prepare, project: Path, tmp_path: Path, count: int) -> None:
     """Every photo shows one class: a quarter of four or five for testing would be one."""
     assert_done(prepare(*annotated(tmp_path, "masks", {str(n): [1 + n % 3] for n in range(3 * count)})))
-    shown = Counter(int(name) % 3 for name in lists_of(project)["test"])
-    assert [*shown.values()] == [2, 2, 2]
+    assert [*Counter(int(name) % 3 for name in lists_of(project)["test"]).values()] == [2, 2, 2]
 
 
 @pytest.mark.parametrize("has_photo_folders", [False, True])

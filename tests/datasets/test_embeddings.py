@@ -209,8 +209,7 @@ def test_other_files_of_vectors_are_refused_in_words(tmp_path: Path, start: byte
 def test_rare_words_are_found_in_a_second_pass(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("util.data.words.vectors.COMMON", 95)
     words = words_of(*(f"word{i}" for i in range(100)), "background")
-    source = write_words(tmp_path / "word2vec.bin", words)
-    table, _ = build_vectors(source, ["word98"])
+    table, _ = build_vectors(write_words(tmp_path / "word2vec.bin", words), ["word98"])
     assert table[1] == pytest.approx(_unit(words["word98"]), abs=1e-6)
 
 

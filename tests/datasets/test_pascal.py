@@ -111,8 +111,7 @@ def assert_prepared(voc: Path, out: Path) -> None:
 
 @pytest.mark.parametrize("form", ["benchmark_RELEASE", "torchvision"])
 def test_sets_and_masks_with_the_official_files_of_sbd(prepare, voc: Path, sbd, out: Path, form: str) -> None:
-    outcome = prepare("pascal", "--voc", voc, "--sbd", sbd(form), "--out", out)
-    assert_done(outcome, "train: 5, published 5953: differs")
+    assert_done(prepare("pascal", "--voc", voc, "--sbd", sbd(form), "--out", out), "train: 5, published 5953: differs")
     assert names(out, "val") == list(VOC_VAL)
     assert_prepared(voc, out)
     shutil.rmtree(voc / "ImageSets")

@@ -39,10 +39,8 @@ def test_a_test_on_a_prepared_set_and_its_table(
         "protocols.crossdomain.episodes=4",
     ]
     (result,) = score(config_of("split0", "chestxray", "prototype", "resnet10", overrides=overrides))
-    stated = (result["protocol"], result["novel"], result["list_images"])
-    assert stated == ("crossdomain", {"1": "lung"}, 5)
-    file = tmp_path / "runs/chestxray_split0_prototype_resnet10/test/crossdomain/result.json"
-    check_tables(file, result)
+    assert (result["protocol"], result["novel"], result["list_images"]) == ("crossdomain", {"1": "lung"}, 5)
+    check_tables(tmp_path / "runs/chestxray_split0_prototype_resnet10/test/crossdomain/result.json", result)
 
 
 def check_tables(file: Path, result: dict) -> None:
@@ -80,8 +78,7 @@ def test_weights_of_another_data_set_keep_their_base_classes() -> None:
 
 
 def test_training_takes_all_classes_and_validates_on_fss1000() -> None:
-    config = config_of("split0", "crossdomain", "hsnet", "resnet50")
-    run = Run(config)
+    run = Run(config_of("split0", "crossdomain", "hsnet", "resnet50"))
     assert len(run.fold.base) == 20
     held_out = validation_run(run).config.data
     assert (held_out.name, held_out.validation_list, held_out.size) == ("fss1000", "lists/validation.txt", 400)

@@ -26,6 +26,7 @@ from util.weights.origin import Origin
 
 KEPT = ["data.workers=1", "test.batch=3", "protocols.symnet.episodes=7", "meta_stage.epochs=9"]
 CHANGED = ["data.min_pixels=7", "test.seeds=[3]", "test.episodes=5", "run.precision=bf16", "protocols.bam.smooth=true"]
+CHANGED += ["test.metrics=[boundary_iou]"]
 
 
 def test_each_setting_of_a_test_says_what_it_decides() -> None:

@@ -180,8 +180,7 @@ def check_classes_of_two_ways(episodes: list[dict], result: dict) -> None:
         assert background_union > 0
         total += counts
     i1, u1, i2, u2, *_ = total
-    per_class = result["per_seed"][1]["final"]["per_class"]
-    assert per_class == pytest.approx({"1": 100 * i1 / u1, "2": 100 * i2 / u2})
+    assert result["per_seed"][1]["final"]["per_class"] == pytest.approx({"1": 100 * i1 / u1, "2": 100 * i2 / u2})
     assert min(i1, i2) > 0
 
 
@@ -309,8 +308,7 @@ def test_a_replay_has_its_protocols_list_and_says_none(listed, tmp_path: Path) -
     config = read_config(path)
 
     def replayed(protocol: str) -> dict:
-        file = tmp_path / f"runs/tiny/test/{protocol}_quick/episodes.jsonl"
-        (result,) = score(config, (protocol,), manifest=file)
+        (result,) = score(config, (protocol,), manifest=tmp_path / f"runs/tiny/test/{protocol}_quick/episodes.jsonl")
         assert "list" not in title(result)
         return result
 

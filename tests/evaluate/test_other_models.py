@@ -13,7 +13,6 @@ from util.config.folder import MAIN_METHOD, method_names
 from util.config.read import read_config
 from util.config.settings import Config
 from util.files.errors import UserError
-from util.loop.processes import ProcessGroup
 from util.run.build import build_model
 from util.run.data import (
     base_stage_data,
@@ -31,7 +30,6 @@ from util.weights.fill import fill
 CLASSES = {name: methods()[name] for name in method_names() if name in methods() and name != MAIN_METHOD}
 # with a base stage; shots that share weights; a class of its own; any size
 LEARNING = ("bam", "hsnet", "pocket", "ssp")
-WORLD = ProcessGroup(0, 1, torch.device("cpu"))
 FAST = {"checkpoint": "best", "episodes": 3, "seeds": [0]}
 
 

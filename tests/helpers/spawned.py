@@ -85,8 +85,7 @@ def start(*words: object, before: Callable[[], None] | None = None, **environmen
     """Start a script of the repository with arguments; ``before`` is called in its process first."""
     folder = tempfile.TemporaryDirectory(prefix="spawned_")
     settings = {name: str(value) for name, value in environment.items()}
-    arguments = ([str(w) for w in words], folder.name, settings, before)
-    process = forks.Process(target=_run, args=arguments)
+    process = forks.Process(target=_run, args=([str(w) for w in words], folder.name, settings, before))
     ensure_running()
     process.start()
     return Spawned(process, folder)

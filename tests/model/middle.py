@@ -11,15 +11,10 @@ from torch import Tensor, nn
 
 from model.encode import Method
 from model.episode import Episode, Shot
+from tests.helpers.pretend import tensors_in
 
 SUMS = 3  # with signs drawn anew
-SEED = 0
 KEPT, PART, MAP = "kept", "part", "map"  # of supports; of the network; of the output
-
-
-def is_figures(key: str) -> bool:
-    """Return whether the values ``<shots>-shot <kind> <name>`` of a golden file are figures of tensors."""
-    return not {KEPT, PART, MAP}.isdisjoint(key.split())
 
 
 def kept(network: Method, episode: Episode) -> dict[str, np.ndarray]:
@@ -48,7 +43,7 @@ def parts(network: nn.Module) -> Iterator[dict[str, np.ndarray]]:
         nonlocal depth
         depth -= 1
         if depth == 0:
-            seen[name] += [*tensors_in(inputs), *tensors_in(output)]
+            seen[name] += [tensor.detach().clone() for tensor in tensors_in((inputs, output))]
 
     handles = []
     for name, module in network.named_modules():
@@ -61,19 +56,6 @@ def parts(network: nn.Module) -> Iterator[dict[str, np.ndarray]]:
     for handle in handles:
         handle.remove()
     figures |= {name: figures_of_each(tensors) for name, tensors in seen.items() if tensors}
-
-
-def tensors_in(value: Any) -> list[Tensor]:
-    """Return the tensors in nested lists, tuples and dictionaries."""
-    if isinstance(value, Tensor):
-        return [value.detach().clone()]
-    if isinstance(value, dict):
-        value = list(value.values())
-    found = []
-    if isinstance(value, (list, tuple)):
-        for item in value:
-            found += tensors_in(item)
-    return found
 
 
 def figures_of_each(tensors: list[Tensor]) -> np.ndarray:
@@ -90,5 +72,5 @@ def figures_of_each(tensors: list[Tensor]) -> np.ndarray:
 
 @functools.lru_cache(maxsize=16)
 def _signs(length: int) -> np.ndarray:
-    random = np.random.RandomState(SEED)  # a stream that numpy keeps for good
+    random = np.random.RandomState(0)  # a stream that numpy keeps for good
     return np.where(random.random_sample((SUMS, length)) < 0.5, -1.0, 1.0)

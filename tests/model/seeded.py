@@ -7,7 +7,6 @@ import copy
 import functools
 import hashlib
 from collections.abc import Mapping
-from types import MappingProxyType
 from unittest import mock
 
 import numpy as np
@@ -26,7 +25,6 @@ KEPT = ("mean", "std", "num_batches_tracked", "relative_position_index")  # name
 GAIN = 1.4  # keeps the size of maps over many layers with ReLUs
 NARROW_SWIN = {"WIDTH": 16, "DEPTHS": (1, 1, 2, 1), "HEADS": (1, 2, 2, 4)}
 LEAST_SIDE = 65  # pixels of the drawn images
-NONE: Mapping[str, object] = MappingProxyType({})
 
 
 def takes(name: str, backbone: str) -> bool:
@@ -36,14 +34,19 @@ def takes(name: str, backbone: str) -> bool:
 
 
 def seeded_model(
-    name: str, shots: int, backbone: str, stem: str = "plain", changes: Mapping[str, object] = NONE, **encoder: object
+    name: str,
+    shots: int,
+    backbone: str,
+    stem: str = "plain",
+    changes: Mapping[str, object] | None = None,
+    **encoder: object,
 ) -> FewShotMethod:
     """Return a registered model, small but for its encoder, in evaluation mode; ``task.size`` is the images' side.
 
     ``changes`` are further settings of the model, ``encoder`` of its encoder.
     """
     model_class = methods()[name]
-    settings = model_class.Settings(name=name, **copy.deepcopy(SETTINGS.get(name, {}) | dict(changes)))
+    settings = model_class.Settings(name=name, **copy.deepcopy(SETTINGS.get(name, {}) | dict(changes or {})))
     parts = [built(kind) for kind in model_class.pretrained_parts]
     if not parts:
         settings.encoder = EncoderSettings(backbone, stem, **encoder)
@@ -75,5 +78,4 @@ def _drawn(name: str, shape: tuple[int, ...]) -> np.ndarray:
     centred = draw - 0.5
     if leaf == "bias" or draw.ndim < 2:
         return np.asarray(0.4 * centred, np.float32)
-    inputs = np.prod(shape[1:])
-    return centred * np.float32(GAIN * (12 / inputs) ** 0.5)
+    return centred * np.float32(GAIN * (12 / np.prod(shape[1:])) ** 0.5)

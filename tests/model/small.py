@@ -43,8 +43,7 @@ def image_size(model_class: type[FewShotMethod]) -> int:
 
 def task_of(name: str, shots: int, size: int | None = None) -> Task:
     model_class = methods()[name]
-    width = TEXT_WIDTH if model_class.reads_text else 0
-    return Task(BASE_CLASSES, shots, size or image_size(model_class), width)
+    return Task(BASE_CLASSES, shots, size or image_size(model_class), TEXT_WIDTH if model_class.reads_text else 0)
 
 
 def small_model(name: str, shots: int, seed: int = 0, **changes: object) -> FewShotMethod:

@@ -21,7 +21,6 @@ from tests.model.small import BASE_CLASSES, WITH_ENCODER, drawn_episode, small_m
 from util.loop.score import scored_outputs
 
 SHOTS, BATCH = 2, 2
-BIG_RATE = 0.1
 CLOSE = {"atol": 1e-4, "rtol": 1e-4}
 SMALLER = {"abcdfss": {"steps": 3}, "hmnet": {"grid": 8}, "sccan": {"grid": 8, "blocks": 1}}
 IN_ORDER = {"sam3", "sansa"}  # methods to which another order of the shots is another question
@@ -194,8 +193,7 @@ def test_a_state_gives_the_same_output_in_another_model(name: str) -> None:
     other = fresh_model(name, 1)
     assert not close(predict(other, episode_of(name)).logits, prediction_of(name).logits)
     other.load_state_dict(built(name).state_dict())
-    given = predict(other, episode_of(name))
-    assert all_close(scored_outputs(given), scored_outputs(prediction_of(name)))
+    assert all_close(scored_outputs(predict(other, episode_of(name))), scored_outputs(prediction_of(name)))
 
 
 @with_encoder
@@ -239,8 +237,7 @@ def test_shots_computed_one_image_at_a_time_give_the_same_prediction(name: str) 
         return  # this model keeps nothing
     assert len(shots) == BATCH * SHOTS and all(shot.nbytes > 0 for shot in shots)
     for _ in range(2):  # what is kept can be used more than once
-        given = scored_outputs(network(dataclasses.replace(episode, shots=shots)))
-        torch.testing.assert_close(given, want, **CLOSE)
+        torch.testing.assert_close(scored_outputs(network(dataclasses.replace(episode, shots=shots))), want, **CLOSE)
     support, label = (x[:1].expand_as(x) for x in (episode.support, episode.support_label))
     of_first = dataclasses.replace(episode, support=support, support_label=label)
     shared = dataclasses.replace(of_first, shots=shots[:SHOTS])
@@ -264,8 +261,7 @@ def test_a_query_is_most_like_itself_by_its_presence_features(name: str) -> None
 def test_a_step_changes_the_learnable_and_leaves_the_frozen(name: str) -> None:
     network = fresh_model(name).train()
     before = copy.deepcopy(network.state_dict())
-    parameters = [p for group in network.param_groups() for p in group.params]
-    optimizer = torch.optim.SGD(parameters, lr=BIG_RATE)
+    optimizer = torch.optim.SGD([p for group in network.param_groups() for p in group.params], lr=0.1)
     loss_of(network, episode_of(name)).backward()
     optimizer.step()
     changed = {key for key, x in network.state_dict().items() if not torch.equal(x, before[key])}
@@ -289,8 +285,7 @@ def test_the_learnable_parameters_are_in_one_group_and_the_frozen_parts_in_evalu
     if network.learns:
         fixed = torch.nn.ModuleList(network.frozen())
         assert {*learnable} == {*map(id, network.parameters())}.difference(map(id, fixed.parameters()))
-        resting = {id(module) for module in network.modules() if not module.training}
-        assert resting == frozen_modules(network).keys()
+        assert {id(module) for module in network.modules() if not module.training} == frozen_modules(network).keys()
 
 
 @pytest.mark.train
@@ -304,8 +299,7 @@ def test_processes_with_unequal_shares_average_to_the_batchs_losses(name: str, m
     parts = [chosen(episodes, slice(0, 1)), chosen(episodes, slice(1, 3))]
     batch, of_one, of_two = (network(part) for part in (episodes, *parts))
     sums = {key: loss + 2 * of_two.losses[key] for key, loss in of_one.losses.items()}
-    of_images = {key for key in sums if torch.isclose(sums[key], 3 * batch.losses[key], 5e-6, 0)}
-    assert of_images == {*batch.image_losses}
+    assert {key for key in sums if torch.isclose(sums[key], 3 * batch.losses[key], 5e-6, 0)} == {*batch.image_losses}
     counts = []
     monkeypatch.setattr(distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(distributed, "get_world_size", lambda: 1)

@@ -2,7 +2,6 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -65,11 +64,8 @@ class Dropouts(TorchFunctionMode):
         self.acting: dict[str, float] = {}
         self._inside: list[str] = []
         for name, module in network.named_modules():
-            module.register_forward_pre_hook(self._enters(name))
+            module.register_forward_pre_hook(lambda *_, name=name: self._inside.append(name))
             module.register_forward_hook(self._leaves)
-
-    def _enters(self, name: str) -> Callable[..., None]:
-        return lambda *_: self._inside.append(name)
 
     def _leaves(self, *_: Any) -> None:
         self._inside.pop()

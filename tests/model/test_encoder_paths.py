@@ -87,8 +87,7 @@ def test_an_encoder_is_refused_only_where_it_lacks_what_the_method_needs(name: s
 @pytest.mark.parametrize("name", ["symnet", "dcama"])
 def test_parts_of_the_encoder_learn_with_their_own_rate(name: str) -> None:
     network = seeded_model(name, 2, TRANSFORMER, learn=Learn(["4"], 0.25))
-    losses = network.train()(drawn_episode(name, 2, 2, size=network.task.size)).losses
-    sum(losses.values()).backward()
+    sum(network.train()(drawn_episode(name, 2, 2, size=network.task.size)).losses.values()).backward()
     (group,) = [g for g in network.param_groups() if g.name == "encoder"]
     assert group.factor == 0.25
     assert {id(p) for p in group.params} == {id(p) for p in network.encoder.stages()[4].parameters()}

@@ -94,8 +94,7 @@ def test_photos_of_unequal_sizes_and_of_one_pixel_are_predicted(name: str) -> No
     support = [square.support[:, 0, :, :40], square.support[:, 1, :, :1, :33]]
     label = [square.support_label[:, 0, :40], torch.ones_like(square.support_label[:, 1, :1, :33])]
     own = {"query": square.query[..., :50, :], "support": support, "support_label": label}
-    episode = EpisodeOfOriginalSizes(**{**vars(square), **own})
-    assert network(episode).logits.shape == (1, 2, 50, 60)
+    assert network(EpisodeOfOriginalSizes(**{**vars(square), **own})).logits.shape == (1, 2, 50, 60)
 
 
 @torch.no_grad()

@@ -11,17 +11,11 @@ from model.parts.with_encoder import HIGH
 from model.pocket.closeup import CONTEXT, MOST, closeup
 from model.pocket.comparison import GAIN, RIDGE, probe
 from model.pocket.levels import Levels, Views
-from model.pocket.pocket import JUDGES, Pocket, PocketShot
+from model.pocket.pocket import JUDGES, PocketShot
 from tests.model.seeded import seeded_model
 from tests.model.small import drawn_episode, small_model
 
 SIDE = 101
-
-
-def ramps(batch: int) -> Tensor:
-    """Images whose first two channels are the row and the column of each pixel."""
-    rows, columns = torch.meshgrid(torch.arange(SIDE), torch.arange(SIDE), indexing="ij")
-    return torch.stack([rows, columns, rows * 0]).float().expand(batch, -1, -1, -1)
 
 
 def boxes(*corners: tuple[int, int, int, int]) -> Tensor:
@@ -46,9 +40,9 @@ LEAST_END = SIDE / MOST - 1  # last row of the smallest close-up in a corner
 def test_a_closeup_shows_the_object_with_its_surroundings(
     box: tuple[int, int, int, int], expected: list[float]
 ) -> None:
-    rows, columns, _ = closeup(boxes(box)).of(ramps(1))[0].tolist()
-    seen = [rows[0][0], rows[-1][0], columns[0][0], columns[0][-1]]
-    assert seen == pytest.approx(expected, abs=1e-3)
+    places = torch.stack(torch.meshgrid(torch.arange(SIDE), torch.arange(SIDE), indexing="ij"))
+    rows, columns = closeup(boxes(box)).of(places[None].float())[0].tolist()
+    assert [rows[0][0], rows[-1][0], columns[0][0], columns[0][-1]] == pytest.approx(expected, abs=1e-3)
 
 
 def test_large_and_absent_objects_have_no_closeup() -> None:
@@ -132,8 +126,7 @@ def test_an_object_that_fills_a_support_leaves_the_others_background() -> None:
     scatter = (x - centre).T * weights.mean(0) @ (x - centre)
     matrix = scatter + RIDGE * torch.eye(len(centre))
     direction = torch.linalg.solve(matrix, (of_object - of_background) / 2)
-    seen = torch.cat(query.unit, dim=1)[0].flatten(1).T
-    want = GAIN * (seen - centre) @ direction
+    want = GAIN * (torch.cat(query.unit, dim=1)[0].flatten(1).T - centre) @ direction
     torch.testing.assert_close(found.flatten(), want, atol=1e-2, rtol=1e-3)
 
 
@@ -172,7 +165,10 @@ def test_the_presence_score_compares_every_level_of_the_encoder() -> None:
     network, episode = small_model("pocket", 1), drawn_episode("pocket", 1, 2)
     with torch.no_grad():
         found = network(episode).presence_features
-        query, support = (_levels_of_encoder(network, image) for image in (episode.query, episode.support[:, 0]))
+        query, support = (  # all levels but the learnt one, side by side
+            torch.cat(network.levels(network._maps(image), network.base_classes.classify).unit[:-1], dim=1)
+            for image in (episode.query, episode.support[:, 0])
+        )
         summary = support_summary(support, (episode.support_label == 1).float())
         torch.testing.assert_close(found, presence_features(query, summary[:, None]), atol=1e-4, rtol=1e-4)
 
@@ -181,11 +177,4 @@ def test_the_presence_score_compares_every_level_of_the_encoder() -> None:
 def test_pocket_reads_the_only_map_of_vggs_last_stage() -> None:
     network = seeded_model("pocket", 1, "vgg16")
     assert network.encoder.intermediate_counts == {HIGH: 1} and len(network.levels.channels) == 2
-    episode = drawn_episode("pocket", 1, 1, size=network.task.size)
-    assert network(episode).logits.isfinite().all()
-
-
-def _levels_of_encoder(network: Pocket, image: Tensor) -> Tensor:
-    """Return the levels but the learnt one side by side, (B, C, h, w)."""
-    levels = network.levels(network._maps(image), network.base_classes.classify)
-    return torch.cat(levels.unit[:-1], dim=1)
+    assert network(drawn_episode("pocket", 1, 1, size=network.task.size)).logits.isfinite().all()

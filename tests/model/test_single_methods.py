@@ -1,6 +1,7 @@
 """Steps of single methods: maps that are read, HDMNet's teacher, HSNet on VGG-16, HMNet's sizes, related methods."""
 
 from collections.abc import Iterator
+from itertools import permutations
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from model.hsnet.hsnet import HSNet, vote
 from model.hsnet.settings import HSNetSettings
 from model.maps import Maps, Passing
 from model.mismatch import ModelMismatch
-from model.parts.base_learner import Ensemble
+from model.parts.base_learner import Ensemble, ShotWeights
 from model.registry import related
 from tests.model.small import drawn_episode, small_model
 from tests.model.varied import bare_encoder
@@ -76,8 +77,7 @@ def test_an_object_that_fills_its_photo_leaves_the_episode_beside_it_alone() -> 
     network = small_model("hsnet", 1)
     both = drawn_episode("hsnet", 1, 2)
     both.support_label[0] = 1  # all positions of its grids are the object's, of the other support some
-    alone = network(both.part(slice(1, 2))).logits
-    torch.testing.assert_close(network(both).logits[1:], alone)
+    torch.testing.assert_close(network(both).logits[1:], network(both.part(slice(1, 2))).logits)
 
 
 @pytest.mark.parametrize(("size", "fits"), [(400, True), (144, True), (280, False), (31, False)])
@@ -97,8 +97,14 @@ def test_hmnet_takes_grids_of_whole_windows() -> None:
 def test_an_untrained_ensemble_has_the_meta_learners_probabilities() -> None:
     torch.manual_seed(0)
     meta = torch.randn(2, 2, 5, 5)
-    logits = Ensemble()(meta, torch.randn(2, 16, 5, 5), torch.rand(2), None)
-    torch.testing.assert_close(logits, meta.softmax(dim=1))
+    torch.testing.assert_close(Ensemble()(meta, torch.randn(2, 16, 5, 5), torch.rand(2), None), meta.softmax(dim=1))
+
+
+def test_each_of_three_shots_has_the_weight_of_its_distance_in_any_order() -> None:
+    torch.manual_seed(0)
+    weights, distance = ShotWeights(3), torch.tensor([[0.1, 0.4, 0.9]])
+    for order in permutations(range(3)):  # two of them are not their own inverse
+        torch.testing.assert_close(weights(distance[:, order]), weights(distance)[:, order])
 
 
 def test_vgg_takes_torchvisions_names_and_refuses_weights_with_batch_norm() -> None:

@@ -53,8 +53,7 @@ def _write_gradients_of_a_share(rank: int, folder: Path, images: torch.Tensor, d
     """Be one of two processes on one GPU, which NCCL does not serve; write the gradients, which both exchange."""
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     prepared = prepare_network(_a_network(device), device, trained_by=ProcessGroup(rank, 2, device))
-    gradients = _gradients(prepared.learner, images.chunk(2)[rank].to(device))
-    torch.save(gradients, folder / f"{rank}.pt")
+    torch.save(_gradients(prepared.learner, images.chunk(2)[rank].to(device)), folder / f"{rank}.pt")
     distributed.destroy_process_group()
 
 

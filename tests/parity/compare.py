@@ -61,8 +61,7 @@ def _apart(given: np.ndarray, want: np.ndarray) -> float:
         return 0
     if want.dtype.kind != "f":
         return float((given != want).mean())
-    difference = np.linalg.norm(given.astype(np.float64) - want)
-    return float(difference / (np.linalg.norm(want.astype(np.float64)) or 1))
+    return float(np.linalg.norm(given.astype(np.float64) - want) / (np.linalg.norm(want.astype(np.float64)) or 1))
 
 
 def _thinned(whole: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

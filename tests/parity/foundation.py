@@ -60,17 +60,13 @@ RENAMED = {
 }
 
 
-def measured_name(name: str) -> str:
-    """Return the name that a tensor had when the cases were measured, whatever the release of transformers is."""
-    for earlier, measured in RENAMED.items():
-        name = name.replace(earlier, measured)
-    return name
-
-
 @torch.no_grad()
 def filled(network: nn.Module) -> nn.Module:
+    """Fill a network by the names that its tensors had when the cases were measured."""
     for name, parameter in network.eval().named_parameters():
-        parameter.copy_(fill(measured_name(name), tuple(parameter.shape)))
+        for earlier, measured in RENAMED.items():
+            name = name.replace(earlier, measured)
+        parameter.copy_(fill(name, tuple(parameter.shape)))
     return network
 
 

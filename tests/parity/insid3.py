@@ -35,19 +35,13 @@ def insid3_case(inputs: Arrays, device: str = "cpu") -> dict[str, Tensor]:
             patches = Patches.of(features, basis)
             references.append(Reference(patches.debiased, mask_on_grid(label == 1, patches.grid).flatten()))
     [found] = segment([target], [[references]], float(inputs["tau"]), float(inputs["merge"]))
-    out = _masks(found, inputs) | _of_candidates(found, target.grid)
-    return {name: tensor.cpu() for name, tensor in out.items()}
-
-
-def _masks(found: Segmentation, inputs: Arrays) -> dict[str, Tensor]:
-    """Return the mask on the patches, on the canvas, and where it is asked for at the photo's size."""
-    canvas = tuple(int(n) for n in inputs["canvas"])
-    mask = class_logits(found.classes, 1, canvas).argmax(0).bool()
+    mask = class_logits(found.classes, 1, tuple(int(n) for n in inputs["canvas"])).argmax(0).bool()
     out = {"mask_grid": found.classes == 1, "mask": mask}
     if "original" in inputs:
         original = [int(n) for n in inputs["original"]]
         out["mask_original"] = resize_cells(mask[None, None].float(), original)[0, 0] > INSIDE
-    return out
+    out |= _of_candidates(found, target.grid)
+    return {name: tensor.cpu() for name, tensor in out.items()}
 
 
 def _of_candidates(found: Segmentation, grid: torch.Size) -> dict[str, Tensor]:

@@ -41,8 +41,7 @@ def _network(name: str) -> SANSA:
         code = sam.prompt_encoder.shared_embedding.positional_embedding
         for buffer in (code, sam.shared_image_embedding.positional_embedding):
             buffer.copy_(fill(CODE, tuple(code.shape)))
-    settings = SANSASettings(factor=config["factor"], stages=config["stages"], dropout=False)
-    model = SANSA(settings, TASK, sam)
+    model = SANSA(SANSASettings(factor=config["factor"], stages=config["stages"], dropout=False), TASK, sam)
     given = {SANSA.published.name(key): fill(key, shape) for key, shape in config["adapters"].items()}
     model.adapters.load_state_dict({key.removeprefix("adapters."): tensor for key, tensor in given.items()})
     return model.eval()
@@ -54,8 +53,7 @@ def drawn_episodes(inputs: Arrays) -> Episode:
     drawn = joined(np.atleast_1d(inputs["seed"]), int(inputs["shots"]), int(inputs["side"]))
     class_id = torch.from_numpy(drawn.pop("class_id"))
     cut = {name: torch.from_numpy(x)[..., :height, :width] for name, x in drawn.items()}
-    labels = torch.cat([cut["support_label"], cut["query_label"][:, None]], 1)
-    masks = (labels == 1).byte()
+    masks = (torch.cat([cut["support_label"], cut["query_label"][:, None]], 1) == 1).byte()
     assert check_sum(masks.numpy()) == inputs["inputs_crc32"], "other images are drawn"
     return Episode(**cut, class_id=class_id, base_id=class_id, number=torch.arange(len(class_id)))
 
@@ -86,17 +84,14 @@ def _training(network: SANSA, episodes: Episode) -> dict[str, Any]:
     output = network.train()(episodes)
     sum(output.losses.values()).backward()
     network.eval()
-    norms = {}
-    for name in json_of(FOLDER / "config_small.json")["adapters"]:
-        parameter = network.get_parameter(SANSA.published.name(name))
-        norms[name] = float(parameter.grad.norm())
+    adapters = {name: SANSA.published.name(name) for name in json_of(FOLDER / "config_small.json")["adapters"]}
+    norms = {name: float(network.get_parameter(own).grad.norm()) for name, own in adapters.items()}
     frames = []
     with torch.no_grad():
         for item, query in enumerate(_margins(output.logits).split(1)):
             frames += [_of_supports(network, episodes, item), query]
     losses = {name: np.float64(output.losses[ours].item()) for name, ours in OURS.items()}
-    total = np.linalg.norm([*norms.values()])
-    return {**losses, GRADIENTS: norms, "grad_total": total, "logits": torch.cat(frames)}
+    return {**losses, GRADIENTS: norms, "grad_total": np.linalg.norm([*norms.values()]), "logits": torch.cat(frames)}
 
 
 def _margins(logits_b2hw: Tensor) -> Tensor:

@@ -23,12 +23,14 @@ SSP_LOSSES = {"plain": "loss_out1", "refined": "loss_out2", "self_support": "los
 BLOCKS_OF_HMNET = (0, 1, 6)  # of the eight
 
 
-def keep(seen: Seen, modules: dict[str, nn.Module]) -> None:
-    """Have the last outputs of modules kept in ``seen`` under their names, and their inputs under ``<name> in``."""
+def kept(modules: dict[str, nn.Module]) -> Seen:
+    """Return what will have the last outputs of modules under their names, and their inputs under ``<name> in``."""
+    seen = Seen()
     for name, module in modules.items():
         module.register_forward_hook(
             lambda module, inputs, output, name=name: seen.update({name: output, f"{name} in": inputs})
         )
+    return seen
 
 
 def on_calls(module: ModuleType, name: str, note: Callable[[tuple, Any], object]) -> None:
@@ -57,20 +59,17 @@ def of_ensemble(seen: Seen) -> Seen:
 
 
 def bam(network: Any) -> Collect:
-    seen = Seen()
-    keep(seen, {"fuse": network.fuse, "ensemble": network.ensemble})
+    seen = kept({"fuse": network.fuse, "ensemble": network.ensemble})
     return lambda _: of_ensemble(seen) | dict(zip(("mid_prototype", "mid_prior"), seen["fuse in"][1:]))
 
 
 def dcama(network: Any) -> Collect:
-    seen = Seen()
-    keep(seen, {f"mid_coarse_{2 ** (int(stage) + 1)}": block for stage, block in network.aggregate.items()})
+    seen = kept({f"mid_coarse_{2 ** (int(stage) + 1)}": block for stage, block in network.aggregate.items()})
     return lambda output: seen
 
 
 def hdmnet(network: Any) -> Collect:
-    seen = Seen()
-    keep(seen, {"merge_query": network.merge_query, "ensemble": network.ensemble})
+    seen = kept({"merge_query": network.merge_query, "ensemble": network.ensemble})
     return lambda _: of_ensemble(seen) | {"mid_similarity": seen["merge_query in"][0][:, -2:] / SHARPENED}
 
 
@@ -92,14 +91,12 @@ def hsnet(network: Any) -> Collect:
 
 
 def pfenet(network: Any) -> Collect:
-    seen = Seen()
-    keep(seen, {"enrich": network.enrich})
+    seen = kept({"enrich": network.enrich})
     return lambda _: dict(zip(("mid_prototype", "mid_prior"), seen["enrich in"][1:]))
 
 
 def sccan(network: Any) -> Collect:
-    seen = Seen()
-    keep(seen, {"fuse_query": network.fuse_query, "mid_logits": network.decoder})
+    seen = kept({"fuse_query": network.fuse_query, "mid_logits": network.decoder})
     return lambda _: seen | dict(zip(("mid_prototype", "mid_prior"), seen["fuse_query in"][1:]))
 
 
@@ -120,16 +117,14 @@ def of_ssp(network: Any) -> Collect:
 
 
 def symnet(network: Any) -> Collect:
-    seen = Seen()
-    keep(seen, {"decoder": network.decoder, "mid_query_text": network.align})  # the query is aligned last
+    seen = kept({"decoder": network.decoder, "mid_query_text": network.align})  # the query is aligned last
     return lambda output: seen | {"mid_prior": seen["decoder in"][-1]}
 
 
 def hmnet(network: Any) -> Collect:
-    seen = Seen()
-    keep(seen, {part: getattr(network, part) for part in ("fuse_query", "fuse_support", "shot_weights", "ensemble")})
-    keep(seen, {f"block{number}": network.scan.blocks[number] for number in BLOCKS_OF_HMNET})
-    keep(seen, {"mid_mamba": network.scan})
+    parts = {part: getattr(network, part) for part in ("fuse_query", "fuse_support", "shot_weights", "ensemble")}
+    blocks = {f"block{number}": network.scan.blocks[number] for number in BLOCKS_OF_HMNET}
+    seen = kept({**parts, **blocks, "mid_mamba": network.scan})
 
     def collect(_: Output) -> Seen:
         out = seen | of_ensemble(seen)

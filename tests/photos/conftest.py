@@ -103,8 +103,7 @@ def photos(mini_root: Path) -> list[Path]:
 def example_texts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Return one region of one photo annotated in every way: kind -> text of ``--support``."""
     folder = tmp_path_factory.mktemp("annotated")
-    random = np.random.default_rng(0)
-    pixels = random.integers(0, 90, (HEIGHT, WIDTH, 3)).astype(np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 90, (HEIGHT, WIDTH, 3)).astype(np.uint8)
     x0, y0, x1, y1 = BOX
     pixels[y0:y1, x0:x1] += 150
     photo = folder / "annotated.png"

@@ -63,8 +63,7 @@ def _check_result(folder: Path, record: dict, mask: np.ndarray, shape: tuple[int
     assert 0 < cat["share"] < 1
     x, y, width, height = cv2.boundingRect(mask)
     assert cat["box"] == [x, y, x + width, y + height]
-    scores = [inside.mean(), probability[inside].mean() / 255]
-    assert [cat["share"], cat["score"]] == pytest.approx(scores, abs=2e-3)
+    assert [cat["share"], cat["score"]] == pytest.approx([inside.mean(), probability[inside].mean() / 255], abs=2e-3)
 
 
 def test_weights_without_a_config_predict_like_a_checkpoint_of_this_project(
@@ -107,8 +106,7 @@ def resume(predict, baseline: Path, photos: list[Path], tmp_path: Path) -> Calla
 
 
 def test_what_decides_a_result_is_compared(resume, example_texts: dict, photos: list[Path], tmp_path: Path) -> None:
-    query = tmp_path / "query.png"
-    Image.open(photos[1]).save(query)
+    Image.open(photos[1]).save(tmp_path / "query.png")
     assert resume() == "0 of 2"
     in_bf16 = ("--set", "run.precision=bf16")
     others = (
@@ -204,8 +202,7 @@ def test_files_of_other_programs_are_not_overwritten(
 ) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    query = shutil.copy(photos[0], tmp_path / "a.jpg")
-    words = (*baseline_words, "--out", out, "--query", query)
+    words = (*baseline_words, "--out", out, "--query", shutil.copy(photos[0], tmp_path / "a.jpg"))
     (out / name).write_text('{"shapes": [], "imagePath": "a.jpg"}')
     assert f"{name}: was not written by this program" in predict(*words, "--resume").error
     assert (out / name).read_text().startswith('{"shapes"')

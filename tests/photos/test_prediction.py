@@ -11,7 +11,7 @@ from annotations.shapes import decoded
 from photos import Prediction
 from photos import prediction as prediction_module
 from photos.calibration import FORMAT, Calibration, MaskScore, logit, sigmoid
-from photos.prediction import Decision, without_crumbs
+from photos.prediction import Decision, without_crumbs, write_result
 from photos.refine import without_specks
 from util.files.errors import UserError
 from util.files.reading import read_json
@@ -39,6 +39,7 @@ def test_probabilities_are_calibrated() -> None:
     assert np.allclose(_predicted().probability, logits.softmax(0)[1:].numpy())
     assert _predicted().mask.tolist() == [[1, 1, 2, 1]]
     assert _predicted(min_presence=0.9).mask.tolist() == [[0, 0, 0, 0]]  # the score of both is 0.73
+    assert _predicted(min_presence=CALIBRATION.presence(np.ones(1))).mask.all()
 
 
 @pytest.mark.parametrize("score", [50, -0.1, float("nan")])
@@ -57,10 +58,13 @@ def test_instances_and_saved_files_are_those_of_the_command(tmp_path: Path) -> N
     with pytest.raises(UserError):
         prediction.save(tmp_path)
     assert [row["parts"] for row in prediction.summary()] == [2, 1]
-    record, mask, *_ = prediction.save(tmp_path, "frame.1")
+    paths = prediction.save(tmp_path, "frame.1")
+    record, mask, *_ = paths
     assert mask.samefile(tmp_path / "frame.1_mask.png")
     runs = [decoded(row["runs"]) for row in read_json(record, "", "")["classes"]]
     assert np.array_equal(runs, [prediction.mask == 1, prediction.mask == 2])
+    write_result(paths, Path("frame.1"), IMAGE, [], {}, pictures=False)
+    assert not mask.exists()  # which is of the earlier result
 
 
 def test_a_calibrated_score_is_of_presence_and_pixels() -> None:

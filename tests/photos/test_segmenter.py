@@ -99,8 +99,7 @@ def test_supports_and_queries_may_be_in_memory(kind: str, baseline: Path, drawn_
     in_form = forms[kind]
     pair = (in_form(path), masks.get(kind, mask_path))
     expected = Segmenter(config=baseline, supports=[drawn_support, f"dog={path}:{mask_path}"])
-    segmenter = Segmenter(None, {CLASS_NAMES[0]: [pair], "dog": [pair]}, config=baseline)
-    prediction = segmenter(in_form(photos[1]))
+    prediction = Segmenter(None, {CLASS_NAMES[0]: [pair], "dog": [pair]}, config=baseline)(in_form(photos[1]))
     assert prediction.names == [CLASS_NAMES[0], "dog"]
     assert close(prediction.probability, expected(photos[1]).probability)
 
@@ -161,8 +160,7 @@ def test_four_threads_share_a_segmenter_while_another_adds_a_class(photos) -> No
     of_two = [segmenter(photo).probability for photo in photos]
     for n, future in enumerate(pending):
         probability = future.result()
-        expected = of_one if len(probability) == 1 else of_two
-        assert close(probability, expected[n % 3])
+        assert close(probability, (of_one if len(probability) == 1 else of_two)[n % 3])
 
 
 FORK = """

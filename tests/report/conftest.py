@@ -19,8 +19,7 @@ ENTRY = {"query": "sequential", "episodes": 1000, "seeds": [0], "scored_on": "sq
 
 def counts(seed: int, episodes: int, skill: float) -> list[dict]:
     """Return episodes with counts: unions of 1000 pixels, intersections around ``skill`` of them."""
-    random = np.random.default_rng(seed)
-    share = np.clip(random.normal(skill, 0.1, episodes), 0, 1)
+    share = np.clip(np.random.default_rng(seed).normal(skill, 0.1, episodes), 0, 1)
     return [
         {
             "seed": 0,

@@ -17,9 +17,7 @@ def miou(episodes: list[dict]) -> float:
     per_class = []
     for c in {e["class"] for e in episodes}:
         counts_of_class = [e["outputs"]["final"] for e in episodes if e["class"] == c]
-        intersection = sum(row[0] for row in counts_of_class)
-        union = sum(row[1] for row in counts_of_class)
-        per_class.append(100 * intersection / union)
+        per_class.append(100 * sum(row[0] for row in counts_of_class) / sum(row[1] for row in counts_of_class))
     return sum(per_class) / len(per_class)
 
 
@@ -99,8 +97,7 @@ def test_the_interval_has_the_spread_of_trainings_and_repeats_of_one_tell_no_mor
     error = 100 * np.sqrt(skills.var(axis=1, ddof=1).sum() / 3)
     assert width_of_interval(*runs) == pytest.approx(2 * 2.776 * error, rel=0.15)
     assert compare(*runs).notes[-1] == "not significant: the interval contains 0"
-    width = width_of_interval(*runs[:2])
-    assert width == pytest.approx(width_of_interval(*runs[:2] * 3), abs=0.02)
+    assert width_of_interval(*runs[:2]) == pytest.approx(width_of_interval(*runs[:2] * 3), abs=0.02)
 
 
 def width_of_interval(*runs: Path) -> float:

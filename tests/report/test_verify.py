@@ -141,8 +141,7 @@ LISTED, TRAINED_ON = "TEST PHOTOS IN THE TRAINING LIST (2)", "TRAINED ON TEST PH
 
 def test_a_result_counts_test_photos_that_were_trained_on(mini_yaml, tmp_path: Path, capsys) -> None:
     """By their contents where the weights state them, else by the names in the training list."""
-    root = read_config(mini_yaml()).data.root
-    data = shutil.copytree(root, tmp_path / "data")
+    data = shutil.copytree(read_config(mini_yaml()).data.root, tmp_path / "data")
     settings = f"data.root={data}", "test.checkpoint=best", *FEW
     config = quick_config(mini_yaml, WITH_BASE, *settings, "data.exclude_novel=false")
     images = Evaluation.of(config).images

@@ -65,8 +65,7 @@ def test_the_command_line_and_the_fold_of_a_test_stay(done_run, tested):
     assert tested("data.size=49").data.size == 49
     assert tested("test.checkpoint=none").data.size == tested("run.name=other").data.size == 33
     assert tested("data.fold=1").data.fold == 1
-    run = Run(read_config(config.source))
-    assert "data.size = 41, now 33" in stage_of(run, "meta", Asked(resume=True)).refusal
+    assert "data.size = 41, now 33" in stage_of(Run(read_config(config.source)), "meta", Asked(resume=True)).refusal
     save_checkpoints(meta, read_config(config.source, ["data.fold=1"]))
     assert tested().data.fold == 0  # which load_weights refuses
 

@@ -64,8 +64,7 @@ def test_a_batch_that_cannot_be_passed_on(kind: int) -> None:
     with closing(loaded(40)) as stream:
         if kind == resource.RLIMIT_NOFILE:
             next(stream)
-        used = len(list(Path("/proc/self/fd").iterdir()))
-        most = {resource.RLIMIT_FSIZE: 2**20, resource.RLIMIT_NOFILE: used}[kind]
+        most = {resource.RLIMIT_FSIZE: 2**20, resource.RLIMIT_NOFILE: len(list(Path("/proc/self/fd").iterdir()))}[kind]
         with (
             limit(kind, most),
             pytest.raises(UserError, match=r"a loader process failed .*/dev/shm .*ulimit"),

@@ -128,13 +128,8 @@ def test_a_network_leaves_the_callers_random_numbers_alone(mini_config) -> None:
     torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=0)
 
 
-@pytest.fixture
-def batch() -> LabelledImages:
-    return LabelledImages(torch.randn(5, 3, generator=torch.Generator().manual_seed(1)), torch.zeros(5))
-
-
-def test_it_is_the_network_itself_and_precision_is_that_of_its_calls(batch: LabelledImages) -> None:
-    network = Tiny()
+def test_it_is_the_network_itself_and_precision_is_that_of_its_calls() -> None:
+    network, batch = Tiny(), LabelledImages(torch.linspace(-2, 2, 15).view(5, 3), torch.zeros(5))
     full, half = prepare_network(network, CPU), prepare_network(network, CPU, "bf16")
     assert full.network is full.learner is half.network is network
     with full.autocast():

@@ -77,7 +77,10 @@ def test_both_stages_their_resumption_tests_and_predictions(
     assert on_cpu(folder / "best.pth")
     assert checkpoint.read(folder / "last.pth").entries["progress"]["step"] == 2
     check_tests(path, gpu)
-    check_prediction(folder / "best.pth", mini_root)
+    first, *_, last = sorted((mini_root / "JPEGImages").iterdir())
+    supports = [(np.asarray(Image.open(photo)), "box=5,5,40,40") for photo in (first, last)]
+    segmenter = Segmenter(folder / "best.pth", {"thing": supports}, device="cuda")
+    assert segmenter(first).mask.shape == supports[0][0].shape[:2]
 
 
 def check_tests(path: Path, gpu) -> None:
@@ -96,13 +99,6 @@ def check_tests(path: Path, gpu) -> None:
     assert [stage["precision"] for stage in result["training"]] == [tf32, tf32]
     assert result["precision"] == "float32" and result["per_seed"]
     score(config("run.precision=bf16"), protocols=["symnet", "2way"])
-
-
-def check_prediction(weights: Path, mini_root: Path) -> None:
-    first, *_, last = sorted((mini_root / "JPEGImages").iterdir())
-    supports = [(np.asarray(Image.open(photo)), "box=5,5,40,40") for photo in (first, last)]
-    segmenter = Segmenter(weights, {"thing": supports}, device="cuda")
-    assert segmenter(first).mask.shape == supports[0][0].shape[:2]
 
 
 SHORT = {"epoch_length": 4, "validate_every": 0}  # one step

@@ -16,15 +16,10 @@ CHANGED = {  # by what they decide: settings, and other values of them
 NOW = to_dict(config_of("split0", "mini", "symnet", "resnet10"))
 
 
-def changed(key: str, value: object) -> dict:
-    """Return the config with another value of a setting."""
-    section, _, rest = key.partition(".")
-    return _with(NOW, [section, *rest.split(".")], value)
-
-
-def _with(section: dict, names: list[str], value: object) -> dict:
-    name, *others = names
-    return {**section, name: _with(section[name], others, value) if others else value}
+def changed(key: str, value: object, section: dict = NOW) -> dict:
+    """Return the config, or a section of it, with another value of a setting."""
+    name, _, rest = key.partition(".")
+    return {**section, name: changed(rest, value, section[name]) if rest else value}
 
 
 @pytest.mark.parametrize("decides", CHANGED)

@@ -160,5 +160,4 @@ def test_a_method_of_ones_own_file_is_trained_tested_and_verified(mine: Path) ->
     assert not re.search("DIFFERS|it was made with", known.stdout)
     share = "predict.py", "share", "--checkpoint", f"{meta}/best.pth", "--out", f"{meta}/shared"
     assert "by --import of report.py or predict.py" in spawned.run(*share, check=2).stderr
-    of_mine = spawned.run(*share, *own, check=2).stderr
-    assert "reads grey beside colours, which own photos lack" in of_mine
+    assert "reads grey beside colours, which own photos lack" in spawned.run(*share, *own, check=2).stderr

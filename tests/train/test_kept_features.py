@@ -17,7 +17,6 @@ from util.config.read import read_config
 from util.data.episodes import EpisodeDataset
 from util.data.sampling import EpisodeKey
 from util.files.errors import UserError
-from util.loop.processes import ProcessGroup
 from util.run.data import meta_stage_data
 from util.run.folder import LAST
 from util.run.run import Run
@@ -27,7 +26,6 @@ from util.weights import checkpoint
 
 ENCODER = {"backbone": "timm/test_efficientnet", "weights": None}
 STAGE = {"epochs": 1, "epoch_length": 8, "batch": 2, "validate_every": 0, "views": 2}
-WORLD = ProcessGroup(0, 1, torch.device("cpu"))
 
 
 @pytest.fixture
@@ -35,12 +33,8 @@ def config(mini_yaml):
     """Return a function that gives DCAMA's config over the tiny data set with a small encoder of timm."""
 
     def make(name: str, *overrides: str, model: str = "dcama", **stage: object):
-        path = mini_yaml(
-            model,
-            model={"encoder": ENCODER},
-            meta_stage={**STAGE, "input": "crop", **stage},
-        )
-        return read_config(path, [f"run.name={name}", *overrides])
+        written = mini_yaml(model, model={"encoder": ENCODER}, meta_stage={**STAGE, "input": "crop", **stage})
+        return read_config(written, [f"run.name={name}", *overrides])
 
     return make
 
@@ -80,8 +74,7 @@ def test_weights_depend_on_the_pixels_and_not_on_what_is_kept(
         return replace(episode, query=255 - episode.query)
 
     monkeypatch.setattr(EpisodeDataset, "__getitem__", inverted)
-    changed = weights_after(config("inverted", *settings, model=model))
-    assert not all_close(changed, whole)
+    assert not all_close(weights_after(config("inverted", *settings, model=model)), whole)
 
 
 def test_maps_are_kept_by_image_and_mask(tmp_path: Path) -> None:

@@ -20,12 +20,11 @@ pytestmark = [pytest.mark.process, pytest.mark.train]
 
 STAGE = {"epochs": 2, "epoch_length": 16, "validate_every": 1 / 4, "validate_episodes": 1, "ema_decay": 0.9}
 STEP = "util.loop.train.optimiser_step"
-VALIDATION = "util.train.stages.score"
 KILLS = [  # the call that is not begun: function, word of its arguments, number; the steps that a checkpoint holds then
     (STEP, "", 1, None),
     ("os.replace", BEST, 1, 1),
     (STEP, "", 2, 2),
-    (VALIDATION, "", 2, 4),
+    ("util.train.stages.score", "", 2, 4),
     ("os.replace", f"{LAST}'", 2, 4),  # between the two renames of a save
     ("os.replace", METRICS, 4, 5),  # each validation has one before it and one after
 ]

@@ -122,8 +122,7 @@ class Run:
         self.checkpoints = Checkpoints(RunFolder(folder), state, validates=bool(settings.validate_every))
         self.observers: list[TrainingObserver] = [Losses(), self.checkpoints]
         if settings.validate_every:
-            validation = Validation(self._validate, settings, self.checkpoints)
-            self.observers[1:1] = [validation, Patience(settings.patience)]
+            self.observers[1:1] = [Validation(self._validate, settings, self.checkpoints), Patience(settings.patience)]
 
     def _validate(self, prepared: PreparedNetwork, step: int) -> tuple[float, dict[str, Any]]:
         score = self.score(step)
@@ -238,8 +237,7 @@ def test_a_signal_is_heard_between_the_batches_of_a_validation(tmp_path: Path, l
         assert (validated_batches, last_step, second.validated[0]) == ([0, 1], 12, 12)
     else:
         assert (validated_batches, last_step, second.validated[0]) == ([0, 1, 2, 3, 4], 13, 15)
-    unbroken = Run(tmp_path / "unbroken", operator.neg).fit()
-    assert second.outcome() == unbroken.outcome()
+    assert second.outcome() == Run(tmp_path / "unbroken", operator.neg).fit().outcome()
 
 
 @pytest.mark.parametrize(("where", "precision"), [("amid", "float32"), ("after", "fp16"), ("signal", "float32")])

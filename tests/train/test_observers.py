@@ -122,8 +122,7 @@ def test_processes_share_an_answer_that_only_one_gives(mini_yaml, tmp_path: Path
     assert facts["decides"] and facts["code"].keys() == {"differs"}
     (tmp_path / "differs.py").write_text(f"{DIFFER}# changed")
     assert f"{stored.path.parent} is finished and kept" in spawned.run("train.py", path, "--resume").stdout
-    goes_on = spawned.run("train.py", path, "--resume", "--allow-changes", "--dry-run=2")
-    assert "step 3 of 4" in goes_on.stdout
+    assert "step 3 of 4" in spawned.run("train.py", path, "--resume", "--allow-changes", "--dry-run=2").stdout
 
 
 FAILS = """
@@ -172,8 +171,7 @@ def test_an_observer_that_only_looks_decides_nothing_whatever_it_answers(tmp_pat
                 training.prepared = replace(training.prepared, precision="bf16")
             return True
 
-    run = with_registered(Run(tmp_path, float)).fit()
-    assert run.training.progress.step == 20
+    assert with_registered(Run(tmp_path, float)).fit().training.progress.step == 20
     (facts,) = checkpoint.read(tmp_path / LAST).training
     assert not facts["observers"]["looks"]["decides"]
     assert facts["computed_in"] == {"float32": 4, "bf16": 16}  # which is on record all the same
@@ -212,8 +210,7 @@ def test_settings_of_an_observer_are_typed_stated_and_the_same_when_a_training_c
         with pytest.raises(UserError, match=said):
             read_config(path, [f"observers.{setting}"])
     config = read_config(path, ["observers.energy.joules=7"])
-    run = with_registered(Run(tmp_path / "run", float), config.observers).fit()
-    assert run.record["ended_by"] == "energy"
+    assert with_registered(Run(tmp_path / "run", float), config.observers).fit().record["ended_by"] == "energy"
     (facts,) = checkpoint.read(tmp_path / "run" / BEST).training
     assert facts["observers"]["energy"]["settings"] == {"joules": 7} == to_dict(config)["observers"]["energy"]
     other = read_config(path, ["observers.energy.joules=8"])

@@ -51,10 +51,8 @@ def test_tests_of_replaced_weights_are_in_no_table(
     A checkpoint names the photos of its training, and of the one that its encoder came from.
     """
     encoder = {"weights": str(base_of_another_run(Run(mini_config("bam"))))}
-    free = Run(mini_config("prototype", model={"encoder": encoder}))
-    assert load_weights(free).stored.photos == {BEFORE}
-    stage = {"validate_every": 0, "epoch_length": 4}
-    run = Run(mini_config("ssp", meta_stage=stage, model={"encoder": encoder}))
+    assert load_weights(Run(mini_config("prototype", model={"encoder": encoder}))).stored.photos == {BEFORE}
+    run = Run(mini_config("ssp", meta_stage={"validate_every": 0, "epoch_length": 4}, model={"encoder": encoder}))
     with caplog.at_level("INFO", "symnet"):
         assert train_meta(run.config, resume=True) == 0
     assert f"finished: {run.folder('meta') / BEST}; next: the same words after test.sh" in caplog.text

@@ -39,8 +39,6 @@ from util.train import stages
 from util.weights import checkpoint
 from util.weights.encoders import digest_of_files, encoder_data, start_encoders
 
-BASE = "runs/mini_split0_resnet10/base/gone.pth"
-
 
 def begin(run: Run, base: Path | None = None) -> None:
     """Fill a network with what a run's meta stage starts from."""
@@ -66,7 +64,7 @@ def test_missing_files_are_named_with_their_command_before_photos_are_read(mini_
         match=r"gone.pth: these weights do not exist .*; .*initmodel/README\.md .* NET=lite0",
     ):
         train_stage("base", config)
-    other = read_config(mini_yaml("ssp", model={"encoder": {"weights": BASE}}))
+    other = read_config(mini_yaml("ssp", model={"encoder": {"weights": "runs/mini_split0_resnet10/base/gone.pth"}}))
     with pytest.raises(UserError, match=r"train the base stage of that run first"):
         begin(Run(other))
 
@@ -76,8 +74,7 @@ def test_a_partial_files_missing_tensors_are_counted(mini_config, tmp_path: Path
     encoder = {"backbone": NARROW, "stem": "plain", "weights": str(file), "partial": True}
     config = mini_config("ssp", model={"encoder": encoder})
     network = build_model(config, text_width=0)
-    kept = {name: x for name, x in network.encoder.state_dict().items() if not name.startswith("layer3")}
-    torch.save(kept, file)
+    torch.save({name: x for name, x in network.encoder.state_dict().items() if not name.startswith("layer3")}, file)
     counted = r"\d\d tensors start from random values, such as layer3\.\S+"
     assert re.fullmatch(rf"encoder: {NARROW}, weights of {file}, {counted}", start_encoders(config, network)[0])
 
@@ -106,8 +103,7 @@ def test_each_encoder_of_a_method_starts_from_its_weights(mini_yaml, tmp_path: P
     monkeypatch.setitem(contract.METHODS, "two", Two)
     file = tmp_path / "second.pth"
     second = {"backbone": "resnet18", "stem": "plain", "weights": str(file), "pretraining": "drawings"}
-    path = mini_yaml("ssp", model={"name": "two", "second": second})
-    config = read_config(path, ["model.encoder.weights=null"])
+    config = read_config(mini_yaml("ssp", model={"name": "two", "second": second}), ["model.encoder.weights=null"])
     network = build_model(config, text_width=0)
     with pytest.raises(UserError, match=r"second.pth: these weights do not exist \(model.second.weights\)"):
         start_encoders(config, network)
@@ -153,14 +149,6 @@ def epochs_of(folder: Path) -> dict[float, dict[str, Any]]:
     return by_epoch
 
 
-def check_records(found: dict[float, dict[str, Any]], expected: dict[float, dict[str, Any]]) -> None:
-    """Compare the losses of a first epoch, and what two validations count."""
-    assert list(found) == list(expected) == [1, 1.5, 2]
-    assert found[1]["losses"] == pytest.approx(expected[1]["losses"], rel=2e-4)
-    for epoch in (1.5, 2):
-        assert found[epoch]["validation"]["all_foreground"] == expected[epoch]["validation"]["all_foreground"]
-
-
 @pytest.mark.process
 @pytest.mark.train
 def test_two_processes_train_like_one(mini_yaml, tmp_path: Path, device: str):
@@ -176,7 +164,11 @@ def test_two_processes_train_like_one(mini_yaml, tmp_path: Path, device: str):
     one = folder.rename(tmp_path / "one")
     ranks = spawned.start_ranks(2, "train.py", path)
     assert [rank.code for rank in ranks] == [0, 0], [rank.stderr[-2000:] for rank in ranks]
-    check_records(epochs_of(folder), epochs_of(one))
+    found, expected = epochs_of(folder), epochs_of(one)
+    assert list(found) == list(expected) == [1, 1.5, 2]
+    assert found[1]["losses"] == pytest.approx(expected[1]["losses"], rel=2e-4)
+    for epoch in (1.5, 2):
+        assert found[epoch]["validation"]["all_foreground"] == expected[epoch]["validation"]["all_foreground"]
     weights_of_two = weights(folder / "last.pth")
     for name, tensor in weights(one / "last.pth").items():
         assert torch.allclose(tensor.float(), weights_of_two[name].float(), rtol=1e-2, atol=2e-4), name
@@ -266,8 +258,7 @@ class TwoWeights(nn.Module):
         known = inputs.known()
         losses = 3 * self.a * known[:, 0] + 4 * self.b * known[:, 1]
         count = torch.tensor(len(inputs.pairs)) if self.image_losses else inputs.valid_pixels()
-        loss = batch_mean(losses.sum(), count)
-        return Output(inputs.pairs, losses={"main": loss}, image_losses=self.image_losses)
+        return Output(inputs.pairs, losses={"main": batch_mean(losses.sum(), count)}, image_losses=self.image_losses)
 
 
 def weights_of(training: Training) -> tuple[float, float]:

@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 from collections import defaultdict
+from collections.abc import Callable
 from contextlib import nullcontext
 from functools import reduce
 from operator import getitem
@@ -60,6 +61,14 @@ def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path):
     assert run.stderr.startswith(f"error: {path}: cannot be written") and run.stderr.count("\n") == 1
     assert torch.equal(torch.load(path, weights_only=True)["weights"]["w"], torch.ones(3))
     assert {p.name for p in tmp_path.iterdir()} == {LAST, "save"}
+
+
+@pytest.mark.parametrize("save", [checkpoint.save, checkpoint.save_safetensors])
+def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch, save: Callable[..., None]):
+    path, synced, sync = tmp_path / BEST, [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda number: synced.append(path.exists()) or sync(number))
+    save(path, {"weights": {"w": torch.ones(3)}})
+    assert synced == [False] and path.exists()
 
 
 def test_a_truncated_or_changed_checkpoint_is_refused(tmp_path: Path):
@@ -157,8 +166,7 @@ def test_no_name_of_our_own_weights_is_taken_for_a_wrapper(tmp_path: Path, part:
 
 
 def test_weights_that_do_not_fit_name_a_tensor_of_each_side(tmp_path: Path):
-    trained = {"model": {"name": "other"}}
-    stored = checkpoint.Checkpoint(Path("x.pth"), Wrapped("net").net.state_dict(), config=trained)
+    stored = checkpoint.Checkpoint(Path("x.pth"), Wrapped("net").net.state_dict(), config={"model": {"name": "other"}})
     with pytest.raises(UserError) as refusal:
         fill(Wrapped("net"), stored)
     told = ": 0 of 6 names of the model are in the file, which has 0.weight, the model net.0.weight; "
@@ -222,8 +230,7 @@ def wrapped(prefix: str) -> dict[str, Tensor]:
 )
 def test_weights_are_read_from_any_wrapping(tmp_path: Path, content: dict[str, Any], zipped: bool) -> None:
     torch.save(content, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
-    weights = checkpoint.read(tmp_path / "a.pth").weights
-    torch.testing.assert_close(weights, STATE, rtol=0, atol=0)
+    torch.testing.assert_close(checkpoint.read(tmp_path / "a.pth").weights, STATE, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("name", ["a.pth", "a.safetensors"])

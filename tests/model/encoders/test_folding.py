@@ -26,20 +26,16 @@ def networks() -> tuple[nn.Module, nn.Module]:
     return plain, copy.deepcopy(folded)  # a copy has its own norms
 
 
-def run(net: nn.Module, image: torch.Tensor) -> torch.Tensor:
-    return net.forward_features(image)
-
-
 @pytest.mark.parametrize("side", [64, 65])
 def test_folding_keeps_outputs_and_tensor_names(side: int) -> None:
     plain, folded = networks()
     image = torch.randn(2, 3, side, side, dtype=torch.float64)
-    torch.testing.assert_close(run(folded, image), run(plain, image))
+    torch.testing.assert_close(folded.forward_features(image), plain.forward_features(image))
     assert list(folded.state_dict()) == list(plain.state_dict())
     changed = next(m for m in folded.modules() if isinstance(m, _BatchNorm))
     with torch.no_grad():
         changed.running_var *= 4
-    assert not torch.allclose(run(folded, image), run(plain, image))
+    assert not torch.allclose(folded.forward_features(image), plain.forward_features(image))
 
 
 @pytest.mark.parametrize("depthwise", [True, False])
@@ -51,7 +47,7 @@ def test_gradients_are_those_of_the_separate_layers(depthwise: bool) -> None:
             fixed = isinstance(module, _BatchNorm) or (getattr(module, "groups", 1) > 1 and not depthwise)
             for p in module.parameters(recurse=False):
                 p.requires_grad_(not fixed)
-        run(net, image).square().mean().backward()
+        net.forward_features(image).square().mean().backward()
     given, wanted = ({name: p.grad for name, p in net.named_parameters()} for net in (folded, plain))
     assert sum(gradient is not None for gradient in wanted.values()) > 10
     torch.testing.assert_close(given, wanted)

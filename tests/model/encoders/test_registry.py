@@ -10,8 +10,6 @@ from model.encoders.timm_facts import pretraining_of_tag
 from model.registry import methods
 from tests.helpers.read import config_of
 from tests.helpers.skip_init import skip_init
-from tests.model.seeded import takes
-from tests.model.small import WITH_ENCODER
 from util.files.errors import UserError
 from util.weights.sources import download, release
 
@@ -54,12 +52,6 @@ def test_a_stride_without_one_grid_is_refused_where_it_is_needed() -> None:
 def problem_at(name: str, stride: int | None) -> tuple[str, str] | None:
     method = methods()[name]
     return method.encoder_problem(method.Settings(encoder=EncoderSettings("resnet10", output_stride=stride)))
-
-
-@pytest.mark.parametrize("name", WITH_ENCODER)
-def test_a_method_takes_its_usual_encoder_and_one_of_timm(name: str) -> None:
-    assert takes(name, methods()[name].Settings().encoder.backbone)
-    assert takes(name, "timm/test_resnet")
 
 
 def test_titles_are_distinct_and_an_unknown_encoder_keeps_its_name() -> None:

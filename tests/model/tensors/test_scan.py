@@ -27,8 +27,7 @@ def plain_scan(x: Sequences, recap: Recap | None = None) -> tuple[Tensor, Tensor
 
 def results(function, tensors: list[Tensor], windows: int) -> list[Tensor]:
     """Return outputs and gradients of all inputs, those of a recap where windows follow one."""
-    recap = Recap(*tensors[5:], windows) if windows else None
-    y, last = function(Sequences(*tensors[:5]), recap)
+    y, last = function(Sequences(*tensors[:5]), Recap(*tensors[5:], windows) if windows else None)
     of_y = torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view_as(y).cos()
     of_last = torch.linspace(0, 3, last.numel(), dtype=y.dtype).view_as(last).sin()
     gradients = torch.autograd.grad([y, last], tensors if windows else tensors[:5], [of_y, of_last])

@@ -16,8 +16,7 @@ def test_a_window_holds_the_object_and_its_margin(stride: int, before: int) -> N
     for i, (top, bottom, left, right) in enumerate([(0, 3, 6, 9), (5, 6, 2, 8), (9, 11, 0, 1)]):
         mask[i, 0, top:bottom, left:right] = 0.1  # the fourth stays empty
     window = window_around(spans_of(mask).tolist(), (height, width), before, after, stride)
-    with_margin = F.pad(mask, (after, before, after, before))
-    needed = F.max_pool2d(with_margin, before + 1 + after, stride=1).ceil()
+    needed = F.max_pool2d(F.pad(mask, (after, before, after, before)), before + 1 + after, stride=1).ceil()
     held = window.crop(needed)
     assert held.shape[2:] == (window.rows * stride, window.columns * stride)
     assert held.sum() == needed.sum()

@@ -84,8 +84,7 @@ def _images(stored: Arrays) -> Arrays:
         top = side // 3
         drawn["query_label"][:, top : top + side // 12] = 255
         drawn["class_id"] = stored["cat"] + FIRST_BASE
-    sums = [check_sum(drawn[key]) for key in IMAGES]
-    assert sums == stored["inputs_crc32"].tolist(), "other images are drawn"
+    assert [check_sum(drawn[key]) for key in IMAGES] == stored["inputs_crc32"].tolist(), "other images are drawn"
     for key in ("query", "support"):
         drawn[key] = np.moveaxis(drawn[key], -3, -1)
     return drawn

@@ -38,8 +38,7 @@ def _inside(kind: int, dice: _Dice, side: int, number: int) -> np.ndarray:
     if kind == 2:
         stripes = (2 * x + 3 * y) % (radius + 3)
         return (x**2 + y**2 < radius**2) & (stripes < 2 * radius // 3)
-    corners = AROUND * dice.ints(radius // 2, radius + 1, 8)[:, None] // 64
-    return _inside_of_corners(corners, x, y)
+    return _inside_of_corners(AROUND * dice.ints(radius // 2, radius + 1, 8)[:, None] // 64, x, y)
 
 
 def _inside_of_corners(corners: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -85,5 +84,4 @@ def episode(seed: int, shots: int, side: int) -> dict[str, np.ndarray]:
 def word_vectors(seed: int = 7, count: int = 21, width: int = 300) -> np.ndarray:
     """Unit vectors (count, width) float32 in place of word vectors."""
     drawn = _Dice(seed).ints(-999, 1000, count, width).astype(np.float64)
-    lengths = np.sqrt((drawn**2).sum(1, keepdims=True))
-    return np.round(drawn / lengths, 6).astype(np.float32)
+    return np.round(drawn / np.sqrt((drawn**2).sum(1, keepdims=True)), 6).astype(np.float32)

@@ -13,8 +13,7 @@ ENCODER = "layer"  # how names of its tensors begin, which are those of all meth
 
 def fill(name: str, shape: Sequence[int]) -> Tensor:
     """Return a tensor of a name, float32, which nobody changes in place; a batch norm's counter is an int64 of 0."""
-    draw = _drawn_once if name.startswith(ENCODER) else _drawn
-    return draw(name, tuple(shape))
+    return (_drawn_once if name.startswith(ENCODER) else _drawn)(name, tuple(shape))
 
 
 def _drawn(name: str, shape: tuple[int, ...]) -> Tensor:

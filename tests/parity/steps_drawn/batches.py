@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tests.parity.drawn.cases import check_sum, joined
+from tests.parity.drawn.cases import joined
 
 BASE_CLASSES = np.arange(6, 21)  # of fold 0 of PASCAL-5i, in the order of the base learner's channels
 STEPS = 2
@@ -15,11 +15,6 @@ def batches(stage: str, side: int) -> list[Arrays]:
     """Return the batches of a stage, images (..., 3, S, S)."""
     draw = _images if stage == "base" else _episodes
     return [draw(step, side) for step in range(STEPS)]
-
-
-def check_sums(drawn: list[Arrays]) -> list[int]:
-    """Return the CRC-32 of every array."""
-    return [check_sum(batch[name]) for batch in drawn for name in sorted(batch)]
 
 
 def _episodes(step: int, side: int) -> Arrays:

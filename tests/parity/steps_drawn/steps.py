@@ -20,9 +20,10 @@ from model.registry import methods
 from tests.helpers.read import config_of
 from tests.helpers.skip_init import skip_init
 from tests.model.small import without_dropout
+from tests.parity.drawn.cases import check_sum
 from tests.parity.drawn.drawn import word_vectors
 from tests.parity.drawn.weights import fill
-from tests.parity.steps_drawn.batches import BATCH, STEPS, Arrays, batches, check_sums
+from tests.parity.steps_drawn.batches import BATCH, STEPS, Arrays, batches
 from util.config.folds import Fold
 from util.config.settings import Config, StageSettings
 from util.loop.network import prepare_network
@@ -83,7 +84,8 @@ def deviations_of_steps(run: str) -> list[str]:
     facts, rows = _published(run)
     model, _, stage = run.partition("_")
     drawn = batches(stage, facts["side"])
-    assert check_sums(drawn) == facts["inputs_crc32"], "other images are drawn"
+    sums = [check_sum(batch[name]) for batch in drawn for name in sorted(batch)]
+    assert sums == facts["inputs_crc32"], "other images are drawn"
     config = _config(model, stage, facts["side"])
     settings = getattr(config, f"{stage}_stage")
     vectors = word_vectors() if methods()[model].reads_text else None
@@ -91,10 +93,14 @@ def deviations_of_steps(run: str) -> list[str]:
         whole = build_model(config, text_width=0 if vectors is None else vectors.shape[1])
     network = (whole.base_stage() if stage == "base" else whole).double()
     begin = _begin(network, rows)
-    examples = [_images(batch) if stage == "base" else _episode(batch, config, vectors) for batch in drawn]
+    examples = [
+        LabelledImages(torch.from_numpy(batch["image"]), torch.from_numpy(batch["label"]))
+        if stage == "base"
+        else _episode(batch, config, vectors)
+        for batch in drawn
+    ]
     with join("cpu", stage) as world:
-        training = _training(network, settings, world)
-        noted = _two_steps(training, begin, examples, facts)
+        noted = _two_steps(_training(network, settings, world), begin, examples, facts)
     return [
         *_of_losses(noted.losses, facts["losses"]),
         *_of_rates(noted.rates, rows, facts),
@@ -144,10 +150,6 @@ def _begin(network: Any, rows: list[Row]) -> State:
         if row.own in state:
             state[row.own].copy_(row.start)
     return {name: tensor.clone() for name, tensor in state.items()}
-
-
-def _images(batch: Arrays) -> LabelledImages:
-    return LabelledImages(image=torch.from_numpy(batch["image"]), label=torch.from_numpy(batch["label"]))
 
 
 def _episode(batch: Arrays, config: Config, vectors: np.ndarray | None) -> Episode:
@@ -224,8 +226,7 @@ def _of_changes(changes: list[State], rows: list[Row], names: Collection[str]) -
             yield f"{row.name} is not here"
         elif moves or row.change.any():
             yield from _of_change([moved.get(row.own) for moved in changes], row)
-    known = {row.own for row in rows}
-    for name in changes[-1].keys() - known:
+    for name in changes[-1].keys() - {row.own for row in rows}:
         yield f"{name} moves, and is no tensor of the published network"
 
 
@@ -236,8 +237,7 @@ def _of_change(changes: list[Tensor | None], row: Row) -> Iterator[str]:
         moved = torch.zeros_like(direction) if change is None else change.double().view_as(direction)
         norm, along = row.change.reshape(STEPS, 2)[step - 1]
         own = float(moved.norm())
-        own_along = float((moved * direction).sum())
-        differences = abs(own - norm), abs(own_along - along)
+        differences = abs(own - norm), abs(float((moved * direction).sum()) - along)
         apart = max(differences) / (max(norm, own) or 1.0)
         if not apart <= BOUND:
             yield f"{row.name}: change of step {step} is {own:.3g}, published {norm:.3g}, apart {apart:.1e}"

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
@@ -232,7 +233,10 @@ def test_uploads_replace_no_photo_and_take_no_paths(page: Page, copies: list[Pat
 def test_requests_of_others_are_refused(page: Page, tmp_path: Path) -> None:
     for host in ("elsewhere.org", "localhost.elsewhere.org"):
         assert "localhost" in page.get("state", Host=host)["error"]
-    assert "refused" in page.get("stop", b"{}", Content_Type="text/plain")["error"]
+    for header in ({"Content_Type": "text/plain"}, {"Content_Length": f"{2**25 + 1}"}):
+        assert "refused" in page.get("stop", b"{}", **header)["error"]
+    with urlopen(page.address) as answer:
+        assert answer.headers["X-Frame-Options"] == "DENY"
     assert "no action" in page.get("end", b"{}")["error"]
     assert "nothing of this page" in page.get("..%2Fpage.json")["error"]
     assert "damaged" in page.get("remove", b'{"other": 1}')["error"]
