@@ -21,6 +21,7 @@ from util import cli
 from util.config.compose import find_config
 from util.config.folder import encoders
 from util.config.tree import override
+from util.data.words.text import SUFFIXES
 from util.files.errors import EXIT_INTERRUPTED, UserError
 from util.files.project import REPOSITORY
 from util.loop.device import CUDA
@@ -58,6 +59,9 @@ def _options_of(script: str, words: list[str]) -> list[str]:
     for text in texts:
         if "=" in text:
             raise UserError(f"'{text}' is no name of text vectors; write --set {text}")
+        if Path(text).is_file() and Path(text).suffix not in SUFFIXES:
+            kinds = f"text vectors ({', '.join(SUFFIXES)}) nor of weights ({', '.join(checkpoint.ENDINGS)})"
+            raise UserError(f"'{text}' is neither a file of {kinds}; options come last")
         options += ["--set", override("data.text", text)]
     for file in checkpoints:
         options += ["--checkpoint", file] if script == "train" else ["--set", override("test.checkpoint", file)]

@@ -28,7 +28,8 @@ from util.files.errors import UserError, check_known, nearest
 CHOICE = ("MODEL", "NET")  # of method and encoder, in the environment
 PLAIN = "_plain"  # after the name of an encoder whose runs have the same own files
 FOLD = re.compile(r"split(\d+)")  # an experiment
-WITH_BRACES = ("run.base_folder", "model.encoder.weights")  # keys whose values may name others: {dataset}
+WEIGHTS, PRETRAINING = "model.encoder.weights", "model.encoder.pretraining"
+WITH_BRACES = ("run.base_folder", WEIGHTS)  # keys whose values may name others: {dataset}
 BRACES = re.compile(r"\{([^/{}]*)\}")
 
 
@@ -161,7 +162,7 @@ def read_tree(source: Source) -> Tree:
 
 def completed(tree: Tree, overrides: list[str]) -> Tree:
     """Return a tree after overrides, with values for the names in braces by which paths refer to other settings."""
-    tree = reduce(merge, map(override_tree, overrides), tree)
+    tree = _with_data_of_weights(reduce(merge, map(override_tree, overrides), tree))
     names = {
         "runs": value_of(tree, FOLDER) or RUNS,
         "dataset": value_of(tree, "data.name"),
@@ -176,6 +177,15 @@ def completed(tree: Tree, overrides: list[str]) -> Tree:
                 known = ", ".join(f"{{{name}}}" for name in names)
                 raise UserError(f"{leaf.where}: {key}: {unknown[0]} is no name in braces; known: {known}")
             tree = merge(tree, nested(key, Leaf(path, leaf.where)))
+    return tree
+
+
+def _with_data_of_weights(tree: Tree) -> Tree:
+    """Return a tree in which an encoder's file states the training data of the weights that it names, and no others."""
+    leaves = [find(tree, key) for key in (WEIGHTS, PRETRAINING)]
+    files = [Path(leaf.where.rpartition(":")[0]) for leaf in leaves if isinstance(leaf, Leaf)]
+    if len({*files}) == 2 and files[1].parent.name == "encoder":
+        return merge(tree, nested(PRETRAINING, Leaf(None, leaves[0].where)))
     return tree
 
 

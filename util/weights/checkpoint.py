@@ -55,6 +55,7 @@ class Checkpoint:
     cost: dict[str, Any] = field(default_factory=dict)  # of a finished training, see ``Progress``; {}: not known
     entries: dict[str, Any] = field(default_factory=dict)  # of our own file, as they were written
     named: dict[str, Tensor] = field(default_factory=dict)  # others' with the names of wrappers
+    is_unknown: bool = False  # whether it is of others, and of no published method
 
     @classmethod
     def of(cls, entries: dict[str, Any], path: Path) -> Checkpoint:
@@ -80,7 +81,7 @@ class Checkpoint:
         weights = named
         while published_layout(weights) is None and (wrapper := _wrapper_of(weights)):
             weights = {name.removeprefix(wrapper): tensor for name, tensor in weights.items()}
-        return cls(path, weights, named=named)
+        return cls(path, weights, named=named, is_unknown=published_layout(weights) is None)
 
 
 def save(path: Path, content: dict[str, Any], previous: Path | None = None) -> None:

@@ -206,14 +206,19 @@ def encoder_licence(network: Trainable) -> str | None:
     return _together({name: licence_of(encoder.start.weights, encoder) for name, encoder in encoders.items()})
 
 
-def encoder_data(network: FewShotMethod, trained: dict[str, Any] | None) -> str | None:
-    """Return the data that the encoders' first weights, of the training where it is known, were trained on."""
+def encoder_data(network: FewShotMethod, stored: Checkpoint) -> str | None:
+    """Return the data that the encoders' first weights, of the training where it is known, were trained on.
+
+    ``stored``: what the network was filled with. None: it is not known, as of a file of others.
+    """
+    if stored.is_unknown:
+        return None
     encoders = encoders_of(network)
     if not encoders:
         return network.settings.pretraining
     data = {}
     for name, encoder in encoders.items():
-        before = (trained or {"model": {}})["model"].get(name) or {}
+        before = (stored.config or {"model": {}})["model"].get(name) or {}
         start = before if "weights" in before else vars(encoder.start)
         data[name] = pretraining_of(start["weights"], encoder, start.get("pretraining"))
     return _together(data)

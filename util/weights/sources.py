@@ -152,4 +152,5 @@ def pretraining_of(source: str | None, encoder: Encoder, stated: str | None = No
         return IMAGENET
     if source == TIMM:
         return encoder.pretraining
-    return stated or encoder.pretraining
+    is_named = Path(source).stem == bare_name(encoder.start.backbone)  # by timm, with the data in its name
+    return stated or (encoder.pretraining if is_named else None)
