@@ -49,9 +49,11 @@ def command() -> None:
         if method.learns or stage == "evaluation":
             with get_context("spawn").Pool(1) as pool:  # inherits no memory
                 milliseconds, mib = pool.apply(measure, (config, stage))
-            shown = f"{method.title} {config.model.backbone()}, {config.data.size} px, {config.data.shot}-shot {stage}"
-            costs = f"{milliseconds:.2f} ms, {mib:.1f} MiB above network and episodes"
-            print(f"{shown}, batch {BATCH[stage]}: {costs}", flush=True)
+            print(
+                f"{method.title} {config.model.backbone()}, {config.data.size} px, {config.data.shot}-shot {stage}, "
+                f"batch {BATCH[stage]}: {milliseconds:.2f} ms, {mib:.1f} MiB above network and episodes",
+                flush=True,
+            )
 
 
 def _case(name: str, stage: str, shot: int, overrides: list[str]) -> tuple[Config, str]:

@@ -27,8 +27,7 @@ Sides = tuple[int, ...]  # height and width
 
 
 def _letterbox(shape: Sides, side: int) -> Sides:
-    longer = max(shape)
-    scaled = [int(length * side / longer) for length in shape]
+    scaled = [int(length * side / max(shape)) for length in shape]
     return tuple(max(length // BLOCK * BLOCK, BLOCK) for length in scaled)
 
 

@@ -18,8 +18,10 @@ def state_of(path: Path) -> tuple[int, ...]:
     try:
         status = path.stat()
     except OSError:
-        fix = "write its name as the file has it; paths of a list begin below data.root"
-        raise UserError(f"{path}: this file does not exist", fix=fix) from None
+        raise UserError(
+            f"{path}: this file does not exist",
+            fix="write its name as the file has it; paths of a list begin below data.root",
+        ) from None
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino % 2**63
 
 

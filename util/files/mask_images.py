@@ -30,8 +30,7 @@ from util.files.palette import IGNORE, check_indices, refuse_few_bits, voc_palet
 from util.files.writing import write_atomically
 
 VALUE = 1  # of the class in a mask of one class
-CLASS_CHANNEL = 3
-STACKED_CHANNELS = 4  # OpenCV warps four channels in a third of the time that three take
+CLASS_CHANNEL = 3  # of four, which OpenCV warps in a third of the time that three take
 
 
 def read_mask(path: Path) -> np.ndarray:
@@ -73,8 +72,10 @@ def fitted_mask(mask: np.ndarray, tagged: bool, stored: tuple[int, int], orienta
     if fits_upright and (tagged or orientation == UPRIGHT or not fits_stored):
         return mask
     if tagged or not fits_stored:
-        sizes = f"image and mask have different sizes (height, width): {upright} and {mask.shape}"
-        raise UserError(f"{path}: {sizes}", fix="give the mask the photo's size, pixel by pixel")
+        raise UserError(
+            f"{path}: image and mask have different sizes (height, width): {upright} and {mask.shape}",
+            fix="give the mask the photo's size, pixel by pixel",
+        )
     turned_mask = turned(mask, orientation)
     if fits_upright and not np.array_equal(turned_mask, mask):
         raise UserError(

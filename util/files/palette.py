@@ -62,9 +62,6 @@ def palette_of(image: Image.Image) -> np.ndarray:
 
 def voc_palette() -> list[int]:
     """Return red, green, blue of VOC's 256 colours: bits 0-2 of an index, then 3-5, ... are their top bits."""
-    palette = []
-    for index in range(256):
-        for channel in range(3):
-            first, second, third = (index >> (3 * place + channel) & 1 for place in range(3))
-            palette.append(first << 7 | second << 6 | third << 5)
-    return palette
+    indices = np.arange(256, dtype="<u2").view(np.uint8).reshape(256, 2)
+    bits = np.unpackbits(indices, axis=1, count=9, bitorder="little")
+    return np.packbits(bits.reshape(256, 3, 3), axis=1).ravel().tolist()  # of index, place and channel

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,11 @@ def read_bytes(path: Path, what: str, fix: str, parse: Callable[[bytes], Any] = 
 def read_text(path: Path, what: str, fix: str) -> str:
     """Return the text of a file in UTF-8, without a byte-order mark; raises as ``read_bytes`` does."""
     return read_bytes(path, what, fix, lambda content: content.decode("utf-8-sig"))
+
+
+def lines_of(text: str) -> Iterator[tuple[int, str]]:
+    """Return the number and the text of each line that is not blank."""
+    return ((number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip())
 
 
 def read_json(path: Path, what: str, fix: str) -> Any:

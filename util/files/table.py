@@ -22,7 +22,7 @@ class Marked:
     mark: str = ""
 
     def __str__(self) -> str:
-        return self.text
+        return self.text + self.mark
 
 
 @dataclass
@@ -64,11 +64,7 @@ def markdown(table: Table) -> str:
 
 
 def _markdown_cell(cell: str | Marked) -> str:
-    return one_line(_with_mark(cell)).replace("|", r"\|")
-
-
-def _with_mark(cell: str | Marked) -> str:
-    return cell.text + cell.mark if isinstance(cell, Marked) else cell
+    return one_line(cell).replace("|", r"\|")
 
 
 def _markdown_line(cells: list[str], widths: list[int]) -> str:
@@ -92,7 +88,7 @@ def latex(table: Table) -> str:
 
 
 def _latex_cell(cell: str | Marked) -> str:
-    characters = (LATEX_SPECIAL.get(character, character) for character in one_line(_with_mark(cell)))
+    characters = (LATEX_SPECIAL.get(character, character) for character in one_line(cell))
     return "".join(characters).replace("+-", r"$\pm$")
 
 
@@ -100,7 +96,7 @@ def comma_separated(table: Table) -> str:
     """Return a table as CSV, with its facts in place of marks and notes."""
     import pandas
 
-    rows = [list(map(str, row)) for row in table.rows]
+    rows = [[getattr(cell, "text", cell) for cell in row] for row in table.rows]
     frame = pandas.DataFrame(rows, columns=table.headings()).assign(**table.facts)
     return frame.to_csv(index=False).rstrip("\n")
 

@@ -158,7 +158,6 @@ def _shown(value: Any) -> str:
 
 def _check(value: Any, key: str, metadata: Mapping[str, Any]) -> None:
     """Refuse a value, or an item of a list, that a field's ``metadata`` does not allow."""
-    items = value if isinstance(value, list) else [value]
     shortest, longest = metadata.get("length", (0, None))
     if isinstance(value, list) and not shortest <= len(value) <= (longest or len(value)):
         allowed = f"at least {shortest}" if longest is None else f"{shortest} to {longest}"
@@ -166,7 +165,7 @@ def _check(value: Any, key: str, metadata: Mapping[str, Any]) -> None:
     problem = metadata.get("problem")
     if problem is not None and (reason := problem(value)):
         raise Misfit(key, f"{key} = {value!r}: {reason}")
-    for item in items:
+    for item in value if isinstance(value, list) else [value]:
         _check_range(item, key, metadata.get("low"), metadata.get("high"))
 
 

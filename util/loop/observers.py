@@ -99,8 +99,11 @@ class Guarded:
         self.name = name
         self.observer = observer
         self.decides = observer.decides
-        code = code_of(type(observer), but=TrainingObserver)
-        self.facts = {"decides": self.decides, "settings": settings, "code": code}
+        self.facts = {
+            "decides": self.decides,
+            "settings": settings,
+            "code": code_of(type(observer), but=TrainingObserver),
+        }
 
     def __getattr__(self, call: str) -> Callable[..., Any]:
         """Return a call of the observer."""

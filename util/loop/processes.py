@@ -79,9 +79,7 @@ class ProcessGroup:
 
     def any(self, flag: bool) -> bool:
         """Return whether the flag is set in any process."""
-        if self.size == 1:
-            return flag
-        return bool(self.sum(torch.tensor([int(flag)], device=self.device)).item())
+        return any(self.gather(flag))
 
 
 @contextmanager

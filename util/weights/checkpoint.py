@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -157,8 +157,7 @@ def _named_tensors(content: dict[str, Any]) -> dict[str, Tensor]:
     for key in HELD_BY:
         if held := (_named_tensors(content[key]) if isinstance(content.get(key), dict) else {}):
             return held
-    tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
-    plain = _plain({str(name): tensor for name, tensor in tensors.items()})
+    plain = _plain({str(name): value for name, value in content.items() if isinstance(value, Tensor)})
     return {name.replace("_orig_mod.", ""): tensor for name, tensor in plain.items()}  # of torch.compile
 
 
@@ -169,9 +168,8 @@ def _plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: Tensor.detach(tensor) for name, tensor in tensors.items()}
 
 
-def _wrapper_of(names: Iterable[str]) -> str | None:
+def _wrapper_of(names: Collection[str]) -> str | None:
     """Return the first of ``WRAPPERS`` with which most names begin; None: there is none."""
-    names = list(names)
     for wrapper in WRAPPERS:
         count = sum(name.startswith(wrapper) for name in names)
         if 2 * count > len(names):
@@ -201,8 +199,9 @@ def _training_of(entries: dict[str, Any]) -> list[dict[str, Any]]:
         "settings": settings,
         "precision": entries.get("precision"),
     }
-    of_training = "observers", "ended_by", "computed_in", "images", "list_note"
-    facts |= {key: entries[key] for key in of_training if entries.get(key)}
+    facts |= {
+        key: entries[key] for key in ("observers", "ended_by", "computed_in", "images", "list_note") if entries.get(key)
+    }
     return [*entries.get("base", []), facts]
 
 

@@ -28,7 +28,7 @@ from util.weights.sources import (
     download,
     fetch_command,
     fetch_from_hub,
-    licence_of,
+    is_released,
     pretraining_of,
 )
 
@@ -122,12 +122,15 @@ def _start(config: Config, name: str, encoder: Encoder) -> tuple[str, Checkpoint
         return f"{name}: random weights ({_key(config, name, encoder)} is null)", None
     file = file_of_encoder(config, encoder, _key(config, name, encoder))
     missing = fill(encoder, file, start.partial)
-    found = "complete"
-    if missing:
-        found = f"{len(missing)} tensors start from random values, such as {missing[0]}"
-    licence = licence_of(start.weights, encoder)
-    line = f"{name}: {start.backbone}, weights of {file.path}, {found}"
+    random = f"{len(missing)} tensors start from random values, such as {missing[0]}" if missing else ""
+    licence = _licence_of(encoder)
+    line = f"{name}: {start.backbone}, weights of {file.path}, {random or 'complete'}"
     return line + (f"; licence of the weights: {licence}" if licence else ""), file
+
+
+def _licence_of(encoder: Encoder) -> str | None:
+    """Return the licence of the weights that an encoder starts from; None: it is not known here."""
+    return encoder.licence if is_released(encoder.start.weights, encoder) else None
 
 
 def _key(config: Config, name: str, encoder: Encoder) -> str:
@@ -203,7 +206,7 @@ def encoder_licence(network: Trainable) -> str | None:
     encoders = encoders_of(network)
     if not encoders:
         return getattr(network, "licence", None)
-    return _together({name: licence_of(encoder.start.weights, encoder) for name, encoder in encoders.items()})
+    return _together({name: _licence_of(encoder) for name, encoder in encoders.items()})
 
 
 def encoder_data(network: FewShotMethod, stored: Checkpoint) -> str | None:

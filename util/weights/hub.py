@@ -31,13 +31,16 @@ def load_from_hub(kind: str, weights: str) -> Any:
     except Exception as error:  # many kinds: gated, no network, no such name, no config, a damaged file
         reason = " ".join(str(error).split())[:200]
         fix = "name a folder of config.json and model.safetensors, or a network of the hub that is open to you"
-        fix += f"; {UNCONNECTED}: {fetch_from_hub(weights)}"
-        raise ModelMismatch(f"model.weights = {weights}: holds no such network ({reason}); {fix}") from None
+        raise ModelMismatch(
+            f"model.weights = {weights}: holds no such network ({reason}); {fix}; {UNCONNECTED}: "
+            f"{fetch_from_hub(weights)}"
+        ) from None
     mismatched = {str(key) for key, *_ in facts["mismatched_keys"]}
     if lacking := sorted(mismatched.union(facts["missing_keys"])):
-        lacks = f"lacks {len(lacking)} tensors of {kind}, such as {lacking[0]}, which would be random"
-        fix = "take a file of this network, or another release of transformers: pip install -U transformers"
-        raise ModelMismatch(f"model.weights = {weights}: {lacks}; {fix}")
+        raise ModelMismatch(
+            f"model.weights = {weights}: lacks {len(lacking)} tensors of {kind}, such as {lacking[0]}, which would be "
+            "random; take a file of this network, or another release of transformers: pip install -U transformers"
+        )
     return network
 
 

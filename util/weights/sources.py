@@ -132,25 +132,19 @@ def package_file(backbone: str) -> Path | None:
     """Return the path of the weight file of an encoder's installed package, None if it is not installed."""
     name, file = PACKAGES[backbone]
     spec = importlib.util.find_spec(name.replace("-", "_"))
-    folders = [] if spec is None else list(spec.submodule_search_locations or [])
-    paths = (Path(folder) / file for folder in folders)
-    return next((path for path in paths if path.exists()), None)
+    paths = [Path(str(spec.origin)).parent / file] if spec else []
+    return next(filter(Path.exists, paths), None)
 
 
-def licence_of(source: str | None, encoder: Encoder) -> str | None:
-    """Return the licence of an encoder's weights: of the package, or as timm states it; None: not known here."""
-    if source is None:
-        return None
-    return "apache-2.0" if source == PACKAGE else encoder.licence
+def is_released(source: str | None, encoder: Encoder) -> bool:
+    """Return whether weights are those whose licence and data an encoder states: timm's, or a file of their name."""
+    return source in (TIMM, PACKAGE) or Path(str(source)).stem == bare_name(encoder.start.backbone)
 
 
 def pretraining_of(source: str | None, encoder: Encoder, stated: str | None = None) -> str | None:
     """Return the data that an encoder's first weights were trained on, for a file as ``stated``; None: not known."""
     if source is None:
         return NOTHING
-    if source == PACKAGE or source in RELEASES:
+    if source in RELEASES:
         return IMAGENET
-    if source == TIMM:
-        return encoder.pretraining
-    is_named = Path(source).stem == bare_name(encoder.start.backbone)  # by timm, with the data in its name
-    return stated or (encoder.pretraining if is_named else None)
+    return encoder.pretraining if is_released(source, encoder) else stated

@@ -13,7 +13,7 @@ that learn from all classes of a photo, its masks are joined: an image's own cla
 import contextlib
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -159,23 +159,24 @@ def load_index(data: DataSettings, part: str, progress: bool = True) -> Index:
     another size or no background.
     """
     listed = read_list(data, part)
-    highest = VALUE if data.mask_form == BINARY else len(data.classes)  # value in masks, but 255
+    is_binary = data.mask_form == BINARY
+    highest = VALUE if is_binary else len(data.classes)  # value in masks, but 255
     table = _measure_list(listed, data, part, highest, progress)
     content = f"{FORMAT} {highest}\n{listed.text}".encode() + table["digests"].tobytes()
+    areas = table["areas"]
+    if is_binary:
+        areas = OneClassAreas(areas, np.array([int(class_id) for _, class_id, _ in listed.rows]), len(data.classes))
     index = Index(
         names=tuple(row[0] for row in listed.rows),
-        areas=table["areas"],
+        areas=areas,
         images=listed.images,
         masks=listed.masks,
         fingerprint=hashlib.sha256(content).hexdigest(),
         sizes=table["sizes"],
         digests=table["digests"],
         listed=listed.path,
+        joined=is_binary and has_class_maps(vars(data)),
     )
-    if data.mask_form == BINARY:
-        class_ids = np.array([int(class_id) for _, class_id, _ in listed.rows])
-        areas = OneClassAreas(table["areas"], class_ids, len(data.classes))
-        index = replace(index, areas=areas, joined=has_class_maps(vars(data)))
     _check_background(index, data, part, progress)
     return index
 
@@ -208,8 +209,7 @@ def _measure_list(listed: Listed, data: DataSettings, part: str, classes: int, p
 
     ``classes`` is the highest value in masks. Raises as ``_read_files`` does.
     """
-    root = Path(data.root).resolve()
-    asked = hashlib.sha256(f"{FORMAT} whole {classes} {root}\n{listed.text}".encode()).hexdigest()
+    asked = hashlib.sha256(f"{FORMAT} whole {classes} {Path(data.root).resolve()}\n{listed.text}".encode()).hexdigest()
     cache = Path(data.cache) / f"{data.name}-{part}-{asked[:16]}.npz"
     pairs = list(zip(listed.images, listed.masks, strict=True))
     with told(UserError, before=f"{listed.path}: "):
