@@ -60,8 +60,10 @@ def _options_of(script: str, words: list[str]) -> list[str]:
         if "=" in text:
             raise UserError(f"'{text}' is no name of text vectors; write --set {text}")
         if Path(text).is_file() and Path(text).suffix not in SUFFIXES:
-            kinds = f"text vectors ({', '.join(SUFFIXES)}) nor of weights ({', '.join(checkpoint.ENDINGS)})"
-            raise UserError(f"'{text}' is neither a file of {kinds}; options come last")
+            raise UserError(
+                f"'{text}' is neither a file of text vectors ({', '.join(SUFFIXES)}) "
+                f"nor of weights ({', '.join(checkpoint.ENDINGS)})"
+            )
         options += ["--set", override("data.text", text)]
     for file in checkpoints:
         options += ["--checkpoint", file] if script == "train" else ["--set", override("test.checkpoint", file)]

@@ -129,8 +129,7 @@ def _window(warp: Warp, corner: tuple[int, int], size: int) -> Window:
 def _padded(part: np.ndarray, corner: tuple[int, int], size: int, padding: Colour) -> np.ndarray:
     """Return the crop: its part of the warped image, with padding where the crop exceeds it."""
     above, left = (max(-start, 0) for start in corner)
-    below = size - above - part.shape[0]
-    right = size - left - part.shape[1]
+    below, right = size - above - part.shape[0], size - left - part.shape[1]
     return cv2.copyMakeBorder(part, above, below, left, right, cv2.BORDER_CONSTANT, value=padding)
 
 

@@ -48,8 +48,7 @@ def run(options: argparse.Namespace) -> int:
     test = max(options.images // 6, min(FEWEST_TESTED, options.images // 2))
     train = options.images - test
     is_new = generate(options.out, train, test, progress=True)
-    remark = "" if is_new else " exist already; nothing to do"
-    print(f"{options.out}: {train} training and {test} test images{remark}")
+    print(f"{options.out}: {train} training and {test} test images{'' if is_new else ' exist already; nothing to do'}")
     return 0
 
 

@@ -56,8 +56,11 @@ def markdown(table: Table) -> str:
     first, *others = widths
     rules = ["-" * (first + 2), *("-" * (width + 1) + ":" for width in others)]
     lines = [*table.above, ""] if table.above else []
-    lines += [_markdown_line(header, widths), f"|{'|'.join(rules)}|"]
-    lines += [_markdown_line(row, widths) for row in rows]
+    lines += [
+        _markdown_line(header, widths),
+        f"|{'|'.join(rules)}|",
+        *(_markdown_line(row, widths) for row in rows),
+    ]
     if table.notes:
         lines += ["", *(f"{one_line(note)}  " for note in table.notes)]
     return "\n".join(lines)

@@ -71,14 +71,11 @@ def start_encoders(
         lines.append(f"networks: {networks}; licence of the weights: {network.licence}")
     files = []
     for name, encoder in empty.items():
-        is_release = encoder.start.weights in SOURCES
-        if is_release and not downloads:
-            continue
-        line, file = _start(config, name, encoder)
-        lines.append(line)
-        if file is not None and not is_release:
+        if downloads or encoder.start.weights not in SOURCES:
+            line, file = _start(config, name, encoder)
+            lines.append(line)
             files.append(file)
-    return "; ".join(lines), files
+    return "; ".join(lines), [file for file in files if file is not None]
 
 
 def _to_fetch(config: Config, network: FewShotMethod, encoders: dict[str, Encoder]) -> Iterator[str]:
@@ -116,7 +113,7 @@ def _check_read(config: Config, encoders: dict[str, Encoder]) -> None:
 
 
 def _start(config: Config, name: str, encoder: Encoder) -> tuple[str, Checkpoint | None]:
-    """Fill an encoder; return a line, which counts the tensors left random, and what it was filled with."""
+    """Fill an encoder; return a line, which counts the tensors left random, and the user's file that it comes from."""
     start = encoder.start
     if start.weights is None:
         return f"{name}: random weights ({_key(config, name, encoder)} is null)", None
@@ -125,7 +122,9 @@ def _start(config: Config, name: str, encoder: Encoder) -> tuple[str, Checkpoint
     random = f"{len(missing)} tensors start from random values, such as {missing[0]}" if missing else ""
     licence = _licence_of(encoder)
     line = f"{name}: {start.backbone}, weights of {file.path}, {random or 'complete'}"
-    return line + (f"; licence of the weights: {licence}" if licence else ""), file
+    return line + (
+        f"; licence of the weights: {licence}" if licence else ""
+    ), None if start.weights in SOURCES else file
 
 
 def _licence_of(encoder: Encoder) -> str | None:
@@ -189,15 +188,18 @@ def file_of_encoder(config: Config, encoder: Encoder, key: str) -> Checkpoint:
         return download(start.weights, start.backbone, encoder.torchvision, key)
     path = project_path(start.weights)
     if not path.exists():
-        fix = "train the base stage of that run first" if path.parent.name == "base" else MISSING
-        raise UserError(f"{path}: these weights do not exist ({key})", fix=fix)
+        raise UserError(
+            f"{path}: these weights do not exist ({key})",
+            fix="train the base stage of that run first" if path.parent.name == "base" else MISSING,
+        )
     stored = read(path)
     if stored.config is not None:
         found = differences(stored.config, to_dict(config), Decides.IDENTITY, ENCODER.settings)
         if found and "data.name" not in found:
-            other = ", ".join(in_words(found))
-            fix = "its base classes may be novel here; take this fold's"
-            raise UserError(f"{path}: this encoder was trained with {other}; {fix}")
+            raise UserError(
+                f"{path}: this encoder was trained with {', '.join(in_words(found))}",
+                fix="its base classes may be novel here; take this fold's",
+            )
     return stored
 
 

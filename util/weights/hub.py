@@ -52,5 +52,7 @@ def _class_of_transformers(name: str) -> Any:
         library.logging.disable_progress_bar()
         return getattr(library, name)
     except (ImportError, AttributeError) as error:
-        fix = "pip install 'transformers>=5' (Python 3.11 or later)"
-        raise ModelMismatch(f"this method needs {name} of the package transformers ({error}): {fix}") from None
+        raise ModelMismatch(
+            f"this method needs {name} of the package transformers ({error}): "
+            "pip install 'transformers>=5' (Python 3.11 or later)"
+        ) from None

@@ -117,9 +117,8 @@ class Index:
             return self.images[row], self.masks[row]
         class_ids = self.areas.class_ids
         pixels = self.areas.pixels[:, VALUE]
-        others = [other for other in self.rows_by_photo[self.images[row]] if other != row]
-        others.sort(key=lambda other: -pixels[other])
-        below = [(self.masks[other], int(class_ids[other])) for other in others]
+        others = sorted(self.rows_by_photo[self.images[row]], key=lambda other: -pixels[other])
+        below = [(self.masks[other], int(class_ids[other])) for other in others if other != row]
         return self.images[row], self.masks[row], int(class_ids[row]), below
 
     def content(self, row: int) -> str:

@@ -67,8 +67,11 @@ def _paths(pattern: str, fold: Fold) -> tuple[str, list[Path]]:
 def _rows(path: Path) -> list[Row]:
     """Return the rows of a list file; UserError if it is missing or in none of the supported forms."""
     content = read_bytes(path, "this list", "name a list file")
-    kinds = OSError, EOFError, zlib.error, UnicodeDecodeError
-    with told(*kinds, before=f"{path}: is no list of text or .gz (", after="); name another"):
+    with told(
+        *(OSError, EOFError, zlib.error, UnicodeDecodeError),
+        before=f"{path}: is no list of text or .gz (",
+        after="); name another",
+    ):
         if path.suffix == ".gz":
             content = gzip.decompress(content)
         text = content.decode("utf-8-sig")
