@@ -121,10 +121,9 @@ def _start(config: Config, name: str, encoder: Encoder) -> tuple[str, Checkpoint
     missing = fill(encoder, file, start.partial)
     random = f"{len(missing)} tensors start from random values, such as {missing[0]}" if missing else ""
     licence = _licence_of(encoder)
-    line = f"{name}: {start.backbone}, weights of {file.path}, {random or 'complete'}"
-    return line + (
-        f"; licence of the weights: {licence}" if licence else ""
-    ), None if start.weights in SOURCES else file
+    stated = f"; licence of the weights: {licence}" if licence else ""
+    line = f"{name}: {start.backbone}, weights of {file.path}, {random or 'complete'}{stated}"
+    return line, None if start.weights in SOURCES else file
 
 
 def _licence_of(encoder: Encoder) -> str | None:

@@ -133,9 +133,11 @@ def _make_list(
         except UserError as error:
             if not is_published(list_file):
                 raise
-            rule = f"images and pairs are chosen by data.min_pixels = {data.min_pixels}"
-            note = f"the published list is not used: {error}; {rule}"
-            images = replace(_by_pixels(index, data, classes, exclude), note=note)
+            images = replace(
+                _by_pixels(index, data, classes, exclude),
+                note=f"the published list is not used: {error}; "
+                f"images and pairs are chosen by data.min_pixels = {data.min_pixels}",
+            )
     return images if data.rare_classes == "refuse" else _without_rare_classes(images, data.shot)
 
 
