@@ -22,7 +22,7 @@ from util.config.folder import (
 )
 from util.config.parts import BACKBONE, FOLD_KEY, encoder_file, encoder_of, has_encoder, merged, networks
 from util.config.place import FOLDER, RUNS
-from util.config.tree import LISTED, Leaf, Tree, find, merge, nested, override_tree, value_of, with_ending
+from util.config.tree import LISTED, Leaf, Tree, find, merge, nested, override_tree, parse_file, value_of, with_ending
 from util.files.errors import UserError, check_known, nearest
 
 CHOICE = ("MODEL", "NET")  # of method and encoder, in the environment
@@ -182,10 +182,10 @@ def completed(tree: Tree, overrides: list[str]) -> Tree:
 
 def _with_data_of_weights(tree: Tree) -> Tree:
     """Return a tree in which an encoder's file states the training data of the weights that it names, and no others."""
-    leaves = [find(tree, key) for key in (WEIGHTS, PRETRAINING)]
-    files = [Path(leaf.where.rpartition(":")[0]) for leaf in leaves if isinstance(leaf, Leaf)]
-    if len({*files}) == 2 and files[1].parent.name == "encoder":
-        return merge(tree, nested(PRETRAINING, Leaf(None, leaves[0].where)))
+    weights, data = find(tree, WEIGHTS), find(tree, PRETRAINING)
+    file = Path(data.where.rpartition(":")[0]) if isinstance(data, Leaf) else Path()
+    if file.parent.name == "encoder" and value_of(parse_file(file), WEIGHTS) != value_of(tree, WEIGHTS):
+        return merge(tree, nested(PRETRAINING, Leaf(None, weights.where)))
     return tree
 
 
