@@ -44,9 +44,8 @@ def read_bytes(path: Path, what: str, fix: str, parse: Callable[[bytes], Any] = 
             raise UserError(f"{path}: is {other}")
         return parse(content)
     except (OSError, ValueError, RecursionError) as error:
-        reason = getattr(error, "strerror", None)
-        if not reason:
-            reason = "not in UTF-8" if isinstance(error, UnicodeDecodeError) else f"cut short or damaged: {error}"
+        damage = "not in UTF-8" if isinstance(error, UnicodeDecodeError) else f"cut short or damaged: {error}"
+        reason = getattr(error, "strerror", None) or damage
         raise UserError(f"{path}: cannot read {what} ({reason}); {fix}") from None
 
 

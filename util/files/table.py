@@ -99,7 +99,7 @@ def comma_separated(table: Table) -> str:
     """Return a table as CSV, with its facts in place of marks and notes."""
     import pandas
 
-    rows = [[getattr(cell, "text", cell) for cell in row] for row in table.rows]
+    rows = [[str(getattr(cell, "text", cell)) for cell in row] for row in table.rows]
     frame = pandas.DataFrame(rows, columns=table.headings()).assign(**table.facts)
     return frame.to_csv(index=False).rstrip("\n")
 

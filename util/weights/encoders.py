@@ -215,11 +215,11 @@ def encoder_data(network: FewShotMethod, stored: Checkpoint) -> str | None:
 
     ``stored``: what the network was filled with. None: it is not known, as of a file of others.
     """
-    if stored.is_unknown:
-        return None
     encoders = encoders_of(network)
     if not encoders:
         return network.settings.pretraining
+    if stored.is_unknown:
+        return None
     data = {}
     for name, encoder in encoders.items():
         before = (stored.config or {"model": {}})["model"].get(name) or {}

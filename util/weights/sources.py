@@ -137,8 +137,13 @@ def package_file(backbone: str) -> Path | None:
 
 
 def is_released(source: str | None, encoder: Encoder) -> bool:
-    """Return whether weights are those whose licence and data an encoder states: timm's, or a file of their name."""
-    return source in (TIMM, PACKAGE) or Path(str(source)).stem == bare_name(encoder.start.backbone)
+    """Return whether weights are those whose licence and data an encoder states.
+
+    One of timm states those of timm and of files with its name, one of one's own those of its files.
+    """
+    name = encoder.start.backbone
+    is_named = not name.startswith(PREFIX) or Path(str(source)).stem == bare_name(name)
+    return source is not None and (source in (TIMM, PACKAGE) or is_named)
 
 
 def pretraining_of(source: str | None, encoder: Encoder, stated: str | None = None) -> str | None:
@@ -147,4 +152,4 @@ def pretraining_of(source: str | None, encoder: Encoder, stated: str | None = No
         return NOTHING
     if source in RELEASES:
         return IMAGENET
-    return encoder.pretraining if is_released(source, encoder) else stated
+    return stated or (encoder.pretraining if is_released(source, encoder) else None)
