@@ -109,8 +109,7 @@ def read_stacked(image: Path, mask: Path, class_id: int = VALUE, below: Sequence
             lower = _read_fitted_mask(path, frame.size, frame.orientation)
             classes[(lower == VALUE) & (top == 0)] = lower_id
         classes[top == VALUE] = class_id
-    four_channels = cv2.cvtColor(photo, cv2.COLOR_RGB2RGBA)
-    return cv2.insertChannel(classes, four_channels, CLASS_CHANNEL)
+    return cv2.insertChannel(classes, cv2.cvtColor(photo, cv2.COLOR_RGB2RGBA), CLASS_CHANNEL)
 
 
 def _read_fitted_mask(path: Path, stored: tuple[int, int], orientation: int) -> np.ndarray:

@@ -50,9 +50,8 @@ def has_sorted_palette(image: Image.Image, indices: np.ndarray) -> bool:
     counts = np.bincount(indices.reshape(-1), minlength=1)[: len(brightness)]
     used = np.flatnonzero(counts)
     is_dark = brightness[used] < DARK
-    if is_dark.all() or not is_dark.any():
-        return False
-    return not (used[0] == 0 and is_dark[0])
+    is_mixed = is_dark.any() and not is_dark.all()
+    return bool(is_mixed and not (used[0] == 0 and is_dark[0]))
 
 
 def palette_of(image: Image.Image) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import argparse
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any
 
 from util.files.errors import one_line
@@ -39,8 +40,7 @@ class Table:
 
     def headings(self) -> list[str]:
         """Return the names of the columns, each with its group."""
-        groups = self.groups or [""] * len(self.header)
-        return [f"{group} {name}".strip() for group, name in zip(groups, self.header)]
+        return [f"{group} {name}".strip() for group, name in zip_longest(self.groups, self.header, fillvalue="")]
 
     def __format__(self, form: str) -> str:
         return FORMATS[form or "markdown"][1](self)

@@ -207,9 +207,8 @@ def _training_of(entries: dict[str, Any]) -> list[dict[str, Any]]:
 
 def photos_in(text: str | None) -> frozenset[str] | None:
     """Return the digests of photos in the entry that ``photos_text`` returned."""
-    if text is None:
-        return None
-    return frozenset(text[start : start + PHOTO_DIGITS] for start in range(0, len(text), PHOTO_DIGITS))
+    starts = range(0, len(text or ""), PHOTO_DIGITS)
+    return None if text is None else frozenset(text[start : start + PHOTO_DIGITS] for start in starts)
 
 
 def photos_text(photos: Iterable[str], before: Iterable[str] | None = ()) -> str | None:

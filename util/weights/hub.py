@@ -21,13 +21,14 @@ def load_from_hub(kind: str, weights: str) -> Any:
     """
     builder = _class_of_transformers(kind)
     is_folder = Path(weights).is_dir()
-    options = {"dtype": "float32", "use_safetensors": True, "output_loading_info": True}
     try:
         if not issubclass(builder, nn.Module):
             return builder.from_pretrained(weights, local_files_only=is_folder)
         if torch.get_default_device().type == "meta":
             return builder(builder.config_class.from_pretrained(weights, local_files_only=is_folder))
-        network, facts = builder.from_pretrained(weights, local_files_only=is_folder, **options)
+        network, facts = builder.from_pretrained(
+            weights, local_files_only=is_folder, dtype="float32", use_safetensors=True, output_loading_info=True
+        )
     except Exception as error:  # many kinds: gated, no network, no such name, no config, a damaged file
         reason = " ".join(str(error).split())[:200]
         fix = "name a folder of config.json and model.safetensors, or a network of the hub that is open to you"

@@ -63,8 +63,7 @@ class OneClassAreas:
         if ids.ndim and classes.ndim:  # every row with every class
             ids = ids[:, None]
             pixels = pixels[:, None]
-        class_pixels = np.where(ids == classes, pixels[..., VALUE], 0)
-        return np.where(classes == 0, pixels[..., 0], class_pixels)
+        return np.where(classes == 0, pixels[..., 0], np.where(ids == classes, pixels[..., VALUE], 0))
 
 
 @dataclass(frozen=True)
@@ -254,7 +253,6 @@ def _read_cache(path: Path, asked: str, states: np.ndarray) -> dict[str, Any] | 
     try:
         with np.load(path, allow_pickle=False) as stored:
             table = {key: stored[key] for key in ("areas", "sizes", "digests", "states")}
-            is_of_files = str(stored["asked"]) == asked and np.array_equal(table["states"], states)
-            return table if is_of_files else None
+            return table if str(stored["asked"]) == asked and np.array_equal(table["states"], states) else None
     except Exception:  # a damaged file can raise any exception
         return None
