@@ -70,11 +70,14 @@ def _section(kind: Any, values: Any, key: str, as_yaml: bool) -> Any:
     if not isinstance(values, dict):
         raise _other_type(dict, values, key)
     prefix = f"{key}." if key else ""
-    missing = [f"{prefix}{name}" for name in required(kind) if name not in values]
     converted = _all(
         values,
         lambda name: _entry(kind, name, values[name], f"{prefix}{name}", as_yaml),
-        [Misfit(place, f"key '{place}' is missing") for place in missing],
+        [
+            Misfit(f"{prefix}{name}", f"key '{prefix}{name}' is missing")
+            for name in required(kind)
+            if name not in values
+        ],
     )
     return converted if is_dict else kind(**converted)
 

@@ -53,8 +53,7 @@ def clip_gradients(optimizers: Mapping[str, Optimizer], rules: Mapping[str, Opti
     """Scale the gradients of each optimiser with a ``clip`` so that their norm, of all together, is at most that."""
     for name, optimizer in optimizers.items():
         if name in rules and (largest := rules[name].clip):
-            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-            nn.utils.clip_grad_norm_(parameters, largest)
+            nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], largest)
 
 
 class OptimizersAsOne:

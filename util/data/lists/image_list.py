@@ -106,8 +106,9 @@ def whole_list(index: Index, fold: Fold) -> ImageList:
 
     Images without any base class and images that show novel classes stay; what is no base class is background.
     """
-    candidates = {c: np.flatnonzero(index.areas[:, c]) for c in fold.base}
-    return ImageList(index, fold.base, np.arange(len(index)), candidates)
+    return ImageList(
+        index, fold.base, np.arange(len(index)), candidates={c: np.flatnonzero(index.areas[:, c]) for c in fold.base}
+    )
 
 
 def _make_list(
