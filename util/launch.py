@@ -57,17 +57,22 @@ def _options_of(script: str, words: list[str]) -> list[str]:
         raise UserError(f"'{' '.join(words)}': name text vectors and a checkpoint at most; options come last")
     options = []
     for text in texts:
-        if "=" in text:
-            raise UserError(f"'{text}' is no name of text vectors; write --set {text}")
-        if Path(text).is_file() and Path(text).suffix not in SUFFIXES:
-            raise UserError(
-                f"'{text}' is neither a file of text vectors ({', '.join(SUFFIXES)}) "
-                f"nor of weights ({', '.join(checkpoint.ENDINGS)})"
-            )
+        _check_text(text)
         options += ["--set", override("data.text", text)]
     for file in checkpoints:
         options += ["--checkpoint", file] if script == "train" else ["--set", override("test.checkpoint", file)]
     return options
+
+
+def _check_text(word: str) -> None:
+    """Refuse (UserError) a word that names no text vectors: a setting, or a file of another kind."""
+    if "=" in word:
+        raise UserError(f"'{word}' is no name of text vectors; write --set {word}")
+    if Path(word).is_file() and Path(word).suffix not in SUFFIXES:
+        raise UserError(
+            f"'{word}' is neither a file of text vectors ({', '.join(SUFFIXES)}) "
+            f"nor of weights ({', '.join(checkpoint.ENDINGS)})"
+        )
 
 
 def program(name: str) -> list[str]:

@@ -246,13 +246,20 @@ def rehearse(run: Run, stages: list[str], processes: int, asked: Asked) -> Rehea
     if not left:
         return rehearsal
     rehearsal.attempt(partial(check_metrics, run.config.test.metrics, run.config.source))
-    has_vectors = rehearsal.attempt(lambda: run.text_width) is not None
-    if not has_vectors:  # what follows does not depend on the vectors' values, and no index is built
+    read: Callable[[DataSettings, str], Any] = load_index
+    if rehearsal.attempt(lambda: run.text_width) is None:  # what follows does not depend on the vectors' values
         run = Run(run.config.with_data(text=NAMES if run.model_class.reads_text else NO_TEXT))
-    rehearsal.attempt(partial(_read_data, run, load_index if has_vectors else read_list))
+        read = read_list  # an index would take minutes
+    rehearsal.attempt(partial(_read_data, run, read))
     for task in left:
         rehearsal.rows[task.stage] += _rehearse_stage(
-            rehearsal, run, task, processes, has_data=has_vectors, base=asked.checkpoint, is_first=task is left[0]
+            rehearsal,
+            run,
+            task,
+            processes,
+            has_data=read is load_index,
+            base=asked.checkpoint,
+            is_first=task is left[0],
         )
     rehearsal.disk = rehearsal.attempt(partial(room, run.config, rehearsal.stored, {task.folder for task in left}))
     return rehearsal
