@@ -56,7 +56,8 @@ class Warp:
 
 def draw_warp(height: int, width: int, augment: AugmentSettings, random: np.random.Generator) -> Warp:
     """Sample scale, rotation, flip and blur for an image; always takes the same count of numbers from ``random``."""
-    scale = random.uniform(*augment.scale)
+    smallest, largest = augment.scale
+    scale = random.uniform(smallest, largest)
     angle = random.uniform(-ROTATION, ROTATION)
     chances = [CHANCE * (name in augment.changes) for name in ("rotate", "blur", "flip")]
     rotates, blurs, flips = (random.random(3) < chances).tolist()

@@ -109,8 +109,7 @@ class View:
             return np.ascontiguousarray(scored[: shape[0], : shape[1]])
         interpolation = cv2.INTER_NEAREST if scored.dtype == np.uint8 else cv2.INTER_LINEAR
         height, width = RULES[self.rule](shape, len(scored))
-        part = np.ascontiguousarray(scored[:height, :width])
-        return cv2.resize(part, shape[::-1], interpolation=interpolation)
+        return cv2.resize(np.ascontiguousarray(scored[:height, :width]), shape[::-1], interpolation=interpolation)
 
 
 def padded(values: np.ndarray, side: int, padding: float) -> np.ndarray:
