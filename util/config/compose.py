@@ -22,7 +22,19 @@ from util.config.folder import (
 )
 from util.config.parts import BACKBONE, FOLD_KEY, encoder_file, encoder_of, has_encoder, merged, networks
 from util.config.place import FOLDER, RUNS
-from util.config.tree import LISTED, Leaf, Tree, find, merge, nested, override_tree, parse_file, value_of, with_ending
+from util.config.tree import (
+    LISTED,
+    Leaf,
+    Tree,
+    find,
+    merge,
+    nested,
+    override_tree,
+    parse_file,
+    places,
+    value_of,
+    with_ending,
+)
 from util.files.errors import UserError, check_known, nearest
 
 CHOICE = ("MODEL", "NET")  # of method and encoder, in the environment
@@ -185,7 +197,7 @@ def _with_data_of_weights(tree: Tree) -> Tree:
     weights, data = find(tree, WEIGHTS), find(tree, PRETRAINING)
     file = Path(data.where.rpartition(":")[0]) if isinstance(data, Leaf) else Path()
     if file.parent.name == "encoder" and value_of(parse_file(file), WEIGHTS) != value_of(tree, WEIGHTS):
-        return merge(tree, nested(PRETRAINING, Leaf(None, weights.where)))
+        return merge(tree, nested(PRETRAINING, Leaf(None, next(places(weights), data.where))))
     return tree
 
 
