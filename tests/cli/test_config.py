@@ -203,12 +203,13 @@ def test_settings_without_effect_are_refused(mini_yaml, monkeypatch, name: str, 
         assert f"--set {setting}: {setting.partition('=')[0]} has no effect" in refusal(path, [setting])
 
 
-def test_an_encoders_file_states_the_data_of_its_own_weights_alone() -> None:
-    source = find_config("split0", "pascal", "symnet", "resnet50")
-    for file, data in (("initmodel/resnet50_v2.pth", "ImageNet-1k"), ("mine.pth", None)):
-        assert read_config(source, [f"model.encoder.weights={file}"]).model.encoder.pretraining == data
-    stated = ["model.encoder.pretraining=stamps", "model.encoder.weights=mine.pth"]
-    assert read_config(source, stated).model.encoder.pretraining == "stamps"
+@pytest.mark.parametrize("method", ["symnet", "dcama"])  # whose weights files of an encoder and of a method name
+def test_a_file_states_the_data_of_the_weights_that_it_names_alone(method: str) -> None:
+    def data(*overrides: str) -> str | None:
+        given = [f"model.encoder.{override}" for override in overrides]
+        return read_config(find_config("split0", "pascal", method, "resnet50"), given).model.encoder.pretraining
+
+    assert (data(), data("weights=mine.pth"), data("pretraining=a", "weights=b.pth")) == ("ImageNet-1k", None, "a")
 
 
 def test_inherited_settings_that_mean_nothing_have_their_defaults(mini_yaml) -> None:

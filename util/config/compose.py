@@ -193,12 +193,14 @@ def completed(tree: Tree, overrides: list[str]) -> Tree:
 
 
 def _with_data_of_weights(tree: Tree) -> Tree:
-    """Return a tree in which an encoder's file states the training data of the weights that it names, and no others."""
-    weights, data = find(tree, WEIGHTS), find(tree, PRETRAINING)
-    file = Path(data.where.rpartition(":")[0]) if isinstance(data, Leaf) else Path()
-    if file.parent.name == "encoder" and value_of(parse_file(file), WEIGHTS) != value_of(tree, WEIGHTS):
-        return merge(tree, nested(PRETRAINING, Leaf(None, next(places(weights), data.where))))
-    return tree
+    """Return a tree in which a file of an encoder or a method states the data of the weights that it names alone."""
+    data = find(tree, PRETRAINING)
+    where = next(places(find(tree, WEIGHTS)), "")
+    file = data.where.rpartition(":")[0] if isinstance(data, Leaf) else ""
+    if Path(file).parent.name not in ("encoder", "model") or where.startswith(f"{file}:"):
+        return tree
+    is_named = value_of(parse_file(Path(file)), WEIGHTS) == value_of(tree, WEIGHTS)
+    return tree if is_named else merge(tree, nested(PRETRAINING, Leaf(None, where)))
 
 
 def _encoder_of(tree: Tree) -> str | None:
