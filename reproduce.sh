@@ -31,13 +31,13 @@ case "${3:-}" in "" | *[!0-9]*) refuse "'${3:-}' is no number of GPUs: name DATA
 dataset=$1 net=$2 gpus=$3
 encoder=$(echo "$net" | tr / _)
 shift 3
-models=${MODEL:-symnet} shots=1,5 seeds=none folds="" protocol="" runs=runs actions="check run"
+models=${MODEL:-symnet} shots=1,5 seeds=none folds="" protocol="" runs=runs only_check=no
 words=$#
 while [ "$words" -gt 0 ]; do # the overrides are what is left of "$@"
     option=$1
     shift
     words=$((words - 1))
-    [ "$option" = --dry-run ] && actions=check && continue
+    [ "$option" = --dry-run ] && only_check=yes && continue
     [ "$words" -gt 0 ] || refuse "$option: unknown, or without a value"
     case $option in
         --models) models=$1 ;;
@@ -89,9 +89,20 @@ setting() { # SECTION NAME: its value in the first method's config
     printf '%s\n' "$config" | sed -n "/^$1:/,/^[a-z]/s/^  $2: *\([^#]*[^# ]\).*/\1/p" | tr -d '[] '
 }
 case $runs in "~/"*) runs=$HOME/${runs#"~/"} ;; esac
-model=${models%%,*} fold=${folds%%,*} seed=none shot=1
+said_once() { # what it is given, but of equal errors the first; it ends with the last "exit code N" in it
+    awk '/^exit code [0-9]+$/ { code = $3; next }
+        /^error: / { if (!said[$0]++) print > "/dev/stderr"; next }
+        { print; fflush() }
+        END { exit code }'
+}
+seed=none shot=1 fold=${folds%%,*} config=""
 fold=${fold:-0}
-config=$(launch test "$dataset" "$@" --print-whole-config) || exit
+for model in $(list "$models"); do # wrong names are refused before any index is built
+    of_method=$(launch test "$dataset" "$@" --print-whole-config) || exit
+    config=${config:-$of_method}
+done
+model=${models%%,*}
+for fold in $(list "$folds"); do launch test "$dataset" "$@" --print-config >/dev/null || exit; done
 folds=${folds:-$(seq -s , 0 $(($(setting data folds) - 1)))}
 protocol=${protocol:-$(setting test protocol)}
 others=""
@@ -103,26 +114,26 @@ if [ "$dataset" = laptop ]; then
     [ "$protocol" = symnet ] || refuse "--protocol $protocol: the league's is symnet"
 fi
 
-code=0 results=""
-for action in $actions; do
+each() { # check|run [options]: for each training
+    step=$1
+    shift
     for seed in $(list "$seeds"); do for model in $(list "$models"); do for fold in $(list "$folds"); do
-        for shot in $(list "$shots"); do
-            case $action in
-                check)
-                    [ "$seed" = none ] || echo "seed $seed, in $runs/seed$seed:"
-                    launch train "$dataset" "$@" --resume --dry-run $league || code=$?
-                    [ -f "config/model/$model.yaml" ] || import_of "$@"
-                    ;;
-                run)
-                    launch train "$dataset" "$@" --resume || exit
-                    if [ -z "$others" ]; then score "$dataset" "$@"; else score_elsewhere "$@"; fi
-                    ;;
-            esac
-        done
+        for shot in $(list "$shots"); do "$step" "$@"; done
     done; done; done
-    [ $code -eq 0 ] || exit $code
-done
-[ "$action" = run ] || exit 0
+}
+check() {
+    [ "$seed" = none ] || echo "seed $seed, in $runs/seed$seed:"
+    launch train "$dataset" "$@" --resume --dry-run $league || echo "exit code $?"
+}
+run() {
+    [ -f "config/model/$model.yaml" ] || import_of "$@"
+    launch train "$dataset" "$@" --resume || exit
+    if [ -z "$others" ]; then score "$dataset" "$@"; else score_elsewhere "$@"; fi
+}
+results=""
+each check "$@" 2>&1 | said_once || exit
+[ "$only_check" = no ] || exit 0
+each run "$@"
 if [ "$dataset" = laptop ]; then set -- --rows league "$@"; else set --; fi
 IFS='
 '

@@ -80,6 +80,7 @@ class MakeCommand:
             return False
         if kept_json(stamp).get("options") != self._words(options):
             made = stamp if self.recipe.shares_folder else options.out
+            self.recipe.find(options)  # what is wrong with the sources is said first
             raise UserError(
                 f"{options.out}: was made with other options, or by an earlier version",
                 fix=f"remove {made} to make it anew, or name another --out",

@@ -66,7 +66,7 @@ def _card(run: Run, stage: StageFolder, weights: Loaded) -> str:
         classes=", ".join(base_names),
         stages="; ".join(stages),
         commit=_commit(stage),
-        encoder_data=encoder_data(weights.network, weights.stored.config) or NOT_STATED,
+        encoder_data=encoder_data(weights.network, weights.stored) or NOT_STATED,
         encoder_licence=encoder_licence(weights.network) or NOT_STATED,
     )
 

@@ -42,16 +42,20 @@ def command() -> None:
     names = cli.comma_separated(options.models) or [*filter(has_encoder, method_names())]
     stages = [*(("evaluation", shot) for shot in options.shot), ("training", 1)]
     cases = [_case(name, stage, shot, options.overrides) for name, (stage, shot) in product(names, stages)]
-    device = describe(pick_device(cases[0][0].run.device))
-    print(f"{platform.machine()}, {os.cpu_count()} cores; {device}; {torch.__version__}")
+    print(
+        f"{platform.machine()}, {os.cpu_count()} cores; {describe(pick_device(cases[0][0].run.device))}; "
+        f"{torch.__version__}"
+    )
     for config, stage in cases:
         method = class_of(config.model)
         if method.learns or stage == "evaluation":
             with get_context("spawn").Pool(1) as pool:  # inherits no memory
                 milliseconds, mib = pool.apply(measure, (config, stage))
-            shown = f"{method.title} {config.model.backbone()}, {config.data.size} px, {config.data.shot}-shot {stage}"
-            costs = f"{milliseconds:.2f} ms, {mib:.1f} MiB above network and episodes"
-            print(f"{shown}, batch {BATCH[stage]}: {costs}", flush=True)
+            print(
+                f"{method.title} {config.model.backbone()}, {config.data.size} px, {config.data.shot}-shot {stage}, "
+                f"batch {BATCH[stage]}: {milliseconds:.2f} ms, {mib:.1f} MiB above network and episodes",
+                flush=True,
+            )
 
 
 def _case(name: str, stage: str, shot: int, overrides: list[str]) -> tuple[Config, str]:

@@ -21,6 +21,7 @@ from util import cli
 from util.config.compose import find_config
 from util.config.folder import encoders
 from util.config.tree import override
+from util.data.words.text import SUFFIXES
 from util.files.errors import EXIT_INTERRUPTED, UserError
 from util.files.project import REPOSITORY
 from util.loop.device import CUDA
@@ -56,12 +57,22 @@ def _options_of(script: str, words: list[str]) -> list[str]:
         raise UserError(f"'{' '.join(words)}': name text vectors and a checkpoint at most; options come last")
     options = []
     for text in texts:
-        if "=" in text:
-            raise UserError(f"'{text}' is no name of text vectors; write --set {text}")
+        _check_text(text)
         options += ["--set", override("data.text", text)]
     for file in checkpoints:
         options += ["--checkpoint", file] if script == "train" else ["--set", override("test.checkpoint", file)]
     return options
+
+
+def _check_text(word: str) -> None:
+    """Refuse (UserError) a word that names no text vectors: a setting, or a file of another kind."""
+    if "=" in word:
+        raise UserError(f"'{word}' is no name of text vectors; write --set {word}")
+    if Path(word).is_file() and Path(word).suffix not in SUFFIXES:
+        raise UserError(
+            f"'{word}' is neither a file of text vectors ({', '.join(SUFFIXES)}) "
+            f"nor of weights ({', '.join(checkpoint.ENDINGS)})"
+        )
 
 
 def program(name: str) -> list[str]:

@@ -14,20 +14,14 @@ PACKAGES = (
 )
 
 
-def python_problem() -> str:
-    """Return why this Python cannot run the project, and the way out; '' if it can."""
-    if sys.version_info >= OLDEST_PYTHON:
-        return ""
-    version, oldest = (".".join(map(str, numbers[:2])) for numbers in (sys.version_info, OLDEST_PYTHON))
-    remedy = "call a newer Python, in an environment of its own (README.md, Install)"
-    return f"Python {oldest} or later is needed, and {sys.executable} is {version}; {remedy}"
-
-
-def packages_problem() -> str:
-    """Return which required package this Python lacks, and the way out; '' if it has all."""
-    missing = [name for name in PACKAGES.split() if importlib.util.find_spec(name) is None]
-    remedy = "first run: sh demo.sh, which installs everything into .venv, or . .venv/bin/activate"
-    return f"the package '{missing[0]}' is not installed for {sys.executable}; {remedy}" if missing else ""
+def check_python() -> None:
+    """End this process with one line and exit code 2 if this Python cannot run the project."""
+    if sys.version_info < OLDEST_PYTHON:
+        version, oldest = (".".join(map(str, numbers[:2])) for numbers in (sys.version_info, OLDEST_PYTHON))
+        end(
+            f"Python {oldest} or later is needed, and {sys.executable} is {version}; "
+            "call a newer Python, in an environment of its own (README.md, Install)"
+        )
 
 
 def check() -> None:
@@ -37,15 +31,20 @@ def check() -> None:
     of their time and finds none; ``cli.main`` has it on again.
     """
     gc.disable()
-    end_by(python_problem() or packages_problem())
+    check_python()
+    for name in PACKAGES.split():
+        if importlib.util.find_spec(name) is None:
+            end(
+                f"the package '{name}' is not installed for {sys.executable}; "
+                "first run: sh demo.sh, which installs everything into .venv, or . .venv/bin/activate"
+            )
 
 
-def end_by(problem: str) -> None:
-    """End this process with a problem, if there is one."""
-    if problem:
-        print(f"error: {problem}", file=sys.stderr)
-        sys.exit(2)
+def end(problem: str) -> None:
+    """End this process with a problem."""
+    print(f"error: {problem}", file=sys.stderr)
+    sys.exit(2)
 
 
 if __name__ == "__main__":  # demo.sh, before it installs the packages
-    end_by(python_problem())
+    check_python()

@@ -8,6 +8,7 @@ import pytest
 from model.decides import Decides
 from tests.helpers.paths import REPOSITORY
 from util.config import read
+from util.config.compose import find_config
 from util.config.read import from_dict, read_config, to_dict
 from util.config.same import differences
 from util.config.settings import MODALITIES, Config
@@ -163,6 +164,7 @@ MISTAKES = [  # text, line, and parts of the message
     ("meta_stage: {augment: {keep_target: 1.5}}\n", 2, "keep_target = 1.5", "between 0 and 1"),
     ("test: {protocol: symnett}\n", 2, "test.protocol = 'symnett'", "did you mean 'symnet'?"),
     ("test: {seeds: []}\n", 2, "test.seeds"),
+    ("meta_stage: {max_steps: 9}\n", 2, "unknown key 'meta_stage.max_steps', here meta_stage.epochs"),
     ("model: {encoder: {backbone: resnet51}}\n", 2, "model.encoder.backbone = 'resnet51'", "did you mean 'resnet"),
     ("model: {scales: [12, 6, 3, 2]}\ndata: {size: 97}\n", 2, "model.scales = [12, 6, 3, 2]", "start at 7"),
     ("model: {correlation: {kind: conv4d}}\n", 2, "model.correlation = {'kind': 'conv4d'}", "one of pooled, conv4d"),
@@ -199,6 +201,15 @@ def test_settings_without_effect_are_refused(mini_yaml, monkeypatch, name: str, 
     path = mini_yaml(name, meta_stage=stage)
     for setting in settings:
         assert f"--set {setting}: {setting.partition('=')[0]} has no effect" in refusal(path, [setting])
+
+
+@pytest.mark.parametrize("method", ["symnet", "dcama"])  # whose weights files of an encoder and of a method name
+def test_a_file_states_the_data_of_the_weights_that_it_names_alone(method: str) -> None:
+    def data(*overrides: str) -> str | None:
+        given = [f"model.encoder.{override}" for override in overrides]
+        return read_config(find_config("split0", "pascal", method, "resnet50"), given).model.encoder.pretraining
+
+    assert (data(), data("weights=mine.pth"), data("pretraining=a", "weights=b.pth")) == ("ImageNet-1k", None, "a")
 
 
 def test_inherited_settings_that_mean_nothing_have_their_defaults(mini_yaml) -> None:

@@ -25,6 +25,7 @@ from tests.helpers.narrow import NARROW
 from tests.helpers.paths import REPOSITORY
 from tests.helpers.read import config_of, json_of, write_json
 from util import cli, launch
+from util.config.compose import find_config
 from util.config.read import read_config
 from util.data.mini import generate
 from util.files.errors import Refusals, UserError
@@ -66,6 +67,8 @@ def test_words_after_the_gpus_are_text_vectors_and_a_checkpoint_in_either_order(
     assert read_words("train", ["split0", "pascal", "4"]) == (4, ["split0", "pascal", "--set", "run.device=cuda"])
     with pytest.raises(UserError, match="text vectors and a checkpoint at most"):
         read_words("test", ["split0", "pascal", "0", "runs/lr=0.1/best.pth", "b.pth"])
+    with pytest.raises(UserError, match="neither a file of text vectors"):
+        read_words("train", ["split0", "pascal", "0", str(REPOSITORY / "README.md")])
 
 
 @pytest.mark.parametrize(
@@ -226,6 +229,21 @@ def test_all_that_does_not_depend_on_each_other_is_refused_together(mini_yaml, t
             assert what in said, said
         assert len(refused.value.lines) == 6 and pickle.loads(pickle.dumps(refused.value)).lines == refused.value.lines
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_steps_are_those_of_the_published_list_where_the_data_is_not_there(capsys):
+    config = read_config(find_config("split0", "coco", "symnet", "resnet50"), ["data.root=/nowhere"])
+    with pytest.raises(UserError, match=r"prepare\.py coco --out /nowhere"):
+        dry_run(config, Asked(), 4)
+    cells = re.findall(r"~\d+", capsys.readouterr().out)
+    assert cells == ["~136800", "~34200"]  # 82,081 photos in batches of 12, 21,916 in batches of 32
+
+
+def test_no_index_is_built_where_text_vectors_are_not_there(mini_yaml, tmp_path: Path):
+    config = read_config(mini_yaml("symnet"), ["data.text=word2vek", f"data.cache={tmp_path / 'cache'}"])
+    with pytest.raises(UserError, match="these text vectors do not exist"):
+        dry_run(config, Asked(), 1)
+    assert not (tmp_path / "cache").exists()
 
 
 def test_a_dry_run_takes_a_base_stage_that_fits(mini_config, tmp_path: Path):

@@ -127,7 +127,7 @@ def test_processes_share_an_answer_that_only_one_gives(mini_yaml, tmp_path: Path
 
 FAILS = """
 class Fails(TrainingObserver):
-    decides = False
+    decides = {decides}
 
     def __init__(self, folder):
         pass
@@ -150,12 +150,19 @@ SAID = {
 
 
 @pytest.mark.parametrize("what", LINES)
-def test_an_observer_that_fails_ends_the_training(tmp_path: Path, what: str) -> None:
+def test_an_observer_that_fails_ends_the_training_or_if_it_only_looks_is_left_out(
+    tmp_path: Path, caplog, what: str
+) -> None:
     scope = {"TrainingObserver": TrainingObserver}
-    exec(FAILS.replace("{line}", LINES[what]), scope)
+    exec(FAILS.format(line=LINES[what], decides=True), scope)
     OBSERVERS.register("broken")(scope["Fails"])
     with pytest.raises(UserError, match=f"{SAID[what]}.*; mend its code, then continue by train.sh --resume"):
         with_registered(Run(tmp_path, float)).fit()
+    scope["Fails"].decides = False
+    run = with_registered(Run(tmp_path, float)).fit()
+    (line,) = (line for line in caplog.messages if "left out" in line)
+    assert re.match(f"{SAID[what]}.*; it only looks, and is left out from here on", line)
+    assert run.training.progress.step == 20 and "norm" not in run.training.progress.history[0]
 
 
 def test_an_observer_that_only_looks_decides_nothing_whatever_it_answers(tmp_path: Path) -> None:

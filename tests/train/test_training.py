@@ -119,7 +119,9 @@ def test_each_encoder_of_a_method_starts_from_its_weights(mini_yaml, tmp_path: P
     torch.testing.assert_close(network.beside.state_dict(), filled)
     assert digest_of_files(files) == initial_digest(Run(config), "meta") == checkpoint.digest_of(filled)
     assert not any(parameter.requires_grad for parameter in network.beside.parameters())
-    assert encoder_data(network, None) == f"{NOTHING}; beside: drawings"
+    untrained = checkpoint.Checkpoint(Path(), {})
+    assert encoder_data(network, untrained) == f"{NOTHING}; beside: drawings"
+    assert encoder_data(network, replace(untrained, is_unknown=True)) is None
     network.beside.mean.fill_(0.25)
     normalised = network._maps(torch.full((1, 3, 33, 33), 255.0)).images_for(network.beside)
     assert (normalised * network.beside.std).allclose(torch.tensor(0.75))

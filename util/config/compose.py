@@ -22,13 +22,26 @@ from util.config.folder import (
 )
 from util.config.parts import BACKBONE, FOLD_KEY, encoder_file, encoder_of, has_encoder, merged, networks
 from util.config.place import FOLDER, RUNS
-from util.config.tree import LISTED, Leaf, Tree, find, merge, nested, override_tree, value_of, with_ending
+from util.config.tree import (
+    LISTED,
+    Leaf,
+    Tree,
+    find,
+    merge,
+    nested,
+    override_tree,
+    parse_file,
+    places,
+    value_of,
+    with_ending,
+)
 from util.files.errors import UserError, check_known, nearest
 
 CHOICE = ("MODEL", "NET")  # of method and encoder, in the environment
 PLAIN = "_plain"  # after the name of an encoder whose runs have the same own files
 FOLD = re.compile(r"split(\d+)")  # an experiment
-WITH_BRACES = ("run.base_folder", "model.encoder.weights")  # keys whose values may name others: {dataset}
+WEIGHTS, PRETRAINING = "model.encoder.weights", "model.encoder.pretraining"
+WITH_BRACES = ("run.base_folder", WEIGHTS)  # keys whose values may name others: {dataset}
 BRACES = re.compile(r"\{([^/{}]*)\}")
 
 
@@ -161,7 +174,7 @@ def read_tree(source: Source) -> Tree:
 
 def completed(tree: Tree, overrides: list[str]) -> Tree:
     """Return a tree after overrides, with values for the names in braces by which paths refer to other settings."""
-    tree = reduce(merge, map(override_tree, overrides), tree)
+    tree = _with_data_of_weights(reduce(merge, map(override_tree, overrides), tree))
     names = {
         "runs": value_of(tree, FOLDER) or RUNS,
         "dataset": value_of(tree, "data.name"),
@@ -177,6 +190,17 @@ def completed(tree: Tree, overrides: list[str]) -> Tree:
                 raise UserError(f"{leaf.where}: {key}: {unknown[0]} is no name in braces; known: {known}")
             tree = merge(tree, nested(key, Leaf(path, leaf.where)))
     return tree
+
+
+def _with_data_of_weights(tree: Tree) -> Tree:
+    """Return a tree in which a file of an encoder or a method states the data of the weights that it names alone."""
+    data = find(tree, PRETRAINING)
+    where = next(places(find(tree, WEIGHTS)), "")
+    file = data.where.rpartition(":")[0] if isinstance(data, Leaf) else ""
+    if Path(file).parent.name not in ("encoder", "model") or where.startswith(f"{file}:"):
+        return tree
+    is_named = value_of(parse_file(Path(file)), WEIGHTS) == value_of(tree, WEIGHTS)
+    return tree if is_named else merge(tree, nested(PRETRAINING, Leaf(None, where)))
 
 
 def _encoder_of(tree: Tree) -> str | None:

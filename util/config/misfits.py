@@ -13,6 +13,7 @@ from util.files.errors import Refusals
 from util.files.typecheck import NAMES, UNKNOWN, Misfit
 
 NO_SECTION = f" must be {NAMES[dict]}"  # ends the message about a value in place of a section
+ELSEWHERE = {"max_steps": "epochs"}  # names that other programs give to settings
 OF_FILES = {
     "base": "name the file itself",
     **dict.fromkeys((ENCODERS, NET), "name the encoder by NET= before the command"),
@@ -54,6 +55,7 @@ def _in_words(misfit: Misfit, content: dict[str, Any]) -> str:
 def _elsewhere(key: str, content: dict[str, Any]) -> str:
     """Say which settings have the last name of a key, those of its section if there are some; '': none."""
     section, _, name = key.rpartition(".")
+    name = ELSEWHERE.get(name, name)
     named = [other for other, setting in settings_in(Sections, content) if setting.name == name and other != key]
     below = [other for other in named if other.startswith(f"{section}.")]
     return f"{UNKNOWN} '{key}', here {' or '.join(below or named)}" if named else ""

@@ -19,7 +19,7 @@ PADDING = {"mean": (124, 116, 104), "black": (0, 0, 0)}  # colours of padding; t
 BLUR_KERNEL = (5, 5)
 ROTATION = 10.0  # degrees at most, either way
 CHANCE = 0.5  # of each of ``augment.changes``
-KEEP_TRIES = 31  # draws of a crop that holds enough of its target
+KEEP_TRIES = 32  # draws of a crop that holds enough of its target
 
 Window = tuple[slice, slice]  # rows, columns
 Colour = tuple[float, ...]  # of each channel
@@ -61,11 +61,9 @@ def draw_warp(height: int, width: int, augment: AugmentSettings, random: np.rand
     angle = random.uniform(-ROTATION, ROTATION)
     chances = [CHANCE * (name in augment.changes) for name in ("rotate", "blur", "flip")]
     rotates, blurs, flips = (random.random(3) < chances).tolist()
-    new_height = max(round(height * scale), 1)
-    new_width = max(round(width * scale), 1)
+    new_height, new_width = (max(round(length * scale), 1) for length in (height, width))
     # Half-pixel centres: (x + 0.5) * scale - 0.5.
-    sx = new_width / width
-    sy = new_height / height
+    sx, sy = new_width / width, new_height / height
     matrix = np.array([[sx, 0, 0.5 * sx - 0.5], [0, sy, 0.5 * sy - 0.5], [0, 0, 1]])
     if rotates:
         turn = cv2.getRotationMatrix2D((new_width / 2, new_height / 2), angle, 1)
@@ -105,7 +103,7 @@ def warp_training(
     """Return a random view of a stacked image (H, W, 4): image (3, S, S), class indices (S, S), and how it was cut.
 
     The view is a crop of the warped image or, with ``augment.fit: stretch``, the whole warped image, aspect not kept.
-    Pixels outside the image get the padding's colour and class 255. With ``augment.keep_target`` the crop is redrawn,
+    Pixels outside the image get the padding's colour and class 255. With ``augment.keep_target`` the crop is drawn,
     at most KEEP_TRIES times, until it holds that share of the pixels of class ``target``.
     """
     warp = draw_warp(stacked.shape[0], stacked.shape[1], augment, random)
@@ -132,8 +130,7 @@ def _window(warp: Warp, corner: tuple[int, int], size: int) -> Window:
 def _padded(part: np.ndarray, corner: tuple[int, int], size: int, padding: Colour) -> np.ndarray:
     """Return the crop: its part of the warped image, with padding where the crop exceeds it."""
     above, left = (max(-start, 0) for start in corner)
-    below = size - above - part.shape[0]
-    right = size - left - part.shape[1]
+    below, right = size - above - part.shape[0], size - left - part.shape[1]
     return cv2.copyMakeBorder(part, above, below, left, right, cv2.BORDER_CONSTANT, value=padding)
 
 
@@ -141,13 +138,12 @@ def _draw_corner_with_target(
     warp: Warp, target_mask: np.ndarray, size: int, augment: AugmentSettings, random: np.random.Generator
 ) -> tuple[int, int]:
     """Draw the crop's top left, anew while it holds too little of a mask {0, 1} and tries are left."""
-    corner = _draw_corner(warp, size, augment, random)
     enough = augment.keep_target * cv2.countNonZero(target_mask)
     for _ in range(KEEP_TRIES):
+        corner = _draw_corner(warp, size, augment, random)
         kept = cv2.countNonZero(target_mask[_window(warp, corner, size)])
         if kept >= enough:
             break
-        corner = _draw_corner(warp, size, augment, random)
     return corner
 
 

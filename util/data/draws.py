@@ -141,6 +141,15 @@ def why_not_whole(images: ImageList, data_set: str) -> str:
     return "" if is_whole or not known else "not the published list"
 
 
+def published_length(data: DataSettings, is_whole: bool) -> int:
+    """Return how many photos a published training list has, whole or of the fold; 0: these settings have none."""
+    lists = _published_lists()
+    for entry in lists["training"]:
+        if entry["settings"].items() <= vars(data).items():
+            return lists["photos"][data.name][0] if is_whole else entry["folds"][data.fold]
+    return 0
+
+
 @cache
-def _published_lists() -> dict[str, dict[str, list[Any]]]:
+def _published_lists() -> dict[str, Any]:
     return read_yaml((REPOSITORY / "lists/published.yaml").read_text(encoding="utf-8"))

@@ -168,24 +168,17 @@ class TrialDataset(Dataset):
             key = replace(key, supports=key.supports[::-1])
         image, classes = episodes.index.pair(key.query)
         values = [episodes.index.value_of(class_id) for class_id in key.classes]
-        labels = {}
-        base_labels = {}
-        class_maps = {}
-        for scored_on in self.scored_on:
-            scored = episodes.evaluation.scored(classes, scored_on)
-            class_maps[scored_on] = [torch.from_numpy(scored)]
-            labels[scored_on] = [numbered(scored, values)]
-            if episodes.base_labels:
-                base_labels[scored_on] = [relabelled(scored, episodes.fold.base_table)]
+        scored = {name: episodes.evaluation.scored(classes, name) for name in self.scored_on}
+        of_base = scored if episodes.base_labels else {}
         query = episodes.evaluation_view(key.query, image, classes)
         ways = [self._episode_of_way(way, query, key.classes) for way in key.ways]
         height, width = episodes.evaluation.shown(image.shape)
         return Trial(
             ways,
             rows=[key.rows],
-            label=labels,
-            base_label=base_labels,
-            class_map=class_maps,
+            label={name: [numbered(ids, values)] for name, ids in scored.items()},
+            base_label={name: [relabelled(ids, episodes.fold.base_table)] for name, ids in of_base.items()},
+            class_map={name: [torch.from_numpy(ids)] for name, ids in scored.items()},
             shown=[(height, width)],
         )
 

@@ -38,8 +38,9 @@ Rng = np.random.Generator
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``prepare.py mini``."""
     parser.add_argument("--out", type=Path, default=Path("data/mini"), help="folder to draw into")
-    count = within(int, 2)
-    parser.add_argument("--images", type=count, default=960, metavar="N", help="number of images, 1/6 of them to test")
+    parser.add_argument(
+        "--images", type=within(int, 2), default=960, metavar="N", help="number of images, 1/6 of them to test"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -47,8 +48,7 @@ def run(options: argparse.Namespace) -> int:
     test = max(options.images // 6, min(FEWEST_TESTED, options.images // 2))
     train = options.images - test
     is_new = generate(options.out, train, test, progress=True)
-    remark = "" if is_new else " exist already; nothing to do"
-    print(f"{options.out}: {train} training and {test} test images{remark}")
+    print(f"{options.out}: {train} training and {test} test images{'' if is_new else ' exist already; nothing to do'}")
     return 0
 
 
@@ -87,12 +87,11 @@ def generate(
     }
     if kept_json(root / RECORD) == record:
         return False
-    numbers = range(images_train + images_test)
     with made_aside(root, RECORD) as folder:
         for path in (IMAGES, MASKS, LISTS):
             (folder / path).mkdir(parents=True)
         draw = partial(_draw_into, folder, seed, side)
-        ids = [*parallel_map(draw, numbers, "draw mini", progress=progress)]
+        ids = [*parallel_map(draw, range(images_train + images_test), "draw mini", progress=progress)]
         for name, listed in {"train.txt": ids[:images_train], "val.txt": ids[images_train:]}.items():
             (folder / LISTS / name).write_text("".join(f"{image_id}\n" for image_id in listed))
         (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n")
@@ -112,8 +111,7 @@ def draw_image(seed: int, number: int, side: int) -> tuple[np.ndarray, np.ndarra
     """Return image `number`, RGB uint8 (h, w, 3) with longer side ``side``, and its class indices uint8 (h, w)."""
     rng = np.random.default_rng([seed, number])
     labels = rng.permutation(_classes_of(seed, number)).tolist()
-    shorter_side = round(side * rng.uniform(0.75, 1.0))
-    height, width = rng.permutation((side, shorter_side)).tolist()
+    height, width = rng.permutation((side, round(side * rng.uniform(0.75, 1.0)))).tolist()
     large = height * SUPERSAMPLING, width * SUPERSAMPLING
     mask, objects = _arrange(labels, *large, rng)
     colours = [_two_colours(rng) for _ in labels]
@@ -170,13 +168,8 @@ def _texture(kind: str, u: np.ndarray, v: np.ndarray, rng: Rng) -> np.ndarray:
     """Return which pixels of an object have the first of its two colours."""
     half_period = rng.uniform(0.2, 0.28)
     wave_u, wave_v = np.sin(np.pi / half_period * u), np.sin(np.pi / half_period * v)
-    match kind:
-        case "striped":
-            return wave_u > 0
-        case "dotted":
-            return wave_u + wave_v > 0.8
-        case _:  # checkered
-            return wave_u * wave_v > 0
+    textures = {"striped": wave_u > 0, "dotted": wave_u + wave_v > 0.8, "checkered": wave_u * wave_v > 0}
+    return textures[kind]
 
 
 def _two_colours(rng: Rng) -> np.ndarray:

@@ -16,8 +16,7 @@ from util.data.lists.image_list import ImageList
 from util.files.errors import UserError, ask
 
 # Independent streams of random numbers for the different uses of one seed.
-ORDER, EPISODE, AUGMENT, CHOICE, FIXED = range(5)
-REFERENCE = 6
+ORDER, EPISODE, AUGMENT, CHOICE, FIXED, _, REFERENCE = range(7)
 SHUFFLED_PAIRS = "shuffled_pairs"  # a query rule
 
 Way = tuple[int, tuple[int, ...]]  # a class (1-based) and its supports, as rows of the index
@@ -151,7 +150,9 @@ class EpisodeSampler:
         if self.query in (PAIRS, SHUFFLED_PAIRS):
             return self.pairs[self._position(number, len(self.pairs))]
         if self.query in ("class_then_query", "class_in_turn"):
-            class_id = self._drawn_class(number, random)
+            classes = [c for c in images.classes if len(images.candidates[c])]
+            is_in_turn = self.query == "class_in_turn"
+            class_id = classes[number % len(classes)] if is_in_turn else int(random.choice(classes))
             return int(random.choice(images.candidates[class_id])), class_id
         if self.query == "random":
             position = int(random.integers(len(images.queries)))
@@ -159,13 +160,6 @@ class EpisodeSampler:
             position = self._position(number, len(images.queries))
         query = int(images.queries[position])
         return query, int(random.choice(images.classes_in(query)))
-
-    def _drawn_class(self, number: int, random: np.random.Generator) -> int:
-        """Return a class that has candidates: the next in turn, or one at random."""
-        classes = [c for c in self.images.classes if len(self.images.candidates[c])]
-        if self.query == "class_in_turn":
-            return classes[number % len(classes)]
-        return int(random.choice(classes))
 
     def _position(self, number: int, length: int) -> int:
         """Return the position of a number in a list that is read again and again, shuffled each time by some rules."""
@@ -202,8 +196,9 @@ def _problem(sampler: EpisodeSampler, key: EpisodeKey) -> str:
     candidates = {*sampler.images.candidates.get(key.class_id, np.empty(0)).tolist()}
     is_shown = key.query in sampler.images.queries and key.class_id in sampler.images.classes_in(key.query)
     if not is_shown or not {*key.supports} <= candidates:
-        photos = f"query {key.query} and supports {key.supports}"
-        return f"has {photos}, not photos of the list that show class {key.class_id}"
+        return (
+            f"has query {key.query} and supports {key.supports}, not photos of the list that show class {key.class_id}"
+        )
     if len({*key.supports}) < len(key.supports) and not sampler.with_replacement:
         return f"has a support twice, {key.supports}; set supports: with_replacement"
     return problem_of(key, sampler.images, sampler.shots)

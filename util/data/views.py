@@ -27,8 +27,7 @@ Sides = tuple[int, ...]  # height and width
 
 
 def _letterbox(shape: Sides, side: int) -> Sides:
-    longer = max(shape)
-    scaled = [int(length * side / longer) for length in shape]
+    scaled = [int(length * side / max(shape)) for length in shape]
     return tuple(max(length // BLOCK * BLOCK, BLOCK) for length in scaled)
 
 
@@ -110,8 +109,7 @@ class View:
             return np.ascontiguousarray(scored[: shape[0], : shape[1]])
         interpolation = cv2.INTER_NEAREST if scored.dtype == np.uint8 else cv2.INTER_LINEAR
         height, width = RULES[self.rule](shape, len(scored))
-        part = np.ascontiguousarray(scored[:height, :width])
-        return cv2.resize(part, shape[::-1], interpolation=interpolation)
+        return cv2.resize(np.ascontiguousarray(scored[:height, :width]), shape[::-1], interpolation=interpolation)
 
 
 def padded(values: np.ndarray, side: int, padding: float) -> np.ndarray:

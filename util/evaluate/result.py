@@ -234,7 +234,7 @@ def track_of_weights(weights: Loaded) -> Track:
     config = run.config
     trained = weights.trained_with
     track = Track(
-        encoder_data="" if config.model.backbone() is None else encoder_data(weights.network, weights.stored.config),
+        encoder_data="" if config.model.backbone() is None else encoder_data(weights.network, weights.stored),
         text=(run.model_class.reads_text and config.data.text != NO_TEXT) or config.model.reads_names,
         training=config.test.trained_on if weights.is_trained else "none",
         novel_photos=None,

@@ -18,12 +18,15 @@ def state_of(path: Path) -> tuple[int, ...]:
     try:
         status = path.stat()
     except OSError:
-        fix = "write its name as the file has it; paths of a list begin below data.root"
-        raise UserError(f"{path}: this file does not exist", fix=fix) from None
+        raise UserError(
+            f"{path}: this file does not exist",
+            fix="write its name as the file has it; paths of a list begin below data.root",
+        ) from None
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino % 2**63
 
 
 def content_digest(path: Path) -> bytes:
     """Return the digest, of ``DIGEST_BYTES``, of a file's content; UserError if it cannot be read."""
-    content = read_bytes(path, "this file", "restore it or leave it out")
-    return hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
+    return hashlib.blake2b(
+        read_bytes(path, "this file", "restore it or leave it out"), digest_size=DIGEST_BYTES
+    ).digest()

@@ -30,8 +30,7 @@ def paths_below(folder: Path, pattern: str = "*") -> list[Path]:
             folders.clear()
             continue
         entered.add(identity)
-        paths.append(place)
-        paths += [place / file for file in files if not is_hidden(file)]
+        paths += [place, *(place / file for file in files if not is_hidden(file))]
         seen = [part for part in folders if not is_hidden(part)]
         folders[:] = sorted(seen, key=lambda part: ((place / part).is_symlink(), part))  # links last
     return sorted(path for path in paths[1:] if path.match(pattern))

@@ -30,8 +30,7 @@ from util.files.palette import IGNORE, check_indices, refuse_few_bits, voc_palet
 from util.files.writing import write_atomically
 
 VALUE = 1  # of the class in a mask of one class
-CLASS_CHANNEL = 3
-STACKED_CHANNELS = 4  # OpenCV warps four channels in a third of the time that three take
+CLASS_CHANNEL = 3  # of four, which OpenCV warps in a third of the time that three take
 
 
 def read_mask(path: Path) -> np.ndarray:
@@ -73,8 +72,10 @@ def fitted_mask(mask: np.ndarray, tagged: bool, stored: tuple[int, int], orienta
     if fits_upright and (tagged or orientation == UPRIGHT or not fits_stored):
         return mask
     if tagged or not fits_stored:
-        sizes = f"image and mask have different sizes (height, width): {upright} and {mask.shape}"
-        raise UserError(f"{path}: {sizes}", fix="give the mask the photo's size, pixel by pixel")
+        raise UserError(
+            f"{path}: image and mask have different sizes (height, width): {upright} and {mask.shape}",
+            fix="give the mask the photo's size, pixel by pixel",
+        )
     turned_mask = turned(mask, orientation)
     if fits_upright and not np.array_equal(turned_mask, mask):
         raise UserError(
@@ -108,8 +109,7 @@ def read_stacked(image: Path, mask: Path, class_id: int = VALUE, below: Sequence
             lower = _read_fitted_mask(path, frame.size, frame.orientation)
             classes[(lower == VALUE) & (top == 0)] = lower_id
         classes[top == VALUE] = class_id
-    four_channels = cv2.cvtColor(photo, cv2.COLOR_RGB2RGBA)
-    return cv2.insertChannel(classes, four_channels, CLASS_CHANNEL)
+    return cv2.insertChannel(classes, cv2.cvtColor(photo, cv2.COLOR_RGB2RGBA), CLASS_CHANNEL)
 
 
 def _read_fitted_mask(path: Path, stored: tuple[int, int], orientation: int) -> np.ndarray:

@@ -50,8 +50,7 @@ def class_map(image: np.ndarray, ids: np.ndarray) -> np.ndarray:
     out = image
     classes = np.unique(ids[(ids > 0) & (ids != IGNORE)])
     for value in classes.tolist():
-        mask = (ids == value).astype(np.uint8)
-        out = overlay(out, mask, class_colour(value))
+        out = overlay(out, (ids == value).astype(np.uint8), class_colour(value))
     return out
 
 

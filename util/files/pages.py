@@ -7,5 +7,6 @@ from typing import Any
 
 def page_of(template: str, **data: Any) -> str:
     """Return a template with data in place of its $names: as JSON, which cannot end the script around it."""
-    texts = {name: json.dumps(value).replace("<", "\\u003c") for name, value in data.items()}
-    return Template(template).substitute(texts)
+    return Template(template).substitute(
+        {name: json.dumps(value).replace("<", "\\u003c") for name, value in data.items()}
+    )

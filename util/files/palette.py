@@ -50,9 +50,8 @@ def has_sorted_palette(image: Image.Image, indices: np.ndarray) -> bool:
     counts = np.bincount(indices.reshape(-1), minlength=1)[: len(brightness)]
     used = np.flatnonzero(counts)
     is_dark = brightness[used] < DARK
-    if is_dark.all() or not is_dark.any():
-        return False
-    return not (used[0] == 0 and is_dark[0])
+    is_mixed = is_dark.any() and not is_dark.all()
+    return bool(is_mixed and not (used[0] == 0 and is_dark[0]))
 
 
 def palette_of(image: Image.Image) -> np.ndarray:
@@ -62,9 +61,6 @@ def palette_of(image: Image.Image) -> np.ndarray:
 
 def voc_palette() -> list[int]:
     """Return red, green, blue of VOC's 256 colours: bits 0-2 of an index, then 3-5, ... are their top bits."""
-    palette = []
-    for index in range(256):
-        for channel in range(3):
-            first, second, third = (index >> (3 * place + channel) & 1 for place in range(3))
-            palette.append(first << 7 | second << 6 | third << 5)
-    return palette
+    indices = np.arange(256, dtype="<u2").view(np.uint8).reshape(256, 2)
+    bits = np.unpackbits(indices, axis=1, count=9, bitorder="little")
+    return np.packbits(bits.reshape(256, 3, 3), axis=1).ravel().tolist()  # of index, place and channel

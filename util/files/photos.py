@@ -10,11 +10,12 @@ IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".avif"),
     *(".heic", ".heif"),
 )
-# endings of pictures, volumes and videos that are not read
-PICTURES = r"arw|cr[23]|dng|eps|jp2|jxl|nef|orf|pdf|psd|raf|raw|rw2|svg|xcf"
-VOLUMES = r"czi|dcm|dicom|lif|mha|mhd|mrc|nd2|ndpi|nii|nii\.gz|nrrd|svs"
-VIDEOS = r"avi|m4v|mkv|mov|mp4|mpe?g|mts|webm|wmv"
-UNREAD = re.compile(rf".*\.({PICTURES}|{VOLUMES}|{VIDEOS})", re.I | re.DOTALL)
+UNREAD = re.compile(  # names of pictures, volumes and videos that are not read
+    r".*\.(arw|cr[23]|dng|eps|jp2|jxl|nef|orf|pdf|psd|raf|raw|rw2|svg|xcf|"
+    r"czi|dcm|dicom|lif|mha|mhd|mrc|nd2|ndpi|nii|nii\.gz|nrrd|svs|"
+    r"avi|m4v|mkv|mov|mp4|mpe?g|mts|webm|wmv)",
+    re.I | re.DOTALL,
+)
 
 
 def photos_below(folder: Path, recursive: bool = True) -> list[Path]:
@@ -32,5 +33,7 @@ def _say_what_is_not_read(folder: Path, others: list[Path]) -> None:
     """Print a note on files of a folder that are not read: of other kinds, and links that lead nowhere."""
     unread = [path for path in others if UNREAD.fullmatch(path.name) or leads_nowhere(path)]
     if unread:
-        what = f"{len(unread)} files are not read, which are no photos in a known format or lead nowhere"
-        note(f"{folder}: {what}, such as {unread[0].name}")
+        note(
+            f"{folder}: {len(unread)} files are not read, which are no photos in a known format or lead nowhere, "
+            f"such as {unread[0].name}"
+        )

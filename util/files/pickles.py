@@ -2,7 +2,7 @@
 
 import io
 import pickle
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,14 +16,11 @@ PICKLED = {  # the names that a pickled NumPy array needs
 
 def load_plain(content: bytes) -> Any:
     """Return what a pickle holds; a damaged or unsafe one raises any exception."""
-    return RestrictedUnpickler(io.BytesIO(content)).load()
+    return RestrictedUnpickler(io.BytesIO(content), encoding="latin1").load()
 
 
 class RestrictedUnpickler(pickle.Unpickler):
     """Unpickles plain data and NumPy arrays of others; refuses everything else, and executes nothing."""
-
-    def __init__(self, file: IO[bytes]):
-        super().__init__(file, encoding="latin1")
 
     def find_class(self, module: str, name: str) -> Any:
         """Return what a pickle names; UnpicklingError if that is not allowed."""

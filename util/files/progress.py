@@ -27,8 +27,7 @@ class ProgressBar(tqdm):
             return super().display(msg, pos)  # type: ignore[func-returns-value]  # tqdm's stubs lack the result
         if msg == "":  # from ``close``, of a bar that is not left
             return False
-        is_last = self.disable  # from ``close``, which adds the end of the line
-        if is_last:
+        if self.disable:  # from ``close``, which adds the end of the line
             self.fp.write(str(self))
         elif time.monotonic() - self.written_at >= INTERVAL:
             self.written_at = time.monotonic()

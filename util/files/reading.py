@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,15 +44,19 @@ def read_bytes(path: Path, what: str, fix: str, parse: Callable[[bytes], Any] = 
             raise UserError(f"{path}: is {other}")
         return parse(content)
     except (OSError, ValueError, RecursionError) as error:
-        reason = getattr(error, "strerror", None)
-        if not reason:
-            reason = "not in UTF-8" if isinstance(error, UnicodeDecodeError) else f"cut short or damaged: {error}"
+        damage = "not in UTF-8" if isinstance(error, UnicodeDecodeError) else f"cut short or damaged: {error}"
+        reason = getattr(error, "strerror", None) or damage
         raise UserError(f"{path}: cannot read {what} ({reason}); {fix}") from None
 
 
 def read_text(path: Path, what: str, fix: str) -> str:
     """Return the text of a file in UTF-8, without a byte-order mark; raises as ``read_bytes`` does."""
     return read_bytes(path, what, fix, lambda content: content.decode("utf-8-sig"))
+
+
+def lines_of(text: str) -> Iterator[tuple[int, str]]:
+    """Return the number and the text of each line that is not blank."""
+    return ((number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip())
 
 
 def read_json(path: Path, what: str, fix: str) -> Any:

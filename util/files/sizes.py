@@ -30,14 +30,11 @@ def check_outlines(outlines: Sequence[np.ndarray], height: int, width: int) -> N
     One has at most the length ``MAX_LENGTH``, all together that and a pixel for each of the photo.
     """
     check_size(height, width)
-    total = 0.0
-    for outline in outlines:
-        if not (np.abs(outline) < MAX_COORDINATE).all():  # nor does NaN compare
-            raise ValueError("its outlines reach far beyond the photo")
-        length = _length(outline)
-        total += length
-        if length > MAX_LENGTH or total > MAX_LENGTH + height * width:
-            raise ValueError(f"its outlines are longer than {MAX_LENGTH} pixels; simplify them")
+    if not all((np.abs(outline) < MAX_COORDINATE).all() for outline in outlines):  # nor does NaN compare
+        raise ValueError("its outlines reach far beyond the photo")
+    lengths = list(map(_length, outlines))
+    if max(lengths, default=0) > MAX_LENGTH or sum(lengths) > MAX_LENGTH + height * width:
+        raise ValueError(f"its outlines are longer than {MAX_LENGTH} pixels; simplify them")
 
 
 def _length(outline: np.ndarray) -> float:

@@ -2,6 +2,7 @@
 
 import argparse
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any
 
 from util.files.errors import one_line
@@ -22,7 +23,7 @@ class Marked:
     mark: str = ""
 
     def __str__(self) -> str:
-        return self.text
+        return self.text + self.mark
 
 
 @dataclass
@@ -39,8 +40,7 @@ class Table:
 
     def headings(self) -> list[str]:
         """Return the names of the columns, each with its group."""
-        groups = self.groups or [""] * len(self.header)
-        return [f"{group} {name}".strip() for group, name in zip(groups, self.header)]
+        return [f"{group} {name}".strip() for group, name in zip_longest(self.groups, self.header, fillvalue="")]
 
     def __format__(self, form: str) -> str:
         return FORMATS[form or "markdown"][1](self)
@@ -56,19 +56,18 @@ def markdown(table: Table) -> str:
     first, *others = widths
     rules = ["-" * (first + 2), *("-" * (width + 1) + ":" for width in others)]
     lines = [*table.above, ""] if table.above else []
-    lines += [_markdown_line(header, widths), f"|{'|'.join(rules)}|"]
-    lines += [_markdown_line(row, widths) for row in rows]
+    lines += [
+        _markdown_line(header, widths),
+        f"|{'|'.join(rules)}|",
+        *(_markdown_line(row, widths) for row in rows),
+    ]
     if table.notes:
         lines += ["", *(f"{one_line(note)}  " for note in table.notes)]
     return "\n".join(lines)
 
 
 def _markdown_cell(cell: str | Marked) -> str:
-    return one_line(_with_mark(cell)).replace("|", r"\|")
-
-
-def _with_mark(cell: str | Marked) -> str:
-    return cell.text + cell.mark if isinstance(cell, Marked) else cell
+    return one_line(cell).replace("|", r"\|")
 
 
 def _markdown_line(cells: list[str], widths: list[int]) -> str:
@@ -92,7 +91,7 @@ def latex(table: Table) -> str:
 
 
 def _latex_cell(cell: str | Marked) -> str:
-    characters = (LATEX_SPECIAL.get(character, character) for character in one_line(_with_mark(cell)))
+    characters = (LATEX_SPECIAL.get(character, character) for character in one_line(cell))
     return "".join(characters).replace("+-", r"$\pm$")
 
 
@@ -100,7 +99,7 @@ def comma_separated(table: Table) -> str:
     """Return a table as CSV, with its facts in place of marks and notes."""
     import pandas
 
-    rows = [list(map(str, row)) for row in table.rows]
+    rows = [[str(getattr(cell, "text", cell)) for cell in row] for row in table.rows]
     frame = pandas.DataFrame(rows, columns=table.headings()).assign(**table.facts)
     return frame.to_csv(index=False).rstrip("\n")
 

@@ -70,11 +70,14 @@ def _section(kind: Any, values: Any, key: str, as_yaml: bool) -> Any:
     if not isinstance(values, dict):
         raise _other_type(dict, values, key)
     prefix = f"{key}." if key else ""
-    missing = [f"{prefix}{name}" for name in required(kind) if name not in values]
     converted = _all(
         values,
         lambda name: _entry(kind, name, values[name], f"{prefix}{name}", as_yaml),
-        [Misfit(place, f"key '{place}' is missing") for place in missing],
+        [
+            Misfit(f"{prefix}{name}", f"key '{prefix}{name}' is missing")
+            for name in required(kind)
+            if name not in values
+        ],
     )
     return converted if is_dict else kind(**converted)
 
@@ -158,7 +161,6 @@ def _shown(value: Any) -> str:
 
 def _check(value: Any, key: str, metadata: Mapping[str, Any]) -> None:
     """Refuse a value, or an item of a list, that a field's ``metadata`` does not allow."""
-    items = value if isinstance(value, list) else [value]
     shortest, longest = metadata.get("length", (0, None))
     if isinstance(value, list) and not shortest <= len(value) <= (longest or len(value)):
         allowed = f"at least {shortest}" if longest is None else f"{shortest} to {longest}"
@@ -166,7 +168,7 @@ def _check(value: Any, key: str, metadata: Mapping[str, Any]) -> None:
     problem = metadata.get("problem")
     if problem is not None and (reason := problem(value)):
         raise Misfit(key, f"{key} = {value!r}: {reason}")
-    for item in items:
+    for item in value if isinstance(value, list) else [value]:
         _check_range(item, key, metadata.get("low"), metadata.get("high"))
 
 

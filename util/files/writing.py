@@ -63,17 +63,6 @@ def _short(path: Path) -> str:
     return path.name if len(name) <= LONG_NAME else hashlib.sha256(name).hexdigest() + path.suffix
 
 
-def is_running(process: str) -> bool:
-    """Return whether a process of this machine has a number, as names of files that are being written begin with."""
-    try:
-        os.kill(int(process), 0)  # which ends nothing
-    except PermissionError:  # of another user
-        return True
-    except (OSError, ValueError, OverflowError):
-        return False
-    return True
-
-
 def lock(path: Path, refusal: str) -> TextIO:
     """Return a locked file; the system releases the lock when the file is closed or this process ends.
 

@@ -40,8 +40,7 @@ def training_numbers(
 
 def evaluation_numbers(numbers: Sequence[int], batch: int, rank: int, processes: int) -> list[list[int]]:
     """Return the batches of numbers a process evaluates: its share of them, in order; shares differ by one at most."""
-    start = len(numbers) * rank // processes
-    end = len(numbers) * (rank + 1) // processes
+    start, end = (len(numbers) * number // processes for number in (rank, rank + 1))
     share = list(numbers[start:end])
     return [share[i : i + batch] for i in range(0, len(share), batch)]
 

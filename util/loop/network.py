@@ -79,8 +79,7 @@ def prepare_network(
 def _distributed(network: nn.Module, world: ProcessGroup) -> DistributedDataParallel:
     """Return the module whose backward pass exchanges a network's gradients between processes."""
     on_gpu = world.device.type != "cpu"
-    devices = [world.device] if on_gpu else None
-    learner = DistributedDataParallel(network, device_ids=devices)
+    learner = DistributedDataParallel(network, device_ids=[world.device] if on_gpu else None)
     learner.broadcast_buffers = not on_gpu  # norms' statistics that are not synchronised: the first process's count
     return learner
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from model.code import code_of
 from model.tables import Kind
-from util.files.errors import UserError, ask, in_words
+from util.files.errors import UserError, ask, in_words, log
 
 if TYPE_CHECKING:
     from util.loop.training import Training
@@ -89,30 +90,43 @@ def registered_observers(folder: Path, asked: Mapping[str, Any] | None = None) -
 
 
 class Guarded:
-    """An observer of one's own: its first error ends the training, and all processes share its answers."""
+    """An observer of one's own: its first error ends the training, or if it only looks its looking.
+
+    All processes share its answers.
+    """
 
     def __init__(self, name: str, observer: TrainingObserver, settings: dict[str, Any]):
         self.name = name
         self.observer = observer
-        code = code_of(type(observer), but=TrainingObserver)
-        self.facts = {"decides": observer.decides, "settings": settings, "code": code}
+        self.decides = observer.decides
+        self.facts = {
+            "decides": self.decides,
+            "settings": settings,
+            "code": code_of(type(observer), but=TrainingObserver),
+        }
 
     def __getattr__(self, call: str) -> Callable[..., Any]:
         """Return a call of the observer."""
         return partial(self._call, call)
 
     def _call(self, call: str, training: Training, *arguments: Any) -> bool:
-        """Call the observer; return its answer to a question, no where it only looks; UserError: it failed."""
+        """Call the observer; return its answer to a question, no where it only looks.
+
+        One that only looks and fails is left out from then on, and so is what it adds to a record. UserError: another
+        one failed.
+        """
+        given = copy.deepcopy(arguments) if call == "record" else arguments
         try:
-            answer = bool(getattr(self.observer, call)(training, *arguments))
+            answer = bool(getattr(self.observer, call)(training, *given))
             if call == "record":
-                json.dumps(arguments)  # a file has to hold it
+                json.dumps(given)  # a file has to hold it
+                arguments[0].update(*given)
         except (Exception, SystemExit) as error:
-            raise UserError(
-                f"step {training.progress.step}: the observer {self.name} failed in {call}: {in_words(error)}",
-                fix="mend its code, then continue by train.sh --resume",
-                local=True,
-            ) from None
-        if call not in QUESTIONS or not self.observer.decides:
+            failed = f"step {training.progress.step}: the observer {self.name} failed in {call}: {in_words(error)}"
+            if self.decides:
+                raise UserError(failed, fix="mend its code, then continue by train.sh --resume", local=True) from None
+            log.warning("%s; it only looks, and is left out from here on", failed)
+            self.observer = TrainingObserver()
+        if call not in QUESTIONS or not self.decides:
             return False
         return training.world.any(answer)

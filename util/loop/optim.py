@@ -45,17 +45,15 @@ def build_optimizers(
 
 def _optimizer(groups: list[ParamGroup], settings: OptimizerRule) -> Optimizer:
     """Return the optimiser of some groups of parameters."""
-    lr = settings.lr
-    tensors = [{"params": g.params, "factor": g.factor, "name": g.name, "lr": lr * g.factor} for g in groups]
-    return OPTIMIZERS[settings.kind].make(tensors, lr, weight_decay=settings.weight_decay)
+    tensors = [{"params": g.params, "factor": g.factor, "name": g.name, "lr": settings.lr * g.factor} for g in groups]
+    return OPTIMIZERS[settings.kind].make(tensors, settings.lr, weight_decay=settings.weight_decay)
 
 
 def clip_gradients(optimizers: Mapping[str, Optimizer], rules: Mapping[str, OptimizerRule]) -> None:
     """Scale the gradients of each optimiser with a ``clip`` so that their norm, of all together, is at most that."""
     for name, optimizer in optimizers.items():
         if name in rules and (largest := rules[name].clip):
-            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-            nn.utils.clip_grad_norm_(parameters, largest)
+            nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], largest)
 
 
 class OptimizersAsOne:
@@ -101,11 +99,14 @@ class StepSchedule:
         of_process = 2 if key == "base_stage" else 1  # its batch norms learn
         most = stage.batch // (of_process * stage.accumulate)
         if processes > most:
-            parts = f"{processes} processes and {key}.accumulate = {stage.accumulate}"
             fix = f"take at least {processes * of_process * stage.accumulate}"
             if most:
                 fix += f", or {most} GPUs in all for it (--stage {key.removesuffix('_stage')})"
-            raise UserError(f"{key}.batch = {stage.batch} is too small for {parts}; {fix}")
+            raise UserError(
+                f"{key}.batch = {stage.batch} is too small for {processes} processes and "
+                f"{key}.accumulate = {stage.accumulate}",
+                fix=fix,
+            )
         per_epoch = max(epoch_length // stage.batch, 1)
         return cls(steps_per_epoch=per_epoch, steps=per_epoch * stage.epochs, batch=stage.batch)
 

@@ -79,9 +79,7 @@ class ProcessGroup:
 
     def any(self, flag: bool) -> bool:
         """Return whether the flag is set in any process."""
-        if self.size == 1:
-            return flag
-        return bool(self.sum(torch.tensor([int(flag)], device=self.device)).item())
+        return any(self.gather(flag))
 
 
 @contextmanager
@@ -105,10 +103,8 @@ def join(device_name: str, lower: str) -> Iterator[ProcessGroup]:
         if OF_TORCHRUN in os.environ:
             end_with_launcher()
         with told(RuntimeError, before=f"see why {others} ended or did not begin: "):
-            if device.type == CUDA:
-                distributed.init_process_group("nccl", timeout=MEETING, device_id=device)
-            else:
-                distributed.init_process_group("gloo", timeout=MEETING)
+            backend, gpu = ("nccl", device) if device.type == CUDA else ("gloo", None)
+            distributed.init_process_group(backend, timeout=MEETING, device_id=gpu)
             world = ProcessGroup(distributed.get_rank(), place.size, device)
             world.wait()
         says_so.cancel()

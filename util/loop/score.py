@@ -67,24 +67,22 @@ class Scoreboard:
         of_item = {name: logits[item : item + 1].float() for name, logits in scored_outputs(output).items()}
         predictions = {name: metrics.predicted(resize(logits, label.shape)) for name, logits in of_item.items()}
         class_id_n = torch.stack([way.class_id[item] for way in trial.ways])
-        self._count_classes(number, class_id_n, predictions, label, trial.class_map[scored_on][item])
-        if output.base_logits is not None and trial.base_label:
-            channels = output.base_logits.shape[1]
-            base_label = trial.base_label[scored_on][item]
-            self.base.append(metrics.class_counts(predictions[BASE][0], base_label, channels))
-
-    def _count_classes(
-        self, number: int, class_id_n: Tensor, predictions: dict[str, Tensor], label_hw: Tensor, class_map_hw: Tensor
-    ) -> None:
-        """Record an episode's counts of every output but the base learner's, and of the reference."""
-        counted = {name: prediction[0] for name, prediction in predictions.items() if name != BASE}
+        base = predictions.pop(BASE, None)
+        if base is not None and trial.base_label:
+            channels = of_item[BASE].shape[1]
+            self.base.append(metrics.class_counts(base[0], trial.base_label[scored_on][item], channels))
         if len(class_id_n) == 1:
-            counted[ALL_FOREGROUND] = torch.ones_like(label_hw)
-        for name, prediction in counted.items():
-            further = counted_in_episodes(self.further)
-            query = self.query_of(number) if further else ""
+            predictions[ALL_FOREGROUND] = torch.ones_like(label)[None]
+        further = counted_in_episodes(self.further)
+        for name, prediction in predictions.items():
             records = metrics.episode_records(
-                number, class_id_n, prediction, label_hw, further, query=query, class_map_hw=class_map_hw
+                number,
+                class_id_n,
+                prediction[0],
+                label,
+                further,
+                query=self.query_of(number) if further else "",
+                class_map_hw=trial.class_map[scored_on][item],
             )
             self.records[name].append(records)
 

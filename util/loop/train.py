@@ -4,16 +4,14 @@ import math
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass
+from contextlib import nullcontext, suppress
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from model.episode import Output
 from util.files.errors import UserError, log
 from util.files.progress import ProgressBar
 from util.loop.interrupt import Interrupted
@@ -24,19 +22,14 @@ from util.loop.processes import ProcessGroup
 from util.loop.training import Training
 
 
-@dataclass(frozen=True)
-class Share:
-    """The share of a part in a batch: of its valid pixels, and of its images."""
+class Share(NamedTuple):
+    """The share of a part in a batch."""
 
-    pixels: Tensor | float = 1.0
-    images: Tensor | float = 1.0
-
-    def of(self, name: str, output: Output) -> Tensor | float:
-        """Return the share that weighs a loss of an output."""
-        return self.images if name in output.image_losses else self.pixels
+    pixels: Tensor | float  # of the valid ones
+    images: Tensor | float
 
 
-WHOLE = Share()  # of a batch in one part
+WHOLE = Share(1.0, 1.0)  # of a batch in one part
 
 
 def train_to_end(training: Training, batches: Iterator[Any], observers: Sequence[TrainingObserver]) -> bool:
@@ -49,8 +42,8 @@ def train_to_end(training: Training, batches: Iterator[Any], observers: Sequence
     steps, done = training.schedule.steps, training.progress.step
     bar = ProgressBar(total=steps, initial=done, unit="step", disable=not training.world.is_main)
     with training.interrupt, bar, suppress(Interrupted):
-        if _steps_left(training, batches, observers, bar):
-            return True
+        _steps_left(training, batches, observers, bar)
+        return True
     training.world.wait()  # no process ends before the checkpoint is written: its end may end all others
     log.info("interrupted after step %d", training.progress.step)
     return False
@@ -58,8 +51,8 @@ def train_to_end(training: Training, batches: Iterator[Any], observers: Sequence
 
 def _steps_left(
     training: Training, batches: Iterator[Any], observers: Sequence[TrainingObserver], bar: ProgressBar
-) -> bool:
-    """Do the steps that are left and return True; False: a signal interrupted them."""
+) -> None:
+    """Do the steps that are left; Interrupted: a signal ended them."""
     progress = training.progress
     for observer in observers:
         observer.begin(training, progress.step)
@@ -69,11 +62,10 @@ def _steps_left(
         if training.interrupt.agreed:
             for observer in observers:
                 observer.interrupted(training)
-            return False
+            raise Interrupted
         _record_or_end(training, observers)
     for observer in observers:
         observer.finished(training)
-    return True
 
 
 def _one_step(
@@ -136,13 +128,12 @@ def backward(
         last: whether it is the last part, after which processes sum their gradients.
     """
     learner: Any = prepared.learner
-    synchronising: AbstractContextManager[None] = nullcontext()
-    if isinstance(learner, DistributedDataParallel) and not last:  # the last sums over processes
-        synchronising = learner.no_sync()
-    with synchronising:
+    sums_later = isinstance(learner, DistributedDataParallel) and not last
+    with learner.no_sync() if sums_later else nullcontext():
         with prepared.autocast():
             output = learner(batch)
-        losses = {name: share.of(name, output) * loss for name, loss in output.losses.items()}
+        weights = {name: share.images if name in output.image_losses else share.pixels for name in output.losses}
+        losses = {name: weights[name] * loss for name, loss in output.losses.items()}
         scaler.scale(sum(losses.values())).backward()
     return {name: loss.detach() for name, loss in losses.items()}
 

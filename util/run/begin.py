@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -19,9 +19,12 @@ from model.registry import class_of
 from util.config.compose import files_of
 from util.config.folds import MAX_INDEX, has_class_maps
 from util.config.place import ENVIRONMENT
-from util.config.settings import Config, StageSettings
+from util.config.settings import Config, DataSettings, StageSettings
+from util.data.draws import published_length
 from util.data.lists.image_list import ImageList
 from util.data.lists.index import load_index
+from util.data.lists.listed import read_list
+from util.data.sampling import SHUFFLED_PAIRS
 from util.data.words.text import NAMES, NO_TEXT
 from util.files.errors import Refusals, UserError
 from util.files.table import Table
@@ -243,12 +246,20 @@ def rehearse(run: Run, stages: list[str], processes: int, asked: Asked) -> Rehea
     if not left:
         return rehearsal
     rehearsal.attempt(partial(check_metrics, run.config.test.metrics, run.config.source))
+    read: Callable[[DataSettings, str], Any] = load_index
     if rehearsal.attempt(lambda: run.text_width) is None:  # what follows does not depend on the vectors' values
         run = Run(run.config.with_data(text=NAMES if run.model_class.reads_text else NO_TEXT))
-    rehearsal.attempt(partial(_make_indices, run))
+        read = read_list  # an index would take minutes
+    rehearsal.attempt(partial(_read_data, run, read))
     for task in left:
         rehearsal.rows[task.stage] += _rehearse_stage(
-            rehearsal, run, task, processes, base=asked.checkpoint, is_first=task is left[0]
+            rehearsal,
+            run,
+            task,
+            processes,
+            has_data=read is load_index,
+            base=asked.checkpoint,
+            is_first=task is left[0],
         )
     rehearsal.disk = rehearsal.attempt(partial(room, run.config, rehearsal.stored, {task.folder for task in left}))
     return rehearsal
@@ -261,21 +272,31 @@ def _cells_of(task: StageTask) -> list[str]:
     return [f"{task.config.run.name}{shots}", task.stage, state]
 
 
-def _make_indices(run: Run) -> int:
-    """Make the indices of a data set's lists where they are not there, under a bar, and return the images of all."""
+def _read_data(run: Run, read: Callable[[DataSettings, str], Any]) -> None:
+    """Make the indices of a data set's lists where they are not there, under a bar, or read the lists alone."""
     data = run.config.data
-    return sum(len(load_index(data, part)) for part in ("train", "test") if getattr(data, f"{part}_list") is not None)
+    for part in ("train", "test"):
+        if getattr(data, f"{part}_list") is not None:
+            read(data, part)
 
 
 def _rehearse_stage(
-    rehearsal: Rehearsal, run: Run, task: StageTask, processes: int, *, base: str | None, is_first: bool
+    rehearsal: Rehearsal,
+    run: Run,
+    task: StageTask,
+    processes: int,
+    *,
+    has_data: bool,
+    base: str | None,
+    is_first: bool,
 ) -> list[str]:
     """Begin a stage: its data, its network, what it starts from if that is now, its optimisers; return further cells.
 
     There are none where its network cannot be built. ``base``: a base stage's checkpoint, instead of the run's own.
+    ``has_data``: indices may be built.
     """
     settings = task.settings
-    data = rehearsal.attempt(partial(stage_data, run, task.stage, progress=False))
+    data = rehearsal.attempt(partial(stage_data, run, task.stage, progress=False)) if has_data else None
     with torch.device("meta"):
         model = rehearsal.attempt(partial(build_model, run.config, run.text_width))
     if model is None:
@@ -299,12 +320,15 @@ def _rehearse_stage(
 
 
 def _extent(rehearsal: Rehearsal, task: StageTask, images: ImageList | None, processes: int) -> tuple[str, str]:
-    """Return the cells of a stage's images and steps, ``?`` for what is not known."""
+    """Return the cells of a stage's images and steps, ``?`` for what is not known, ``~`` before an estimate."""
     settings = task.settings
-    length = (settings.epoch_length or 0) if images is None else epoch_length(settings, images)
+    is_published = settings.list_file is None and settings.query != SHUFFLED_PAIRS
+    length = published_length(task.config.data, settings.images == "all") if is_published else 0
+    length = (settings.epoch_length or length) if images is None else epoch_length(settings, images)
     make = partial(StepSchedule.from_settings, settings, length, processes, f"{task.stage}_stage")
     schedule = rehearsal.attempt(make)
-    steps = str(schedule.steps) if schedule and length else "?"
+    about = "" if images or settings.epoch_length else "~"  # by the published list
+    steps = f"{about}{schedule.steps}" if schedule and length else "?"
     return ("?" if images is None else str(len(images.queries))), steps
 
 

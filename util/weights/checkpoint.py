@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,7 @@ class Checkpoint:
     cost: dict[str, Any] = field(default_factory=dict)  # of a finished training, see ``Progress``; {}: not known
     entries: dict[str, Any] = field(default_factory=dict)  # of our own file, as they were written
     named: dict[str, Tensor] = field(default_factory=dict)  # others' with the names of wrappers
+    is_unknown: bool = False  # whether it is of others, and of no published method
 
     @classmethod
     def of(cls, entries: dict[str, Any], path: Path) -> Checkpoint:
@@ -80,7 +81,7 @@ class Checkpoint:
         weights = named
         while published_layout(weights) is None and (wrapper := _wrapper_of(weights)):
             weights = {name.removeprefix(wrapper): tensor for name, tensor in weights.items()}
-        return cls(path, weights, named=named)
+        return cls(path, weights, named=named, is_unknown=published_layout(weights) is None)
 
 
 def save(path: Path, content: dict[str, Any], previous: Path | None = None) -> None:
@@ -156,8 +157,7 @@ def _named_tensors(content: dict[str, Any]) -> dict[str, Tensor]:
     for key in HELD_BY:
         if held := (_named_tensors(content[key]) if isinstance(content.get(key), dict) else {}):
             return held
-    tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
-    plain = _plain({str(name): tensor for name, tensor in tensors.items()})
+    plain = _plain({str(name): value for name, value in content.items() if isinstance(value, Tensor)})
     return {name.replace("_orig_mod.", ""): tensor for name, tensor in plain.items()}  # of torch.compile
 
 
@@ -168,9 +168,8 @@ def _plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: Tensor.detach(tensor) for name, tensor in tensors.items()}
 
 
-def _wrapper_of(names: Iterable[str]) -> str | None:
+def _wrapper_of(names: Collection[str]) -> str | None:
     """Return the first of ``WRAPPERS`` with which most names begin; None: there is none."""
-    names = list(names)
     for wrapper in WRAPPERS:
         count = sum(name.startswith(wrapper) for name in names)
         if 2 * count > len(names):
@@ -200,16 +199,16 @@ def _training_of(entries: dict[str, Any]) -> list[dict[str, Any]]:
         "settings": settings,
         "precision": entries.get("precision"),
     }
-    of_training = "observers", "ended_by", "computed_in", "images", "list_note"
-    facts |= {key: entries[key] for key in of_training if entries.get(key)}
+    facts |= {
+        key: entries[key] for key in ("observers", "ended_by", "computed_in", "images", "list_note") if entries.get(key)
+    }
     return [*entries.get("base", []), facts]
 
 
 def photos_in(text: str | None) -> frozenset[str] | None:
     """Return the digests of photos in the entry that ``photos_text`` returned."""
-    if text is None:
-        return None
-    return frozenset(text[start : start + PHOTO_DIGITS] for start in range(0, len(text), PHOTO_DIGITS))
+    starts = range(0, len(text or ""), PHOTO_DIGITS)
+    return None if text is None else frozenset(text[start : start + PHOTO_DIGITS] for start in starts)
 
 
 def photos_text(photos: Iterable[str], before: Iterable[str] | None = ()) -> str | None:

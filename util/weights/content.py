@@ -30,8 +30,10 @@ REFUSED = "builtins.bytearray"  # torch would let it take any memory
 MAX_VALUES = 2**20  # of plain data beside that, with each alias written out
 REFUSED_GLOBAL = re.compile(r"GLOBAL (\S+)")  # in torch's refusals
 UNKNOWN_FUNCTION = "unrecognized function"  # there
-FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.bool)
+KINDS = (
+    *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
+    *(torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.bool),
+)
 
 
 class _Foreign:
@@ -155,9 +157,10 @@ def _parts_of(value: Any) -> tuple[int, Iterable[Any]]:
 def _check_tensors(content: Any, limit: int) -> None:
     """Refuse (ValueError) tensors that are not plain ones: sparse, without values, or expanded by strides."""
     total = 0
-    for name, tensor in _tensors_in(content):
+    tensors = {id(tensor): (name, tensor) for name, tensor in _tensors_in("the file", content)}  # each once
+    for name, tensor in tensors.values():
         is_plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_nested
-        if not is_plain or tensor.dtype not in (*FLOATS, *WHOLE):
+        if not is_plain or tensor.dtype not in KINDS:
             kind = f"{tensor.dtype}, {tensor.layout}, {tensor.device}".replace("torch.", "")
             raise ValueError(f"{name} is a tensor of the kind {kind}; save it as float32")
         total += tensor.nbytes
@@ -165,18 +168,13 @@ def _check_tensors(content: Any, limit: int) -> None:
         raise ValueError(f"its tensors have {total} bytes, more than the file; save them contiguous")
 
 
-def _tensors_in(content: Any) -> Iterator[tuple[str, Tensor]]:
-    """Yield each tensor in nested data with its key, each once."""
-    seen: set[int] = set()
-    places: list[tuple[str, Any]] = [("the file", content)]
-    while places:
-        name, value = places.pop()
-        if id(value) in seen:
-            continue
-        seen.add(id(value))
-        if isinstance(value, Tensor):
-            yield name, value
-        elif isinstance(value, dict):
-            places += [(str(key), part) for key, part in value.items()]
-        elif isinstance(value, list | tuple | set):
-            places += [(name, part) for part in value]
+def _tensors_in(name: str, value: Any) -> Iterator[tuple[str, Tensor]]:
+    """Yield each tensor in nested data with its key; ``name`` is that of the data."""
+    if isinstance(value, Tensor):
+        yield name, value
+    elif isinstance(value, dict):
+        for key, part in value.items():
+            yield from _tensors_in(str(key), part)
+    elif isinstance(value, list | tuple | set):
+        for part in value:
+            yield from _tensors_in(name, part)

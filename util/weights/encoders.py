@@ -28,7 +28,7 @@ from util.weights.sources import (
     download,
     fetch_command,
     fetch_from_hub,
-    licence_of,
+    is_released,
     pretraining_of,
 )
 
@@ -71,14 +71,11 @@ def start_encoders(
         lines.append(f"networks: {networks}; licence of the weights: {network.licence}")
     files = []
     for name, encoder in empty.items():
-        is_release = encoder.start.weights in SOURCES
-        if is_release and not downloads:
-            continue
-        line, file = _start(config, name, encoder)
-        lines.append(line)
-        if file is not None and not is_release:
+        if downloads or encoder.start.weights not in SOURCES:
+            line, file = _start(config, name, encoder)
+            lines.append(line)
             files.append(file)
-    return "; ".join(lines), files
+    return "; ".join(lines), [file for file in files if file is not None]
 
 
 def _to_fetch(config: Config, network: FewShotMethod, encoders: dict[str, Encoder]) -> Iterator[str]:
@@ -116,18 +113,22 @@ def _check_read(config: Config, encoders: dict[str, Encoder]) -> None:
 
 
 def _start(config: Config, name: str, encoder: Encoder) -> tuple[str, Checkpoint | None]:
-    """Fill an encoder; return a line, which counts the tensors left random, and what it was filled with."""
+    """Fill an encoder; return a line, which counts the tensors left random, and the user's file that it comes from."""
     start = encoder.start
     if start.weights is None:
         return f"{name}: random weights ({_key(config, name, encoder)} is null)", None
     file = file_of_encoder(config, encoder, _key(config, name, encoder))
     missing = fill(encoder, file, start.partial)
-    found = "complete"
-    if missing:
-        found = f"{len(missing)} tensors start from random values, such as {missing[0]}"
-    licence = licence_of(start.weights, encoder)
-    line = f"{name}: {start.backbone}, weights of {file.path}, {found}"
-    return line + (f"; licence of the weights: {licence}" if licence else ""), file
+    random = f"{len(missing)} tensors start from random values, such as {missing[0]}" if missing else ""
+    licence = _licence_of(encoder)
+    stated = f"; licence of the weights: {licence}" if licence else ""
+    line = f"{name}: {start.backbone}, weights of {file.path}, {random or 'complete'}{stated}"
+    return line, None if start.weights in SOURCES else file
+
+
+def _licence_of(encoder: Encoder) -> str | None:
+    """Return the licence of the weights that an encoder starts from; None: it is not known here."""
+    return encoder.licence if is_released(encoder.start.weights, encoder) else None
 
 
 def _key(config: Config, name: str, encoder: Encoder) -> str:
@@ -186,15 +187,18 @@ def file_of_encoder(config: Config, encoder: Encoder, key: str) -> Checkpoint:
         return download(start.weights, start.backbone, encoder.torchvision, key)
     path = project_path(start.weights)
     if not path.exists():
-        fix = "train the base stage of that run first" if path.parent.name == "base" else MISSING
-        raise UserError(f"{path}: these weights do not exist ({key})", fix=fix)
+        raise UserError(
+            f"{path}: these weights do not exist ({key})",
+            fix="train the base stage of that run first" if path.parent.name == "base" else MISSING,
+        )
     stored = read(path)
     if stored.config is not None:
         found = differences(stored.config, to_dict(config), Decides.IDENTITY, ENCODER.settings)
         if found and "data.name" not in found:
-            other = ", ".join(in_words(found))
-            fix = "its base classes may be novel here; take this fold's"
-            raise UserError(f"{path}: this encoder was trained with {other}; {fix}")
+            raise UserError(
+                f"{path}: this encoder was trained with {', '.join(in_words(found))}",
+                fix="its base classes may be novel here; take this fold's",
+            )
     return stored
 
 
@@ -203,17 +207,22 @@ def encoder_licence(network: Trainable) -> str | None:
     encoders = encoders_of(network)
     if not encoders:
         return getattr(network, "licence", None)
-    return _together({name: licence_of(encoder.start.weights, encoder) for name, encoder in encoders.items()})
+    return _together({name: _licence_of(encoder) for name, encoder in encoders.items()})
 
 
-def encoder_data(network: FewShotMethod, trained: dict[str, Any] | None) -> str | None:
-    """Return the data that the encoders' first weights, of the training where it is known, were trained on."""
+def encoder_data(network: FewShotMethod, stored: Checkpoint) -> str | None:
+    """Return the data that the encoders' first weights, of the training where it is known, were trained on.
+
+    ``stored``: what the network was filled with. None: it is not known, as of a file of others.
+    """
     encoders = encoders_of(network)
     if not encoders:
         return network.settings.pretraining
+    if stored.is_unknown:
+        return None
     data = {}
     for name, encoder in encoders.items():
-        before = (trained or {"model": {}})["model"].get(name) or {}
+        before = (stored.config or {"model": {}})["model"].get(name) or {}
         start = before if "weights" in before else vars(encoder.start)
         data[name] = pretraining_of(start["weights"], encoder, start.get("pretraining"))
     return _together(data)

@@ -58,8 +58,10 @@ def _misfits(given: dict[str, Tensor], expected: dict[str, Tensor]) -> str:
     unknown = [name for name in _without_counters(given) if name not in expected]
     if missing and unknown:
         names = _without_counters(expected)
-        share = f"{len(names) - len(missing)} of {len(names)} names of the model are in the file"
-        return f"{share}, which has {unknown[0]}, the model {missing[0]}"
+        return (
+            f"{len(names) - len(missing)} of {len(names)} names of the model are in the file, "
+            f"which has {unknown[0]}, the model {missing[0]}"
+        )
     if missing or unknown:
         return f"{missing[0]} is missing" if missing else f"{unknown[0]} is unknown"
     problems = (_misfit(name, given[name], tensor) for name, tensor in expected.items() if name in given)

@@ -21,23 +21,27 @@ def load_from_hub(kind: str, weights: str) -> Any:
     """
     builder = _class_of_transformers(kind)
     is_folder = Path(weights).is_dir()
-    options = {"dtype": "float32", "use_safetensors": True, "output_loading_info": True}
     try:
         if not issubclass(builder, nn.Module):
             return builder.from_pretrained(weights, local_files_only=is_folder)
         if torch.get_default_device().type == "meta":
             return builder(builder.config_class.from_pretrained(weights, local_files_only=is_folder))
-        network, facts = builder.from_pretrained(weights, local_files_only=is_folder, **options)
+        network, facts = builder.from_pretrained(
+            weights, local_files_only=is_folder, dtype="float32", use_safetensors=True, output_loading_info=True
+        )
     except Exception as error:  # many kinds: gated, no network, no such name, no config, a damaged file
         reason = " ".join(str(error).split())[:200]
         fix = "name a folder of config.json and model.safetensors, or a network of the hub that is open to you"
-        fix += f"; {UNCONNECTED}: {fetch_from_hub(weights)}"
-        raise ModelMismatch(f"model.weights = {weights}: holds no such network ({reason}); {fix}") from None
+        raise ModelMismatch(
+            f"model.weights = {weights}: holds no such network ({reason}); {fix}; {UNCONNECTED}: "
+            f"{fetch_from_hub(weights)}"
+        ) from None
     mismatched = {str(key) for key, *_ in facts["mismatched_keys"]}
     if lacking := sorted(mismatched.union(facts["missing_keys"])):
-        lacks = f"lacks {len(lacking)} tensors of {kind}, such as {lacking[0]}, which would be random"
-        fix = "take a file of this network, or another release of transformers: pip install -U transformers"
-        raise ModelMismatch(f"model.weights = {weights}: {lacks}; {fix}")
+        raise ModelMismatch(
+            f"model.weights = {weights}: lacks {len(lacking)} tensors of {kind}, such as {lacking[0]}, which would be "
+            "random; take a file of this network, or another release of transformers: pip install -U transformers"
+        )
     return network
 
 
@@ -49,5 +53,7 @@ def _class_of_transformers(name: str) -> Any:
         library.logging.disable_progress_bar()
         return getattr(library, name)
     except (ImportError, AttributeError) as error:
-        fix = "pip install 'transformers>=5' (Python 3.11 or later)"
-        raise ModelMismatch(f"this method needs {name} of the package transformers ({error}): {fix}") from None
+        raise ModelMismatch(
+            f"this method needs {name} of the package transformers ({error}): "
+            "pip install 'transformers>=5' (Python 3.11 or later)"
+        ) from None

@@ -45,8 +45,14 @@ class Origin:
     @classmethod
     def of_training(cls, entries: Mapping[str, Any]) -> Origin:
         """Return the origin of a checkpoint by its entries, whose ``weights`` are tensors and no digest."""
-        observers = deciding(entries.get("observers"))
-        return cls.of({**entries, "weights": None, "vectors": entries.get("text"), "observers": observers})
+        return cls.of(
+            {
+                **entries,
+                "weights": None,
+                "vectors": entries.get("text"),
+                "observers": deciding(entries.get("observers")),
+            }
+        )
 
     @classmethod
     def today(cls, facts: Mapping[str, Callable[[], Any]]) -> Origin:

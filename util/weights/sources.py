@@ -58,13 +58,10 @@ def download(source: str, backbone: str, torchvision: str | None, key: str) -> C
 
 def check_source(source: str, backbone: str, torchvision: str | None, key: str) -> None:
     """Refuse (UserError) a source without weights of an encoder; arguments as of ``download``; nothing is fetched."""
-    if source == PACKAGE:
-        is_there = backbone in PACKAGES
-    elif source == TIMM:
-        is_there = backbone.startswith(PREFIX)
-    else:
-        is_there = torchvision is not None and release(source, torchvision) is not None
-    if not is_there:
+    has_weights = {PACKAGE: backbone in PACKAGES, TIMM: backbone.startswith(PREFIX)}
+    if source in RELEASES:
+        has_weights[source] = torchvision is not None and release(source, torchvision) is not None
+    if not has_weights[source]:
         raise UserError(f"{key} = {source}: it has no weights of {backbone}", fix="set it to a file, or to null")
     if source == PACKAGE and package_file(backbone) is None:
         name, _ = PACKAGES[backbone]
@@ -132,24 +129,24 @@ def package_file(backbone: str) -> Path | None:
     """Return the path of the weight file of an encoder's installed package, None if it is not installed."""
     name, file = PACKAGES[backbone]
     spec = importlib.util.find_spec(name.replace("-", "_"))
-    folders = [] if spec is None else list(spec.submodule_search_locations or [])
-    paths = (Path(folder) / file for folder in folders)
-    return next((path for path in paths if path.exists()), None)
+    paths = [Path(str(spec.origin)).parent / file] if spec else []
+    return next(filter(Path.exists, paths), None)
 
 
-def licence_of(source: str | None, encoder: Encoder) -> str | None:
-    """Return the licence of an encoder's weights: of the package, or as timm states it; None: not known here."""
-    if source is None:
-        return None
-    return "apache-2.0" if source == PACKAGE else encoder.licence
+def is_released(source: str | None, encoder: Encoder) -> bool:
+    """Return whether weights are those whose licence and data an encoder states.
+
+    One of timm states those of timm and of files with its name, one of one's own those of its files.
+    """
+    name = encoder.start.backbone
+    is_named = not name.startswith(PREFIX) or Path(str(source)).stem == bare_name(name)
+    return source is not None and (source in (TIMM, PACKAGE) or is_named)
 
 
 def pretraining_of(source: str | None, encoder: Encoder, stated: str | None = None) -> str | None:
     """Return the data that an encoder's first weights were trained on, for a file as ``stated``; None: not known."""
     if source is None:
         return NOTHING
-    if source == PACKAGE or source in RELEASES:
+    if source in RELEASES:
         return IMAGENET
-    if source == TIMM:
-        return encoder.pretraining
-    return stated or encoder.pretraining
+    return stated or (encoder.pretraining if is_released(source, encoder) else None)

@@ -106,8 +106,9 @@ def whole_list(index: Index, fold: Fold) -> ImageList:
 
     Images without any base class and images that show novel classes stay; what is no base class is background.
     """
-    candidates = {c: np.flatnonzero(index.areas[:, c]) for c in fold.base}
-    return ImageList(index, fold.base, np.arange(len(index)), candidates)
+    return ImageList(
+        index, fold.base, np.arange(len(index)), candidates={c: np.flatnonzero(index.areas[:, c]) for c in fold.base}
+    )
 
 
 def _make_list(
@@ -133,9 +134,11 @@ def _make_list(
         except UserError as error:
             if not is_published(list_file):
                 raise
-            rule = f"images and pairs are chosen by data.min_pixels = {data.min_pixels}"
-            note = f"the published list is not used: {error}; {rule}"
-            images = replace(_by_pixels(index, data, classes, exclude), note=note)
+            images = replace(
+                _by_pixels(index, data, classes, exclude),
+                note=f"the published list is not used: {error}; "
+                f"images and pairs are chosen by data.min_pixels = {data.min_pixels}",
+            )
     return images if data.rare_classes == "refuse" else _without_rare_classes(images, data.shot)
 
 

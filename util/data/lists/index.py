@@ -13,7 +13,7 @@ that learn from all classes of a photo, its masks are joined: an image's own cla
 import contextlib
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -63,8 +63,7 @@ class OneClassAreas:
         if ids.ndim and classes.ndim:  # every row with every class
             ids = ids[:, None]
             pixels = pixels[:, None]
-        class_pixels = np.where(ids == classes, pixels[..., VALUE], 0)
-        return np.where(classes == 0, pixels[..., 0], class_pixels)
+        return np.where(classes == 0, pixels[..., 0], np.where(ids == classes, pixels[..., VALUE], 0))
 
 
 @dataclass(frozen=True)
@@ -117,9 +116,8 @@ class Index:
             return self.images[row], self.masks[row]
         class_ids = self.areas.class_ids
         pixels = self.areas.pixels[:, VALUE]
-        others = [other for other in self.rows_by_photo[self.images[row]] if other != row]
-        others.sort(key=lambda other: -pixels[other])
-        below = [(self.masks[other], int(class_ids[other])) for other in others]
+        others = sorted(self.rows_by_photo[self.images[row]], key=lambda other: -pixels[other])
+        below = [(self.masks[other], int(class_ids[other])) for other in others if other != row]
         return self.images[row], self.masks[row], int(class_ids[row]), below
 
     def content(self, row: int) -> str:
@@ -159,23 +157,24 @@ def load_index(data: DataSettings, part: str, progress: bool = True) -> Index:
     another size or no background.
     """
     listed = read_list(data, part)
-    highest = VALUE if data.mask_form == BINARY else len(data.classes)  # value in masks, but 255
+    is_binary = data.mask_form == BINARY
+    highest = VALUE if is_binary else len(data.classes)  # value in masks, but 255
     table = _measure_list(listed, data, part, highest, progress)
     content = f"{FORMAT} {highest}\n{listed.text}".encode() + table["digests"].tobytes()
+    areas = table["areas"]
+    if is_binary:
+        areas = OneClassAreas(areas, np.array([int(class_id) for _, class_id, _ in listed.rows]), len(data.classes))
     index = Index(
         names=tuple(row[0] for row in listed.rows),
-        areas=table["areas"],
+        areas=areas,
         images=listed.images,
         masks=listed.masks,
         fingerprint=hashlib.sha256(content).hexdigest(),
         sizes=table["sizes"],
         digests=table["digests"],
         listed=listed.path,
+        joined=is_binary and has_class_maps(vars(data)),
     )
-    if data.mask_form == BINARY:
-        class_ids = np.array([int(class_id) for _, class_id, _ in listed.rows])
-        areas = OneClassAreas(table["areas"], class_ids, len(data.classes))
-        index = replace(index, areas=areas, joined=has_class_maps(vars(data)))
     _check_background(index, data, part, progress)
     return index
 
@@ -208,8 +207,7 @@ def _measure_list(listed: Listed, data: DataSettings, part: str, classes: int, p
 
     ``classes`` is the highest value in masks. Raises as ``_read_files`` does.
     """
-    root = Path(data.root).resolve()
-    asked = hashlib.sha256(f"{FORMAT} whole {classes} {root}\n{listed.text}".encode()).hexdigest()
+    asked = hashlib.sha256(f"{FORMAT} whole {classes} {Path(data.root).resolve()}\n{listed.text}".encode()).hexdigest()
     cache = Path(data.cache) / f"{data.name}-{part}-{asked[:16]}.npz"
     pairs = list(zip(listed.images, listed.masks, strict=True))
     with told(UserError, before=f"{listed.path}: "):
@@ -255,7 +253,6 @@ def _read_cache(path: Path, asked: str, states: np.ndarray) -> dict[str, Any] | 
     try:
         with np.load(path, allow_pickle=False) as stored:
             table = {key: stored[key] for key in ("areas", "sizes", "digests", "states")}
-            is_of_files = str(stored["asked"]) == asked and np.array_equal(table["states"], states)
-            return table if is_of_files else None
+            return table if str(stored["asked"]) == asked and np.array_equal(table["states"], states) else None
     except Exception:  # a damaged file can raise any exception
         return None

@@ -16,7 +16,7 @@ from util.config.folds import Fold
 from util.files.errors import UserError, told
 from util.files.photos import IMAGE_SUFFIXES
 from util.files.project import REPOSITORY, project_path
-from util.files.reading import read_bytes
+from util.files.reading import lines_of, read_bytes
 
 PUBLISHED = "lists/"  # which names of the project's published lists begin with
 COCO_IMAGE = re.compile(r"[tv]\d{1,12}")  # part and number of an image of COCO 2014
@@ -67,13 +67,16 @@ def _paths(pattern: str, fold: Fold) -> tuple[str, list[Path]]:
 def _rows(path: Path) -> list[Row]:
     """Return the rows of a list file; UserError if it is missing or in none of the supported forms."""
     content = read_bytes(path, "this list", "name a list file")
-    kinds = OSError, EOFError, zlib.error, UnicodeDecodeError
-    with told(*kinds, before=f"{path}: is no list of text or .gz (", after="); name another"):
+    with told(
+        *(OSError, EOFError, zlib.error, UnicodeDecodeError),
+        before=f"{path}: is no list of text or .gz (",
+        after="); name another",
+    ):
         if path.suffix == ".gz":
             content = gzip.decompress(content)
         text = content.decode("utf-8-sig")
     rows: list[Row] = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in lines_of(text):
         line_rows = _rows_of_line(line)
         if line_rows is None:
             raise UserError(f"{path}:{number}: {line[:80]!r} is no line of a list; write 'image class'")
@@ -82,11 +85,8 @@ def _rows(path: Path) -> list[Row]:
 
 
 def _rows_of_line(line: str) -> list[Row] | None:
-    """Return the rows of a line of text, none of an empty one; None if it is in none of the supported forms."""
-    words = line.split()
-    if not words:
-        return []
-    first, *others = words
+    """Return the rows of a line of text; None if it is in none of the supported forms."""
+    first, *others = line.split()
     if CLASS_ID.fullmatch(first) and others and all(map(COCO_IMAGE.fullmatch, others)):
         return [(f"COCO_{COCO_PARTS[word[0]]}2014_{int(word[1:]):012d}", int(first)) for word in others]
     if len(others) != 1 or not CLASS_ID.fullmatch(others[0]):

@@ -8,7 +8,7 @@ from pathlib import Path
 from util.config.settings import BINARY, DataSettings
 from util.files.errors import UserError
 from util.files.photos import IMAGE_SUFFIXES
-from util.files.reading import read_text
+from util.files.reading import lines_of, read_text
 
 MASK_SUFFIX = ".png"  # of the masks of a data set
 NAME, COLUMNS, OF_BINARY = 1, 2, 3  # words of a line: lists of names, BAM's and PFENet's, and of a mask per class
@@ -76,10 +76,8 @@ def _read_rows(path: Path, *counts: int) -> list[list[str]]:
     """
     rows: list[list[str]] = []
     text = read_text(path, "this list", "make it by prepare.py, or set data.train_list / data.test_list")
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in lines_of(text):
         row = line.split()
-        if not row:
-            continue
         rows.append(row)
         has_form = len(row) in counts and len(row) == len(rows[0])
         has_class = len(row) != OF_BINARY or row[1].isdecimal()

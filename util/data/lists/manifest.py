@@ -24,7 +24,7 @@ from util.data.lists.image_list import ImageList
 from util.data.sampling import EpisodeKey, ListedEpisodes, Sampler, problem_of
 from util.files.digests import state_of
 from util.files.errors import UserError, told
-from util.files.reading import read_text
+from util.files.reading import lines_of, read_text
 from util.files.typecheck import Misfit, convert
 
 MOST_PIXELS = 2**40  # of an image: sums of counts stay below 2**63
@@ -51,9 +51,7 @@ def read_manifest(path: Path) -> Manifest:
     text = read_text(path, "this manifest", "name the episodes.jsonl of a test")
     above = path.absolute().parent.with_name(path.name)
     shared = cache(lambda: _shared(above, state_of(above)))
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip():
-            continue
+    for number, line in lines_of(text):
         try:
             row = json.loads(line)
             if isinstance(row, list):
@@ -124,8 +122,7 @@ def digest_of_rows(episodes: Iterable[dict[str, Any]]) -> str:
     out = hashlib.sha256()
     for episode in episodes:
         ways = [f"{class_id} {' '.join(supports)}" for class_id, supports in _drawn_ways(episode)]
-        line = " ".join([episode["query"], *ways])
-        out.update(f"{line}\n".encode())
+        out.update(f"{' '.join([episode['query'], *ways])}\n".encode())
     return out.hexdigest()
 
 
