@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from statistics import fmean, stdev
+from typing import Any
 
 from model.decides import Decides
 from model.encoders.registry import title_of
@@ -14,19 +18,16 @@ from util.config.read import from_dict, read_config, to_dict
 from util.config.same import differences
 from util.config.settings import Config
 from util.config.tree import key_of
-from util.evaluate.schema import Result, read_results
+from util.evaluate.schema import Result
 from util.evaluate.titles import departures
 from util.files.errors import UserError
 from util.files.table import Table
 from util.loop.metrics import FINAL, MIOU
 from util.loop.observers import OBSERVERS
-from util.report.compare import check_episodes, difference, read_scored
-from util.report.one_table import check_one_table
+from util.report.compare import Compared, check_episodes, difference, read_scored
+from util.report.one_table import Term, check_one_table
 from util.report.published import MEAN, published
-from util.report.results import facts_of
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
+from util.report.results import Row, grouped, rows_of
 
 LEAGUE, NET, ENCODER = "laptop", "lite0", "EfficientNet-Lite0"  # the place of its terms, and the encoder of all
 REFERENCE = "ssp"  # the method that others are compared with
@@ -37,10 +38,9 @@ OF_A_METHOD = (  # what a file of one's own says for its method; all else is as 
     *("data.size", "data.text", "model.encoder.stem", "model.encoder.output_stride", "model.encoder.learn"),
     *("meta_stage.epochs", "meta_stage.epoch_length", "meta_stage.optimizers", "meta_stage.views"),
 )
+Columns = dict[str, Callable[[Sequence["Entry"]], str]]  # title of a column, and its cell of a method's results
 MOST = 2  # how many times the minutes of another method a training may take; and a minute more
-SHARED = [("a table", ["fold"], "training_list", "training list (VOC's photos, or SBD's too)")]
-FORMS = {"minutes": "{:.1f}", "MiB": "{:.0f}", "paper": "{:.1f}", "rank": "{:.0f}", "paper's rank": "{:.0f}"}
-COSTS = ("s / episode", "minutes", "MiB", "parameters M (learnt)", "px")  # how columns of the second table end
+SHARED = [Term("a table", ("fold",), "training list (VOC's photos, or SBD's too)", lambda row: _training_list(row))]
 SCORES_NOTE = (
     "+-: standard deviation (n - 1) over the trainings with these seeds, and their range. Minus SSP: on the same "
     "episodes, with a 95 % interval over query images and, where there are several, trainings; ~: it contains 0. "
@@ -49,6 +49,13 @@ SCORES_NOTE = (
 COSTS_NOTE = (
     "Minutes: of the processor, base stage included. MiB: largest memory of a training. Px: side of images and masks."
 )
+
+
+@dataclass(frozen=True)
+class Entry(Row):
+    """A result with its episodes."""
+
+    scored: Compared
 
 
 def league_tables(paths: list[Path], protocols: Sequence[str] = (), overrides: Sequence[str] = ()) -> list[Table]:
@@ -62,18 +69,15 @@ def league_tables(paths: list[Path], protocols: Sequence[str] = (), overrides: S
     Raises:
         UserError: a result is not on the league's terms, or results share no table; it names what differs.
     """
-    by_file = read_results(paths, protocols)
-    for path, result in by_file.items():
-        if others := _other_terms(path, result, overrides):
-            raise UserError(f"{path}: {NOT_ON_TERMS}: {'; '.join(others)}")
-    facts = facts_of(by_file)
-    facts["miou"] = [result["mean"][FINAL][MIOU] for result in by_file.values()]
-    facts["scored"] = [read_scored(path, FINAL) for path in by_file]
-    check_one_table(facts.assign(input_side=None), SHARED)  # a config may have another side
-    _check_minutes(facts)
-    return [
-        part for _, every in facts.groupby("fold") for part in _of_fold(every.sort_values(["shot", "training_seed"]))
-    ]
+    rows = rows_of(paths, protocols)
+    for row in rows:
+        if others := _other_terms(row.file, row.result, overrides):
+            raise UserError(f"{row.file}: {NOT_ON_TERMS}: {'; '.join(others)}")
+    check_one_table([replace(row, input_side=None) for row in rows], SHARED)  # a config may have another side
+    entries = [Entry(**vars(row), scored=read_scored(row.file, FINAL)) for row in rows]
+    _check_minutes(entries)
+    ordered = sorted(entries, key=lambda entry: (entry.shot, entry.training_seed or math.inf))
+    return [table for every in grouped(ordered, "fold").values() for table in _of_fold(every)]
 
 
 def check_terms(config: Config) -> None:
@@ -139,84 +143,125 @@ def _terms_of(run: str, method: str, fold: int) -> tuple[str, ...]:
     return (f"split{fold}", LEAGUE, method, NET) if run.startswith(f"{LEAGUE}_split") else ()
 
 
-def _check_minutes(facts: DataFrame) -> None:
+def _training_list(row: Row) -> str:
+    """Return the beginning of the digest of the list that a result's weights were trained on; '' where none is."""
+    return "".join((stage.get("list") or "")[:8] for stage in row.result["training"][-1:])
+
+
+def _check_minutes(entries: Sequence[Entry]) -> None:
     """Refuse (UserError) methods of which a training took far longer than that of others, on average."""
-    minutes = facts.groupby("row")["minutes"].mean().dropna()
-    if minutes.max() > MOST * minutes.min() + 1:
-        most, least = (f"{row} {minutes[row]:.1f}" for row in (minutes.idxmax(), minutes.idxmin()))
+    minutes = {row: _minutes(own) for (row,), own in grouped(entries, "row").items()}
+    known = sorted((value, row) for row, value in minutes.items() if not math.isnan(value))
+    if known and known[-1][0] > MOST * known[0][0] + 1:
+        both = ", ".join(f"{row} {value:.1f}" for value, row in (known[-1], known[0]))
         raise UserError(
-            f"processor minutes of a training: {most}, {least}: the league has one budget",
+            f"processor minutes of a training: {both}: the league has one budget",
             fix=f"write other steps into config/{LEAGUE}, and train again",
         )
 
 
-def _of_fold(facts: DataFrame) -> list[Table]:
+def _of_fold(every: Sequence[Entry]) -> list[Table]:
     """Return the tables of a fold: scores, with ranks here and in papers and their correlation; and what they cost."""
     import pandas
 
-    for _, every in facts.groupby("shot"):
-        check_episodes(every["scored"].tolist())
-    reference = facts[facts["run"].str.endswith(f"_{REFERENCE}_{NET}")]
-    rows = [_line(own, reference) for _, own in facts.groupby("row")]
-    lines = pandas.DataFrame(rows).sort_values(MIOU, ascending=False)
-    first = facts.iloc[0]
+    of_shots = grouped(every, "shot")
+    for of_shot in of_shots.values():
+        check_episodes([each.scored for each in of_shot])
+    methods = sorted(grouped(every, "row").values(), key=_first_miou, reverse=True)
+    reference = [each for each in every if each.run.endswith(f"_{REFERENCE}_{NET}")]
+    first = every[0]
     papers = {
-        number["method"]: number["value"]
-        for number in published(first["dataset"], [1], first["fold_rule"])
-        if (number["place"], number["score"]) == (MEAN, MIOU)
+        number.method: number.value
+        for number in published(first.dataset, [1], first.fold_rule)
+        if (number.place, number.score) == (MEAN, MIOU)
     }
-    lines["paper"] = (lines["method"] + f" {PAPERS}").map(papers)
-    ranks = lines.dropna(subset="paper")[[MIOU, "paper"]].rank(ascending=False)
-    lines[["rank", "paper's rank"]] = ranks
-    for column, form in FORMS.items():
-        lines[column] = lines[column].map(form.format, na_action="ignore")
-    cells = lines.drop(columns=MIOU).fillna("-").astype(str)
+    in_papers = {_name(own): papers.get(f"{_name(own)} {PAPERS}", math.nan) for own in methods}
+    both = pandas.DataFrame({"here": {_name(own): _first_miou(own) for own in methods}, "paper": in_papers})
+    ranks = both.dropna().rank(ascending=False)
+    scores: Columns = {"method": _name, "seeds": _seeds}
+    costs: Columns = {"method": _name}
+    for (shot,) in of_shots:
+        scores[f"{shot}-shot mIoU"] = partial(_miou, shot)
+        scores[f"{shot}-shot minus SSP"] = partial(_minus, shot, reference)
+        costs[f"{shot}-shot s / episode"] = partial(_seconds, shot)
+    scores["paper"] = lambda own: _number(in_papers[_name(own)], 1)
+    scores["rank"] = lambda own: _number(ranks["here"].get(_name(own), math.nan))
+    scores["paper's rank"] = lambda own: _number(ranks["paper"].get(_name(own), math.nan))
+    costs["minutes"] = lambda own: _number(_minutes(own), 1)
+    costs["MiB"] = lambda own: _number(max(_cost(each, "peak_mib") for each in own))
+    costs["parameters M (learnt)"] = lambda own: own[0].parameters
+    costs["px"] = lambda own: str(own[0].input_side)
     correlation = f"Spearman's correlation of the ranks: {ranks.corr().iloc[0, 1]:.2f} (n = {len(ranks)})."
-    above = [f"Fold {first['fold']} of {first['dataset']}, {first['title']}, training list {first['training_list']}"]
-    costs = cells[["method", *(column for end in COSTS for column in cells if column.endswith(end))]]
-    scores = cells.drop(columns=[*costs][1:])
-    notes = [SCORES_NOTE, *([correlation] if len(ranks) > 1 else []), *_notes_on_own(facts, reference)]
+    notes = [SCORES_NOTE, *([correlation] if len(ranks) > 1 else []), *_notes_on_own(every, reference)]
+    above = [f"Fold {first.fold} of {first.dataset}, {first.title}, training list {_training_list(first)}"]
     return [
-        Table([*scores], scores.values.tolist(), above=above, notes=notes),
-        Table([*costs], costs.values.tolist(), above=above, notes=[COSTS_NOTE]),
+        Table([*columns], [[cell(own) for cell in columns.values()] for own in methods], above=above, notes=of_table)
+        for columns, of_table in ((scores, notes), (costs, [COSTS_NOTE]))
     ]
 
 
-def _notes_on_own(facts: DataFrame, reference: DataFrame) -> Iterator[str]:
+def _notes_on_own(every: Sequence[Entry], reference: Sequence[Entry]) -> Iterator[str]:
     """Yield a line on each method of one's own beside the reference, with the fewest shots."""
-    is_own = [not _terms_of(*run) for run in zip(facts["run"], facts["method"], facts["fold"])]
-    for _, own in facts[is_own].groupby("row"):
-        shot = own["shot"].min()
-        mine, theirs = (_line(each[each["shot"] == shot], reference) for each in (own, reference))
-        score, apart = f"{shot}-shot mIoU", f"{shot}-shot minus SSP"
-        yield f"{mine['method']}: {mine[score]}, {theirs['method']} {theirs[score]}, difference {mine[apart]}"
+    for own in grouped(every, "row").values():
+        shot = own[0].shot
+        if not _terms_of(own[0].run, own[0].method, own[0].fold):
+            apart = _minus(shot, reference, own)
+            yield f"{_name(own)}: {_miou(shot, own)}, SSP {_miou(shot, reference)}, difference {apart}"
 
 
-def _line(own: DataFrame, reference: DataFrame) -> dict[str, Any]:
-    """Return the cells of a method's row, and its mIoU with the fewest shots."""
-    first = own.iloc[0]
-    line = {
-        "method": first["row"].replace(f" {first['encoder']}", "").replace(f", {LEAGUE}", ""),
-        MIOU: own.loc[own["shot"] == first["shot"], "miou"].mean(),
-        "seeds": " ".join(map(str, own["training_seed"].dropna().unique())),
-    }
-    for shot, every in own.groupby("shot"):
-        mious = every["miou"]
-        spread = f" +- {mious.std():.1f} ({mious.min():.1f} to {mious.max():.1f})" if len(mious) > 1 else ""
-        line[f"{shot}-shot mIoU"] = f"{mious.mean():.1f}{spread}"
-        line[f"{shot}-shot minus SSP"] = _minus(every, reference[reference["shot"] == shot])
-        line[f"{shot}-shot s / episode"] = f"{every['seconds'].mean():.3f}"
-    return line | {
-        "minutes": own["minutes"].mean(),
-        "MiB": own["mib"].max(),
-        "parameters M (learnt)": first["parameters"],
-        "px": first["input_side"],
-    }
+def _number(value: float, digits: int = 0) -> str:
+    """Return the cell of a number; '-' of NaN."""
+    return "-" if math.isnan(value) else f"{value:.{digits}f}"
 
 
-def _minus(own: DataFrame, reference: DataFrame) -> str:
+def _name(own: Sequence[Entry]) -> str:
+    """Return a method's name."""
+    first = own[0]
+    return first.row.replace(f" {first.encoder}", "").replace(f", {LEAGUE}", "")
+
+
+def _seeds(own: Sequence[Entry]) -> str:
+    """Return the seeds of a method's trainings."""
+    return " ".join(dict.fromkeys(str(each.training_seed) for each in own if each.training_seed is not None))
+
+
+def _first_miou(own: Sequence[Entry]) -> float:
+    """Return the mean mIoU of a method with the fewest shots."""
+    return fmean(_mious(own[0].shot, own))
+
+
+def _mious(shot: int, own: Sequence[Entry]) -> list[float]:
+    return [each.result["mean"][FINAL][MIOU] for each in own if each.shot == shot]
+
+
+def _miou(shot: int, own: Sequence[Entry]) -> str:
+    """Return the mean mIoU of a method, with the spread of several trainings."""
+    mious = _mious(shot, own)
+    if len(mious) < 2:
+        return "".join(map("{:.1f}".format, mious)) or "-"
+    return f"{fmean(mious):.1f} +- {stdev(mious):.1f} ({min(mious):.1f} to {max(mious):.1f})"
+
+
+def _seconds(shot: int, own: Sequence[Entry]) -> str:
+    """Return the seconds of an episode."""
+    seconds = [each.seconds for each in own if each.shot == shot]
+    return _number(fmean(seconds), 3) if seconds else "-"
+
+
+def _cost(entry: Entry, name: str) -> float:
+    """Return what a training took, NaN where it is not known."""
+    return entry.result.get("cost", {}).get(name, math.nan)
+
+
+def _minutes(own: Sequence[Entry]) -> float:
+    """Return the processor minutes of a method's training, on average."""
+    return fmean(_cost(each, "processor_minutes") for each in own)
+
+
+def _minus(shot: int, reference: Sequence[Entry], own: Sequence[Entry]) -> str:
     """Return the difference of a method to the reference with its interval; '-' of itself, or without one."""
-    if reference.empty or own["row"].iloc[0] == reference["row"].iloc[0]:
+    sides = [[each.scored.sums for each in side if each.shot == shot] for side in (own, reference)]
+    if not all(sides) or own[0].row == reference[0].row:
         return "-"
-    a, b, low, high = difference(*([each.sums for each in side["scored"]] for side in (own, reference)))
+    a, b, low, high = difference(*sides)
     return f"{a - b:+.1f} ({low:+.1f} to {high:+.1f}){'~' if low <= 0 <= high else ''}"

@@ -7,6 +7,7 @@ protocol draws from the list; list and weights are read again where data and che
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from util.files.table import Table
 from util.loop.mask_metrics import METRICS, check_metrics
 from util.loop.metrics import BASE, CLASS, episode_scores
 from util.report.results import episodes_by_seed, scores_of
+from util.report.tables import wrapped
 from util.run.data import photos_listed
 from util.run.folder import UNKNOWN, environment
 from util.weights.origin import Origin
@@ -48,12 +50,20 @@ def verify(paths: Sequence[Path], form: str = "markdown", overrides: Sequence[st
     for path in find_results(list(paths)):
         result = read_result(path)
         checks = checks_of(path, result, overrides)
-        table = Table(["check", "outcome", "reason"], [[subject, *outcome] for subject, outcome in checks.items()])
-        lines = [f"{path}: {title(result)}", format(table, form), *classes_in_no_mean(result)]
-        texts.append("\n".join([*lines, _verdict(result, checks)]))
+        lines = [*wrapped(f"{path}: {title(result)}"), format(_table(checks), form), *classes_in_no_mean(result)]
+        texts.append("\n".join([*lines, *wrapped(_verdict(result, checks))]))
         differs = differs or bool(_subjects(checks, DIFFERS))
     print("\n\n".join(texts))
     return int(differs)
+
+
+def _table(checks: Checks) -> Table:
+    """Return the table of some checks, with each reason once below it."""
+    rows = [[subject, outcome] for subject, (outcome, _) in checks.items()]
+    reasons = {subject: reason for subject, (_, reason) in checks.items()}
+    subjects = {reason: ", ".join(key for key in reasons if reasons[key] == reason) for reason in reasons.values()}
+    notes = [wrapped(f"{subjects[reason]}: {reason}") for reason in subjects if reason]
+    return Table(["check", "outcome"], rows, notes=[*chain.from_iterable(notes)], facts={"reason": [*reasons.values()]})
 
 
 def _verdict(result: Result, checks: Checks) -> str:
@@ -63,7 +73,7 @@ def _verdict(result: Result, checks: Checks) -> str:
     unchecked = _subjects(checks, UNCHECKED)
     verdict = f"scores and episodes agree; not checked: {unchecked}" if unchecked else "all checks passed"
     if _subjects(checks, OLDER):
-        verdict += f"; the record is older than this code: {checks['code'][1]}"
+        verdict += "; the record is older than this code"
     if marks := departures(result):
         verdict += f"; not the protocol's number ({', '.join(marks)})"
     return verdict
