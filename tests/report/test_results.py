@@ -39,12 +39,12 @@ def test_a_result_is_one_row_with_the_mark_of_its_test(leave) -> None:
     own = leave("runs/0", environment={"commit": "0123456789"})
     others = [leave(f"runs/{mark}", **changes) for mark, changes in OTHER_TESTS.items()]
     table = result_table([own, *others])
-    assert table.header == [*RESULT_COLUMNS]
+    assert table.header == RESULT_COLUMNS
     rows = {row["mark"]: row for row in (dict(zip(table.header, row)) for row in table.rows)}
     assert sorted(rows) == sorted(["", *OTHER_TESTS])
     wanted = {"method": "Sym-Net", "miou": "50.00", "precision": "float32", "commit": "01234567", "date": "2026-11-20"}
     assert {name: rows[""][name] for name in wanted} == wanted
-    assert result_table([own], "meta").rows[0][[*RESULT_COLUMNS].index("miou")] == "55.00"
+    assert result_table([own], "meta").rows[0][RESULT_COLUMNS.index("miou")] == "55.00"
     with pytest.raises(UserError, match="no output 'mta'; did you mean 'meta'"):
         result_table([own], "mta")
 
@@ -52,7 +52,7 @@ def test_a_result_is_one_row_with_the_mark_of_its_test(leave) -> None:
 def test_rows_of_results_are_those_of_the_protocols(leave) -> None:
     for protocol, miou in (("bam", 40.0), ("hsnet", 50.0), ("ssp", 30.0)):
         runs = leave(f"runs/{protocol}", protocol=protocol, mean={"final": {"miou": miou}}).parent
-    place = [*RESULT_COLUMNS].index("protocol")
+    place = RESULT_COLUMNS.index("protocol")
     assert [row[place] for row in result_table([runs], protocols=("ssp", "bam")).rows] == ["bam", "ssp"]
 
 

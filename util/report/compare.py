@@ -43,6 +43,7 @@ class Compared(NamedTuple):
     label_side: int | None  # of the labels, where they are sized like the input; None: other labels
     episodes: list[tuple]  # seed, query, and class and supports of each way
     sums: np.ndarray  # of ``_sums_by_query``
+    miou: float  # of the output, as the result has it
 
 
 # What may differ, by its name: in how systems were scored, and beside that
@@ -67,7 +68,7 @@ METHOD: dict[str, Callable[[Compared], Any]] = {
 }
 NETWORKS: dict[str, Callable[[Compared], Any]] = {
     "training seeds": lambda each: each.row.training_seed,
-    "weights": lambda each: each.row.weights,
+    "weights": lambda each: each.row.result["weights"][:12],
 }
 
 
@@ -190,11 +191,13 @@ def read_scored(path: Path, output: str) -> Compared:
     if others:
         raise UserError(f"{path}: holds {len(others) + 1} results; name one of them, such as {file.parent}")
     manifest = read_manifest(file.with_name(MANIFEST))
+    row = row_of(file, read_result(file))
     return Compared(
-        row=row_of(file, read_result(file)),
+        row=row,
         label_side=manifest.header.get("label_side"),
         episodes=[(episode["seed"], episode["query"], ways_of(episode)) for episode in manifest.episodes],
         sums=_sums_by_query(counts(file, output), file.with_name(MANIFEST)),
+        miou=row.result["mean"][output]["miou"],
     )
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -32,13 +32,12 @@ from util.report.results import Row, grouped, rows_of
 LEAGUE, NET, ENCODER = "laptop", "lite0", "EfficientNet-Lite0"  # the place of its terms, and the encoder of all
 REFERENCE = "ssp"  # the method that others are compared with
 NOT_ON_TERMS = f"is not on the terms of config/{LEAGUE}"
-PAPERS = "ResNet-50"  # the encoder of the published numbers
+PAPERS, PAPER = "ResNet-50", (1, MEAN, MIOU)  # the encoder of the published numbers; their shots, place and score
 OF_A_PLACE = ("protocols", "data.root")  # what no terms say: the photos of the folder have digests
 OF_A_METHOD = (  # what a file of one's own says for its method; all else is as the reference has it
     *("data.size", "data.text", "model.encoder.stem", "model.encoder.output_stride", "model.encoder.learn"),
     *("meta_stage.epochs", "meta_stage.epoch_length", "meta_stage.optimizers", "meta_stage.views"),
 )
-Columns = dict[str, Callable[[Sequence["Entry"]], str]]  # title of a column, and its cell of a method's results
 MOST = 2  # how many times the minutes of another method a training may take; and a minute more
 SHARED = [Term("a table", ("fold",), "training list (VOC's photos, or SBD's too)", lambda row: _training_list(row))]
 SCORES_NOTE = (
@@ -46,16 +45,10 @@ SCORES_NOTE = (
     "episodes, with a 95 % interval over query images and, where there are several, trainings; ~: it contains 0. "
     f"Paper: 1-shot mIoU on PASCAL-5i with {PAPERS}, mean of four folds; ranks: of the methods that have one."
 )
+COSTS = ("minutes", "MiB", "parameters M (learnt)", "px")
 COSTS_NOTE = (
     "Minutes: of the processor, base stage included. MiB: largest memory of a training. Px: side of images and masks."
 )
-
-
-@dataclass(frozen=True)
-class Entry(Row):
-    """A result with its episodes."""
-
-    scored: Compared
 
 
 def league_tables(paths: list[Path], protocols: Sequence[str] = (), overrides: Sequence[str] = ()) -> list[Table]:
@@ -74,10 +67,10 @@ def league_tables(paths: list[Path], protocols: Sequence[str] = (), overrides: S
         if others := _other_terms(row.file, row.result, overrides):
             raise UserError(f"{row.file}: {NOT_ON_TERMS}: {'; '.join(others)}")
     check_one_table([replace(row, input_side=None) for row in rows], SHARED)  # a config may have another side
-    entries = [Entry(**vars(row), scored=read_scored(row.file, FINAL)) for row in rows]
-    _check_minutes(entries)
-    ordered = sorted(entries, key=lambda entry: (entry.shot, entry.training_seed or math.inf))
-    return [table for every in grouped(ordered, "fold").values() for table in _of_fold(every)]
+    scored = [read_scored(row.file, FINAL) for row in rows]
+    _check_minutes(scored)
+    ordered = sorted(scored, key=lambda each: (each.row.shot, each.row.training_seed or math.inf))
+    return [*chain.from_iterable(map(_of_fold, grouped(ordered, "row.fold").values()))]
 
 
 def check_terms(config: Config) -> None:
@@ -148,9 +141,9 @@ def _training_list(row: Row) -> str:
     return "".join((stage.get("list") or "")[:8] for stage in row.result["training"][-1:])
 
 
-def _check_minutes(entries: Sequence[Entry]) -> None:
+def _check_minutes(scored: Sequence[Compared]) -> None:
     """Refuse (UserError) methods of which a training took far longer than that of others, on average."""
-    minutes = {row: _minutes(own) for (row,), own in grouped(entries, "row").items()}
+    minutes = {row: _minutes(own) for (row,), own in grouped(scored, "row.row").items()}
     known = sorted((value, row) for row, value in minutes.items() if not math.isnan(value))
     if known and known[-1][0] > MOST * known[0][0] + 1:
         both = ", ".join(f"{row} {value:.1f}" for value, row in (known[-1], known[0]))
@@ -160,108 +153,78 @@ def _check_minutes(entries: Sequence[Entry]) -> None:
         )
 
 
-def _of_fold(every: Sequence[Entry]) -> list[Table]:
+def _of_fold(every: Sequence[Compared]) -> list[Table]:
     """Return the tables of a fold: scores, with ranks here and in papers and their correlation; and what they cost."""
     import pandas
 
-    of_shots = grouped(every, "shot")
-    for of_shot in of_shots.values():
-        check_episodes([each.scored for each in of_shot])
-    methods = sorted(grouped(every, "row").values(), key=_first_miou, reverse=True)
-    reference = [each for each in every if each.run.endswith(f"_{REFERENCE}_{NET}")]
-    first = every[0]
-    papers = {
-        number.method: number.value
-        for number in published(first.dataset, [1], first.fold_rule)
-        if (number.place, number.score) == (MEAN, MIOU)
-    }
-    in_papers = {_name(own): papers.get(f"{_name(own)} {PAPERS}", math.nan) for own in methods}
-    both = pandas.DataFrame({"here": {_name(own): _first_miou(own) for own in methods}, "paper": in_papers})
-    ranks = both.dropna().rank(ascending=False)
-    scores: Columns = {"method": _name, "seeds": _seeds}
-    costs: Columns = {"method": _name}
-    for (shot,) in of_shots:
-        scores[f"{shot}-shot mIoU"] = partial(_miou, shot)
-        scores[f"{shot}-shot minus SSP"] = partial(_minus, shot, reference)
-        costs[f"{shot}-shot s / episode"] = partial(_seconds, shot)
-    scores["paper"] = lambda own: _number(in_papers[_name(own)], 1)
-    scores["rank"] = lambda own: _number(ranks["here"].get(_name(own), math.nan))
-    scores["paper's rank"] = lambda own: _number(ranks["paper"].get(_name(own), math.nan))
-    costs["minutes"] = lambda own: _number(_minutes(own), 1)
-    costs["MiB"] = lambda own: _number(max(_cost(each, "peak_mib") for each in own))
-    costs["parameters M (learnt)"] = lambda own: own[0].parameters
-    costs["px"] = lambda own: str(own[0].input_side)
-    correlation = f"Spearman's correlation of the ranks: {ranks.corr().iloc[0, 1]:.2f} (n = {len(ranks)})."
-    notes = [SCORES_NOTE, *([correlation] if len(ranks) > 1 else []), *_notes_on_own(every, reference)]
+    shots = [shot for (shot,) in grouped(every, "row.shot")]
+    for of_shot in grouped(every, "row.shot").values():
+        check_episodes(of_shot)
+    reference = [each for each in every if each.row.run.endswith(f"_{REFERENCE}_{NET}")]
+    methods = {_name(own): own for own in sorted(grouped(every, "row.row").values(), key=_miou, reverse=True)}
+    first = every[0].row
+    quoted = published(first.dataset, [1], first.fold_rule)
+    papers = {number.method.removesuffix(f" {PAPERS}"): number.value for number in quoted if number.column == PAPER}
+    both = {name: (_miou(own), papers[name]) for name, own in methods.items() if name in papers}
+    ranks = pandas.DataFrame(both).rank(axis="columns", ascending=False)
+    scores, costs = [], []
+    for name, own in methods.items():
+        cells = [_of_shot(shot, own, reference) for shot in shots]
+        in_papers = [f"{papers[name]:.1f}", *map("{:.0f}".format, ranks[name])] if name in both else ["-"] * 3
+        seeds = dict.fromkeys(str(each.row.training_seed) for each in own if each.row.training_seed is not None)
+        scores.append([name, " ".join(seeds), *chain.from_iterable(of_shot[:2] for of_shot in cells), *in_papers])
+        memory = max(each.row.result.get("cost", {}).get("peak_mib", math.nan) for each in own)
+        cost = [f"{_minutes(own):.1f}".replace("nan", "-"), f"{memory:.0f}".replace("nan", "-")]
+        parts = own[0].row.parameters, str(own[0].row.input_side)
+        costs.append([name, *(seconds for *_, seconds in cells), *cost, *parts])
+    of_scores = chain.from_iterable((f"{shot}-shot mIoU", f"{shot}-shot minus SSP") for shot in shots)
+    of_costs = (f"{shot}-shot s / episode" for shot in shots)
+    correlation = f"Spearman's correlation of the ranks: {ranks.T.corr().iloc[0, 1]:.2f} (n = {len(both)})."
+    notes = [SCORES_NOTE, *([correlation] if len(both) > 1 else []), *_notes_on_own(methods, reference)]
     above = [f"Fold {first.fold} of {first.dataset}, {first.title}, training list {_training_list(first)}"]
     return [
-        Table([*columns], [[cell(own) for cell in columns.values()] for own in methods], above=above, notes=of_table)
-        for columns, of_table in ((scores, notes), (costs, [COSTS_NOTE]))
+        Table(["method", "seeds", *of_scores, "paper", "rank", "paper's rank"], scores, above=above, notes=notes),
+        Table(["method", *of_costs, *COSTS], costs, above=above, notes=[COSTS_NOTE]),
     ]
 
 
-def _notes_on_own(every: Sequence[Entry], reference: Sequence[Entry]) -> Iterator[str]:
-    """Yield a line on each method of one's own beside the reference, with the fewest shots."""
-    for own in grouped(every, "row").values():
-        shot = own[0].shot
-        if not _terms_of(own[0].run, own[0].method, own[0].fold):
-            apart = _minus(shot, reference, own)
-            yield f"{_name(own)}: {_miou(shot, own)}, SSP {_miou(shot, reference)}, difference {apart}"
-
-
-def _number(value: float, digits: int = 0) -> str:
-    """Return the cell of a number; '-' of NaN."""
-    return "-" if math.isnan(value) else f"{value:.{digits}f}"
-
-
-def _name(own: Sequence[Entry]) -> str:
+def _name(own: Sequence[Compared]) -> str:
     """Return a method's name."""
-    first = own[0]
+    first = own[0].row
     return first.row.replace(f" {first.encoder}", "").replace(f", {LEAGUE}", "")
 
 
-def _seeds(own: Sequence[Entry]) -> str:
-    """Return the seeds of a method's trainings."""
-    return " ".join(dict.fromkeys(str(each.training_seed) for each in own if each.training_seed is not None))
-
-
-def _first_miou(own: Sequence[Entry]) -> float:
+def _miou(own: Sequence[Compared]) -> float:
     """Return the mean mIoU of a method with the fewest shots."""
-    return fmean(_mious(own[0].shot, own))
+    return fmean(each.miou for each in own if each.row.shot == own[0].row.shot)
 
 
-def _mious(shot: int, own: Sequence[Entry]) -> list[float]:
-    return [each.result["mean"][FINAL][MIOU] for each in own if each.shot == shot]
+def _of_shot(shot: int, own: Sequence[Compared], reference: Sequence[Compared]) -> tuple[str, str, str]:
+    """Return a method's mIoU, its difference to the reference with its interval, and the seconds of an episode.
+
+    '-' where there is no result; of the reference there is no difference.
+    """
+    mine, theirs = ([each for each in side if each.row.shot == shot] for side in (own, reference))
+    if not mine:
+        return "-", "-", "-"
+    mious = [each.miou for each in mine]
+    spread = f" +- {stdev(mious):.1f} ({min(mious):.1f} to {max(mious):.1f})" if len(mious) > 1 else ""
+    apart = "-"
+    if theirs and mine[0].row.row != theirs[0].row.row:
+        a, b, low, high = difference(*([each.sums for each in side] for side in (mine, theirs)))
+        apart = f"{a - b:+.1f} ({low:+.1f} to {high:+.1f}){'~' if low <= 0 <= high else ''}"
+    return f"{fmean(mious):.1f}{spread}", apart, f"{fmean(each.row.seconds for each in mine):.3f}"
 
 
-def _miou(shot: int, own: Sequence[Entry]) -> str:
-    """Return the mean mIoU of a method, with the spread of several trainings."""
-    mious = _mious(shot, own)
-    if len(mious) < 2:
-        return "".join(map("{:.1f}".format, mious)) or "-"
-    return f"{fmean(mious):.1f} +- {stdev(mious):.1f} ({min(mious):.1f} to {max(mious):.1f})"
+def _minutes(own: Sequence[Compared]) -> float:
+    """Return the processor minutes of a method's training, on average; NaN: not known."""
+    return fmean(each.row.result.get("cost", {}).get("processor_minutes", math.nan) for each in own)
 
 
-def _seconds(shot: int, own: Sequence[Entry]) -> str:
-    """Return the seconds of an episode."""
-    seconds = [each.seconds for each in own if each.shot == shot]
-    return _number(fmean(seconds), 3) if seconds else "-"
-
-
-def _cost(entry: Entry, name: str) -> float:
-    """Return what a training took, NaN where it is not known."""
-    return entry.result.get("cost", {}).get(name, math.nan)
-
-
-def _minutes(own: Sequence[Entry]) -> float:
-    """Return the processor minutes of a method's training, on average."""
-    return fmean(_cost(each, "processor_minutes") for each in own)
-
-
-def _minus(shot: int, reference: Sequence[Entry], own: Sequence[Entry]) -> str:
-    """Return the difference of a method to the reference with its interval; '-' of itself, or without one."""
-    sides = [[each.scored.sums for each in side if each.shot == shot] for side in (own, reference)]
-    if not all(sides) or own[0].row == reference[0].row:
-        return "-"
-    a, b, low, high = difference(*sides)
-    return f"{a - b:+.1f} ({low:+.1f} to {high:+.1f}){'~' if low <= 0 <= high else ''}"
+def _notes_on_own(methods: Mapping[str, Sequence[Compared]], reference: Sequence[Compared]) -> Iterator[str]:
+    """Yield a line on each method of one's own beside the reference, with the fewest shots."""
+    for name, own in methods.items():
+        first = own[0].row
+        if not _terms_of(first.run, first.method, first.fold):
+            (mine, apart, _), (theirs, *_) = (_of_shot(first.shot, side, reference) for side in (own, reference))
+            yield f"{name}: {mine}, SSP {theirs}, difference {apart}"

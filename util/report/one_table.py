@@ -45,12 +45,12 @@ ONE = [
         "protocol's settings",
         lambda row: text_of(without(row.result["protocol_settings"], "list_file", "side")),
     ),
-    Term("a table", ("dataset",), "whole test list", lambda row: row.whole_list),
+    Term("a table", ("dataset",), "whole test list", lambda row: row.result["whole_list"]),
     Term(
         "a table",
         ("dataset",),
         "content of the photos or masks of the whole test list",
-        lambda row: row.whole_content,
+        lambda row: row.result["whole_content"],
     ),
     Term("a column", COLUMN, "test list", lambda row: row.list),
     Term("a column", COLUMN, "content of the photos or masks", lambda row: row.content),
@@ -61,7 +61,7 @@ ONE_OF_FOLDS = [
     Term("a table", (), "data set", lambda row: row.dataset),
     Term("a table", (), "number of folds", lambda row: row.folds),
     Term("a table", (), "data.fold_classes", lambda row: str(row.result["config"]["data"].get("fold_classes"))),
-    Term("a table", (), "data.min_pixels", lambda row: row.min_pixels),
+    Term("a table", (), "data.min_pixels", lambda row: row.result["min_pixels"]),
     Term("a table", (), "image side", lambda row: row.input_side),
 ]
 # Reasons of doubt about a mean, by what its results have in common else
@@ -106,7 +106,7 @@ def rows_by_table(paths: list[Path], protocols: Sequence[str]) -> Iterator[list[
 
 def _departs(row: Row) -> int:
     """Return how far the episodes of a result are from those of its protocol."""
-    return 2 * row.quick_look + row.other_seeds
+    return 2 * row.result["quick_look"] + row.result["other_seeds"]
 
 
 def are_across(rows: Sequence[Row]) -> bool:

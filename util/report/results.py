@@ -9,7 +9,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import chain, product
 from operator import attrgetter
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from model.decides import Decides
 from util.config.same import deciding
+from util.data.draws import OWN
 from util.data.lists.manifest import counts_of, read_manifest
 from util.evaluate.schema import MANIFEST, Result, read_results
 from util.evaluate.titles import departures, protocol_title, seen_text
@@ -40,68 +41,79 @@ FOLD_SETTINGS = ("list_file", "fold")  # settings that may differ between folds 
 
 
 @dataclass(frozen=True)
-class Shared:
-    """What the scores of a result share: the further columns of the frame of ``results``."""
-
-    method: str
-    encoder: str  # '' without one
-    dataset: str
-    fold: int
-    shot: int
-    protocol: str  # its name
-    precision: str  # of the test
-    episodes: int  # of each seed
-    device: str
-    run: str
-    list: str  # digest of the test list, as those that follow
-    content: str  # of its photos and masks
-    whole_list: str | None  # of the data set's test list
-    whole_content: str | None
-    folds: int
-    fold_rule: str
-    input: str  # sizing of the network's input in words
-    input_side: int | None  # pixels; None: original sizes
-    min_pixels: int
-    quick_look: bool
-    other_seeds: bool
-    row: str  # the result's name in tables
-    place: str  # its column: the fold, or the data set without folds
-    training_seed: int | None  # None: no training
-    draw: str  # of the episodes
-    mark: str  # what distinguishes it from its protocol's number by its run's best weights; '' for that
-    seeds: str  # of the test
-    weights: str  # beginning of their digest
-    date: str
-    commit: str
-
-
-@dataclass(frozen=True)
-class Row(Shared):
+class Row:
     """A result as tables, comparisons and the frame read it; settings that have to agree are texts."""
 
     file: Path
     result: Result
-    title: str  # of the protocol
-    settings: str  # of training and test
+    row: str  # its name in tables
+    method: str
+    encoder: str  # '' without one
+    dataset: str
+    fold: int
+    folds: int
+    fold_rule: str
+    place: str  # its column: the fold, or the data set without folds
+    shot: int
+    protocol: str  # name of the entry
+    title: str  # of the protocol, with folds, list and draw
+    run: str
+    training_seed: int | None  # None: no training
+    seeds: str  # of the test
+    precision: str  # of the test
+    input_side: int | None  # pixels; None: original sizes
+    list: str  # digest of the test list
+    content: str  # digest of its photos and masks
     code: str  # digests
-    seconds: float  # of an episode, summed over processes
+    settings: str  # of training and test
     parameters: str  # in millions, and those learnt
+    seconds: float  # of an episode, summed over processes
 
 
 class Score(NamedTuple):
-    """A score of one seed of a result; the frame's column ``class`` is ``class_name``."""
+    """A score of one seed of a result."""
 
     seed: int
     output: str
     class_name: str  # '' of all classes together
     score: str
     value: float  # NaN: nothing was counted of a further metric
-    title: str
-    unit: str
-    smaller_is_better: bool
 
 
-SHARED = [field.name for field in fields(Shared)]
+# Columns of the frame of ``results``: of scores, and of results; lists and contents are digests
+SCORE_COLUMNS = ("file", "seed", "output", "class", "score", "value", "title", "unit", "smaller_is_better")
+COLUMNS: dict[str, Callable[[Row], Any]] = {
+    "method": lambda row: row.method,
+    "encoder": lambda row: row.encoder,
+    "dataset": lambda row: row.dataset,
+    "fold": lambda row: row.fold,
+    "shot": lambda row: row.shot,
+    "protocol": lambda row: row.protocol,
+    "precision": lambda row: row.precision,
+    "episodes": lambda row: row.result["episodes"],
+    "device": lambda row: row.result["device"],
+    "run": lambda row: row.run,
+    "list": lambda row: row.list,
+    "content": lambda row: row.content,
+    "whole_list": lambda row: row.result["whole_list"],
+    "whole_content": lambda row: row.result["whole_content"],
+    "folds": lambda row: row.folds,
+    "fold_rule": lambda row: row.fold_rule,
+    "input": lambda row: row.result["input"],
+    "input_side": lambda row: row.input_side,
+    "min_pixels": lambda row: row.result["min_pixels"],
+    "quick_look": lambda row: row.result["quick_look"],
+    "other_seeds": lambda row: row.result["other_seeds"],
+    "row": lambda row: row.row,
+    "place": lambda row: row.place,
+    "training_seed": lambda row: row.training_seed,
+    "draw": lambda row: row.result["protocol_settings"].get("draw", OWN),
+    "mark": lambda row: _mark(row.result),
+    "seeds": lambda row: row.seeds,
+    "weights": lambda row: row.result["weights"][:12],
+    "date": lambda row: row.result["date"][:10],
+    "commit": lambda row: str(row.result["environment"].get("commit", ""))[:8],
+}
 
 
 def results(paths: Sequence[Path | str], protocols: Sequence[str] = ()) -> DataFrame:
@@ -127,11 +139,15 @@ def frame_of(rows: Sequence[Row]) -> DataFrame:
     """Return the frame of ``results``."""
     import pandas
 
-    shared_of = attrgetter(*SHARED)
-    lines = [(str(row.file), *score, *shared_of(row)) for row in rows for score in scores_in(row.result)]
-    frame = pandas.DataFrame(lines, columns=["file", *Score._fields, *SHARED])
-    kinds = {"smaller_is_better": object, "training_seed": "Int64"}
-    return frame.astype(kinds).rename(columns={"class_name": "class"})
+    lines = list[tuple]()
+    for row in rows:
+        known, of_result = scores_of(row.result), [value(row) for value in COLUMNS.values()]
+        for score in scores_in(row.result):
+            facts = known[score.score]
+            about = facts["title"], facts["unit"], facts["smaller_is_better"]
+            lines.append((str(row.file), *score, *about, *of_result))
+    frame = pandas.DataFrame(lines, columns=[*SCORE_COLUMNS, *COLUMNS])
+    return frame.astype({"smaller_is_better": object, "training_seed": "Int64"})
 
 
 def rows_of(paths: Sequence[Path | str], protocols: Sequence[str] = ()) -> list[Row]:
@@ -142,60 +158,43 @@ def rows_of(paths: Sequence[Path | str], protocols: Sequence[str] = ()) -> list[
 
 def row_of(file: Path, result: Result) -> Row:
     """Return the row of a result."""
-    place = result["dataset"] if result["folds"] == 1 else f"fold {result['fold']}"
     seconds = 60 * result["minutes"] * result["processes"]
     return Row(
+        file=file,
+        result=result,
+        row=row_name(result),
         method=result["method"],
         encoder=result["encoder"],
         dataset=result["dataset"],
         fold=result["fold"],
-        shot=result["shot"],
-        protocol=result["protocol"],
-        precision=result["precision"],
-        episodes=result["episodes"],
-        device=result["device"],
-        run=result["run"],
-        list=result["list"],
-        content=result["content"],
-        whole_list=result["whole_list"],
-        whole_content=result["whole_content"],
         folds=result["folds"],
         fold_rule=result["fold_rule"],
-        input=result["input"],
-        input_side=result["input_side"],
-        min_pixels=result["min_pixels"],
-        quick_look=result["quick_look"],
-        other_seeds=result["other_seeds"],
-        row=row_name(result),
-        place=place,
-        training_seed=training_seed(result),
-        draw=result["protocol_settings"].get("draw", "own"),
-        mark=_mark(result),
-        seeds=" ".join(map(str, result["seeds"])),
-        weights=result["weights"][:12],
-        date=result["date"][:10],
-        commit=str(result["environment"].get("commit", ""))[:8],
-        file=file,
-        result=result,
+        place=result["dataset"] if result["folds"] == 1 else f"fold {result['fold']}",
+        shot=result["shot"],
+        protocol=result["protocol"],
         title=protocol_title(result),
-        settings=text_of(_settings_of(result)),
+        run=result["run"],
+        training_seed=training_seed(result),
+        seeds=" ".join(map(str, result["seeds"])),
+        precision=result["precision"],
+        input_side=result["input_side"],
+        list=result["list"],
+        content=result["content"],
         code=text_of(result["code"]),
-        seconds=seconds / (result["episodes"] * len(result["seeds"])),
+        settings=text_of(_settings_of(result)),
         parameters=f"{_millions(result['parameters'])} ({_millions(result['learnt_parameters'])})",
+        seconds=seconds / (result["episodes"] * len(result["seeds"])),
     )
 
 
 def scores_in(result: Result) -> Iterator[Score]:
     """Yield the scores of a result."""
-    of_each = {
-        name: (facts["title"], facts["unit"], facts["smaller_is_better"]) for name, facts in scores_of(result).items()
-    }
     further = result.get("metrics", {})
     for seed, outputs in zip(result["seeds"], result["per_seed"], strict=True):
-        for output, name in product(outputs, of_each):
+        for output, name in product(outputs, scores_of(result)):
             if name in result["mean"][output] or (name in further and output != BASE):
                 for class_name, value in _values_of(result, output, outputs[output], name):
-                    yield Score(seed, output, class_name, name, value, *of_each[name])
+                    yield Score(seed, output, class_name, name, value)
 
 
 def _values_of(result: Result, output: str, scores: dict[str, Any], name: str) -> Iterator[tuple[str, float]]:
@@ -223,10 +222,10 @@ def scores_of(*results: Result) -> dict[str, ScoreFacts]:
 
 
 def grouped(things: Iterable[T], *names: str) -> dict[tuple, list[T]]:
-    """Return things by the values of some of their fields, in the order in which these appear."""
+    """Return things by the values of some of their fields (``row.fold``: of the row of a thing), in order."""
     groups: dict[tuple, list[T]] = {}
     for thing in things:
-        groups.setdefault(tuple(getattr(thing, name) for name in names), []).append(thing)
+        groups.setdefault(tuple(attrgetter(name)(thing) for name in names), []).append(thing)
     return groups
 
 
@@ -314,10 +313,8 @@ def episodes_by_seed(path: Path, result: Result) -> list[list[dict[str, Any]]]:
 
 def _mark(result: Result) -> str:
     """Return what distinguishes a result from its protocol's number by its run's best weights; '' for that."""
-    weights = result["weights_mark"]
-    if weights == "foreign":  # of which there may be many
-        weights += f" {result['checkpoint']}"
-    return "; ".join(filter(None, [weights, *departures(result)]))
+    source = result["checkpoint"] if result["weights_mark"] == "foreign" else ""  # of which there may be many
+    return "; ".join(filter(None, [f"{result['weights_mark']} {source}".strip(), *departures(result)]))
 
 
 def training_seed(result: Result) -> int | None:

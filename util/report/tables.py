@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from operator import itemgetter
 from pathlib import Path
@@ -15,30 +15,12 @@ from util.evaluate.titles import classes_in_no_mean, title, track_text
 from util.files.errors import check_known
 from util.files.table import Table
 from util.loop.metrics import BASE, FINAL, MIOU
-from util.report.results import DEVIATION, FB_IOU, Row, frame_of, row_of, rows_of
+from util.report.results import COLUMNS, DEVIATION, FB_IOU, Row, frame_of, row_of, rows_of
 
-# Titles of columns, and their cells of a result and one of its outputs
-RESULT_COLUMNS: dict[str, Callable[[Row, str], Any]] = {
-    "method": lambda row, _: row.method,
-    "encoder": lambda row, _: row.encoder,
-    "dataset": lambda row, _: row.dataset,
-    "fold": lambda row, _: row.fold,
-    "shot": lambda row, _: row.shot,
-    "protocol": lambda row, _: row.protocol,
-    "draw": lambda row, _: row.draw,
-    "mark": lambda row, _: row.mark,
-    "precision": lambda row, _: row.precision,
-    "output": lambda _, output: output,
-    MIOU: lambda row, output: row.result["mean"][output][MIOU],
-    FB_IOU: lambda row, output: row.result["mean"][output].get(FB_IOU, math.nan),
-    "episodes": lambda row, _: row.episodes,
-    "seeds": lambda row, _: row.seeds,
-    "weights": lambda row, _: row.weights,
-    "device": lambda row, _: row.device,
-    "date": lambda row, _: row.date,
-    "commit": lambda row, _: row.commit,
-    "run": lambda row, _: row.run,
-}
+RESULT_COLUMNS = [
+    *("method", "encoder", "dataset", "fold", "shot", "protocol", "draw", "mark", "precision", "output"),
+    *(MIOU, FB_IOU, "episodes", "seeds", "weights", "device", "date", "commit", "run"),
+]
 SHOWN = ("method", MIOU, FB_IOU)  # whether rows differ in it or not
 IN_WORDS = {"fold": "fold {}", "shot": "{}-shot", "draw": "draw {}", "output": "output {}"} | {
     "episodes": "{} episodes",
@@ -96,8 +78,15 @@ def result_table(paths: list[Path], output: str = FINAL, protocols: Sequence[str
     rows = rows_of(paths, protocols)
     for row in rows:
         check_known(output, row.result["mean"], f"{row.file}: has no output '{output}'")
-    lines = sorted([cell(row, output) for cell in RESULT_COLUMNS.values()] for row in rows)
-    return Table([*RESULT_COLUMNS], [[*map(_in_words, line)] for line in lines])
+    lines = sorted([_value(row, column, output) for column in RESULT_COLUMNS] for row in rows)
+    return Table(RESULT_COLUMNS, [[*map(_in_words, line)] for line in lines])
+
+
+def _value(row: Row, column: str, output: str) -> Any:
+    """Return the value of a column: of the output, or of the result."""
+    if column in COLUMNS:
+        return COLUMNS[column](row)
+    return output if column == "output" else row.result["mean"][output].get(column, math.nan)
 
 
 def _in_words(value: Any) -> str:
