@@ -69,7 +69,9 @@ def evaluate(
             set_allocator(KEEP_ALL)
         store = TrialStore(config.test.store_gib)
         for scoring, folder in folders.items():
-            results[folder.path / RESULT] = _score(scoring, folder, world, store)
+            for seed in scoring.evaluation.episodes:
+                _run(scoring, seed, world, store)
+            results[folder.path / RESULT] = _finish(scoring, folder, world)
     return results
 
 
@@ -108,34 +110,24 @@ def _run(scoring: Scoring, seed: int, world: ProcessGroup, store: TrialStore) ->
     """Run the network over the episodes of a seed of a test and count them."""
     started = time.monotonic()
     test = scoring.evaluation
-    title = f"{test.name} {test.shot}-shot seed {seed}"
-    config = test.config
-    sampler = test.samplers[seed]
     backwards = test.protocol.draw == PFENET
-    episodes = trials(test.run, sampler, test.view, (test.scored_on,), last_support_first=backwards)
+    episodes = trials(test.run, test.samplers[seed], test.view, (test.scored_on,), last_support_first=backwards)
     store.use_for(scoring.prepared.network, test.view, test.images.index.fingerprint, scoring.prepared.precision)
-    side = test.view.side or config.data.size
-    images_per_episode = test.shot * test.protocol.ways + 1
-    scoring.batch = episodes_at_once(config.test.batch, world.device, images_per_episode, side)
+    side = test.view.side or test.config.data.size
+    images = test.shot * test.protocol.ways + 1  # of an episode
+    scoring.batch = episodes_at_once(test.config.test.batch, world.device, images, side)
     score(
         scoring.prepared,
         episodes,
         test.episodes[seed],
         [scoring.boards[seed]],
         world,
-        title=title,
+        title=f"{test.name} {test.shot}-shot seed {seed}",
         batch=scoring.batch,
-        workers=config.data.workers,
+        workers=test.config.data.workers,
         store=store,
     )
     scoring.seconds += time.monotonic() - started
-
-
-def _score(scoring: Scoring, folder: RunFolder, world: ProcessGroup, store: TrialStore) -> Result:
-    """Run the network over all episodes of a test; write and return its result."""
-    for seed in scoring.evaluation.episodes:
-        _run(scoring, seed, world, store)
-    return _finish(scoring, folder, world)
 
 
 def _finish(scoring: Scoring, folder: RunFolder, world: ProcessGroup) -> Result:

@@ -28,15 +28,12 @@ def title(result: Result) -> str:
 
 def classes_in_no_mean(result: Result) -> list[str]:
     """Return in words, a line each, which novel classes have too few images, and how many others have no episode."""
-    lines = []
-    left_out = ", ".join(result["left_out"])
-    if left_out:
-        reason = "have too few images and are left out (data.rare_classes: skip)"
-        lines.append(f"{len(result['left_out'])} classes {reason}: {left_out}")
-    if missing := result["classes_without_episodes"]:
-        lines.append(
-            f"{missing}{' other' if left_out else ''} classes have no episode and are excluded from every mean"
-        )
+    left_out, missing = result["left_out"], result["classes_without_episodes"]
+    reason = "have too few images and are left out (data.rare_classes: skip)"
+    lines = [f"{len(left_out)} classes {reason}: {', '.join(left_out)}"] if left_out else []
+    if missing:
+        other = " other" if left_out else ""
+        lines.append(f"{missing}{other} classes have no episode and are excluded from every mean")
     return lines
 
 

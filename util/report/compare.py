@@ -43,7 +43,6 @@ class Compared(NamedTuple):
     label_side: int | None  # of the labels, where they are sized like the input; None: other labels
     episodes: list[tuple]  # seed, query, and class and supports of each way
     sums: np.ndarray  # of ``_sums_by_query``
-    miou: float  # of the output, as the result has it
 
 
 # What may differ, by its name: in how systems were scored, and beside that
@@ -86,7 +85,10 @@ def compare(*runs: Path, output: str = FINAL) -> Table:
     output_a, _, output_b = output.partition(":")
     output_b = output_b or output_a
     which = f"{output_a} output" if output_a == output_b else f"outputs ({output_a}, {output_b})"
-    of_a, of_b = _systems_of(runs, output_a, output_b)
+    if len(runs) < 2 or len(runs) % 2:
+        raise UserError(f"compare takes pairs MINE BASELINE, not {len(runs)} paths; {runs[-1]} has no partner")
+    of_a = [read_scored(run, output_a) for run in runs[::2]]
+    of_b = [read_scored(run, output_b) for run in runs[1::2]]
     scored = list(chain.from_iterable(zip(of_a, of_b)))
     check_episodes(scored)
     overall = difference([a.sums for a in of_a], [b.sums for b in of_b])
@@ -99,13 +101,6 @@ def compare(*runs: Path, output: str = FINAL) -> Table:
     ]
     out.notes += [_difference_line(overall, which, of_a), *_verdict(scored, overall, output_a == output_b)]
     return out
-
-
-def _systems_of(runs: Sequence[Path], output_a: str, output_b: str) -> tuple[list[Compared], list[Compared]]:
-    """Return the results of A and of B; UserError: as ``compare``, but for their episodes."""
-    if len(runs) < 2 or len(runs) % 2:
-        raise UserError(f"compare takes pairs MINE BASELINE, not {len(runs)} paths; {runs[-1]} has no partner")
-    return [read_scored(run, output_a) for run in runs[::2]], [read_scored(run, output_b) for run in runs[1::2]]
 
 
 def _row(name: str, delta: Difference) -> list[str]:
@@ -191,13 +186,11 @@ def read_scored(path: Path, output: str) -> Compared:
     if others:
         raise UserError(f"{path}: holds {len(others) + 1} results; name one of them, such as {file.parent}")
     manifest = read_manifest(file.with_name(MANIFEST))
-    row = row_of(file, read_result(file))
     return Compared(
-        row=row,
+        row=row_of(file, read_result(file)),
         label_side=manifest.header.get("label_side"),
         episodes=[(episode["seed"], episode["query"], ways_of(episode)) for episode in manifest.episodes],
         sums=_sums_by_query(counts(file, output), file.with_name(MANIFEST)),
-        miou=row.result["mean"][output]["miou"],
     )
 
 

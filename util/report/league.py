@@ -39,7 +39,9 @@ OF_A_METHOD = (  # what a file of one's own says for its method; all else is as 
     *("meta_stage.epochs", "meta_stage.epoch_length", "meta_stage.optimizers", "meta_stage.views"),
 )
 MOST = 2  # how many times the minutes of another method a training may take; and a minute more
-SHARED = [Term("a table", ("fold",), "training list (VOC's photos, or SBD's too)", lambda row: _training_list(row))]
+SHARED: list[Term] = [
+    ("a table", ("fold",), "training list (VOC's photos, or SBD's too)", lambda row: _training_list(row))
+]
 SCORES_NOTE = (
     "+-: standard deviation (n - 1) over the trainings with these seeds, and their range. Minus SSP: on the same "
     "episodes, with a 95 % interval over query images and, where there are several, trainings; ~: it contains 0. "
@@ -196,7 +198,7 @@ def _name(own: Sequence[Compared]) -> str:
 
 def _miou(own: Sequence[Compared]) -> float:
     """Return the mean mIoU of a method with the fewest shots."""
-    return fmean(each.miou for each in own if each.row.shot == own[0].row.shot)
+    return fmean(each.row.result["mean"][FINAL][MIOU] for each in own if each.row.shot == own[0].row.shot)
 
 
 def _of_shot(shot: int, own: Sequence[Compared], reference: Sequence[Compared]) -> tuple[str, str, str]:
@@ -207,7 +209,7 @@ def _of_shot(shot: int, own: Sequence[Compared], reference: Sequence[Compared]) 
     mine, theirs = ([each for each in side if each.row.shot == shot] for side in (own, reference))
     if not mine:
         return "-", "-", "-"
-    mious = [each.miou for each in mine]
+    mious = [each.row.result["mean"][FINAL][MIOU] for each in mine]
     spread = f" +- {stdev(mious):.1f} ({min(mious):.1f} to {max(mious):.1f})" if len(mious) > 1 else ""
     apart = "-"
     if theirs and mine[0].row.row != theirs[0].row.row:

@@ -58,13 +58,13 @@ def _measured(every: Sequence[Row], output: str, places: int, track: str) -> Ite
     A number is the mean over the trainings with different seeds, and its spread their standard deviation (of a sample:
     n - 1); with one training that over the seeds of the test, if all results have the same.
     """
-    scores = [(row, score) for row in every for score in overall_scores(row, output)]
-    kind, samples = "test", [score.seed for _, score in scores]
+    scores = [(row, *score) for row in every for score in overall_scores(row, output)]
+    kind, samples = "test", [seed for _, seed, *_ in scores]
     if are_repeated(every):
-        kind, samples = "training", [row.training_seed or 0 for row, _ in scores]
+        kind, samples = "training", [row.training_seed or 0 for row, *_ in scores]
     elif len({row.seeds for row in every}) > 1:
         samples = [0] * len(scores)
-    values = [(row.place, score.score, sample, score.value) for (row, score), sample in zip(scores, samples)]
+    values = [(row.place, name, sample, value) for (row, _, name, value), sample in zip(scores, samples)]
     seeds = ", ".join(map(str, dict.fromkeys(samples)))
     first = every[0]
     over = f"{first.shot}-shot: {kind} seeds {seeds}" if len({*samples}) > 1 else ""

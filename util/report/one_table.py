@@ -7,7 +7,7 @@ from functools import partial
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from util.evaluate.schema import NOT_STATED
 from util.evaluate.titles import departures, track_text
@@ -24,45 +24,37 @@ from util.report.results import (
     without,
 )
 
-
-class Term(NamedTuple):
-    """A value that a part of a table shares."""
-
-    part: str  # a table, a column, a row or a cell
-    keys: Sequence[str]  # fields that say which one
-    name: str  # of the value
-    value: Callable[[Row], Any]
-
-
 CELL = ("row", "protocol", "shot", "dataset", "fold", "training_seed")
 COLUMN = ("dataset", "fold", "shot")  # rare classes that are skipped depend on shots
-ONE = [
-    Term("a cell", CELL, "result", lambda row: row.file),
-    Term("a table", (), "protocol", lambda row: row.title),
-    Term(
+# A value that a part of a table shares: the part, the fields of rows that say which one, the value's name, and it
+Term = tuple[str, Sequence[str], str, Callable[[Row], Any]]
+ONE: list[Term] = [
+    ("a cell", CELL, "result", lambda row: row.file),
+    ("a table", (), "protocol", lambda row: row.title),
+    (
         "a table",
         (),
         "protocol's settings",
         lambda row: text_of(without(row.result["protocol_settings"], "list_file", "side")),
     ),
-    Term("a table", ("dataset",), "whole test list", lambda row: row.result["whole_list"]),
-    Term(
+    ("a table", ("dataset",), "whole test list", lambda row: row.result["whole_list"]),
+    (
         "a table",
         ("dataset",),
         "content of the photos or masks of the whole test list",
         lambda row: row.result["whole_content"],
     ),
-    Term("a column", COLUMN, "test list", lambda row: row.list),
-    Term("a column", COLUMN, "content of the photos or masks", lambda row: row.content),
-    Term("a row", ("row", "shot"), "track", lambda row: track_text({row.shot: row.result["track"]})),
+    ("a column", COLUMN, "test list", lambda row: row.list),
+    ("a column", COLUMN, "content of the photos or masks", lambda row: row.content),
+    ("a row", ("row", "shot"), "track", lambda row: track_text({row.shot: row.result["track"]})),
 ]
 # But of data sets without folds, which may also differ in their image sides.
-ONE_OF_FOLDS = [
-    Term("a table", (), "data set", lambda row: row.dataset),
-    Term("a table", (), "number of folds", lambda row: row.folds),
-    Term("a table", (), "data.fold_classes", lambda row: str(row.result["config"]["data"].get("fold_classes"))),
-    Term("a table", (), "data.min_pixels", lambda row: row.result["min_pixels"]),
-    Term("a table", (), "image side", lambda row: row.input_side),
+ONE_OF_FOLDS: list[Term] = [
+    ("a table", (), "data set", lambda row: row.dataset),
+    ("a table", (), "number of folds", lambda row: row.folds),
+    ("a table", (), "data.fold_classes", lambda row: str(row.result["config"]["data"].get("fold_classes"))),
+    ("a table", (), "data.min_pixels", lambda row: row.result["min_pixels"]),
+    ("a table", (), "image side", lambda row: row.input_side),
 ]
 # Reasons of doubt about a mean, by what its results have in common else
 MADE: dict[str, Callable[[Row], Any]] = {
@@ -120,18 +112,22 @@ def check_one_table(rows: Sequence[Row], further: Sequence[Term] = ()) -> None:
     UserError: names a result for each value, and what they differ in.
     """
     metrics = dict.fromkeys(chain.from_iterable(row.result.get("metrics", {}) for row in rows))
-    terms = [*ONE, *further, *(Term("a table", (), f"metric {name}", partial(_metric, name)) for name in metrics)]
+    terms: list[Term] = [
+        *ONE,
+        *further,
+        *(("a table", (), f"metric {name}", partial(_metric, name)) for name in metrics),
+    ]
     if not are_across(rows):
         terms += ONE_OF_FOLDS
-    for term in terms:
-        for which, group in grouped(rows, *term.keys).items():
-            values = by_value(group, term.value)
+    for part, keys, name, value_of in terms:
+        for which, group in grouped(rows, *keys).items():
+            values = by_value(group, value_of)
             if len(values) > 1:
                 files = " and ".join(str(row.file) for row in values.values())
-                place = " ".join([term.part, *map("{} {}".format, term.keys, which)])
-                fix = "name fewer runs, or --protocol" if term.name == "protocol" else "name fewer runs"
+                place = " ".join([part, *map("{} {}".format, keys, which)])
+                fix = "name fewer runs, or --protocol" if name == "protocol" else "name fewer runs"
                 shown = "; ".join(map(str, values))
-                raise UserError(f"{files}: differ in {term.name} ({shown}), and {place} shows one", fix=fix)
+                raise UserError(f"{files}: differ in {name} ({shown}), and {place} shows one", fix=fix)
 
 
 def _metric(name: str, row: Row) -> str:

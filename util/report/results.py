@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import chain, product
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from model.decides import Decides
 from util.config.same import deciding
@@ -68,16 +68,6 @@ class Row:
     settings: str  # of training and test
     parameters: str  # in millions, and those learnt
     seconds: float  # of an episode, summed over processes
-
-
-class Score(NamedTuple):
-    """A score of one seed of a result."""
-
-    seed: int
-    output: str
-    class_name: str  # '' of all classes together
-    score: str
-    value: float  # NaN: nothing was counted of a further metric
 
 
 # Columns of the frame of ``results``: of scores, and of results; lists and contents are digests
@@ -142,10 +132,9 @@ def frame_of(rows: Sequence[Row]) -> DataFrame:
     lines = list[tuple]()
     for row in rows:
         known, of_result = scores_of(row.result), [value(row) for value in COLUMNS.values()]
-        for score in scores_in(row.result):
-            facts = known[score.score]
-            about = facts["title"], facts["unit"], facts["smaller_is_better"]
-            lines.append((str(row.file), *score, *about, *of_result))
+        for *which, name, value in scores_in(row.result):
+            about = known[name]["title"], known[name]["unit"], known[name]["smaller_is_better"]
+            lines.append((str(row.file), *which, name, value, *about, *of_result))
     frame = pandas.DataFrame(lines, columns=[*SCORE_COLUMNS, *COLUMNS])
     return frame.astype({"smaller_is_better": object, "training_seed": "Int64"})
 
@@ -187,14 +176,17 @@ def row_of(file: Path, result: Result) -> Row:
     )
 
 
-def scores_in(result: Result) -> Iterator[Score]:
-    """Yield the scores of a result."""
+def scores_in(result: Result) -> Iterator[tuple[int, str, str, str, float]]:
+    """Yield seed, output, class ('': all together), name and value of each score of a result.
+
+    The value is NaN where nothing was counted of a further metric.
+    """
     further = result.get("metrics", {})
     for seed, outputs in zip(result["seeds"], result["per_seed"], strict=True):
         for output, name in product(outputs, scores_of(result)):
             if name in result["mean"][output] or (name in further and output != BASE):
                 for class_name, value in _values_of(result, output, outputs[output], name):
-                    yield Score(seed, output, class_name, name, value)
+                    yield seed, output, class_name, name, value
 
 
 def _values_of(result: Result, output: str, scores: dict[str, Any], name: str) -> Iterator[tuple[str, float]]:
@@ -206,11 +198,11 @@ def _values_of(result: Result, output: str, scores: dict[str, Any], name: str) -
         yield result["novel"].get(class_id, class_id), value
 
 
-def overall_scores(row: Row, output: str) -> list[Score]:
-    """Return the scores of all classes together, of one output; UserError: the result lacks it."""
+def overall_scores(row: Row, output: str) -> list[tuple[int, str, float]]:
+    """Return seed, name and value of each score of all classes together; UserError: the result lacks the output."""
     check_known(output, row.result["mean"], f"{row.file}: has no output '{output}'")
-    scores = (score for score in scores_in(row.result) if (score.output, score.class_name) == (output, ""))
-    return [score for score in scores if not math.isnan(score.value)]
+    scores = ((seed, name, value) for seed, *which, name, value in scores_in(row.result) if which == [output, ""])
+    return [score for score in scores if not math.isnan(score[-1])]
 
 
 def scores_of(*results: Result) -> dict[str, ScoreFacts]:

@@ -78,15 +78,13 @@ def result_table(paths: list[Path], output: str = FINAL, protocols: Sequence[str
     rows = rows_of(paths, protocols)
     for row in rows:
         check_known(output, row.result["mean"], f"{row.file}: has no output '{output}'")
-    lines = sorted([_value(row, column, output) for column in RESULT_COLUMNS] for row in rows)
+    columns = COLUMNS | {
+        "output": lambda _: output,
+        MIOU: lambda row: row.result["mean"][output][MIOU],
+        FB_IOU: lambda row: row.result["mean"][output].get(FB_IOU, math.nan),
+    }
+    lines = sorted([columns[column](row) for column in RESULT_COLUMNS] for row in rows)
     return Table(RESULT_COLUMNS, [[*map(_in_words, line)] for line in lines])
-
-
-def _value(row: Row, column: str, output: str) -> Any:
-    """Return the value of a column: of the output, or of the result."""
-    if column in COLUMNS:
-        return COLUMNS[column](row)
-    return output if column == "output" else row.result["mean"][output].get(column, math.nan)
 
 
 def _in_words(value: Any) -> str:
