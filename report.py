@@ -34,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     tables = commands.add_parser("table", help="a table as in papers, of all results below some folders")
     rows = "methods (default), those of the league on its equal terms, or a row for each result"
     tables.add_argument("--rows", choices=("methods", "league", "results"), default="methods", help=rows)
-    columns = "of --rows results: those in which rows differ, and scores (default), or all, as CSV always has"
+    columns = "those in which rows differ, and scores, within 100 characters (default), or all, as CSV always has"
     tables.add_argument("--columns", choices=("differing", "all"), default="differing", help=columns)
     papers = (
         "papers whose rows are added, such as BAM,SSP, or none, or all; default those by the same protocol and side"

@@ -14,6 +14,7 @@ from tests.report.conftest import BAMS_TRACK, ENTRY
 from util.files.errors import UserError
 from util.files.table import Table
 from util.report.paper import paper_tables
+from util.report.tables import in_parts
 
 MODEL_CONFIG = {"model": {"prototypes": 3, "encoder": {"weights": "fold0.pth"}}}
 STAGE = {"stage": "meta", "steps": 500, "batch": 8, "size": 473, "seed": 321, "settings": {"epochs": 8}}
@@ -72,11 +73,15 @@ def test_measured_and_quoted_numbers_are_marked(leave):
         assert note in printed
 
 
-def test_latex_has_rules_and_groups(leave):
-    latex = text(full(leave, (1, 5)), "latex")
+def test_latex_has_rules_and_groups_and_parts_fit_a_terminal(leave):
+    runs = full(leave, (1, 5), method="a method of a long name")
+    latex = text(runs, "latex")
     groups = r"\multicolumn{7}{c}{1-shot} & \multicolumn{7}{c}{5-shot}"
     for part in (r"\toprule", r"\midrule", r"\bottomrule", groups, "\n% [1] "):
         assert part in latex
+    parts = in_parts(table([runs]))
+    assert [part.above[-1] for part in parts] == ["1-shot", "1-shot", "5-shot"]
+    assert max(len(line) for part in parts for line in str(part).splitlines()) <= 100
 
 
 def test_rows_of_different_tracks_are_marked(leave):

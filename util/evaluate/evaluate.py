@@ -100,9 +100,8 @@ def _announce(scorings: list[Scoring], world: ProcessGroup) -> None:
         log.info("test %s, %s, seeds %s", of_what, sizes, list(evaluation.samplers))
         if seen := evaluation.classes_trained_on:
             log.warning("of the tested classes the weights were trained on %s: these are not novel", ", ".join(seen))
-    for note in dict.fromkeys(scoring.evaluation.loaded.note for scoring in scorings):
-        if note:
-            log.info("%s", note)
+    for note in filter(None, dict.fromkeys(scoring.evaluation.loaded.note for scoring in scorings)):
+        log.info("%s", note)
     log.info("on %s in %s, processes: %d", describe(world.device), scorings[0].prepared.precision, world.size)
 
 

@@ -208,9 +208,7 @@ def find_results(paths: list[Path]) -> list[Path]:
 
     UserError: a path does not exist, or none holds a result.
     """
-    files: set[Path] = set()
-    for path in paths:
-        files.update([path] if path.is_file() else path.rglob(RESULT))
+    files = {*chain.from_iterable([path] if path.is_file() else path.rglob(RESULT) for path in paths)}
     if missing := ([path for path in paths if not path.exists()] if files else paths):
         raise UserError(f"{', '.join(map(str, missing))}: no {RESULT} here; score a run first: python test.py CONFIG")
     return sorted(files)

@@ -91,8 +91,7 @@ def _steps_done(result: Result) -> str:
 
 def seen_text(result: Result) -> str:
     """Say how many test photos are in the training list, and how many were trained on; '' if none is."""
-    listed = result["photos_listed"]
-    trained_on = result["photos_trained_on"]
+    listed, trained_on = result["photos_listed"], result["photos_trained_on"]
     words = [f"{listed} test photos are in the training list too"] if listed else []
     if trained_on or (listed and trained_on is not None):
         words.append(f"{trained_on} test photos were trained on")
@@ -101,8 +100,7 @@ def seen_text(result: Result) -> str:
 
 def _seeds_scored(result: Result) -> str:
     """Say which seeds were scored in place of the protocol's."""
-    seeds = result["seeds"]
-    wanted = result["protocol_settings"]["seeds"]
+    seeds, wanted = result["seeds"], result["protocol_settings"]["seeds"]
     if set(seeds) < set(wanted):
         return f"{len(seeds)} of {len(wanted)} seeds"
     return "other seeds than the protocol's"

@@ -81,7 +81,7 @@ def _of_methods(rows: Sequence[Row], output: str, papers: str | None) -> Table:
     out.notes += [f"{letter.strip() or 'all'}: {track}." for track, letter in letters.items()]
     out.notes += [f"+-: {DEVIATION} over {over}." for over in _each_once(overs)]
     out.notes += [f"{marks[source].strip()} {source}." for source in sources]
-    out.notes += [f"{MEASURED} {how_made(row.file, row.result)}" for row in rows]
+    out.notes += [f"{MEASURED} {how_made(row)}" for row in rows]
     return out
 
 

@@ -326,8 +326,7 @@ def _further_words(result: Result) -> str:
     """Return the words of a run's name that are not its data set, method, encoder, fold or seed."""
     backbone = str(result["backbone"])
     forms = backbone, backbone.replace("/", "-"), backbone.replace("/", "--")  # in names of runs
-    usual = "_".join((result["dataset"], result["model"], *forms))
-    known = re.split("[_/]", usual)
+    known = re.split("[_/]", "_".join((result["dataset"], result["model"], *forms)))
     words = [word for word in result["run"].split("_") if word not in known]
     return " ".join(word for word in words if not re.fullmatch(r"(split|seed)\d+", word))
 
@@ -342,19 +341,19 @@ def _weights_text(result: Result) -> str:
     return re.sub(r"split\d+", "split", place)  # folds share a row
 
 
-def how_made(path: Path, result: Result) -> str:
+def how_made(row: Row) -> str:
     """Return the line that says how a measured number was made, and of which photos its weights learnt."""
-    r = result
-    seeds = ", ".join(map(str, r["seeds"]))
-    what = f"{row_name(r)}, {r['shot']}-shot, {r['dataset']} fold {r['fold']}: {r['episodes']} episodes, seeds {seeds}"
-    made = f"list {r['list'][:8]} of {r['list_images']}, weights {r['weights'][:8]}, {r['date'][:10]}, {r['device']}"
-    seed = training_seed(r)
-    training = [stages_text(r), "" if seed is None else f"seed {seed}", trained_precision(r)]
-    trained = f"trained: {', '.join(filter(None, training))}" if r["training"] else ""
-    encoder = {**r["config"], **(r["trained_with"] or {})}["model"].get("encoder", {})
+    result = row.result
+    what = f"{row.row}, {row.shot}-shot, {row.dataset} fold {row.fold}: {result['episodes']} episodes"
+    seeds = f"seeds {', '.join(map(str, result['seeds']))}"
+    made = f"list {row.list[:8]} of {result['list_images']}, weights {result['weights'][:8]}, {result['date'][:10]}"
+    seed = "" if row.training_seed is None else f"seed {row.training_seed}"
+    training = ", ".join(filter(None, [stages_text(result), seed, trained_precision(result)]))
+    trained = f"trained: {training}" if result["training"] else ""
+    encoder = {**result["config"], **(result["trained_with"] or {})}["model"].get("encoder", {})
     start = f"encoder's weights {encoder['weights'] or 'random'}, stem {encoder['stem']}" if "stem" in encoder else ""
-    words = [what, r["input"], trained, start, f"tested in {r['precision']}", made, seen_text(r)]
-    return f"{'; '.join(filter(None, words))}: {path}"
+    tested = f"tested in {row.precision}", f"{made}, {result['device']}", seen_text(result)
+    return f"{'; '.join(filter(None, [f'{what}, {seeds}', result['input'], trained, start, *tested]))}: {row.file}"
 
 
 def stages_text(result: Result) -> str:

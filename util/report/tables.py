@@ -34,13 +34,12 @@ WIDTH = 100  # characters of a line
 
 def summary(by_file: dict[Path, Result], form: str = "markdown") -> str:
     """Return the tables of some results, in one of ``util.files.table.FORMATS``, with their conditions in words."""
-    texts = list[str]()
+    lines = list[str]()
     for path, result in by_file.items():
-        conditions = f"{title(result)}, list {result['list_source']}, in {result['precision']}"
-        table = format(score_table(row_of(path, result)), form)
-        track = track_text({result["shot"]: result["track"]})
-        texts.append("\n".join([conditions, track, table, *classes_in_no_mean(result), ""]))
-    return "\n".join(texts)
+        lines.append(f"{title(result)}, list {result['list_source']}, in {result['precision']}")
+        lines.append(track_text({result["shot"]: result["track"]}))
+        lines += [format(score_table(row_of(path, result)), form), *classes_in_no_mean(result), ""]
+    return "\n".join(lines)
 
 
 def score_table(row: Row) -> Table:

@@ -5,6 +5,7 @@ protocol draws from the list; list and weights are read again where data and che
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import chain
@@ -35,7 +36,7 @@ Checks = dict[str, tuple[str, str]]  # subject -> outcome, reason
 
 
 def verify(paths: Sequence[Path], form: str = "markdown", overrides: Sequence[str] = ()) -> int:
-    """Print tables of the checks of every result below some paths, and a verdict; return 1 if one differs.
+    """Print tables of the checks of every result below some paths, and verdicts; return 1 if one differs.
 
     Args:
         paths: result files, or folders.
@@ -45,14 +46,19 @@ def verify(paths: Sequence[Path], form: str = "markdown", overrides: Sequence[st
     Raises:
         UserError: a path holds no result, or a file that is none.
     """
-    texts = list[str]()
+    texts, verdicts = list[str](), Counter[str]()
     differs = False
     for path in find_results(list(paths)):
         result = read_result(path)
         checks = checks_of(path, result, overrides)
+        verdict = _verdict(result, checks)
         lines = [*wrapped(f"{path}: {title(result)}"), format(_table(checks), form), *classes_in_no_mean(result)]
-        texts.append("\n".join([*lines, *wrapped(_verdict(result, checks))]))
+        texts.append("\n".join([*lines, *wrapped(verdict)]))
+        verdicts[verdict] += 1
         differs = differs or bool(_subjects(checks, DIFFERS))
+    if len(texts) > 1:
+        counted = [wrapped(f"{count} of {len(texts)} results: {verdict}") for verdict, count in verdicts.most_common()]
+        texts.append("\n".join(chain.from_iterable(counted)))
     print("\n\n".join(texts))
     return int(differs)
 
@@ -168,7 +174,7 @@ def _photos_difference(result: Result, evaluation: Evaluation) -> str:
         "photos_listed": photos_listed(evaluation.images, evaluation.run),
         "photos_trained_on": photos_trained_on(evaluation),
     }
-    known = {**result}
+    known: Any = result
     compared = [key for key, value in today.items() if None not in (known[key], value)]
     if not compared:
         raise UserError("result, weights and data do not state which photos were trained on")
