@@ -71,7 +71,7 @@ def league_tables(paths: list[Path], protocols: Sequence[str] = (), overrides: S
     check_one_table([replace(row, input_side=None) for row in rows], SHARED)  # a config may have another side
     scored = [read_scored(row.file, FINAL) for row in rows]
     _check_minutes(scored)
-    ordered = sorted(scored, key=lambda each: (each.row.shot, each.row.training_seed or math.inf))
+    ordered = sorted(scored, key=_order)
     return [*chain.from_iterable(map(_of_fold, grouped(ordered, "row.fold").values()))]
 
 
@@ -138,6 +138,12 @@ def _terms_of(run: str, method: str, fold: int) -> tuple[str, ...]:
     return (f"split{fold}", LEAGUE, method, NET) if run.startswith(f"{LEAGUE}_split") else ()
 
 
+def _order(each: Compared) -> tuple[float, ...]:
+    """Return what results are sorted by: fold, shots and the seed of the training, those without one last."""
+    seed = each.row.training_seed
+    return each.row.fold, each.row.shot, math.inf if seed is None else seed
+
+
 def _training_list(row: Row) -> str:
     """Return the beginning of the digest of the list that a result's weights were trained on; '' where none is."""
     return "".join((stage.get("list") or "")[:8] for stage in row.result["training"][-1:])
@@ -145,8 +151,8 @@ def _training_list(row: Row) -> str:
 
 def _check_minutes(scored: Sequence[Compared]) -> None:
     """Refuse (UserError) methods of which a training took far longer than that of others, on average."""
-    minutes = {row: _minutes(own) for (row,), own in grouped(scored, "row.row").items()}
-    known = sorted((value, row) for row, value in minutes.items() if not math.isnan(value))
+    minutes = {row: _costs(own, "processor_minutes") for (row,), own in grouped(scored, "row.row").items()}
+    known = sorted((fmean(of_row), row) for row, of_row in minutes.items() if of_row)
     if known and known[-1][0] > MOST * known[0][0] + 1:
         both = ", ".join(f"{row} {value:.1f}" for value, row in (known[-1], known[0]))
         raise UserError(
@@ -175,8 +181,8 @@ def _of_fold(every: Sequence[Compared]) -> list[Table]:
         in_papers = [f"{papers[name]:.1f}", *map("{:.0f}".format, ranks[name])] if name in both else ["-"] * 3
         seeds = dict.fromkeys(str(each.row.training_seed) for each in own if each.row.training_seed is not None)
         scores.append([name, " ".join(seeds), *chain.from_iterable(of_shot[:2] for of_shot in cells), *in_papers])
-        memory = max(each.row.result.get("cost", {}).get("peak_mib", math.nan) for each in own)
-        cost = [f"{_minutes(own):.1f}".replace("nan", "-"), f"{memory:.0f}".replace("nan", "-")]
+        minutes, memory = _costs(own, "processor_minutes"), _costs(own, "peak_mib")
+        cost = [f"{fmean(minutes):.1f}" if minutes else "-", f"{max(memory):.0f}" if memory else "-"]
         parts = own[0].row.parameters, str(own[0].row.input_side)
         costs.append([name, *(seconds for *_, seconds in cells), *cost, *parts])
     of_scores = chain.from_iterable((f"{shot}-shot mIoU", f"{shot}-shot minus SSP") for shot in shots)
@@ -218,9 +224,10 @@ def _of_shot(shot: int, own: Sequence[Compared], reference: Sequence[Compared]) 
     return f"{fmean(mious):.1f}{spread}", apart, f"{fmean(each.row.seconds for each in mine):.3f}"
 
 
-def _minutes(own: Sequence[Compared]) -> float:
-    """Return the processor minutes of a method's training, on average; NaN: not known."""
-    return fmean(each.row.result.get("cost", {}).get("processor_minutes", math.nan) for each in own)
+def _costs(own: Sequence[Compared], name: str) -> list[float]:
+    """Return what those trainings of a method took that state it."""
+    costs = [each.row.result.get("cost", {}) for each in own]
+    return [cost[name] for cost in costs if name in cost]
 
 
 def _notes_on_own(methods: Mapping[str, Sequence[Compared]], reference: Sequence[Compared]) -> Iterator[str]:
