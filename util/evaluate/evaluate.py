@@ -69,9 +69,7 @@ def evaluate(
             set_allocator(KEEP_ALL)
         store = TrialStore(config.test.store_gib)
         for scoring, folder in folders.items():
-            for seed in scoring.evaluation.episodes:
-                _run(scoring, seed, world, store)
-            results[folder.path / RESULT] = _finish(scoring, folder, world)
+            results[folder.path / RESULT] = _score(scoring, folder, world, store)
     return results
 
 
@@ -127,6 +125,13 @@ def _run(scoring: Scoring, seed: int, world: ProcessGroup, store: TrialStore) ->
         store=store,
     )
     scoring.seconds += time.monotonic() - started
+
+
+def _score(scoring: Scoring, folder: RunFolder, world: ProcessGroup, store: TrialStore) -> Result:
+    """Run the network over all episodes of a test; write and return its result."""
+    for seed in scoring.evaluation.episodes:
+        _run(scoring, seed, world, store)
+    return _finish(scoring, folder, world)
 
 
 def _finish(scoring: Scoring, folder: RunFolder, world: ProcessGroup) -> Result:

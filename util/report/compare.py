@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -85,10 +85,7 @@ def compare(*runs: Path, output: str = FINAL) -> Table:
     output_a, _, output_b = output.partition(":")
     output_b = output_b or output_a
     which = f"{output_a} output" if output_a == output_b else f"outputs ({output_a}, {output_b})"
-    if len(runs) < 2 or len(runs) % 2:
-        raise UserError(f"compare takes pairs MINE BASELINE, not {len(runs)} paths; {runs[-1]} has no partner")
-    of_a = [read_scored(run, output_a) for run in runs[::2]]
-    of_b = [read_scored(run, output_b) for run in runs[1::2]]
+    of_a, of_b = _systems_of(runs, output_a, output_b)
     scored = list(chain.from_iterable(zip(of_a, of_b)))
     check_episodes(scored)
     overall = difference([a.sums for a in of_a], [b.sums for b in of_b])
@@ -101,6 +98,13 @@ def compare(*runs: Path, output: str = FINAL) -> Table:
     ]
     out.notes += [_difference_line(overall, which, of_a), *_verdict(scored, overall, output_a == output_b)]
     return out
+
+
+def _systems_of(runs: Sequence[Path], output_a: str, output_b: str) -> tuple[list[Compared], list[Compared]]:
+    """Return the results of A and of B; UserError: as ``compare``, but for their episodes."""
+    if len(runs) < 2 or len(runs) % 2:
+        raise UserError(f"compare takes pairs MINE BASELINE, not {len(runs)} paths; {runs[-1]} has no partner")
+    return [read_scored(run, output_a) for run in runs[::2]], [read_scored(run, output_b) for run in runs[1::2]]
 
 
 def _row(name: str, delta: Difference) -> list[str]:
@@ -141,10 +145,7 @@ def _verdict(scored: Sequence[Compared], delta: Difference, of_one_output: bool)
     networks = differences(scored, NETWORKS) if of_one_output else {}
     method = differences(scored, METHOD)
     if networks and not method.keys() - {"code"}:
-        name, values = next(iter(networks.items()))
-        alone = "" if lines or method else " alone"
-        code = f" and in code ({_other_code(scored)})" if method else ""
-        lines.append(f"note: one method with the same settings; the runs differ in {name}{alone} ({values}){code}")
+        lines.append(_of_one_method(scored, networks, alone=not lines and not method))
     is_one_method = bool(networks) and not method
     if scoring := differences(scored, SCORING):
         shown = ", ".join(f"{fact}: {values}" for fact, values in scoring.items())
@@ -152,11 +153,14 @@ def _verdict(scored: Sequence[Compared], delta: Difference, of_one_output: bool)
     return [*lines, _decided(delta, is_one_method, len(scored))]
 
 
-def _other_code(scored: Sequence[Compared]) -> str:
-    """Return the modules and folders of code that differ between results."""
-    codes = [each.row.result["code"] or {} for each in scored]
+def _of_one_method(scored: Sequence[Compared], networks: Mapping[str, str], alone: bool) -> str:
+    """Return the line on networks of one method with the same settings: in what they differ, and in what code."""
+    codes = [code for code in (each.row.result["code"] for each in scored) if code]
     names = dict.fromkeys(chain.from_iterable(codes))
-    return ", ".join(name for name in names if len({code.get(name) for code in codes}) > 1)
+    changed = ", ".join(name for name in names if len({code.get(name) for code in codes}) > 1)
+    name, values = next(iter(networks.items()))
+    differ = f"{name}{' alone' if alone else ''} ({values}){f' and in code ({changed})' if changed else ''}"
+    return f"note: one method with the same settings; the runs differ in {differ}"
 
 
 def _decided(delta: Difference, is_one_method: bool, results: int) -> str:

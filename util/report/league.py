@@ -163,37 +163,54 @@ def _check_minutes(scored: Sequence[Compared]) -> None:
 
 def _of_fold(every: Sequence[Compared]) -> list[Table]:
     """Return the tables of a fold: scores, with ranks here and in papers and their correlation; and what they cost."""
-    import pandas
-
-    shots = [shot for (shot,) in grouped(every, "row.shot")]
+    shots = [*chain.from_iterable(grouped(every, "row.shot"))]
     for of_shot in grouped(every, "row.shot").values():
         check_episodes(of_shot)
     reference = [each for each in every if each.row.run.endswith(f"_{REFERENCE}_{NET}")]
     methods = {_name(own): own for own in sorted(grouped(every, "row.row").values(), key=_miou, reverse=True)}
     first = every[0].row
-    quoted = published(first.dataset, [1], first.fold_rule)
-    papers = {number.method.removesuffix(f" {PAPERS}"): number.value for number in quoted if number.column == PAPER}
-    both = {name: (_miou(own), papers[name]) for name, own in methods.items() if name in papers}
-    ranks = pandas.DataFrame(both).rank(axis="columns", ascending=False)
+    in_papers, correlation = _ranks(methods, first)
     scores, costs = [], []
     for name, own in methods.items():
         cells = [_of_shot(shot, own, reference) for shot in shots]
-        in_papers = [f"{papers[name]:.1f}", *map("{:.0f}".format, ranks[name])] if name in both else ["-"] * 3
-        seeds = dict.fromkeys(str(each.row.training_seed) for each in own if each.row.training_seed is not None)
-        scores.append([name, " ".join(seeds), *chain.from_iterable(of_shot[:2] for of_shot in cells), *in_papers])
-        minutes, memory = _costs(own, "processor_minutes"), _costs(own, "peak_mib")
-        cost = [f"{fmean(minutes):.1f}" if minutes else "-", f"{max(memory):.0f}" if memory else "-"]
-        parts = own[0].row.parameters, str(own[0].row.input_side)
-        costs.append([name, *(seconds for *_, seconds in cells), *cost, *parts])
+        of_shots = chain.from_iterable(of_shot[:2] for of_shot in cells)
+        scores.append([name, _seeds(own), *of_shots, *in_papers.get(name, ["-"] * 3)])
+        costs.append([name, *(seconds for *_, seconds in cells), *_cost_cells(own)])
     of_scores = chain.from_iterable((f"{shot}-shot mIoU", f"{shot}-shot minus SSP") for shot in shots)
     of_costs = (f"{shot}-shot s / episode" for shot in shots)
-    correlation = f"Spearman's correlation of the ranks: {ranks.T.corr().iloc[0, 1]:.2f} (n = {len(both)})."
-    notes = [SCORES_NOTE, *([correlation] if len(both) > 1 else []), *_notes_on_own(methods, reference)]
+    notes = [SCORES_NOTE, *correlation, *_notes_on_own(methods, reference)]
     above = [f"Fold {first.fold} of {first.dataset}, {first.title}, training list {_training_list(first)}"]
     return [
         Table(["method", "seeds", *of_scores, "paper", "rank", "paper's rank"], scores, above=above, notes=notes),
         Table(["method", *of_costs, *COSTS], costs, above=above, notes=[COSTS_NOTE]),
     ]
+
+
+def _ranks(methods: Mapping[str, Sequence[Compared]], first: Row) -> tuple[dict[str, list[str]], list[str]]:
+    """Return number in papers, rank and rank in papers of methods that have one, and the line on their correlation."""
+    import pandas
+
+    quoted = published(first.dataset, [1], first.fold_rule)
+    papers = {number.method.removesuffix(f" {PAPERS}"): number.value for number in quoted if number.column == PAPER}
+    both = {name: (_miou(own), papers[name]) for name, own in methods.items() if name in papers}
+    ranks = pandas.DataFrame(both).rank(axis="columns", ascending=False)
+    cells = {name: [f"{papers[name]:.1f}", *map("{:.0f}".format, ranks[name])] for name in both}
+    if len(both) < 2:
+        return cells, []
+    return cells, [f"Spearman's correlation of the ranks: {ranks.T.corr().iloc[0, 1]:.2f} (n = {len(both)})."]
+
+
+def _seeds(own: Sequence[Compared]) -> str:
+    """Return the seeds of a method's trainings."""
+    return " ".join(dict.fromkeys(str(each.row.training_seed) for each in own if each.row.training_seed is not None))
+
+
+def _cost_cells(own: Sequence[Compared]) -> list[str]:
+    """Return minutes, MiB, parameters and image side of a method."""
+    minutes, memory = _costs(own, "processor_minutes"), _costs(own, "peak_mib")
+    first = own[0].row
+    cost = [f"{fmean(minutes):.1f}" if minutes else "-", f"{max(memory):.0f}" if memory else "-"]
+    return [*cost, first.parameters, str(first.input_side)]
 
 
 def _name(own: Sequence[Compared]) -> str:
@@ -217,11 +234,15 @@ def _of_shot(shot: int, own: Sequence[Compared], reference: Sequence[Compared]) 
         return "-", "-", "-"
     mious = [each.row.result["mean"][FINAL][MIOU] for each in mine]
     spread = f" +- {stdev(mious):.1f} ({min(mious):.1f} to {max(mious):.1f})" if len(mious) > 1 else ""
-    apart = "-"
-    if theirs and mine[0].row.row != theirs[0].row.row:
-        a, b, low, high = difference(*([each.sums for each in side] for side in (mine, theirs)))
-        apart = f"{a - b:+.1f} ({low:+.1f} to {high:+.1f}){'~' if low <= 0 <= high else ''}"
-    return f"{fmean(mious):.1f}{spread}", apart, f"{fmean(each.row.seconds for each in mine):.3f}"
+    return f"{fmean(mious):.1f}{spread}", _minus(mine, theirs), f"{fmean(each.row.seconds for each in mine):.3f}"
+
+
+def _minus(mine: Sequence[Compared], theirs: Sequence[Compared]) -> str:
+    """Return the difference of a method to the reference with its interval; '-' of itself, or without one."""
+    if not theirs or mine[0].row.row == theirs[0].row.row:
+        return "-"
+    a, b, low, high = difference(*([each.sums for each in side] for side in (mine, theirs)))
+    return f"{a - b:+.1f} ({low:+.1f} to {high:+.1f}){'~' if low <= 0 <= high else ''}"
 
 
 def _costs(own: Sequence[Compared], name: str) -> list[float]:

@@ -58,22 +58,28 @@ def _measured(every: Sequence[Row], output: str, places: int, track: str) -> Ite
     A number is the mean over the trainings with different seeds, and its spread their standard deviation (of a sample:
     n - 1); with one training that over the seeds of the test, if all results have the same.
     """
-    scores = [(row, *score) for row in every for score in overall_scores(row, output)]
-    kind, samples = "test", [seed for _, seed, *_ in scores]
-    if are_repeated(every):
-        kind, samples = "training", [row.training_seed or 0 for row, *_ in scores]
-    elif len({row.seeds for row in every}) > 1:
-        samples = [0] * len(scores)
-    values = [(row.place, name, sample, value) for (row, _, name, value), sample in zip(scores, samples)]
-    seeds = ", ".join(map(str, dict.fromkeys(samples)))
+    values = _samples(every, output)
     first = every[0]
-    over = f"{first.shot}-shot: {kind} seeds {seeds}" if len({*samples}) > 1 else ""
+    samples = dict.fromkeys(sample for *_, sample, _ in values)
+    kind = "training" if are_repeated(every) else "test"
+    over = f"{first.shot}-shot: {kind} seeds {', '.join(map(str, samples))}" if len(samples) > 1 else ""
     doubts = doubts_by_place(every)
     seconds = fmean(row.seconds for row in every)
     for place, score, value, spread in (*_means(values, places), (MEAN, SECONDS, seconds, float("nan"))):
         of_number = () if score == SECONDS else doubts[place]
         about = first.row, first.title, "", track, first.shot
         yield Number(*about, place, score, value, first.parameters, spread, over, of_number)
+
+
+def _samples(every: Sequence[Row], output: str) -> list[tuple[str, str, int, float]]:
+    """Return place, score, sample and value of each score; a sample is a training, a seed of the test, or 0 for all."""
+    repeated, has_seeds = are_repeated(every), len({row.seeds for row in every}) == 1
+    values = []
+    for row in every:
+        for seed, name, value in overall_scores(row, output):
+            of_test = seed if has_seeds else 0
+            values.append((row.place, name, (row.training_seed or 0) if repeated else of_test, value))
+    return values
 
 
 def _means(values: list[tuple[str, str, int, float]], places: int) -> Iterator[tuple]:

@@ -85,7 +85,7 @@ def rows_by_table(paths: list[Path], protocols: Sequence[str]) -> Iterator[list[
     cell_of = attrgetter(*CELL)
     least = {cell: min(map(_departs, every)) for cell, every in grouped(own, *CELL).items()}
     best = [row for row in own if _departs(row) == least[cell_of(row)]]
-    for protocol in protocols or dict.fromkeys(row.protocol for row in own) or [""]:
+    for protocol in protocols or dict.fromkeys(map(attrgetter("protocol"), own)) or [""]:
         shown = [row for row in best if row.protocol == protocol]
         if not shown:
             raise UserError(

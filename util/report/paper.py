@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from itertools import chain, product
+from itertools import chain, product, repeat
 from pathlib import Path
 from string import ascii_lowercase
 
@@ -50,44 +50,62 @@ def paper_tables(
 def _of_methods(rows: Sequence[Row], output: str, papers: str | None) -> Table:
     """Return the table of methods by folds, or by data sets without folds."""
     numbers = numbers_of(rows, output, papers)
-    known = scores_of(*(row.result for row in rows))
     lines = [*grouped(numbers, "method", "protocol", "source").values()]
-    firsts = [line[0] for line in lines]
-    shown = {number.column for number in numbers}
-    columns = [column for column in _columns_of_methods(numbers, rows) if column in shown]
+    columns = _columns_of_methods(numbers, rows)
+    known = scores_of(*(row.result for row in rows))
     headings = [_heading(place, score, known) for _, place, score in columns]
-    sources = _each_once([first.source for first in firsts])
-    marks = {"": ""} | {source: f" [{number}]" for number, source in enumerate(sources, start=1)}
-    letters = _letters([first.track for first in firsts])
-    overs = ["; ".join(_each_once([number.over for number in line])) for line in lines]
-    cells = []
-    for first, line in zip(firsts, lines):
-        by_column = {number.column: number.cell for number in line}
-        name = Marked(first.method, marks[first.source] + letters[first.track])
-        cells.append([name, first.protocol, first.parameters, *(by_column.get(column, "-") for column in columns)])
+    sources = _each_once(line[0].source for line in lines)
+    marks = {source: f" [{number}]" for number, source in enumerate(sources, start=1)}
+    letters = _letters(line[0].track for line in lines)
+    cells = [_cells(line, columns, marks, letters) for line in lines]
     out = Table(["method", "protocol", "parameters M (learnt)", *headings], cells, leading=3)
     out.groups = [*[""] * out.leading, *(f"{shot}-shot" for shot, *_ in columns)]
-    out.facts = {
-        "track": [first.track for first in firsts],
-        "origin": [_origin(line) for line in lines],
-        "source": [first.source for first in firsts],
-        "standard deviation": [_spreads(line, dict(zip(columns, out.headings()[out.leading :]))) for line in lines],
-        "over": overs,
-    }
+    out.facts = _facts(lines, dict(zip(columns, out.headings()[out.leading :])))
     quoted = "; other numbers are quoted from the numbered source" if sources else ""
-    out.notes = [f"{MEASURED} measured here, {output} output{quoted}. {COLUMNS_NOTE}"]
-    if doubts := _doubts(numbers):
-        out.notes.append(f"{DOUBTFUL} ({doubts}) not to be quoted as the protocol's number of this method.")
-    out.notes += [f"{letter.strip() or 'all'}: {track}." for track, letter in letters.items()]
-    out.notes += [f"+-: {DEVIATION} over {over}." for over in _each_once(overs)]
-    out.notes += [f"{marks[source].strip()} {source}." for source in sources]
-    out.notes += [f"{MEASURED} {how_made(row)}" for row in rows]
+    out.notes = [f"{MEASURED} measured here, {output} output{quoted}. {COLUMNS_NOTE}", *_explanations(numbers, letters)]
+    out.notes += map("+-: {} over {}.".format, repeat(DEVIATION), _each_once(out.facts["over"]))
+    out.notes += [f"{mark.strip()} {source}." for source, mark in marks.items()]
+    out.notes += map(f"{MEASURED} {{}}".format, map(how_made, rows))
     return out
+
+
+def _cells(
+    line: Sequence[Number], columns: Iterable[Column], marks: dict[str, str], letters: dict[str, str]
+) -> list[Marked | str]:
+    """Return the cells of a row; ``marks`` and ``letters``: of sources and tracks."""
+    first = line[0]
+    by_column = {number.column: number.cell for number in line}
+    name = Marked(first.method, marks.get(first.source, "") + letters[first.track])
+    return [name, first.protocol, first.parameters, *(by_column.get(column, "-") for column in columns)]
+
+
+def _facts(lines: Sequence[Sequence[Number]], headings: dict[Column, str]) -> dict[str, list[str]]:
+    """Return the columns that CSV has in place of marks and notes."""
+    return {
+        "track": [line[0].track for line in lines],
+        "origin": [_origin(line) for line in lines],
+        "source": [line[0].source for line in lines],
+        "standard deviation": [_spreads(line, headings) for line in lines],
+        "over": [_overs(line) for line in lines],
+    }
+
+
+def _explanations(numbers: Sequence[Number], letters: dict[str, str]) -> list[str]:
+    """Return the notes that explain doubtful cells and tracks."""
+    notes = []
+    if doubts := _doubts(numbers):
+        notes.append(f"{DOUBTFUL} ({doubts}) not to be quoted as the protocol's number of this method.")
+    return notes + [f"{letter.strip() or 'all'}: {track}." for track, letter in letters.items()]
 
 
 def _each_once(texts: Iterable[str]) -> list[str]:
     """Return the texts that are not empty, each once."""
     return [*dict.fromkeys(filter(None, texts))]
+
+
+def _overs(line: Iterable[Number]) -> str:
+    """Return over which seeds the spreads of a row are."""
+    return "; ".join(_each_once(number.over for number in line))
 
 
 def _doubts(numbers: Iterable[Number]) -> str:
@@ -109,20 +127,27 @@ def _spreads(line: Sequence[Number], headings: dict[Column, str]) -> str:
 
 
 def _columns_of_methods(numbers: Sequence[Number], rows: Sequence[Row]) -> list[Column]:
-    """Return of which shots, places and scores there may be columns.
+    """Return the columns of a table that have a number, shot by shot."""
+    shown = {number.column for number in numbers}
+    shots = sorted({number.shot for number in numbers})
+    every = product(shots, _places_and_scores(numbers, rows))
+    return [(shot, *column) for shot, column in every if (shot, *column) in shown]
 
-    Of each number of shots: places where something is measured, scores of one place, means over places, time.
+
+def _places_and_scores(numbers: Sequence[Number], rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """Return of which places and scores there may be columns.
+
+    Places where something is measured, scores of one place, means over places, time.
     """
     measured = [number for number in numbers if not number.source and number.place != MEAN]
     here = {number.place for number in measured}
-    further = sorted({number.score for number in measured} - {MIOU, FB_IOU})
-    further = [] if are_across(rows) else [FB_IOU, *further]
+    others = sorted({number.score for number in measured} - {MIOU, FB_IOU})
+    further = [] if are_across(rows) else [FB_IOU, *others]
     places = places_of(rows)
     columns = [(place, MIOU) for place in places if place in here]
     if len(here) == 1 < len(places):
         columns += product(here, further)
-    columns += [(MEAN, score) for score in (MIOU, *further, SECONDS)]
-    return [(shot, *column) for shot in sorted({number.shot for number in numbers}) for column in columns]
+    return [*columns, *((MEAN, score) for score in (MIOU, *further, SECONDS))]
 
 
 def _heading(place: str, score: str, scores: dict[str, ScoreFacts]) -> str:
