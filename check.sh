@@ -1,6 +1,6 @@
 #!/bin/sh
 # sh check.sh [--quick | --lowest] [pytest options]: sets up .venv, then checks format, lint, imports, types and runs the tests.
-# It runs all of them, and says at its end which failed.
+# It runs all of them, verifies the results in docs/results (of older code: "older"), and says at its end what failed.
 #
 # --quick leaves out the tests that start processes, train networks, replay measured cases or run
 # benchmarks: those with a mark of pyproject.toml.
@@ -71,6 +71,11 @@ mypy=$!
 check tests run_tests "$marks" "$@"
 check types wait "$mypy"
 cat "$types"
+check records .venv/bin/python report.py verify docs/results >"$types"
+case "$failed" in
+*records) cat "$types" ;;
+*) awk -v RS= '{ last = $0 } END { print "docs/results: " last }' "$types" ;; # how many have which verdict
+esac
 rm "$types"
 if [ -n "$failed" ]; then
     echo "failed:$failed" >&2

@@ -21,7 +21,7 @@ from util.loop.metrics import FINAL
 from util.report.compare import compare
 from util.report.league import league_tables
 from util.report.paper import paper_tables
-from util.report.tables import fitted, result_table
+from util.report.tables import fitted, in_parts, result_table
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -34,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     tables = commands.add_parser("table", help="a table as in papers, of all results below some folders")
     rows = "methods (default), those of the league on its equal terms, or a row for each result"
     tables.add_argument("--rows", choices=("methods", "league", "results"), default="methods", help=rows)
-    columns = "of --rows results: those in which rows differ, and scores (default), or all, as CSV always has"
+    columns = "those in which rows differ, and scores, within 100 characters (default), or all, as CSV always has"
     tables.add_argument("--columns", choices=("differing", "all"), default="differing", help=columns)
     papers = (
         "papers whose rows are added, such as BAM,SSP, or none, or all; default those by the same protocol and side"
@@ -94,7 +94,9 @@ def _tables(options: argparse.Namespace) -> list[Table]:
         return [whole if is_whole else fitted(whole)]
     if options.rows == "league":
         return league_tables(options.runs, protocols, options.overrides)
-    return paper_tables(options.runs, options.output, protocols, options.published)
+    tables = paper_tables(options.runs, options.output, protocols, options.published)
+    is_whole = options.columns == "all" or options.format != "markdown"
+    return tables if is_whole else [part for table in tables for part in in_parts(table)]
 
 
 if __name__ == "__main__":

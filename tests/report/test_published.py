@@ -44,8 +44,8 @@ def test_published_rows_are_whole(kind: str, tolerance: float):
 
 def test_published_rows_have_tracks_of_their_own():
     quoted = published("pascal", [1], "contiguous")
-    tracks = {number["method"]: number["track"] for number in quoted}
-    sources = {number["method"]: number["source"] for number in quoted}
+    tracks = {number.method: number.track for number in quoted}
+    sources = {number.method: number.source for number in quoted}
     assert "Feature Enrichment" in sources["PFENet ResNet-50"] and "quoted by PAHNet" in sources["PFENet ResNet-50"]
     assert "text: read" in tracks["FSS-SAM3 with class names SAM 3"]
     assert "SA-Co" in tracks["FSS-SAM3 SAM 3"]

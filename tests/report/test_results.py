@@ -7,7 +7,7 @@ import pytest
 from tests.report.conftest import HD95, result
 from util.evaluate.titles import classes_in_no_mean, title
 from util.files.errors import UserError
-from util.report.results import frame_of, how_made, results, stages_text
+from util.report.results import how_made, results, row_of, stages_text
 from util.report.tables import RESULT_COLUMNS, fitted, result_table, score_table
 
 
@@ -49,13 +49,6 @@ def test_a_result_is_one_row_with_the_mark_of_its_test(leave) -> None:
         result_table([own], "mta")
 
 
-def test_rows_of_results_are_those_of_the_protocols(leave) -> None:
-    for protocol, miou in (("bam", 40.0), ("hsnet", 50.0), ("ssp", 30.0)):
-        runs = leave(f"runs/{protocol}", protocol=protocol, mean={"final": {"miou": miou}}).parent
-    place = RESULT_COLUMNS.index("protocol")
-    assert [row[place] for row in result_table([runs], protocols=("ssp", "bam")).rows] == ["bam", "ssp"]
-
-
 def test_a_fitted_table_shows_what_differs_and_the_score(leave) -> None:
     changes = {"symnet": {}, "untrained": {"weights_mark": "untrained"}, "prototype": {"model": "prototype"}}
     runs = [leave(run, run=run, **changed) for run, changed in changes.items()]
@@ -83,7 +76,7 @@ def test_the_table_of_a_result_has_deviations_further_metrics_and_classes() -> N
     made = result(
         seeds=[0, 1], per_seed=seeds, mean={}, list_images=3, novel={"1": "cat", "2": "dog", "3": "rare"}, metrics=HD95
     )
-    table = score_table(made, frame_of({Path(): made}))
+    table = score_table(row_of(Path(), made))
     assert table.header == ["score, or class: IoU %", "final", "base (base classes)"]
     assert table.rows[0] == ["mIoU %", "50.00 +- 2.83", "30.00 +- 0.00"]
     assert {name: final for name, final, _ in table.rows} == {"mIoU %": "50.00 +- 2.83", "HD95 px": "4.50 +- 0.00"} | {
@@ -108,7 +101,7 @@ def test_a_training_that_is_not_finished_says_the_steps_that_it_did(tmp_path) ->
     stage = {"stage": "meta", "step": 3, "steps": 8, "batch": 4, "size": 81, "settings": {}}
     half = result(training=[stage], finished=False)
     assert stages_text(half) == "meta stage 3 of 8 steps with batch 4"
-    assert "trained: meta stage 3 of 8 steps with batch 4" in how_made(tmp_path, half)
+    assert "trained: meta stage 3 of 8 steps with batch 4" in how_made(row_of(tmp_path, half))
     assert title(half).startswith("NOT FINISHED (step 3 of 8): ")
     best_before_the_end = result(training=[stage], finished=True)
     assert stages_text(best_before_the_end) == "meta stage 8 steps with batch 4"

@@ -98,9 +98,8 @@ def _announce(scorings: list[Scoring], world: ProcessGroup) -> None:
         log.info("test %s, %s, seeds %s", of_what, sizes, list(evaluation.samplers))
         if seen := evaluation.classes_trained_on:
             log.warning("of the tested classes the weights were trained on %s: these are not novel", ", ".join(seen))
-    for note in dict.fromkeys(scoring.evaluation.loaded.note for scoring in scorings):
-        if note:
-            log.info("%s", note)
+    for note in filter(None, dict.fromkeys(scoring.evaluation.loaded.note for scoring in scorings)):
+        log.info("%s", note)
     log.info("on %s in %s, processes: %d", describe(world.device), scorings[0].prepared.precision, world.size)
 
 
@@ -108,24 +107,21 @@ def _run(scoring: Scoring, seed: int, world: ProcessGroup, store: TrialStore) ->
     """Run the network over the episodes of a seed of a test and count them."""
     started = time.monotonic()
     test = scoring.evaluation
-    title = f"{test.name} {test.shot}-shot seed {seed}"
-    config = test.config
-    sampler = test.samplers[seed]
     backwards = test.protocol.draw == PFENET
-    episodes = trials(test.run, sampler, test.view, (test.scored_on,), last_support_first=backwards)
+    episodes = trials(test.run, test.samplers[seed], test.view, (test.scored_on,), last_support_first=backwards)
     store.use_for(scoring.prepared.network, test.view, test.images.index.fingerprint, scoring.prepared.precision)
-    side = test.view.side or config.data.size
-    images_per_episode = test.shot * test.protocol.ways + 1
-    scoring.batch = episodes_at_once(config.test.batch, world.device, images_per_episode, side)
+    side = test.view.side or test.config.data.size
+    images = test.shot * test.protocol.ways + 1  # of an episode
+    scoring.batch = episodes_at_once(test.config.test.batch, world.device, images, side)
     score(
         scoring.prepared,
         episodes,
         test.episodes[seed],
         [scoring.boards[seed]],
         world,
-        title=title,
+        title=f"{test.name} {test.shot}-shot seed {seed}",
         batch=scoring.batch,
-        workers=config.data.workers,
+        workers=test.config.data.workers,
         store=store,
     )
     scoring.seconds += time.monotonic() - started

@@ -7,6 +7,7 @@ comparable.
 import math
 import statistics
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, TypedDict, cast
 
@@ -177,22 +178,16 @@ def _check_sections(result: Result) -> None:
 
 
 def _check_scores(result: Result) -> None:
-    """Refuse (Misfit) a result whose scores are not those of all its seeds and outputs."""
+    """Refuse (Misfit) a result whose scores are no numbers (by class: sections), or not of all seeds and outputs."""
     per_seed = result["per_seed"]
     if not len(result["seeds"]) == len(per_seed) > 0:
         raise Misfit("per_seed", f"per_seed has {len(per_seed)} items for {len(result['seeds'])} seeds")
-    for scores in per_seed:
-        _check_types(scores)
+    for output in chain.from_iterable(scores.values() for scores in per_seed):
+        for key, value in output.items():
+            convert(dict if key.startswith("per_class") else float, value, key)
     same_outputs = all(scores.keys() == result["mean"].keys() for scores in per_seed)
     if not same_outputs or _keys(over_seeds(per_seed)) != _keys({key: result[key] for key in ("mean", "deviation")}):
         raise Misfit("mean", "mean and deviation are not of the outputs and scores of per_seed")
-
-
-def _check_types(scores: dict[str, dict[str, Any]]) -> None:
-    """Refuse (Misfit) scores of a seed that are no numbers, or no sections for those by class."""
-    for output in scores.values():
-        for key, value in output.items():
-            convert(dict if key.startswith("per_class") else float, value, key)
 
 
 def _keys(value: Any) -> Any:
@@ -213,9 +208,7 @@ def find_results(paths: list[Path]) -> list[Path]:
 
     UserError: a path does not exist, or none holds a result.
     """
-    files: set[Path] = set()
-    for path in paths:
-        files.update([path] if path.is_file() else path.rglob(RESULT))
+    files = {*chain.from_iterable([path] if path.is_file() else path.rglob(RESULT) for path in paths)}
     if missing := ([path for path in paths if not path.exists()] if files else paths):
         raise UserError(f"{', '.join(map(str, missing))}: no {RESULT} here; score a run first: python test.py CONFIG")
     return sorted(files)

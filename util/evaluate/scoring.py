@@ -6,6 +6,7 @@ A mistake in weights, lists or episodes is found here, before any episode is sco
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from util.config.settings import Config
@@ -60,20 +61,16 @@ def scorings_of(
     for shot, name in itertools.product(different_shots, names):
         evaluation = Evaluation.of(config, name, shot, replayed=manifest, progress=world.is_main, shared=shared)
         prepared = prepare_network(evaluation.loaded.network, world.device, precision)
-        _read_first(evaluation, world)
+        world.from_main(partial(_read_list, evaluation))
         boards = {seed: _board(evaluation, sampler) for seed, sampler in evaluation.samplers.items()}
         scorings.append(Scoring(evaluation, prepared, boards))
     shared.stored = None  # its tensors are the networks' now
     return scorings
 
 
-def _read_first(evaluation: Evaluation, world: ProcessGroup) -> None:
-    """Let the main process read a list, whose index it may build; UserError: the first photo lacks a modality."""
-
-    def read() -> None:
-        sources_of(evaluation.run, evaluation.images)
-
-    world.from_main(read)
+def _read_list(evaluation: Evaluation) -> None:
+    """Read a list, whose index may have to be built; UserError: the first photo lacks a modality."""
+    sources_of(evaluation.run, evaluation.images)
 
 
 def _board(evaluation: Evaluation, sampler: Sampler) -> Scoreboard:

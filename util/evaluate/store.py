@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -44,6 +44,7 @@ class ShotStore:
 
     def _empty(self) -> None:
         self.kept: dict[Hashable, Any] = {}  # the one used last at the end
+        self.pools = [self.kept]  # in the order in which they are dropped
         self.used = 0  # bytes
 
     def shots(self, supports: Sequence[Support]) -> list[Any]:
@@ -55,7 +56,7 @@ class ShotStore:
         known = {**self.kept, **dict(zip(missing, made, strict=True))}
         for support in supports:
             self._keep(self.kept, support.key, known[support.key])
-        self._drop_oldest()
+        self._drop_oldest(*self.pools)
         return [known[support.key] for support in supports]
 
     def _made(self, supports: Sequence[Support]) -> list[Any]:
@@ -75,13 +76,11 @@ class ShotStore:
             self.used += value.nbytes
         kept[key] = value
 
-    def _drop_oldest(self) -> None:
-        """Drop what was used longest ago first, until the rest fits."""
-        self._drop_oldest_of(self.kept)
-
-    def _drop_oldest_of(self, kept: dict[Any, Any]) -> None:
-        while kept and self.used > self.limit:
-            self.used -= kept.pop(next(iter(kept))).nbytes
+    def _drop_oldest(self, *pools: dict[Hashable, Any]) -> None:
+        """Drop of some pools, one after the other, what was used longest ago first, until the rest fits."""
+        for pool in pools:
+            while pool and self.used > self.limit:
+                self.used -= pool.pop(next(iter(pool))).nbytes
 
 
 class TrialStore(ShotStore):
@@ -94,6 +93,7 @@ class TrialStore(ShotStore):
     def _empty(self) -> None:
         super()._empty()
         self.maps: dict[Hashable, Any] = {}
+        self.pools = [self.maps, self.kept]
         self.of_queries: dict[Hashable, Any] = {}  # the maps of the last ones
 
     def order(self, sampler: Sampler, episodes: int) -> list[int]:
@@ -116,7 +116,7 @@ class TrialStore(ShotStore):
         rows = [row for row, *_ in trial.rows]
         queries = zip(rows, trial.ways[0].query.split(1), strict=True)
         self.of_queries = {row: self._maps_of(query, row) for row, query in queries}
-        self._drop_oldest()
+        self._drop_oldest(*self.pools)
         maps = [self.of_queries[row] for row in rows]
         return None if None in maps else maps
 
@@ -133,18 +133,11 @@ class TrialStore(ShotStore):
         """Return new shots of supports, each of its image's maps where it may also be a query."""
         if all(support.row is None for support in supports):
             return super()._made(supports)
-        return [shot for support in supports for shot in self._made_of_maps(support)]
-
-    def _made_of_maps(self, support: Support) -> list[Any]:
-        """Return the shot of a support, in a list."""
-        row = cast(int, support.row)
-        shots = self._encode(support.content, [self._maps_of(support.content.image, row)])
-        self._drop_oldest_of(self.maps)
+        shots = list[Any]()
+        for support in supports:
+            shots += self._encode(support.content, [self._maps_of(support.content.image, support.row)])
+            self._drop_oldest(self.maps)
         return shots
-
-    def _drop_oldest(self) -> None:
-        self._drop_oldest_of(self.maps)
-        super()._drop_oldest()
 
 
 def _supports_of(trial: Trial, with_rows: bool) -> list[Support]:

@@ -28,15 +28,12 @@ def title(result: Result) -> str:
 
 def classes_in_no_mean(result: Result) -> list[str]:
     """Return in words, a line each, which novel classes have too few images, and how many others have no episode."""
-    lines = []
-    left_out = ", ".join(result["left_out"])
-    if left_out:
-        reason = "have too few images and are left out (data.rare_classes: skip)"
-        lines.append(f"{len(result['left_out'])} classes {reason}: {left_out}")
-    if missing := result["classes_without_episodes"]:
-        lines.append(
-            f"{missing}{' other' if left_out else ''} classes have no episode and are excluded from every mean"
-        )
+    left_out, missing = result["left_out"], result["classes_without_episodes"]
+    reason = "have too few images and are left out (data.rare_classes: skip)"
+    lines = [f"{len(left_out)} classes {reason}: {', '.join(left_out)}"] if left_out else []
+    if missing:
+        other = " other" if left_out else ""
+        lines.append(f"{missing}{other} classes have no episode and are excluded from every mean")
     return lines
 
 
@@ -94,8 +91,7 @@ def _steps_done(result: Result) -> str:
 
 def seen_text(result: Result) -> str:
     """Say how many test photos are in the training list, and how many were trained on; '' if none is."""
-    listed = result["photos_listed"]
-    trained_on = result["photos_trained_on"]
+    listed, trained_on = result["photos_listed"], result["photos_trained_on"]
     words = [f"{listed} test photos are in the training list too"] if listed else []
     if trained_on or (listed and trained_on is not None):
         words.append(f"{trained_on} test photos were trained on")
@@ -104,8 +100,7 @@ def seen_text(result: Result) -> str:
 
 def _seeds_scored(result: Result) -> str:
     """Say which seeds were scored in place of the protocol's."""
-    seeds = result["seeds"]
-    wanted = result["protocol_settings"]["seeds"]
+    seeds, wanted = result["seeds"], result["protocol_settings"]["seeds"]
     if set(seeds) < set(wanted):
         return f"{len(seeds)} of {len(wanted)} seeds"
     return "other seeds than the protocol's"

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain, zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from util.data.lists.manifest import read_manifest, ways_of
-from util.evaluate.schema import MANIFEST, Result, find_results, read_result
+from util.evaluate.schema import MANIFEST, SCORED_ON, find_results, read_result
 from util.evaluate.titles import title
 from util.files.errors import UserError
 from util.files.table import Table
 from util.loop.metrics import FINAL, mean_iou
-from util.report.results import counts, differences, facts_of, row_name
+from util.report.results import Row, counts, differences, row_of, stages_text
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -25,18 +25,6 @@ SAME_EPISODES = "score both on the same episodes (test.py --manifest FILE, the e
 MOST_CELLS = 2**24  # of the table of sums: 384 MiB
 DRAWS, CHUNK = 2000, 100  # number of bootstrap samples, and of those computed at once
 OF_TRAININGS = 10  # draws of the trainings' spread for each, whose tails are long
-# Facts of results in which the scoring of systems may differ, and others, in words
-SCORING = {
-    "protocol": "protocols",
-    "fold_rule": "fold rules",
-    "scored on": "masks",
-    "label_side": "sides of the masks",
-    "tested": "precisions",
-    "content": "photos or masks of the same names",
-}
-BESIDE = {"input_side": "image sides", "stages": "trainings"}
-METHOD = {fact: fact for fact in ("method", "encoder", "settings", "code", "vectors")}
-NETWORKS = {"training_seed": "training seeds", "weights": "weights"}
 
 
 class Difference(NamedTuple):
@@ -51,11 +39,36 @@ class Difference(NamedTuple):
 class Compared(NamedTuple):
     """A result that is compared."""
 
-    file: Path
-    result: Result
+    row: Row
     label_side: int | None  # of the labels, where they are sized like the input; None: other labels
     episodes: list[tuple]  # seed, query, and class and supports of each way
     sums: np.ndarray  # of ``_sums_by_query``
+
+
+# What may differ, by its name: in how systems were scored, and beside that
+SCORING: dict[str, Callable[[Compared], Any]] = {
+    "protocols": lambda each: each.row.protocol,
+    "fold rules": lambda each: each.row.fold_rule,
+    "masks": lambda each: SCORED_ON[each.row.result["scored_on"]],
+    "sides of the masks": lambda each: each.label_side,
+    "precisions": lambda each: each.row.precision,
+    "photos or masks of the same names": lambda each: each.row.content,
+}
+BESIDE: dict[str, Callable[[Compared], Any]] = {
+    "image sides": lambda each: each.row.input_side,
+    "trainings": lambda each: stages_text(each.row.result),
+}
+METHOD: dict[str, Callable[[Compared], Any]] = {
+    "method": lambda each: each.row.method,
+    "encoder": lambda each: each.row.encoder,
+    "settings": lambda each: each.row.settings,
+    "vectors": lambda each: each.row.result.get("vectors"),
+    "code": lambda each: each.row.code,
+}
+NETWORKS: dict[str, Callable[[Compared], Any]] = {
+    "training seeds": lambda each: each.row.training_seed,
+    "weights": lambda each: each.row.result["weights"][:12],
+}
 
 
 def compare(*runs: Path, output: str = FINAL) -> Table:
@@ -76,11 +89,13 @@ def compare(*runs: Path, output: str = FINAL) -> Table:
     scored = list(chain.from_iterable(zip(of_a, of_b)))
     check_episodes(scored)
     overall = difference([a.sums for a in of_a], [b.sums for b in of_b])
-    names = [f"A: {row_name(of_a[0].result)}", f"B: {row_name(of_b[0].result)}"]
+    names = [f"A: {of_a[0].row.row}", f"B: {of_b[0].row.row}"]
     several = zip(of_a, of_b) if len(of_a) > 1 else ()
     rows = [_row(f"pair {n}", difference([a.sums], [b.sums])) for n, (a, b) in enumerate(several, start=1)]
     out = Table(["mIoU %", *names, "A - B", "95 % from", "to"], [*rows, _row(which, overall)])
-    out.notes = [f"{letter}: {each.file}: {title(each.result)}" for letter, each in zip("AB" * len(of_a), scored)]
+    out.notes = [
+        f"{letter}: {each.row.file}: {title(each.row.result)}" for letter, each in zip("AB" * len(of_a), scored)
+    ]
     out.notes += [_difference_line(overall, which, of_a), *_verdict(scored, overall, output_a == output_b)]
     return out
 
@@ -104,7 +119,7 @@ def check_episodes(scored: Sequence[Compared]) -> None:
         pairs = zip_longest(first.episodes, other.episodes)
         number = next((number for number, (one, another) in enumerate(pairs) if one != another), None)
         if number is not None:
-            both = (f"{each.file} ({title(each.result)})" for each in (first, other))
+            both = (f"{each.row.file} ({title(each.row.result)})" for each in (first, other))
             raise UserError(f"{' and '.join(both)} differ from number {number} on; {SAME_EPISODES}")
 
 
@@ -126,18 +141,26 @@ def _verdict(scored: Sequence[Compared], delta: Difference, of_one_output: bool)
 
     Between networks of one method, settings and code it decides nothing about methods.
     """
-    facts = facts_of({each.file: each.result for each in scored})
-    facts["label_side"] = facts.index.map({str(each.file): each.label_side for each in scored})
-    lines = [f"note: different {fact}: {values}" for fact, values in differences(facts, BESIDE).items()]
-    networks = differences(facts, NETWORKS)
-    is_one_method = bool(of_one_output and networks) and not differences(facts, METHOD)
-    if is_one_method:
-        name, values = next(iter(networks.items()))
-        lines.append(f"note: one method with the same settings and code; the networks have different {name}: {values}")
-    if scoring := differences(facts, SCORING):
+    lines = [f"note: different {fact}: {values}" for fact, values in differences(scored, BESIDE).items()]
+    networks = differences(scored, NETWORKS) if of_one_output else {}
+    method = differences(scored, METHOD)
+    if networks and not method.keys() - {"code"}:
+        lines.append(_of_one_method(scored, networks, alone=not lines and not method))
+    is_one_method = bool(networks) and not method
+    if scoring := differences(scored, SCORING):
         shown = ", ".join(f"{fact}: {values}" for fact, values in scoring.items())
         return [*lines, f"no verdict on the systems, which were scored differently ({shown})"]
     return [*lines, _decided(delta, is_one_method, len(scored))]
+
+
+def _of_one_method(scored: Sequence[Compared], networks: Mapping[str, str], alone: bool) -> str:
+    """Return the line on networks of one method with the same settings: in what they differ, and in what code."""
+    codes = [code for code in (each.row.result["code"] for each in scored) if code]
+    names = dict.fromkeys(chain.from_iterable(codes))
+    changed = ", ".join(name for name in names if len({code.get(name) for code in codes}) > 1)
+    name, values = next(iter(networks.items()))
+    differ = f"{name}{' alone' if alone else ''} ({values}){f' and in code ({changed})' if changed else ''}"
+    return f"note: one method with the same settings; the runs differ in {differ}"
 
 
 def _decided(delta: Difference, is_one_method: bool, results: int) -> str:
@@ -166,11 +189,9 @@ def read_scored(path: Path, output: str) -> Compared:
     file, *others = find_results([path])
     if others:
         raise UserError(f"{path}: holds {len(others) + 1} results; name one of them, such as {file.parent}")
-    result = read_result(file)
     manifest = read_manifest(file.with_name(MANIFEST))
     return Compared(
-        file=file,
-        result=result,
+        row=row_of(file, read_result(file)),
         label_side=manifest.header.get("label_side"),
         episodes=[(episode["seed"], episode["query"], ways_of(episode)) for episode in manifest.episodes],
         sums=_sums_by_query(counts(file, output), file.with_name(MANIFEST)),

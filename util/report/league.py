@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from statistics import fmean, stdev
+from typing import Any
 
 from model.decides import Decides
 from model.encoders.registry import title_of
@@ -14,38 +18,36 @@ from util.config.read import from_dict, read_config, to_dict
 from util.config.same import differences
 from util.config.settings import Config
 from util.config.tree import key_of
-from util.evaluate.schema import Result, read_results
+from util.evaluate.schema import Result
 from util.evaluate.titles import departures
 from util.files.errors import UserError
 from util.files.table import Table
 from util.loop.metrics import FINAL, MIOU
 from util.loop.observers import OBSERVERS
-from util.report.compare import check_episodes, difference, read_scored
-from util.report.one_table import check_one_table
+from util.report.compare import Compared, check_episodes, difference, read_scored
+from util.report.one_table import Term, check_one_table
 from util.report.published import MEAN, published
-from util.report.results import facts_of
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
+from util.report.results import Row, grouped, rows_of
 
 LEAGUE, NET, ENCODER = "laptop", "lite0", "EfficientNet-Lite0"  # the place of its terms, and the encoder of all
 REFERENCE = "ssp"  # the method that others are compared with
 NOT_ON_TERMS = f"is not on the terms of config/{LEAGUE}"
-PAPERS = "ResNet-50"  # the encoder of the published numbers
+PAPERS, PAPER = "ResNet-50", (1, MEAN, MIOU)  # the encoder of the published numbers; their shots, place and score
 OF_A_PLACE = ("protocols", "data.root")  # what no terms say: the photos of the folder have digests
 OF_A_METHOD = (  # what a file of one's own says for its method; all else is as the reference has it
     *("data.size", "data.text", "model.encoder.stem", "model.encoder.output_stride", "model.encoder.learn"),
     *("meta_stage.epochs", "meta_stage.epoch_length", "meta_stage.optimizers", "meta_stage.views"),
 )
 MOST = 2  # how many times the minutes of another method a training may take; and a minute more
-SHARED = [("a table", ["fold"], "training_list", "training list (VOC's photos, or SBD's too)")]
-FORMS = {"minutes": "{:.1f}", "MiB": "{:.0f}", "paper": "{:.1f}", "rank": "{:.0f}", "paper's rank": "{:.0f}"}
-COSTS = ("s / episode", "minutes", "MiB", "parameters M (learnt)", "px")  # how columns of the second table end
+SHARED: list[Term] = [
+    ("a table", ("fold",), "training list (VOC's photos, or SBD's too)", lambda row: _training_list(row))
+]
 SCORES_NOTE = (
     "+-: standard deviation (n - 1) over the trainings with these seeds, and their range. Minus SSP: on the same "
     "episodes, with a 95 % interval over query images and, where there are several, trainings; ~: it contains 0. "
     f"Paper: 1-shot mIoU on PASCAL-5i with {PAPERS}, mean of four folds; ranks: of the methods that have one."
 )
+COSTS = ("minutes", "MiB", "parameters M (learnt)", "px")
 COSTS_NOTE = (
     "Minutes: of the processor, base stage included. MiB: largest memory of a training. Px: side of images and masks."
 )
@@ -62,18 +64,15 @@ def league_tables(paths: list[Path], protocols: Sequence[str] = (), overrides: S
     Raises:
         UserError: a result is not on the league's terms, or results share no table; it names what differs.
     """
-    by_file = read_results(paths, protocols)
-    for path, result in by_file.items():
-        if others := _other_terms(path, result, overrides):
-            raise UserError(f"{path}: {NOT_ON_TERMS}: {'; '.join(others)}")
-    facts = facts_of(by_file)
-    facts["miou"] = [result["mean"][FINAL][MIOU] for result in by_file.values()]
-    facts["scored"] = [read_scored(path, FINAL) for path in by_file]
-    check_one_table(facts.assign(input_side=None), SHARED)  # a config may have another side
-    _check_minutes(facts)
-    return [
-        part for _, every in facts.groupby("fold") for part in _of_fold(every.sort_values(["shot", "training_seed"]))
-    ]
+    rows = rows_of(paths, protocols)
+    for row in rows:
+        if others := _other_terms(row.file, row.result, overrides):
+            raise UserError(f"{row.file}: {NOT_ON_TERMS}: {'; '.join(others)}")
+    check_one_table([replace(row, input_side=None) for row in rows], SHARED)  # a config may have another side
+    scored = [read_scored(row.file, FINAL) for row in rows]
+    _check_minutes(scored)
+    ordered = sorted(scored, key=_order)
+    return [*chain.from_iterable(map(_of_fold, grouped(ordered, "row.fold").values()))]
 
 
 def check_terms(config: Config) -> None:
@@ -139,84 +138,123 @@ def _terms_of(run: str, method: str, fold: int) -> tuple[str, ...]:
     return (f"split{fold}", LEAGUE, method, NET) if run.startswith(f"{LEAGUE}_split") else ()
 
 
-def _check_minutes(facts: DataFrame) -> None:
+def _order(each: Compared) -> tuple[float, ...]:
+    """Return what results are sorted by: fold, shots and the seed of the training, those without one last."""
+    seed = each.row.training_seed
+    return each.row.fold, each.row.shot, math.inf if seed is None else seed
+
+
+def _training_list(row: Row) -> str:
+    """Return the beginning of the digest of the list that a result's weights were trained on; '' where none is."""
+    return "".join((stage.get("list") or "")[:8] for stage in row.result["training"][-1:])
+
+
+def _check_minutes(scored: Sequence[Compared]) -> None:
     """Refuse (UserError) methods of which a training took far longer than that of others, on average."""
-    minutes = facts.groupby("row")["minutes"].mean().dropna()
-    if minutes.max() > MOST * minutes.min() + 1:
-        most, least = (f"{row} {minutes[row]:.1f}" for row in (minutes.idxmax(), minutes.idxmin()))
+    minutes = {row: _costs(own, "processor_minutes") for (row,), own in grouped(scored, "row.row").items()}
+    known = sorted((fmean(of_row), row) for row, of_row in minutes.items() if of_row)
+    if known and known[-1][0] > MOST * known[0][0] + 1:
+        both = ", ".join(f"{row} {value:.1f}" for value, row in (known[-1], known[0]))
         raise UserError(
-            f"processor minutes of a training: {most}, {least}: the league has one budget",
+            f"processor minutes of a training: {both}: the league has one budget",
             fix=f"write other steps into config/{LEAGUE}, and train again",
         )
 
 
-def _of_fold(facts: DataFrame) -> list[Table]:
+def _of_fold(every: Sequence[Compared]) -> list[Table]:
     """Return the tables of a fold: scores, with ranks here and in papers and their correlation; and what they cost."""
-    import pandas
-
-    for _, every in facts.groupby("shot"):
-        check_episodes(every["scored"].tolist())
-    reference = facts[facts["run"].str.endswith(f"_{REFERENCE}_{NET}")]
-    rows = [_line(own, reference) for _, own in facts.groupby("row")]
-    lines = pandas.DataFrame(rows).sort_values(MIOU, ascending=False)
-    first = facts.iloc[0]
-    papers = {
-        number["method"]: number["value"]
-        for number in published(first["dataset"], [1], first["fold_rule"])
-        if (number["place"], number["score"]) == (MEAN, MIOU)
-    }
-    lines["paper"] = (lines["method"] + f" {PAPERS}").map(papers)
-    ranks = lines.dropna(subset="paper")[[MIOU, "paper"]].rank(ascending=False)
-    lines[["rank", "paper's rank"]] = ranks
-    for column, form in FORMS.items():
-        lines[column] = lines[column].map(form.format, na_action="ignore")
-    cells = lines.drop(columns=MIOU).fillna("-").astype(str)
-    correlation = f"Spearman's correlation of the ranks: {ranks.corr().iloc[0, 1]:.2f} (n = {len(ranks)})."
-    above = [f"Fold {first['fold']} of {first['dataset']}, {first['title']}, training list {first['training_list']}"]
-    costs = cells[["method", *(column for end in COSTS for column in cells if column.endswith(end))]]
-    scores = cells.drop(columns=[*costs][1:])
-    notes = [SCORES_NOTE, *([correlation] if len(ranks) > 1 else []), *_notes_on_own(facts, reference)]
+    shots = [*chain.from_iterable(grouped(every, "row.shot"))]
+    for of_shot in grouped(every, "row.shot").values():
+        check_episodes(of_shot)
+    reference = [each for each in every if each.row.run.endswith(f"_{REFERENCE}_{NET}")]
+    methods = {_name(own): own for own in sorted(grouped(every, "row.row").values(), key=_miou, reverse=True)}
+    first = every[0].row
+    in_papers, correlation = _ranks(methods, first)
+    scores, costs = [], []
+    for name, own in methods.items():
+        cells = [_of_shot(shot, own, reference) for shot in shots]
+        of_shots = chain.from_iterable(of_shot[:2] for of_shot in cells)
+        scores.append([name, _seeds(own), *of_shots, *in_papers.get(name, ["-"] * 3)])
+        costs.append([name, *(seconds for *_, seconds in cells), *_cost_cells(own)])
+    of_scores = chain.from_iterable((f"{shot}-shot mIoU", f"{shot}-shot minus SSP") for shot in shots)
+    of_costs = (f"{shot}-shot s / episode" for shot in shots)
+    notes = [SCORES_NOTE, *correlation, *_notes_on_own(methods, reference)]
+    above = [f"Fold {first.fold} of {first.dataset}, {first.title}, training list {_training_list(first)}"]
     return [
-        Table([*scores], scores.values.tolist(), above=above, notes=notes),
-        Table([*costs], costs.values.tolist(), above=above, notes=[COSTS_NOTE]),
+        Table(["method", "seeds", *of_scores, "paper", "rank", "paper's rank"], scores, above=above, notes=notes),
+        Table(["method", *of_costs, *COSTS], costs, above=above, notes=[COSTS_NOTE]),
     ]
 
 
-def _notes_on_own(facts: DataFrame, reference: DataFrame) -> Iterator[str]:
-    """Yield a line on each method of one's own beside the reference, with the fewest shots."""
-    is_own = [not _terms_of(*run) for run in zip(facts["run"], facts["method"], facts["fold"])]
-    for _, own in facts[is_own].groupby("row"):
-        shot = own["shot"].min()
-        mine, theirs = (_line(each[each["shot"] == shot], reference) for each in (own, reference))
-        score, apart = f"{shot}-shot mIoU", f"{shot}-shot minus SSP"
-        yield f"{mine['method']}: {mine[score]}, {theirs['method']} {theirs[score]}, difference {mine[apart]}"
+def _ranks(methods: Mapping[str, Sequence[Compared]], first: Row) -> tuple[dict[str, list[str]], list[str]]:
+    """Return number in papers, rank and rank in papers of methods that have one, and the line on their correlation."""
+    import pandas
+
+    quoted = published(first.dataset, [1], first.fold_rule)
+    papers = {number.method.removesuffix(f" {PAPERS}"): number.value for number in quoted if number.column == PAPER}
+    both = {name: (_miou(own), papers[name]) for name, own in methods.items() if name in papers}
+    ranks = pandas.DataFrame(both).rank(axis="columns", ascending=False)
+    cells = {name: [f"{papers[name]:.1f}", *map("{:.0f}".format, ranks[name])] for name in both}
+    if len(both) < 2:
+        return cells, []
+    return cells, [f"Spearman's correlation of the ranks: {ranks.T.corr().iloc[0, 1]:.2f} (n = {len(both)})."]
 
 
-def _line(own: DataFrame, reference: DataFrame) -> dict[str, Any]:
-    """Return the cells of a method's row, and its mIoU with the fewest shots."""
-    first = own.iloc[0]
-    line = {
-        "method": first["row"].replace(f" {first['encoder']}", "").replace(f", {LEAGUE}", ""),
-        MIOU: own.loc[own["shot"] == first["shot"], "miou"].mean(),
-        "seeds": " ".join(map(str, own["training_seed"].dropna().unique())),
-    }
-    for shot, every in own.groupby("shot"):
-        mious = every["miou"]
-        spread = f" +- {mious.std():.1f} ({mious.min():.1f} to {mious.max():.1f})" if len(mious) > 1 else ""
-        line[f"{shot}-shot mIoU"] = f"{mious.mean():.1f}{spread}"
-        line[f"{shot}-shot minus SSP"] = _minus(every, reference[reference["shot"] == shot])
-        line[f"{shot}-shot s / episode"] = f"{every['seconds'].mean():.3f}"
-    return line | {
-        "minutes": own["minutes"].mean(),
-        "MiB": own["mib"].max(),
-        "parameters M (learnt)": first["parameters"],
-        "px": first["input_side"],
-    }
+def _seeds(own: Sequence[Compared]) -> str:
+    """Return the seeds of a method's trainings."""
+    return " ".join(dict.fromkeys(str(each.row.training_seed) for each in own if each.row.training_seed is not None))
 
 
-def _minus(own: DataFrame, reference: DataFrame) -> str:
+def _cost_cells(own: Sequence[Compared]) -> list[str]:
+    """Return minutes, MiB, parameters and image side of a method."""
+    minutes, memory = _costs(own, "processor_minutes"), _costs(own, "peak_mib")
+    first = own[0].row
+    cost = [f"{fmean(minutes):.1f}" if minutes else "-", f"{max(memory):.0f}" if memory else "-"]
+    return [*cost, first.parameters, str(first.input_side)]
+
+
+def _name(own: Sequence[Compared]) -> str:
+    """Return a method's name."""
+    first = own[0].row
+    return first.row.replace(f" {first.encoder}", "").replace(f", {LEAGUE}", "")
+
+
+def _miou(own: Sequence[Compared]) -> float:
+    """Return the mean mIoU of a method with the fewest shots."""
+    return fmean(each.row.result["mean"][FINAL][MIOU] for each in own if each.row.shot == own[0].row.shot)
+
+
+def _of_shot(shot: int, own: Sequence[Compared], reference: Sequence[Compared]) -> tuple[str, str, str]:
+    """Return a method's mIoU, its difference to the reference with its interval, and the seconds of an episode.
+
+    '-' where there is no result; of the reference there is no difference.
+    """
+    mine, theirs = ([each for each in side if each.row.shot == shot] for side in (own, reference))
+    if not mine:
+        return "-", "-", "-"
+    mious = [each.row.result["mean"][FINAL][MIOU] for each in mine]
+    spread = f" +- {stdev(mious):.1f} ({min(mious):.1f} to {max(mious):.1f})" if len(mious) > 1 else ""
+    return f"{fmean(mious):.1f}{spread}", _minus(mine, theirs), f"{fmean(each.row.seconds for each in mine):.3f}"
+
+
+def _minus(mine: Sequence[Compared], theirs: Sequence[Compared]) -> str:
     """Return the difference of a method to the reference with its interval; '-' of itself, or without one."""
-    if reference.empty or own["row"].iloc[0] == reference["row"].iloc[0]:
+    if not theirs or mine[0].row.row == theirs[0].row.row:
         return "-"
-    a, b, low, high = difference(*([each.sums for each in side["scored"]] for side in (own, reference)))
+    a, b, low, high = difference(*([each.sums for each in side] for side in (mine, theirs)))
     return f"{a - b:+.1f} ({low:+.1f} to {high:+.1f}){'~' if low <= 0 <= high else ''}"
+
+
+def _costs(own: Sequence[Compared], name: str) -> list[float]:
+    """Return what those trainings of a method took that state it."""
+    costs = [each.row.result.get("cost", {}) for each in own]
+    return [cost[name] for cost in costs if name in cost]
+
+
+def _notes_on_own(methods: Mapping[str, Sequence[Compared]], reference: Sequence[Compared]) -> Iterator[str]:
+    """Yield a line on each method of one's own beside the reference, with the fewest shots."""
+    for name, own in methods.items():
+        first = own[0].row
+        if not _terms_of(first.run, first.method, first.fold):
+            (mine, apart, _), (theirs, *_) = (_of_shot(first.shot, side, reference) for side in (own, reference))
+            yield f"{name}: {mine}, SSP {theirs}, difference {apart}"

@@ -2,51 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import chain
+from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from util.evaluate.schema import Result, read_results
+from util.evaluate.schema import NOT_STATED
+from util.evaluate.titles import departures, track_text
 from util.files.errors import UserError
 from util.report.published import MEAN
-from util.report.results import differences, facts_of
+from util.report.results import (
+    Row,
+    by_value,
+    differences,
+    grouped,
+    rows_of,
+    text_of,
+    trained_precision,
+    without,
+)
 
-if TYPE_CHECKING:
-    from pandas import DataFrame
-
-CELL = ["row", "protocol", "shot", "dataset", "fold", "training_seed"]
-COLUMN = ["dataset", "fold", "shot"]  # rare classes that are skipped depend on shots
-# Each term: the part of a table, the columns that say which part it is, the value that it shares, and its name.
-ONE: list[tuple[str, list[str], str, str]] = [
-    ("a cell", CELL, "file", "result"),
-    ("a table", [], "title", "protocol"),
-    ("a table", [], "protocol_settings", "protocol's settings"),
-    ("a table", ["dataset"], "whole_list", "whole test list"),
-    ("a table", ["dataset"], "whole_content", "content of the photos or masks of the whole test list"),
-    ("a column", COLUMN, "list", "test list"),
-    ("a column", COLUMN, "content", "content of the photos or masks"),
-    ("a row", ["row", "shot"], "track_text", "track"),
+CELL = ("row", "protocol", "shot", "dataset", "fold", "training_seed")
+COLUMN = ("dataset", "fold", "shot")  # rare classes that are skipped depend on shots
+# A value that a part of a table shares: the part, the fields of rows that say which one, the value's name, and it
+Term = tuple[str, Sequence[str], str, Callable[[Row], Any]]
+ONE: list[Term] = [
+    ("a cell", CELL, "result", lambda row: row.file),
+    ("a table", (), "protocol", lambda row: row.title),
+    (
+        "a table",
+        (),
+        "protocol's settings",
+        lambda row: text_of(without(row.result["protocol_settings"], "list_file", "side")),
+    ),
+    ("a table", ("dataset",), "whole test list", lambda row: row.result["whole_list"]),
+    (
+        "a table",
+        ("dataset",),
+        "content of the photos or masks of the whole test list",
+        lambda row: row.result["whole_content"],
+    ),
+    ("a column", COLUMN, "test list", lambda row: row.list),
+    ("a column", COLUMN, "content of the photos or masks", lambda row: row.content),
+    ("a row", ("row", "shot"), "track", lambda row: track_text({row.shot: row.result["track"]})),
 ]
 # But of data sets without folds, which may also differ in their image sides.
-ONE_OF_FOLDS: list[tuple[str, list[str], str, str]] = [
-    ("a table", [], "dataset", "data set"),
-    ("a table", [], "folds", "number of folds"),
-    ("a table", [], "fold_classes", "data.fold_classes"),
-    ("a table", [], "min_pixels", "data.min_pixels"),
-    ("a table", [], "input_side", "image side"),
+ONE_OF_FOLDS: list[Term] = [
+    ("a table", (), "data set", lambda row: row.dataset),
+    ("a table", (), "number of folds", lambda row: row.folds),
+    ("a table", (), "data.fold_classes", lambda row: str(row.result["config"]["data"].get("fold_classes"))),
+    ("a table", (), "data.min_pixels", lambda row: row.result["min_pixels"]),
+    ("a table", (), "image side", lambda row: row.input_side),
 ]
 # Reasons of doubt about a mean, by what its results have in common else
-MADE = {
-    "settings": "made with different settings",
-    "code": "made by different code of the method",
-    "vectors": "made with different text vectors",
+MADE: dict[str, Callable[[Row], Any]] = {
+    "made with different settings": lambda row: row.settings,
+    "made by different code of the method": lambda row: row.code,
+    "made with different text vectors": lambda row: row.result.get("vectors"),
 }
-PRECISIONS = {verb: f"{verb} in different precisions" for verb in ("trained", "tested")}
+PRECISIONS: dict[str, Callable[[Row], Any]] = {
+    "trained in different precisions": lambda row: trained_precision(row.result) or NOT_STATED,
+    "tested in different precisions": lambda row: row.precision,
+}
 
 
-def results_by_table(paths: list[Path], protocols: Sequence[str]) -> Iterator[tuple[dict[Path, Result], DataFrame]]:
-    """Yield the results below some paths that share a table, and their facts, protocol by protocol.
+def rows_by_table(paths: list[Path], protocols: Sequence[str]) -> Iterator[list[Row]]:
+    """Yield the results below some paths that share a table, protocol by protocol.
 
     A table shows tests of its protocol's own episodes. Quick looks and tests of other seeds are only shown where there
     is nothing better.
@@ -58,66 +81,80 @@ def results_by_table(paths: list[Path], protocols: Sequence[str]) -> Iterator[tu
     Raises:
         UserError: there is none, or none of a protocol; or as ``check_one_table``.
     """
-    by_file = read_results(paths, protocols)
-    facts = facts_of(by_file)
-    own = facts[~facts["is_replay"]]
-    departs = 2 * own["quick_look"] + own["other_seeds"]
-    best = own[departs == departs.groupby([own[key] for key in CELL], dropna=False).transform("min")]
-    for protocol in protocols or own["protocol"].unique().tolist() or [""]:
-        shown = best[best["protocol"] == protocol]
-        if shown.empty:
+    own = [row for row in rows_of(paths, protocols) if row.result["replayed"] is None]
+    cell_of = attrgetter(*CELL)
+    least = {cell: min(map(_departs, every)) for cell, every in grouped(own, *CELL).items()}
+    best = [row for row in own if _departs(row) == least[cell_of(row)]]
+    for protocol in protocols or dict.fromkeys(map(attrgetter("protocol"), own)) or [""]:
+        shown = [row for row in best if row.protocol == protocol]
+        if not shown:
             raise UserError(
                 f"{', '.join(map(str, paths))}: no result to show {protocol and f'of protocol {protocol} '}"
                 "(replays are left out)"
             )
         check_one_table(shown)
-        yield {path: result for path, result in by_file.items() if str(path) in shown.index}, shown
+        yield shown
 
 
-def are_across(facts: DataFrame) -> bool:
+def _departs(row: Row) -> int:
+    """Return how far the episodes of a result are from those of its protocol."""
+    return 2 * row.result["quick_look"] + row.result["other_seeds"]
+
+
+def are_across(rows: Sequence[Row]) -> bool:
     """Return whether a table has columns of data sets without folds, as in the cross-domain benchmark."""
-    return facts["dataset"].nunique() > 1 and (facts["folds"] == 1).all()
+    return len({row.dataset for row in rows}) > 1 and {row.folds for row in rows} == {1}
 
 
-def check_one_table(facts: DataFrame, further: Sequence[tuple[str, list[str], str, str]] = ()) -> None:
+def check_one_table(rows: Sequence[Row], further: Sequence[Term] = ()) -> None:
     """Refuse results that differ where a table, a column, a row or a cell shows one value; ``further``: such terms.
 
     UserError: names a result for each value, and what they differ in.
     """
-    rows = facts.reset_index()
-    terms = [*ONE, *further] + [("a table", [], column, column) for column in facts if column.startswith("metric ")]
-    if not are_across(facts):
+    metrics = dict.fromkeys(chain.from_iterable(row.result.get("metrics", {}) for row in rows))
+    terms: list[Term] = [
+        *ONE,
+        *further,
+        *(("a table", (), f"metric {name}", partial(_metric, name)) for name in metrics),
+    ]
+    if not are_across(rows):
         terms += ONE_OF_FOLDS
-    for part, keys, column, name in terms:
-        groups = rows.groupby(keys, dropna=False) if keys else [((), rows)]
-        for which, group in groups:
-            if values := differences(group, {column: name}).get(name):
-                files = " and ".join(group.drop_duplicates(column)["file"])
+    for part, keys, name, value_of in terms:
+        for which, group in grouped(rows, *keys).items():
+            values = by_value(group, value_of)
+            if len(values) > 1:
+                files = " and ".join(str(row.file) for row in values.values())
                 place = " ".join([part, *map("{} {}".format, keys, which)])
                 fix = "name fewer runs, or --protocol" if name == "protocol" else "name fewer runs"
-                raise UserError(f"{files}: differ in {name} ({values}), and {place} shows one", fix=fix)
+                shown = "; ".join(map(str, values))
+                raise UserError(f"{files}: differ in {name} ({shown}), and {place} shows one", fix=fix)
 
 
-def doubts_by_place(every: DataFrame) -> dict[str, tuple[str, ...]]:
+def _metric(name: str, row: Row) -> str:
+    """Return what a result says of a further metric."""
+    return text_of({**row.result.get("metrics", {}).get(name, {})})
+
+
+def doubts_by_place(every: Sequence[Row]) -> dict[str, tuple[str, ...]]:
     """Return why numbers of a row with one number of shots are not the protocol's, by their places and ``MEAN``.
 
     Doubts about a result are about its numbers and all means.
     """
     repeated = are_repeated(every)
     made = [*differences(every, MADE)][:1]
-    places_of_training = every.groupby("training_seed", dropna=False)["place"].nunique()
-    if repeated and places_of_training.nunique() > 1:
+    folds = {len(grouped(own, "place")) for own in grouped(every, "training_seed").values()}
+    if repeated and len(folds) > 1:
         made = ["not every training has all folds"]
     doubts = {}
-    for place, own in [(MEAN, every), *every.groupby("place")]:
-        reasons = [*chain.from_iterable(own["departures"])]
+    for place, own in [(MEAN, every), *((of[0].place, of) for of in grouped(every, "place").values())]:
+        reasons = [*chain.from_iterable(departures(row.result) for row in own)]
         if repeated or place == MEAN:
             reasons += made
-        reasons += [f"{reason}: {names}" for reason, names in differences(own, PRECISIONS).items()]
+        reasons += [f"{reason}: {values}" for reason, values in differences(own, PRECISIONS).items()]
         doubts[place] = tuple(dict.fromkeys(reasons))
     return doubts
 
 
-def are_repeated(facts: DataFrame) -> bool:
+def are_repeated(rows: Sequence[Row]) -> bool:
     """Return whether results of a row with one number of shots are of trainings with several seeds."""
-    return bool(facts["place"].duplicated().any())
+    return len({row.place for row in rows}) < len(rows)

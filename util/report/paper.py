@@ -1,28 +1,24 @@
-"""The paper's tables, pivots of the frame of numbers: methods by folds."""
+"""The paper's tables: the numbers of methods by folds."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
-from itertools import chain, product
+from itertools import chain, product, repeat
 from pathlib import Path
 from string import ascii_lowercase
-from typing import TYPE_CHECKING
 
 from util.files.table import Marked, Table
 from util.loop.mask_metrics import ScoreFacts
 from util.loop.metrics import FINAL, MIOU
 from util.report.numbers import numbers_of, places_of
-from util.report.one_table import are_across, results_by_table
-from util.report.published import MEAN
-from util.report.results import DEVIATION, FB_IOU, SECONDS, how_made, scores_of
-from util.report.tables import pivot
+from util.report.one_table import are_across, rows_by_table
+from util.report.published import DOUBTFUL, MEAN, MEASURED, Number
+from util.report.results import DEVIATION, FB_IOU, SECONDS, Row, grouped, how_made, scores_of
 
-if TYPE_CHECKING:
-    from pandas import DataFrame
-
-MEASURED, DOUBTFUL = "*", "?"  # marks of cells
+Column = tuple[int, str, str]  # number of shots, place and score
 COLUMNS_NOTE = (
-    "Parameters: of the method and of the encoder up to the deepest stage that it reads. "
+    "Parameters in millions (M): of the method and of the encoder up to the deepest stage that it reads. "
     "Seconds: as the machine was, other programs included. Published numbers stand beside those of their protocol and "
     "image side, others by --published all, or BAM,SSP."
 )
@@ -48,84 +44,110 @@ def paper_tables(
     Raises:
         UserError: there are no results, or they share no table.
     """
-    tables = []
-    for by_file, facts in results_by_table(paths, protocols):
-        numbers = numbers_of(by_file, facts, output, papers)
-        table = _of_methods(numbers, facts, scores_of(*by_file.values()), output)
-        table.notes += [f"{MEASURED} {how_made(path, result)}" for path, result in by_file.items()]
-        tables.append(table)
-    return tables
+    return [_of_methods(rows, output, papers) for rows in rows_by_table(paths, protocols)]
 
 
-def _of_methods(numbers: DataFrame, facts: DataFrame, scores: dict[str, ScoreFacts], output: str) -> Table:
+def _of_methods(rows: Sequence[Row], output: str, papers: str | None) -> Table:
     """Return the table of methods by folds, or by data sets without folds."""
-    import pandas
-
-    columns = {column: number for number, column in enumerate(_columns_of_methods(numbers, facts))}
-    numbers = numbers.assign(
-        cell=_cells(numbers),
-        group=numbers["shot"].map("{}-shot".format),
-        column=numbers[["shot", "place", "score"]].apply(tuple, axis="columns").map(columns),
-        heading=[_heading(*number, scores) for number in zip(numbers["place"], numbers["score"], strict=True)],
-        said=numbers["spread"].map(" {:.2f}".format, na_action="ignore").fillna(""),
-    )
-    rows = numbers.drop_duplicates("line", ignore_index=True)
-    sources = {source: f" [{number}]" for number, source in enumerate(filter(None, rows["source"].unique()), start=1)}
-    letters = _letters(rows)
-    marks = rows["source"].map(sources | {"": ""}) + rows["track"].map(letters)
-    names = [Marked(*name) for name in zip(rows["method"], marks, strict=True)]
-    lead = {"method": names, "protocol": rows["protocol"], "parameters M (learnt)": rows["parameters"]}
-    shown = numbers.dropna(subset="column")
-    out = pivot(shown, pandas.DataFrame(lead))
-    out.facts = {
-        "track": [*rows["track"]],
-        "origin": _origins(numbers, rows),
-        "source": [*rows["source"]],
-        "standard deviation": _said(shown, len(rows)),
-        "over": [*rows["over"]],
-    }
+    numbers = numbers_of(rows, output, papers)
+    lines = [*grouped(numbers, "method", "protocol", "source").values()]
+    columns = _columns_of_methods(numbers, rows)
+    known = scores_of(*(row.result for row in rows))
+    headings = [_heading(place, score, known) for _, place, score in columns]
+    sources = _each_once(line[0].source for line in lines)
+    marks = {source: f" [{number}]" for number, source in enumerate(sources, start=1)}
+    letters = _letters(line[0].track for line in lines)
+    cells = [_cells(line, columns, marks, letters) for line in lines]
+    out = Table(["method", "protocol", "parameters M (learnt)", *headings], cells, leading=3)
+    out.groups = [*[""] * out.leading, *(f"{shot}-shot" for shot, *_ in columns)]
+    out.facts = _facts(lines, dict(zip(columns, out.headings()[out.leading :])))
     quoted = "; other numbers are quoted from the numbered source" if sources else ""
     out.notes = [f"{MEASURED} measured here, {output} output{quoted}. {COLUMNS_NOTE}", *_explanations(numbers, letters)]
-    out.notes += [f"+-: {DEVIATION} over {over}." for over in filter(None, rows["over"].unique())]
-    out.notes += [f"{mark.strip()} {source}." for source, mark in sources.items()]
+    out.notes += map("+-: {} over {}.".format, repeat(DEVIATION), _each_once(out.facts["over"]))
+    out.notes += [f"{mark.strip()} {source}." for source, mark in marks.items()]
+    out.notes += map(f"{MEASURED} {{}}".format, map(how_made, rows))
     return out
 
 
-def _cells(numbers: DataFrame) -> list[Marked]:
-    """Return the cells of numbers, which measured ones end with their spread, and doubtful ones with that mark."""
-    spreads = numbers["spread"].map(" +- {:.1f}".format, na_action="ignore").fillna("")
-    marks = (spreads + MEASURED).where(numbers["source"] == "", "")
-    marks += numbers["doubts"].map(lambda doubts: DOUBTFUL if doubts else "")
-    return [Marked(*cell) for cell in zip(numbers["text"], marks, strict=True)]
+def _cells(
+    line: Sequence[Number], columns: Iterable[Column], marks: dict[str, str], letters: dict[str, str]
+) -> list[Marked | str]:
+    """Return the cells of a row; ``marks`` and ``letters``: of sources and tracks."""
+    first = line[0]
+    by_column = {number.column: number.cell for number in line}
+    name = Marked(first.method, marks.get(first.source, "") + letters[first.track])
+    return [name, first.protocol, first.parameters, *(by_column.get(column, "-") for column in columns)]
 
 
-def _said(shown: DataFrame, lines: int) -> list[str]:
-    """Return for each line what is said of its cells, with the names of their columns."""
-    of_cells = shown[shown["said"] != ""].sort_values("column")
-    texts = of_cells["group"] + " " + of_cells["heading"] + of_cells["said"]
-    return texts.groupby(of_cells["line"]).agg("; ".join).reindex(range(lines), fill_value="").tolist()
+def _facts(lines: Sequence[Sequence[Number]], headings: dict[Column, str]) -> dict[str, list[str]]:
+    """Return the columns that CSV has in place of marks and notes."""
+    return {
+        "track": [line[0].track for line in lines],
+        "origin": [_origin(line) for line in lines],
+        "source": [line[0].source for line in lines],
+        "standard deviation": [_spreads(line, headings) for line in lines],
+        "over": [_overs(line) for line in lines],
+    }
 
 
-def _origins(numbers: DataFrame, rows: DataFrame) -> list[str]:
-    """Return whether rows are measured or quoted, with the doubts about their numbers."""
-    kinds = rows["source"].map(lambda source: "quoted" if source else "measured")
-    doubts = numbers.groupby("line", sort=False)["doubts"].agg(_each_once)
-    return [f"{kind} ({reasons})" if reasons else kind for kind, reasons in zip(kinds, doubts, strict=True)]
+def _explanations(numbers: Sequence[Number], letters: dict[str, str]) -> list[str]:
+    """Return the notes that explain doubtful cells and tracks."""
+    notes = []
+    if doubts := _doubts(numbers):
+        notes.append(f"{DOUBTFUL} ({doubts}) not to be quoted as the protocol's number of this method.")
+    return notes + [f"{letter.strip() or 'all'}: {track}." for track, letter in letters.items()]
 
 
-def _columns_of_methods(numbers: DataFrame, facts: DataFrame) -> list[tuple[int, str, str]]:
-    """Return of which shots, places and scores there may be columns.
+def _each_once(texts: Iterable[str]) -> list[str]:
+    """Return the texts that are not empty, each once."""
+    return [*dict.fromkeys(filter(None, texts))]
 
-    Of each number of shots: places where something is measured, scores of one place, means over places, time.
+
+def _overs(line: Iterable[Number]) -> str:
+    """Return over which seeds the spreads of a row are."""
+    return "; ".join(_each_once(number.over for number in line))
+
+
+def _doubts(numbers: Iterable[Number]) -> str:
+    """Return the doubts about some numbers, each once."""
+    return ", ".join(_each_once(chain.from_iterable(number.doubts for number in numbers)))
+
+
+def _origin(line: Sequence[Number]) -> str:
+    """Return whether a row is measured or quoted, with the doubts about its numbers."""
+    kind = "quoted" if line[0].source else "measured"
+    doubts = _doubts(line)
+    return f"{kind} ({doubts})" if doubts else kind
+
+
+def _spreads(line: Sequence[Number], headings: dict[Column, str]) -> str:
+    """Return the deviations of a row's numbers, with the names of their columns."""
+    spreads = {number.column: number.spread for number in line if not math.isnan(number.spread)}
+    return "; ".join(f"{name} {spreads[column]:.2f}" for column, name in headings.items() if column in spreads)
+
+
+def _columns_of_methods(numbers: Sequence[Number], rows: Sequence[Row]) -> list[Column]:
+    """Return the columns of a table that have a number, shot by shot."""
+    shown = {number.column for number in numbers}
+    shots = sorted({number.shot for number in numbers})
+    every = product(shots, _places_and_scores(numbers, rows))
+    return [(shot, *column) for shot, column in every if (shot, *column) in shown]
+
+
+def _places_and_scores(numbers: Sequence[Number], rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """Return of which places and scores there may be columns.
+
+    Places where something is measured, scores of one place, means over places, time.
     """
-    measured = numbers[(numbers["source"] == "") & (numbers["place"] != MEAN)]
-    further = [] if are_across(facts) else [FB_IOU, *sorted({*measured["score"]} - {MIOU, FB_IOU})]
-    places = places_of(facts)
-    columns = [(place, MIOU) for place in places if place in {*measured["place"]}]
-    if measured["place"].nunique() == 1 < len(places):
-        columns += product(measured["place"].unique(), further)
-    columns += [(MEAN, score) for score in (MIOU, *further, SECONDS)]
-    return [(shot, *column) for shot in sorted(numbers["shot"].unique()) for column in columns]
+    measured = [number for number in numbers if not number.source and number.place != MEAN]
+    here = {number.place for number in measured}
+    others = sorted({number.score for number in measured} - {MIOU, FB_IOU})
+    further = [] if are_across(rows) else [FB_IOU, *others]
+    places = places_of(rows)
+    columns = [(place, MIOU) for place in places if place in here]
+    if len(here) == 1 < len(places):
+        columns += product(here, further)
+    return [*columns, *((MEAN, score) for score in (MIOU, *further, SECONDS))]
 
 
 def _heading(place: str, score: str, scores: dict[str, ScoreFacts]) -> str:
@@ -136,23 +158,8 @@ def _heading(place: str, score: str, scores: dict[str, ScoreFacts]) -> str:
     return title if place == MEAN else f"{place} {title}"
 
 
-def _each_once(doubts: Iterable[Sequence[str]]) -> str:
-    """Return the reasons of several numbers, each once."""
-    return ", ".join(dict.fromkeys(chain.from_iterable(doubts)))
-
-
-def _letters(rows: DataFrame) -> dict[str, str]:
-    """Return the mark of each track of some rows, '' if there is one."""
-    tracks = rows["track"].unique()
-    if len(tracks) == 1:
-        return {tracks[0]: ""}
+def _letters(tracks: Iterable[str]) -> dict[str, str]:
+    """Return the mark of each of some tracks, '' if there is one."""
+    distinct = [*dict.fromkeys(tracks)]
     letters = map("".join, product(("", *ascii_lowercase), ascii_lowercase))
-    return {track: f" ({letter})" for track, letter in zip(tracks, letters)}
-
-
-def _explanations(numbers: DataFrame, letters: dict[str, str]) -> list[str]:
-    """Return the notes that explain doubtful cells and tracks."""
-    notes = []
-    if doubts := _each_once(numbers["doubts"]):
-        notes.append(f"{DOUBTFUL} ({doubts}) not to be quoted as the protocol's number of this method.")
-    return notes + [f"{letter.strip() or 'all'}: {track}." for track, letter in letters.items()]
+    return {track: f" ({letter})" if len(distinct) > 1 else "" for track, letter in zip(distinct, letters)}

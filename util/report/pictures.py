@@ -89,12 +89,12 @@ def draw_figure(paths: Sequence[Path], episodes: str, out: Path, protocol: str |
     first, *others = results
     rows, *_ = episodes_by_seed(first, results[first])
     numbers = chosen(episodes, rows)
-    boards = _boards(first, results[first], numbers, every_output=not others)
+    boards = _boards(first, results[first], rows, numbers, every_output=not others)
     for path in others:
         of_other, *_ = episodes_by_seed(path, results[path])
         if any(_drawn(rows, number) != _drawn(of_other, number) for number in numbers):
             raise UserError(f"{first} and {path} have different episodes under these numbers", fix=SAME_EPISODES)
-        for board, panels in zip(boards, _boards(path, results[path], numbers), strict=True):
+        for board, panels in zip(boards, _boards(path, results[path], of_other, numbers), strict=True):
             board.append(panels[-1])
     return write_figure(out, draw(boards))
 
@@ -123,16 +123,17 @@ class Predictions:
                 self.masks[number][name] = prediction[0].byte().cpu().numpy()
 
 
-def _boards(path: Path, result: Result, numbers: Sequence[int], every_output: bool = False) -> list[Panels]:
-    """Return the panels of a result's episodes, the prediction last."""
-    rows, *_ = episodes_by_seed(path, result)
+def _boards(
+    path: Path, result: Result, rows: list[dict[str, Any]], numbers: Sequence[int], every_output: bool = False
+) -> list[Panels]:
+    """Return the panels of some episodes of a result, of whose first seed ``rows`` are; the prediction last."""
     config = evaluation_of(path, result, ["run.device=auto"]).config
     world = ProcessGroup(0, 1, pick_device("auto"))
     (scoring,) = scorings_of(config, world, manifest=path.with_name(MANIFEST))
     test = scoring.evaluation
     if test.loaded.digest != result["weights"]:
-        source = test.loaded.source
-        raise UserError(f"{path}: the weights have changed since ({source}); test again with test.py")
+        fix = "test again with test.py"
+        raise UserError(f"{path}: the weights have changed since ({test.loaded.source})", fix=fix)
     sampler = test.samplers[result["seeds"][0]]
     found = Predictions(test.scored_on)
     data = Subset(trials(test.run, sampler, test.view, (test.scored_on,)), list(numbers))
@@ -144,8 +145,8 @@ def _boards(path: Path, result: Result, numbers: Sequence[int], every_output: bo
         masks = found.masks[place]
         final = masks.pop(FINAL)
         if every_output:
-            for name, values in found.maps[place].items():
-                panels.append((f"{name} (blue 0, red 1)", drawing.heat_map(values, final.shape)))
+            maps = found.maps[place].items()
+            panels += [(f"{name} (blue 0, red 1)", drawing.heat_map(values, final.shape)) for name, values in maps]
             if (base := masks.pop(BASE, None)) is not None:
                 panels.append(drawing.base_classes(base))
             panels += [drawing.output(name, mask, iou_of(rows[number], name)) for name, mask in masks.items()]

@@ -1,4 +1,4 @@
-"""Results of tests as rows of one frame of pandas, read from their files alone, and their names in words.
+"""Results of tests as rows, read from their files alone; the frame of their scores, and their names in words.
 
 pandas is imported where the first frame is made.
 """
@@ -8,16 +8,19 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, product
+from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from model.decides import Decides
 from util.config.same import deciding
+from util.data.draws import OWN
 from util.data.lists.manifest import counts_of, read_manifest
-from util.evaluate.schema import MANIFEST, NOT_STATED, SCORED_ON, Result, read_results
-from util.evaluate.titles import departures, protocol_title, seen_text, track_text
+from util.evaluate.schema import MANIFEST, Result, read_results
+from util.evaluate.titles import departures, protocol_title, seen_text
 from util.files.errors import UserError, check_known
 from util.loop.mask_metrics import METRICS, ScoreFacts
 from util.loop.metrics import BASE, MIOU, per_class
@@ -25,6 +28,7 @@ from util.loop.metrics import BASE, MIOU, per_class
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+T = TypeVar("T")
 FB_IOU, SECONDS = "fb_iou", "seconds"  # of a test's time for an episode
 SCORES = {
     MIOU: ScoreFacts(title="mIoU", unit="%", scale=100.0, smaller_is_better=False),
@@ -32,15 +36,74 @@ SCORES = {
     SECONDS: ScoreFacts(title="s / episode", unit="", scale=1.0, smaller_is_better=True),
 }
 DEVIATION = "standard deviation (of a sample, n - 1)"
-SCORE_COLUMNS = ["file", "seed", "output", "class", "score", "value", "title", "unit", "smaller_is_better"]
-AS_THEY_ARE = [
-    *("method", "encoder", "dataset", "fold", "shot", "protocol", "precision", "episodes", "device", "run"),
-    *("list", "content", "whole_list", "whole_content"),
-    *("folds", "fold_rule", "input", "input_side", "min_pixels", "quick_look", "other_seeds"),
-]
-SHARED_COLUMNS = [*AS_THEY_ARE, "row", "place", "training_seed", "draw", "mark", "seeds", "weights", "date", "commit"]
 TRAINING_FREE = "training-free"  # the checkpoint of a method that learns nothing
 FOLD_SETTINGS = ("list_file", "fold")  # settings that may differ between folds of a mean
+
+
+@dataclass(frozen=True)
+class Row:
+    """A result as tables, comparisons and the frame read it; settings that have to agree are texts."""
+
+    file: Path
+    result: Result
+    row: str  # its name in tables
+    method: str
+    encoder: str  # '' without one
+    dataset: str
+    fold: int
+    folds: int
+    fold_rule: str
+    place: str  # its column: the fold, or the data set without folds
+    shot: int
+    protocol: str  # name of the entry
+    title: str  # of the protocol, with folds, list and draw
+    run: str
+    training_seed: int | None  # None: no training
+    seeds: str  # of the test
+    precision: str  # of the test
+    input_side: int | None  # pixels; None: original sizes
+    list: str  # digest of the test list
+    content: str  # digest of its photos and masks
+    code: str  # digests
+    settings: str  # of training and test
+    parameters: str  # in millions, and those learnt
+    seconds: float  # of an episode, summed over processes
+
+
+# Columns of the frame of ``results``: of scores, and of results; lists and contents are digests
+SCORE_COLUMNS = ("file", "seed", "output", "class", "score", "value", "title", "unit", "smaller_is_better")
+COLUMNS: dict[str, Callable[[Row], Any]] = {
+    "method": lambda row: row.method,
+    "encoder": lambda row: row.encoder,
+    "dataset": lambda row: row.dataset,
+    "fold": lambda row: row.fold,
+    "shot": lambda row: row.shot,
+    "protocol": lambda row: row.protocol,
+    "precision": lambda row: row.precision,
+    "episodes": lambda row: row.result["episodes"],
+    "device": lambda row: row.result["device"],
+    "run": lambda row: row.run,
+    "list": lambda row: row.list,
+    "content": lambda row: row.content,
+    "whole_list": lambda row: row.result["whole_list"],
+    "whole_content": lambda row: row.result["whole_content"],
+    "folds": lambda row: row.folds,
+    "fold_rule": lambda row: row.fold_rule,
+    "input": lambda row: row.result["input"],
+    "input_side": lambda row: row.input_side,
+    "min_pixels": lambda row: row.result["min_pixels"],
+    "quick_look": lambda row: row.result["quick_look"],
+    "other_seeds": lambda row: row.result["other_seeds"],
+    "row": lambda row: row.row,
+    "place": lambda row: row.place,
+    "training_seed": lambda row: row.training_seed,
+    "draw": lambda row: row.result["protocol_settings"].get("draw", OWN),
+    "mark": lambda row: _mark(row.result),
+    "seeds": lambda row: row.seeds,
+    "weights": lambda row: row.result["weights"][:12],
+    "date": lambda row: row.result["date"][:10],
+    "commit": lambda row: str(row.result["environment"].get("commit", ""))[:8],
+}
 
 
 def results(paths: Sequence[Path | str], protocols: Sequence[str] = ()) -> DataFrame:
@@ -59,43 +122,87 @@ def results(paths: Sequence[Path | str], protocols: Sequence[str] = ()) -> DataF
     Raises:
         UserError: there is no result, or none of a protocol.
     """
-    return frame_of(read_results([Path(path) for path in paths], protocols))
+    return frame_of(rows_of(paths, protocols))
 
 
-def frame_of(by_file: dict[Path, Result]) -> DataFrame:
+def frame_of(rows: Sequence[Row]) -> DataFrame:
     """Return the frame of ``results``."""
     import pandas
 
-    rows = list[tuple]()
-    for path, result in by_file.items():
-        for seed, outputs in zip(result["seeds"], result["per_seed"], strict=True):
-            rows += [(str(path), seed, *score) for score in _scores(result, outputs)]
-    scores = pandas.DataFrame(rows, columns=SCORE_COLUMNS).astype({"smaller_is_better": object})
-    return scores.merge(facts_of(by_file)[SHARED_COLUMNS], left_on="file", right_index=True)
+    lines = list[tuple]()
+    for row in rows:
+        known, of_result = scores_of(row.result), [value(row) for value in COLUMNS.values()]
+        for *which, name, value in scores_in(row.result):
+            about = known[name]["title"], known[name]["unit"], known[name]["smaller_is_better"]
+            lines.append((str(row.file), *which, name, value, *about, *of_result))
+    frame = pandas.DataFrame(lines, columns=[*SCORE_COLUMNS, *COLUMNS])
+    return frame.astype({"smaller_is_better": object, "training_seed": "Int64"})
 
 
-def overall_scores(by_file: dict[Path, Result], output: str) -> DataFrame:
-    """Return the rows of the frame of all classes together, of one output; UserError: a result lacks it."""
-    for path, result in by_file.items():
-        check_known(output, result["mean"], f"{path}: has no output '{output}'")
-    scores = frame_of(by_file)
-    return scores[(scores["output"] == output) & (scores["class"] == "") & scores["value"].notna()]
+def rows_of(paths: Sequence[Path | str], protocols: Sequence[str] = ()) -> list[Row]:
+    """Return the rows of the results below some paths; arguments and UserError as ``results``."""
+    by_file = read_results([Path(path) for path in paths], protocols)
+    return [row_of(path, result) for path, result in by_file.items()]
 
 
-def _scores(result: Result, of_seed: dict[str, Any]) -> Iterator[tuple]:
-    """Yield the scores of one seed, in the columns from ``output`` on; NaN: nothing was counted of a further metric."""
-    names = result["novel"]
-    for output, scores in of_seed.items():
-        for score, facts in scores_of(result).items():
-            is_known = score in result["mean"][output] or (score in result.get("metrics", {}) and output != BASE)
-            if not is_known:
-                continue
-            about = facts["title"], facts["unit"], facts["smaller_is_better"]
-            yield output, "", score, scores.get(score, math.nan), *about
-            of_classes = {} if output == BASE else scores.get(per_class(score), {})
-            uncounted = dict.fromkeys(scores[per_class(MIOU)], math.nan) if of_classes else {}
-            for class_id, value in {**uncounted, **of_classes}.items():
-                yield output, names.get(class_id, class_id), score, value, *about
+def row_of(file: Path, result: Result) -> Row:
+    """Return the row of a result."""
+    seconds = 60 * result["minutes"] * result["processes"]
+    return Row(
+        file=file,
+        result=result,
+        row=row_name(result),
+        method=result["method"],
+        encoder=result["encoder"],
+        dataset=result["dataset"],
+        fold=result["fold"],
+        folds=result["folds"],
+        fold_rule=result["fold_rule"],
+        place=result["dataset"] if result["folds"] == 1 else f"fold {result['fold']}",
+        shot=result["shot"],
+        protocol=result["protocol"],
+        title=protocol_title(result),
+        run=result["run"],
+        training_seed=training_seed(result),
+        seeds=" ".join(map(str, result["seeds"])),
+        precision=result["precision"],
+        input_side=result["input_side"],
+        list=result["list"],
+        content=result["content"],
+        code=text_of(result["code"]),
+        settings=text_of(_settings_of(result)),
+        parameters=f"{_millions(result['parameters'])} ({_millions(result['learnt_parameters'])})",
+        seconds=seconds / (result["episodes"] * len(result["seeds"])),
+    )
+
+
+def scores_in(result: Result) -> Iterator[tuple[int, str, str, str, float]]:
+    """Yield seed, output, class ('': all together), name and value of each score of a result.
+
+    The value is NaN where nothing was counted of a further metric.
+    """
+    further = result.get("metrics", {})
+    for seed, outputs in zip(result["seeds"], result["per_seed"], strict=True):
+        for output, name in product(outputs, scores_of(result)):
+            if name in result["mean"][output] or (name in further and output != BASE):
+                for class_name, value in _values_of(result, output, outputs[output], name):
+                    yield seed, output, class_name, name, value
+
+
+def _values_of(result: Result, output: str, scores: dict[str, Any], name: str) -> Iterator[tuple[str, float]]:
+    """Yield a score of all classes together ('') and of each, with the names of these."""
+    yield "", scores.get(name, math.nan)
+    of_classes = {} if output == BASE else scores.get(per_class(name), {})
+    uncounted = dict.fromkeys(scores[per_class(MIOU)], math.nan) if of_classes else {}
+    for class_id, value in {**uncounted, **of_classes}.items():
+        yield result["novel"].get(class_id, class_id), value
+
+
+def overall_scores(row: Row, output: str) -> list[tuple[int, str, float]]:
+    """Return seed, name and value of each score of all classes together; UserError: the result lacks the output."""
+    check_known(output, row.result["mean"], f"{row.file}: has no output '{output}'")
+    scores = ((seed, name, value) for seed, *which, name, value in scores_in(row.result) if which == [output, ""])
+    return [score for score in scores if not math.isnan(score[-1])]
 
 
 def scores_of(*results: Result) -> dict[str, ScoreFacts]:
@@ -106,89 +213,35 @@ def scores_of(*results: Result) -> dict[str, ScoreFacts]:
     return known
 
 
-def facts_of(by_file: dict[Path, Result]) -> DataFrame:
-    """Return a row for each result, by its file: the columns that its scores share, and what tables ask of it."""
-    import pandas
-
-    files = pandas.Index(map(str, by_file), name="file")
-    rows = [_facts(result) for result in by_file.values()]
-    return pandas.DataFrame(rows, files).astype({"training_seed": "Int64", "minutes": float})
-
-
-def _facts(result: Result) -> dict[str, Any]:
-    """Return the columns of a result; settings that have to agree are texts."""
-    as_they_are = {name: result.get(name) for name in AS_THEY_ARE}
-    return {**as_they_are, **_names_of(result), **_how_scored(result), **_how_trained(result)}
+def grouped(things: Iterable[T], *names: str) -> dict[tuple, list[T]]:
+    """Return things by the values of some of their fields (``row.fold``: of the row of a thing), in order."""
+    groups: dict[tuple, list[T]] = {}
+    for thing in things:
+        groups.setdefault(tuple(attrgetter(name)(thing) for name in names), []).append(thing)
+    return groups
 
 
-def _names_of(result: Result) -> dict[str, Any]:
-    """Return the columns that tell a result from others."""
-    return {
-        "row": row_name(result),
-        "place": result["dataset"] if result["folds"] == 1 else f"fold {result['fold']}",
-        "training_seed": training_seed(result),
-        "draw": result["protocol_settings"].get("draw", "own"),
-        "mark": _mark(result),
-        "seeds": " ".join(map(str, result["seeds"])),
-        "weights": result["weights"][:12],
-        "date": result["date"][:10],
-        "commit": str(result["environment"].get("commit", ""))[:8],
-    }
+def by_value(things: Iterable[T], fact: Callable[[T], Any]) -> dict[Any, T]:
+    """Return the first thing of each value of a fact; None and '' are not known, and no values."""
+    values: dict[Any, T] = {}
+    for thing in things:
+        values.setdefault(fact(thing), thing)
+    return {value: thing for value, thing in values.items() if value not in (None, "")}
 
 
-def _how_scored(result: Result) -> dict[str, Any]:
-    """Return the columns on the protocol and the metrics that a result was scored by, and on the time it took."""
-    seconds = 60 * result["minutes"] * result["processes"]  # summed over processes
-    protocol = _without(result["protocol_settings"], "list_file", "side")
-    of_metrics = {f"metric {name}": _text({**facts}) for name, facts in result.get("metrics", {}).items()}
-    return of_metrics | {
-        "is_replay": result["replayed"] is not None,
-        "scored on": SCORED_ON[result["scored_on"]],
-        "title": protocol_title(result),
-        "protocol_settings": _text(protocol),
-        "fold_classes": str(result["config"]["data"].get("fold_classes")),
-        "tested": result["precision"],
-        "seconds": seconds / (result["episodes"] * len(result["seeds"])),  # an episode
-    }
+def differences(things: Sequence[T], facts: Mapping[str, Callable[[T], Any]]) -> dict[str, str]:
+    """Return in which of some facts rows, or what holds these, differ, by names in words, with the values."""
+    found = {name: by_value(things, fact) for name, fact in facts.items()}
+    return {name: "; ".join(map(str, values)) for name, values in found.items() if len(values) > 1}
 
 
-def _how_trained(result: Result) -> dict[str, Any]:
-    """Return the columns on a method, its weights and how they were trained."""
-    return {
-        "track": result["track"],
-        "track_text": track_text({result["shot"]: result["track"]}),
-        "departures": [*departures(result)],
-        "trained": trained_precision(result) or NOT_STATED,
-        "stages": stages_text(result),
-        "settings": _text(_settings_of(result)),
-        "code": _text(result["code"]),
-        "vectors": result.get("vectors") or "",
-        "training_list": "".join((stage.get("list") or "")[:8] for stage in result["training"][-1:]),
-        "minutes": result.get("cost", {}).get("processor_minutes", math.nan),
-        "mib": result.get("cost", {}).get("peak_mib", math.nan),
-        "parameters": f"{_millions(result['parameters'])} ({_millions(result['learnt_parameters'])})",
-    }
-
-
-def differences(facts: DataFrame, names: Mapping[str, str]) -> dict[str, str]:
-    """Return in which columns of facts results differ, by the columns' names in words, with the values that they have.
-
-    What a result does not know (None, '') is no difference.
-    """
-    found = {}
-    for column, name in names.items():
-        known = facts[column].replace("", None).dropna().unique()
-        if len(known) > 1:
-            found[name] = "; ".join(map(str, known))
-    return found
-
-
-def _text(values: dict[str, Any] | None) -> str:
+def text_of(values: Mapping[str, Any] | None) -> str:
     """Return values as a text that equal ones share; '' for none."""
     return json.dumps(values, sort_keys=True, default=str) if values else ""
 
 
-def _without(settings: dict[str, Any], *keys: str) -> dict[str, Any]:
+def without(settings: dict[str, Any], *keys: str) -> dict[str, Any]:
+    """Return settings but for some."""
     return {key: value for key, value in settings.items() if key not in keys}
 
 
@@ -205,7 +258,7 @@ def _settings_of(result: Result) -> dict[str, Any]:
         "size": result["size"],
         "text": result["text"],
         "input": result["input"],
-        "stages": [(each["batch"], each["size"], _without(each["settings"], *FOLD_SETTINGS)) for each in stages],
+        "stages": [(each["batch"], each["size"], without(each["settings"], *FOLD_SETTINGS)) for each in stages],
         "training lists": _list_settings(result["trained_with"] or {}),
         "test lists": _list_settings(test_data),
         "model": deciding(result["config"], Decides.WEIGHTS)["model"],
@@ -217,7 +270,7 @@ def _list_settings(data: dict[str, Any]) -> dict[str, Any]:
     """Return data settings that decide lists, without what names the fold."""
     fold = rf"(?<!\d){data.get('fold')}(?!\d)"
     deciding_lists = deciding({"data": data}, Decides.SCORES)["data"]
-    settings = _without(deciding_lists, *FOLD_SETTINGS, "root", "shot", "model", "precision")
+    settings = without(deciding_lists, *FOLD_SETTINGS, "root", "shot", "model", "precision")
     return {key: re.sub(fold, "{fold}", value) if isinstance(value, str) else value for key, value in settings.items()}
 
 
@@ -252,10 +305,8 @@ def episodes_by_seed(path: Path, result: Result) -> list[list[dict[str, Any]]]:
 
 def _mark(result: Result) -> str:
     """Return what distinguishes a result from its protocol's number by its run's best weights; '' for that."""
-    weights = result["weights_mark"]
-    if weights == "foreign":  # of which there may be many
-        weights += f" {result['checkpoint']}"
-    return "; ".join(filter(None, [weights, *departures(result)]))
+    source = result["checkpoint"] if result["weights_mark"] == "foreign" else ""  # of which there may be many
+    return "; ".join(filter(None, [f"{result['weights_mark']} {source}".strip(), *departures(result)]))
 
 
 def training_seed(result: Result) -> int | None:
@@ -275,8 +326,7 @@ def _further_words(result: Result) -> str:
     """Return the words of a run's name that are not its data set, method, encoder, fold or seed."""
     backbone = str(result["backbone"])
     forms = backbone, backbone.replace("/", "-"), backbone.replace("/", "--")  # in names of runs
-    usual = "_".join((result["dataset"], result["model"], *forms))
-    known = re.split("[_/]", usual)
+    known = re.split("[_/]", "_".join((result["dataset"], result["model"], *forms)))
     words = [word for word in result["run"].split("_") if word not in known]
     return " ".join(word for word in words if not re.fullmatch(r"(split|seed)\d+", word))
 
@@ -291,19 +341,19 @@ def _weights_text(result: Result) -> str:
     return re.sub(r"split\d+", "split", place)  # folds share a row
 
 
-def how_made(path: Path, result: Result) -> str:
+def how_made(row: Row) -> str:
     """Return the line that says how a measured number was made, and of which photos its weights learnt."""
-    r = result
-    seeds = ", ".join(map(str, r["seeds"]))
-    what = f"{row_name(r)}, {r['shot']}-shot, {r['dataset']} fold {r['fold']}: {r['episodes']} episodes, seeds {seeds}"
-    made = f"list {r['list'][:8]} of {r['list_images']}, weights {r['weights'][:8]}, {r['date'][:10]}, {r['device']}"
-    seed = training_seed(r)
-    training = [stages_text(r), "" if seed is None else f"seed {seed}", trained_precision(r)]
-    trained = f"trained: {', '.join(filter(None, training))}" if r["training"] else ""
-    encoder = {**r["config"], **(r["trained_with"] or {})}["model"].get("encoder", {})
+    result = row.result
+    what = f"{row.row}, {row.shot}-shot, {row.dataset} fold {row.fold}: {result['episodes']} episodes"
+    seeds = f"seeds {', '.join(map(str, result['seeds']))}"
+    made = f"list {row.list[:8]} of {result['list_images']}, weights {result['weights'][:8]}, {result['date'][:10]}"
+    seed = "" if row.training_seed is None else f"seed {row.training_seed}"
+    training = ", ".join(filter(None, [stages_text(result), seed, trained_precision(result)]))
+    trained = f"trained: {training}" if result["training"] else ""
+    encoder = {**result["config"], **(result["trained_with"] or {})}["model"].get("encoder", {})
     start = f"encoder's weights {encoder['weights'] or 'random'}, stem {encoder['stem']}" if "stem" in encoder else ""
-    words = [what, r["input"], trained, start, f"tested in {r['precision']}", made, seen_text(r)]
-    return f"{'; '.join(filter(None, words))}: {path}"
+    tested = f"tested in {row.precision}", f"{made}, {result['device']}", seen_text(result)
+    return f"{'; '.join(filter(None, [f'{what}, {seeds}', result['input'], trained, start, *tested]))}: {row.file}"
 
 
 def stages_text(result: Result) -> str:

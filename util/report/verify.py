@@ -5,8 +5,10 @@ protocol draws from the list; list and weights are read again where data and che
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from util.files.table import Table
 from util.loop.mask_metrics import METRICS, check_metrics
 from util.loop.metrics import BASE, CLASS, episode_scores
 from util.report.results import episodes_by_seed, scores_of
+from util.report.tables import wrapped
 from util.run.data import photos_listed
 from util.run.folder import UNKNOWN, environment
 from util.weights.origin import Origin
@@ -33,7 +36,7 @@ Checks = dict[str, tuple[str, str]]  # subject -> outcome, reason
 
 
 def verify(paths: Sequence[Path], form: str = "markdown", overrides: Sequence[str] = ()) -> int:
-    """Print tables of the checks of every result below some paths, and a verdict; return 1 if one differs.
+    """Print tables of the checks of every result below some paths, and verdicts; return 1 if one differs.
 
     Args:
         paths: result files, or folders.
@@ -43,17 +46,30 @@ def verify(paths: Sequence[Path], form: str = "markdown", overrides: Sequence[st
     Raises:
         UserError: a path holds no result, or a file that is none.
     """
-    texts = list[str]()
+    texts, verdicts = list[str](), Counter[str]()
     differs = False
     for path in find_results(list(paths)):
         result = read_result(path)
         checks = checks_of(path, result, overrides)
-        table = Table(["check", "outcome", "reason"], [[subject, *outcome] for subject, outcome in checks.items()])
-        lines = [f"{path}: {title(result)}", format(table, form), *classes_in_no_mean(result)]
-        texts.append("\n".join([*lines, _verdict(result, checks)]))
+        verdict = _verdict(result, checks)
+        lines = [*wrapped(f"{path}: {title(result)}"), format(_table(checks), form), *classes_in_no_mean(result)]
+        texts.append("\n".join([*lines, *wrapped(verdict)]))
+        verdicts[verdict] += 1
         differs = differs or bool(_subjects(checks, DIFFERS))
+    if len(texts) > 1:
+        counted = [wrapped(f"{count} of {len(texts)} results: {verdict}") for verdict, count in verdicts.most_common()]
+        texts.append("\n".join(chain.from_iterable(counted)))
     print("\n\n".join(texts))
     return int(differs)
+
+
+def _table(checks: Checks) -> Table:
+    """Return the table of some checks, with each reason once below it."""
+    rows = [[subject, outcome] for subject, (outcome, _) in checks.items()]
+    reasons = {subject: reason for subject, (_, reason) in checks.items()}
+    subjects = {reason: ", ".join(key for key in reasons if reasons[key] == reason) for reason in reasons.values()}
+    notes = [wrapped(f"{subjects[reason]}: {reason}") for reason in subjects if reason]
+    return Table(["check", "outcome"], rows, notes=[*chain.from_iterable(notes)], facts={"reason": [*reasons.values()]})
 
 
 def _verdict(result: Result, checks: Checks) -> str:
@@ -63,7 +79,7 @@ def _verdict(result: Result, checks: Checks) -> str:
     unchecked = _subjects(checks, UNCHECKED)
     verdict = f"scores and episodes agree; not checked: {unchecked}" if unchecked else "all checks passed"
     if _subjects(checks, OLDER):
-        verdict += f"; the record is older than this code: {checks['code'][1]}"
+        verdict += "; the record is older than this code"
     if marks := departures(result):
         verdict += f"; not the protocol's number ({', '.join(marks)})"
     return verdict
@@ -158,7 +174,7 @@ def _photos_difference(result: Result, evaluation: Evaluation) -> str:
         "photos_listed": photos_listed(evaluation.images, evaluation.run),
         "photos_trained_on": photos_trained_on(evaluation),
     }
-    known = {**result}
+    known: Any = result
     compared = [key for key, value in today.items() if None not in (known[key], value)]
     if not compared:
         raise UserError("result, weights and data do not state which photos were trained on")
