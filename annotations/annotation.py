@@ -16,7 +16,7 @@ from typing_extensions import Self
 
 from annotations.photo_files import PhotoFiles
 from annotations.pictures import header_of
-from annotations.shapes import decoded, encoded, has_area, polygons_of
+from annotations.shapes import compressed, decoded, has_area, polygons_of
 from util.files.errors import UserError
 from util.files.images import upright_size
 from util.files.mask_images import fitted_mask
@@ -195,7 +195,7 @@ def runs_of(shape: Shape, size: list[int]) -> dict[str, Any]:
     if isinstance(shape, dict):
         if shape["size"] != size:
             raise ValueError(f"its size is {shape['size']}, the image's {size}")
-        return encoded(decoded(shape))
+        return compressed(shape)
     polygons = [polygon for polygon in shape if has_area((polygon,))]
     if not polygons:
         return rle.encode(np.zeros(size, np.uint8, order="F"))

@@ -78,7 +78,7 @@ def region_in(text: str, size: tuple[int, int]) -> np.ndarray:
 def has_area(shape: tuple[np.ndarray, ...] | dict[str, Any]) -> bool:
     """Return whether run lengths cover a pixel, or a polygon (2 x points,) has three points that are not on a line."""
     if isinstance(shape, dict):
-        return bool(rle.area(compressed(shape)))
+        return bool(rle.area(shape))
     return any(len(polygon) >= 6 and not _is_on_a_line(polygon) for polygon in shape)
 
 
@@ -115,21 +115,15 @@ def encoded(mask: np.ndarray) -> dict[str, Any]:
 
 
 def decoded(runs: dict[str, Any]) -> np.ndarray:
-    """Return the mask of a run-length encoding, (H, W) bool.
-
-    pycocotools leaves pixels that no run covers to chance. ValueError: as ``compressed``, or there are such pixels.
-    """
-    text = compressed(runs)
-    mask = rle.decode(text).view(bool)
-    if encoded(mask)["counts"] != text["counts"]:
-        raise ValueError(f"its run lengths do not cover its {mask.size} pixels, or one is 0")
-    return mask
+    """Return the mask of a run-length encoding, (H, W) bool; ValueError: as ``compressed``."""
+    return rle.decode(compressed(runs)).view(bool)
 
 
 def compressed(runs: dict[str, Any]) -> dict[str, Any]:
     """Return a run-length encoding, whose counts are text or a list of numbers, in COCO's text form, not decoded yet.
 
-    ValueError: it is too large, or its text damaged.
+    pycocotools leaves pixels that no run covers to chance. ValueError: it is too large, its text is damaged, or there
+    are such pixels.
     """
     height, width = map(int, runs["size"])
     check_size(height, width)
@@ -138,7 +132,28 @@ def compressed(runs: dict[str, Any]) -> dict[str, Any]:
         counts = rle.frPyObjects({"size": [height, width], "counts": counts}, height, width)["counts"].decode()
     if not RUNS.fullmatch(counts):
         raise ValueError("its run lengths are damaged")
+    lengths = _lengths(counts)
+    if lengths.sum() != height * width or lengths.min() < 0 or not lengths[1:].all():
+        raise ValueError(f"its run lengths do not cover its {height * width} pixels, or one is 0")
     return {"size": [height, width], "counts": counts}
+
+
+def _lengths(counts: str) -> np.ndarray:
+    """Return the lengths of the runs in COCO's text form, int64.
+
+    A character holds five bits of a number, the lowest first, of which the last has a sign; from the fourth number on,
+    it is what a length has more than the last but one.
+    """
+    digits = np.frombuffer(counts.encode(), np.uint8).astype(np.int64) - ord("0")
+    is_last = digits < 32
+    starts = np.flatnonzero(np.roll(is_last, 1))
+    places = np.arange(len(digits)) - starts[is_last.cumsum() - is_last]
+    lengths = np.add.reduceat((digits & 31) << (5 * places), starts)
+    is_negative = digits[is_last] & 16 > 0
+    lengths -= is_negative * (32 << (5 * places[is_last]))
+    for parity in (1, 2):
+        lengths[parity::2] = lengths[parity::2].cumsum()
+    return lengths
 
 
 def polygons_of(mask: np.ndarray) -> list[np.ndarray]:
