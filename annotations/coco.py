@@ -60,7 +60,7 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     wrong: list[str] = []
     for file in annotations.each(files_below(path, ".json") if path.is_dir() else [path]):
         part = file.stem.removeprefix(OF_PART)
-        is_of_folder = path.is_dir() and any(part == photo.parent.name for photo in annotations.files.paths)
+        is_of_folder = path.is_dir() and part in annotations.files.names_of_folders
         wrong += _read_file(file, annotations, Path(part) if is_of_folder else file.parent.relative_to(root))
     if len({photo.name for photo in annotations.photos}) < len(annotations.photos):
         raise UserError(f"{path}: several of its files list the same photos; name one of them, or take one out")

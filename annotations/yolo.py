@@ -7,7 +7,7 @@ centre and size. The text files lie in folders ``labels``, the photos in folders
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import yaml
@@ -45,15 +45,6 @@ BEYOND = 0.01  # of the photo's side: rounding of other programs
 AS_WRITTEN = type("AsWritten", (Loader,), {"yaml_implicit_resolvers": {}})
 
 
-class DataFile(NamedTuple):
-    """The content of a data file or ``classes.txt``."""
-
-    names: dict[int, str]  # of the classes, by their numbers
-    root: Path  # the data set's folder
-    unread: list[str]  # parts of the set
-    own: dict[str, Any]  # of this program's: UNCONFIRMED, the text files with rows that a network made; UPRIGHT
-
-
 def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     """Return the annotations that belong to a data file, or to the data file or ``classes.txt`` in a folder.
 
@@ -65,18 +56,20 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
         if len(data_files) != 1:
             raise UserError(f"{path}: holds {len(data_files)} data files with the class names; name one of them")
         (path,) = data_files
-    names, root, unread, own = read_data_file(path)
+    names, root, content = read_data_file(path)
     annotations = Annotations.begin(path, root, folder)
-    annotations.remarks["not read: parts of the set, which are kept where folders are named so"].update(unread)
+    annotations.remarks["not read: parts of the set, which are kept where folders are named so"].update(
+        _unread_parts(content)
+    )
     annotations.categories = {number + 1: name for number, name in names.items()}
     for file in annotations.each(_text_files(root)):
         parts = file.relative_to(root).with_suffix("").parts
         stated = "/".join(IMAGES if part == LABELS else part for part in parts)
         photo = annotations.files.find(stated, file)
         size = upright_size(*header_of(photo))
-        is_confirmed = file.name not in own[UNCONFIRMED]
+        is_confirmed = file.name not in content.get(UNCONFIRMED, ())
         rows = (row._replace(confirmed=is_confirmed) for row in _rows(file, size, names))
-        annotations.add(photo, size, rows, is_upright=own[UPRIGHT])
+        annotations.add(photo, size, rows, is_upright=content.get(UPRIGHT) == "true")
     return annotations
 
 
@@ -100,22 +93,20 @@ def data_files_in(folder: Path) -> list[Path]:
     return files or [*filter(Path.is_file, places)][:1]
 
 
-def read_data_file(path: Path) -> DataFile:
-    """Return what a data file or ``classes.txt`` says.
+def read_data_file(path: Path) -> tuple[dict[int, str], Path, dict[str, Any]]:
+    """Return the names of classes by their numbers, the data set's folder, and all content of a data file.
 
-    The folder is the ``path`` of the data file where that exists, else the file's own. UserError: the file is
-    unreadable, or its names are no list.
+    The folder is the ``path`` of the data file where that exists, else the file's own; ``classes.txt`` has no content
+    but names. This program's own keys are UPRIGHT, and UNCONFIRMED: the text files with rows that a network made.
+    UserError: the file is unreadable, or its names are no list.
     """
     text = read_text(path, "the class names", f"write them to {DATA_FILE}")
     root = path.parent.parent if path.parent.name == LABELS else path.parent
-    unread: list[str] = []
-    own: dict[str, Any] = {UNCONFIRMED: (), UPRIGHT: False}
+    content: dict[str, Any] = {}
     if path.suffix.lower() in YAML_SUFFIXES:
         with content_errors(f"{path}: ", "; write names: [cat, dog]"):
             content = read_yaml(text, AS_WRITTEN)
             names = _names_in(content)
-            unread = _unread_parts(content)
-            own = {UNCONFIRMED: {*content.get(UNCONFIRMED, ())}, UPRIGHT: content.get(UPRIGHT) == "true"}
             stated = path.parent / str(content.get("path", ""))
             if "path" in content and stated.is_dir():
                 root = stated
@@ -123,7 +114,7 @@ def read_data_file(path: Path) -> DataFile:
         lines = [line.strip() for line in text.split("\n")]
         names = dict(enumerate(filter(None, lines)))
     check_names(names.values(), path)
-    return DataFile(names, root, unread, own)
+    return names, root, content
 
 
 def _unread_parts(content: dict[str, Any]) -> list[str]:
@@ -188,12 +179,10 @@ def write(folder: Path, predictions: Predictions) -> None:
         write_of_photo(photo, path, _text(photo, names))
         if any(predicted.is_unconfirmed for predicted in photo.objects):
             unconfirmed.append(path.name)
-    content: dict[str, Any] = {
+    content = {
         **{"train": IMAGES, "val": IMAGES, "nc": len(names), "names": dict(enumerate(names))},
-        UPRIGHT: True,
+        **{UPRIGHT: True, UNCONFIRMED: unconfirmed},
     }
-    if unconfirmed:
-        content[UNCONFIRMED] = unconfirmed
     write_atomically(folder / DATA_FILE, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 
@@ -202,9 +191,8 @@ def _text(photo: PredictedPhoto, names: list[str]) -> str:
     digits = len(str(max(photo.width, photo.height))) + 1
     rows = []
     for predicted in photo.objects:
-        number = names.index(predicted.name)
         for polygon in predicted.polygons():
             shares = (polygon / (photo.width, photo.height)).reshape(-1)
             coordinates = " ".join(f"{share:.{digits}f}" for share in shares)
-            rows.append(f"{number} {coordinates}\n")
+            rows.append(f"{names.index(predicted.name)} {coordinates}\n")
     return "".join(rows)
