@@ -106,7 +106,12 @@ class Annotations:
         is_upright: bool = False,
         known: Mapping[int, bool] | None = None,
     ) -> None:
-        """Take the instances of a photo of a size (height, width), and the rest of an ``AnnotatedPhoto``."""
+        """Take the instances of a photo, and the rest of an ``AnnotatedPhoto``.
+
+        They are made after the stated ``size`` (height, width) was compared with the photo's: painting at it could take
+        all memory. UserError: as ``check_stated``.
+        """
+        check_stated(photo, *size)
         name = os.path.relpath(photo, self.files.folder)
         self.photos.append(AnnotatedPhoto(name, *size, tuple(instances), is_upright, photo, known))
 
@@ -171,10 +176,7 @@ def label_of(
 
 
 def check_stated(path: Path, height: int, width: int) -> tuple[tuple[int, int], int]:
-    """Return the header of a photo whose size annotations state; UserError: as ``header_of``, or it has another.
-
-    Nothing is painted before, since painting at a stated size could take all memory.
-    """
+    """Return the header of a photo whose size annotations state; UserError: as ``header_of``, or it has another."""
     stored, orientation = header_of(path)
     stated = (height, width)
     if stated not in (stored, upright_size(stored, orientation)):

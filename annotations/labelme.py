@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -15,7 +16,6 @@ from annotations.annotation import (
     PredictedObject,
     Predictions,
     Shape,
-    check_stated,
     content_errors,
     outlines_of,
     pixels_of,
@@ -54,13 +54,8 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
                 continue
             image = _photo_of(content["imagePath"], file, home, annotations.files)
             size = int(content["imageHeight"]), int(content["imageWidth"])
-            check_stated(image, *size)
-            annotations.add(
-                image,
-                size,
-                _instances(content["shapes"], size, annotations, file.name),
-                is_upright=content.get(UPRIGHT) is True,
-            )
+            instances = _instances(content["shapes"], size, annotations, file.name)
+            annotations.add(image, size, instances, is_upright=content.get(UPRIGHT) is True)
     return annotations
 
 
@@ -81,8 +76,8 @@ def _photo_of(stated: str, file: Path, home: Path, files: PhotoFiles) -> Path:
 
 def _instances(
     shapes: list[dict[str, Any]], size: tuple[int, int], annotations: Annotations, file: str
-) -> list[Instance]:
-    """Return the instances of the ``shapes`` of a file on a photo of a size (height, width).
+) -> Iterator[Instance]:
+    """Yield the instances of the ``shapes`` of a file on a photo of a size (height, width).
 
     As labelme paints them, in order, a region of background hides what comes before it. ValueError: a shape is damaged.
     """
@@ -107,7 +102,7 @@ def _instances(
             annotations.remarks[f"holes in the objects below: regions of {label}"][file] += 1
         else:
             visible.append(instance)
-    return visible
+    yield from visible
 
 
 def _without(instance: Instance, hole: np.ndarray) -> Instance:

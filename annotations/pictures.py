@@ -8,12 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
 
 import cv2
 import numpy as np
 from pi_heif import register_heif_opener
-from PIL import Image
+from PIL import Image, ImageSequence
 from PIL.TiffImagePlugin import BITSPERSAMPLE, IMAGELENGTH, IMAGEWIDTH, PHOTOMETRIC_INTERPRETATION
 
 from util.files.errors import UserError
@@ -45,34 +44,25 @@ def opened(path: Path, what: str = "photo", content: bytes | None = None) -> Ite
         what: the word for it in messages.
         content: of the file.
     """
+    register_heif_opener()
+    Image.init()
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # of images below the limit
+    formats = [name for name in FORMATS if name in Image.OPEN]
     with (
         read_errors(path, what),
         path.open("rb") if content is None else BytesIO(content) as file,
-        _identified(file) as image,
+        Image.open(file, formats=formats) as image,
     ):
         _turn_to_largest_page(image)
         check_image(image, path)
         yield image
 
 
-def _identified(file: BinaryIO) -> Image.Image:
-    """Return the image in a file, not decoded yet."""
-    register_heif_opener()
-    Image.init()
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # of images below the limit
-    formats = [name for name in FORMATS if name in Image.OPEN]
-    return Image.open(file, formats=formats)
-
-
 def _turn_to_largest_page(image: Image.Image) -> None:
     """Turn a TIFF to the first of its largest pages."""
-    if image.format != "TIFF":
-        return
-    sizes = []
-    for page in range(getattr(image, "n_frames", 1)):
-        image.seek(page)
-        sizes.append(image.width * image.height)
-    image.seek(sizes.index(max(sizes)))
+    if image.format == "TIFF":
+        sizes = [page.width * page.height for page in ImageSequence.Iterator(image)]
+        image.seek(sizes.index(max(sizes)))
 
 
 def header_of(path: Path) -> tuple[tuple[int, int], int]:

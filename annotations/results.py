@@ -3,10 +3,11 @@
 The mask counts before the run lengths in the JSON, so that it can be corrected in any program.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from annotations.annotation import PERSON, Annotations, Instance, check_stated, content_errors
+from annotations.annotation import PERSON, Annotations, Instance, content_errors
 from annotations.photo_files import REPLACED, is_same_file
 from annotations.shapes import decoded, encoded
 from util.files.folders import visible
@@ -37,22 +38,19 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
                 annotations.remarks[REPLACED][photo.name] += 1
                 continue
             size = int(record["height"]), int(record["width"])
-            check_stated(photo, *size)
             known = {annotations.category(str(row["name"])): row.get("by") == PERSON for row in record["classes"]}
             annotations.add(photo, size, _instances(record, home, annotations), is_upright=True, known=known)
     return annotations
 
 
-def _instances(record: dict[str, Any], home: Path, annotations: Annotations) -> list[Instance]:
-    """Return the objects in the record of a result in the folder ``home``."""
+def _instances(record: dict[str, Any], home: Path, annotations: Annotations) -> Iterator[Instance]:
+    """Yield the objects in the record of a result in the folder ``home``."""
     mask = read_mask(home / own_name(record["mask"])) if "mask" in record else None
-    instances = []
     for entry in record["classes"]:
         category = annotations.category(str(entry["name"]))
         pixels = decoded(entry["runs"]) if mask is None else mask == int(entry["value"])
         if pixels.any():
-            instances.append(Instance(category, encoded(pixels), confirmed=entry.get("by") == PERSON))
-    return instances
+            yield Instance(category, encoded(pixels), confirmed=entry.get("by") == PERSON)
 
 
 def decide_unconfirmed(annotations: Annotations, taken: bool) -> None:
