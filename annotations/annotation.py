@@ -146,15 +146,9 @@ def class_mask(photo: AnnotatedPhoto, table: Mapping[int, int], covered: Counter
     for _, class_id, runs in sorted(objects, key=itemgetter(0), reverse=True):
         mask[rle.decode(runs).view(bool)] = class_id
     if covered is not None:
-        _count_covered(covered, objects, mask)
+        for area, class_id, runs in objects:
+            covered[class_id] += bool(area and not (mask[rle.decode(runs).view(bool)] == class_id).any())
     return mask
-
-
-def _count_covered(covered: Counter[int], objects: Iterable[tuple[int, int, dict[str, Any]]], mask: np.ndarray) -> None:
-    """Count the objects (area, class id, run lengths) of which a mask (H, W) shows no pixel of their class."""
-    for area, class_id, runs in objects:
-        is_shown = (mask[rle.decode(runs).view(bool)] == class_id).any()
-        covered[class_id] += bool(area and not is_shown)
 
 
 def outlines_of(shape: Shape) -> tuple[np.ndarray, ...]:

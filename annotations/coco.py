@@ -83,12 +83,13 @@ def _read_file(file: Path, annotations: Annotations, place: Path) -> list[str]:
 
     Polygons become arrays while it is parsed: as lists of numbers those of train2014 would take many gigabytes.
     """
-    text = read_text(file, "this annotation file", "unpack, download or export it again")
     wrong: list[str] = []  # the first problem of each photo that is left out
     with content_errors(
         f"{file}: holds no instances in COCO's format (", "); export or download it again, or name another file"
     ):
-        content = json.loads(text, object_hook=_compact)
+        content = json.loads(
+            read_text(file, "this annotation file", "unpack, download or export it again"), object_hook=_compact
+        )
         categories = _categories(content["categories"])
         annotations.categories = annotations.categories or categories
         if categories != annotations.categories:
@@ -102,8 +103,9 @@ def _read_file(file: Path, annotations: Annotations, place: Path) -> list[str]:
                 annotations.photos.append(_photo(images[number], entries.pop(number, []), annotations, place))
             except ValueError as error:
                 wrong.append(f"{file}: {error}")
-    unlisted = annotations.remarks["left out: annotations of photos that are not listed"]
-    unlisted.update({f"annotation {others[0]['id']}": len(others) for others in entries.values()})
+    annotations.remarks["left out: annotations of photos that are not listed"].update(
+        {f"annotation {others[0]['id']}": len(others) for others in entries.values()}
+    )
     return wrong
 
 
@@ -146,13 +148,11 @@ def _photo(
     for entry in entries:
         with content_errors(f"annotation {entry['id']} of {name}: ", expected=EXPECTED, kind=ValueError):
             instances.append(_instance(entry, annotations.categories, size))
-    if not COCO_PHOTO_NAME.search(name):
-        for number, instance in enumerate(instances):
-            if instance.unknown and isinstance(instance.shape, dict):
-                instances[number] = instance._replace(unknown=False)
-                annotations.remarks["read as objects: crowds (iscrowd 1) of run lengths"][name] += 1
-    is_upright = image.get(UPRIGHT) is True
-    return AnnotatedPhoto((place / name).as_posix(), *size, tuple(instances), is_upright)
+    is_painted = [instance.unknown and isinstance(instance.shape, dict) for instance in instances]
+    if any(is_painted) and not COCO_PHOTO_NAME.search(name):
+        annotations.remarks["read as objects: crowds (iscrowd 1) of run lengths"][name] += sum(is_painted)
+        instances = [each._replace(unknown=each.unknown > painted) for each, painted in zip(instances, is_painted)]
+    return AnnotatedPhoto((place / name).as_posix(), *size, tuple(instances), image.get(UPRIGHT) is True)
 
 
 def _compact(entry: dict[str, Any]) -> dict[str, Any]:
@@ -185,7 +185,7 @@ def _instance(entry: dict[str, Any], categories: dict[int, str], size: tuple[int
         shape = (turned_outline(upright, rotation, pivot=upright.reshape(4, 2).mean(0)),)
     check_outlines(outlines_of(shape), *size)
     is_crowd = bool(int(entry.get("iscrowd") or 0))
-    return Instance(category, shape, is_boxed, is_crowd, confirmed=entry.get("by", PERSON) == PERSON)
+    return Instance(category, shape, is_boxed, unknown=is_crowd, confirmed=entry.get("by", PERSON) == PERSON)
 
 
 def _rotation(attributes: Any) -> float:
@@ -206,7 +206,9 @@ def _disagrees(shape: Shape, entry: dict[str, Any], has_outline: bool, photo: tu
     start, size = box[:2], box[2:]
     ends = np.concatenate([start, start + size])
     if not has_outline:
-        return _is_of_corners_by_area(start, size, float(entry.get("area") or 0))
+        areas = np.rint([size.prod(), (size - start).prod()])
+        fits = areas == np.rint(float(entry.get("area") or 0))
+        return bool((size > start).all() and fits.tolist() == [False, True])
     if not has_area(shape):
         return False
     extent = extent_of(shape)
@@ -214,13 +216,6 @@ def _disagrees(shape: Shape, entry: dict[str, Any], has_outline: bool, photo: tu
     overhangs = [(one - ends) * (-1, -1, 1, 1) for one in (extent, extent.clip(0, photo[::-1] * 2))]
     is_of_corners = np.abs(extent - box).max() <= SLACK < np.abs(extent - ends).max()
     return bool(np.min(overhangs, 0).max() > slack or is_of_corners)
-
-
-def _is_of_corners_by_area(start: np.ndarray, size: np.ndarray, area: float) -> bool:
-    """Return whether the area of a box fits two corners in its place, and not the box."""
-    areas = [size.prod(), (size - start).prod()]
-    fits = np.rint(areas) == np.rint(area)
-    return bool((size > start).all() and fits.tolist() == [False, True])
 
 
 def shape_of(segmentation: Any) -> Shape:
@@ -266,6 +261,6 @@ def write(folder: Path, predictions: Predictions) -> None:
                     **({} if predicted.by is None else {"by": predicted.by}),
                 }
             )
-    categories = [{"id": number, "name": name} for number, name in predictions.categories.items()]
+    categories = [{"id": number, "name": name} for name, number in ids.items()]
     content = {"images": images, "annotations": annotations, "categories": categories}
     write_atomically(folder / "instances.json", json.dumps(content))

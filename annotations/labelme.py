@@ -117,9 +117,8 @@ def _shape(entry: dict[str, Any], kind: str, size: tuple[int, int]) -> Shape | N
     if kind == "rectangle":
         return (corners_of(*points.min(0), *points.max(0)),)
     if kind == "circle":
-        x, y = points[0].tolist()
         radius = float(np.linalg.norm(points[1] - points[0]))
-        return (ellipse_of(x, y, radius, radius),)
+        return (ellipse_of(points[0], radius, radius),)
     if kind == "mask":
         return _mask_shape(region_in(entry["mask"], size), points, size)
     if kind in OUTLINES:
@@ -143,13 +142,14 @@ def write(folder: Path, predictions: Predictions) -> None:
     What nobody confirmed has a flag that says so, which labelme shows beside the label.
     """
     for photo in predictions.photos:
-        shapes = []
-        for number, predicted in enumerate(photo.objects):
-            shapes += [_shape_of(polygon, number, predicted) for polygon in predicted.polygons()]
         content: dict[str, Any] = {
             "version": VERSION,
             "flags": {},
-            "shapes": shapes,
+            "shapes": [
+                _shape_of(polygon, number, predicted)
+                for number, predicted in enumerate(photo.objects)
+                for polygon in predicted.polygons()
+            ],
             "imagePath": Path(os.path.relpath(photo.path, folder)).as_posix(),
             "imageData": None,
             "imageHeight": photo.height,

@@ -69,8 +69,8 @@ def _read_task(task: dict[str, Any], name: str, annotations: Annotations) -> Non
         annotations.remarks["left out: predictions whose photo is not found"][name] += 1
         return
     size = int(entries[0]["original_height"]), int(entries[0]["original_width"])
-    instances = instances_of(entries, photo.name, size, annotations, confirmed=bool(finished))
-    annotations.add(photo, size, instances, is_upright=task["data"].get(UPRIGHT) is True)
+    regions = instances_of(entries, photo.name, size, annotations, confirmed=bool(finished))
+    annotations.add(photo, size, regions, is_upright=task["data"].get(UPRIGHT) is True)
 
 
 def _regions_of(annotations: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -137,11 +137,10 @@ def _shape(entry: dict[str, Any], size: tuple[int, int]) -> Shape | None:
     if "imageDataURL" in value:
         return encoded(region_in(value["imageDataURL"], size))
     if "points" in value:
-        points = np.array(value["points"], np.float64) / 100 * size[::-1]
-        return (points.reshape(-1),)
+        return ((np.array(value["points"], np.float64) / 100 * size[::-1]).reshape(-1),)
     if "radiusX" in value:
         centre = pixels_in(value, ("x", "y"), size)
-        outline = ellipse_of(*centre, *pixels_in(value, ("radiusX", "radiusY"), size))
+        outline = ellipse_of(centre, *pixels_in(value, ("radiusX", "radiusY"), size))
         return (turned_outline(outline, value.get("rotation", 0), centre),)
     if "height" in value:
         corner = pixels_in(value, ("x", "y"), size)
@@ -188,15 +187,18 @@ def write(folder: Path, predictions: Predictions) -> None:
     """
     tasks = []
     for photo in predictions.photos:
-        strokes = {True: list[dict[str, Any]](), False: list[dict[str, Any]]()}  # of persons, of the network
-        for number, predicted in enumerate(photo.objects):
-            strokes[predicted.by == PERSON].append(_stroke(predicted, f"r{number}"))
-        score = sum(stroke["score"] for stroke in strokes[False]) / max(len(strokes[False]), 1)
-        prediction = {"model_version": predictions.model, "score": score, "result": strokes[False]}
-        annotations = [{"result": strokes[True]}] if strokes[True] else []
+        strokes = [(each.by == PERSON, _stroke(each, f"r{number}")) for number, each in enumerate(photo.objects)]
+        confirmed = [stroke for is_persons, stroke in strokes if is_persons]
+        proposed = [stroke for is_persons, stroke in strokes if not is_persons]
+        score = sum(stroke["score"] for stroke in proposed) / max(len(proposed), 1)
         place = quote(os.fsencode(f"{predictions.folder.name}/{photo.name}"))
-        image = f"/data/local-files/{LOCAL_FILES}{place}"
-        tasks.append({"data": {"image": image, UPRIGHT: True}, "annotations": annotations, "predictions": [prediction]})
+        tasks.append(
+            {
+                "data": {"image": f"/data/local-files/{LOCAL_FILES}{place}", UPRIGHT: True},
+                "annotations": [{"result": confirmed}] if confirmed else [],
+                "predictions": [{"model_version": predictions.model, "score": score, "result": proposed}],
+            }
+        )
     write_atomically(folder / "config.xml", _labelling_config(predictions.categories.values()))
     write_atomically(folder / "tasks.json", json.dumps(tasks))
 
@@ -204,8 +206,10 @@ def write(folder: Path, predictions: Predictions) -> None:
 def _labelling_config(names: Iterable[str]) -> str:
     """Return the labelling configuration of strokes with its labels, XML."""
     labels = "".join(f"    <Label value={quoteattr(name)}/>\n" for name in names)
-    image = '  <Image name="image" value="$image"/>\n'
-    return f'<View>\n{image}  <{BRUSH} name="label" toName="image">\n{labels}  </{BRUSH}>\n</View>\n'
+    return (
+        '<View>\n  <Image name="image" value="$image"/>\n'
+        f'  <{BRUSH} name="label" toName="image">\n{labels}  </{BRUSH}>\n</View>\n'
+    )
 
 
 def _stroke(predicted: PredictedObject, number: str) -> dict[str, Any]:
@@ -229,8 +233,7 @@ def brush_runs(mask: np.ndarray) -> list[int]:
     with four channels, row by row.
     """
     flat = mask.reshape(-1)
-    changes = np.flatnonzero(np.diff(flat)) + 1
-    starts = np.concatenate([[0], changes])
+    starts = np.concatenate([[0], np.flatnonzero(np.diff(flat)) + 1])
     lengths = np.diff(np.concatenate([starts, [flat.size]])) * CHANNELS
     bits = [f"{flat.size * CHANNELS:032b}", f"{WORD_BITS - 1:05b}"]
     bits += [f"{size - 1:04b}" for size in COUNT_BITS]
@@ -240,5 +243,4 @@ def brush_runs(mask: np.ndarray) -> list[int]:
             step = min(length - done, 2 ** COUNT_BITS[-1])
             number = next(i for i, size in enumerate(COUNT_BITS) if step <= 2**size)
             bits.append(f"1{number:02b}{step - 1:0{COUNT_BITS[number]}b}{value}")
-    digits = np.frombuffer("".join(bits).encode(), np.uint8) - ord("0")
-    return np.packbits(digits).tolist()
+    return np.packbits(np.frombuffer("".join(bits).encode(), np.uint8) - ord("0")).tolist()

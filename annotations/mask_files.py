@@ -36,14 +36,10 @@ def folders_in(path: Path, photos: Path | None = None) -> tuple[Path, Path]:
     mask_folder = _first_named(folders, MASK_FOLDER_NAMES)
     if photo_folder and mask_folder:
         return photo_folder, mask_folder
-    if photos is None and _first_named([path], MASK_FOLDER_NAMES) and _holds_masks_alone(path):
+    suffixes = {file.suffix.lower() for file in visible(path.glob("*.*"), path)}
+    if photos is None and _first_named([path], MASK_FOLDER_NAMES) and suffixes <= {".png", ".txt", *LOSSLESS}:
         photos = _first_named(folders_of(path.absolute().parent), PHOTO_FOLDER_NAMES)
     return photos or path, path
-
-
-def _holds_masks_alone(folder: Path) -> bool:
-    """Return whether the files in a folder may all be masks or names of their classes."""
-    return {file.suffix.lower() for file in visible(folder.glob("*.*"), folder)} <= {".png", ".txt", *LOSSLESS}
 
 
 def _first_named(folders: Sequence[Path], kind: Sequence[str]) -> Path | None:
@@ -57,8 +53,7 @@ def _first_named(folders: Sequence[Path], kind: Sequence[str]) -> Path | None:
 
 def folders_of(path: Path) -> list[Path]:
     """Return the visible folders in a folder, in order."""
-    entries = visible(path.iterdir(), path) if path.is_dir() else []
-    return [entry for entry in entries if entry.is_dir()]
+    return visible(filter(Path.is_dir, path.glob("*")), path)
 
 
 def masks_in(folder: Path, photos: Path | None = None) -> list[Path]:
@@ -136,15 +131,10 @@ def pairs(photos: Path, masks: Path, named: bool = True) -> list[tuple[Path, Pat
             mask_of_photo[found] = mask
     if not mask_of_photo and REPLACED not in left_out:
         _refuse_unpaired(photos, masks, mask_files)
-    _say_left_out(left_out, photos, masks)
+    for what, others in left_out.items():
+        if photos != masks or what != NO_PHOTO:  # in one folder with the photos every photo is a mask without one
+            note(f"{masks}: {what} ({len(others)}, such as {others[0].name})")
     return sorted(mask_of_photo.items())
-
-
-def _say_left_out(left_out: dict[str, list[Path]], photos: Path, masks: Path) -> None:
-    """Say how many masks are left out and why; in one folder with the photos every photo is a mask without one."""
-    for what, files in left_out.items():
-        if photos != masks or what != NO_PHOTO:
-            note(f"{masks}: {what} ({len(files)}, such as {files[0].name})")
 
 
 def _refuse_unpaired(photos: Path, masks: Path, mask_files: list[Path]) -> NoReturn:

@@ -44,8 +44,8 @@ def facts_of(mask: Path, colours: Colours | None = None) -> MaskFacts:
         indices = indices_of(image, mask, colours)
         palette = palette_of(image)
     values = np.unique(indices).tolist()
-    shown = [value for value in values if value < len(palette)] if colours is None else []
-    colour_of_value = {value: tuple(palette[value].tolist()) for value in shown}
+    shown = values if colours is None else []
+    colour_of_value = {value: tuple(palette[value].tolist()) for value in shown if value < len(palette)}
     return MaskFacts(mask, frozenset(values), colour_of_value, _bands_in(indices))
 
 
@@ -110,10 +110,9 @@ def _check_edges(facts: Sequence[MaskFacts]) -> None:
     smooth = [mask for mask in facts if mask.bands]
     if smooth and len(smooth) >= MANY * len(facts):
         in_bands = sorted(frozenset[int]().union(*(mask.bands for mask in smooth)))
-        values = ", ".join(map(str, in_bands[:SHOWN_VALUES]))
         raise UserError(
-            f"{smooth[0].path}: values such as {values} lie only in thin bands along edges, between others, as "
-            f"interpolation makes them ({len(smooth)} of {len(facts)} masks)",
+            f"{smooth[0].path}: values such as {', '.join(map(str, in_bands[:SHOWN_VALUES]))} lie only in thin bands "
+            f"along edges, between others, as interpolation makes them ({len(smooth)} of {len(facts)} masks)",
             fix="resize and rotate masks by nearest neighbour and never save them as JPEG; a class of thin borders "
             "needs a value above those on both sides",
         )

@@ -43,6 +43,7 @@ class PhotoFiles:
 
     @cached_property
     def names_of_folders(self) -> set[str]:
+        """The names of the folders that photos lie in."""
         return {path.parent.name for path in self.paths}
 
     @cached_property
@@ -126,9 +127,9 @@ class PhotoFiles:
         last = PureWindowsPath(spellings(stated)[-1])
         missing = last.as_posix() if _is_within(last) else last.name
         places = {path.relative_to(self.folder).as_posix() for path in self.paths if path.name == last.name}
-        known = places or {path.name for path in self.paths}
+        close = nearest(missing, places or {path.name for path in self.paths})
         fix = "" if self.is_named else "; name the folder of the photos with --photos"
-        return f"its photo '{missing}' is not in the folder of photos, {self.folder}{nearest(missing, known)}{fix}"
+        return f"its photo '{missing}' is not in the folder of photos, {self.folder}{close}{fix}"
 
 
 def _is_within(path: PureWindowsPath) -> bool:
@@ -138,8 +139,7 @@ def _is_within(path: PureWindowsPath) -> bool:
 
 def spellings(stated: str) -> list[str]:
     """Return what a stated photo may stand for: as it is written, as an address, and without Label Studio's prefix."""
-    local_file = stated.partition(LOCAL_FILES)[2]
-    stated = unquote(local_file) or stated
+    stated = unquote(stated.partition(LOCAL_FILES)[2]) or stated
     address = unquote(stated.partition("?")[0]).removeprefix("file://")
     return [*dict.fromkeys((stated, address, UPLOADED.sub(r"\1", stated), UPLOADED.sub(r"\1", address)))]
 

@@ -28,8 +28,7 @@ def frame_of(image: Image.Image) -> Frame:
     tags = getattr(image, "tag_v2", {})
     if image.format == "TIFF" and {IMAGEWIDTH, IMAGELENGTH} <= {*tags}:
         image.filename = ""  # type: ignore[attr-defined]  # else Pillow maps the file, and takes sideways rows for others
-        stored_size = (int(tags[IMAGELENGTH]), int(tags[IMAGEWIDTH]))
-        return Frame(stored_size, stated_orientation(image), turned=True)
+        return Frame((int(tags[IMAGELENGTH]), int(tags[IMAGEWIDTH])), stated_orientation(image), turned=True)
     return Frame((image.height, image.width), stated_orientation(image), turned=False)
 
 
@@ -81,8 +80,7 @@ def read_image(path: Path, content: bytes | None = None) -> np.ndarray:
         frame = frame_of(photo)
         content = content or path.read_bytes()
         if content.startswith((JPEG, PNG)) or _has_colours_of_16_bits(photo):
-            decoded = decode(content, page=photo.tell())
-            colours = over_white(eight_bits(decoded), photo)
+            colours = over_white(eight_bits(decode(content, page=photo.tell())), photo)
         else:
             colours = colours_of(photo, path)
         return frame.upright(colours)
@@ -90,8 +88,7 @@ def read_image(path: Path, content: bytes | None = None) -> np.ndarray:
 
 def _has_colours_of_16_bits(photo: Image.Image) -> bool:
     """Return whether a photo is a TIFF of colours of 16 bits, which Pillow would cut to 8."""
-    tags = getattr(photo, "tag_v2", {})
-    return photo.mode == "RGB" and max(tags.get(BITSPERSAMPLE, (8,))) == 16
+    return photo.mode == "RGB" and max(getattr(photo, "tag_v2", {}).get(BITSPERSAMPLE, (8,))) == 16
 
 
 def colours_of(image: Image.Image, path: Path) -> np.ndarray:

@@ -63,13 +63,12 @@ def recognise(text: str) -> tuple[str, Path]:
         return kind, path
     files = _files_in(path)
     if named is None and len(files) > 1:
-        several = " and ".join(files)
-        raise UserError(f"{path}: may be of the formats {several}; write one before it, as in coco:{path}")
+        raise UserError(f"{path}: may be of the formats {' and '.join(files)}; write one before it, as in coco:{path}")
     kind = named or next(iter(files), MASKS)
-    found = files.get(kind, [])
+    found = yolo.data_files_in(path) if kind == YOLO else files.get(kind, [])
     if kind == MASKS and not masks_below(folders_in(path)[1]):
         _refuse_xml(path)
-    if kind not in (COCO, LABELSTUDIO) or (kind == COCO and len(found) > 1):
+    if kind not in (COCO, LABELSTUDIO, YOLO) or (kind == COCO and len(found) > 1):
         return kind, path
     if len(found) != 1:
         names = ", ".join(file.relative_to(path).as_posix() for file in found[:4])

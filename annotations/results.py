@@ -32,8 +32,9 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
         record = read_json(file, "this result", "make it again")
         with content_errors(f"{file}: is no result of this project (", "); make it again"):
             stated = str(record["query"])
-            is_there = folder is None and Path(stated).is_file()
-            photo = Path(stated) if is_there else annotations.files.find(stated, file)
+            photo = Path(stated)
+            if folder is not None or not photo.is_file():
+                photo = annotations.files.find(stated, file)
             if record["query_file"] and not is_same_file(record["query_file"], photo):
                 annotations.remarks[REPLACED][photo.name] += 1
                 continue
@@ -47,9 +48,9 @@ def _instances(record: dict[str, Any], home: Path, annotations: Annotations) -> 
     """Yield the objects in the record of a result in the folder ``home``."""
     mask = read_mask(home / own_name(record["mask"])) if "mask" in record else None
     for entry in record["classes"]:
-        category = annotations.category(str(entry["name"]))
         pixels = decoded(entry["runs"]) if mask is None else mask == int(entry["value"])
         if pixels.any():
+            category = annotations.category(str(entry["name"]))
             yield Instance(category, encoded(pixels), confirmed=entry.get("by") == PERSON)
 
 
@@ -59,11 +60,10 @@ def decide_unconfirmed(annotations: Annotations, taken: bool) -> None:
     Those left out are unknown beside others, and photos with such masks alone show nothing. So are classes of which a
     network alone says that they are not on a photo.
     """
-    decided = TAKEN if taken else LEFT
     for number, photo in enumerate(annotations.photos):
         confirmed = [instance for instance in photo.instances if instance.confirmed]
         unknown = [instance._replace(unknown=True) for instance in photo.instances if not instance.confirmed]
-        annotations.remarks[decided][photo.name] += len(unknown)
+        annotations.remarks[TAKEN if taken else LEFT][photo.name] += len(unknown)
         if not taken:
             known = photo.known and {category: True for category, confirmed in photo.known.items() if confirmed}
             annotations.photos[number] = photo._replace(

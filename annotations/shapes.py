@@ -27,16 +27,15 @@ ENLARGED = 3  # OpenCV's contours run through centres of pixels; those of a mask
 WITHIN = 0.05  # pixels
 UNKNOWN = 3  # radii around a point within which other pixels are unknown
 RUNS = re.compile("([P-o]{0,6}[0-O])+")  # COCO's text form: a character holds five bits of a number, the last below P
-RIGHT = 0.03  # the cosine of a right angle, at most: corners are rounded
+FILLED = 0.97  # of the rectangle about four corners, that they fill if they are one: corners are rounded
 MIN_AREA = 1e-6  # square pixels; the smallest step of COCO's coordinates is 0.01
 
 
-def ellipse_of(x: float, y: float, radius_x: float, radius_y: float) -> np.ndarray:
-    """Return an ellipse about a point as a polygon, (720,) float64."""
+def ellipse_of(centre: np.ndarray, radius_x: float, radius_y: float) -> np.ndarray:
+    """Return an ellipse about a point (2,) as a polygon, (720,) float64."""
     angle = np.linspace(0, 2 * np.pi, 360, endpoint=False)
-    columns = x + radius_x * np.cos(angle)
-    rows = y + radius_y * np.sin(angle)
-    return np.stack([columns, rows], axis=1).reshape(-1)
+    points = np.stack([radius_x * np.cos(angle), radius_y * np.sin(angle)], axis=1) + centre
+    return points.reshape(-1)
 
 
 def corners_of(left: float, top: float, right: float, bottom: float) -> np.ndarray:
@@ -48,8 +47,7 @@ def turned_outline(outline: np.ndarray, degrees: float, pivot: np.ndarray) -> np
     """Return an outline (2 x points,) turned clockwise about a point (2,)."""
     angle = np.deg2rad(degrees)
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-    points = outline.reshape(-1, 2) - pivot
-    return (points @ turn + pivot).reshape(-1)
+    return ((outline.reshape(-1, 2) - pivot) @ turn + pivot).reshape(-1)
 
 
 def extent_of(shape: tuple[np.ndarray, ...] | dict[str, Any]) -> np.ndarray:
@@ -82,30 +80,25 @@ def has_area(shape: tuple[np.ndarray, ...] | dict[str, Any]) -> bool:
     return any(len(polygon) >= 6 and not _is_on_a_line(polygon) for polygon in shape)
 
 
-def is_rectangle(shape: tuple[np.ndarray, ...] | dict[str, Any]) -> bool:
-    """Return whether a shape is one outline of four corners at right angles, also a rotated one."""
-    if isinstance(shape, dict) or len(shape) != 1 or len(shape[0]) != 8:
+def is_rectangle(outline: np.ndarray) -> bool:
+    """Return whether an outline (2 x points,) has four corners at right angles, also of a rotated rectangle."""
+    if len(outline) != 8:
         return False
-    corners = shape[0].reshape(4, 2)
-    sides = np.roll(corners, -1, 0) - corners
-    lengths = np.linalg.norm(sides, axis=1)
-    slants = np.abs((sides * np.roll(sides, -1, 0)).sum(1))
-    return bool((slants <= RIGHT * lengths * np.roll(lengths, -1)).all() and lengths.all())
+    corners = outline.reshape(4, 2).astype(np.float32)
+    _, sides, _ = cv2.minAreaRect(corners)
+    return bool(cv2.contourArea(corners) >= FILLED * np.prod(sides) > 0)
 
 
-def reaches_beyond(shape: tuple[np.ndarray, ...] | dict[str, Any], size: tuple[int, int]) -> bool:
-    """Return whether an outline, or the size of run lengths, exceeds a size (height, width)."""
-    if isinstance(shape, dict):
-        return bool((np.array(shape["size"]) > size).any())
-    return any((outline.reshape(-1, 2).max(0) > size[::-1]).any() for outline in shape if len(outline))
+def end_of(shape: tuple[np.ndarray, ...] | dict[str, Any]) -> np.ndarray:
+    """Return the right and lower end of outlines that have an area, or the width and height of run lengths, (2,)."""
+    return np.array(shape["size"][::-1]) if isinstance(shape, dict) else extent_of(shape)[2:]
 
 
 def _is_on_a_line(polygon: np.ndarray) -> bool:
     """Return whether all points of a polygon (2 x points,), at least three, are on a line."""
     points = polygon.reshape(-1, 2) - polygon[:2]
-    x, y = points.T
     longest_x, longest_y = points[(points**2).sum(1).argmax()]
-    return bool((np.abs(x * longest_y - y * longest_x) <= MIN_AREA).all())
+    return bool((np.abs(points @ (longest_y, -longest_x)) <= MIN_AREA).all())
 
 
 def encoded(mask: np.ndarray) -> dict[str, Any]:
@@ -149,8 +142,7 @@ def _lengths(counts: str) -> np.ndarray:
     starts = np.flatnonzero(np.roll(is_last, 1))
     places = np.arange(len(digits)) - starts[is_last.cumsum() - is_last]
     lengths = np.add.reduceat((digits & 31) << (5 * places), starts)
-    is_negative = digits[is_last] & 16 > 0
-    lengths -= is_negative * (32 << (5 * places[is_last]))
+    lengths -= (digits[is_last] & 16) << (5 * places[is_last] + 1)
     for parity in (1, 2):
         lengths[parity::2] = lengths[parity::2].cumsum()
     return lengths
@@ -199,8 +191,7 @@ def _corners(contour: np.ndarray) -> np.ndarray:
     if not cv2.contourArea(simple):  # nor have two corners an area
         simple = points
     pixel = simple.round()
-    direction = np.sign(simple - pixel)
-    return (pixel + 0.5 + direction * (0.5 - WITHIN)).astype(np.float64).round(2)
+    return (pixel + 0.5 + np.sign(simple - pixel) * (0.5 - WITHIN)).astype(np.float64).round(2)
 
 
 def point_label(points: Sequence[tuple[float, ...]], shape: tuple[int, int], joined: bool) -> np.ndarray:

@@ -46,16 +46,11 @@ AS_WRITTEN = type("AsWritten", (Loader,), {"yaml_implicit_resolvers": {}})
 
 
 def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
-    """Return the annotations that belong to a data file, or to the data file or ``classes.txt`` in a folder.
+    """Return the annotations that belong to a data file or ``classes.txt``.
 
     Category ids are the classes' numbers plus 1. The photos are found in ``folder``, default ``images`` in place of
     ``labels``. UserError: a file is unreadable or in another format, or its photo is missing; it names the file.
     """
-    if path.is_dir():
-        data_files = data_files_in(path)
-        if len(data_files) != 1:
-            raise UserError(f"{path}: holds {len(data_files)} data files with the class names; name one of them")
-        (path,) = data_files
     names, root, content = read_data_file(path)
     annotations = Annotations.begin(path, root, folder)
     annotations.remarks["not read: parts of the set, which are kept where folders are named so"].update(
@@ -67,8 +62,7 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
         stated = "/".join(IMAGES if part == LABELS else part for part in parts)
         photo = annotations.files.find(stated, file)
         size = upright_size(*header_of(photo))
-        is_confirmed = file.name not in content.get(UNCONFIRMED, ())
-        rows = (row._replace(confirmed=is_confirmed) for row in _rows(file, size, names))
+        rows = _rows(file, size, names, confirmed=file.name not in content.get(UNCONFIRMED, ()))
         annotations.add(photo, size, rows, is_upright=content.get(UPRIGHT) == "true")
     return annotations
 
@@ -111,8 +105,7 @@ def read_data_file(path: Path) -> tuple[dict[int, str], Path, dict[str, Any]]:
             if "path" in content and stated.is_dir():
                 root = stated
     else:
-        lines = [line.strip() for line in text.split("\n")]
-        names = dict(enumerate(filter(None, lines)))
+        names = dict(enumerate(filter(None, map(str.strip, text.split("\n")))))
     check_names(names.values(), path)
     return names, root, content
 
@@ -138,14 +131,13 @@ def _names_in(content: dict[str, Any]) -> dict[int, str]:
     return dict(sorted((int(number), str(name).strip()) for number, name in names.items()))
 
 
-def _rows(path: Path, size: tuple[int, int], classes: Mapping[int, str]) -> Iterator[Instance]:
+def _rows(path: Path, size: tuple[int, int], classes: Mapping[int, str], confirmed: bool) -> Iterator[Instance]:
     """Yield the instance of each row of a text file, on a photo of a size (height, width)."""
-    text = read_text(path, "these outlines", "check the file's name")
-    for number, line in enumerate(text.split("\n"), 1):
+    for number, line in enumerate(read_text(path, "these outlines", "check the file's name").split("\n"), 1):
         if line.strip():
             with content_errors(f"{path}: line {number} is not in YOLO's form for segmentation (", ")"):
                 row = np.array(line.split(), np.float64)
-                yield _instance(row, size, classes)
+                yield _instance(row, size, classes)._replace(confirmed=confirmed)
 
 
 def _instance(row: np.ndarray, size: tuple[int, int], classes: Mapping[int, str]) -> Instance:
@@ -162,7 +154,7 @@ def _instance(row: np.ndarray, size: tuple[int, int], classes: Mapping[int, str]
     if not ((shares >= -BEYOND) & (shares <= 1 + BEYOND)).all():
         raise ValueError("coordinates must be shares of the photo's sides, from 0 to 1")
     outline = (np.clip(shares, 0, 1).reshape(-1, 2) * size[::-1]).reshape(-1)
-    return Instance(int(category) + 1, (outline,), is_boxed=is_rectangle((outline,)))
+    return Instance(int(category) + 1, (outline,), is_boxed=is_rectangle(outline))
 
 
 def write(folder: Path, predictions: Predictions) -> None:
@@ -189,10 +181,9 @@ def write(folder: Path, predictions: Predictions) -> None:
 def _text(photo: PredictedPhoto, names: list[str]) -> str:
     """Return the rows of a photo's text file, whose coordinates have the digits of a tenth of a pixel."""
     digits = len(str(max(photo.width, photo.height))) + 1
-    rows = []
+    text = ""
     for predicted in photo.objects:
         for polygon in predicted.polygons():
             shares = (polygon / (photo.width, photo.height)).reshape(-1)
-            coordinates = " ".join(f"{share:.{digits}f}" for share in shares)
-            rows.append(f"{names.index(predicted.name)} {coordinates}\n")
-    return "".join(rows)
+            text += f"{names.index(predicted.name)} {' '.join(f'{share:.{digits}f}' for share in shares)}\n"
+    return text
