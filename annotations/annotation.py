@@ -112,8 +112,9 @@ class Annotations:
         all memory. UserError: as ``check_stated``.
         """
         check_stated(photo, *size)
-        name = os.path.relpath(photo, self.files.folder)
-        self.photos.append(AnnotatedPhoto(name, *size, tuple(instances), is_upright, photo, known))
+        self.photos.append(
+            AnnotatedPhoto(os.path.relpath(photo, self.files.folder), *size, tuple(instances), is_upright, photo, known)
+        )
 
 
 def class_mask(photo: AnnotatedPhoto, table: Mapping[int, int], covered: Counter[int] | None = None) -> np.ndarray:
@@ -146,14 +147,26 @@ def class_mask(photo: AnnotatedPhoto, table: Mapping[int, int], covered: Counter
     for _, class_id, runs in sorted(objects, key=itemgetter(0), reverse=True):
         mask[rle.decode(runs).view(bool)] = class_id
     if covered is not None:
-        for area, class_id, runs in objects:
-            covered[class_id] += bool(area and not (mask[rle.decode(runs).view(bool)] == class_id).any())
+        _count_covered(covered, objects, mask)
     return mask
+
+
+def _count_covered(covered: Counter[int], objects: Iterable[tuple[int, int, dict[str, Any]]], mask: np.ndarray) -> None:
+    """Count the objects (area, class id, run lengths) of which a mask (H, W) shows no pixel of their class."""
+    for area, class_id, runs in objects:
+        covered[class_id] += bool(area and not (mask[rle.decode(runs).view(bool)] == class_id).any())
 
 
 def outlines_of(shape: Shape) -> tuple[np.ndarray, ...]:
     """Return the outlines of a shape; none of run lengths."""
     return () if isinstance(shape, dict) else shape
+
+
+def check_shape(shape: Shape, size: tuple[int, int]) -> None:
+    """Refuse (ValueError) outlines as ``check_outlines``, and run lengths of another size, also of the turned photo."""
+    check_outlines(outlines_of(shape), *size)
+    if isinstance(shape, dict) and sorted(shape["size"]) != sorted(size):
+        raise ValueError(f"its size is {shape['size']}, the image's {[*size]}")
 
 
 def label_of(
@@ -243,12 +256,12 @@ def write_of_photo(photo: PredictedPhoto, path: Path, text: str) -> None:
         write_atomically(path, text)
 
 
-KIND = "a value is of another kind than expected"
-
-
 @contextmanager
 def content_errors(
-    before: str = "", after: str = "", expected: str = KIND, kind: type[Exception] = UserError
+    before: str = "",
+    after: str = "",
+    expected: str = "a value is of another kind than expected",
+    kind: type[Exception] = UserError,
 ) -> Iterator[None]:
     """Turn an error of Python about the content of a file into one of a ``kind`` that says it in words.
 

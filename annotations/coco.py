@@ -18,15 +18,14 @@ from annotations.annotation import (
     Instance,
     Predictions,
     Shape,
+    check_shape,
     content_errors,
-    outlines_of,
 )
 from annotations.shapes import compressed, corners_of, extent_of, has_area, turned_outline
 from util.files.errors import UserError, note
 from util.files.folders import files_below
 from util.files.made import link
 from util.files.reading import read_text
-from util.files.sizes import check_outlines
 from util.files.writing import write_atomically
 
 COCO_PHOTO_NAME = re.compile(r"(?:^|[/\\_])\d{12}\.jpg$")  # ends the names of COCO's photos, which may show crowds
@@ -170,20 +169,19 @@ def _instance(entry: dict[str, Any], categories: dict[int, str], size: tuple[int
     category = int(entry["category_id"])
     if category not in categories:
         raise ValueError(f"category_id {category} is not among the categories")
-    box = entry.get("bbox") or ()
-    shape = shape_of(entry.get("segmentation") if box else entry["segmentation"])
+    is_boxed = bool(entry.get("bbox"))
+    shape = shape_of(entry.get("segmentation") if is_boxed else entry["segmentation"])
     has_outline = isinstance(shape, dict) or any(len(outline) > 4 for outline in shape)
     rotation = _rotation(entry.get("attributes"))
     if not rotation and _disagrees(shape, entry, has_outline, size):
         raise ValueError("its outline, bbox or area disagree")
-    if isinstance(shape, dict) and sorted(shape["size"]) != sorted(size):  # or of the photo as it is turned
-        raise ValueError(f"its size is {shape['size']}, the image's {[*size]}")
-    is_boxed = bool(box) and not has_outline
-    if is_boxed:
-        x, y, width, height = map(float, box)
+    if has_outline:
+        is_boxed = False
+    elif is_boxed:
+        x, y, width, height = map(float, entry["bbox"])
         upright = corners_of(x, y, x + width, y + height)
         shape = (turned_outline(upright, rotation, pivot=upright.reshape(4, 2).mean(0)),)
-    check_outlines(outlines_of(shape), *size)
+    check_shape(shape, size)
     is_crowd = bool(int(entry.get("iscrowd") or 0))
     return Instance(category, shape, is_boxed, unknown=is_crowd, confirmed=entry.get("by", PERSON) == PERSON)
 
@@ -206,9 +204,7 @@ def _disagrees(shape: Shape, entry: dict[str, Any], has_outline: bool, photo: tu
     start, size = box[:2], box[2:]
     ends = np.concatenate([start, start + size])
     if not has_outline:
-        areas = np.rint([size.prod(), (size - start).prod()])
-        fits = areas == np.rint(float(entry.get("area") or 0))
-        return bool((size > start).all() and fits.tolist() == [False, True])
+        return _is_of_corners_by_area(start, size, float(entry.get("area") or 0))
     if not has_area(shape):
         return False
     extent = extent_of(shape)
@@ -216,6 +212,13 @@ def _disagrees(shape: Shape, entry: dict[str, Any], has_outline: bool, photo: tu
     overhangs = [(one - ends) * (-1, -1, 1, 1) for one in (extent, extent.clip(0, photo[::-1] * 2))]
     is_of_corners = np.abs(extent - box).max() <= SLACK < np.abs(extent - ends).max()
     return bool(np.min(overhangs, 0).max() > slack or is_of_corners)
+
+
+def _is_of_corners_by_area(start: np.ndarray, size: np.ndarray, area: float) -> bool:
+    """Return whether the area of a box fits two corners in its place, and not the box."""
+    areas = [size.prod(), (size - start).prod()]
+    fits = np.rint(areas) == np.rint(area)
+    return bool((size > start).all() and fits.tolist() == [False, True])
 
 
 def shape_of(segmentation: Any) -> Shape:

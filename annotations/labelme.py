@@ -90,9 +90,9 @@ def _instances(
         if shape is None:
             annotations.remarks[f"left out: shapes of the kind '{kind}'"][file] += 1
         else:
+            category = annotations.category(label)
             is_confirmed = not (entry.get("flags") or {}).get(UNCONFIRMED)
-            instance = Instance(annotations.category(label), shape, kind in BOXES, confirmed=is_confirmed)
-            labelled.append((label, instance))
+            labelled.append((label, Instance(category, shape, kind in BOXES, confirmed=is_confirmed)))
     check_outlines([outline for _, instance in labelled for outline in outlines_of(instance.shape)], *size)
     visible: list[Instance] = []
     for label, instance in labelled:

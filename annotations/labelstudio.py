@@ -32,6 +32,7 @@ from util.files.writing import write_atomically
 BRUSH = "BrushLabels"  # the tag of a labelling configuration that strokes belong to
 CHANNELS = 4  # of a brush stroke: red, green, blue, opacity
 WORD_BITS = 8  # of a value
+OUTLINED = {"rle", "imageDataURL", "points", "radiusX"}  # keys of regions that are no rectangles
 COUNT_BITS = (3, 4, 8, 16)  # a run states in two bits which of these sizes its length has
 
 
@@ -69,8 +70,12 @@ def _read_task(task: dict[str, Any], name: str, annotations: Annotations) -> Non
         annotations.remarks["left out: predictions whose photo is not found"][name] += 1
         return
     size = int(entries[0]["original_height"]), int(entries[0]["original_width"])
-    regions = instances_of(entries, photo.name, size, annotations, confirmed=bool(finished))
-    annotations.add(photo, size, regions, is_upright=task["data"].get(UPRIGHT) is True)
+    annotations.add(
+        photo,
+        size,
+        instances_of(entries, photo.name, size, annotations, confirmed=bool(finished)),
+        is_upright=task["data"].get(UPRIGHT) is True,
+    )
 
 
 def _regions_of(annotations: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -113,7 +118,7 @@ def instances_of(
         if shape is None:
             annotations.remarks[f"left out: regions of '{entry['type']}'"][photo] += bool(labels)
         elif labels:
-            is_boxed = "height" in entry["value"]
+            is_boxed = OUTLINED.isdisjoint(entry["value"])
             for label in dict.fromkeys(labels):
                 yield Instance(annotations.category(label), shape, is_boxed, confirmed=confirmed)
         elif entry.get("id") not in labelled:
@@ -138,15 +143,14 @@ def _shape(entry: dict[str, Any], size: tuple[int, int]) -> Shape | None:
         return encoded(region_in(value["imageDataURL"], size))
     if "points" in value:
         return ((np.array(value["points"], np.float64) / 100 * size[::-1]).reshape(-1),)
+    if "radiusX" not in value and "height" not in value:
+        return None
+    pivot = pixels_in(value, ("x", "y"), size)
     if "radiusX" in value:
-        centre = pixels_in(value, ("x", "y"), size)
-        outline = ellipse_of(centre, *pixels_in(value, ("radiusX", "radiusY"), size))
-        return (turned_outline(outline, value.get("rotation", 0), centre),)
-    if "height" in value:
-        corner = pixels_in(value, ("x", "y"), size)
-        outline = corners_of(*corner, *(corner + pixels_in(value, ("width", "height"), size)))
-        return (turned_outline(outline, value.get("rotation", 0), corner),)
-    return None
+        outline = ellipse_of(pivot, *pixels_in(value, ("radiusX", "radiusY"), size))
+    else:
+        outline = corners_of(*pivot, *(pivot + pixels_in(value, ("width", "height"), size)))
+    return (turned_outline(outline, value.get("rotation", 0), pivot),)
 
 
 def pixels_in(value: dict[str, Any], keys: tuple[str, str], size: tuple[int, ...]) -> np.ndarray:

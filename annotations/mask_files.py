@@ -73,9 +73,7 @@ def masks_in(folder: Path, photos: Path | None = None) -> list[Path]:
 def masks_below(folder: Path, photos: Path | None = None) -> list[Path]:
     """Return the masks in a folder; where it holds none, those in its sub-folders, but for folders of photos."""
     masks = masks_in(folder, photos)
-    if masks:
-        return masks
-    for place in sorted({file.parent for file in files_below(folder)}):
+    for place in [] if masks else sorted({file.parent for file in files_below(folder)}):
         if not any(is_named(name, PHOTO_FOLDER_NAMES) for name in place.relative_to(folder).parts):
             masks += masks_in(place, photos)
     return masks
@@ -131,10 +129,15 @@ def pairs(photos: Path, masks: Path, named: bool = True) -> list[tuple[Path, Pat
             mask_of_photo[found] = mask
     if not mask_of_photo and REPLACED not in left_out:
         _refuse_unpaired(photos, masks, mask_files)
-    for what, others in left_out.items():
-        if photos != masks or what != NO_PHOTO:  # in one folder with the photos every photo is a mask without one
-            note(f"{masks}: {what} ({len(others)}, such as {others[0].name})")
+    _say_left_out(left_out, photos, masks)
     return sorted(mask_of_photo.items())
+
+
+def _say_left_out(left_out: dict[str, list[Path]], photos: Path, masks: Path) -> None:
+    """Say how many masks are left out and why; in one folder with the photos every photo is a mask without one."""
+    for what, files in left_out.items():
+        if photos != masks or what != NO_PHOTO:
+            note(f"{masks}: {what} ({len(files)}, such as {files[0].name})")
 
 
 def _refuse_unpaired(photos: Path, masks: Path, mask_files: list[Path]) -> NoReturn:

@@ -79,8 +79,7 @@ def _count(values: np.ndarray) -> np.ndarray:
 
 def facts_of_all(masks: Sequence[Path], colours: Colours | None = None) -> list[MaskFacts | UserError]:
     """Return the facts of each mask, or why it does not hold class ids; a bar shows the progress."""
-    read = partial(attempt, partial(facts_of, colours=colours))
-    return [*parallel_map(read, masks, "masks")]
+    return [*parallel_map(partial(attempt, partial(facts_of, colours=colours)), masks, "masks")]
 
 
 def check_set(facts: Sequence[MaskFacts], known: MaskNames) -> None:

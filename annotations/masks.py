@@ -23,7 +23,6 @@ NAME_AND_COLOUR = re.compile(rf"(?P<name>[^\d\s].*?)[\s:=,;|]+{RGB}(:[^:]*)?(:[^
 VALUE_AND_NAME = re.compile(r"[\"']?(?P<value>-?\d+)[\"']?\s*[:=,;|.)\t]\s*(?P<name>.*)")
 NUMBERED = re.compile(r"(.*[^\W\d])[\W_]*\d+")  # a name and a number
 SHOWN = 4  # names in a line
-BLACK = (0, 0, 0)  # the colour of background
 VOID = (224, 224, 192)  # the colour of PASCAL VOC's unknown pixels
 
 
@@ -111,7 +110,7 @@ def _coloured_names(matches: list[re.Match[str]], path: Path) -> MaskNames:
     entries = [match["name"].strip("\"' ") for match in matches]
     names = _names_of_values([*enumerate((name for name in entries if not is_nothing(name)), 1)], path)
     value_of_name = {name: IGNORE if is_unknown(name) else value for value, name in names.items()}
-    colours: dict[tuple[int, ...], int] = {BLACK: 0}
+    colours: dict[tuple[int, ...], int] = {(0, 0, 0): 0}  # black is the background
     for name, match in zip(entries, matches, strict=True):
         colour = int(match["red"]), int(match["green"]), int(match["blue"])
         value = value_of_name.get(name, 0)
@@ -127,8 +126,7 @@ def _counted_names(lines: list[str], path: Path) -> MaskNames:
     if lines and is_unknown(lines[0]) and not is_nothing(lines[0]):
         lines = lines[1:]
     has_line_of_0 = bool(lines) and is_nothing(lines[0])
-    names = _names_of_values([*enumerate(lines[has_line_of_0:], 1)], path)
-    return MaskNames(names, path, states_values=has_line_of_0)
+    return MaskNames(_names_of_values([*enumerate(lines[has_line_of_0:], 1)], path), path, states_values=has_line_of_0)
 
 
 def _names_of_values(entries: list[tuple[int, str]], path: Path) -> dict[int, str]:

@@ -127,8 +127,7 @@ def eight_bits(values: np.ndarray) -> np.ndarray:
     low, high = np.percentile(values, (0.1, 99.9))
     if not 0 < high - low < NARROW:
         return (values // 256).astype(np.uint8)
-    stretched = (values - low) * (255 / (high - low))
-    return np.clip(stretched, 0, 255).round().astype(np.uint8)
+    return np.interp(values, (low, high), (0, 255)).round().astype(np.uint8)
 
 
 def values_in(image: Image.Image) -> np.ndarray:

@@ -56,24 +56,24 @@ def recognise(text: str) -> tuple[str, Path]:
     if not path.exists():
         raise UserError(f"{text}: this file or folder does not exist; name {EXPECTED}")
     if path.is_file():
-        kind = named or _format_of(path)
-        if kind is None:
-            _refuse_xml(path)
-            raise UserError(f"{path}: its format is unknown; name {EXPECTED}; export other formats as COCO")
-        return kind, path
+        return named or _known_format(path), path
     files = _files_in(path)
     if named is None and len(files) > 1:
         raise UserError(f"{path}: may be of the formats {' and '.join(files)}; write one before it, as in coco:{path}")
     kind = named or next(iter(files), MASKS)
-    found = yolo.data_files_in(path) if kind == YOLO else files.get(kind, [])
     if kind == MASKS and not masks_below(folders_in(path)[1]):
         _refuse_xml(path)
+    return kind, _whole_file(kind, path, yolo.data_files_in(path) if kind == YOLO else files.get(kind, []))
+
+
+def _whole_file(kind: str, folder: Path, found: list[Path]) -> Path:
+    """Return the file of a folder that is of all its photos; the folder itself if it may have more; UserError: none."""
     if kind not in (COCO, LABELSTUDIO, YOLO) or (kind == COCO and len(found) > 1):
-        return kind, path
+        return folder
     if len(found) != 1:
-        names = ", ".join(file.relative_to(path).as_posix() for file in found[:4])
-        raise UserError(f"{path}: holds {len(found)} files of {kind} ({names}); name one, or join them first")
-    return kind, found[0]
+        names = ", ".join(file.relative_to(folder).as_posix() for file in found[:4])
+        raise UserError(f"{folder}: holds {len(found)} files of {kind} ({names}); name one, or join them first")
+    return found[0]
 
 
 def _parts_of(text: str) -> tuple[str | None, Path]:
@@ -96,6 +96,14 @@ def read(text: str, photos: Path | None = None, unconfirmed: bool = True) -> Ann
     annotations = READERS[kind](path, photos)
     results.decide_unconfirmed(annotations, taken=unconfirmed)
     return interpret(annotations)
+
+
+def _known_format(file: Path) -> str:
+    """Return the format of a file; UserError: it has none that is read here."""
+    if kind := _format_of(file):
+        return kind
+    _refuse_xml(file)
+    raise UserError(f"{file}: its format is unknown; name {EXPECTED}; export other formats as COCO")
 
 
 def _refuse_xml(path: Path) -> None:

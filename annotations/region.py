@@ -46,8 +46,7 @@ def read_region(mask: Any) -> tuple[np.ndarray, bool]:
     if isinstance(mask, Image.Image):
         check_image(mask, Path(source))
         return _region_in_image(mask, source)
-    values = mask.cpu() if hasattr(mask, "cpu") else mask  # a tensor
-    return _region_in(np.asarray(values), source), True
+    return _region_in(np.asarray(mask.cpu() if hasattr(mask, "cpu") else mask), source), True  # a tensor
 
 
 def _region_in_image(image: Image.Image, source: str) -> tuple[np.ndarray, bool]:
@@ -59,8 +58,7 @@ def _region_in_image(image: Image.Image, source: str) -> tuple[np.ndarray, bool]
 
 def _region_in(values: np.ndarray, source: str) -> np.ndarray:
     """Return {0, 1, 255} (H, W) uint8 of the values (H, W) of a mask; raises as ``read_region`` does."""
-    if values.ndim != 2 or not values.size or values.dtype.kind not in "buif" or not np.isfinite(values).all():
-        raise UserError(f"{source}: must be an array (H, W) of 0, 1 and 255, or of booleans, like its photo")
+    _check_array(values, source)
     inside = values != 0
     void = values < 0  # torch has negative numbers
     shades = np.unique(values[inside])
@@ -74,6 +72,12 @@ def _region_in(values: np.ndarray, source: str) -> np.ndarray:
     if len(shades) > 1:
         raise UserError(f"{source}: holds the values {', '.join(f'{shade:g}' for shade in shades[:SHOWN])}, {FIX}")
     return np.where(void, IGNORE, inside).astype(np.uint8)
+
+
+def _check_array(values: np.ndarray, source: str) -> None:
+    """Refuse (UserError) values that are no map of finite numbers."""
+    if values.ndim != 2 or not values.size or values.dtype.kind not in "buif" or not np.isfinite(values).all():
+        raise UserError(f"{source}: must be an array (H, W) of 0, 1 and 255, or of booleans, like its photo")
 
 
 def _has_soft_edges(brightness: np.ndarray) -> bool:

@@ -38,8 +38,8 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
             if record["query_file"] and not is_same_file(record["query_file"], photo):
                 annotations.remarks[REPLACED][photo.name] += 1
                 continue
-            size = int(record["height"]), int(record["width"])
             known = {annotations.category(str(row["name"])): row.get("by") == PERSON for row in record["classes"]}
+            size = int(record["height"]), int(record["width"])
             annotations.add(photo, size, _instances(record, home, annotations), is_upright=True, known=known)
     return annotations
 

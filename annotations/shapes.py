@@ -206,6 +206,4 @@ def point_label(points: Sequence[tuple[float, ...]], shape: tuple[int, int], joi
     is_beside[cells[:, 1], cells[:, 0]] = 0
     distance = cv2.distanceTransform(is_beside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     radius = max(0.02 * max(shape), 1)
-    label = np.where(distance <= UNKNOWN * radius, IGNORE, 0).astype(np.uint8)
-    label[distance <= radius] = 1
-    return label
+    return np.select([distance <= radius, distance <= UNKNOWN * radius], [1, IGNORE], 0).astype(np.uint8)
