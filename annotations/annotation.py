@@ -17,7 +17,7 @@ from typing_extensions import Self
 from annotations.photo_files import PhotoFiles
 from annotations.pictures import header_of
 from annotations.shapes import compressed, decoded, has_area, polygons_of
-from util.files.errors import UserError
+from util.files.errors import UserError, note
 from util.files.images import upright_size
 from util.files.mask_images import fitted_mask
 from util.files.palette import IGNORE
@@ -28,6 +28,7 @@ from util.files.writing import write_atomically
 Shape = tuple[np.ndarray, ...] | dict[str, Any]
 PERSON = "person"  # whom a mask is by, as a result says of each class
 UNCONFIRMED = "unconfirmed"  # the key of what a network made, in formats that have no other place for it
+MANY = 0.2  # of the photos; more are a fault of the program that wrote them
 UPRIGHT = "upright"  # the key by which what is written here says that it is of upright photos
 
 
@@ -72,6 +73,7 @@ class Annotations:
     categories: dict[int, str] = field(default_factory=dict)  # id -> name, by ascending id
     # what becomes of entries that are no objects, and which -> how many, by their photos or files
     remarks: dict[str, Counter[str]] = field(default_factory=partial(defaultdict, Counter))
+    wrong: list[str] = field(default_factory=list)  # what is wrong with each photo that is left out
 
     @classmethod
     def begin(cls, source: Path, home: Path, folder: Path | None) -> Self:
@@ -90,6 +92,28 @@ class Annotations:
     def each(self, files: list[Path]) -> Iterable[Path]:
         """Return the files of annotations, with a bar where they take long."""
         return ProgressBar(files, str(self.source), unit="file", leave=False, delay=1)
+
+    @contextmanager
+    def reading(self, before: str = "", after: str = "") -> Iterator[None]:
+        """Read a photo's annotations: an error in them, as of ``content_errors``, leaves it out.
+
+        Read without that entry, its object would be background.
+        """
+        try:
+            with content_errors(before, after, kind=ValueError):
+                yield
+        except ValueError as error:
+            self.wrong.append(str(error))
+
+    def checked(self) -> Self:
+        """Return these; a line says how many photos are left out, and why the first. UserError: many are, or all."""
+        if self.wrong:
+            photos = len(self.wrong) + len(self.annotated)
+            what = f"{len(self.wrong)} of {photos} annotated photos have an entry that is damaged or contradicts itself"
+            if not self.annotated or len(self.wrong) > max(1, MANY * photos):
+                raise UserError(f"{self.wrong[0]}; {what}")
+            note(f"{self.wrong[0]}; {what} and are left out")
+        return self
 
     def category(self, name: str) -> int:
         """Return the id of a category, whose name counts without spaces around it; a new one gets the next, from 1."""

@@ -22,7 +22,7 @@ from annotations.annotation import (
     content_errors,
 )
 from annotations.shapes import compressed, corners_of, extent_of, has_area, turned_outline
-from util.files.errors import UserError, note
+from util.files.errors import UserError
 from util.files.folders import files_below
 from util.files.made import link
 from util.files.reading import read_text
@@ -33,7 +33,6 @@ ANNOTATIONS = "annotations"  # the usual folder, beside that of the photos
 OF_PART = "instances_"  # begins the name of a part's file there; the name of the part follows
 SLACK = 2  # pixels; programs round boxes, and count their last pixel or do not
 SLACK_SHARE = 0.1  # of a box's longer side
-MANY = 0.2  # of the photos; more are a fault of the program that wrote the file
 EXPECTED = 'its "segmentation" must be outlines, [[x, y, x, y, ...], ...], or run lengths, {"size", "counts"}'
 FIX = (
     'correct what wrote them: "bbox" is [x, y, width, height], from the upper left corner and upright; run lengths '
@@ -56,33 +55,20 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     """
     root = path if path.is_dir() else path.parent
     annotations = Annotations.begin(path, root.parent if root.name == ANNOTATIONS else root, folder)
-    wrong: list[str] = []
     for file in annotations.each(files_below(path, ".json") if path.is_dir() else [path]):
         part = file.stem.removeprefix(OF_PART)
         is_of_folder = path.is_dir() and part in annotations.files.names_of_folders
-        wrong += _read_file(file, annotations, Path(part) if is_of_folder else file.parent.relative_to(root))
+        _read_file(file, annotations, Path(part) if is_of_folder else file.parent.relative_to(root))
     if len({photo.name for photo in annotations.photos}) < len(annotations.photos):
         raise UserError(f"{path}: several of its files list the same photos; name one of them, or take one out")
-    if wrong:
-        _leave_out(wrong, right=len(annotations.annotated))
-    return annotations
+    return annotations.checked()
 
 
-def _leave_out(wrong: list[str], right: int) -> None:
-    """Say how many photos are left out, and what is ``wrong`` with the first; UserError: they are many, or all."""
-    photos = len(wrong) + right
-    what = f"{wrong[0]}; {len(wrong)} of {photos} annotated photos have an entry that is damaged or contradicts itself"
-    if not right or len(wrong) > max(1, MANY * photos):
-        raise UserError(what, fix=FIX)
-    note(f"{what} and are left out; {FIX}")
-
-
-def _read_file(file: Path, annotations: Annotations, place: Path) -> list[str]:
-    """Take the photos of a JSON file, whose names count from a ``place`` below the folder of all; return what is wrong.
+def _read_file(file: Path, annotations: Annotations, place: Path) -> None:
+    """Take the photos of a JSON file, whose names count from a ``place`` below the folder of all.
 
     Polygons become arrays while it is parsed: as lists of numbers those of train2014 would take many gigabytes.
     """
-    wrong: list[str] = []  # the first problem of each photo that is left out
     with content_errors(
         f"{file}: holds no instances in COCO's format (", "); export or download it again, or name another file"
     ):
@@ -98,14 +84,11 @@ def _read_file(file: Path, annotations: Annotations, place: Path) -> list[str]:
             raise ValueError("two images have the same id or file_name")
         entries = _by_image(content["annotations"])
         for number in sorted(images):
-            try:
+            with annotations.reading(f"{file}: ", f"; {FIX}"):
                 annotations.photos.append(_photo(images[number], entries.pop(number, []), annotations, place))
-            except ValueError as error:
-                wrong.append(f"{file}: {error}")
     annotations.remarks["left out: annotations of photos that are not listed"].update(
         {f"annotation {others[0]['id']}": len(others) for others in entries.values()}
     )
-    return wrong
 
 
 def _by_image(entries: list[Any]) -> dict[int | None, list[dict[str, Any]]]:

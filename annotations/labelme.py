@@ -47,7 +47,7 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     home = path if path.is_dir() else path.parent
     annotations = Annotations.begin(path, home, folder)
     for file in annotations.each(files_below(path, SUFFIX) if path.is_dir() else [path]):
-        with content_errors(f"{file}: not in labelme's form (", "); export it again"):
+        with annotations.reading(f"{file}: not in labelme's form (", "); export it again"):
             content = json.loads(read_text(file, "these outlines", "check the file's name"))
             if path.is_dir() and "shapes" not in content:
                 annotations.remarks["left out: JSON files of other kinds"][file.name] += 1
@@ -56,7 +56,7 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
             size = int(content["imageHeight"]), int(content["imageWidth"])
             instances = _instances(content["shapes"], size, annotations, file.name)
             annotations.add(image, size, instances, is_upright=content.get(UPRIGHT) is True)
-    return annotations
+    return annotations.checked()
 
 
 def _photo_of(stated: str, file: Path, home: Path, files: PhotoFiles) -> Path:
@@ -70,8 +70,8 @@ def _photo_of(stated: str, file: Path, home: Path, files: PhotoFiles) -> Path:
     if place.is_file() and (place.is_relative_to(folder) or not files.is_named):
         return files.find(os.path.relpath(place, folder), file)
     folders = [] if path.anchor else [part for part in path.parts[:-1] if place_of([part]) and part != ".."]
-    like = file.parent.relative_to(home).parts or folders
-    return files.find(str(PureWindowsPath(*like, path.name)), file)
+    like = PureWindowsPath(*(file.parent.relative_to(home).parts or folders))
+    return files.find(str(like / path.name), file)
 
 
 def _instances(
@@ -90,9 +90,9 @@ def _instances(
         if shape is None:
             annotations.remarks[f"left out: shapes of the kind '{kind}'"][file] += 1
         else:
+            flags = entry.get("flags") or {}
             category = annotations.category(label)
-            is_confirmed = not (entry.get("flags") or {}).get(UNCONFIRMED)
-            labelled.append((label, Instance(category, shape, kind in BOXES, confirmed=is_confirmed)))
+            labelled.append((label, Instance(category, shape, kind in BOXES, confirmed=not flags.get(UNCONFIRMED))))
     check_outlines([outline for _, instance in labelled for outline in outlines_of(instance.shape)], *size)
     visible: list[Instance] = []
     for label, instance in labelled:

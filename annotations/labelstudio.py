@@ -51,9 +51,9 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
             raise ValueError("no task has annotations; choose JSON, not JSON-MIN, which lacks how photos are rotated")
         for number, task in enumerate(tasks, 1):
             name = f"task {task.get('id', number)}"
-            with content_errors(f"{name}: ", kind=ValueError):
+            with annotations.reading(f"{path}: not in Label Studio's JSON form ({name}: ", "); export it again"):
                 _read_task(task, name, annotations)
-    return annotations
+    return annotations.checked()
 
 
 def _read_task(task: dict[str, Any], name: str, annotations: Annotations) -> None:

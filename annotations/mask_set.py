@@ -144,8 +144,7 @@ def _named(names: Mapping[int, str]) -> str:
 
 def masks_of_255(facts: Sequence[MaskFacts]) -> list[Path]:
     """Return the masks in which 255 is all that is marked; none if no mask holds class ids."""
-    holds_ids = any(mask.values - {0, IGNORE} for mask in facts)
-    return [mask.path for mask in facts if holds_ids and mask.marks_255_alone]
+    return [mask.path for mask in facts if mask.marks_255_alone] if photos_with(facts) else []
 
 
 def photos_with(facts: Iterable[MaskFacts]) -> Counter[int]:

@@ -127,9 +127,9 @@ class PhotoFiles:
         last = PureWindowsPath(spellings(stated)[-1])
         missing = last.as_posix() if _is_within(last) else last.name
         places = {path.relative_to(self.folder).as_posix() for path in self.paths if path.name == last.name}
-        close = nearest(missing, places or {path.name for path in self.paths})
+        known = nearest(missing, places or {path.name for path in self.paths})
         fix = "" if self.is_named else "; name the folder of the photos with --photos"
-        return f"its photo '{missing}' is not in the folder of photos, {self.folder}{close}{fix}"
+        return f"its photo '{missing}' is not in the folder of photos, {self.folder}{known}{fix}"
 
 
 def _is_within(path: PureWindowsPath) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from annotations.annotation import PERSON, Annotations, Instance, content_errors
+from annotations.annotation import PERSON, Annotations, Instance
 from annotations.photo_files import REPLACED, is_same_file
 from annotations.shapes import decoded, encoded
 from util.files.folders import visible
@@ -30,7 +30,7 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     annotations = Annotations.begin(path, home.parent, folder)
     for file in annotations.each(visible(path.glob("*.json"), path) if path.is_dir() else [path]):
         record = read_json(file, "this result", "make it again")
-        with content_errors(f"{file}: is no result of this project (", "); make it again"):
+        with annotations.reading(f"{file}: is no result of this project (", "); make it again"):
             stated = str(record["query"])
             photo = Path(stated)
             if folder is not None or not photo.is_file():
@@ -39,9 +39,14 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
                 annotations.remarks[REPLACED][photo.name] += 1
                 continue
             known = {annotations.category(str(row["name"])): row.get("by") == PERSON for row in record["classes"]}
-            size = int(record["height"]), int(record["width"])
-            annotations.add(photo, size, _instances(record, home, annotations), is_upright=True, known=known)
-    return annotations
+            annotations.add(
+                photo,
+                (int(record["height"]), int(record["width"])),
+                _instances(record, home, annotations),
+                is_upright=True,
+                known=known,
+            )
+    return annotations.checked()
 
 
 def _instances(record: dict[str, Any], home: Path, annotations: Annotations) -> Iterator[Instance]:

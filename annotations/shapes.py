@@ -34,8 +34,7 @@ MIN_AREA = 1e-6  # square pixels; the smallest step of COCO's coordinates is 0.0
 def ellipse_of(centre: np.ndarray, radius_x: float, radius_y: float) -> np.ndarray:
     """Return an ellipse about a point (2,) as a polygon, (720,) float64."""
     angle = np.linspace(0, 2 * np.pi, 360, endpoint=False)
-    points = np.stack([radius_x * np.cos(angle), radius_y * np.sin(angle)], axis=1) + centre
-    return points.reshape(-1)
+    return (np.stack([radius_x * np.cos(angle), radius_y * np.sin(angle)], axis=1) + centre).reshape(-1)
 
 
 def corners_of(left: float, top: float, right: float, bottom: float) -> np.ndarray:

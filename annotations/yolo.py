@@ -63,8 +63,9 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
         photo = annotations.files.find(stated, file)
         size = upright_size(*header_of(photo))
         rows = _rows(file, size, names, confirmed=file.name not in content.get(UNCONFIRMED, ()))
-        annotations.add(photo, size, rows, is_upright=content.get(UPRIGHT) == "true")
-    return annotations
+        with annotations.reading():
+            annotations.add(photo, size, rows, is_upright=content.get(UPRIGHT) == "true")
+    return annotations.checked()
 
 
 def _text_files(root: Path) -> list[Path]:
@@ -135,7 +136,9 @@ def _rows(path: Path, size: tuple[int, int], classes: Mapping[int, str], confirm
     """Yield the instance of each row of a text file, on a photo of a size (height, width)."""
     for number, line in enumerate(read_text(path, "these outlines", "check the file's name").split("\n"), 1):
         if line.strip():
-            with content_errors(f"{path}: line {number} is not in YOLO's form for segmentation (", ")"):
+            with content_errors(
+                f"{path}: line {number} is not in YOLO's form for segmentation (", "); correct it", kind=ValueError
+            ):
                 row = np.array(line.split(), np.float64)
                 yield _instance(row, size, classes)._replace(confirmed=confirmed)
 

@@ -161,7 +161,7 @@ def test_a_photo_with_an_annotation_that_is_wrong_is_left_out(
         photo(tmp_path / f"p{number}.jpg")
     assert areas(path) == {"cat": (count - 1) * AREAS["cat"]}
     assert re.search(
-        f"{path}: annotation 2 of p1.jpg: {reason}.*; 1 of {count} annotated photos .* are left out; correct",
+        f"{path}: annotation 2 of p1.jpg: {reason}.*; correct .*; 1 of {count} annotated photos .* and are left out",
         capsys.readouterr().err,
     )
 
