@@ -89,8 +89,7 @@ def class_folders(masks: Path) -> dict[str, list[Path]]:
     classes = defaultdict[str, list[Path]](list)
     for folder in [] if masks_in(masks) else folders_of(masks):
         name = folder.name.strip()
-        is_class = name.lower() not in BACKGROUND and not is_named(name, PHOTO_FOLDER_NAMES)
-        if is_class and masks_in(folder):
+        if name.lower() not in BACKGROUND and not is_named(name, PHOTO_FOLDER_NAMES) and masks_in(folder):
             classes[name].append(folder)
     return dict(classes)
 

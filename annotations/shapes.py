@@ -27,7 +27,7 @@ ENLARGED = 3  # OpenCV's contours run through centres of pixels; those of a mask
 WITHIN = 0.05  # pixels
 UNKNOWN = 3  # radii around a point within which other pixels are unknown
 RUNS = re.compile("([P-o]{0,6}[0-O])+")  # COCO's text form: a character holds five bits of a number, the last below P
-FILLED = 0.97  # of the rectangle about four corners, that they fill if they are one: corners are rounded
+RIGHT = 0.03  # the cosine of a right angle, at most: corners are rounded
 MIN_AREA = 1e-6  # square pixels; the smallest step of COCO's coordinates is 0.01
 
 
@@ -83,9 +83,10 @@ def is_rectangle(outline: np.ndarray) -> bool:
     """Return whether an outline (2 x points,) has four corners at right angles, also of a rotated rectangle."""
     if len(outline) != 8:
         return False
-    corners = outline.reshape(4, 2).astype(np.float32)
-    _, sides, _ = cv2.minAreaRect(corners)
-    return bool(cv2.contourArea(corners) >= FILLED * np.prod(sides) > 0)
+    sides = np.diff(outline.reshape(4, 2), axis=0, append=outline[None, :2])
+    lengths = np.linalg.norm(sides, axis=1)
+    slants = np.abs((sides * np.roll(sides, -1, 0)).sum(1))
+    return bool((slants <= RIGHT * lengths * np.roll(lengths, -1)).all() and lengths.all())
 
 
 def end_of(shape: tuple[np.ndarray, ...] | dict[str, Any]) -> np.ndarray:
