@@ -16,8 +16,8 @@ from typing_extensions import Self
 
 from annotations.photo_files import PhotoFiles
 from annotations.pictures import header_of
-from annotations.shapes import decoded, encoded, has_area, polygons_of
-from util.files.errors import UserError
+from annotations.shapes import compressed, decoded, has_area, polygons_of
+from util.files.errors import UserError, note
 from util.files.images import upright_size
 from util.files.mask_images import fitted_mask
 from util.files.palette import IGNORE
@@ -28,6 +28,7 @@ from util.files.writing import write_atomically
 Shape = tuple[np.ndarray, ...] | dict[str, Any]
 PERSON = "person"  # whom a mask is by, as a result says of each class
 UNCONFIRMED = "unconfirmed"  # the key of what a network made, in formats that have no other place for it
+MANY = 0.2  # of the photos; more are a fault of the program that wrote them
 UPRIGHT = "upright"  # the key by which what is written here says that it is of upright photos
 
 
@@ -72,6 +73,7 @@ class Annotations:
     categories: dict[int, str] = field(default_factory=dict)  # id -> name, by ascending id
     # what becomes of entries that are no objects, and which -> how many, by their photos or files
     remarks: dict[str, Counter[str]] = field(default_factory=partial(defaultdict, Counter))
+    wrong: list[str] = field(default_factory=list)  # what is wrong with each photo that is left out
 
     @classmethod
     def begin(cls, source: Path, home: Path, folder: Path | None) -> Self:
@@ -91,6 +93,28 @@ class Annotations:
         """Return the files of annotations, with a bar where they take long."""
         return ProgressBar(files, str(self.source), unit="file", leave=False, delay=1)
 
+    @contextmanager
+    def reading(self, before: str = "", after: str = "") -> Iterator[None]:
+        """Read a photo's annotations: an error in them, as of ``content_errors``, leaves it out.
+
+        Read without that entry, its object would be background.
+        """
+        try:
+            with content_errors(before, after, kind=ValueError):
+                yield
+        except ValueError as error:
+            self.wrong.append(str(error))
+
+    def checked(self) -> Self:
+        """Return these; a line says how many photos are left out, and why the first. UserError: many are, or all."""
+        if self.wrong:
+            photos = len(self.wrong) + len(self.annotated)
+            what = f"{len(self.wrong)} of {photos} annotated photos have an entry that is damaged or contradicts itself"
+            if not self.annotated or len(self.wrong) > max(1, MANY * photos):
+                raise UserError(f"{self.wrong[0]}; {what}")
+            note(f"{self.wrong[0]}; {what} and are left out")
+        return self
+
     def category(self, name: str) -> int:
         """Return the id of a category, whose name counts without spaces around it; a new one gets the next, from 1."""
         name = name.strip()
@@ -106,9 +130,15 @@ class Annotations:
         is_upright: bool = False,
         known: Mapping[int, bool] | None = None,
     ) -> None:
-        """Take the instances of a photo of a size (height, width), and the rest of an ``AnnotatedPhoto``."""
-        name = os.path.relpath(photo, self.files.folder)
-        self.photos.append(AnnotatedPhoto(name, *size, tuple(instances), is_upright, photo, known))
+        """Take the instances of a photo, and the rest of an ``AnnotatedPhoto``.
+
+        They are made after the stated ``size`` (height, width) was compared with the photo's: painting at it could take
+        all memory. UserError: as ``check_stated``.
+        """
+        check_stated(photo, *size)
+        self.photos.append(
+            AnnotatedPhoto(os.path.relpath(photo, self.files.folder), *size, tuple(instances), is_upright, photo, known)
+        )
 
 
 def class_mask(photo: AnnotatedPhoto, table: Mapping[int, int], covered: Counter[int] | None = None) -> np.ndarray:
@@ -148,13 +178,19 @@ def class_mask(photo: AnnotatedPhoto, table: Mapping[int, int], covered: Counter
 def _count_covered(covered: Counter[int], objects: Iterable[tuple[int, int, dict[str, Any]]], mask: np.ndarray) -> None:
     """Count the objects (area, class id, run lengths) of which a mask (H, W) shows no pixel of their class."""
     for area, class_id, runs in objects:
-        is_shown = (mask[rle.decode(runs).view(bool)] == class_id).any()
-        covered[class_id] += bool(area and not is_shown)
+        covered[class_id] += bool(area and not (mask[rle.decode(runs).view(bool)] == class_id).any())
 
 
 def outlines_of(shape: Shape) -> tuple[np.ndarray, ...]:
     """Return the outlines of a shape; none of run lengths."""
     return () if isinstance(shape, dict) else shape
+
+
+def check_shape(shape: Shape, size: tuple[int, int]) -> None:
+    """Refuse (ValueError) outlines as ``check_outlines``, and run lengths of another size, also of the turned photo."""
+    check_outlines(outlines_of(shape), *size)
+    if isinstance(shape, dict) and sorted(shape["size"]) != sorted(size):
+        raise ValueError(f"its size is {shape['size']}, the image's {[*size]}")
 
 
 def label_of(
@@ -171,10 +207,7 @@ def label_of(
 
 
 def check_stated(path: Path, height: int, width: int) -> tuple[tuple[int, int], int]:
-    """Return the header of a photo whose size annotations state; UserError: as ``header_of``, or it has another.
-
-    Nothing is painted before, since painting at a stated size could take all memory.
-    """
+    """Return the header of a photo whose size annotations state; UserError: as ``header_of``, or it has another."""
     stored, orientation = header_of(path)
     stated = (height, width)
     if stated not in (stored, upright_size(stored, orientation)):
@@ -195,7 +228,7 @@ def runs_of(shape: Shape, size: list[int]) -> dict[str, Any]:
     if isinstance(shape, dict):
         if shape["size"] != size:
             raise ValueError(f"its size is {shape['size']}, the image's {size}")
-        return encoded(decoded(shape))
+        return compressed(shape)
     polygons = [polygon for polygon in shape if has_area((polygon,))]
     if not polygons:
         return rle.encode(np.zeros(size, np.uint8, order="F"))
@@ -247,12 +280,12 @@ def write_of_photo(photo: PredictedPhoto, path: Path, text: str) -> None:
         write_atomically(path, text)
 
 
-KIND = "a value is of another kind than expected"
-
-
 @contextmanager
 def content_errors(
-    before: str = "", after: str = "", expected: str = KIND, kind: type[Exception] = UserError
+    before: str = "",
+    after: str = "",
+    expected: str = "a value is of another kind than expected",
+    kind: type[Exception] = UserError,
 ) -> Iterator[None]:
     """Turn an error of Python about the content of a file into one of a ``kind`` that says it in words.
 

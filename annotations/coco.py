@@ -2,11 +2,10 @@
 
 import json
 import re
-from collections import Counter, defaultdict
-from collections.abc import Callable
-from functools import partial
+from collections import defaultdict
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from pycocotools import mask as rle
@@ -17,9 +16,9 @@ from annotations.annotation import (
     AnnotatedPhoto,
     Annotations,
     Instance,
-    PredictedObject,
     Predictions,
     Shape,
+    check_shape,
     content_errors,
 )
 from annotations.shapes import compressed, corners_of, extent_of, has_area, turned_outline
@@ -31,89 +30,78 @@ from util.files.writing import write_atomically
 
 COCO_PHOTO_NAME = re.compile(r"(?:^|[/\\_])\d{12}\.jpg$")  # ends the names of COCO's photos, which may show crowds
 ANNOTATIONS = "annotations"  # the usual folder, beside that of the photos
+OF_PART = "instances_"  # begins the name of a part's file there; the name of the part follows
 SLACK = 2  # pixels; programs round boxes, and count their last pixel or do not
 SLACK_SHARE = 0.1  # of a box's longer side
-MANY = 0.2  # of the photos; more are a fault of the program that wrote the file
-DISAGREE = "left out: photos with an annotation whose outline, bbox or area disagree"
 EXPECTED = 'its "segmentation" must be outlines, [[x, y, x, y, ...], ...], or run lengths, {"size", "counts"}'
-
-
-class _Mark(NamedTuple):
-    """An annotation; one that contradicts itself has what says so for the size of its photo."""
-
-    instance: Instance
-    name: str
-    is_wrong: Callable[[tuple[int, int]], bool] | None = None
+FIX = (
+    'correct what wrote them: "bbox" is [x, y, width, height], from the upper left corner and upright; run lengths '
+    "count down columns, not along rows"
+)
 
 
 def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     """Return the content of a JSON file in COCO's format, or of all below a folder, as of the parts of a set.
 
-    Annotations of photos that are not listed are counted, and photos with an annotation that contradicts itself.
-    Polygons become arrays while a file is parsed: as lists of numbers those of train2014 would take many gigabytes.
+    A photo with an annotation that cannot be read or contradicts itself is left out: what it lacks would be learnt as
+    background. Annotations of photos that are not listed are counted.
 
     Args:
         folder: of the photos, default the file's own, or the one above ``annotations``.
 
     Raises:
         UserError: a file is missing, cut short, not JSON, or holds no instance annotations; two list the same photo, or
-            many annotations contradict themselves.
+            many photos would be left out.
     """
     root = path if path.is_dir() else path.parent
     annotations = Annotations.begin(path, root.parent if root.name == ANNOTATIONS else root, folder)
     for file in annotations.each(files_below(path, ".json") if path.is_dir() else [path]):
-        _read_file(file, file.parent.relative_to(root).as_posix(), annotations)
+        part = file.stem.removeprefix(OF_PART)
+        is_of_folder = path.is_dir() and part in annotations.files.names_of_folders
+        _read_file(file, annotations, Path(part) if is_of_folder else file.parent.relative_to(root))
     if len({photo.name for photo in annotations.photos}) < len(annotations.photos):
         raise UserError(f"{path}: several of its files list the same photos; name one of them, or take one out")
-    wrong = annotations.remarks[DISAGREE]
-    right = len(annotations.annotated)
-    if wrong and (not right or len(wrong) > max(1, MANY * (right + len(wrong)))):
-        raise UserError(
-            f"{path}: {next(iter(wrong))}: its outline, bbox or area disagree, as on {len(wrong)} photos",
-            fix='correct what wrote them: "bbox" is [x, y, width, height], from the upper left corner and upright; '
-            "run lengths count down columns, not along rows",
-        )
-    return annotations
+    return annotations.checked()
 
 
-def _read_file(file: Path, place: str, annotations: Annotations) -> None:
-    """Take the photos of a JSON file, whose names count from a ``place`` below the folder of all files."""
-    text = read_text(file, "this annotation file", "unpack, download or export it again")
+def _read_file(file: Path, annotations: Annotations, place: Path) -> None:
+    """Take the photos of a JSON file, whose names count from a ``place`` below the folder of all.
+
+    Polygons become arrays while it is parsed: as lists of numbers those of train2014 would take many gigabytes.
+    """
     with content_errors(
         f"{file}: holds no instances in COCO's format (", "); export or download it again, or name another file"
     ):
-        content = json.loads(text, object_hook=_compact)
+        content = json.loads(
+            read_text(file, "this annotation file", "unpack, download or export it again"), object_hook=_compact
+        )
         categories = _categories(content["categories"])
         annotations.categories = annotations.categories or categories
         if categories != annotations.categories:
             raise ValueError("its categories are not those of the other files")
         images = {int(image["id"]): image for image in content["images"]}
-        if len({image["file_name"] for image in images.values()}) < len(content["images"]):
+        if len({image.get("file_name") for image in images.values()}) < len(content["images"]):
             raise ValueError("two images have the same id or file_name")
-        marks = _marks_of(content["annotations"], categories)
+        entries = _by_image(content["annotations"])
         for number in sorted(images):
-            photo = _photo(images[number], marks.pop(number, []), annotations.remarks)
-            name = photo.name if place == "." else f"{place}/{photo.name}"
-            annotations.photos.append(photo._replace(name=name))
-        annotations.remarks["left out: annotations of photos that are not listed"].update(
-            {f"image_id {number}": len(others) for number, others in marks.items()}
-        )
+            with annotations.reading(f"{file}: ", f"; {FIX}"):
+                annotations.photos.append(_photo(images[number], entries.pop(number, []), annotations, place))
+    annotations.remarks["left out: annotations of photos that are not listed"].update(
+        {f"annotation {others[0]['id']}": len(others) for others in entries.values()}
+    )
 
 
-def _marks_of(entries: list[Any], categories: dict[int, str]) -> dict[int, list[_Mark]]:
-    """Return the annotations of each image id.
-
-    KeyError, ValueError: an entry has no shape, or an unknown category.
-    """
-    marks = defaultdict[int, list[_Mark]](list)
-    for entry in entries:
-        if isinstance(entry, dict):
-            raise KeyError("segmentation")
-        image_id, mark = entry
-        if mark.instance.category not in categories:
-            raise ValueError(f"{mark.name}: category_id {mark.instance.category} is not among the categories")
-        marks[image_id].append(mark)
-    return marks
+def _by_image(entries: list[Any]) -> dict[int | None, list[dict[str, Any]]]:
+    """Return the annotations of each image id, with ids of their own; None is of those that name no image."""
+    of_image = defaultdict[int | None, list[dict[str, Any]]](list)
+    for number, entry in enumerate(entries, 1):
+        image_id = None
+        named = entry if isinstance(entry, dict) else {}
+        named.setdefault("id", number)
+        with suppress(KeyError, TypeError, ValueError, OverflowError):
+            image_id = int(named["image_id"])
+        of_image[image_id].append(named)
+    return of_image
 
 
 def _categories(entries: list[dict[str, Any]]) -> dict[int, str]:
@@ -128,54 +116,57 @@ def _categories(entries: list[dict[str, Any]]) -> dict[int, str]:
     return categories
 
 
-def _photo(image: dict[str, Any], marks: list[_Mark], remarks: dict[str, Counter[str]]) -> AnnotatedPhoto:
-    """Return an entry ``images`` with its instances; with none of them if one is wrong.
+def _photo(
+    image: dict[str, Any], entries: list[dict[str, Any]], annotations: Annotations, place: Path
+) -> AnnotatedPhoto:
+    """Return an entry ``images`` with its annotations; ValueError: it or one of them is wrong.
 
     But for COCO's own photos, crowds of run lengths are objects: Datumaro and CVAT write masks so.
     """
-    name = str(image["file_name"])
-    height, width = int(image["height"]), int(image["width"])
-    wrong = [mark.name for mark in marks if mark.is_wrong and mark.is_wrong((width, height))]
-    instances = [mark.instance for mark in marks if not wrong]
-    if wrong:
-        remarks[DISAGREE][f"{wrong[0]} of {name}"] += 1
-    if not COCO_PHOTO_NAME.search(name):
-        for number, instance in enumerate(instances):
-            if instance.unknown and isinstance(instance.shape, dict):
-                instances[number] = instance._replace(unknown=False)
-                remarks["read as objects: crowds (iscrowd 1) of run lengths"][name] += 1
-    return AnnotatedPhoto(
-        name=name,
-        height=height,
-        width=width,
-        instances=tuple(instances),
-        is_upright=image.get(UPRIGHT) is True,
-    )
+    with content_errors(f"image {image['id']}: ", kind=ValueError):
+        name = str(image["file_name"])
+        size = int(image["height"]), int(image["width"])
+    instances = []
+    for entry in entries:
+        with content_errors(f"annotation {entry['id']} of {name}: ", expected=EXPECTED, kind=ValueError):
+            instances.append(_instance(entry, annotations.categories, size))
+    is_painted = [instance.unknown and isinstance(instance.shape, dict) for instance in instances]
+    if any(is_painted) and not COCO_PHOTO_NAME.search(name):
+        annotations.remarks["read as objects: crowds (iscrowd 1) of run lengths"][name] += sum(is_painted)
+        instances = [each._replace(unknown=each.unknown > painted) for each, painted in zip(instances, is_painted)]
+    return AnnotatedPhoto((place / name).as_posix(), *size, tuple(instances), image.get(UPRIGHT) is True)
 
 
-def _compact(entry: dict[str, Any]) -> dict[str, Any] | tuple[int, _Mark]:
-    """Return an annotation's image and the rest as soon as it is parsed; other entries unchanged.
+def _compact(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return an object of JSON with arrays in place of outlines, if it has some."""
+    with suppress(KeyError, TypeError, ValueError, OverflowError):  # said where the annotation is read
+        entry["segmentation"] = shape_of(entry["segmentation"])
+    return entry
+
+
+def _instance(entry: dict[str, Any], categories: dict[int, str], size: tuple[int, int]) -> Instance:
+    """Return an annotation on a photo of a size (height, width); ValueError, KeyError or TypeError: it is wrong.
 
     CVAT says beside a box by how much it is turned.
     """
-    if "segmentation" not in entry and not {"bbox", "image_id"} <= entry.keys():
-        return entry
-    with content_errors(f"annotation {entry.get('id')}: ", expected=EXPECTED, kind=ValueError):
-        shape = shape_of(entry.get("segmentation"))
-        has_outline = isinstance(shape, dict) or any(len(outline) > 4 for outline in shape)
-        is_boxed = not has_outline and bool(entry.get("bbox"))
-        rotation = _rotation(entry.get("attributes"))
-        is_wrong = None
-        if not rotation and _disagrees(shape, entry, has_outline):
-            is_wrong = partial(_disagrees, shape, entry, has_outline)
-        if is_boxed:
-            x, y, width, height = map(float, entry["bbox"])
-            upright = corners_of(x, y, x + width, y + height)
-            shape = (turned_outline(upright, rotation, pivot=upright.reshape(4, 2).mean(0)),)
-        is_crowd = bool(int(entry.get("iscrowd") or 0))
-        is_confirmed = entry.get("by", PERSON) == PERSON
-        instance = Instance(int(entry["category_id"]), shape, is_boxed, is_crowd, is_confirmed)
-        return int(entry["image_id"]), _Mark(instance, f"annotation {entry.get('id')}", is_wrong)
+    category = int(entry["category_id"])
+    if category not in categories:
+        raise ValueError(f"category_id {category} is not among the categories")
+    is_boxed = bool(entry.get("bbox"))
+    shape = shape_of(entry.get("segmentation") if is_boxed else entry["segmentation"])
+    has_outline = isinstance(shape, dict) or any(len(outline) > 4 for outline in shape)
+    rotation = _rotation(entry.get("attributes"))
+    if not rotation and _disagrees(shape, entry, has_outline, size):
+        raise ValueError("its outline, bbox or area disagree")
+    if has_outline:
+        is_boxed = False
+    elif is_boxed:
+        x, y, width, height = map(float, entry["bbox"])
+        upright = corners_of(x, y, x + width, y + height)
+        shape = (turned_outline(upright, rotation, pivot=upright.reshape(4, 2).mean(0)),)
+    check_shape(shape, size)
+    is_crowd = bool(int(entry.get("iscrowd") or 0))
+    return Instance(category, shape, is_boxed, unknown=is_crowd, confirmed=entry.get("by", PERSON) == PERSON)
 
 
 def _rotation(attributes: Any) -> float:
@@ -184,13 +175,11 @@ def _rotation(attributes: Any) -> float:
     return rotation if isinstance(rotation, int | float) else 0.0
 
 
-def _disagrees(
-    shape: Shape, entry: dict[str, Any], has_outline: bool, photo: tuple[float, float] = (np.inf, np.inf)
-) -> bool:
+def _disagrees(shape: Shape, entry: dict[str, Any], has_outline: bool, photo: tuple[int, int]) -> bool:
     """Return whether an outline leaves the box of its entry, or the box is of two corners, by outline or area.
 
     A box may be larger than what is outlined, as of objects that are partly hidden, or end at the edges of the photo
-    (width, height). One without area, of at most a pixel, or of other than four numbers, says nothing.
+    (height, width). One without area, of at most a pixel, or of other than four numbers, says nothing.
     """
     box = np.array(entry.get("bbox") or (), np.float64)
     if box.shape != (4,) or box[2:].max() <= 1 or not box[2:].all():
@@ -203,7 +192,7 @@ def _disagrees(
         return False
     extent = extent_of(shape)
     slack = SLACK + SLACK_SHARE * size.max()
-    overhangs = [(one - ends) * (-1, -1, 1, 1) for one in (extent, extent.clip(0, photo * 2))]
+    overhangs = [(one - ends) * (-1, -1, 1, 1) for one in (extent, extent.clip(0, photo[::-1] * 2))]
     is_of_corners = np.abs(extent - box).max() <= SLACK < np.abs(extent - ends).max()
     return bool(np.min(overhangs, 0).max() > slack or is_of_corners)
 
@@ -245,20 +234,19 @@ def write(folder: Path, predictions: Predictions) -> None:
             }
         )
         for predicted in photo.objects:
-            numbers = {"id": len(annotations) + 1, "image_id": len(images), "category_id": ids[predicted.name]}
-            annotations.append(numbers | _annotation(predicted))
-    categories = [{"id": number, "name": name} for number, name in predictions.categories.items()]
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": len(images),
+                    "category_id": ids[predicted.name],
+                    "segmentation": predicted.runs,
+                    "bbox": [*map(int, rle.toBbox(predicted.runs))],
+                    "area": int(rle.area(predicted.runs)),
+                    "iscrowd": 0,
+                    "score": predicted.score,
+                    **({} if predicted.by is None else {"by": predicted.by}),
+                }
+            )
+    categories = [{"id": number, "name": name} for name, number in ids.items()]
     content = {"images": images, "annotations": annotations, "categories": categories}
     write_atomically(folder / "instances.json", json.dumps(content))
-
-
-def _annotation(predicted: PredictedObject) -> dict[str, Any]:
-    """Return what an annotation says of an object beside its numbers."""
-    annotation = {
-        "segmentation": predicted.runs,
-        "bbox": [*map(int, rle.toBbox(predicted.runs))],
-        "area": int(rle.area(predicted.runs)),
-        "iscrowd": 0,
-        "score": predicted.score,
-    }
-    return annotation if predicted.by is None else {**annotation, "by": predicted.by}

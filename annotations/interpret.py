@@ -4,11 +4,13 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 
+import numpy as np
+
 from annotations.annotation import AnnotatedPhoto, Annotations, Instance
 from annotations.masks import check_names
 from annotations.pictures import header_of
-from annotations.shapes import has_area, reaches_beyond
-from annotations.words import BACKGROUND, is_class, is_unknown
+from annotations.shapes import end_of, has_area
+from annotations.words import BACKGROUND, is_unknown
 from util.files.errors import UserError, note
 from util.files.images import upright_size
 
@@ -23,17 +25,19 @@ def interpret(annotations: Annotations) -> Annotations:
 
     UserError: nothing marks an object, or two names are equal but for case.
     """
-    remarks = annotations.remarks
     categories = annotations.categories
-    photos = [_with_meaning(photo, categories, remarks) for photo in annotations.photos]
+    photos = [_with_meaning(photo, categories, annotations.remarks) for photo in annotations.photos]
     marked = {instance.category for photo in photos for instance in photo.instances}
     check_names([categories[number] for number in sorted(marked)], annotations.source)
-    classes = {number: name for number, name in categories.items() if is_class(name)}
+    classes = {
+        number: name
+        for number, name in categories.items()
+        if name.casefold() not in BACKGROUND and not is_unknown(name)
+    }
     meaning = _with_fitting_sizes(replace(annotations, photos=photos, categories=classes))
-    for what, counts in remarks.items():
+    for what, counts in annotations.remarks.items():
         if counts.total():
-            most = max(counts, key=counts.__getitem__)
-            note(f"{annotations.source}: {what} ({counts.total()}), see {most}")
+            note(f"{annotations.source}: {what} ({counts.total()}), see {max(counts, key=counts.__getitem__)}")
     if not marked:
         raise UserError(
             f"{annotations.source}: none of its entries shows an object",
@@ -90,8 +94,8 @@ def _with_fitting_sizes(annotations: Annotations) -> Annotations:
 
 def _fits(photo: AnnotatedPhoto) -> bool:
     """Return whether no outline reaches beyond a photo's size by more than ``MARGIN``."""
-    size = (photo.height + MARGIN, photo.width + MARGIN)
-    return not any(reaches_beyond(instance.shape, size) for instance in photo.instances)
+    ends = [end_of(instance.shape) for instance in photo.instances]
+    return not (np.reshape(ends, (-1, 2)) > (photo.width + MARGIN, photo.height + MARGIN)).any()
 
 
 def _exchanged(photo: AnnotatedPhoto, annotations: Annotations) -> AnnotatedPhoto:
@@ -102,5 +106,5 @@ def _exchanged(photo: AnnotatedPhoto, annotations: Annotations) -> AnnotatedPhot
         return photo
     if orientation < 5:  # upright, or upside down
         return photo
-    is_upright = (photo.width, photo.height) == upright_size(stored, orientation)
-    return photo._replace(height=photo.width, width=photo.height, is_upright=is_upright)
+    height, width = photo.width, photo.height
+    return photo._replace(height=height, width=width, is_upright=(height, width) == upright_size(stored, orientation))

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -15,7 +16,6 @@ from annotations.annotation import (
     PredictedObject,
     Predictions,
     Shape,
-    check_stated,
     content_errors,
     outlines_of,
     pixels_of,
@@ -47,21 +47,16 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     home = path if path.is_dir() else path.parent
     annotations = Annotations.begin(path, home, folder)
     for file in annotations.each(files_below(path, SUFFIX) if path.is_dir() else [path]):
-        with content_errors(f"{file}: not in labelme's form (", "); export it again"):
+        with annotations.reading(f"{file}: not in labelme's form (", "); export it again"):
             content = json.loads(read_text(file, "these outlines", "check the file's name"))
             if path.is_dir() and "shapes" not in content:
                 annotations.remarks["left out: JSON files of other kinds"][file.name] += 1
                 continue
             image = _photo_of(content["imagePath"], file, home, annotations.files)
             size = int(content["imageHeight"]), int(content["imageWidth"])
-            check_stated(image, *size)
-            annotations.add(
-                image,
-                size,
-                _instances(content["shapes"], size, annotations, file.name),
-                is_upright=content.get(UPRIGHT) is True,
-            )
-    return annotations
+            instances = _instances(content["shapes"], size, annotations, file.name)
+            annotations.add(image, size, instances, is_upright=content.get(UPRIGHT) is True)
+    return annotations.checked()
 
 
 def _photo_of(stated: str, file: Path, home: Path, files: PhotoFiles) -> Path:
@@ -75,14 +70,14 @@ def _photo_of(stated: str, file: Path, home: Path, files: PhotoFiles) -> Path:
     if place.is_file() and (place.is_relative_to(folder) or not files.is_named):
         return files.find(os.path.relpath(place, folder), file)
     folders = [] if path.anchor else [part for part in path.parts[:-1] if place_of([part]) and part != ".."]
-    like = file.parent.relative_to(home).parts or folders
-    return files.find(str(PureWindowsPath(*like, path.name)), file)
+    like = PureWindowsPath(*(file.parent.relative_to(home).parts or folders))
+    return files.find(str(like / path.name), file)
 
 
 def _instances(
     shapes: list[dict[str, Any]], size: tuple[int, int], annotations: Annotations, file: str
-) -> list[Instance]:
-    """Return the instances of the ``shapes`` of a file on a photo of a size (height, width).
+) -> Iterator[Instance]:
+    """Yield the instances of the ``shapes`` of a file on a photo of a size (height, width).
 
     As labelme paints them, in order, a region of background hides what comes before it. ValueError: a shape is damaged.
     """
@@ -95,9 +90,9 @@ def _instances(
         if shape is None:
             annotations.remarks[f"left out: shapes of the kind '{kind}'"][file] += 1
         else:
-            is_confirmed = not (entry.get("flags") or {}).get(UNCONFIRMED)
-            instance = Instance(annotations.category(label), shape, kind in BOXES, confirmed=is_confirmed)
-            labelled.append((label, instance))
+            flags = entry.get("flags") or {}
+            category = annotations.category(label)
+            labelled.append((label, Instance(category, shape, kind in BOXES, confirmed=not flags.get(UNCONFIRMED))))
     check_outlines([outline for _, instance in labelled for outline in outlines_of(instance.shape)], *size)
     visible: list[Instance] = []
     for label, instance in labelled:
@@ -107,7 +102,7 @@ def _instances(
             annotations.remarks[f"holes in the objects below: regions of {label}"][file] += 1
         else:
             visible.append(instance)
-    return visible
+    yield from visible
 
 
 def _without(instance: Instance, hole: np.ndarray) -> Instance:
@@ -122,9 +117,8 @@ def _shape(entry: dict[str, Any], kind: str, size: tuple[int, int]) -> Shape | N
     if kind == "rectangle":
         return (corners_of(*points.min(0), *points.max(0)),)
     if kind == "circle":
-        x, y = points[0].tolist()
         radius = float(np.linalg.norm(points[1] - points[0]))
-        return (ellipse_of(x, y, radius, radius),)
+        return (ellipse_of(points[0], radius, radius),)
     if kind == "mask":
         return _mask_shape(region_in(entry["mask"], size), points, size)
     if kind in OUTLINES:
@@ -148,13 +142,14 @@ def write(folder: Path, predictions: Predictions) -> None:
     What nobody confirmed has a flag that says so, which labelme shows beside the label.
     """
     for photo in predictions.photos:
-        shapes = []
-        for number, predicted in enumerate(photo.objects):
-            shapes += [_shape_of(polygon, number, predicted) for polygon in predicted.polygons()]
         content: dict[str, Any] = {
             "version": VERSION,
             "flags": {},
-            "shapes": shapes,
+            "shapes": [
+                _shape_of(polygon, number, predicted)
+                for number, predicted in enumerate(photo.objects)
+                for polygon in predicted.polygons()
+            ],
             "imagePath": Path(os.path.relpath(photo.path, folder)).as_posix(),
             "imageData": None,
             "imageHeight": photo.height,

@@ -18,7 +18,7 @@ from annotations.annotation import (
     Instance,
     PredictedObject,
     Predictions,
-    check_stated,
+    Shape,
     content_errors,
 )
 from annotations.photo_files import LOCAL_FILES, spellings
@@ -32,6 +32,7 @@ from util.files.writing import write_atomically
 BRUSH = "BrushLabels"  # the tag of a labelling configuration that strokes belong to
 CHANNELS = 4  # of a brush stroke: red, green, blue, opacity
 WORD_BITS = 8  # of a value
+OUTLINED = {"rle", "imageDataURL", "points", "radiusX"}  # keys of regions that are no rectangles
 COUNT_BITS = (3, 4, 8, 16)  # a run states in two bits which of these sizes its length has
 
 
@@ -46,38 +47,35 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     annotations = Annotations.begin(path, path.parent, folder)
     tasks = read_json(path, "these annotations", "export them again")
     with content_errors(f"{path}: not in Label Studio's JSON form (", "); export it again"):
-        for number, (task, finished) in enumerate(zip(tasks, _finished(tasks), strict=True), 1):
+        if tasks and not any("annotations" in task or "predictions" in task for task in tasks):
+            raise ValueError("no task has annotations; choose JSON, not JSON-MIN, which lacks how photos are rotated")
+        for number, task in enumerate(tasks, 1):
             name = f"task {task.get('id', number)}"
-            with content_errors(f"{name}: ", kind=ValueError):
-                entries = _regions_of(finished or task.get("predictions", []))
-                if entries:
-                    try:
-                        photo = annotations.files.find(_photo_of(task), path)
-                    except UserError:
-                        if finished:
-                            raise
-                        annotations.remarks["left out: predictions whose photo is not found"][name] += 1
-                        continue
-                    size = int(entries[0]["original_height"]), int(entries[0]["original_width"])
-                    check_stated(photo, *size)
-                    instances = instances_of(entries, photo.name, size, annotations)
-                    whose = (each._replace(confirmed=bool(finished)) for each in instances)
-                    annotations.add(photo, size, whose, is_upright=task["data"].get(UPRIGHT) is True)
-    return annotations
+            with annotations.reading(f"{path}: not in Label Studio's JSON form ({name}: ", "); export it again"):
+                _read_task(task, name, annotations)
+    return annotations.checked()
 
 
-def _finished(tasks: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """Return the annotations of each task that were not cancelled.
-
-    ValueError: the tasks are of the short form of an export.
-    """
-    if tasks and not any("annotations" in task or "predictions" in task for task in tasks):
-        raise ValueError("no task has annotations; choose JSON, not JSON-MIN, which lacks how photos are rotated")
-    finished = []
-    for task in tasks:
-        annotations = task.get("annotations", ())
-        finished.append([annotation for annotation in annotations if not annotation.get("was_cancelled")])
-    return finished
+def _read_task(task: dict[str, Any], name: str, annotations: Annotations) -> None:
+    """Take the annotation of a task, else its prediction; raises as ``read_annotations`` does."""
+    finished = [annotation for annotation in task.get("annotations", ()) if not annotation.get("was_cancelled")]
+    entries = _regions_of(finished or task.get("predictions", []))
+    if not entries:
+        return
+    try:
+        photo = annotations.files.find(_photo_of(task), annotations.source)
+    except UserError:
+        if finished:
+            raise
+        annotations.remarks["left out: predictions whose photo is not found"][name] += 1
+        return
+    size = int(entries[0]["original_height"]), int(entries[0]["original_width"])
+    annotations.add(
+        photo,
+        size,
+        instances_of(entries, photo.name, size, annotations, confirmed=bool(finished)),
+        is_upright=task["data"].get(UPRIGHT) is True,
+    )
 
 
 def _regions_of(annotations: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -106,7 +104,7 @@ def _names_photo(text: Any) -> bool:
 
 
 def instances_of(
-    entries: list[dict[str, Any]], photo: str, size: tuple[int, int], annotations: Annotations
+    entries: list[dict[str, Any]], photo: str, size: tuple[int, int], annotations: Annotations, confirmed: bool
 ) -> Iterator[Instance]:
     """Yield the instances of a photo's regions, each once for every label; count what has no label or no outline.
 
@@ -115,12 +113,14 @@ def instances_of(
     """
     labelled = {entry.get("id") for entry in entries if _labels(entry)}
     for entry in entries:
-        instance = _instance(entry, size)
+        shape = _shape(entry, size)
         labels = _labels(entry)
-        if instance is None:
+        if shape is None:
             annotations.remarks[f"left out: regions of '{entry['type']}'"][photo] += bool(labels)
         elif labels:
-            yield from (instance._replace(category=annotations.category(label)) for label in dict.fromkeys(labels))
+            is_boxed = OUTLINED.isdisjoint(entry["value"])
+            for label in dict.fromkeys(labels):
+                yield Instance(annotations.category(label), shape, is_boxed, confirmed=confirmed)
         elif entry.get("id") not in labelled:
             annotations.remarks["left out: regions without a label"][photo] += 1
 
@@ -132,27 +132,25 @@ def _labels(entry: dict[str, Any]) -> list[str]:
     return (value.get(kind) or value.get("labels") or []) if kind.endswith("labels") else []
 
 
-def _instance(entry: dict[str, Any], size: tuple[int, int]) -> Instance | None:
-    """Return the region of an entry on a photo (height, width), of category 0; None of tools that are not read."""
+def _shape(entry: dict[str, Any], size: tuple[int, int]) -> Shape | None:
+    """Return the region of an entry on a photo (height, width); None of tools that are not read."""
     value = entry["value"]
     if entry.get("image_rotation"):
         raise ValueError("a photo is rotated there; rotate its file, and mark it anew")
     if "rle" in value:
-        return Instance(0, encoded(brush_mask(value["rle"], size)))
+        return encoded(brush_mask(value["rle"], size))
     if "imageDataURL" in value:
-        return Instance(0, encoded(region_in(value["imageDataURL"], size)))
+        return encoded(region_in(value["imageDataURL"], size))
     if "points" in value:
-        points = np.array(value["points"], np.float64) / 100 * size[::-1]
-        return Instance(0, (points.reshape(-1),))
+        return ((np.array(value["points"], np.float64) / 100 * size[::-1]).reshape(-1),)
+    if "radiusX" not in value and "height" not in value:
+        return None
+    pivot = pixels_in(value, ("x", "y"), size)
     if "radiusX" in value:
-        centre = pixels_in(value, ("x", "y"), size)
-        outline = ellipse_of(*centre, *pixels_in(value, ("radiusX", "radiusY"), size))
-        return Instance(0, (turned_outline(outline, value.get("rotation", 0), centre),))
-    if "height" in value:
-        corner = pixels_in(value, ("x", "y"), size)
-        outline = corners_of(*corner, *(corner + pixels_in(value, ("width", "height"), size)))
-        return Instance(0, (turned_outline(outline, value.get("rotation", 0), corner),), is_boxed=True)
-    return None
+        outline = ellipse_of(pivot, *pixels_in(value, ("radiusX", "radiusY"), size))
+    else:
+        outline = corners_of(*pivot, *(pivot + pixels_in(value, ("width", "height"), size)))
+    return (turned_outline(outline, value.get("rotation", 0), pivot),)
 
 
 def pixels_in(value: dict[str, Any], keys: tuple[str, str], size: tuple[int, ...]) -> np.ndarray:
@@ -193,15 +191,18 @@ def write(folder: Path, predictions: Predictions) -> None:
     """
     tasks = []
     for photo in predictions.photos:
-        strokes = {True: list[dict[str, Any]](), False: list[dict[str, Any]]()}  # of persons, of the network
-        for number, predicted in enumerate(photo.objects):
-            strokes[predicted.by == PERSON].append(_stroke(predicted, f"r{number}"))
-        score = sum(stroke["score"] for stroke in strokes[False]) / max(len(strokes[False]), 1)
-        prediction = {"model_version": predictions.model, "score": score, "result": strokes[False]}
-        annotations = [{"result": strokes[True]}] if strokes[True] else []
+        strokes = [(each.by == PERSON, _stroke(each, f"r{number}")) for number, each in enumerate(photo.objects)]
+        confirmed = [stroke for is_persons, stroke in strokes if is_persons]
+        proposed = [stroke for is_persons, stroke in strokes if not is_persons]
+        score = sum(stroke["score"] for stroke in proposed) / max(len(proposed), 1)
         place = quote(os.fsencode(f"{predictions.folder.name}/{photo.name}"))
-        image = f"/data/local-files/{LOCAL_FILES}{place}"
-        tasks.append({"data": {"image": image, UPRIGHT: True}, "annotations": annotations, "predictions": [prediction]})
+        tasks.append(
+            {
+                "data": {"image": f"/data/local-files/{LOCAL_FILES}{place}", UPRIGHT: True},
+                "annotations": [{"result": confirmed}] if confirmed else [],
+                "predictions": [{"model_version": predictions.model, "score": score, "result": proposed}],
+            }
+        )
     write_atomically(folder / "config.xml", _labelling_config(predictions.categories.values()))
     write_atomically(folder / "tasks.json", json.dumps(tasks))
 
@@ -209,8 +210,10 @@ def write(folder: Path, predictions: Predictions) -> None:
 def _labelling_config(names: Iterable[str]) -> str:
     """Return the labelling configuration of strokes with its labels, XML."""
     labels = "".join(f"    <Label value={quoteattr(name)}/>\n" for name in names)
-    image = '  <Image name="image" value="$image"/>\n'
-    return f'<View>\n{image}  <{BRUSH} name="label" toName="image">\n{labels}  </{BRUSH}>\n</View>\n'
+    return (
+        '<View>\n  <Image name="image" value="$image"/>\n'
+        f'  <{BRUSH} name="label" toName="image">\n{labels}  </{BRUSH}>\n</View>\n'
+    )
 
 
 def _stroke(predicted: PredictedObject, number: str) -> dict[str, Any]:
@@ -234,17 +237,14 @@ def brush_runs(mask: np.ndarray) -> list[int]:
     with four channels, row by row.
     """
     flat = mask.reshape(-1)
-    changes = np.flatnonzero(np.diff(flat)) + 1
-    starts = np.concatenate([[0], changes])
+    starts = np.concatenate([[0], np.flatnonzero(np.diff(flat)) + 1])
     lengths = np.diff(np.concatenate([starts, [flat.size]])) * CHANNELS
     bits = [f"{flat.size * CHANNELS:032b}", f"{WORD_BITS - 1:05b}"]
     bits += [f"{size - 1:04b}" for size in COUNT_BITS]
     for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
         value = f"{255 * int(flat[start]):0{WORD_BITS}b}"
-        while length:
-            step = min(length, 2 ** COUNT_BITS[-1])
+        for done in range(0, length, 2 ** COUNT_BITS[-1]):
+            step = min(length - done, 2 ** COUNT_BITS[-1])
             number = next(i for i, size in enumerate(COUNT_BITS) if step <= 2**size)
             bits.append(f"1{number:02b}{step - 1:0{COUNT_BITS[number]}b}{value}")
-            length -= step
-    digits = np.frombuffer("".join(bits).encode(), np.uint8) - ord("0")
-    return np.packbits(digits).tolist()
+    return np.packbits(np.frombuffer("".join(bits).encode(), np.uint8) - ord("0")).tolist()

@@ -1,20 +1,18 @@
 """Which files are masks, and of which photos: by folders of usual names, and of classes."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
+from pathlib import Path, PureWindowsPath
 from typing import NoReturn
 
 from annotations.masks import photos_of_masks
-from annotations.photo_files import BY_NAME, REPLACED, PhotoFiles, is_same_file
+from annotations.photo_files import REPLACED, PhotoFiles, is_same_file
 from annotations.words import (
     BACKGROUND,
     FOLDER_WORDS,
     MASK_FOLDER_NAMES,
     PHOTO_FOLDER_NAMES,
-    are_other_places,
     name_key,
-    place_of,
     words_of,
 )
 from util.files.errors import UserError, note
@@ -38,14 +36,10 @@ def folders_in(path: Path, photos: Path | None = None) -> tuple[Path, Path]:
     mask_folder = _first_named(folders, MASK_FOLDER_NAMES)
     if photo_folder and mask_folder:
         return photo_folder, mask_folder
-    if photos is None and _first_named([path], MASK_FOLDER_NAMES) and _holds_masks_alone(path):
+    suffixes = {file.suffix.lower() for file in visible(path.glob("*.*"), path)}
+    if photos is None and _first_named([path], MASK_FOLDER_NAMES) and suffixes <= {".png", ".txt", *LOSSLESS}:
         photos = _first_named(folders_of(path.absolute().parent), PHOTO_FOLDER_NAMES)
     return photos or path, path
-
-
-def _holds_masks_alone(folder: Path) -> bool:
-    """Return whether the files in a folder may all be masks or names of their classes."""
-    return {file.suffix.lower() for file in visible(folder.glob("*.*"), folder)} <= {".png", ".txt", *LOSSLESS}
 
 
 def _first_named(folders: Sequence[Path], kind: Sequence[str]) -> Path | None:
@@ -59,8 +53,7 @@ def _first_named(folders: Sequence[Path], kind: Sequence[str]) -> Path | None:
 
 def folders_of(path: Path) -> list[Path]:
     """Return the visible folders in a folder, in order."""
-    entries = visible(path.iterdir(), path) if path.is_dir() else []
-    return [entry for entry in entries if entry.is_dir()]
+    return visible(filter(Path.is_dir, path.glob("*")), path)
 
 
 def masks_in(folder: Path, photos: Path | None = None) -> list[Path]:
@@ -80,9 +73,7 @@ def masks_in(folder: Path, photos: Path | None = None) -> list[Path]:
 def masks_below(folder: Path, photos: Path | None = None) -> list[Path]:
     """Return the masks in a folder; where it holds none, those in its sub-folders, but for folders of photos."""
     masks = masks_in(folder, photos)
-    if masks:
-        return masks
-    for place in sorted({file.parent for file in files_below(folder)}):
+    for place in [] if masks else sorted({file.parent for file in files_below(folder)}):
         if not any(is_named(name, PHOTO_FOLDER_NAMES) for name in place.relative_to(folder).parts):
             masks += masks_in(place, photos)
     return masks
@@ -98,8 +89,7 @@ def class_folders(masks: Path) -> dict[str, list[Path]]:
     classes = defaultdict[str, list[Path]](list)
     for folder in [] if masks_in(masks) else folders_of(masks):
         name = folder.name.strip()
-        is_class = name.lower() not in BACKGROUND and not is_named(name, PHOTO_FOLDER_NAMES)
-        if is_class and masks_in(folder):
+        if name.lower() not in BACKGROUND and not is_named(name, PHOTO_FOLDER_NAMES) and masks_in(folder):
             classes[name].append(folder)
     return dict(classes)
 
@@ -107,8 +97,8 @@ def class_folders(masks: Path) -> dict[str, list[Path]]:
 def pairs(photos: Path, masks: Path, named: bool = True) -> list[tuple[Path, Path]]:
     """Return photos with their masks, in the order of the photos' paths; what has no partner is left out.
 
-    Photo and mask have the same stem; of several photos of one stem the one in like folders. Lines say
-    how many masks are left out, also of photos that were replaced since.
+    Photo and mask have the same stem, or the mask ``NAMED_MASK`` too; of several photos it is the one in like folders.
+    Lines say how many masks are left out, also of photos that were replaced since.
 
     Args:
         photos: a folder.
@@ -117,15 +107,17 @@ def pairs(photos: Path, masks: Path, named: bool = True) -> list[tuple[Path, Pat
             masks are those of ``masks_below``.
 
     Raises:
-        UserError: a folder does not exist, no photo has a mask, or the names of two photos or masks are equal.
+        UserError: a folder does not exist, no photo has a mask, or two photos or masks may be meant.
     """
     mask_files = masks_below(masks, photos) if named else masks_in(masks, photos)
-    photos_of_stem = _by_stem({*PhotoFiles(photos).paths}.difference(mask_files))
+    files = PhotoFiles(photos, without=mask_files)
     mask_of_photo: dict[Path, Path] = {}
     facts = photos_of_masks(masks)
     left_out = defaultdict[str, list[Path]](list)
     for mask in mask_files:
-        found = _photo_of(mask, photos_of_stem, photos, masks)
+        stated = PureWindowsPath(mask.relative_to(masks).parent)
+        stem = name_key(mask.stem)
+        found = files.found([stated / stem, stated / stem.removesuffix(NAMED_MASK)], masks)
         if found is None:
             left_out[NO_PHOTO].append(mask)
         elif mask.stem in facts and not is_same_file(facts[mask.stem], found):
@@ -136,7 +128,6 @@ def pairs(photos: Path, masks: Path, named: bool = True) -> list[tuple[Path, Pat
             mask_of_photo[found] = mask
     if not mask_of_photo and REPLACED not in left_out:
         _refuse_unpaired(photos, masks, mask_files)
-    _say_first_by_name(mask_of_photo, photos, masks)
     _say_left_out(left_out, photos, masks)
     return sorted(mask_of_photo.items())
 
@@ -146,14 +137,6 @@ def _say_left_out(left_out: dict[str, list[Path]], photos: Path, masks: Path) ->
     for what, files in left_out.items():
         if photos != masks or what != NO_PHOTO:
             note(f"{masks}: {what} ({len(files)}, such as {files[0].name})")
-
-
-def _by_stem(photos: Iterable[Path]) -> dict[str, list[Path]]:
-    """Return the photos of each stem, in the order of their paths; none of others."""
-    photos_of_stem = defaultdict[str, list[Path]](list)
-    for photo in sorted(photos):
-        photos_of_stem[name_key(photo.stem)].append(photo)
-    return photos_of_stem
 
 
 def _refuse_unpaired(photos: Path, masks: Path, mask_files: list[Path]) -> NoReturn:
@@ -169,36 +152,3 @@ def _refuse_unpaired(photos: Path, masks: Path, mask_files: list[Path]) -> NoRet
         f"{mask_files[0].name}",
         fix=f"{LIKE_PHOTOS}, or name their folder (--photos)",
     )
-
-
-def _say_first_by_name(mask_of_photo: dict[Path, Path], photos: Path, masks: Path) -> None:
-    """Say which is the first mask whose photo lies in another folder, and is found by its name."""
-    for photo, mask in mask_of_photo.items():
-        if are_other_places(_place(photo, photos), _place(mask, masks)):
-            note(f"{masks}: {BY_NAME}, such as {photo} for {mask}")
-            break
-
-
-def _photo_of(mask: Path, photos_of_stem: Mapping[str, list[Path]], photos: Path, masks: Path) -> Path | None:
-    """Return the photo of a mask among those of its stem, with ``NAMED_MASK`` or without; None: there is none.
-
-    Args:
-        mask: a file below ``masks``.
-        photos_of_stem: the photos below ``photos``.
-
-    Raises:
-        UserError: nothing tells which photo it is.
-    """
-    stem = name_key(mask.stem)
-    candidates = photos_of_stem.get(stem) or photos_of_stem.get(stem.removesuffix(NAMED_MASK), [])
-    place = _place(mask, masks)
-    near = [photo for photo in candidates if _place(photo, photos) == place]
-    found = near or candidates
-    if len(found) > 1:
-        raise UserError(f"{found[0]} and {found[1]} have the same name; rename one")
-    return found[0] if found else None
-
-
-def _place(file: Path, folder: Path) -> tuple[str, ...]:
-    """Return the names of a file's folders from a folder on, as ``place_of``."""
-    return place_of(file.relative_to(folder).parts[:-1])

@@ -42,8 +42,7 @@ def read_mask_of(image: Path, mask: Path, colours: Colours | None = None) -> np.
 
     UserError: a file is missing or damaged, the mask stores colours that have no class, or does not fit its photo.
     """
-    indices, tagged = read_indices(mask, colours)
-    return fitted_mask(indices, tagged, *header_of(image), mask)
+    return fitted_mask(*read_indices(mask, colours), *header_of(image), mask)
 
 
 def read_indices(path: Path, colours: Colours | None = None) -> tuple[np.ndarray, bool]:
@@ -53,21 +52,26 @@ def read_indices(path: Path, colours: Colours | None = None) -> tuple[np.ndarray
     """
     with opened_mask(path) as image:
         frame = frame_of(image)
-        indices = indices_of(image, path, colours)
-    return frame.upright(indices), frame.stated is not None
+        return frame.upright(indices_of(image, path, colours)), frame.stated is not None
 
 
 def indices_of(image: Image.Image, path: Path, colours: Colours | None) -> np.ndarray:
-    """Return the class indices in a mask that is opened, (H, W) uint8, by its ``colours`` if it has them."""
-    by_colours = None if colours is None else indices_of_colours(image, path, colours)
-    return stored_indices(image, path) if by_colours is None else by_colours
+    """Return the class indices in a mask that is opened, (H, W) uint8: by its ``colours``, else as it stores them.
 
-
-def stored_indices(image: Image.Image, path: Path) -> np.ndarray:
-    """Return the values of a mask with a palette or of grey, which are its class indices, (H, W) uint8.
-
-    UserError: it stores something else, or values that are none.
+    UserError: a colour has no class, or the stored values are no class indices.
     """
+    if colours is not None and image.mode in ("P", "RGB", "RGBA"):
+        rgb = image.convert("RGB")
+        shown = {cast(tuple[int, ...], colour) for _, colour in rgb.getcolors(rgb.width * rgb.height) or []}
+        unknown = sorted(shown - colours.keys())
+        if not unknown:
+            return _indices_of_colours(np.asarray(rgb), {colour: colours[colour] for colour in shown})
+        if image.mode != "P":
+            raise UserError(
+                f"{path}: {len(unknown)} colours of this mask have no class, such as "
+                f"{', '.join(map(str, unknown[:3]))}",
+                fix="add them to the list, or, if edges are smooth, resize masks by nearest neighbour",
+            )
     indices = values_in(image)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return as_indices(indices, path)
@@ -85,28 +89,11 @@ def as_indices(values: np.ndarray, path: Path) -> np.ndarray:
     return values.astype(np.uint8)
 
 
-def indices_of_colours(image: Image.Image, path: Path, colours: Colours) -> np.ndarray | None:
-    """Return the class index of each colour of a mask, (H, W) uint8; None: it stores numbers, not these colours.
-
-    UserError: a colour has no class.
-    """
-    if image.mode not in ("P", "RGB", "RGBA"):
-        return None
-    rgb = image.convert("RGB")
-    counted = rgb.getcolors(rgb.width * rgb.height) or []
-    shown = {cast(tuple[int, ...], colour) for _, colour in counted}
-    unknown = sorted(shown - colours.keys())
-    if unknown and image.mode == "P":
-        return None
-    if unknown:
-        named = ", ".join(map(str, unknown[:3]))
-        raise UserError(
-            f"{path}: {len(unknown)} colours of this mask have no class, such as {named}",
-            fix="add them to the list, or, if edges are smooth, resize masks by nearest neighbour",
-        )
+def _indices_of_colours(rgb: np.ndarray, colours: Colours) -> np.ndarray:
+    """Return the class index of each colour of a mask (H, W, 3), (H, W) uint8."""
     place_values = np.array([2**16, 2**8, 1])
-    codes = np.asarray(rgb).astype(np.int32) @ place_values
+    codes = rgb.astype(np.int32) @ place_values
     indices = np.zeros(codes.shape, np.uint8)
-    for colour in shown:
-        indices[codes == place_values @ colour] = colours[colour]
+    for colour, index in colours.items():
+        indices[codes == place_values @ colour] = index
     return indices

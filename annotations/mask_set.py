@@ -44,8 +44,8 @@ def facts_of(mask: Path, colours: Colours | None = None) -> MaskFacts:
         indices = indices_of(image, mask, colours)
         palette = palette_of(image)
     values = np.unique(indices).tolist()
-    shown = [value for value in values if value < len(palette)] if colours is None else []
-    colour_of_value = {value: tuple(palette[value].tolist()) for value in shown}
+    shown = values if colours is None else []
+    colour_of_value = {value: tuple(palette[value].tolist()) for value in shown if value < len(palette)}
     return MaskFacts(mask, frozenset(values), colour_of_value, _bands_in(indices))
 
 
@@ -79,8 +79,7 @@ def _count(values: np.ndarray) -> np.ndarray:
 
 def facts_of_all(masks: Sequence[Path], colours: Colours | None = None) -> list[MaskFacts | UserError]:
     """Return the facts of each mask, or why it does not hold class ids; a bar shows the progress."""
-    read = partial(attempt, partial(facts_of, colours=colours))
-    return [*parallel_map(read, masks, "masks")]
+    return [*parallel_map(partial(attempt, partial(facts_of, colours=colours)), masks, "masks")]
 
 
 def check_set(facts: Sequence[MaskFacts], known: MaskNames) -> None:
@@ -110,10 +109,9 @@ def _check_edges(facts: Sequence[MaskFacts]) -> None:
     smooth = [mask for mask in facts if mask.bands]
     if smooth and len(smooth) >= MANY * len(facts):
         in_bands = sorted(frozenset[int]().union(*(mask.bands for mask in smooth)))
-        values = ", ".join(map(str, in_bands[:SHOWN_VALUES]))
         raise UserError(
-            f"{smooth[0].path}: values such as {values} lie only in thin bands along edges, between others, as "
-            f"interpolation makes them ({len(smooth)} of {len(facts)} masks)",
+            f"{smooth[0].path}: values such as {', '.join(map(str, in_bands[:SHOWN_VALUES]))} lie only in thin bands "
+            f"along edges, between others, as interpolation makes them ({len(smooth)} of {len(facts)} masks)",
             fix="resize and rotate masks by nearest neighbour and never save them as JPEG; a class of thin borders "
             "needs a value above those on both sides",
         )
@@ -146,8 +144,7 @@ def _named(names: Mapping[int, str]) -> str:
 
 def masks_of_255(facts: Sequence[MaskFacts]) -> list[Path]:
     """Return the masks in which 255 is all that is marked; none if no mask holds class ids."""
-    holds_ids = any(mask.values - {0, IGNORE} for mask in facts)
-    return [mask.path for mask in facts if holds_ids and mask.marks_255_alone]
+    return [mask.path for mask in facts if mask.marks_255_alone] if photos_with(facts) else []
 
 
 def photos_with(facts: Iterable[MaskFacts]) -> Counter[int]:

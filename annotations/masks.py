@@ -23,7 +23,6 @@ NAME_AND_COLOUR = re.compile(rf"(?P<name>[^\d\s].*?)[\s:=,;|]+{RGB}(:[^:]*)?(:[^
 VALUE_AND_NAME = re.compile(r"[\"']?(?P<value>-?\d+)[\"']?\s*[:=,;|.)\t]\s*(?P<name>.*)")
 NUMBERED = re.compile(r"(.*[^\W\d])[\W_]*\d+")  # a name and a number
 SHOWN = 4  # names in a line
-BLACK = (0, 0, 0)  # the colour of background
 VOID = (224, 224, 192)  # the colour of PASCAL VOC's unknown pixels
 
 
@@ -85,7 +84,12 @@ def read_names(path: Path) -> MaskNames:
     lines = [line.strip() for line in read_text(path, "the class names", "write one name per line").splitlines()]
     from_first_name = dropwhile(lambda line: line.startswith("#"), filter(None, lines))
     lines = [line for line in from_first_name if not line.startswith("# ")]
-    return _coloured_names(lines, path) or _stated_names(lines, path) or _counted_names(lines, path)
+    if matches := _matches(NAME_AND_COLOUR, [line for line in lines if not line.startswith("#")]):
+        return _coloured_names(matches, path)
+    if matches := _matches(VALUE_AND_NAME, lines):
+        stated = [(int(match["value"]), match["name"].strip("\"' ")) for match in matches]
+        return MaskNames(_names_of_values(stated, path), path, states_values=True)
+    return _counted_names(lines, path)
 
 
 def _matches(form: re.Pattern[str], lines: list[str]) -> list[re.Match[str]]:
@@ -97,19 +101,16 @@ def _matches(form: re.Pattern[str], lines: list[str]) -> list[re.Match[str]]:
     return []
 
 
-def _coloured_names(lines: list[str], path: Path) -> MaskNames | None:
-    """Return names and their colours, as in CVAT's label map; None: a line has no colour.
+def _coloured_names(matches: list[re.Match[str]], path: Path) -> MaskNames:
+    """Return names and their colours, as in CVAT's label map.
 
     Background and black are 0, wherever they stand, and the others count from 1, as in masks that CVAT writes with
     numbers. UserError: as ``_names_of_values``, or a colour occurs twice.
     """
-    matches = _matches(NAME_AND_COLOUR, [line for line in lines if not line.startswith("#")])
-    if not matches:
-        return None
     entries = [match["name"].strip("\"' ") for match in matches]
     names = _names_of_values([*enumerate((name for name in entries if not is_nothing(name)), 1)], path)
     value_of_name = {name: IGNORE if is_unknown(name) else value for value, name in names.items()}
-    colours: dict[tuple[int, ...], int] = {BLACK: 0}
+    colours: dict[tuple[int, ...], int] = {(0, 0, 0): 0}  # black is the background
     for name, match in zip(entries, matches, strict=True):
         colour = int(match["red"]), int(match["green"]), int(match["blue"])
         value = value_of_name.get(name, 0)
@@ -120,22 +121,12 @@ def _coloured_names(lines: list[str], path: Path) -> MaskNames | None:
     return MaskNames(names, path, {VOID: IGNORE} | colours)
 
 
-def _stated_names(lines: list[str], path: Path) -> MaskNames | None:
-    """Return names whose values lines state, parted by a mark; None: one does not."""
-    matches = _matches(VALUE_AND_NAME, lines)
-    if not matches:
-        return None
-    entries = [(int(match["value"]), match["name"].strip("\"' ")) for match in matches]
-    return MaskNames(_names_of_values(entries, path), path, states_values=True)
-
-
 def _counted_names(lines: list[str], path: Path) -> MaskNames:
     """Return names that count from 1 on, after lines of unknown pixels and of nothing."""
     if lines and is_unknown(lines[0]) and not is_nothing(lines[0]):
         lines = lines[1:]
     has_line_of_0 = bool(lines) and is_nothing(lines[0])
-    names = _names_of_values([*enumerate(lines[has_line_of_0:], 1)], path)
-    return MaskNames(names, path, states_values=has_line_of_0)
+    return MaskNames(_names_of_values([*enumerate(lines[has_line_of_0:], 1)], path), path, states_values=has_line_of_0)
 
 
 def _names_of_values(entries: list[tuple[int, str]], path: Path) -> dict[int, str]:
@@ -169,13 +160,16 @@ def check_names(names: Iterable[str], path: Path) -> None:
     for name in names:
         key = name_key(name)
         if key in known or not name.isprintable():
-            fix = "write one of both if they are one class, else rename one"
-            other = known.get(key, name)
-            raise UserError(f"{path}: the class names {other!r} and {name!r} are alike, or cannot be printed; {fix}")
+            raise UserError(
+                f"{path}: the class names {known.get(key, name)!r} and {name!r} are alike, or cannot be printed",
+                fix="write one of both if they are one class, else rename one",
+            )
         known[key] = name
         if match := NUMBERED.fullmatch(name):
             numbered.setdefault(match[1], []).append(name)
     for stem, alike in numbered.items():
         if len(alike) > 1:
-            fix = f"if they are one class, name all '{stem}'"
-            note(f"{path}: {', '.join(alike[:SHOWN])} differ by a number alone; they are separate classes: {fix}")
+            note(
+                f"{path}: {', '.join(alike[:SHOWN])} differ by a number alone; they are separate classes: if they are "
+                f"one class, name all '{stem}'"
+            )

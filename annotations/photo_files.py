@@ -2,6 +2,7 @@
 
 import re
 from collections import defaultdict
+from collections.abc import Collection
 from functools import cached_property, lru_cache
 from itertools import takewhile
 from pathlib import Path, PureWindowsPath
@@ -24,20 +25,26 @@ class PhotoFiles:
 
     Files state photos as programs write them: with the folders of another machine, backslashes, as an address with
     a query, or with what Label Studio puts before a name. Unless the user has named the folder (``is_named``), they
-    may state any place from there. UserError: the folder does not exist.
+    may state any place from there. Files ``without`` are no photos. UserError: the folder does not exist.
     """
 
-    def __init__(self, folder: Path, is_named: bool = True):
+    def __init__(self, folder: Path, is_named: bool = True, without: Collection[Path] = ()):
         if not folder.is_dir():
             raise UserError(f"{folder}: this folder of photos does not exist; check its name")
         self.folder = folder
         self.is_named = is_named
+        self._without = {*without}
         self._stated: dict[Path, str] = {}  # of each photo that was found
         self._has_noted = False
 
     @cached_property
     def paths(self) -> list[Path]:
-        return photos_below(self.folder)
+        return [path for path in photos_below(self.folder) if path not in self._without]
+
+    @cached_property
+    def names_of_folders(self) -> set[str]:
+        """The names of the folders that photos lie in."""
+        return {path.parent.name for path in self.paths}
 
     @cached_property
     def _by_name(self) -> dict[str, list[Path]]:
@@ -60,7 +67,7 @@ class PhotoFiles:
         Raises:
             UserError: there is no such photo, there are several, or it was stated as another one before.
         """
-        photo = self._found([*map(PureWindowsPath, spellings(stated))], source)
+        photo = self.found([*map(PureWindowsPath, spellings(stated))], source)
         if photo is None:
             raise UserError(f"{source}: {self._missing(stated)}")
         before = self._stated.setdefault(photo, stated)
@@ -71,8 +78,8 @@ class PhotoFiles:
             )
         return photo
 
-    def _found(self, paths: list[PureWindowsPath], source: Path) -> Path | None:
-        """Return the photo of the first of some paths that leads to one; raises as ``find`` does."""
+    def found(self, paths: list[PureWindowsPath], source: Path) -> Path | None:
+        """Return the photo of the first of some paths that leads to one; UserError: it leads to several."""
         for path in paths:
             place = self.folder / path.as_posix()
             if (_is_within(path) or not self.is_named) and place.is_file():
@@ -82,9 +89,8 @@ class PhotoFiles:
             best = max((self._fit(photo, path) for photo in candidates), default=None)
             matches = [photo for photo in candidates if self._fit(photo, path) == best]
             if len(matches) > 1:
-                name = matches[0].name
                 raise UserError(
-                    f"{source}: {len(matches)} photos in {self.folder} are named '{name}'",
+                    f"{source}: {len(matches)} photos, such as {matches[0]} and {matches[1]}, have the same name",
                     fix="rename one, or name the folder of those that are meant, as by --photos",
                 )
             if matches:
@@ -105,26 +111,25 @@ class PhotoFiles:
     def _candidates(self, path: PureWindowsPath) -> list[Path]:
         """Return the photos of a stated name; where photos lie in folders of the stated name, only those in these."""
         photos = self._by_name.get(name_key(path.name), [])
-        if _is_within(path) and any(photo.parent.name == path.parent.name for photo in self.paths):
+        if _is_within(path) and path.parent.name in self.names_of_folders:
             return [photo for photo in photos if photo.parent.name == path.parent.name]
         return photos
 
     def _fit(self, photo: Path, path: PureWindowsPath) -> tuple[bool, int]:
-        """Return whether a photo has the stated suffix, and how many folders above it have the stated names."""
-        *folders, name = map(name_key, photo.relative_to(self.folder).parts)
-        *stated_folders, stated_name = map(name_key, path.parts)
-        pairs = zip(reversed(folders), reversed(stated_folders))
+        """Return whether a photo has the stated suffix, and how many folders above it are the stated ones."""
+        place = place_of(photo.relative_to(self.folder).parts[:-1])
+        pairs = zip(reversed(place), reversed(place_of(path.parts[:-1])))
         same = takewhile(lambda pair: pair[0] == pair[1], pairs)
-        return name == stated_name, sum(1 for _ in same)
+        return name_key(photo.name) == name_key(path.name), sum(1 for _ in same)
 
     def _missing(self, stated: str) -> str:
         """Return the words on a stated photo that is not there, with the nearest that is."""
         last = PureWindowsPath(spellings(stated)[-1])
         missing = last.as_posix() if _is_within(last) else last.name
         places = {path.relative_to(self.folder).as_posix() for path in self.paths if path.name == last.name}
-        known = places or {path.name for path in self.paths}
+        known = nearest(missing, places or {path.name for path in self.paths})
         fix = "" if self.is_named else "; name the folder of the photos with --photos"
-        return f"its photo '{missing}' is not in the folder of photos, {self.folder}{nearest(missing, known)}{fix}"
+        return f"its photo '{missing}' is not in the folder of photos, {self.folder}{known}{fix}"
 
 
 def _is_within(path: PureWindowsPath) -> bool:
@@ -134,8 +139,7 @@ def _is_within(path: PureWindowsPath) -> bool:
 
 def spellings(stated: str) -> list[str]:
     """Return what a stated photo may stand for: as it is written, as an address, and without Label Studio's prefix."""
-    local_file = stated.partition(LOCAL_FILES)[2]
-    stated = unquote(local_file) or stated
+    stated = unquote(stated.partition(LOCAL_FILES)[2]) or stated
     address = unquote(stated.partition("?")[0]).removeprefix("file://")
     return [*dict.fromkeys((stated, address, UPLOADED.sub(r"\1", stated), UPLOADED.sub(r"\1", address)))]
 

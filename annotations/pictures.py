@@ -8,12 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
 
 import cv2
 import numpy as np
 from pi_heif import register_heif_opener
-from PIL import Image
+from PIL import Image, ImageSequence
 from PIL.TiffImagePlugin import BITSPERSAMPLE, IMAGELENGTH, IMAGEWIDTH, PHOTOMETRIC_INTERPRETATION
 
 from util.files.errors import UserError
@@ -29,8 +28,7 @@ def frame_of(image: Image.Image) -> Frame:
     tags = getattr(image, "tag_v2", {})
     if image.format == "TIFF" and {IMAGEWIDTH, IMAGELENGTH} <= {*tags}:
         image.filename = ""  # type: ignore[attr-defined]  # else Pillow maps the file, and takes sideways rows for others
-        stored_size = (int(tags[IMAGELENGTH]), int(tags[IMAGEWIDTH]))
-        return Frame(stored_size, stated_orientation(image), turned=True)
+        return Frame((int(tags[IMAGELENGTH]), int(tags[IMAGEWIDTH])), stated_orientation(image), turned=True)
     return Frame((image.height, image.width), stated_orientation(image), turned=False)
 
 
@@ -45,34 +43,25 @@ def opened(path: Path, what: str = "photo", content: bytes | None = None) -> Ite
         what: the word for it in messages.
         content: of the file.
     """
+    register_heif_opener()
+    Image.init()
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # of images below the limit
+    formats = [name for name in FORMATS if name in Image.OPEN]
     with (
         read_errors(path, what),
         path.open("rb") if content is None else BytesIO(content) as file,
-        _identified(file) as image,
+        Image.open(file, formats=formats) as image,
     ):
         _turn_to_largest_page(image)
         check_image(image, path)
         yield image
 
 
-def _identified(file: BinaryIO) -> Image.Image:
-    """Return the image in a file, not decoded yet."""
-    register_heif_opener()
-    Image.init()
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # of images below the limit
-    formats = [name for name in FORMATS if name in Image.OPEN]
-    return Image.open(file, formats=formats)
-
-
 def _turn_to_largest_page(image: Image.Image) -> None:
     """Turn a TIFF to the first of its largest pages."""
-    if image.format != "TIFF":
-        return
-    sizes = []
-    for page in range(getattr(image, "n_frames", 1)):
-        image.seek(page)
-        sizes.append(image.width * image.height)
-    image.seek(sizes.index(max(sizes)))
+    if image.format == "TIFF":
+        sizes = [page.width * page.height for page in ImageSequence.Iterator(image)]
+        image.seek(sizes.index(max(sizes)))
 
 
 def header_of(path: Path) -> tuple[tuple[int, int], int]:
@@ -91,8 +80,7 @@ def read_image(path: Path, content: bytes | None = None) -> np.ndarray:
         frame = frame_of(photo)
         content = content or path.read_bytes()
         if content.startswith((JPEG, PNG)) or _has_colours_of_16_bits(photo):
-            decoded = decode(content, page=photo.tell())
-            colours = over_white(eight_bits(decoded), photo)
+            colours = over_white(eight_bits(decode(content, page=photo.tell())), photo)
         else:
             colours = colours_of(photo, path)
         return frame.upright(colours)
@@ -100,8 +88,7 @@ def read_image(path: Path, content: bytes | None = None) -> np.ndarray:
 
 def _has_colours_of_16_bits(photo: Image.Image) -> bool:
     """Return whether a photo is a TIFF of colours of 16 bits, which Pillow would cut to 8."""
-    tags = getattr(photo, "tag_v2", {})
-    return photo.mode == "RGB" and max(tags.get(BITSPERSAMPLE, (8,))) == 16
+    return photo.mode == "RGB" and max(getattr(photo, "tag_v2", {}).get(BITSPERSAMPLE, (8,))) == 16
 
 
 def colours_of(image: Image.Image, path: Path) -> np.ndarray:
@@ -140,8 +127,7 @@ def eight_bits(values: np.ndarray) -> np.ndarray:
     low, high = np.percentile(values, (0.1, 99.9))
     if not 0 < high - low < NARROW:
         return (values // 256).astype(np.uint8)
-    stretched = (values - low) * (255 / (high - low))
-    return np.clip(stretched, 0, 255).round().astype(np.uint8)
+    return np.interp(values, (low, high), (0, 255)).round().astype(np.uint8)
 
 
 def values_in(image: Image.Image) -> np.ndarray:

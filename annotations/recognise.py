@@ -56,21 +56,19 @@ def recognise(text: str) -> tuple[str, Path]:
     if not path.exists():
         raise UserError(f"{text}: this file or folder does not exist; name {EXPECTED}")
     if path.is_file():
-        return named or _format_of(path), path
+        return named or _known_format(path), path
     files = _files_in(path)
     if named is None and len(files) > 1:
-        several = " and ".join(files)
-        raise UserError(f"{path}: may be of the formats {several}; write one before it, as in coco:{path}")
+        raise UserError(f"{path}: may be of the formats {' and '.join(files)}; write one before it, as in coco:{path}")
     kind = named or next(iter(files), MASKS)
     if kind == MASKS and not masks_below(folders_in(path)[1]):
         _refuse_xml(path)
-    return kind, _whole_file(kind, path, files.get(kind, []))
+    return kind, _whole_file(kind, path, yolo.data_files_in(path) if kind == YOLO else files.get(kind, []))
 
 
 def _whole_file(kind: str, folder: Path, found: list[Path]) -> Path:
     """Return the file of a folder that is of all its photos; the folder itself if it may have more; UserError: none."""
-    is_set = kind == COCO and len(found) > 1
-    if kind not in (COCO, LABELSTUDIO) or is_set:
+    if kind not in (COCO, LABELSTUDIO, YOLO) or (kind == COCO and len(found) > 1):
         return folder
     if len(found) != 1:
         names = ", ".join(file.relative_to(folder).as_posix() for file in found[:4])
@@ -100,12 +98,10 @@ def read(text: str, photos: Path | None = None, unconfirmed: bool = True) -> Ann
     return interpret(annotations)
 
 
-def _format_of(file: Path) -> str:
+def _known_format(file: Path) -> str:
     """Return the format of a file; UserError: it has none that is read here."""
-    if kind := _json_format(file):
+    if kind := _format_of(file):
         return kind
-    if file.suffix.lower() in yolo.YAML_SUFFIXES or file.name in yolo.CLASS_FILES:
-        return YOLO
     _refuse_xml(file)
     raise UserError(f"{file}: its format is unknown; name {EXPECTED}; export other formats as COCO")
 
@@ -119,8 +115,10 @@ def _refuse_xml(path: Path) -> None:
                 raise UserError(f"{file}: is {words}")
 
 
-def _json_format(file: Path) -> str | None:
-    """Return the format of a JSON file, None if it has another form."""
+def _format_of(file: Path) -> str | None:
+    """Return the format of a file by its name or, of JSON, its beginning; None if it has another form."""
+    if file.suffix.lower() in yolo.YAML_SUFFIXES or file.name in yolo.CLASS_FILES:
+        return YOLO
     with file.open("rb") as stream:
         start = stream.read(START).lstrip(b"\xef\xbb\xbf \t\r\n")
     if start[:1] not in (b"{", b"["):
@@ -130,22 +128,21 @@ def _json_format(file: Path) -> str | None:
 
 def _files_in(folder: Path) -> dict[str, list[Path]]:
     """Return the files of each format in a folder, else, where it holds no masks either, below it."""
-    files = _by_format(visible(folder.glob(f"*{labelme.SUFFIX}"), folder))
-    data_files = yolo.data_files_in(folder)
-    if any(path.suffix.lower() in yolo.YAML_SUFFIXES for path in data_files):
-        files[YOLO] = data_files
+    suffixes = (labelme.SUFFIX, *yolo.YAML_SUFFIXES)
+    files = _by_format(visible((path for path in folder.glob("*.*") if path.suffix.lower() in suffixes), folder))
     _, mask_folder = folders_in(folder)
     if files or masks_in(mask_folder):
         return files
     files = _by_format(files_below(folder, labelme.SUFFIX))
     files.pop(RESULTS, None)  # of photos elsewhere
-    return {**files, YOLO: data_files} if data_files and not masks_below(mask_folder) else files
+    class_files = yolo.data_files_in(folder)
+    return {**files, YOLO: class_files} if class_files and not masks_below(mask_folder) else files
 
 
 def _by_format(paths: list[Path]) -> dict[str, list[Path]]:
     """Return the files of each format."""
     files: dict[str, list[Path]] = {}
     for path in paths:
-        if kind := _json_format(path):
+        if kind := _format_of(path):
             files.setdefault(kind, []).append(path)
     return files

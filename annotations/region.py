@@ -46,16 +46,14 @@ def read_region(mask: Any) -> tuple[np.ndarray, bool]:
     if isinstance(mask, Image.Image):
         check_image(mask, Path(source))
         return _region_in_image(mask, source)
-    values = mask.cpu() if hasattr(mask, "cpu") else mask  # a tensor
-    return _region_in(np.asarray(values), source), True
+    return _region_in(np.asarray(mask.cpu() if hasattr(mask, "cpu") else mask), source), True  # a tensor
 
 
 def _region_in_image(image: Image.Image, source: str) -> tuple[np.ndarray, bool]:
     """Return ``read_region`` of an image of Pillow; ``source`` is its name in messages."""
     frame = frame_of(image)
     _colour_in(image, source)
-    region = _region_in(_painted(image), source)
-    return frame.upright(region), frame.stated is not None
+    return frame.upright(_region_in(_painted(image), source)), frame.stated is not None
 
 
 def _region_in(values: np.ndarray, source: str) -> np.ndarray:
@@ -65,16 +63,14 @@ def _region_in(values: np.ndarray, source: str) -> np.ndarray:
     void = values < 0  # torch has negative numbers
     shades = np.unique(values[inside])
     top = values.max()
-    is_brightness = top >= 2 * SMALL or values.dtype.kind == "f"
     if len(shades) > 1 and top == IGNORE and shades[-2] < SMALL:
         void = values == top
         shades = shades[:-1]
-    elif is_brightness and _has_soft_edges(values[inside]):
+    elif (top >= 2 * SMALL or values.dtype.kind == "f") and _has_soft_edges(values[inside]):  # of brightness
         inside = values >= top / 2
         shades = shades[-1:]
     if len(shades) > 1:
-        named = ", ".join(f"{shade:g}" for shade in shades[:SHOWN])
-        raise UserError(f"{source}: holds the values {named}, {FIX}")
+        raise UserError(f"{source}: holds the values {', '.join(f'{shade:g}' for shade in shades[:SHOWN])}, {FIX}")
     return np.where(void, IGNORE, inside).astype(np.uint8)
 
 
@@ -119,8 +115,7 @@ def read_region_of(image: Path | str | np.ndarray, mask: Any) -> np.ndarray:
     else:
         stored, orientation = header_of(Path(image))
     source = Path(mask if isinstance(mask, str | Path) else "an example's mask")
-    region, is_upright = read_region(mask)
-    return fitted_mask(region, is_upright, stored, orientation, source)
+    return fitted_mask(*read_region(mask), stored, orientation, source)
 
 
 def classes_in(mask: Path) -> set[Any]:
@@ -129,14 +124,14 @@ def classes_in(mask: Path) -> set[Any]:
     It is the small numbers of grey values, or the colours (red, green, blue) of a palette's indices or of objects.
     """
     with opened_mask(mask) as image:
-        if _has_indices(image):
-            indices = {*np.unique(values_in(image)).tolist()} - {0, IGNORE}
-            palette = palette_of(image)
-            return {tuple(palette[index].tolist()) for index in indices if index < len(palette)}
-        if image.mode not in GREY_MODES and not image.mode.startswith("I;16"):
+        has_indices = _has_indices(image)
+        if not (has_indices or image.mode in GREY_MODES or image.mode.startswith("I;16")):
             colour = _colour_in(image, str(mask))
             return {colour} if colour else set()
         numbers = {*np.unique(values_in(image)).tolist()} - {0, IGNORE}
+        if has_indices:
+            palette = palette_of(image)
+            return {tuple(palette[index].tolist()) for index in numbers if index < len(palette)}
     return numbers if max(numbers, default=0) < SMALL else set()
 
 

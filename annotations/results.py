@@ -3,10 +3,11 @@
 The mask counts before the run lengths in the JSON, so that it can be corrected in any program.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from annotations.annotation import PERSON, Annotations, Instance, check_stated, content_errors
+from annotations.annotation import PERSON, Annotations, Instance
 from annotations.photo_files import REPLACED, is_same_file
 from annotations.shapes import decoded, encoded
 from util.files.folders import visible
@@ -29,30 +30,33 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     annotations = Annotations.begin(path, home.parent, folder)
     for file in annotations.each(visible(path.glob("*.json"), path) if path.is_dir() else [path]):
         record = read_json(file, "this result", "make it again")
-        with content_errors(f"{file}: is no result of this project (", "); make it again"):
+        with annotations.reading(f"{file}: is no result of this project (", "); make it again"):
             stated = str(record["query"])
-            is_there = folder is None and Path(stated).is_file()
-            photo = Path(stated) if is_there else annotations.files.find(stated, file)
+            photo = Path(stated)
+            if folder is not None or not photo.is_file():
+                photo = annotations.files.find(stated, file)
             if record["query_file"] and not is_same_file(record["query_file"], photo):
                 annotations.remarks[REPLACED][photo.name] += 1
                 continue
-            size = int(record["height"]), int(record["width"])
-            check_stated(photo, *size)
             known = {annotations.category(str(row["name"])): row.get("by") == PERSON for row in record["classes"]}
-            annotations.add(photo, size, _instances(record, home, annotations), is_upright=True, known=known)
-    return annotations
+            annotations.add(
+                photo,
+                (int(record["height"]), int(record["width"])),
+                _instances(record, home, annotations),
+                is_upright=True,
+                known=known,
+            )
+    return annotations.checked()
 
 
-def _instances(record: dict[str, Any], home: Path, annotations: Annotations) -> list[Instance]:
-    """Return the objects in the record of a result in the folder ``home``."""
+def _instances(record: dict[str, Any], home: Path, annotations: Annotations) -> Iterator[Instance]:
+    """Yield the objects in the record of a result in the folder ``home``."""
     mask = read_mask(home / own_name(record["mask"])) if "mask" in record else None
-    instances = []
     for entry in record["classes"]:
-        category = annotations.category(str(entry["name"]))
         pixels = decoded(entry["runs"]) if mask is None else mask == int(entry["value"])
         if pixels.any():
-            instances.append(Instance(category, encoded(pixels), confirmed=entry.get("by") == PERSON))
-    return instances
+            category = annotations.category(str(entry["name"]))
+            yield Instance(category, encoded(pixels), confirmed=entry.get("by") == PERSON)
 
 
 def decide_unconfirmed(annotations: Annotations, taken: bool) -> None:
@@ -61,11 +65,10 @@ def decide_unconfirmed(annotations: Annotations, taken: bool) -> None:
     Those left out are unknown beside others, and photos with such masks alone show nothing. So are classes of which a
     network alone says that they are not on a photo.
     """
-    decided = TAKEN if taken else LEFT
     for number, photo in enumerate(annotations.photos):
         confirmed = [instance for instance in photo.instances if instance.confirmed]
         unknown = [instance._replace(unknown=True) for instance in photo.instances if not instance.confirmed]
-        annotations.remarks[decided][photo.name] += len(unknown)
+        annotations.remarks[TAKEN if taken else LEFT][photo.name] += len(unknown)
         if not taken:
             known = photo.known and {category: True for category, confirmed in photo.known.items() if confirmed}
             annotations.photos[number] = photo._replace(

@@ -31,12 +31,10 @@ RIGHT = 0.03  # the cosine of a right angle, at most: corners are rounded
 MIN_AREA = 1e-6  # square pixels; the smallest step of COCO's coordinates is 0.01
 
 
-def ellipse_of(x: float, y: float, radius_x: float, radius_y: float) -> np.ndarray:
-    """Return an ellipse about a point as a polygon, (720,) float64."""
+def ellipse_of(centre: np.ndarray, radius_x: float, radius_y: float) -> np.ndarray:
+    """Return an ellipse about a point (2,) as a polygon, (720,) float64."""
     angle = np.linspace(0, 2 * np.pi, 360, endpoint=False)
-    columns = x + radius_x * np.cos(angle)
-    rows = y + radius_y * np.sin(angle)
-    return np.stack([columns, rows], axis=1).reshape(-1)
+    return (np.stack([radius_x * np.cos(angle), radius_y * np.sin(angle)], axis=1) + centre).reshape(-1)
 
 
 def corners_of(left: float, top: float, right: float, bottom: float) -> np.ndarray:
@@ -48,8 +46,7 @@ def turned_outline(outline: np.ndarray, degrees: float, pivot: np.ndarray) -> np
     """Return an outline (2 x points,) turned clockwise about a point (2,)."""
     angle = np.deg2rad(degrees)
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-    points = outline.reshape(-1, 2) - pivot
-    return (points @ turn + pivot).reshape(-1)
+    return ((outline.reshape(-1, 2) - pivot) @ turn + pivot).reshape(-1)
 
 
 def extent_of(shape: tuple[np.ndarray, ...] | dict[str, Any]) -> np.ndarray:
@@ -78,34 +75,30 @@ def region_in(text: str, size: tuple[int, int]) -> np.ndarray:
 def has_area(shape: tuple[np.ndarray, ...] | dict[str, Any]) -> bool:
     """Return whether run lengths cover a pixel, or a polygon (2 x points,) has three points that are not on a line."""
     if isinstance(shape, dict):
-        return bool(rle.area(compressed(shape)))
+        return bool(rle.area(shape))
     return any(len(polygon) >= 6 and not _is_on_a_line(polygon) for polygon in shape)
 
 
-def is_rectangle(shape: tuple[np.ndarray, ...] | dict[str, Any]) -> bool:
-    """Return whether a shape is one outline of four corners at right angles, also a rotated one."""
-    if isinstance(shape, dict) or len(shape) != 1 or len(shape[0]) != 8:
+def is_rectangle(outline: np.ndarray) -> bool:
+    """Return whether an outline (2 x points,) has four corners at right angles, also of a rotated rectangle."""
+    if len(outline) != 8:
         return False
-    corners = shape[0].reshape(4, 2)
-    sides = np.roll(corners, -1, 0) - corners
+    sides = np.diff(outline.reshape(4, 2), axis=0, append=outline[None, :2])
     lengths = np.linalg.norm(sides, axis=1)
     slants = np.abs((sides * np.roll(sides, -1, 0)).sum(1))
     return bool((slants <= RIGHT * lengths * np.roll(lengths, -1)).all() and lengths.all())
 
 
-def reaches_beyond(shape: tuple[np.ndarray, ...] | dict[str, Any], size: tuple[int, int]) -> bool:
-    """Return whether an outline, or the size of run lengths, exceeds a size (height, width)."""
-    if isinstance(shape, dict):
-        return bool((np.array(shape["size"]) > size).any())
-    return any((outline.reshape(-1, 2).max(0) > size[::-1]).any() for outline in shape if len(outline))
+def end_of(shape: tuple[np.ndarray, ...] | dict[str, Any]) -> np.ndarray:
+    """Return the right and lower end of outlines that have an area, or the width and height of run lengths, (2,)."""
+    return np.array(shape["size"][::-1]) if isinstance(shape, dict) else extent_of(shape)[2:]
 
 
 def _is_on_a_line(polygon: np.ndarray) -> bool:
     """Return whether all points of a polygon (2 x points,), at least three, are on a line."""
     points = polygon.reshape(-1, 2) - polygon[:2]
-    x, y = points.T
     longest_x, longest_y = points[(points**2).sum(1).argmax()]
-    return bool((np.abs(x * longest_y - y * longest_x) <= MIN_AREA).all())
+    return bool((np.abs(points @ (longest_y, -longest_x)) <= MIN_AREA).all())
 
 
 def encoded(mask: np.ndarray) -> dict[str, Any]:
@@ -115,21 +108,15 @@ def encoded(mask: np.ndarray) -> dict[str, Any]:
 
 
 def decoded(runs: dict[str, Any]) -> np.ndarray:
-    """Return the mask of a run-length encoding, (H, W) bool.
-
-    pycocotools leaves pixels that no run covers to chance. ValueError: as ``compressed``, or there are such pixels.
-    """
-    text = compressed(runs)
-    mask = rle.decode(text).view(bool)
-    if encoded(mask)["counts"] != text["counts"]:
-        raise ValueError(f"its run lengths do not cover its {mask.size} pixels, or one is 0")
-    return mask
+    """Return the mask of a run-length encoding, (H, W) bool; ValueError: as ``compressed``."""
+    return rle.decode(compressed(runs)).view(bool)
 
 
 def compressed(runs: dict[str, Any]) -> dict[str, Any]:
     """Return a run-length encoding, whose counts are text or a list of numbers, in COCO's text form, not decoded yet.
 
-    ValueError: it is too large, or its text damaged.
+    pycocotools leaves pixels that no run covers to chance. ValueError: it is too large, its text is damaged, or there
+    are such pixels.
     """
     height, width = map(int, runs["size"])
     check_size(height, width)
@@ -138,7 +125,27 @@ def compressed(runs: dict[str, Any]) -> dict[str, Any]:
         counts = rle.frPyObjects({"size": [height, width], "counts": counts}, height, width)["counts"].decode()
     if not RUNS.fullmatch(counts):
         raise ValueError("its run lengths are damaged")
+    lengths = _lengths(counts)
+    if lengths.sum() != height * width or lengths.min() < 0 or not lengths[1:].all():
+        raise ValueError(f"its run lengths do not cover its {height * width} pixels, or one is 0")
     return {"size": [height, width], "counts": counts}
+
+
+def _lengths(counts: str) -> np.ndarray:
+    """Return the lengths of the runs in COCO's text form, int64.
+
+    A character holds five bits of a number, the lowest first, of which the last has a sign; from the fourth number on,
+    it is what a length has more than the last but one.
+    """
+    digits = np.frombuffer(counts.encode(), np.uint8).astype(np.int64) - ord("0")
+    is_last = digits < 32
+    starts = np.flatnonzero(np.roll(is_last, 1))
+    places = np.arange(len(digits)) - starts[is_last.cumsum() - is_last]
+    lengths = np.add.reduceat((digits & 31) << (5 * places), starts)
+    lengths -= (digits[is_last] & 16) << (5 * places[is_last] + 1)
+    for parity in (1, 2):
+        lengths[parity::2] = lengths[parity::2].cumsum()
+    return lengths
 
 
 def polygons_of(mask: np.ndarray) -> list[np.ndarray]:
@@ -184,8 +191,7 @@ def _corners(contour: np.ndarray) -> np.ndarray:
     if not cv2.contourArea(simple):  # nor have two corners an area
         simple = points
     pixel = simple.round()
-    direction = np.sign(simple - pixel)
-    return (pixel + 0.5 + direction * (0.5 - WITHIN)).astype(np.float64).round(2)
+    return (pixel + 0.5 + np.sign(simple - pixel) * (0.5 - WITHIN)).astype(np.float64).round(2)
 
 
 def point_label(points: Sequence[tuple[float, ...]], shape: tuple[int, int], joined: bool) -> np.ndarray:
@@ -200,6 +206,4 @@ def point_label(points: Sequence[tuple[float, ...]], shape: tuple[int, int], joi
     is_beside[cells[:, 1], cells[:, 0]] = 0
     distance = cv2.distanceTransform(is_beside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     radius = max(0.02 * max(shape), 1)
-    label = np.where(distance <= UNKNOWN * radius, IGNORE, 0).astype(np.uint8)
-    label[distance <= radius] = 1
-    return label
+    return np.select([distance <= radius, distance <= UNKNOWN * radius], [1, IGNORE], 0).astype(np.uint8)

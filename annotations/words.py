@@ -36,11 +36,6 @@ def is_unknown(name: str) -> bool:
     return letters in UNKNOWN or LABEL_WORDS.sub("", letters) in UNKNOWN
 
 
-def is_class(name: str) -> bool:
-    """Return whether the name of a category is neither that of background nor that of unknown pixels."""
-    return name.casefold() not in BACKGROUND and not is_unknown(name)
-
-
 def _letters(name: str) -> str:
     return "".join(character for character in name.casefold() if character.isalpha())
 
@@ -74,5 +69,4 @@ def place_of(folders: Iterable[str]) -> tuple[str, ...]:
 
 def are_other_places(place: tuple[str, ...], other: tuple[str, ...]) -> bool:
     """Return whether two ``place_of`` differ in a folder, from the innermost on as far as both have some."""
-    pairs = zip(reversed(place), reversed(other))
-    return any(name != other_name for name, other_name in pairs)
+    return any(name != other_name for name, other_name in zip(reversed(place), reversed(other)))

@@ -7,7 +7,7 @@ centre and size. The text files lie in folders ``labels``, the photos in folders
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import yaml
@@ -45,39 +45,27 @@ BEYOND = 0.01  # of the photo's side: rounding of other programs
 AS_WRITTEN = type("AsWritten", (Loader,), {"yaml_implicit_resolvers": {}})
 
 
-class DataFile(NamedTuple):
-    """The content of a data file or ``classes.txt``."""
-
-    names: dict[int, str]  # of the classes, by their numbers
-    root: Path  # the data set's folder
-    unread: list[str]  # parts of the set
-    own: dict[str, Any]  # of this program's: UNCONFIRMED, the text files with rows that a network made; UPRIGHT
-
-
 def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
-    """Return the annotations that belong to a data file, or to the data file or ``classes.txt`` in a folder.
+    """Return the annotations that belong to a data file or ``classes.txt``.
 
     Category ids are the classes' numbers plus 1. The photos are found in ``folder``, default ``images`` in place of
     ``labels``. UserError: a file is unreadable or in another format, or its photo is missing; it names the file.
     """
-    if path.is_dir():
-        data_files = data_files_in(path)
-        if len(data_files) != 1:
-            raise UserError(f"{path}: holds {len(data_files)} data files with the class names; name one of them")
-        (path,) = data_files
-    names, root, unread, own = read_data_file(path)
+    names, root, content = read_data_file(path)
     annotations = Annotations.begin(path, root, folder)
-    annotations.remarks["not read: parts of the set, which are kept where folders are named so"].update(unread)
+    annotations.remarks["not read: parts of the set, which are kept where folders are named so"].update(
+        _unread_parts(content)
+    )
     annotations.categories = {number + 1: name for number, name in names.items()}
     for file in annotations.each(_text_files(root)):
         parts = file.relative_to(root).with_suffix("").parts
         stated = "/".join(IMAGES if part == LABELS else part for part in parts)
         photo = annotations.files.find(stated, file)
         size = upright_size(*header_of(photo))
-        is_confirmed = file.name not in own[UNCONFIRMED]
-        rows = (row._replace(confirmed=is_confirmed) for row in _rows(file, size, names))
-        annotations.add(photo, size, rows, is_upright=own[UPRIGHT])
-    return annotations
+        rows = _rows(file, size, names, confirmed=file.name not in content.get(UNCONFIRMED, ()))
+        with annotations.reading():
+            annotations.add(photo, size, rows, is_upright=content.get(UPRIGHT) == "true")
+    return annotations.checked()
 
 
 def _text_files(root: Path) -> list[Path]:
@@ -100,30 +88,27 @@ def data_files_in(folder: Path) -> list[Path]:
     return files or [*filter(Path.is_file, places)][:1]
 
 
-def read_data_file(path: Path) -> DataFile:
-    """Return what a data file or ``classes.txt`` says.
+def read_data_file(path: Path) -> tuple[dict[int, str], Path, dict[str, Any]]:
+    """Return the names of classes by their numbers, the data set's folder, and all content of a data file.
 
-    The folder is the ``path`` of the data file where that exists, else the file's own. UserError: the file is
-    unreadable, or its names are no list.
+    The folder is the ``path`` of the data file where that exists, else the file's own; ``classes.txt`` has no content
+    but names. This program's own keys are UPRIGHT, and UNCONFIRMED: the text files with rows that a network made.
+    UserError: the file is unreadable, or its names are no list.
     """
     text = read_text(path, "the class names", f"write them to {DATA_FILE}")
     root = path.parent.parent if path.parent.name == LABELS else path.parent
-    unread: list[str] = []
-    own: dict[str, Any] = {UNCONFIRMED: (), UPRIGHT: False}
+    content: dict[str, Any] = {}
     if path.suffix.lower() in YAML_SUFFIXES:
         with content_errors(f"{path}: ", "; write names: [cat, dog]"):
             content = read_yaml(text, AS_WRITTEN)
             names = _names_in(content)
-            unread = _unread_parts(content)
-            own = {UNCONFIRMED: {*content.get(UNCONFIRMED, ())}, UPRIGHT: content.get(UPRIGHT) == "true"}
             stated = path.parent / str(content.get("path", ""))
             if "path" in content and stated.is_dir():
                 root = stated
     else:
-        lines = [line.strip() for line in text.split("\n")]
-        names = dict(enumerate(filter(None, lines)))
+        names = dict(enumerate(filter(None, map(str.strip, text.split("\n")))))
     check_names(names.values(), path)
-    return DataFile(names, root, unread, own)
+    return names, root, content
 
 
 def _unread_parts(content: dict[str, Any]) -> list[str]:
@@ -147,14 +132,15 @@ def _names_in(content: dict[str, Any]) -> dict[int, str]:
     return dict(sorted((int(number), str(name).strip()) for number, name in names.items()))
 
 
-def _rows(path: Path, size: tuple[int, int], classes: Mapping[int, str]) -> Iterator[Instance]:
+def _rows(path: Path, size: tuple[int, int], classes: Mapping[int, str], confirmed: bool) -> Iterator[Instance]:
     """Yield the instance of each row of a text file, on a photo of a size (height, width)."""
-    text = read_text(path, "these outlines", "check the file's name")
-    for number, line in enumerate(text.split("\n"), 1):
+    for number, line in enumerate(read_text(path, "these outlines", "check the file's name").split("\n"), 1):
         if line.strip():
-            with content_errors(f"{path}: line {number} is not in YOLO's form for segmentation (", ")"):
+            with content_errors(
+                f"{path}: line {number} is not in YOLO's form for segmentation (", "); correct it", kind=ValueError
+            ):
                 row = np.array(line.split(), np.float64)
-                yield _instance(row, size, classes)
+                yield _instance(row, size, classes)._replace(confirmed=confirmed)
 
 
 def _instance(row: np.ndarray, size: tuple[int, int], classes: Mapping[int, str]) -> Instance:
@@ -171,7 +157,7 @@ def _instance(row: np.ndarray, size: tuple[int, int], classes: Mapping[int, str]
     if not ((shares >= -BEYOND) & (shares <= 1 + BEYOND)).all():
         raise ValueError("coordinates must be shares of the photo's sides, from 0 to 1")
     outline = (np.clip(shares, 0, 1).reshape(-1, 2) * size[::-1]).reshape(-1)
-    return Instance(int(category) + 1, (outline,), is_boxed=is_rectangle((outline,)))
+    return Instance(int(category) + 1, (outline,), is_boxed=is_rectangle(outline))
 
 
 def write(folder: Path, predictions: Predictions) -> None:
@@ -188,23 +174,19 @@ def write(folder: Path, predictions: Predictions) -> None:
         write_of_photo(photo, path, _text(photo, names))
         if any(predicted.is_unconfirmed for predicted in photo.objects):
             unconfirmed.append(path.name)
-    content: dict[str, Any] = {
+    content = {
         **{"train": IMAGES, "val": IMAGES, "nc": len(names), "names": dict(enumerate(names))},
-        UPRIGHT: True,
+        **{UPRIGHT: True, UNCONFIRMED: unconfirmed},
     }
-    if unconfirmed:
-        content[UNCONFIRMED] = unconfirmed
     write_atomically(folder / DATA_FILE, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 
 def _text(photo: PredictedPhoto, names: list[str]) -> str:
     """Return the rows of a photo's text file, whose coordinates have the digits of a tenth of a pixel."""
     digits = len(str(max(photo.width, photo.height))) + 1
-    rows = []
+    text = ""
     for predicted in photo.objects:
-        number = names.index(predicted.name)
         for polygon in predicted.polygons():
             shares = (polygon / (photo.width, photo.height)).reshape(-1)
-            coordinates = " ".join(f"{share:.{digits}f}" for share in shares)
-            rows.append(f"{number} {coordinates}\n")
-    return "".join(rows)
+            text += f"{names.index(predicted.name)} {' '.join(f'{share:.{digits}f}' for share in shares)}\n"
+    return text

@@ -37,11 +37,7 @@ def brush(box: tuple[int, ...]) -> dict[str, Any]:
 def coco(folder: Path, *marks: dict[str, Any]) -> Path:
     """Write COCO's JSON of a photo; marks state their category, default cat."""
     photo(folder / "p0.jpg")
-    path = coco_json(folder)
-    content = json_of(path)
-    content["annotations"] = [{"id": n, "image_id": 7, "category_id": 1} | mark for n, mark in enumerate(marks, 1)]
-    write_json(path, content)
-    return path
+    return coco_json(folder, *({"category_id": 1} | mark for mark in marks))
 
 
 OUTLINED_CAT = {"segmentation": [outline(CAT)]}
@@ -63,9 +59,9 @@ BOXED = "read as boxes, upright or turned: objects that have no other outline (1
             "photos with outlines or boxes that reach outside, beyond their stated size (1)",
         ),
         (
-            [OUTLINED_CAT, *[{"segmentation": [outline(DOG)], "image_id": 99}] * 2],
+            [OUTLINED_CAT, *({"segmentation": [outline(DOG)], "image_id": number} for number in (99, "p0", None))],
             CATS,
-            "left out: annotations of photos that are not listed (2), see image_id 99",
+            "left out: annotations of photos that are not listed (3), see annotation 3",
         ),
         *(
             ([OUTLINED_CAT | {"bbox": box, "area": area}], CATS, "")
@@ -149,7 +145,8 @@ def test_predictions_of_tasks_that_nobody_annotated_are_unconfirmed(tmp_path: Pa
     task, _ = json_of(path)
     drawn.photo(tmp_path / "b.jpg")
     second = {"id": 7, "data": {"image": "b.jpg"}, "predictions": task["annotations"]}
-    write_json(path, [task, second, second | {"id": 8, "data": {"image": "gone.jpg"}}])
+    wrong = task | {"id": 9, "annotations": [{"result": [{"original_width": 1}]}]}
+    write_json(path, [task, second, second | {"id": 8, "data": {"image": "gone.jpg"}}, wrong])
     confirmed, found = recognise.read(str(path)).photos
     assert {instance.confirmed for instance in confirmed.instances} == {True}
     assert {instance.confirmed for instance in found.instances} == {False}
@@ -157,13 +154,16 @@ def test_predictions_of_tasks_that_nobody_annotated_are_unconfirmed(tmp_path: Pa
     notes = capsys.readouterr().err
     assert "left out: masks that nobody confirmed (--unconfirmed takes them) (2), see b.jpg" in notes
     assert "left out: predictions whose photo is not found (1), see task 8" in notes
+    assert "(task 9: 'original_height' is missing); export it again; 1 of 3 annotated photos have an entry" in notes
 
 
 def test_files_of_other_kinds_beside_labelme_s_are_counted(tmp_path: Path, capsys) -> None:
     folder = drawn.labelme(tmp_path)
     (folder / "prepared.json").write_text("[]")
+    (folder / "cut.json").write_text('{"shapes": [')
     assert areas(folder) == AREAS
-    assert "left out: JSON files of other kinds (1), see prepared.json" in capsys.readouterr().err
+    notes = capsys.readouterr().err
+    assert "cut.json: not in labelme's form (Expecting value" in notes and "other kinds (1), see prepared.json" in notes
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Sets in parts: annotations in several files or folders are one set, and equal names in two folders two photos."""
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -101,16 +102,23 @@ def test_masks_whose_names_match_no_photo_are_named(tmp_path: Path) -> None:
     assert "such as b_mask.png" in line
 
 
-def test_files_of_coco_in_folders_are_parts_of_one_set(tmp_path: Path) -> None:
-    for part in ("train", "valid"):
-        photo(tmp_path / part / PHOTO)
-        coco_json(tmp_path / part, *MARKS, file=PHOTO)
-    assert areas(tmp_path) == TWICE
-    shutil.copy(tmp_path / "train/coco.json", tmp_path / "train/copy.json")
+@pytest.mark.parametrize(
+    ("images", "annotations"),
+    [
+        ("train valid", "train/coco.json valid/coco.json"),
+        ("images/train images/val", "annotations/instances_train.json annotations/instances_val.json"),  # CVAT's
+    ],
+)
+def test_several_files_of_coco_are_parts_of_one_set(tmp_path: Path, images: str, annotations: str) -> None:
+    for folder, name in zip(images.split(), annotations.split(), strict=True):
+        photo(tmp_path / folder / PHOTO)
+        file = coco_json((tmp_path / name).parent, *MARKS, file=PHOTO).rename(tmp_path / name)
+    assert areas(tmp_path) == areas(tmp_path, tmp_path) == TWICE
+    shutil.copy(file, copy := file.with_name(f"{Path(folder).name}.json"))
     assert "several of its files list the same photos" in refusal(tmp_path)
-    (tmp_path / "train/copy.json").unlink()
-    coco_json(tmp_path / "valid", *MARKS, file=PHOTO, names=("cat", "cow"))
-    assert "valid/coco.json: holds no instances in COCO's format (its categories" in refusal(tmp_path)
+    copy.unlink()
+    coco_json(file.parent, *MARKS, file=PHOTO, names=("cat", "cow")).rename(file)
+    assert f"{name}: holds no instances in COCO's format (its categories" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png"])
@@ -131,17 +139,31 @@ def test_masks_of_roboflow_lie_beside_their_photos_with_the_names_of_their_value
         pairs(tmp_path / "photos", tmp_path / "masks")
 
 
-@pytest.mark.parametrize("count", [2, 6])
-def test_a_photo_with_an_annotation_that_contradicts_itself_is_left_out(tmp_path: Path, capsys, count: int) -> None:
+@pytest.mark.parametrize(
+    ("count", "change", "reason"),
+    [
+        (2, {"bbox": [60, 2, 30, 40]}, "its outline, bbox or area disagree"),
+        (6, {"bbox": [60, 2, 30, 40]}, "its outline, bbox or area disagree"),
+        (6, {"category_id": 7}, "category_id 7 is not among the categories"),
+        (6, {"segmentation": {"size": [drawn.HEIGHT, drawn.WIDTH], "counts": [1, 2]}}, "its run lengths do not cover"),
+        (6, {"segmentation": [[1, 2, 3]]}, "an outline has an odd number of numbers"),
+    ],
+)
+def test_a_photo_with_an_annotation_that_is_wrong_is_left_out(
+    tmp_path: Path, capsys, count: int, change: dict, reason: str
+) -> None:
     path = coco_json(tmp_path, *[MARKS[0] | {"image_id": n, "category_id": 1} for n in range(count)])
     content = json_of(path)
     content["images"] = [content["images"][0] | {"id": n, "file_name": f"p{n}.jpg"} for n in range(count)]
-    content["annotations"][1]["bbox"] = [60, 2, 30, 40]
+    content["annotations"][1] |= change
     write_json(path, content)
     for number in range(count):
         photo(tmp_path / f"p{number}.jpg")
     assert areas(path) == {"cat": (count - 1) * AREAS["cat"]}
-    assert "whose outline, bbox or area disagree (1), see annotation 2 of p1.jpg" in capsys.readouterr().err
+    assert re.search(
+        f"{path}: annotation 2 of p1.jpg: {reason}.*; correct .*; 1 of {count} annotated photos .* and are left out",
+        capsys.readouterr().err,
+    )
 
 
 def test_photos_elsewhere_are_asked_for_by_the_option_that_names_them(tmp_path: Path) -> None:
