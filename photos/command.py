@@ -141,11 +141,12 @@ def _note_unusual(out: Path, queries: Sequence[Path], examples: Sequence[Example
 def _write_results(segmenter: Segmenter, results: Results, queries: Sequence[Path], keep: bool) -> dict[Path, str]:
     """Write the results of queries, ``keep`` those that are complete; return why photos could not be read."""
     facts = {**segmenter.facts, "instances": results.instances, "inputs": segmenter.digest()}
-    waiting = results.waiting(queries, facts)
-    kept = len(queries) - len(waiting)
+    failed: dict[Path, str] = {}
+    waiting = results.waiting(queries, facts, failed)
+    asked = len(waiting) + len(failed)
+    kept = len(queries) - asked
     if keep:
         print(f"{results.out}: {kept} of {len(queries)} results are complete and stay")
-    failed: dict[Path, str] = {}
     predictions = segmenter.many(waiting, unread=failed)
     bar = ProgressBar(predictions, "predict", len(waiting), unit="photo", bar_format=BAR, disable=not waiting)
     try:
@@ -162,7 +163,7 @@ def _write_results(segmenter: Segmenter, results: Results, queries: Sequence[Pat
     complete = [query for query in queries if query not in failed]
     if complete:
         results.write_formats(complete, facts)
-    counts = (len(waiting), kept, len(failed))
+    counts = (asked, kept, len(failed))
     print(*_last_lines(results, segmenter, entries, counts), sep="\n")
     return failed
 
@@ -171,14 +172,14 @@ def _last_lines(
     results: Results, segmenter: Segmenter, entries: Sequence[dict[str, Any]], counts: tuple[int, int, int]
 ) -> Iterator[str]:
     """Yield what was not found, what is doubtful, and how many photos were to be segmented, were kept, and failed."""
-    waiting, kept, failed = counts
+    asked, kept, failed = counts
     yield from _not_found(entries, segmenter.decision.min_presence)
     if segmenter.calibration:
         yield from _doubtful(entries)
-    done = f"{waiting - failed} of {waiting} photos segmented on {segmenter.engine.place}"
+    done = f"{asked - failed} of {asked} photos segmented on {segmenter.engine.place}"
     stay = f"; {kept} results stay" if kept else ""
     problem = f"; {failed} could not be segmented" if failed else ""
-    yield f"{results.out}: {done if waiting else 'nothing was left to segment'}{stay}{problem}"
+    yield f"{results.out}: {done if asked else 'nothing was left to segment'}{stay}{problem}"
 
 
 def _first_lines(segmenter: Segmenter) -> Iterator[str]:

@@ -111,14 +111,6 @@ def is_of_others(path: Path) -> bool:
     return content != b"" and BEGINS.get(path.name, RESULT_MARK) not in content
 
 
-def _check_free(path: Path, again: bool) -> None:
-    """Refuse (UserError) a folder where a result is to lie, or (without ``again``) an earlier result."""
-    if path.exists() and not again:
-        raise UserError(f"{path}: {EXISTS}")
-    if path.is_dir():
-        raise UserError(f"{path}: is a folder where a result is to lie; rename it, or name another --out")
-
-
 def below(folders: Iterable[Path]) -> list[Path]:
     """Return what folders hold."""
     return [path for folder in folders for path in folder.glob("*")]
@@ -195,11 +187,9 @@ class Results:
             raise UserError(f"{self.out}: is a file; name a folder by --out")
         paths = self._distinct_paths(queries)
         of_formats = [self.out / name for name in self.formats if name != PICTURES]
-        for path in () if again else of_formats:
+        for path in () if again else (*of_formats, *paths):
             if path.exists():
                 raise UserError(f"{path}: {EXISTS}")
-        for path in paths:
-            _check_free(path, again)
         for path in (self.out / SUMMARY, self.out / REVIEW, *(self.paths(query)[0] for query in queries)):
             if is_of_others(path):
                 raise UserError(f"{path}: was not written by this program and would be overwritten; name another --out")
@@ -238,21 +228,34 @@ class Results:
                 paths.append(path)
         return paths
 
-    def waiting(self, queries: Sequence[Path], facts: dict[str, Any]) -> list[Path]:
-        """Return the queries to segment: some class is not a person's, and the result of these facts is not complete.
+    def waiting(self, queries: Sequence[Path], facts: dict[str, Any], unread: dict[Path, str]) -> list[Path]:
+        """Return the queries to segment; those that cannot be join ``unread``, query -> reason.
 
-        The others whose results do not hold what persons have said are written.
+        Those of which all classes are persons' are written, where their results do not hold what persons have said.
         """
         waiting = []
         for query in ProgressBar(queries, desc="check results", unit="photo", leave=False, delay=1):
-            if self.is_complete(query, facts):
-                continue
-            if {*self.names} <= persons.masks_of(self.out, query).keys():
-                image, of_file = read_with_facts(query)
-                self.write_rows(query, image, [], facts | of_file)
-            else:
+            is_waiting = attempt(partial(self._is_waiting, facts=facts), query)
+            if isinstance(is_waiting, UserError):
+                unread[query] = str(is_waiting)
+            elif is_waiting:
                 waiting.append(query)
         return waiting
+
+    def _is_waiting(self, query: Path, facts: dict[str, Any]) -> bool:
+        """Return whether a query's result of these facts is not complete, and some class is not a person's there.
+
+        UserError: a folder lies in place of a file of its result, or a person's masks cannot be read.
+        """
+        for path in filter(Path.is_dir, self.paths(query)):
+            raise UserError(f"{path}: is a folder where a result is to lie; rename it, or name another --out")
+        if self.is_complete(query, facts):
+            return False
+        if not {*self.names} <= persons.masks_of(self.out, query).keys():
+            return True
+        image, of_file = read_with_facts(query)
+        self.write_rows(query, image, [], facts | of_file)
+        return False
 
     def is_complete(self, query: Path, facts: dict[str, Any]) -> bool:
         """Return whether a query's results are all there, none empty, of the same file, facts and persons' masks."""

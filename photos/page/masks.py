@@ -18,6 +18,7 @@ from photos.prediction import remove
 from photos.results import FOUND, SAID, Results, own_record, pictures_of
 from photos.segmenter import Segmenter
 from util.files.errors import UserError
+from util.files.parallel import attempt
 from util.files.reading import kept_json
 
 LOOKS = ("by", "share", "presence", "score")  # what the grid shows of a class: by whom its mask is, share and scores
@@ -35,6 +36,7 @@ class PhotoMasks:
         self.results = results
         self.replaced = replaced
         self.out = results.out
+        self.errors: dict[Path, str] = {}  # why a photo cannot be read, "" where it can
 
     def record(self, path: Path) -> dict[str, Any]:
         """Return a photo's result; empty where it has none, or one of a photo that was replaced."""
@@ -58,9 +60,13 @@ class PhotoMasks:
         return persons.over(found, said, [*persons.values(self.out)]) if said else found
 
     def looks(self, path: Path) -> dict[int, list[Any]]:
-        """Return of each class that is known of a photo, by its value, what is in ``LOOKS``."""
+        """Return of each class that is known of a photo, by its value, what is in ``LOOKS``; nothing after an error."""
         values = persons.values(self.out)
-        return {values[row["name"]]: [row[key] for key in LOOKS] for row in self.rows(path)}
+        rows = attempt(self.rows, path)
+        if isinstance(rows, UserError):
+            self.errors[path] = str(rows)
+            return {}
+        return {values[row["name"]]: [row[key] for key in LOOKS] for row in rows}
 
     def label(self, path: Path) -> np.ndarray:
         """Return a photo's mask in the values of classes, (H, W) uint8."""

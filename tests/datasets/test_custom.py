@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from annotations.annotation import PERSON
 from annotations.pictures import read_image
+from annotations.shapes import encoded
 from datasets import recipes
 from tests.datasets.class_trees import save, save_grey, save_photo
 from tests.datasets.printed import assert_done
@@ -298,6 +300,21 @@ def test_masks_without_background_are_a_question(prepare, project: Path, tmp_pat
     assert_done(prepare(*options, "--unknown-is-background"))
     (mask,) = (project / "data/cats/masks").rglob("p0.png")
     assert np.unique(read_mask(mask), return_counts=True)[1].tolist() == [36 * 36 - 400, 400]
+
+
+def test_what_nobody_confirmed_is_no_background(prepare, project: Path, tmp_path: Path) -> None:
+    (tmp_path / "found").mkdir()
+    for number in range(8):
+        photo = tmp_path / f"photos/p{number}.jpg"
+        save_photo(photo, number)
+        row = {"name": ("cat", "dog")[number % 2], "by": PERSON, "runs": encoded(np.tri(36, dtype=bool))}
+        record = {"query": str(photo), "query_file": None, "height": 36, "width": 36, "classes": [row]}
+        write_json(tmp_path / f"found/p{number}.json", record)
+    words = ("custom", "--images", f"{tmp_path}/photos", "--annotations", f"{tmp_path}/found", "--name")
+    error = prepare(*words, "pets").error
+    assert "nothing is background on 8 photos with a class that nobody confirmed, such as p0.jpg" in error
+    assert "'Nothing here' of it on the page; or name one class by --classes" in error
+    assert_done(prepare(*words, "cats", "--classes", "cat"))
 
 
 def test_objects_that_others_cover_wholly_are_counted(prepare, project: Path, tmp_path: Path) -> None:

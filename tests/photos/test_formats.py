@@ -126,6 +126,12 @@ def test_bad_photos_of_a_folder_are_named_and_passed_over(run, photos: list[Path
     for path, error in errors.items():
         assert f"error: {path}: " in done.errors and Path(path).name in error
     assert len(json_of(tmp_path / "out/coco/instances.json")["images"]) == 1
+    (folder / "more.jpg").write_bytes(content)
+    for name in ("good_mask.png", "persons/more.png"):
+        (tmp_path / "out" / name).unlink(missing_ok=True)
+        (tmp_path / "out" / name).mkdir(parents=True)
+    done = run("--query", folder, "--format", "coco", "--resume")
+    assert "good_mask.png: is a folder where a result" in done.errors and "1 of 4 photos" in done.output
     (folder / f"{'b' * 236}.jpg").write_bytes(content)
     assert "its name is too long" in run("--query", folder, "--format", "coco", "--resume").error
 

@@ -198,7 +198,7 @@ def test_a_photo_that_is_replaced_while_it_is_segmented_is_searched_again(page: 
     for found in segmenter.many(copies[:2]):
         shutil.copy(copies[2], copies[0])
         results.write(found, facts)
-    assert results.waiting(copies[:2], facts) == [copies[0]]
+    assert results.waiting(copies[:2], facts, {}) == [copies[0]]
 
 
 def test_a_mask_is_checked_before_it_is_kept(page: Page) -> None:
@@ -306,8 +306,11 @@ def test_results_that_are_damaged_or_lead_elsewhere_are_none(
     assert (again.known("a.jpg"), again.known("b.jpg")) == ({"object": YOURS}, {})
     again.do("segment")
     assert whose(again, "b.jpg") == {"object": "network"} and (out / "z.json").exists()
-    for mask in (out / "a_mask.png", out / "persons/a.png"):
+    again.paint("c.jpg")
+    for mask in (out / "a_mask.png", out / "b_mask.png", out / "persons/a.png"):
         mask.unlink()
         mask.mkdir()
-    assert "a_mask.png: is a folder where a result" in start().do("segment")
+    page = start()
     assert "a.png: cannot be removed" in capfd.readouterr().err
+    said = page.do("segment")
+    assert said.startswith("0 of 2 waiting photos searched") and "b_mask.png: is a folder where a result" in said
