@@ -121,8 +121,8 @@ def note_inverted(index: Index, classes: Sequence[str], source: Path | str) -> N
 
 def _covers_edges(index: Index, row: int, class_id: int) -> bool:
     """Return whether a class covers a photo's edges, and not all of it."""
-    value = VALUE if index.one_class_masks else class_id
-    inside = read_mask_of(index.images[row], index.masks[row]) == value
+    mask = read_mask_of(index.images[row], index.masks[row])
+    inside = mask == (VALUE if index.one_class_masks else class_id)
     edges = np.concatenate([inside[0], inside[-1], inside[:, 0], inside[:, -1]])
     return bool(edges.mean() >= FRAME and not inside.all())
 
@@ -158,8 +158,9 @@ def leave_out_copies(index: Index, listed: Path) -> None:
             copies[row] = first
     if copies:
         copy, first = next(iter(copies.items()))
-        example = f"{index.names[copy]} of {index.names[first]}"
-        print(one_line(f"left out: {len(copies)} copies of photos, such as {example}"))
+        print(
+            one_line(f"left out: {len(copies)} copies of photos, such as {index.names[copy]} of {index.names[first]}")
+        )
         _take_out(copies, index, listed)
 
 

@@ -21,12 +21,11 @@ def from_annotations(options: CustomOptions) -> Plan:
     Class ids follow the order of ``--classes`` if given, else ascending category ids. UserError: a class name is no
     category, or two categories or photos have one name.
     """
-    source = Path(options.annotations)
     annotations = recognise.read(options.annotations, options.images, unconfirmed=options.unconfirmed)
     category_ids = {name: category for category, name in annotations.categories.items()}
     photo_counts = _photos_of_categories(annotations)
     if options.classes:
-        classes = selected_classes(options.classes, category_ids, f"category of {source}")
+        classes = selected_classes(options.classes, category_ids, f"category of {options.annotations}")
     else:
         classes = _shown_classes(annotations, photo_counts)
     rare = rare_classes(options, {name: photo_counts[category_ids[name]] for name in classes})
@@ -75,10 +74,7 @@ def _shown_classes(annotations: Annotations, shown: Collection[int]) -> list[str
 
 def _photos_of_categories(annotations: Annotations) -> Counter[int]:
     """Return on how many photos each category is marked other than by unknown regions."""
-    counts = Counter[int]()
-    for photo in annotations.photos:
-        counts.update(_shown_on(photo))
-    return counts
+    return Counter(category for photo in annotations.photos for category in _shown_on(photo))
 
 
 def _find_photo(annotations: Annotations, photo: AnnotatedPhoto, options: CustomOptions) -> Path:
