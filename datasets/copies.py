@@ -121,8 +121,8 @@ def note_inverted(index: Index, classes: Sequence[str], source: Path | str) -> N
 
 def _covers_edges(index: Index, row: int, class_id: int) -> bool:
     """Return whether a class covers a photo's edges, and not all of it."""
-    mask = read_mask_of(index.images[row], index.masks[row])
-    inside = mask == (VALUE if index.one_class_masks else class_id)
+    value = VALUE if index.one_class_masks else class_id
+    inside = read_mask_of(index.images[row], index.masks[row]) == value
     edges = np.concatenate([inside[0], inside[-1], inside[:, 0], inside[:, -1]])
     return bool(edges.mean() >= FRAME and not inside.all())
 

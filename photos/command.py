@@ -56,8 +56,9 @@ def _declare_serve(parser: Parser) -> None:
     options.add_examples(parser)
     options.add_photos(parser, required=False)
     options.add_network(parser)
-    port = within(int, 1, 2**16 - 1)
-    parser.add_argument("--port", type=port, default=7860, help="port of the page; default %(default)s")
+    parser.add_argument(
+        "--port", type=within(int, 1, 2**16 - 1), default=7860, help="port of the page; default %(default)s"
+    )
     parser.set_defaults(out=Path("runs/page"))
 
 
@@ -88,7 +89,7 @@ def serve(asked: Namespace) -> int:
     """Serve the page until it is interrupted, and return the exit code 0."""
     from photos.page.server import serve as serve_page
 
-    examples, _ = options.examples_of(asked)
+    examples, _ = options.examples_of(asked, absences=True)
     segmenter = options.segmenter_of(asked, [])
     serve_page(segmenter, asked.out, asked.port, photos=_queries(asked, examples), examples=examples)
     return 0
@@ -147,8 +148,14 @@ def _write_results(segmenter: Segmenter, results: Results, queries: Sequence[Pat
     kept = len(queries) - asked
     if keep:
         print(f"{results.out}: {kept} of {len(queries)} results are complete and stay")
-    predictions = segmenter.many(waiting, unread=failed)
-    bar = ProgressBar(predictions, "predict", len(waiting), unit="photo", bar_format=BAR, disable=not waiting)
+    bar = ProgressBar(
+        segmenter.many(waiting, unread=failed),
+        "predict",
+        len(waiting),
+        unit="photo",
+        bar_format=BAR,
+        disable=not waiting,
+    )
     try:
         for prediction in bar:
             results.write(prediction, facts)
@@ -163,8 +170,7 @@ def _write_results(segmenter: Segmenter, results: Results, queries: Sequence[Pat
     complete = [query for query in queries if query not in failed]
     if complete:
         results.write_formats(complete, facts)
-    counts = (asked, kept, len(failed))
-    print(*_last_lines(results, segmenter, entries, counts), sep="\n")
+    print(*_last_lines(results, segmenter, entries, (asked, kept, len(failed))), sep="\n")
     return failed
 
 

@@ -214,8 +214,7 @@ def region(job: MaskJob, image: np.ndarray) -> Piece | None:
     """
     shapes, box = job.source
     (height, width), orientation = header_of(job.photo)
-    instances = tuple(Instance(1, shape) for shape in shapes)
-    photo = AnnotatedPhoto(str(job.photo), height, width, instances)
+    photo = AnnotatedPhoto(str(job.photo), height, width, tuple(Instance(1, shape) for shape in shapes))
     mask = turned(class_mask(photo, {1: 1}), orientation)
     pixels = None
     if box is not None:

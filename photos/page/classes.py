@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from util.files.writing import write_atomically
 MAX_CLASSES = 8  # the colours of more are alike
 
 
+@dataclass
 class Classes:
     """The classes of a page's photos, which persons' file of names keeps by their values in masks.
 
@@ -28,16 +30,14 @@ class Classes:
     killed, at the next ``begin``.
     """
 
-    def __init__(self, masks: PhotoMasks, photos: Mapping[str, Path], work: Background):
-        self.masks = masks
-        self.photos = photos
-        self.work = work
-        self.out = masks.out
+    masks: PhotoMasks
+    photos: Mapping[str, Path]
+    work: Background
 
     @property
     def names(self) -> list[str]:
         """All classes by their values, from 1; "" where one was removed."""
-        return persons.read(self.out).classes
+        return persons.read(self.masks.out).classes
 
     def name_of(self, value: int) -> str:
         """Return a class by its value; UserError: there is none."""
@@ -60,17 +60,17 @@ class Classes:
     def _keep(self, names: Sequence[str]) -> None:
         """Keep the classes by their values, "" for one that was removed; without any there is the unnamed one."""
         names = [*names] if any(names) else [*names, UNNAMED]
-        said = persons.read(self.out)
+        said = persons.read(self.masks.out)
         if names != said.classes:
-            persons.write(self.out, said._replace(classes=names))
-        self.masks.results.names = [*persons.values(self.out)]
+            persons.write(self.masks.out, said._replace(classes=names))
+        self.masks.results.names = [*persons.values(self.masks.out)]
 
     def add(self, name: str) -> None:
         """Add a class, in place of the unnamed one where nothing is known of that."""
         name = self._free_name(name)
-        if len(persons.values(self.out)) >= MAX_CLASSES or len(self.names) >= persons.MOST:
+        if len(persons.values(self.masks.out)) >= MAX_CLASSES or len(self.names) >= persons.MOST:
             raise UserError(f"{name}: a page has at most {MAX_CLASSES} classes; rename one, or name another --out")
-        unnamed = persons.values(self.out).get(UNNAMED)
+        unnamed = persons.values(self.masks.out).get(UNNAMED)
         if unnamed and not self._photos_of(unnamed):
             self._replace(unnamed, name)
         else:
@@ -94,7 +94,7 @@ class Classes:
         name = check_class_name(name, "the class name")
         if is_nothing(name) or is_unknown(name) or name.strip("\"'") != name:
             raise UserError(f"{name}: is read as no class in lists of names; give another name, without quotes")
-        for known in persons.values(self.out):
+        for known in persons.values(self.masks.out):
             if name == known or (known != old and name_key(file_word(name)) == name_key(file_word(known))):
                 raise UserError(f"{name}: this name, or that of its files, is taken by '{known}'; give another one")
         return name

@@ -191,8 +191,7 @@ class Folder:
 
     def ask(self, photo: str, points: list[list[float]]) -> dict[str, Any]:
         """Return the object that the network sees about one place (x, y), or in a box of two corners: its runs."""
-        path = self.opened.path(photo)
-        image = read_photo(path)
+        image = read_photo(self.opened.path(photo))
         if len(points) == 2:
             region = region_in_box(self.segmenter, image, points)
         else:
@@ -276,8 +275,9 @@ class Folder:
             self.archive = write_archive(self.file.with_name("predictions.zip"), self.masks, self.lock, results, photos)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
-        looks = [look for path in photos for look in self.masks.looks(path).values()]
-        unconfirmed = sum(by == NETWORK and share > 0 for by, share, *_ in looks)
+        unconfirmed = sum(
+            by == NETWORK and share > 0 for path in photos for by, share, *_ in self.masks.looks(path).values()
+        )
         left_out = [name for name, path in self.photos.items() if path not in photos]
         rest = f"; {len(left_out)} not searched for every class, so left out: {left_out[0]} ..." if left_out else ""
         return f"{len(photos)} photos packed, with {unconfirmed} masks that nobody confirmed{rest}"

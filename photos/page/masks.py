@@ -104,9 +104,8 @@ class PhotoMasks:
     def keep_in_step(self, path: Path) -> None:
         """Write a photo's result again where persons say something else by now."""
         written = own_record(self.results.paths(path)[0])
-        names = {row["name"] for row in written.get("classes", [])}
-        known = {row["name"] for row in self.rows(path)}
-        if names != known or written.get(SAID, "") != persons.digest_of(self.out, path):
+        is_of_these = {row["name"] for row in written.get("classes", [])} == {row["name"] for row in self.rows(path)}
+        if not is_of_these or written.get(SAID, "") != persons.digest_of(self.out, path):
             self.write(path, self.found(path))
 
     def write(self, path: Path, found: list[dict[str, Any]]) -> None:
@@ -124,8 +123,7 @@ def runs_by_row(label: np.ndarray) -> list[int]:
     """Return a mask (H, W) uint8 as value, length, value, length ... in the order of its rows."""
     flat = label.ravel()
     starts = np.concatenate([[0], np.flatnonzero(np.diff(flat)) + 1])
-    lengths = np.diff(np.append(starts, flat.size))
-    return np.stack([flat[starts], lengths], 1).ravel().tolist()
+    return np.stack([flat[starts], np.diff(starts, append=flat.size)], 1).ravel().tolist()
 
 
 def label_by_row(runs: Any, shape: tuple[int, ...]) -> np.ndarray:

@@ -219,8 +219,11 @@ def serve(segmenter: Segmenter, out: Path, port: int, photos: Sequence[Path], ex
             print(folder.open(photos))
         if examples:
             print(folder.take_examples(examples))
-        address = f"http://{HOSTS[1]}:{server.server_address[1]}"
-        print(f"{segmenter.engine.title}: open {address}; work is kept in {out}; Ctrl-C ends this program", flush=True)
+        print(
+            f"{segmenter.engine.title}: open http://{HOSTS[1]}:{server.server_address[1]}; "
+            f"work is kept in {out}; Ctrl-C ends this program",
+            flush=True,
+        )
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         with suppress(KeyboardInterrupt):
             server.serve_forever()
