@@ -63,8 +63,7 @@ def write_annotations(folder: Path, source: str, shown: dict[str, Sequence[int]]
     for name, classes in shown.items():
         objects = tuple(PredictedObject(PETS[class_id - 1], 1.0, encoded(stripe(class_id))) for class_id in classes)
         photos.append(PredictedPhoto(folder / f"photos/{name}.png", f"{name}.png", 60, 60, objects))
-    annotations = Predictions(photos, folder / "photos", dict(enumerate(PETS, 1)))
-    recognise.WRITERS[source](folder / source, annotations)
+    recognise.WRITERS[source](folder / source, Predictions(photos, folder / "photos", dict(enumerate(PETS, 1))))
     return "--annotations", folder / ("coco/instances.json" if source == "coco" else source)
 
 
@@ -98,8 +97,7 @@ def test_a_photos_copies_are_on_one_side_of_the_split(prepare, project: Path, tm
         assert_done(outcome, f"  lists/{part}.txt: {len(lists[part])} images\n")
     assert {path.stem for path in (project / "data/pets/masks").iterdir()} == lists["all"]
     train, test = photos_of_sides(lists)
-    assert len(test) > 5
-    assert not train & test
+    assert len(test) > 5 and not train & test
 
 
 def test_a_photo_whose_name_is_no_utf8_or_whose_link_is_broken_is_named(prepare, project: Path, tmp_path: Path) -> None:
@@ -248,5 +246,5 @@ def test_objects_that_vanish_at_the_network_s_side_are_counted(capsys) -> None:
 
 
 def test_too_few_photos_are_refused_in_words_of_the_user(prepare, tmp_path: Path) -> None:
-    line = prepare(*annotated(tmp_path, "masks", {"0": [1, 2]})).error
-    assert "1 annotated photos: too few for a list of training and one of tests; add photos" in line
+    words = annotated(tmp_path, "masks", {"0": [1, 2]})
+    assert "1 annotated photos: too few for a list of training and one of tests; add photos" in prepare(*words).error

@@ -111,13 +111,12 @@ def assert_prepared(voc: Path, out: Path) -> None:
 
 @pytest.mark.parametrize("form", ["benchmark_RELEASE", "torchvision"])
 def test_sets_and_masks_with_the_official_files_of_sbd(prepare, voc: Path, sbd, out: Path, form: str) -> None:
-    outcome = prepare("pascal", "--voc", voc, "--sbd", sbd(form), "--out", out)
-    assert_done(outcome, "train: 5, published 5953: differs")
+    assert_done(prepare("pascal", "--voc", voc, "--sbd", sbd(form), "--out", out), "train: 5, published 5953: differs")
     assert names(out, "val") == list(VOC_VAL)
     assert_prepared(voc, out)
     shutil.rmtree(voc / "ImageSets")
-    refused = prepare("pascal", "--voc", voc, "--out", out.parent / "other")
-    assert "with lists of your own prepare nothing" in refused.error
+    words = ("pascal", "--voc", voc, "--out", out.parent / "other")
+    assert "with lists of your own prepare nothing" in prepare(*words).error
 
 
 @pytest.mark.parametrize("form", ["palette", "grey"])
@@ -130,8 +129,7 @@ def test_sets_and_masks_with_pngs_of_sbd(prepare, voc: Path, sbd, out: Path, for
         assert names(out, "train") == list(VOC_TRAIN)
         (out / "prepared.json").unlink()
     assert_done(prepare(*words))
-    assert names(out, "trainaug") == TRAINAUG
-    assert names(out, "val") == list(VOC_VAL)
+    assert [names(out, part) for part in ("trainaug", "val")] == [TRAINAUG, [*VOC_VAL]]
     write_names(root / "train.txt", SBD_TRAIN)  # lists beside the masks
     write_names(root / "val.txt", SBD_VAL)
     assert "is made already" in prepare(*words).output

@@ -79,8 +79,7 @@ def test_bytes_are_read_as_their_path_is(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("form", [str, Path.read_bytes, Image.open])
 def test_a_photo_of_too_many_pixels_is_refused_in_every_form(form: Callable, tmp_path: Path, monkeypatch) -> None:
-    path = photo(tmp_path / "a.jpg")
-    given = form(path)
+    given = form(photo(tmp_path / "a.jpg"))
     monkeypatch.setattr(sizes, "MAX_PIXELS", 6911)
     with pytest.raises(TooLarge, match="96 x 72 pixels, the limit is 6911; make it smaller"):
         read_photo(given)
