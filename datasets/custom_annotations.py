@@ -46,14 +46,13 @@ def _check_known(photos: Sequence[AnnotatedPhoto], categories: Set[int], options
     """
     shown = {photo.name: len(_shown_on(photo) & categories) for photo in photos}
     partly = {photo.name: shown[photo.name] for photo in photos if not photo.knows(categories)}
-    if not partly:
+    if not partly or options.unknown_is_background:
         return
     where = f"{len(partly)} photos with a class that nobody confirmed, such as {next(iter(partly))}"
     fix = "confirm it, or say 'Nothing here' of it on the page"
     masks = sum(map(bool, shown.values()))
     counts = [*filter(None, partly.values())]
-    is_refused = len(counts) > MOST * masks and counts.count(1) > MANY * masks
-    if is_refused and not options.unknown_is_background:
+    if len(counts) > MOST * masks and counts.count(1) > MANY * masks:
         others = "name one class by --classes, or take it as absent by --unknown-is-background"
         raise UserError(f"{options.annotations}: nothing is background on {where}", fix=f"{fix}; or {others}")
     print(one_line(f"unknown (255) beside masks: {where}; {fix}"))

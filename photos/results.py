@@ -28,6 +28,7 @@ from photos.examples import check_class_name
 from photos.photo_files import QUERY_FILE, read_with_facts
 from photos.prediction import NETWORK, Prediction, paths_of, write_result
 from util.files.errors import UserError, check_known, note
+from util.files.folders import visible
 from util.files.names import own_name
 from util.files.overlay import PREDICTION_COLOUR, class_colour
 from util.files.pages import page_of
@@ -69,6 +70,13 @@ def own_record(path: Path) -> dict[str, Any]:
     if problem is not None:
         note_once(f"{path}: {problem} and counts as none; remove it, or make it again")
     return {} if problem else record
+
+
+def own_records(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield the results in a folder with their files, without what was being written when a program was killed."""
+    for path in visible(folder.glob("*.json"), folder):
+        if record := own_record(path):
+            yield path, record
 
 
 @content_errors("this result is damaged (", ")")
@@ -158,8 +166,7 @@ class Results:
         """
         folders = [self.out / name for name in (*recognise.WRITERS, persons.FOLDER)]
         refuse_links([*folders, *below(folders)])
-        earlier = [name for name in recognise.WRITERS if (self.out / name).exists()]
-        earlier += [PICTURES] if (self.out / REVIEW).exists() else []
+        earlier = [name for name in FORMATS if (self.out / (REVIEW if name == PICTURES else name)).exists()]
         self.formats = [*dict.fromkeys((*self.formats, *earlier))]
 
     @property
@@ -192,8 +199,8 @@ class Results:
 
     def check_classes(self) -> None:
         """Refuse (UserError) a folder of results of other classes, or with a data file of YOLO that numbers others."""
-        for path in sorted(self.out.glob("*.json")):
-            for row in own_record(path).get("classes", []):
+        for path, record in own_records(self.out):
+            for row in record["classes"]:
                 if row["by"] == NETWORK and row["name"] not in self.names:
                     raise UserError(
                         f"{path}: is a result of the class '{row['name']}', which has no example",
@@ -310,8 +317,7 @@ class Results:
         others = [name for name in self.formats if name != PICTURES]
         if not others:
             return
-        records = filter(None, map(own_record, sorted(self.out.glob("*.json"))))
-        known = dict.fromkeys([*queries, *sorted(Path(record["query"]) for record in records)])
+        known = dict.fromkeys([*queries, *sorted(Path(record["query"]) for _, record in own_records(self.out))])
         photos = [photo for photo in known if self.is_complete(photo, facts)]
         if without := sorted(known.keys() - photos):
             note(
@@ -378,9 +384,8 @@ class Results:
 
     def _entries(self) -> Iterator[dict[str, Any]]:
         """Yield what table and page say of each class of each result in the folder."""
-        for path in sorted(self.out.glob("*.json")):
-            record = own_record(path)
-            for row in record.get("classes", ()):
+        for _, record in own_records(self.out):
+            for row in record["classes"]:
                 numbers = {key: value for key, value in row.items() if key != "runs"}
                 named = {"photo": writable(record["query"]), "class": row["name"], "shown": bool(row["pixels"])}
                 yield {**numbers, **named, **dict(zip(BOX_COLUMNS, row["box"] or ())), **self._picture(record, row)}
@@ -389,10 +394,9 @@ class Results:
         """Return what ``review.html`` shows of a class of a result beside the columns of the table."""
         if "overlay" not in record:
             return {}
-        place = Path(os.path.relpath(record["query"], self.out)).as_posix()
         colour = class_colour(row["value"]) if len(record["classes"]) > 1 else PREDICTION_COLOUR
         return {
-            "href": quote(os.fsencode(place)),
+            "href": quote(os.fsencode(Path(os.path.relpath(record["query"], self.out)).as_posix())),
             "overlay": quote(os.fsencode(record["overlay"])),
             "colour": f"rgb{colour}",
         }

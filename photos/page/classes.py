@@ -47,7 +47,7 @@ class Classes:
 
     def begin(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Take the classes that results in the folder have found, and let results follow what is kept of persons."""
-        found = [row["name"] for record in records for row in record.get("classes", []) if row["by"] == NETWORK]
+        found = [row["name"] for record in records for row in record["classes"] if row["by"] == NETWORK]
         known = {*self.names, *kept_json(self.masks.replaced)}
         self._keep([*self.names, *(name for name in dict.fromkeys(found) if name not in known)])
         for path in self.photos.values():

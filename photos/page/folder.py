@@ -27,7 +27,7 @@ from photos.page.opened import OpenPhotos
 from photos.page.regions import region_at, region_in_box
 from photos.photo_files import read_photo
 from photos.prediction import NETWORK
-from photos.results import PICTURES, Results, below, own_record, refuse_links
+from photos.results import PICTURES, Results, below, own_records, refuse_links
 from photos.segmenter import Segmenter
 from util.files.errors import UserError
 from util.files.parallel import attempt
@@ -59,7 +59,7 @@ class Folder:
         self.archive: Path | None = None
         self.work = Background()
         self._rows: dict[str, tuple[Any, dict[str, Any]]] = {}  # of photos, with the state of their files
-        records = [own_record(path) for path in sorted(out.glob("*.json"))]
+        records = [record for _, record in own_records(out)]
         with content_errors(f"{self.file}: is damaged (", "); remove it"):
             self.opened.open_again(records)
         self.classes = Classes(self.masks, self.photos, self.work)
