@@ -15,7 +15,6 @@ from photos.page.masks import PhotoMasks
 from photos.prediction import NETWORK
 from util.files.errors import UserError, note
 from util.files.names import file_word
-from util.files.parallel import attempt
 from util.files.reading import kept_json
 from util.files.writing import write_atomically
 
@@ -51,10 +50,11 @@ class Classes:
         known = {*self.names, *kept_json(self.masks.replaced)}
         self._keep([*self.names, *(name for name in dict.fromkeys(found) if name not in known)])
         for path in self.photos.values():
-            problem = attempt(self.masks.keep_in_step, path)
-            if problem is not None:
-                self.masks.errors[path] = str(problem)
-                note(problem)
+            try:
+                self.masks.keep_in_step(path)
+            except UserError as error:  # also where the disk is full
+                self.masks.errors[path] = str(error)
+                note(error)
         self.masks.replaced.unlink(missing_ok=True)
 
     def _keep(self, names: Sequence[str]) -> None:
