@@ -158,8 +158,9 @@ def leave_out_copies(index: Index, listed: Path) -> None:
             copies[row] = first
     if copies:
         copy, first = next(iter(copies.items()))
-        example = f"{index.names[copy]} of {index.names[first]}"
-        print(one_line(f"left out: {len(copies)} copies of photos, such as {example}"))
+        print(
+            one_line(f"left out: {len(copies)} copies of photos, such as {index.names[copy]} of {index.names[first]}")
+        )
         _take_out(copies, index, listed)
 
 

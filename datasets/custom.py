@@ -12,16 +12,16 @@ import itertools
 import json
 import re
 import shutil
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from datasets.copies import leave_out_copies, note_alike_classes, note_inverted, photo_groups, print_groups
 from datasets.custom_annotations import from_annotations
 from datasets.custom_masks import from_masks
-from datasets.custom_plan import ALL, CustomOptions, with_background
+from datasets.custom_plan import ALL, CustomOptions, counted, with_background
 from datasets.division import LEAST_PHOTOS, assign_folds, given_parts, part_of_job, split
 from datasets.look import write_look
 from datasets.make import EMPTY, STAMP, refuse_others, run_jobs, write_configs, write_list
@@ -34,6 +34,7 @@ from util.data.lists.image_list import rare_classes, test_list, train_list
 from util.data.lists.index import Index, load_index
 from util.files.errors import UserError, note, told
 from util.files.made import made_aside
+from util.files.parallel import attempt
 from util.files.writing import write_atomically
 
 CONFIG = Path(__file__).with_suffix(".yaml")  # a data set's, with its values in braces
@@ -98,8 +99,7 @@ def _config_texts(data: DataSettings) -> dict[Path, str]:
 
 def _print_next(data: DataSettings, out: Path) -> None:
     """Print what was made, and the commands that use it."""
-    images = _image_count(out / ALL_IMAGES)
-    print(f"{out}: {images} images, {len(data.classes)} classes, {data.folds} folds")
+    print(f"{out}: {_image_count(out / ALL_IMAGES)} images, {len(data.classes)} classes, {data.folds} folds")
     for name in filter(None, (data.train_list, data.validation_list, data.test_list)):
         print(f"  {name}: {_image_count(out / name)} images")
     print(f"  min_pixels {data.min_pixels}, exclude_novel {str(data.exclude_novel).lower()}")
@@ -127,10 +127,7 @@ def _refuse_options(options: CustomOptions) -> None:
     with told(re.error, before=f"--group {options.group}: is no regular expression (", after=")"):
         re.compile(options.group or "")
     for option, folder in (("--images", options.images), ("--masks", options.masks)):
-        if folder is None:
-            continue
-        path = folder.resolve()
-        if out.resolve() in (path, *path.parents):
+        if folder is not None and folder.resolve().is_relative_to(out.resolve()):
             raise UserError(f"{option} {folder}: lies in --out {out}; name another --out")
     if (out / STAMP).exists():
         raise UserError(
@@ -144,8 +141,7 @@ def _make_data(options: CustomOptions, out: Path) -> DataSettings:
     plan = from_masks(options) if options.masks else from_annotations(options)
     if options.unknown_is_background:
         plan = with_background(plan)
-    data = _settings(options.name, plan, out)
-    data = replace(data, folds=options.folds or len(options.fold) or min(4, len(data.classes)))
+    data = _settings(options, plan, out)
     _refuse_folds(data, options)
     _make_images(plan, out, options)
     leave_out_copies(load_index(data, "train"), out / ALL_IMAGES)
@@ -163,20 +159,15 @@ def _make_data(options: CustomOptions, out: Path) -> DataSettings:
 
 
 def _make_images(plan: Plan, out: Path, options: CustomOptions) -> None:
-    """Make images and masks; lines say what has no pixel."""
+    """Make images and masks; lines say what has no pixel, and which objects others cover wholly, as of two labels."""
     facts = run_jobs(plan, out, options.skip_bad)
     if facts["empty"]:
         print(f"  {facts['empty']} {EMPTY}")
     if facts["covered"]:
-        _note_covered(facts["covered"], plan.classes, options)
-
-
-def _note_covered(covered: Counter[int], classes: Sequence[str], options: CustomOptions) -> None:
-    """Print how many objects of each class others cover wholly, as where a region has two labels."""
-    counts = ", ".join(f"{classes[class_id - 1]} ({count})" for class_id, count in sorted(covered.items()))
-    problem = f"left out, wholly covered by objects of other classes: {counts}; a pixel has one class in these masks"
-    fix = "masks of one class each, masks/<class>/photo.png, keep both"
-    note(f"{options.annotations}: {problem}; {fix}")
+        counts = counted({plan.classes[class_id - 1]: count for class_id, count in sorted(facts["covered"].items())})
+        problem = f"left out, wholly covered by objects of other classes: {counts}"
+        fix = "a pixel has one class in these masks; masks of one class each, masks/<class>/photo.png, keep both"
+        note(f"{options.annotations}: {problem}; {fix}")
 
 
 def _refuse_absent_classes(data: DataSettings, index: Index, options: CustomOptions) -> None:
@@ -194,16 +185,16 @@ def _note_vanishing(data: DataSettings, index: Index) -> None:
     scale = data.size / index.sizes.max(1, keepdims=True)
     vanishing = ((pixels >= data.min_pixels) & (pixels * scale**2 < 1)).sum(0).tolist()
     if any(vanishing):
-        counts = ", ".join(f"{name} ({count})" for name, count in zip(data.classes, vanishing) if count)
+        counts = counted({name: count for name, count in zip(data.classes, vanishing) if count})
         note(
             f"{data.size} x {data.size} pixels are too few for some objects, which vanish: {counts}; crop their photos"
         )
 
 
-def _settings(name: str, plan: Plan, out: Path) -> DataSettings:
+def _settings(options: CustomOptions, plan: Plan, out: Path) -> DataSettings:
     """Return the settings of a prepared folder, with the list of all images for training and test."""
     return DataSettings(
-        name=name,
+        name=options.name,
         root=str(out),
         train_list=ALL_IMAGES,
         test_list=ALL_IMAGES,
@@ -214,6 +205,7 @@ def _settings(name: str, plan: Plan, out: Path) -> DataSettings:
         image_suffix=plan.suffix,
         size=SIDE,
         mask_form="indices" if plan.suffix else "binary",
+        folds=options.folds or len(options.fold) or min(4, len(plan.classes)),
         fold_rule="given" if len(plan.classes) > 1 else "lists",
         cache=str(out / ".cache"),
     )
@@ -229,8 +221,7 @@ def _refuse_folds(data: DataSettings, options: CustomOptions) -> None:
     if data.fold_rule == LISTS:
         return
     fold_classes = options.fold or [data.classes[number :: data.folds] for number in range(data.folds)]
-    if invalid := next(problems(replace(data, fold_classes=fold_classes)), None):
-        key, error = invalid
+    for key, error in problems(replace(data, fold_classes=fold_classes)):
         raise UserError(f"--folds, --fold: {key} {error}")
 
 
@@ -280,13 +271,10 @@ def _with_presence(data: DataSettings) -> DataSettings:
     indices = {part: load_index(data, part) for part in MAKERS if getattr(data, f"{part}_list")}
     for exclude_novel, min_pixels in itertools.product((True, False), (2048, 1024, 512, 256, 128, 64)):
         candidate = replace(data, min_pixels=min_pixels, exclude_novel=exclude_novel)
-        try:
-            shortage = _rare_classes(candidate, indices)
-        except UserError as error:
-            shortage = str(error)
+        shortage = attempt(partial(_rare_classes, indices=indices), candidate)
         if not shortage:
             return candidate
-    raise UserError(shortage, fix=MORE)
+    raise UserError(str(shortage), fix=MORE)
 
 
 def _rare_classes(data: DataSettings, indices: dict[str, Index]) -> str:
@@ -301,8 +289,7 @@ def _rare_classes(data: DataSettings, indices: dict[str, Index]) -> str:
                 name = data.classes[class_id - 1]
                 fewest[name] = min(count, fewest.get(name, count))
         if fewest:
-            names = ", ".join(f"{name} ({count})" for name, count in fewest.items())
-            shortages.append(f"{getattr(data, f'{part}_list')} has too few of {names}")
+            shortages.append(f"{getattr(data, f'{part}_list')} has too few of {counted(fewest)}")
     if not shortages:
         return ""
     return f"{data.shot}-shot needs {data.shot + 1} images of a class: {'; '.join(shortages)}"

@@ -36,7 +36,7 @@ def from_masks(options: CustomOptions) -> Plan:
         raise UserError(f"--masks {options.masks}: this folder does not exist; check its name")
     _, mask_folder = folders_in(options.masks, options.images)
     folders = class_folders(mask_folder)
-    known = names_of(options)
+    known = _names_of(options, mask_folder)
     if known is None and (not folders or any(map(is_of_set, folders))):
         raise UserError(_needs_names(mask_folder))
     if known is None or not folders.keys().isdisjoint(known.classes.values()):
@@ -89,20 +89,19 @@ def _from_white_masks(options: CustomOptions, masks: dict[Path, Path], classes: 
     return plan_of(masks.items(), one_class, classes, options.images)
 
 
-def names_of(options: CustomOptions) -> MaskNames | None:
+def _names_of(options: CustomOptions, mask_folder: Path) -> MaskNames | None:
     """Return the names in ``--classes``, else those in a label map or Roboflow's file with the masks; None without."""
     if options.classes is not None:
         return names_in(options.classes)
-    _, mask_folder = folders_in(options.masks, options.images)
     known = names_beside(mask_folder)
     return known if known and (known.colours is not None or known.path.name == VALUES) else None
 
 
 def _confirm_white_among_ids(options: CustomOptions, white: Sequence[Path], classes: list[str]) -> None:
     """Refuse (UserError) masks of 0 and 255 beside masks of class ids, unless 255 is the object of the one class."""
-    problem = f"{len(white)} mask(s), such as {white[0].name}, hold only 255, which means unknown in the others"
     if len(classes) == 1 and options.white_is_object:
         return
+    problem = f"{len(white)} mask(s), such as {white[0].name}, hold only 255, which means unknown in the others"
     fix = "give those pixels the value of their class, or take these masks out"
     if len(classes) == 1:
         fix = "confirm with --white-is-object that 255 is the object there, or take these masks out"
@@ -134,15 +133,11 @@ def _renumbered(values: np.ndarray, source: Path, known: MaskNames, unused: Sequ
     unnamed = {*np.unique(values).tolist()} - {0, IGNORE, *known.names}
     if unnamed:
         raise UserError(f"{source}: holds the value {min(unnamed)}, which has no name in the file of names")
+    used = [name for name in known.classes.values() if name not in unused]
     table = np.full(IGNORE + 1, IGNORE, np.uint8)
     table[0] = 0
-    next_id = 1
     for value, name in known.classes.items():
-        if name in unused:
-            table[value] = 0
-        else:
-            table[value] = next_id
-            next_id += 1
+        table[value] = used.index(name) + 1 if name in used else 0
     return table[values]
 
 
@@ -210,22 +205,15 @@ def _class_jobs(
         class_name = class_of_mask[mask]
         mask_name = word(f"{class_name}/{mask.stem}")
         photo_name = word(str(first.relative_to(images)))
-        class_id = classes.index(class_name) + 1
-        jobs.append(MaskJob(first, mask, mask_name, class_id, photo_name, parts=(ALL,)))
+        jobs.append(MaskJob(first, mask, mask_name, classes.index(class_name) + 1, photo_name, parts=(ALL,)))
     return jobs
 
 
 def _first_of_equal(photos: Sequence[Path]) -> dict[Path, Path]:
     """Return for each photo the first that is an equal file; one that cannot be read is its own, and reported later."""
-    first_of_digest = dict[bytes, Path]()
-    first_of_photo = {}
-    digest_of = partial(attempt, content_digest)
-    for photo, digest in zip(photos, parallel_map(digest_of, photos, "photos")):
-        if isinstance(digest, UserError):
-            first_of_photo[photo] = photo
-        else:
-            first_of_photo[photo] = first_of_digest.setdefault(digest, photo)
-    return first_of_photo
+    digests = parallel_map(partial(attempt, content_digest), photos, "photos")
+    first_of_content: dict[bytes | UserError, Path] = {}  # each error is a content of its own
+    return {photo: first_of_content.setdefault(digest, photo) for photo, digest in zip(photos, digests)}
 
 
 def _print_unused(lacking: str, files: Collection[Path]) -> None:

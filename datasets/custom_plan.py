@@ -56,23 +56,40 @@ class CustomOptions:
         marked.add_argument(
             "--masks", type=Path, metavar="DIR", help="folder of masks, or of one folder for each class"
         )
-        what = "file or folder of COCO, labelme, Label Studio or YOLO, or results of predict.py"
-        marked.add_argument("--annotations", metavar="PATH", help=what)
-        of_network = "take masks of predict.py that no person has confirmed, too"
-        add("--unconfirmed", action="store_true", help=of_network)
+        marked.add_argument(
+            "--annotations",
+            metavar="PATH",
+            help="file or folder of COCO, labelme, Label Studio or YOLO, or results of predict.py",
+        )
+        add("--unconfirmed", action="store_true", help="take masks of predict.py that no person has confirmed, too")
         add("--white-is-object", action="store_true", help="255 is the object in masks of 0 and 255")
-        ground = "pixels of 255 are background, in masks in which 255 surrounds the objects"
-        add("--unknown-is-background", action="store_true", help=ground)
+        add(
+            "--unknown-is-background",
+            action="store_true",
+            help="pixels of 255 are background, in masks in which 255 surrounds the objects",
+        )
         add("--classes", type=Path, metavar="NAMES", help="class names: cat,dog or names.txt with a name per line")
         add("--folds", type=within(int, 2), help="number of folds (default: at most 4, or that of --fold)")
-        novel = "a fold's novel classes, such as cat,dog; repeat it for each fold"
-        add("--fold", type=comma_separated, action="append", default=[], metavar="NAMES", help=novel)
-        rare = "leave out classes with fewer than N photos"
-        add("--skip-rare", type=within(int, 1), default=1, metavar="N", help=rare)
-        together = (
-            "what the names of photos of a group, such as a film, have in common; '.+' groups none by their names"
+        add(
+            "--fold",
+            type=comma_separated,
+            action="append",
+            default=[],
+            metavar="NAMES",
+            help="a fold's novel classes, such as cat,dog; repeat it for each fold",
         )
-        add("--group", metavar="REGEX", help=together)
+        add(
+            "--skip-rare",
+            type=within(int, 1),
+            default=1,
+            metavar="N",
+            help="leave out classes with fewer than N photos",
+        )
+        add(
+            "--group",
+            metavar="REGEX",
+            help="what the names of photos of a group, such as a film, have in common; '.+' groups none by their names",
+        )
         add_out(parser, "data/<name>")
 
     @classmethod
@@ -128,16 +145,18 @@ def word(name: str) -> str:
 def rare_classes(options: CustomOptions, photos_with: Mapping[str, int]) -> list[str]:
     """Return the classes that fewer photos show than ``--skip-rare``; a line names them. UserError: all are."""
     least = options.skip_rare
-    if least <= 1:
-        return []
     rare = {name: count for name, count in photos_with.items() if count < least}
-    if not rare:
+    if least == 1 or not rare:
         return []
     if len(rare) == len(photos_with):
         raise UserError(f"--skip-rare {least}: no class is on so many photos (at most {max(rare.values())}); lower it")
-    names = ", ".join(f"{name} ({count})" for name, count in rare.items())
-    print(one_line(f"left out, on fewer than {least} photos: {names}"))
+    print(one_line(f"left out, on fewer than {least} photos: {counted(rare)}"))
     return list(rare)
+
+
+def counted(counts: Mapping[str, int]) -> str:
+    """Return names with their counts, as in ``cat (3), dog (1)``."""
+    return ", ".join(f"{name} ({count})" for name, count in counts.items())
 
 
 def selected_classes(path: Path, known: Collection[str], kind: str) -> list[str]:

@@ -18,8 +18,13 @@ from util.files.errors import UserError
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add this command's options."""
     parser.add_argument("--dataset", required=True, help="a folder of config/, such as pascal, or a config file")
-    text = "word2vec, GloVe or fastText (.vec), also as .gz; or a .pkl or .npz of finished rows"
-    parser.add_argument("--vectors", type=Path, required=True, metavar="FILE", help=text)
+    parser.add_argument(
+        "--vectors",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="word2vec, GloVe or fastText (.vec), also as .gz; or a .pkl or .npz of finished rows",
+    )
     parser.add_argument("--name", default="word2vec", help="value of data.text for the result (default word2vec)")
     parser.add_argument("--out", type=Path, default=Path(FOLDER), help=f"folder to write into (default {FOLDER})")
 

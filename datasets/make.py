@@ -92,17 +92,15 @@ class MakeCommand:
         out = options.out
         with nullcontext(out) if self.recipe.shares_folder else made_aside(out, STAMP) as folder:
             facts = run_jobs(plan, folder, options.skip_bad)
-            stamp = {"options": self._words(options), **facts}
-            write_atomically(folder / STAMP, json.dumps(stamp, indent=2) + "\n")
+            write_atomically(folder / STAMP, json.dumps({"options": self._words(options), **facts}, indent=2) + "\n")
         print(f"{out}: ready")
         _print_report(plan, facts)
 
     def _refuse_folder(self, options: argparse.Namespace) -> None:
         """Refuse (UserError) an ``--out`` that lies in the download or holds other files."""
-        out = options.out.resolve()
         for option in self.recipe.given:
             source = getattr(options, option)
-            if source.resolve() in (out, *out.parents):
+            if options.out.resolve().is_relative_to(source.resolve()):
                 raise UserError(f"--out {options.out}: lies in --{option} {source}; name another --out")
         refuse_other_files(options.out, STAMP)
 
@@ -110,8 +108,9 @@ class MakeCommand:
 def add_out(parser: argparse.ArgumentParser, out: str) -> None:
     """Add ``--out`` and ``--skip-bad``."""
     parser.add_argument("--out", type=Path, default=Path(out), help=f"folder to create (default {out})")
-    skip = "leave out missing or damaged files instead of stopping"
-    parser.add_argument("--skip-bad", action="store_true", help=skip)
+    parser.add_argument(
+        "--skip-bad", action="store_true", help="leave out missing or damaged files instead of stopping"
+    )
 
 
 def refuse_others(configs: Mapping[Path, str]) -> None:
@@ -134,19 +133,17 @@ def write_configs(configs: Mapping[Path, str]) -> None:
 def _print_report(plan: Plan, facts: dict[str, Any]) -> None:
     """Print the sizes of the lists and the counts of classes beside the published ones, notes and remarks."""
     sizes = facts["sizes"]
-    counts = facts["counts"]
-    skipped = facts["left_out"]
     for part, size in sizes.items():
         print(f"  {compare_count(part, size, plan.published.get(part))}; list {facts['digests'][part][:12]}")
     for name, expected in plan.published.items():
         if name not in sizes:
-            print(f"  {compare_count(name, counts.get(name, 0), expected)}")
+            print(f"  {compare_count(name, facts['counts'].get(name, 0), expected)}")
     for note in plan.notes:
         print(f"  {note}")
     if facts["empty"]:
         print(f"  {facts['empty']} {EMPTY}")
-    if skipped:
-        print(f"  {skipped} left out")
+    if facts["left_out"]:
+        print(f"  {facts['left_out']} left out")
 
 
 class Made(NamedTuple):
@@ -188,22 +185,14 @@ def _make_all(plan: Plan, out: Path, skip_bad: bool) -> list[tuple[MaskJob, Made
     """Run the jobs in parallel; return those that did not fail with what they made."""
     shared_plan = replace(plan, jobs=())  # what other processes get with each job
     run_job = partial(attempt, partial(_write, plan=shared_plan, out=out))
-    made = []
-    errors = []
-    for job, result in zip(plan.jobs, parallel_map(run_job, plan.jobs, "photos and masks"), strict=True):
-        if isinstance(result, UserError):
-            errors.append(result)
-        else:
-            made.append((job, result))
-    _refuse_or_report(errors, skip_bad)
-    return made
+    results = [*parallel_map(run_job, plan.jobs, "photos and masks")]
+    _refuse_or_report([result for result in results if isinstance(result, UserError)], skip_bad)
+    return [(job, result) for job, result in zip(plan.jobs, results, strict=True) if isinstance(result, Made)]
 
 
 def _refuse_or_report(errors: list[UserError], skip_bad: bool) -> None:
     """Print the first errors of jobs; raise the first one unless bad files are skipped."""
-    if not errors:
-        return
-    if not skip_bad:
+    if errors and not skip_bad:
         others = f" (and {len(errors) - 1} more bad files)" if len(errors) > 1 else ""
         raise UserError(f"{errors[0]}{others}; --skip-bad leaves them out")
     for error in errors[:SHOWN_ERRORS]:
@@ -217,10 +206,8 @@ def _collect_lines(made: list[tuple[MaskJob, Made]], parts: Sequence[str]) -> di
     lists: dict[str, list[str]] = {part: [] for part in parts}
     for job, result in made:
         for part in job.parts:
-            lines = lists.setdefault(part, [])
-            if result.line:
-                lines.append(result.line)
-    return lists
+            lists.setdefault(part, []).append(result.line)
+    return {part: [*filter(None, lines)] for part, lines in lists.items()}
 
 
 def write_list(path: Path, lines: Sequence[str]) -> str:
@@ -232,10 +219,8 @@ def write_list(path: Path, lines: Sequence[str]) -> str:
 
 def _class_counts(made: list[tuple[MaskJob, Made]], classes: Sequence[str]) -> Counter[str]:
     """Return the number of masks of each class, where masks are of one class, and of ``classes``."""
-    counts = Counter[str]()
-    for job, result in made:
-        if classes and job.class_id and result.line:
-            counts[classes[job.class_id - 1]] += 1
+    shown = [job.class_id for job, result in made if job.class_id and result.line]
+    counts = Counter(classes[class_id - 1] for class_id in shown if classes)
     counts["classes"] = len(counts)
     return counts
 
@@ -253,12 +238,10 @@ def _write(job: MaskJob, plan: Plan, out: Path) -> Made:
     if pixels is None:
         link(job.photo, photo)
     else:
-        suffix = photo.suffix if is_plain else ".png"
-        _, encoded = cv2.imencode(suffix, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
+        _, encoded = cv2.imencode(photo.suffix if is_plain else ".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
         write_atomically(photo, encoded.tobytes())
     if isinstance(piece.mask, np.ndarray):
-        states_upright = pixels is None and header_of(job.photo)[1] != UPRIGHT
-        write_mask(mask, piece.mask, stated=states_upright)
+        write_mask(mask, piece.mask, stated=pixels is None and header_of(job.photo)[1] != UPRIGHT)
     elif mask.resolve() != piece.mask.resolve():
         mask.unlink(missing_ok=True)  # from an earlier preparation
         link(piece.mask, mask)

@@ -11,7 +11,7 @@ therefore fitted on its own numbers alone (``Output.presence_features``), which 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -61,8 +61,8 @@ def calibrate(method: Engine) -> Path:
     shots = ", ".join(str(run.config.data.shot) for run, _ in lists)
     part = "training list" if config.data.fold_rule == LISTS else f"base classes of fold {config.data.fold}"
     made_on = f"{config.data.name} {part}"
-    print(f"config: {files_of(config.source)}")
     print(
+        f"config: {files_of(config.source)}\n"
         f"calibrate {method.source} on {episodes} episodes of {made_on}, {shots}-shot, in {method.precision}",
         flush=True,
     )
@@ -156,20 +156,21 @@ class _Marked(TrialDataset):
 
 @dataclass(frozen=True)
 class FoundMask:
-    """The mask of a query: the episode's place among all, its IoU in 0..1, and margins that represent its pixels."""
+    """The mask of a query: the episode's place among all, its IoU in 0..1, and margins of pixels."""
 
     episode: int
     iou: float
-    margins: np.ndarray  # (500,) float32
+    margins: np.ndarray  # 500 of its pixels' at even steps of their order, float32
 
 
+@dataclass
 class Collected:
     """The observer that collects margins of pixels with their labels, masks, and inputs of the presence score."""
 
-    def __init__(self) -> None:
-        self.masks: list[FoundMask] = []  # of the queries with any
-        self.presence: list[np.ndarray] = []  # inputs of the presence score, and whether the query shows its class
-        self.pixels: list[np.ndarray] = []  # margins and labels, (500, 2), of each query that shows its class
+    masks: list[FoundMask] = field(default_factory=list)  # of the queries with any
+    # Inputs of the presence score, and whether the query shows its class
+    presence: list[np.ndarray] = field(default_factory=list)
+    pixels: list[np.ndarray] = field(default_factory=list)  # margins and labels, (500, 2), of queries with their class
 
     def add(self, numbers: list[int], batch: Trial, output: Output) -> None:
         """Collect one batch."""
@@ -180,8 +181,7 @@ class Collected:
             background, foreground = output.logits[item, :, :height, :width].float()
             features = None if output.presence_features is None else output.presence_features[item, 0]
             inputs = calibration.presence_inputs(foreground - background, features)
-            is_present = (label == 1).any()
-            row = torch.cat([inputs, is_present[None]]).cpu().numpy()
+            row = torch.cat([inputs, (label == 1).any()[None]]).cpu().numpy()
             logits = resize(output.logits[item : item + 1].float(), label.shape)[0]
             margin = (logits[1] - logits[0]).cpu().numpy()
             known_label = label.cpu().numpy()
@@ -189,7 +189,8 @@ class Collected:
             if inside.any():
                 true = known_label == 1
                 iou = float((inside & true).sum() / (inside | true).sum())
-                self.masks.append(FoundMask(len(self.presence), iou, _representative(margin[inside])))
+                steps = np.quantile(margin[inside], np.linspace(0, 1, PIXELS), method="nearest")
+                self.masks.append(FoundMask(len(self.presence), iou, steps))
             self.presence.append(row)
             if row[-1] and KINDS[number % len(KINDS)] == MASK:
                 self.pixels.append(_drawn_pixels(margin, known_label, number))
@@ -216,11 +217,12 @@ class Collected:
         )
         scores = np.array([fitted.presence(x) for x in inputs])
         threshold = float(np.quantile(scores[present], 1 - FOUND_SHARE))
-        accuracy = (present == (scores >= threshold)).mean()
         right = np.mean([mask.iou >= calibration.EVEN_OVERLAP for mask in self.masks] or [False])
-        words = f"presence accuracy {accuracy:.1%}; a pixel's probability is sigmoid({scale:.3g} m {offset:+.3g})"
-        mask = self.fit_masks(fitted, scores)
-        return replace(fitted, threshold=threshold, mask=mask), f"{words}; masks are right in {right:.1%}"
+        words = (
+            f"presence accuracy {(present == (scores >= threshold)).mean():.1%}; "
+            f"a pixel's probability is sigmoid({scale:.3g} m {offset:+.3g}); masks are right in {right:.1%}"
+        )
+        return replace(fitted, threshold=threshold, mask=self.fit_masks(fitted, scores)), words
 
     def fit_masks(self, fitted: calibration.Calibration, presence: np.ndarray) -> calibration.MaskScore | None:
         """Return the weights of a mask's score; None where all masks are right, or none is: it has none then."""
@@ -250,16 +252,8 @@ class Collected:
 
 def _drawn_pixels(margin_hw: np.ndarray, label_hw: np.ndarray, number: int) -> np.ndarray:
     """Return margin and label (1: the class) of random labelled pixels of an episode, (500, 2)."""
-    margin = margin_hw.ravel()
-    label = label_hw.ravel()
-    drawn = random_stream(0, PIXEL_STREAM, number).choice(np.flatnonzero(label != IGNORE), PIXELS)
-    return np.stack([margin[drawn], label[drawn] == 1], 1)
-
-
-def _representative(margins: np.ndarray) -> np.ndarray:
-    """Return 500 of a mask's margins, at even steps of their order."""
-    places = np.linspace(0, len(margins) - 1, PIXELS).round().astype(int)
-    return np.sort(margins)[places]
+    pixels = np.stack([margin_hw.ravel(), label_hw.ravel() == 1], 1)
+    return pixels[random_stream(0, PIXEL_STREAM, number).choice(np.flatnonzero(label_hw != IGNORE), PIXELS)]
 
 
 def _fit_presence(inputs: np.ndarray, present: np.ndarray, without_margins: bool) -> tuple[list[float], float]:
@@ -267,8 +261,7 @@ def _fit_presence(inputs: np.ndarray, present: np.ndarray, without_margins: bool
 
     Those of the margin's numbers are 0 ``without_margins``, unless there are no other numbers.
     """
-    has_others = inputs.shape[1] > calibration.MARGIN_NUMBERS
-    unused = calibration.MARGIN_NUMBERS if without_margins and has_others else 0
+    unused = calibration.MARGIN_NUMBERS if without_margins and inputs.shape[1] > calibration.MARGIN_NUMBERS else 0
     weights, bias = fit_logistic(inputs[:, unused:], present)
     return [0.0] * unused + weights.tolist(), bias
 

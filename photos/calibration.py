@@ -43,9 +43,8 @@ def presence_inputs(margin_hw: Tensor, features_e: Tensor | None) -> Tensor:
     values = resize(margin_hw[None, None].float(), size).flatten()
     quantiles = torch.stack([values.quantile(share) for share in QUANTILES])
     moments = torch.stack([values.mean(), values.std(correction=0), (values > 0).float().mean()])
-    if features_e is None:
-        return torch.cat([quantiles, moments])
-    return torch.cat([quantiles, moments, features_e.float()])
+    features = [] if features_e is None else [features_e.float()]
+    return torch.cat([quantiles, moments, *features])
 
 
 FORMAT: Literal["sym-net-calibration/1"] = "sym-net-calibration/1"

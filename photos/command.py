@@ -56,8 +56,9 @@ def _declare_serve(parser: Parser) -> None:
     options.add_examples(parser)
     options.add_photos(parser, required=False)
     options.add_network(parser)
-    port = within(int, 1, 2**16 - 1)
-    parser.add_argument("--port", type=port, default=7860, help="port of the page; default %(default)s")
+    parser.add_argument(
+        "--port", type=within(int, 1, 2**16 - 1), default=7860, help="port of the page; default %(default)s"
+    )
     parser.set_defaults(out=Path("runs/page"))
 
 
@@ -88,7 +89,7 @@ def serve(asked: Namespace) -> int:
     """Serve the page until it is interrupted, and return the exit code 0."""
     from photos.page.server import serve as serve_page
 
-    examples, _ = options.examples_of(asked)
+    examples, _ = options.examples_of(asked, absences=True)
     segmenter = options.segmenter_of(asked, [])
     serve_page(segmenter, asked.out, asked.port, photos=_queries(asked, examples), examples=examples)
     return 0
@@ -141,13 +142,20 @@ def _note_unusual(out: Path, queries: Sequence[Path], examples: Sequence[Example
 def _write_results(segmenter: Segmenter, results: Results, queries: Sequence[Path], keep: bool) -> dict[Path, str]:
     """Write the results of queries, ``keep`` those that are complete; return why photos could not be read."""
     facts = {**segmenter.facts, "instances": results.instances, "inputs": segmenter.digest()}
-    waiting = results.waiting(queries, facts)
-    kept = len(queries) - len(waiting)
+    failed: dict[Path, str] = {}
+    waiting = results.waiting(queries, facts, failed)
+    asked = len(waiting) + len(failed)
+    kept = len(queries) - asked
     if keep:
         print(f"{results.out}: {kept} of {len(queries)} results are complete and stay")
-    failed: dict[Path, str] = {}
-    predictions = segmenter.many(waiting, unread=failed)
-    bar = ProgressBar(predictions, "predict", len(waiting), unit="photo", bar_format=BAR, disable=not waiting)
+    bar = ProgressBar(
+        segmenter.many(waiting, unread=failed),
+        "predict",
+        len(waiting),
+        unit="photo",
+        bar_format=BAR,
+        disable=not waiting,
+    )
     try:
         for prediction in bar:
             results.write(prediction, facts)
@@ -162,8 +170,7 @@ def _write_results(segmenter: Segmenter, results: Results, queries: Sequence[Pat
     complete = [query for query in queries if query not in failed]
     if complete:
         results.write_formats(complete, facts)
-    counts = (len(waiting), kept, len(failed))
-    print(*_last_lines(results, segmenter, entries, counts), sep="\n")
+    print(*_last_lines(results, segmenter, entries, (asked, kept, len(failed))), sep="\n")
     return failed
 
 
@@ -171,14 +178,14 @@ def _last_lines(
     results: Results, segmenter: Segmenter, entries: Sequence[dict[str, Any]], counts: tuple[int, int, int]
 ) -> Iterator[str]:
     """Yield what was not found, what is doubtful, and how many photos were to be segmented, were kept, and failed."""
-    waiting, kept, failed = counts
+    asked, kept, failed = counts
     yield from _not_found(entries, segmenter.decision.min_presence)
     if segmenter.calibration:
         yield from _doubtful(entries)
-    done = f"{waiting - failed} of {waiting} photos segmented on {segmenter.engine.place}"
+    done = f"{asked - failed} of {asked} photos segmented on {segmenter.engine.place}"
     stay = f"; {kept} results stay" if kept else ""
     problem = f"; {failed} could not be segmented" if failed else ""
-    yield f"{results.out}: {done if waiting else 'nothing was left to segment'}{stay}{problem}"
+    yield f"{results.out}: {done if asked else 'nothing was left to segment'}{stay}{problem}"
 
 
 def _first_lines(segmenter: Segmenter) -> Iterator[str]:

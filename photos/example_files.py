@@ -89,7 +89,6 @@ def _named_masks(pairs: list[tuple[Path, Path]], known: masks.MaskNames) -> Iter
     facts = [mask for mask in read if isinstance(mask, MaskFacts)]
     check_set(facts, known)
     _refuse_255(facts, known)
-    unknown = tuple(known.unknown)
     for (photo, mask), of_mask in zip(pairs, read, strict=True):
         if isinstance(of_mask, UserError):
             if len(known.names) > 1 or known.colours is not None:
@@ -100,7 +99,14 @@ def _named_masks(pairs: list[tuple[Path, Path]], known: masks.MaskNames) -> Iter
             if value not in known.names:
                 raise UserError(f"{mask}: holds the value {value}, but {known.path} has {len(known.names)} classes")
             if name := known.classes.get(value):
-                yield Example(name, photo, str(mask), mask_value=value, unknown=unknown, colours=known.colours)
+                yield Example(
+                    name,
+                    photo,
+                    str(mask),
+                    mask_value=value,
+                    unknown=tuple(known.unknown),
+                    colours=known.colours,
+                )
 
 
 def _refuse_255(facts: Sequence[MaskFacts], known: masks.MaskNames) -> None:
@@ -144,9 +150,12 @@ def _of_annotations(annotations: Annotations, absences: bool) -> Iterator[Exampl
         lacking = annotations.categories.keys() & photo.known if absences and photo.known else ()
         for category in dict.fromkeys([*shown, *sorted(lacking)]):
             instances = tuple(instance for instance in photo.instances if instance.category == category)
-            annotated = photo._replace(instances=instances)
-            name = annotations.categories[category]
-            yield Example(name, Path(photo.name), str(annotations.source), annotated=annotated)
+            yield Example(
+                annotations.categories[category],
+                Path(photo.name),
+                str(annotations.source),
+                annotated=photo._replace(instances=instances),
+            )
 
 
 def _select(

@@ -19,6 +19,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +81,7 @@ class Example:
     def read(self) -> LoadedExample:
         """Return the support; UserError: photo and annotation do not fit."""
         image = read_photo(self.photo)
-        labels = list[np.ndarray]()
-        for example in (self, *self.others):
-            labels += example._labels(image)
+        labels = chain.from_iterable(example._labels(image) for example in (self, *self.others))
         sources = [self.source, *(str(other.annotation) for other in self.others)]
         return LoadedExample(image, merged(labels), BETWEEN.join(sources))
 
@@ -202,10 +201,9 @@ def drawn_labels(text: str, shape: tuple[int, int], origin: str) -> Iterator[np.
             for left, top, right, bottom in points:
                 label[box_between([(left, top), (right, bottom)], shape)] = BOXED
             yield label
-        elif kind == NOT:
-            yield np.where(point_label(points, shape, joined=False) == 1, DENIED, 0).astype(np.uint8)
         else:
-            yield point_label(points, shape, joined=kind == SCRIBBLE)
+            label = point_label(points, shape, joined=kind == SCRIBBLE)
+            yield np.where(label == 1, DENIED, 0).astype(np.uint8) if kind == NOT else label
 
 
 def _points_on_photo(kind: str, numbers: str, shape: tuple[int, int]) -> list[tuple[float, ...]] | None:

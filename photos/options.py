@@ -172,8 +172,10 @@ def segmenter_of(asked: Namespace, examples: Sequence[Example]) -> Segmenter:
     return segmenter
 
 
-def examples_of(asked: Namespace) -> tuple[list[Example], dict[int, str]]:
+def examples_of(asked: Namespace, absences: bool = False) -> tuple[list[Example], dict[int, str]]:
     """Return all examples by the options of ``add_examples``, and the first file's categories.
+
+    ``absences``: as ``read_examples``.
 
     UserError: as ``parse_example`` and ``read_examples``.
     """
@@ -183,6 +185,11 @@ def examples_of(asked: Namespace) -> tuple[list[Example], dict[int, str]]:
             with opened_mask(Path(example.annotation)):
                 pass  # refused before any work, or said to be read in an unusual way
     of_files, categories = read_examples(
-        asked.files, asked.photos, classes=asked.classes, shots=asked.max_shots, unconfirmed=asked.unconfirmed
+        asked.files,
+        asked.photos,
+        classes=asked.classes,
+        shots=asked.max_shots,
+        unconfirmed=asked.unconfirmed,
+        absences=absences,
     )
     return examples + of_files, categories

@@ -162,8 +162,7 @@ def over(found: Sequence[dict[str, Any]], said: Mapping[str, np.ndarray], order:
     for name in dict.fromkeys([*order, *of_network, *said]):
         row = {**of_network.get(name, {}), "name": name, "value": len(rows) + 1}
         if name in said:
-            by_person = {"by": PERSON, "presence": None, "score": 1.0}
-            rows.append(_with_mask({**row, **by_person}, said[name]))
+            rows.append(_with_mask({**row, "by": PERSON, "presence": None, "score": 1.0}, said[name]))
         elif name in of_network:
             rows.append(_with_mask(row, pixels_of(row) & ~is_said))
     return rows
@@ -173,6 +172,6 @@ def _with_mask(row: dict[str, Any], inside: np.ndarray) -> dict[str, Any]:
     """Return the row of a class with a mask (H, W) bool; the numbers and the parts of another mask go."""
     runs = encoded(inside)
     if row.get("runs") != runs:
-        others = {key: value for key, value in row.items() if key != "instances"}
-        row = {**others, **extent_of(inside), "runs": runs}
+        row = {**row, **extent_of(inside), "runs": runs}
+        row.pop("instances", None)
     return {**row, "score": row["score"] if row["pixels"] else None}

@@ -33,25 +33,23 @@ def photos_in(paths: Iterable[Path], recursive: bool = False, examples: Iterable
         if path.is_dir():
             photos.update(dict.fromkeys(_photos_of_folder(path, recursive)))
             continue
-        _check_there(path)
+        if not path.exists() and not path.is_symlink():
+            quotes = "; write a pattern without quotes" if re.search(r"[*?[]", str(path)) else ""
+            raise UserError(f"{path}: no such photo or folder{quotes}")
         if not path.name.startswith("._") and path.name.lower() not in SYSTEM_FILES:  # a pattern of the shell has them
             photos[path] = None
     masks = {Path(mask).resolve() for source in examples for mask in source.rpartition(":")[2].split(BETWEEN)}
     return [photo for photo in photos if photo.resolve() not in masks]
 
 
-def _check_there(path: Path) -> None:
-    if not path.exists() and not path.is_symlink():
-        quotes = "; write a pattern without quotes" if re.search(r"[*?[]", str(path)) else ""
-        raise UserError(f"{path}: no such photo or folder{quotes}")
-
-
 def _photos_of_folder(folder: Path, recursive: bool) -> list[Path]:
     """Return the photos in a folder; UserError: there is none."""
     photos = [path for path in photos_below(folder, recursive) if not _is_picture_of_result(path)]
     if not photos:
-        fix = "name another folder" if recursive else "--recursive takes those of its sub-folders"
-        raise UserError(f"{folder}: this folder itself holds no photo ({', '.join(IMAGE_SUFFIXES)})", fix=fix)
+        raise UserError(
+            f"{folder}: this folder itself holds no photo ({', '.join(IMAGE_SUFFIXES)})",
+            fix="name another folder" if recursive else "--recursive takes those of its sub-folders",
+        )
     return photos
 
 
@@ -84,9 +82,8 @@ def read_with_facts(photo: GivenPhoto) -> tuple[np.ndarray, dict[str, Any]]:
 
     They are taken before it is read: a photo that is replaced meanwhile is not the file that they are of.
     """
-    of_file = None
-    if isinstance(photo, str | Path) and Path(photo).is_file():
-        of_file = file_facts(Path(photo))
+    has_file = isinstance(photo, str | Path) and Path(photo).is_file()
+    of_file = file_facts(Path(str(photo))) if has_file else None
     return read_photo(photo), {QUERY_FILE: of_file}
 
 
@@ -109,5 +106,4 @@ def _colours_of_image(photo: Image.Image) -> np.ndarray:
     """Return an image of Pillow as ``read_photo``; a damaged one raises UserError while it is decoded, too."""
     with read_errors(GIVEN):
         check_image(photo, GIVEN)
-        frame = frame_of(photo)
-        return frame.upright(colours_of(photo, GIVEN))
+        return frame_of(photo).upright(colours_of(photo, GIVEN))

@@ -191,17 +191,19 @@ class Prediction:
         """Return the photo with the segmented pixels tinted and outlined, (H, W, 3) uint8."""
         return labelled(self.image, self.mask, PREDICTION_COLOUR, several=len(self.names) > 1)
 
-    def summary(self, masks: bool = False) -> list[dict[str, Any]]:
+    def summary(self, masks: bool = False, instances: bool = False) -> list[dict[str, Any]]:
         """Return a dictionary of each class: name, value in the mask, by, presence, pixels, parts, share, box, score.
 
         ``by`` is whom the mask is by, ``parts`` the number of connected parts, ``share`` that of the photo. With
-        ``masks`` there are ``runs`` too, the mask as COCO's run lengths, which JSON can hold.
+        ``masks`` there are ``runs`` too, the mask as COCO's run lengths, which JSON can hold, and with ``instances``
+        these of each connected part.
 
         The score is the probability that the mask overlaps the object by half; without a calibration the mean
         probability of its pixels; in both cases as if there were no other class. Box and score are None for a class
         without pixels.
         """
         rows = []
+        parts = self.instances() if instances else []
         for index, name in enumerate(self.names):
             inside = self.mask == index + 1
             score = None
@@ -212,6 +214,12 @@ class Prediction:
             row |= extent_of(inside)
             if masks:
                 row["runs"] = encoded(inside)
+            if instances:
+                row["instances"] = [
+                    {"pixels": part.area, "box": part.box, "score": part.score, "runs": encoded(part.mask)}
+                    for part in parts
+                    if part.name == name
+                ]
             rows.append(row)
         return rows
 

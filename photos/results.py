@@ -28,6 +28,7 @@ from photos.examples import check_class_name
 from photos.photo_files import QUERY_FILE, read_with_facts
 from photos.prediction import NETWORK, Prediction, paths_of, write_result
 from util.files.errors import UserError, check_known, note
+from util.files.folders import visible
 from util.files.names import own_name
 from util.files.overlay import PREDICTION_COLOUR, class_colour
 from util.files.pages import page_of
@@ -55,9 +56,6 @@ ROW_KINDS = {  # of the entries of a class in a result; numbers with a point are
 }
 COLUMNS = ("photo", "class", "shown", "by", "pixels", "parts", "share", *BOX_COLUMNS, "score", "presence", "error")
 LONGEST = 255  # bytes of a file's name
-EXISTS = "this result exists already; name another --out, or add --resume"
-APART = "name another --out, or rename a photo"
-RENAME = "rename a photo or a class; if one is the mask of the other, name the folder by --supports, not by --query"
 
 
 def own_record(path: Path) -> dict[str, Any]:
@@ -72,6 +70,13 @@ def own_record(path: Path) -> dict[str, Any]:
     if problem is not None:
         note_once(f"{path}: {problem} and counts as none; remove it, or make it again")
     return {} if problem else record
+
+
+def own_records(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield the results in a folder with their files, without what was being written when a program was killed."""
+    for path in visible(folder.glob("*.json"), folder):
+        if record := own_record(path):
+            yield path, record
 
 
 @content_errors("this result is damaged (", ")")
@@ -109,14 +114,6 @@ def is_of_others(path: Path) -> bool:
     """Return whether a file that results would be written to is there, not empty, and of another program."""
     content = path.read_bytes()[:10_000] if path.is_file() else b""
     return content != b"" and BEGINS.get(path.name, RESULT_MARK) not in content
-
-
-def _check_free(path: Path, again: bool) -> None:
-    """Refuse (UserError) a folder where a result is to lie, or (without ``again``) an earlier result."""
-    if path.exists() and not again:
-        raise UserError(f"{path}: {EXISTS}")
-    if path.is_dir():
-        raise UserError(f"{path}: is a folder where a result is to lie; rename it, or name another --out")
 
 
 def below(folders: Iterable[Path]) -> list[Path]:
@@ -169,8 +166,7 @@ class Results:
         """
         folders = [self.out / name for name in (*recognise.WRITERS, persons.FOLDER)]
         refuse_links([*folders, *below(folders)])
-        earlier = [name for name in recognise.WRITERS if (self.out / name).exists()]
-        earlier += [PICTURES] if (self.out / REVIEW).exists() else []
+        earlier = [name for name in FORMATS if (self.out / (REVIEW if name == PICTURES else name)).exists()]
         self.formats = [*dict.fromkeys((*self.formats, *earlier))]
 
     @property
@@ -193,85 +189,99 @@ class Results:
         """
         if self.out.is_file():
             raise UserError(f"{self.out}: is a file; name a folder by --out")
-        paths = self._distinct_paths(queries)
         of_formats = [self.out / name for name in self.formats if name != PICTURES]
-        for path in () if again else of_formats:
-            if path.exists():
-                raise UserError(f"{path}: {EXISTS}")
-        for path in paths:
-            _check_free(path, again)
+        for path in (*of_formats, *self._distinct_paths(queries)):
+            if path.exists() and not again:
+                raise UserError(f"{path}: this result exists already; name another --out, or add --resume")
         for path in (self.out / SUMMARY, self.out / REVIEW, *(self.paths(query)[0] for query in queries)):
             if is_of_others(path):
                 raise UserError(f"{path}: was not written by this program and would be overwritten; name another --out")
 
     def check_classes(self) -> None:
         """Refuse (UserError) a folder of results of other classes, or with a data file of YOLO that numbers others."""
-        for path in sorted(self.out.glob("*.json")):
-            for row in own_record(path).get("classes", []):
+        for path, record in own_records(self.out):
+            for row in record["classes"]:
                 if row["by"] == NETWORK and row["name"] not in self.names:
-                    fix = f"name another --out, or add an example of '{row['name']}'"
-                    raise UserError(f"{path}: is a result of the class '{row['name']}', which has no example", fix=fix)
+                    raise UserError(
+                        f"{path}: is a result of the class '{row['name']}', which has no example",
+                        fix=f"name another --out, or add an example of '{row['name']}'",
+                    )
         numbered = self.out / recognise.YOLO / yolo.DATA_FILE
         if recognise.YOLO in self.formats and numbered.exists():
             classes, *_ = yolo.read_data_file(numbered)
             if [*classes.values()] != [*self.categories.values()]:
                 raise UserError(f"{numbered}: was made with other classes; remove its folder, or name another --out")
 
-    def _distinct_paths(self, queries: Sequence[Path]) -> list[Path]:
-        """Return the paths of all files of queries.
+    def _distinct_paths(self, queries: Sequence[Path]) -> Iterator[Path]:
+        """Yield the paths of all files of queries.
 
         UserError: two are one, also where case is ignored, or one is a query, or has a name that is too long.
         """
         sources = {query.resolve() for query in queries}
         owners: dict[str, Path] = {}
-        paths: list[Path] = []
         for query in queries:
             for path in self.paths(query):
                 if len(os.fsencode(path.name)) > LONGEST:
                     raise UserError(f"{query}: its name is too long: a result would be ..{path.name[-40:]}; rename it")
                 key = unicodedata.normalize("NFC", str(path)).casefold()
                 if path.resolve() in sources:
-                    raise UserError(f"{path}: is a photo to segment, but {query} would have this result", fix=APART)
+                    raise UserError(
+                        f"{path}: is a photo to segment, but {query} would have this result",
+                        fix="name another --out, or rename a photo",
+                    )
                 if key in owners:
-                    raise UserError(f"{owners[key]} and {query}: both would have the result {path.name}", fix=RENAME)
+                    raise UserError(
+                        f"{owners[key]} and {query}: both would have the result {path.name}",
+                        fix="rename a photo or a class; if one is the mask of the other, name the folder by "
+                        "--supports, not by --query",
+                    )
                 owners[key] = query
-                paths.append(path)
-        return paths
+                yield path
 
-    def waiting(self, queries: Sequence[Path], facts: dict[str, Any]) -> list[Path]:
-        """Return the queries to segment: some class is not a person's, and the result of these facts is not complete.
+    def waiting(self, queries: Sequence[Path], facts: dict[str, Any], unread: dict[Path, str]) -> list[Path]:
+        """Return the queries to segment; those that cannot be join ``unread``, query -> reason.
 
-        The others whose results do not hold what persons have said are written.
+        Those of which all classes are persons' are written, where their results do not hold what persons have said.
         """
         waiting = []
         for query in ProgressBar(queries, desc="check results", unit="photo", leave=False, delay=1):
-            if self.is_complete(query, facts):
-                continue
-            if {*self.names} <= persons.masks_of(self.out, query).keys():
-                image, of_file = read_with_facts(query)
-                self.write_rows(query, image, [], facts | of_file)
-            else:
+            is_waiting = attempt(partial(self._is_waiting, facts=facts), query)
+            if isinstance(is_waiting, UserError):
+                unread[query] = str(is_waiting)
+            elif is_waiting:
                 waiting.append(query)
         return waiting
+
+    def _is_waiting(self, query: Path, facts: dict[str, Any]) -> bool:
+        """Return whether a query's result of these facts is not complete, and some class is not a person's there.
+
+        UserError: a folder lies in place of a file of its result, or a person's masks cannot be read.
+        """
+        for path in filter(Path.is_dir, self.paths(query)):
+            raise UserError(f"{path}: is a folder where a result is to lie; rename it, or name another --out")
+        if self.is_complete(query, facts):
+            return False
+        if not {*self.names} <= persons.masks_of(self.out, query).keys():
+            return True
+        image, of_file = read_with_facts(query)
+        self.write_rows(query, image, [], facts | of_file)
+        return False
 
     def is_complete(self, query: Path, facts: dict[str, Any]) -> bool:
         """Return whether a query's results are all there, none empty, of the same file, facts and persons' masks."""
         record = own_record(self.paths(query)[0])
         expected = {**facts, "query": str(query), SAID: persons.digest_of(self.out, query)}
         is_of_these = all(record.get(key) == value for key, value in expected.items())
-        if not is_of_these or not is_same_file(record[QUERY_FILE], query):
-            return False
         files = [self.out / name for name in pictures_of(record)]
-        has_all = bool(files) or PICTURES not in self.formats
-        return has_all and all(file.is_file() and file.stat().st_size > 0 for file in files)
+        if not (is_of_these and is_same_file(record[QUERY_FILE], query)) or (PICTURES in self.formats and not files):
+            return False
+        return all(file.is_file() and file.stat().st_size > 0 for file in files)
 
     def write(self, prediction: Prediction, facts: dict[str, Any]) -> None:
         """Write the files of a photo's prediction, with what persons have said of it."""
         query = prediction.photo
         assert query is not None
-        rows = prediction.summary(masks=True)
-        if self.instances:
-            _add_instances(rows, prediction)
+        rows = prediction.summary(masks=True, instances=self.instances)
         if self._has_pictures(query):
             prediction.write_probabilities(paths_of(self.out, query.stem, prediction.names), rows)
         self.write_rows(query, prediction.image, rows, facts | {QUERY_FILE: prediction.facts[QUERY_FILE]})
@@ -286,8 +296,14 @@ class Results:
         said = persons.masks_of(self.out, query) if is_same_file(facts[QUERY_FILE], query) else {}
         rows = persons.over(found, said, self.names) if said else found
         kept = {SAID: persons.digest_of(self.out, query), FOUND: found if said else None}
-        has_pictures = self._has_pictures(query)
-        write_result(paths_of(self.out, query.stem), query, image, rows, {**facts, **kept}, pictures=has_pictures)
+        write_result(
+            paths_of(self.out, query.stem),
+            query,
+            image,
+            rows,
+            {**facts, **kept},
+            pictures=self._has_pictures(query),
+        )
 
     def _has_pictures(self, query: Path) -> bool:
         """Return whether a query's result has pictures: those of an earlier one stay, whatever is asked for."""
@@ -301,12 +317,13 @@ class Results:
         others = [name for name in self.formats if name != PICTURES]
         if not others:
             return
-        records = filter(None, map(own_record, sorted(self.out.glob("*.json"))))
-        known = dict.fromkeys([*queries, *sorted(Path(record["query"]) for record in records)])
+        known = dict.fromkeys([*queries, *sorted(Path(record["query"]) for _, record in own_records(self.out))])
         photos = [photo for photo in known if self.is_complete(photo, facts)]
         if without := sorted(known.keys() - photos):
-            reason = "whose results are of other examples, weights or options, or whose files went or were replaced"
-            note(f"{self.out}: {', '.join(others)}: without {len(without)} photos {reason}, such as {without[0]}")
+            note(
+                f"{self.out}: {', '.join(others)}: without {len(without)} photos whose results are of other examples, "
+                f"weights or options, or whose files went or were replaced, such as {without[0]}"
+            )
         if not photos:
             return
         home = Path(os.path.commonpath([photo.parent.absolute() for photo in photos]))
@@ -321,8 +338,7 @@ class Results:
         Files that were corrected there stay, where their photos were not segmented again, nor corrected here.
         """
         model = read_json(self.paths(queries[0])[0], "this result", "make it again")["model"]
-        photos = self._found(queries, home)
-        recognise.WRITERS[name](folder, Predictions(photos, home, self.categories, model))
+        recognise.WRITERS[name](folder, Predictions(self._found(queries, home), home, self.categories, model))
 
     def _found(self, queries: Sequence[Path], folder: Path) -> Iterator[PredictedPhoto]:
         """Yield the objects in the JSON files of queries, whose names are relative to the folder of all."""
@@ -363,15 +379,13 @@ class Results:
         write_atomically(self.out / SUMMARY, text.getvalue())
         shown = [entry for entry in entries if "overlay" in entry]
         if shown:
-            template = REVIEW_PAGE.read_text(encoding="utf-8")
-            write_atomically(self.out / REVIEW, page_of(template, entries=shown))
+            write_atomically(self.out / REVIEW, page_of(REVIEW_PAGE.read_text(encoding="utf-8"), entries=shown))
         return entries
 
     def _entries(self) -> Iterator[dict[str, Any]]:
         """Yield what table and page say of each class of each result in the folder."""
-        for path in sorted(self.out.glob("*.json")):
-            record = own_record(path)
-            for row in record.get("classes", ()):
+        for _, record in own_records(self.out):
+            for row in record["classes"]:
                 numbers = {key: value for key, value in row.items() if key != "runs"}
                 named = {"photo": writable(record["query"]), "class": row["name"], "shown": bool(row["pixels"])}
                 yield {**numbers, **named, **dict(zip(BOX_COLUMNS, row["box"] or ())), **self._picture(record, row)}
@@ -380,22 +394,12 @@ class Results:
         """Return what ``review.html`` shows of a class of a result beside the columns of the table."""
         if "overlay" not in record:
             return {}
-        place = Path(os.path.relpath(record["query"], self.out)).as_posix()
         colour = class_colour(row["value"]) if len(record["classes"]) > 1 else PREDICTION_COLOUR
         return {
-            "href": quote(os.fsencode(place)),
+            "href": quote(os.fsencode(Path(os.path.relpath(record["query"], self.out)).as_posix())),
             "overlay": quote(os.fsencode(record["overlay"])),
             "colour": f"rgb{colour}",
         }
-
-
-def _add_instances(rows: list[dict[str, Any]], prediction: Prediction) -> None:
-    """Add the connected parts of each class to its row of the JSON."""
-    for row in rows:
-        row["instances"] = []
-    for part in prediction.instances():
-        entry = {"pixels": part.area, "box": part.box, "score": part.score, "runs": encoded(part.mask)}
-        rows[prediction.names.index(part.name)]["instances"].append(entry)
 
 
 def _parts_in(row: dict[str, Any]) -> list[dict[str, Any]]:

@@ -124,8 +124,7 @@ class Segmenter:
         count, boxes = cv2.connectedComponents(in_box.astype(np.uint8))
         numbers = boxes.ravel()  # 0 outside of boxes
         shares = np.bincount(numbers, is_found.ravel(), count) / np.bincount(numbers, minlength=count)
-        has_little = (shares < LITTLE)[boxes]
-        label = np.where(in_box, is_found | has_little, support.label)
+        label = np.where(in_box, is_found | (shares < LITTLE)[boxes], support.label)
         return replace(support, label=label.astype(np.uint8))
 
     def without_classes(self) -> Segmenter:
@@ -161,8 +160,7 @@ class Segmenter:
         """Yield the predictions of photos, which pass the network together, what tells their files, and these."""
         model = self.engine
         sized = [model.sized(image, np.zeros(image.shape[:2], np.uint8)) for image, *_ in photos]
-        inputs = torch.stack([image for image, _ in sized]).to(model.device)
-        scores = self.scores(inputs)
+        scores = self.scores(torch.stack([image for image, _ in sized]).to(model.device))
         maps = scores.margins.cpu().numpy()
         for number, (image, of_file, file) in enumerate(photos):
             margins = np.stack([model.back(of_class, image.shape[:2]) for of_class in maps[number]])
@@ -179,8 +177,14 @@ class Segmenter:
                 presence.append(self.calibration.presence(presence_inputs(margin, of_class).numpy()))
         if self.decision.refine:  # presence was measured before
             margins = refined(image, margins)
-        names = [known.name for known in self.classes]
-        return Prediction.from_margins(image, names, margins, presence, self.calibration, decision=self.decision)
+        return Prediction.from_margins(
+            image,
+            [known.name for known in self.classes],
+            margins,
+            presence,
+            self.calibration,
+            decision=self.decision,
+        )
 
     @property
     def facts(self) -> dict[str, Any]:

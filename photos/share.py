@@ -54,17 +54,15 @@ def _card(run: Run, stage: StageFolder, weights: Loaded) -> str:
     data = config.data
     method = class_of(config.model)
     encoder = title_of(config.model.backbone())
-    base_names = [data.classes[class_id - 1] for class_id in Fold.of(data).base]
     stage_line = "{stage}, epochs {settings[epochs]}, batch {settings[batch]}, side {size} px, seed {seed}"
-    stages = [stage_line.format_map(training) for training in weights.stored.training]
     template = Path(__file__).with_name("card.md").read_text()
     return template.format(
         data=data,
         name=f"{method.title} on {encoder}" if encoder else method.title,
         dataset=flow(data.name),
         method=flow(method.title),
-        classes=", ".join(base_names),
-        stages="; ".join(stages),
+        classes=", ".join(data.classes[class_id - 1] for class_id in Fold.of(data).base),
+        stages="; ".join(stage_line.format_map(training) for training in weights.stored.training),
         commit=_commit(stage),
         encoder_data=encoder_data(weights.network, weights.stored) or NOT_STATED,
         encoder_licence=encoder_licence(weights.network) or NOT_STATED,

@@ -19,8 +19,7 @@ def find(options: argparse.Namespace) -> Plan:
     """Return the plan of the chest X-rays: all masks by name."""
     photo_folders = paths_below(options.root, "CXR_png")
     folder = next((path for path in photo_folders if (path.parent / "masks").is_dir()), options.root / "CXR_png")
-    mask_files = sorted((folder.parent / "masks").glob("*"))
-    masks = matching(mask_files, r"((?:CHNCXR|MCUCXR)_\d{4}_\d)(?:_mask)?\.png")
+    masks = matching(sorted((folder.parent / "masks").glob("*")), r"((?:CHNCXR|MCUCXR)_\d{4}_\d)(?:_mask)?\.png")
     photos = {path.stem.upper(): path for path in folder.glob("*.[pP][nN][gG]")}
     jobs = []
     for name, mask in masks.items():

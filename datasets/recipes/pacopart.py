@@ -48,8 +48,9 @@ def find(options: argparse.Namespace) -> Plan:
     tested = [sum(count > 1 for count in photo_counts[fold::FOLDS]) for fold in range(FOLDS)]  # a query and a support
     untested = [str(fold) for fold, count in enumerate(tested) if not count]
     if untested:
-        folds = ", ".join(untested)
-        raise UserError(f"{val_file}: no class of fold {folds} has two photos; unpack the annotations again")
+        raise UserError(
+            f"{val_file}: no class of fold {', '.join(untested)} has two photos; unpack the annotations again"
+        )
     note = f"classes tested with one shot by fold: {tested}, published [79, 82, 66, 76]"
     return recipe.plan_of(
         options,

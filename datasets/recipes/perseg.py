@@ -40,8 +40,7 @@ def find(options: argparse.Namespace) -> Plan:
             photo = class_photos.get(stem, images / name / f"{stem}.jpg")
             mask = class_masks.get(stem, masks / name / f"{stem}.png")
             jobs.append(MaskJob(photo, mask, f"{name}/{stem}", class_id, photo_name=f"{name}/{photo.name}"))
-    lists = {"classes": sorted(classes)}
-    return plan_of(options, jobs, lists=lists, rule=RULE, classes=40, read=any_grey)
+    return plan_of(options, jobs, lists={"classes": sorted(classes)}, rule=RULE, classes=40, read=any_grey)
 
 
 def _by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:

@@ -153,8 +153,7 @@ def compare_count(title: str, count: int, expected: int | None) -> str:
     """Return a line with a count, the published count (None if unknown) and whether both agree."""
     if expected is None:
         return f"{title}: {count}"
-    verdict = "OK" if count == expected else DIFFERS
-    return f"{title}: {count}, published {expected}: {verdict}"
+    return f"{title}: {count}, published {expected}: {'OK' if count == expected else DIFFERS}"
 
 
 def compare_classes(given: Iterable[Any], published: Iterable[Any]) -> str:
@@ -179,8 +178,7 @@ def is_read(read: Callable[[Path], object], file: Path) -> bool:
 def check_masks(jobs: Sequence[MaskJob]) -> None:
     """Refuse (UserError) masks of jobs whose palettes give a value two colours."""
     masks = [job.source for job in jobs if isinstance(job.source, Path) and job.source.suffix == ".png"]
-    facts = facts_of_all(masks)
-    check_palettes(mask for mask in facts if isinstance(mask, MaskFacts))
+    check_palettes(mask for mask in facts_of_all(masks) if isinstance(mask, MaskFacts))
 
 
 def grey(job: MaskJob, image: np.ndarray) -> Piece | None:
@@ -216,8 +214,7 @@ def region(job: MaskJob, image: np.ndarray) -> Piece | None:
     """
     shapes, box = job.source
     (height, width), orientation = header_of(job.photo)
-    instances = tuple(Instance(1, shape) for shape in shapes)
-    photo = AnnotatedPhoto(str(job.photo), height, width, instances)
+    photo = AnnotatedPhoto(str(job.photo), height, width, tuple(Instance(1, shape) for shape in shapes))
     mask = turned(class_mask(photo, {1: 1}), orientation)
     pixels = None
     if box is not None:
@@ -288,8 +285,7 @@ def plan_of(
     usual = {"fold_rule": "given" if "fold_classes" in lists else "interleaved", "protocol": "matcher"}
     values = usual | rule | {"name": options.what, "root": options.out}
     configs = {f"{options.what}.yaml": config_text(CONFIG, lists, values)}
-    published = {"classes": classes}
-    return Plan(jobs, read, lists["classes"], published, notes, configs=configs)
+    return Plan(jobs, read, lists["classes"], {"classes": classes}, notes, configs=configs)
 
 
 def config_text(template: Path, lists: dict[str, Any], values: dict[str, Any]) -> str:

@@ -49,8 +49,14 @@ def _write_result(photo: Path, masks: PhotoMasks, results: Results) -> None:
     rows = [{**known[name], "value": value} for value, name in enumerate(results.names, 1)]
     for row in rows:
         row.pop("probability", None)
-    paths = paths_of(results.out, photo.stem)
-    write_result(paths, Path(photo.name), read_photo(photo), rows, facts, pictures=PICTURES in results.formats)
+    write_result(
+        paths_of(results.out, photo.stem),
+        Path(photo.name),
+        read_photo(photo),
+        rows,
+        facts,
+        pictures=PICTURES in results.formats,
+    )
 
 
 def _write_format(kind: str, results: Results, aside: Path, photos: Sequence[Path]) -> None:

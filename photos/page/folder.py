@@ -1,47 +1,44 @@
-"""The page's folder: photos that are open, classes, persons' masks and results; all that the page knows lies in files.
+"""The page's folder: its open photos and what is said of them, by persons and the network; all of it lies in files.
 
 The folder is that of ``predict.py --out``: a page that is started on it again shows the same, and the command goes on
 with it. ``page/page.json`` has the photos that are open and those that were removed; ``persons`` has the classes.
 """
 
-import json
 import shutil
 import threading
 import unicodedata
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from annotations.annotation import content_errors
-from annotations.photo_files import name_key
 from annotations.pictures import read_image
-from annotations.words import is_nothing, is_unknown
 from photos import persons
 from photos.example_files import UPLOADS
-from photos.examples import UNNAMED, Example, by_class, check_class_name
+from photos.examples import UNNAMED, Example, by_class
 from photos.page.archive import write_archive
 from photos.page.background import Background
+from photos.page.classes import Classes
 from photos.page.masks import PhotoMasks, label_by_row, runs_by_row
 from photos.page.opened import OpenPhotos
 from photos.page.regions import region_at, region_in_box
 from photos.photo_files import read_photo
 from photos.prediction import NETWORK
-from photos.results import PICTURES, Results, below, own_record, refuse_links
+from photos.results import PICTURES, Results, below, own_records, refuse_links
 from photos.segmenter import Segmenter
-from util.files.errors import UserError, note
-from util.files.names import file_word
-from util.files.reading import kept_json
+from util.files.errors import UserError
+from util.files.parallel import attempt
 from util.files.writing import LONG_NAME, lock, write_atomically
 
-MAX_CLASSES = 8  # the colours of more are alike
 EXAMPLES = 10  # photos of a class that Segment learns from, at most
 PAGE = "page"  # folder of the page's own files
 
 
 class Folder:
-    """A page's folder, with the network that searches it; a lock keeps other pages out.
+    """The photos of a page's folder and the verdicts on them, with the network that searches; a lock keeps others out.
 
     UserError: another page is open there, a link lies in it, or a file is damaged.
     """
@@ -59,60 +56,27 @@ class Folder:
             self._only = lock(self.file.with_name("lock"), f"{out}: another page is open there; name another --out")
         self.opened = OpenPhotos(out, self.file)
         self.photos = self.opened.paths
-        self.errors: dict[str, str] = {}  # why a photo cannot be read, "" where it can
         self.archive: Path | None = None
         self.work = Background()
         self._rows: dict[str, tuple[Any, dict[str, Any]]] = {}  # of photos, with the state of their files
-        records = [own_record(path) for path in sorted(out.glob("*.json"))]
+        records = [record for _, record in own_records(out)]
         with content_errors(f"{self.file}: is damaged (", "); remove it"):
             self.opened.open_again(records)
-        found = [row["name"] for record in records for row in record.get("classes", []) if row["by"] == NETWORK]
-        known = {*self.classes, *kept_json(self.masks.replaced)}
-        self._keep_classes([*self.classes, *(name for name in dict.fromkeys(found) if name not in known)])
-        for name, path in self.photos.items():
-            try:
-                self.masks.keep_in_step(path)
-            except UserError as error:
-                self.errors[name] = str(error)
-                note(str(error))
-        self.masks.replaced.unlink(missing_ok=True)
-
-    def _keep_classes(self, classes: Sequence[str]) -> None:
-        """Keep the classes by their values, "" for one that was removed; without any there is the unnamed one."""
-        classes = [*classes] if any(classes) else [*classes, UNNAMED]
-        said = persons.read(self.out)
-        if classes != said.classes:
-            persons.write(self.out, said._replace(classes=classes))
-        self.results.names = [*persons.values(self.out)]
-
-    @property
-    def classes(self) -> list[str]:
-        """All classes by their values, from 1; "" where one was removed."""
-        return persons.read(self.out).classes
-
-    def class_of(self, value: int) -> str:
-        """Return a class by its value; UserError: there is none."""
-        if type(value) is not int or not 1 <= value <= len(self.classes) or not self.classes[value - 1]:
-            raise UserError("this class is no longer there; load the page again")
-        return self.classes[value - 1]
+        self.classes = Classes(self.masks, self.photos, self.work)
+        self.classes.begin(records)
+        self.add_class = self.classes.add  # actions of the page, as those below
+        self.rename_class = self.classes.rename
+        self.remove_class = self.classes.remove
 
     # What the browser sees
 
     def row(self, name: str) -> dict[str, Any]:
         """Return what the grid shows of a photo: of each class by whom it is, its share and scores."""
         path = self.photos[name]
-        state = self.masks.version(path), tuple(self.classes)
+        state = self.masks.version(path), tuple(self.classes.names)
         if name not in self._rows or self._rows[name][0] != state:
-            self._rows[name] = state, {"name": name, "version": state[0], "classes": self._looks(name)}
-        return {**self._rows[name][1], "error": self.errors.get(name, "")}
-
-    def _looks(self, name: str) -> dict[int, list[Any]]:
-        """Return what is known of a photo; nothing of one that cannot be read, which is noted."""
-        try:
-            return self.masks.looks(self.photos[name])
-        except UserError as error:
-            self.errors[name] = str(error)
-            return {}
+            self._rows[name] = state, {"name": name, "version": state[0], "classes": self.masks.looks(path)}
+        return {**self._rows[name][1], "error": self.masks.errors.get(path, "")}
 
     def scene(self, name: str) -> dict[str, Any]:
         """Return a photo's mask for the browser."""
@@ -162,7 +126,7 @@ class Folder:
         """Add photos of coins, and a photo without coins."""
         for photo in sorted(Path(__file__).with_name("example").iterdir()):
             self.upload(photo.name, photo.read_bytes())
-        if "coin" not in self.classes:
+        if "coin" not in self.classes.names:
             self.add_class("coin")
         return "paint over the coins on one photo, then press Segment"
 
@@ -177,7 +141,7 @@ class Folder:
         if str(version).partition("-")[2] != self.masks.version(path).partition("-")[2]:  # Segment may go on
             raise UserError(f"{photo}: was changed meanwhile, in another window; look at it, and do it again")
         label = label_by_row(runs, persons.size_of(path))
-        self.masks.say(path, {self.class_of(value): label == value for value in persons_values})
+        self.masks.say(path, {self.classes.name_of(value): label == value for value in persons_values})
         return {"version": self.masks.version(path)}
 
     def absent(self, value: int, photos: list[str], absent: bool) -> dict[str, Any]:
@@ -185,7 +149,7 @@ class Folder:
 
         Where ``absent`` is false, take that back. Returns the photos that change, in the background.
         """
-        name = self.class_of(value)
+        name = self.classes.name_of(value)
         changed = [
             photo for photo in photos if absent != (value in persons.values_of(self.out, self.opened.path(photo)))
         ]
@@ -209,60 +173,12 @@ class Folder:
         self.masks.forget(self.opened.close(photo))
         return f"{photo} is removed"
 
-    def add_class(self, name: str) -> None:
-        """Add a class, in place of the unnamed one where nothing is known of that."""
-        name = self._free_name(name)
-        if len(persons.values(self.out)) >= MAX_CLASSES or len(self.classes) >= persons.MOST:
-            raise UserError(f"{name}: a page has at most {MAX_CLASSES} classes; rename one, or name another --out")
-        unnamed = persons.values(self.out).get(UNNAMED)
-        if unnamed and not self._photos_of(unnamed):
-            self._replace_class(unnamed, name)
-        else:
-            self._keep_classes([*self.classes, name])
-
-    def _photos_of(self, value: int) -> list[Path]:
-        """Return the photos of which a class is known: by the network or by a person."""
-        return [path for name, path in self.photos.items() if value in self._looks(name)]
-
-    def _free_name(self, name: str, old: str = "") -> str:
-        name = check_class_name(name, "the class name")
-        if is_nothing(name) or is_unknown(name) or name.strip("\"'") != name:
-            raise UserError(f"{name}: is read as no class in lists of names; give another name, without quotes")
-        for known in persons.values(self.out):
-            if name == known or (known != old and name_key(file_word(name)) == name_key(file_word(known))):
-                raise UserError(f"{name}: this name, or that of its files, is taken by '{known}'; give another one")
-        return name
-
-    def rename_class(self, value: int, name: str) -> str:
-        """Rename a class; masks and results keep their pixels."""
-        new = self._free_name(name, self.class_of(value))
-        return f"{self._replace_class(value, new)} is {new} now"
-
-    def remove_class(self, value: int) -> str:
-        """Remove a class from all photos; masks and results of the others stay."""
-        return f"{self._replace_class(value, '')} is removed"
-
-    def _replace_class(self, value: int, new: str) -> str:
-        """Give a class another name, or, by the name "", remove it; return its former name.
-
-        What is kept of persons changes in one file, and the results follow: where this is killed, at the next start.
-        """
-        self.work.check_idle()
-        old = self.class_of(value)
-        photos = self._photos_of(value)
-        write_atomically(self.masks.replaced, json.dumps({old: new}))
-        self._keep_classes([new if known == old else known for known in self.classes])
-        for path in photos:
-            self.masks.write(path, self.masks.found(path))
-        self.masks.replaced.unlink()
-        return old
-
     def take_examples(self, examples: Sequence[Example]) -> str:
         """Take annotations of open photos as a person's masks; those of others are counted."""
         opened = {path.resolve(): path for path in self.photos.values()}
         of_opened = [example for example in examples if example.photo.resolve() in opened]
         for name, of_class in by_class(of_opened, UNNAMED).items():
-            if name not in self.classes:
+            if name not in self.classes.names:
                 self.add_class(str(name))
             for example in of_class:
                 path = opened[example.photo.resolve()]
@@ -275,8 +191,7 @@ class Folder:
 
     def ask(self, photo: str, points: list[list[float]]) -> dict[str, Any]:
         """Return the object that the network sees about one place (x, y), or in a box of two corners: its runs."""
-        path = self.opened.path(photo)
-        image = read_photo(path)
+        image = read_photo(self.opened.path(photo))
         if len(points) == 2:
             region = region_in_box(self.segmenter, image, points)
         else:
@@ -295,8 +210,11 @@ class Folder:
         values = persons.values(self.out)
         examples: dict[str, list[Example]] = {name: [] for name in self._wanted()}
         for path in self.photos.values():
+            masks = attempt(partial(persons.masks_of, self.out), path)
+            if isinstance(masks, UserError):  # which the search says
+                continue
             file = str(persons.file_of(self.out, path))
-            for name, mask in persons.masks_of(self.out, path).items():
+            for name, mask in masks.items():
                 if name in examples and mask.any():
                     examples[name].append(Example(name, path, file, mask_value=values[name]))
         return {name: of_class[:EXAMPLES] for name, of_class in examples.items() if of_class}
@@ -319,27 +237,27 @@ class Folder:
                 segmenter.add(class_name, of_class)
         results = Results(self.out, [*examples])
         facts = {**segmenter.facts, "instances": False, "inputs": segmenter.digest()}
+        unread: dict[Path, str] = {}
         with self.lock:
-            waiting = results.waiting([*filter(Path.is_file, self.photos.values())], facts)
-            paths = {name: path for name, path in self.photos.items() if path in waiting}
+            waiting = results.waiting([*filter(Path.is_file, self.photos.values())], facts, unread)
+            paths = {name: path for name, path in self.photos.items() if path in waiting or path in unread}
         names = sorted(paths, key=lambda name: name != first)
         for name in self.work.each("segmented", names):
-            unread: dict[Path, str] = {}
-            for prediction in segmenter.many([paths[name]], unread=unread):
+            path = paths[name]
+            for prediction in segmenter.many([path] if path in waiting else [], unread=unread):
                 with self.lock:
                     if name in self.photos:
                         results.write(prediction, facts)
-            self.errors[name] = "".join(unread.values())
+            self.masks.errors[path] = unread.get(path, "")
         self.results.write_summary({})
-        searched = [name for name, path in paths.items() if path in results.made]
-        failed = [self.errors[name] for name in names if self.errors.get(name)]
-        return "; ".join([f"{len(searched)} of {len(names)} waiting photos searched", *failed[:3]])
+        searched = [path for path in paths.values() if path in results.made]
+        return "; ".join([f"{len(searched)} of {len(names)} waiting photos searched", *[*unread.values()][:3]])
 
     def pack(self, formats: Sequence[str]) -> None:
         """Write a zip of the photos that were searched for every class that is known anywhere, in some formats."""
         if not formats:
             raise UserError("nothing to download: tick a format")
-        known = {name: self._looks(name).keys() for name in self.photos}
+        known = {name: self.masks.looks(path).keys() for name, path in self.photos.items()}
         values = {value for of_photo in known.values() for value in of_photo}
         complete = [self.photos[name] for name, of_photo in known.items() if values and values <= of_photo]
         if not complete:
@@ -357,8 +275,9 @@ class Folder:
             self.archive = write_archive(self.file.with_name("predictions.zip"), self.masks, self.lock, results, photos)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
-        looks = [look for path in photos for look in self.masks.looks(path).values()]
-        unconfirmed = sum(by == NETWORK and share > 0 for by, share, *_ in looks)
+        unconfirmed = sum(
+            by == NETWORK and share > 0 for path in photos for by, share, *_ in self.masks.looks(path).values()
+        )
         left_out = [name for name, path in self.photos.items() if path not in photos]
         rest = f"; {len(left_out)} not searched for every class, so left out: {left_out[0]} ..." if left_out else ""
         return f"{len(photos)} photos packed, with {unconfirmed} masks that nobody confirmed{rest}"

@@ -18,6 +18,7 @@ from photos.prediction import remove
 from photos.results import FOUND, SAID, Results, own_record, pictures_of
 from photos.segmenter import Segmenter
 from util.files.errors import UserError
+from util.files.parallel import attempt
 from util.files.reading import kept_json
 
 LOOKS = ("by", "share", "presence", "score")  # what the grid shows of a class: by whom its mask is, share and scores
@@ -35,6 +36,7 @@ class PhotoMasks:
         self.results = results
         self.replaced = replaced
         self.out = results.out
+        self.errors: dict[Path, str] = {}  # why a photo cannot be read, "" where it can
 
     def record(self, path: Path) -> dict[str, Any]:
         """Return a photo's result; empty where it has none, or one of a photo that was replaced."""
@@ -58,9 +60,13 @@ class PhotoMasks:
         return persons.over(found, said, [*persons.values(self.out)]) if said else found
 
     def looks(self, path: Path) -> dict[int, list[Any]]:
-        """Return of each class that is known of a photo, by its value, what is in ``LOOKS``."""
+        """Return of each class that is known of a photo, by its value, what is in ``LOOKS``; nothing after an error."""
         values = persons.values(self.out)
-        return {values[row["name"]]: [row[key] for key in LOOKS] for row in self.rows(path)}
+        rows = attempt(self.rows, path)
+        if isinstance(rows, UserError):
+            self.errors[path] = str(rows)
+            return {}
+        return {values[row["name"]]: [row[key] for key in LOOKS] for row in rows}
 
     def label(self, path: Path) -> np.ndarray:
         """Return a photo's mask in the values of classes, (H, W) uint8."""
@@ -98,9 +104,8 @@ class PhotoMasks:
     def keep_in_step(self, path: Path) -> None:
         """Write a photo's result again where persons say something else by now."""
         written = own_record(self.results.paths(path)[0])
-        names = {row["name"] for row in written.get("classes", [])}
-        known = {row["name"] for row in self.rows(path)}
-        if names != known or written.get(SAID, "") != persons.digest_of(self.out, path):
+        is_of_these = {row["name"] for row in written.get("classes", [])} == {row["name"] for row in self.rows(path)}
+        if not is_of_these or written.get(SAID, "") != persons.digest_of(self.out, path):
             self.write(path, self.found(path))
 
     def write(self, path: Path, found: list[dict[str, Any]]) -> None:
@@ -118,8 +123,7 @@ def runs_by_row(label: np.ndarray) -> list[int]:
     """Return a mask (H, W) uint8 as value, length, value, length ... in the order of its rows."""
     flat = label.ravel()
     starts = np.concatenate([[0], np.flatnonzero(np.diff(flat)) + 1])
-    lengths = np.diff(np.append(starts, flat.size))
-    return np.stack([flat[starts], lengths], 1).ravel().tolist()
+    return np.stack([flat[starts], np.diff(starts, append=flat.size)], 1).ravel().tolist()
 
 
 def label_by_row(runs: Any, shape: tuple[int, ...]) -> np.ndarray:

@@ -33,7 +33,7 @@ class OpenPhotos:
         self.removed = [Path(name).name for name in kept.get("removed", [])]
         stated = [
             *kept.get("photos", {}).items(),
-            *((record["query"], record["query_file"]) for record in records if record),
+            *((record["query"], record["query_file"]) for record in records),
         ]
         same = [Path(path) for path, facts in stated if is_same_file(facts, Path(path))]
         self.take([*filter(Path.is_file, visible((self.out / UPLOADS).glob("*"), self.out)), *same])

@@ -33,6 +33,9 @@ const tool = () => document.querySelector("[name=tool]:checked").value;
 const radius = () => (element("size").value / 1000) * Math.max(scene.width, scene.height);
 const pressed = () => ({ scene, photo: scene.name, of: value, title: nameOf(value), list: order });
 
+// Say that a photo is not there to be marked
+const sayAway = ({ name }) => say(rows.get(name)?.error || `${name} is not shown yet; press again when it is`, "error");
+
 function made(tag, properties, ...children) {
   const out = Object.assign(document.createElement(tag), properties);
   out.append(...children);
@@ -147,7 +150,7 @@ async function ask(press) {
 // Accept, "nothing here" and "give back"
 async function decide(kind, press) {
   const { scene: one, photo, of, title } = press, known = rows.get(photo)?.classes[of];
-  if (!one.label) return;
+  if (!one.label) return sayAway(one);
   if (kind === "accept" && !one.share(of))
     return say(`${title}: ${known ? "nothing is marked" : "was not searched"} on ${photo}; press Nothing here, or Segment`, "error");
   if (kind === "back" && !one.persons.has(of)) return say(`${title} on ${photo} is not yours: nothing to give back`, "error");
@@ -256,7 +259,7 @@ function end() {
 const cancel = () => [(drag = null), draw()];
 
 canvas.onpointerdown = (event) => {
-  if (!scene.label) return;
+  if (!scene.label) return sayAway(scene);
   event.preventDefault();
   canvas.focus();
   canvas.setPointerCapture(event.pointerId);
@@ -283,7 +286,7 @@ canvas.onwheel = (event) => {
 };
 
 function drawByKey(event) {
-  if (!scene.label) return false;
+  if (!scene.label) return event.key === " " && Boolean(sayAway(scene));
   cross = cross || [scene.view.x, scene.view.y];
   if (event.key in MOVES) {
     const far = Math.max(scene.width, scene.height) / (event.shiftKey ? 200 : 50) / scene.view.zoom;

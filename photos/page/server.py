@@ -165,7 +165,7 @@ class Handler(BaseHTTPRequestHandler):
 def page_state(folder: Folder, seen: str) -> dict[str, Any]:
     """Return what the browser shows; only its digest where that was ``seen``."""
     model = folder.segmenter.engine
-    classes = {value: name for value, name in enumerate(folder.classes, 1) if name}
+    classes = {value: name for value, name in enumerate(folder.classes.names, 1) if name}
     state = {
         "title": f"{model.title}, {Path(model.source).name}",
         "untrained": [value for value, name in classes.items() if model.outlook(name)],
@@ -188,7 +188,7 @@ def picture(folder: Folder, name: str, side: int) -> np.ndarray:
     try:
         image = Image.fromarray(read_photo(path))
     except UserError as error:
-        folder.errors[name] = str(error)
+        folder.masks.errors[path] = str(error)
         raise
     image.thumbnail((side, side))
     return np.asarray(image)
@@ -219,8 +219,11 @@ def serve(segmenter: Segmenter, out: Path, port: int, photos: Sequence[Path], ex
             print(folder.open(photos))
         if examples:
             print(folder.take_examples(examples))
-        address = f"http://{HOSTS[1]}:{server.server_address[1]}"
-        print(f"{segmenter.engine.title}: open {address}; work is kept in {out}; Ctrl-C ends this program", flush=True)
+        print(
+            f"{segmenter.engine.title}: open http://{HOSTS[1]}:{server.server_address[1]}; "
+            f"work is kept in {out}; Ctrl-C ends this program",
+            flush=True,
+        )
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         with suppress(KeyboardInterrupt):
             server.serve_forever()

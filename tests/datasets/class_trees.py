@@ -18,8 +18,7 @@ def disc(seed: int, side: int = SIDE) -> np.ndarray:
     """Return a mask (side, side) bool of a disc."""
     x, y = np.random.default_rng(seed).integers(side // 3, side - side // 3, 2)
     rows, columns = np.ogrid[:side, :side]
-    squared_distances = (rows - y) ** 2 + (columns - x) ** 2
-    return squared_distances < (side // 4) ** 2
+    return (rows - y) ** 2 + (columns - x) ** 2 < (side // 4) ** 2
 
 
 def save(path: Path, pixels: np.ndarray, mode: str | None = None) -> None:
@@ -40,11 +39,9 @@ def save_grey(path: Path, mask: np.ndarray, mode: str = "L") -> None:
 def fss(folder: Path) -> dict[str, list[str]]:
     """Write classes of FSS-1000, masks as RGB; return three of each part of its lists, misspelt ones among them."""
     lists = REPOSITORY / "lists/fss1000"
-    training = sorted((lists / "trn.txt").read_text().split())
-    validation = sorted((lists / "val.txt").read_text().split())
     names = {
-        "trn": ["assult_rifle", *training[:2]],
-        "val": validation[:3],
+        "trn": ["assult_rifle", *sorted((lists / "trn.txt").read_text().split())[:2]],
+        "val": sorted((lists / "val.txt").read_text().split())[:3],
         "test": ["abe's_flyingfish", "burj_al", "bus"],
     }
     for place, name in enumerate(itertools.chain(*names.values())):
@@ -70,8 +67,7 @@ def isic(root: Path) -> Path:
 
 def chest(root: Path) -> Path:
     """Write X-rays of both hospitals: three and two with masks, one without."""
-    names = ["CHNCXR_0001_0", "CHNCXR_0002_0", "CHNCXR_0003_0", "MCUCXR_0001_1", "MCUCXR_0002_1"]
-    for seed, name in enumerate(names):
+    for seed, name in enumerate([*(f"CHNCXR_000{n}_0" for n in (1, 2, 3)), "MCUCXR_0001_1", "MCUCXR_0002_1"]):
         mask_name = f"{name}_mask" if name.startswith("CHN") else name
         save_photo(root / f"CXR_png/{name}.png", seed)
         save_grey(root / f"masks/{mask_name}.png", disc(seed))

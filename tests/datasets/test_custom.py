@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from annotations.annotation import PERSON
 from annotations.pictures import read_image
+from annotations.shapes import encoded
 from datasets import recipes
 from tests.datasets.class_trees import save, save_grey, save_photo
 from tests.datasets.printed import assert_done
@@ -32,8 +34,8 @@ from util.files.mask_images import read_mask
 def toy_masks(mini_root: Path, tmp_path: Path) -> tuple[object, ...]:
     """Return the arguments for a folder of photos and masks with a file of names."""
     (tmp_path / "names.txt").write_text("background\n" + "\n".join(CLASS_NAMES) + "\n")
-    masks = mini_root / "SegmentationClassAug"
-    return "custom", "--images", f"{mini_root}/JPEGImages", "--masks", masks, "--classes", f"{tmp_path}/names.txt"
+    photos_and_masks = ("--images", mini_root / "JPEGImages", "--masks", mini_root / "SegmentationClassAug")
+    return "custom", *photos_and_masks, "--classes", tmp_path / "names.txt"
 
 
 def test_masks_become_a_data_set_with_even_folds(prepare, project: Path, toy_masks: tuple) -> None:
@@ -41,12 +43,10 @@ def test_masks_become_a_data_set_with_even_folds(prepare, project: Path, toy_mas
     data = config_of("split1", "toys", net="lite0").data
     assert_even_folds(data)
     train, test = (load_index(data, part, progress=False) for part in ("train", "test"))
-    assert len(train) + len(test) == 80
-    assert not set(train.names) & set(test.names)
+    assert len({*train.names, *test.names}) == len(train) + len(test) == 80
     assert test.areas[:, 1:].any(0).all()  # every class can be tested
     fold = Fold.of(data)
-    assert len(lists.train_list(train, fold, data).queries)
-    assert len(lists.test_list(test, fold, data).queries)
+    assert len(lists.train_list(train, fold, data).queries) and len(lists.test_list(test, fold, data).queries)
 
 
 def assert_even_folds(data: DataSettings) -> None:
@@ -62,8 +62,8 @@ def test_a_data_set_that_is_there_is_left_alone(prepare, project: Path, toy_mask
     files = [path for path in project.rglob("*") if path.is_file() and "cache" not in path.parts]
     before = {path: path.read_bytes() for path in files}
     assert "data/toys: is made already; remove data/toys" in prepare(*toy_masks, "--name", "toys").error
-    other = prepare(*toy_masks, "--name", "toys", "--out", "data/other", "--folds", 2)
-    assert "toys.yaml: exists with other content" in other.error
+    other = ("--name", "toys", "--out", "data/other", "--folds", 2)
+    assert "toys.yaml: exists with other content" in prepare(*toy_masks, *other).error
     assert {path: path.read_bytes() for path in files} == before
 
 
@@ -113,12 +113,10 @@ def test_names_with_spaces_and_given_folds_and_a_refusal_that_leaves_no_file(
     assert {*filter(Path.is_file, project.rglob("*"))} == before
     bad.write_bytes(content)
     assert_done(prepare(*spaced))
-    assert not list((project / "data").glob(".*"))
-    assert not (project / "data/toys/.cache").exists()
+    assert not [*(project / "data").glob(".*"), *(project / "data/toys").glob(".*")]
     fold = Fold.of(config_of("split0", "toys", net="lite0").data)
     assert (fold.novel, fold.base) == ((1, 2, 4), (3, 5, 6, 7, 8))
-    photo = project / "data/toys/images/my_cat_1.jpg"
-    assert photo.resolve() == tmp_path / "my photos/my  cat 1.jpg"
+    assert (project / "data/toys/images/my_cat_1.jpg").resolve() == tmp_path / "my photos/my  cat 1.jpg"
     assert "my_cat_1" in (project / "data/toys/lists/all.txt").read_text().split()
 
 
@@ -157,8 +155,7 @@ def test_categories_on_no_image_are_left_out_and_listed(annotated_pair, project:
     assert_done(annotated_pair(), "left out, on no image: horse")
     assert config_of("split0", "pair", net="lite0").data.classes == ["cat", "dog: {x}"]
     mask = read_mask(project / "data/pair/masks/1.png")  # of category 2
-    assert (mask[1:30, 1:30] == 2).all()
-    assert not mask[31:].any()
+    assert (mask[1:30, 1:30] == 2).all() and not mask[31:].any()
 
 
 THINGS = [{"id": c, "name": f"thing {c}"} for c in range(1, 301)]
@@ -207,8 +204,7 @@ def test_folders_by_class_keep_each_photos_classes(prepare, project: Path, mini_
             _, stem = name.split("/")
             assert np.array_equal(mask, new_ids[truth[stem]])
     of_training, of_test = photos
-    assert not of_training & of_test
-    assert len(of_training | of_test) == len(truth)
+    assert len(of_training | of_test) == len(of_training) + len(of_test) == len(truth)
 
 
 def test_a_classs_second_mask_and_a_mask_of_another_size_are_named(
@@ -262,9 +258,7 @@ def test_the_recipe_of_the_documents_makes_its_data_set(prepare, project: Path, 
     assert "published 3680: differs" in prepare("oxfordpet", "--root", f"{tmp_path}/Pets").output
     sys.modules.pop("datasets.recipes.oxfordpet")
     mask = read_mask(next((project / "data/oxfordpet/masks").iterdir()))
-    assert (mask[:50] == 1).all()
-    assert (mask[50] == 255).all()
-    assert not mask[51:].any()
+    assert (mask[:50] == 1).all() and (mask[50] == 255).all() and not mask[51:].any()
 
 
 def write_pets(root: Path) -> None:
@@ -298,6 +292,21 @@ def test_masks_without_background_are_a_question(prepare, project: Path, tmp_pat
     assert_done(prepare(*options, "--unknown-is-background"))
     (mask,) = (project / "data/cats/masks").rglob("p0.png")
     assert np.unique(read_mask(mask), return_counts=True)[1].tolist() == [36 * 36 - 400, 400]
+
+
+def test_what_nobody_confirmed_is_no_background(prepare, project: Path, tmp_path: Path) -> None:
+    (tmp_path / "found").mkdir()
+    for number in range(8):
+        photo = tmp_path / f"photos/p{number}.jpg"
+        save_photo(photo, number)
+        row = {"name": ("cat", "dog")[number % 2], "by": PERSON, "runs": encoded(np.tri(36, dtype=bool))}
+        of_photo = {"query": str(photo), "query_file": None, "height": 36, "width": 36}
+        write_json(tmp_path / f"found/p{number}.json", {**of_photo, "classes": [row]})
+    words = ("custom", "--images", f"{tmp_path}/photos", "--annotations", f"{tmp_path}/found", "--name")
+    remedies = "confirm it, or say 'Nothing here' of it on the page; or name one class by --classes"
+    said = f"nothing is background on 8 photos with a class that nobody confirmed, such as p0.jpg; {remedies}"
+    assert said in prepare(*words, "pets").error
+    assert_done(prepare(*words, "cats", "--classes", "cat"))
 
 
 def test_objects_that_others_cover_wholly_are_counted(prepare, project: Path, tmp_path: Path) -> None:

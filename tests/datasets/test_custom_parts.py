@@ -21,9 +21,8 @@ def made(root: Path, images: str = "", masks: str = "", named: bool = True) -> d
     """Return the pixels of each class in each mask that prepare.py makes, by the mask's name."""
     (root / "names.txt").write_text("cat\ndog\n")
     names = root / "names.txt" if named else None
-    options = CustomOptions(images=root / images, masks=root / masks, classes=names)
+    plan = from_masks(CustomOptions(images=root / images, masks=root / masks, classes=names))
     out = root.with_name(f"{root.name}_out")
-    plan = from_masks(options)
     run_jobs(plan, out, skip_bad=False)
     areas = {}
     for name, *_ in list_lines(out, "all"):

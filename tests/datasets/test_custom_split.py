@@ -98,8 +98,7 @@ def test_a_photos_copies_are_on_one_side_of_the_split(prepare, project: Path, tm
         assert_done(outcome, f"  lists/{part}.txt: {len(lists[part])} images\n")
     assert {path.stem for path in (project / "data/pets/masks").iterdir()} == lists["all"]
     train, test = photos_of_sides(lists)
-    assert len(test) > 5
-    assert not train & test
+    assert len(test) > 5 and not train & test
 
 
 def test_a_photo_whose_name_is_no_utf8_or_whose_link_is_broken_is_named(prepare, project: Path, tmp_path: Path) -> None:
@@ -251,5 +250,5 @@ def test_objects_that_vanish_at_the_network_s_side_are_counted(capsys) -> None:
 
 
 def test_too_few_photos_are_refused_in_words_of_the_user(prepare, tmp_path: Path) -> None:
-    line = prepare(*annotated(tmp_path, "masks", {"0": [1, 2]})).error
-    assert "1 annotated photos: too few for a list of training and one of tests; add photos" in line
+    words = annotated(tmp_path, "masks", {"0": [1, 2]})
+    assert "1 annotated photos: too few for a list of training and one of tests; add photos" in prepare(*words).error

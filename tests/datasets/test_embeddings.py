@@ -275,9 +275,8 @@ def test_written_vectors_are_found_by_the_settings(prepare, tmp_path: Path, monk
 def test_published_files_are_imported_unchanged(prepare, tmp_path: Path, shared: Path, name: str) -> None:
     source = shared / f"embeddings/word2vec_{name}.pkl"
     published = read_vectors(source)
-    assert_done(prepare("embeddings", "--dataset", name, "--vectors", source, "--out", tmp_path))
-    data = replace(dataset_settings(name), text="word2vec")
-    assert np.array_equal(class_vectors(data), published)
+    words = ("embeddings", "--out", tmp_path, "--vectors", source, "--dataset")
+    assert_done(prepare(*words, name))
+    assert np.array_equal(class_vectors(replace(dataset_settings(name), text="word2vec")), published)
     assert np.array_equal(read_vectors(REPOSITORY / f"initmodel/word2vec_{name}.npz"), published)
-    error = prepare("embeddings", "--dataset", "mini", "--vectors", source, "--out", tmp_path).error
-    assert f"{len(published)} rows" in error
+    assert f"{len(published)} rows" in prepare(*words, "mini").error

@@ -37,8 +37,8 @@ def test_paco_part_cuts_out_an_object_drawn_at_random(made: Made, tmp_path: Path
     (root / "paco").mkdir()
     for split in ("train", "val"):
         (root / f"paco/paco_part_{split}.pkl").write_bytes(pickle.dumps(content))
-    done = made("pacopart", root)
-    assert_done(done, "classes: 8, published 448: differs", "by fold: [2, 2, 2, 2], published [79, 82, 66, 76]")
+    said = ("classes: 8, published 448: differs", "by fold: [2, 2, 2, 2], published [79, 82, 66, 76]")
+    assert_done(made("pacopart", root), *said)
     lines = list_lines(out)
     assert len(lines) == 16
     kinds = set()

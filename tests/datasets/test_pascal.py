@@ -115,8 +115,8 @@ def test_sets_and_masks_with_the_official_files_of_sbd(prepare, voc: Path, sbd, 
     assert names(out, "val") == list(VOC_VAL)
     assert_prepared(voc, out)
     shutil.rmtree(voc / "ImageSets")
-    refused = prepare("pascal", "--voc", voc, "--out", out.parent / "other")
-    assert "with lists of your own prepare nothing" in refused.error
+    words = ("pascal", "--voc", voc, "--out", out.parent / "other")
+    assert "with lists of your own prepare nothing" in prepare(*words).error
 
 
 @pytest.mark.parametrize("form", ["palette", "grey"])
@@ -129,8 +129,7 @@ def test_sets_and_masks_with_pngs_of_sbd(prepare, voc: Path, sbd, out: Path, for
         assert names(out, "train") == list(VOC_TRAIN)
         (out / "prepared.json").unlink()
     assert_done(prepare(*words))
-    assert names(out, "trainaug") == TRAINAUG
-    assert names(out, "val") == list(VOC_VAL)
+    assert [names(out, part) for part in ("trainaug", "val")] == [TRAINAUG, [*VOC_VAL]]
     write_names(root / "train.txt", SBD_TRAIN)  # lists beside the masks
     write_names(root / "val.txt", SBD_VAL)
     assert "is made already" in prepare(*words).output

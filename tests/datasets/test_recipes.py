@@ -36,8 +36,7 @@ def test_fss1000(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(fss1000, "REPOSITORY", tmp_path)
     out = tmp_path / "data"
     assert_done(made("fss1000", f"{tmp_path}/raw"), "test: 30, published 2400: differs")
-    first_names = [name for name, _, _ in list_lines(out)[:3]]
-    assert first_names == ["abe's_flyingfish/1", "abe's_flyingfish/10", "abe's_flyingfish/2"]
+    assert [name for name, *_ in list_lines(out)[:3]] == [f"abe's_flyingfish/{n}" for n in (1, 10, 2)]
     assert "assult_rifle/1" in (out / "lists/train.txt").read_text()
     assert_ids_of_fss(out, "test", range(761, 1001))
     assert_ids_of_fss(out, "validation", range(521, 761))
@@ -86,12 +85,11 @@ def test_a_photo_that_is_there_twice_is_refused(made: Made, isic_root: Path) -> 
 def test_chest_xray(made: Made, tmp_path: Path) -> None:
     trees.chest(tmp_path / "raw/Lung Segmentation")
     out = tmp_path / "data"
-    done = made("chestxray", f"{tmp_path}/raw")
-    assert_done(done, "shenzhen: 3, published 566: differs", "photos without a mask, left out: 1")
-    test = [name for name, _, _ in list_lines(out)]
-    assert len(test) == 5
-    assert test[-1] == "MCUCXR_0002_1"  # its mask has no suffix
-    assert len(list_lines(out, "shenzhen")) == 3
+    said = ("shenzhen: 3, published 566: differs", "photos without a mask, left out: 1")
+    assert_done(made("chestxray", f"{tmp_path}/raw"), *said)
+    lines = list_lines(out)
+    assert (len(lines), len(list_lines(out, "shenzhen"))) == (5, 3)
+    assert lines[-1][0] == "MCUCXR_0002_1"  # its mask has no suffix
 
 
 def test_deepglobe_in_both_layouts(made: Made, tmp_path: Path) -> None:
@@ -104,11 +102,10 @@ def test_deepglobe_in_both_layouts(made: Made, tmp_path: Path) -> None:
 
 
 def test_a_folder_with_other_files_is_left_alone(made: Made, tmp_path: Path) -> None:
-    root = trees.chest(tmp_path / "raw")
     file = tmp_path / "data/lists/mine.txt"
     file.parent.mkdir(parents=True)
     file.write_text("mine")
-    assert "holds other files" in made("chestxray", root).error
+    assert "holds other files" in made("chestxray", trees.chest(tmp_path / "raw")).error
     assert file.exists()
 
 
@@ -137,9 +134,8 @@ def benchmark_content(photos: dict[int, str], shown: dict[int, list[int]]) -> di
 
 def test_lvis_has_other_folds_for_five_shots(made: Made, tmp_path: Path) -> None:
     write_lvis(tmp_path / "LVIS")
-    done = made("lvis92i", f"{tmp_path}/LVIS")
-    assert_done(done, "classes: 20, published 920: differs")
-    assert_done(done, "ids of the classes, lists/lvis92i/classes.csv: differ")
+    said = ("classes: 20, published 920: differs", "ids of the classes, lists/lvis92i/classes.csv: differ")
+    assert_done(made("lvis92i", f"{tmp_path}/LVIS"), *said)
     assert len(list_lines(tmp_path / "data")) == 2 + 19 * 6
     mask = read_mask(tmp_path / "data/masks/1/000000000002.png")
     assert (mask[:8, :8].sum(), mask[10, 10], mask[30, 30]) == (64, 1, 0)
@@ -221,15 +217,12 @@ def test_incomplete_perseg_folders_are_refused(
     perseg_tree(tmp_path / "PerSeg")
     change(tmp_path / "PerSeg/data")
     done = made("perseg", f"{tmp_path}/PerSeg")
-    assert told in done.error
-    assert done.errors.count("error: ") == 1
-    assert not (tmp_path / "data/lists").exists()
-    assert not (tmp_path / "config/perseg").exists()
+    assert told in done.error and done.errors.count("error: ") == 1
+    assert not (tmp_path / "data/lists").exists() and not (tmp_path / "config/perseg").exists()
 
 
 def test_part_data_sets_have_published_classes_and_episodes_by_fold() -> None:
-    assert len(read_table("pascal_part/classes.csv")) == 56
-    assert len(read_table("lvis92i/classes.csv")) == 920
+    assert [len(read_table(f"{name}/classes.csv")) for name in ("pascal_part", "lvis92i")] == [56, 920]
     episodes = "protocols.matcher.episodes=[2500, 959, 2500, 2500]"
     config = config_of("split1", "pascal", "multiprototype", overrides=[episodes])
     assert config.protocols["matcher"].number(config.data.fold) == 959

@@ -66,18 +66,14 @@ def test_the_score_of_a_mask_is_how_often_it_overlaps_by_half() -> None:
 @pytest.mark.train
 def test_a_calibration_is_made_on_training_images(mini_yaml, tmp_path: Path, predict, caplog) -> None:
     path = mini_yaml("prototype", test={"checkpoint": "none"})
-    settings = ("--set", "data.test_list=no_such_list.txt", "--set", "test.episodes=160")
-    outcome = predict("calibrate", path, *settings)
+    outcome = predict("calibrate", path, "--set", "data.test_list=no_such_list.txt", "--set", "test.episodes=160")
     file = tmp_path / "runs/tiny" / FILE
-    assert f"calibration: {file}" in outcome.output
-    assert "presence accuracy" in outcome.output
+    assert f"calibration: {file}" in outcome.output and "presence accuracy" in outcome.output
     made = convert(Calibration, yaml.safe_load(file.read_text()), "")
-    assert made.scale > 0
-    assert (len(made.weights), made.precision) == (6, "float32")
+    assert (made.scale > 0, len(made.weights), made.precision) == (True, 6, "float32")
     assert "base classes of fold 0, 160 episodes" in made.made_on
-    config = read_config(path)
     with caplog.at_level("WARNING"):
-        assert find_calibration(config, TRAINING_FREE, "other weights") is None
+        assert find_calibration(read_config(path), TRAINING_FREE, "other weights") is None
     assert f"{file}: is of other weights or model settings, so it is not used" in caplog.text
 
 
@@ -94,10 +90,8 @@ def test_calibrations_of_lite0_are_shipped(model: str, other: str, tmp_path: Pat
     start_encoders(run.config, network)
     digest = digest_of(network.state_dict())
     shipped = find_calibration(run.config, "training-free", digest)
-    assert shipped is not None
-    assert shipped.model == network.title
-    other_stage = read_config(path, [*sizes, "model.stage=4"])
-    assert find_calibration(other_stage, "training-free", digest) is None
+    assert shipped is not None and shipped.model == network.title
+    assert find_calibration(read_config(path, [*sizes, "model.stage=4"]), "training-free", digest) is None
     file = tmp_path / FILE
     file.write_text((SHIPPED / f"{other}_lite0.yaml").read_text())
     stale = read_config(path, [f"run.folder={tmp_path.parent}", f"run.name={tmp_path.name}"])

@@ -94,11 +94,10 @@ def resume(predict, baseline: Path, photos: list[Path], tmp_path: Path) -> Calla
 
     The second is ``query.png``; words at the end may change the command.
     """
-    marks = ("--config", baseline, "--support", f"{photos[0]}:points=30,30")
-    queries = ("--query", photos[0], f"{tmp_path}/query.png")
+    words = ("--config", baseline, "--support", f"{photos[0]}:points=30,30", "--out", f"{tmp_path}/out", "--resume")
 
     def complete(*changed: object) -> str:
-        done = predict(*marks, *queries, "--out", f"{tmp_path}/out", "--resume", *changed)
+        done = predict(*words, "--query", photos[0], f"{tmp_path}/query.png", *changed)
         assert done.code == 0, done.errors
         return done.output.partition(" results are complete")[0].rpartition(": ")[2]
 
@@ -108,13 +107,12 @@ def resume(predict, baseline: Path, photos: list[Path], tmp_path: Path) -> Calla
 def test_what_decides_a_result_is_compared(resume, example_texts: dict, photos: list[Path], tmp_path: Path) -> None:
     Image.open(photos[1]).save(tmp_path / "query.png")
     assert resume() == "0 of 2"
-    in_bf16 = ("--set", "run.precision=bf16")
     others = (
         ("--support", f"{photos[0]}:points=9,9"),
         ("--set", "run.seed=5"),
         ("--resize", "81"),
         ("--support", example_texts["index"]),
-        in_bf16,
+        ("--set", "run.precision=bf16"),
     )
     for changed in others:
         assert resume(*changed) == resume() == "0 of 2"
@@ -217,8 +215,8 @@ def test_a_folder_of_results_of_another_class_is_refused(
 ) -> None:
     words = (*baseline_words, "--out", f"{tmp_path}/out", "--query", photos[0], "--resume")
     assert predict(*words).code == 0
-    other = (*words[:3], f"cup={example_texts['box']}", *words[4:])
-    assert "is a result of the class 'object', which has no example; name another --out" in predict(*other).error
+    other = predict(*words[:3], f"cup={example_texts['box']}", *words[4:]).error
+    assert "is a result of the class 'object', which has no example; name another --out" in other
     assert predict(*words, "--support", f"cup={example_texts['box']}").code == 0  # a further one
 
 

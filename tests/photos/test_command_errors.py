@@ -17,15 +17,9 @@ def refused(predict, baseline: Path, example_texts: dict[str, str], photos, tmp_
     """Return a function that runs a good command line with some options replaced, and gives the error line."""
 
     def run(**options: object) -> str:
-        given = {
-            "config": baseline,
-            "support": example_texts["box"],
-            "query": photos[0],
-            "out": tmp_path / "out",
-            **options,
-        }
+        given = {"config": baseline, "support": example_texts["box"], "query": photos[0], "out": tmp_path / "out"}
         words = []
-        for name, value in given.items():
+        for name, value in {**given, **options}.items():
             if value is not None:
                 words += [f"--{name.replace('_', '-')}", value]
         line = predict(*words).error
@@ -103,8 +97,7 @@ def test_queries_that_would_share_their_results(predict, baseline_words, photos:
     twin = tmp_path / f"again/{photos[0].stem}.png"
     for path in (twin, tmp_path / "a.png", tmp_path / "a_mask.png"):
         Image.new("RGB", (40, 50)).save(path)
-    words = (*baseline_words, "--query")
     for first, second in ((photos[0], twin), (tmp_path / "a.png", tmp_path / "a_mask.png")):
-        done = predict(*words, first, second, "--out", tmp_path)
+        done = predict(*baseline_words, "--query", first, second, "--out", tmp_path)
         assert "rename a photo" in done.error
     assert f"note: {tmp_path}: holds photos to segment" in done.errors

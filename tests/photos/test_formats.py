@@ -48,8 +48,7 @@ def _check_files(out: Path, photos: list[Path]) -> None:
     for photo in photos:
         assert (out / "yolo/images" / photo.name).samefile(photo)
         assert (out / f"yolo/labels/{photo.stem}.txt").is_file()
-        labelme = json_of(out / f"labelme/{photo.stem}.json")
-        assert (out / "labelme" / labelme["imagePath"]).samefile(photo)
+        assert (out / "labelme" / json_of(out / f"labelme/{photo.stem}.json")["imagePath"]).samefile(photo)
 
 
 def _check_coco(out: Path, photos: list[Path]) -> None:
@@ -63,8 +62,8 @@ def _check_coco(out: Path, photos: list[Path]) -> None:
 
 def test_connected_parts_are_objects_on_request(run, photos: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "out"
-    code = run("--query", photos[0], "--format", "coco", "--instances").code
-    assert (code, [*out.glob("*.png")]) == (0, [])
+    assert run("--query", photos[0], "--format", "coco", "--instances").code == 0
+    assert not [*out.glob("*.png")]
     marks = json_of(out / "coco/instances.json")["annotations"]
     assert marks
     for category, entry in enumerate(json_of(out / f"{photos[0].stem}.json")["classes"], 17):
@@ -93,8 +92,8 @@ def test_a_complete_run_is_written_in_other_formats_without_predicting(run, phot
     assert not json_of(corrected)["flags"]  # every format that is there follows its result
     words = ("--query", photos[0], "--format", "coco", "--resume")
     assert run(*words).code == 0
-    listed = json_of(tmp_path / "out/coco/instances.json")["images"]
-    assert [image["file_name"] for image in listed] == [photo.name for photo in photos[:2]]  # not that of the query
+    listed = [image["file_name"] for image in json_of(tmp_path / "out/coco/instances.json")["images"]]
+    assert listed == [photo.name for photo in photos[:2]]  # not that of the query
     other = tmp_path / f"out/{photos[1].stem}.json"
     write_json(other, json_of(other) | {"inputs": "of other examples"})
     assert "without 1 photos whose results are of other examples" in run(*words).errors
@@ -126,6 +125,12 @@ def test_bad_photos_of_a_folder_are_named_and_passed_over(run, photos: list[Path
     for path, error in errors.items():
         assert f"error: {path}: " in done.errors and Path(path).name in error
     assert len(json_of(tmp_path / "out/coco/instances.json")["images"]) == 1
+    (folder / "more.jpg").write_bytes(content)
+    for name in ("good_mask.png", "persons/more.png"):
+        (tmp_path / "out" / name).unlink(missing_ok=True)
+        (tmp_path / "out" / name).mkdir(parents=True)
+    done = run("--query", folder, "--format", "coco", "--resume")
+    assert "good_mask.png: is a folder where a result" in done.errors and "1 of 4 photos" in done.output
     (folder / f"{'b' * 236}.jpg").write_bytes(content)
     assert "its name is too long" in run("--query", folder, "--format", "coco", "--resume").error
 
@@ -142,10 +147,10 @@ def test_a_class_that_masks_do_not_name_is_told(run, photos: list[Path], tmp_pat
     folder = drawn.masks(tmp_path / "masks")
     (folder / "names.txt").unlink()
     write_mask(folder / "a.png", drawn.region(drawn.CAT))
-    done = run("--query", photos[0], supports=folder)
-    assert f"note: {folder}: the class is 'object'; --classes NAME names it" in done.errors
+    said = run("--query", photos[0], supports=folder).errors
+    assert f"note: {folder}: the class is 'object'; --classes NAME names it" in said
     write_mask(folder / "a.png", 255 * drawn.region(drawn.CAT))
-    named = run("--query", photos[1], "--classes", "cup", "--out", tmp_path / "cups", supports=folder)
-    assert "cup: 1 example" in named.output
-    several = run("--query", photos[1], "--classes", "cup,dish", "--out", tmp_path / "cups", supports=folder)
-    assert f"--classes: {folder} shows one class without a name; give one" in several.error
+    words = ("--query", photos[1], "--out", tmp_path / "cups", "--classes")
+    assert "cup: 1 example" in run(*words, "cup", supports=folder).output
+    several = run(*words, "cup,dish", supports=folder).error
+    assert f"--classes: {folder} shows one class without a name; give one" in several

@@ -24,16 +24,19 @@ def test_net_names_the_networks(name: str) -> None:
     networks = [f"/models/my_{i}/net-{i}.v1" for i in range(len(SHAPES[name]))]
     config = config_of("split2", "pascal", name, ",".join(networks))
     assert (config.model.weights, config.data.fold) == (networks, 2)
-    assert "/" not in config.run.name
-    assert config.model.backbone() == ",".join(networks)
+    assert "/" not in config.run.name and config.model.backbone() == ",".join(networks)
     with pytest.raises(UserError, match=r"names 3 network\(s\); the method has those of NET=facebook"):
         config_of("split0", "pascal", name, "a/b,c/d,e/f")
 
 
 def test_class_names_in_the_prompt_need_a_named_class(example_texts: dict) -> None:
     net, changes = saved("Sam3Model"), ["data.size=97", "model.words=names"]
-    words = f"split0 pascal --model sam3 --net {net}"
-    segmenter = Segmenter([example_texts["box"]], config=words, overrides=changes, device="cpu")
+    segmenter = Segmenter(
+        [example_texts["box"]],
+        config=f"split0 pascal --model sam3 --net {net}",
+        overrides=changes,
+        device="cpu",
+    )
     assert any("have no class name, so none is read; write CLASS=" in note for note in segmenter.notes)
 
 

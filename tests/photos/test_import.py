@@ -57,9 +57,10 @@ print(json.dumps([*states, state()]))
 
 
 def test_a_segmenter_in_another_folder_changes_nothing_but_a_command_does(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", CODE]
     given_environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY)}
-    done = subprocess.run(command, cwd=tmp_path, env=given_environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", CODE], cwd=tmp_path, env=given_environment, capture_output=True, text=True
+    )
     assert done.returncode == 0 and done.stderr == "", done.stderr
     assert (tmp_path / "results/line.1_mask.png").is_file()
     before, imported, configured = json.loads(done.stdout)

@@ -44,8 +44,7 @@ def test_one_value_of_a_mask_counts_and_255_is_unknown(example_texts: dict[str, 
 
 @pytest.mark.parametrize("kind", ["points", "scribble"])
 def test_drawn_marks_are_discs_and_lines_with_an_unknown_border(example_texts: dict[str, str], kind: str) -> None:
-    photo = example_texts["box"].partition(":")[0]
-    label = _label(f"{photo}:{kind}=15,20;40,20")
+    label = _label(f"{example_texts['box'].partition(':')[0]}:{kind}=15,20;40,20")
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     nearest_x = np.clip(x, 15, 40) if kind == "scribble" else np.where(x < 28, 15, 40)
     distance = np.hypot(x - nearest_x, y - 20)

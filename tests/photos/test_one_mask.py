@@ -124,9 +124,8 @@ OPEN = {
 def test_a_mask_of_several_values_or_colours_is_refused(tmp_path: Path, form: str) -> None:
     pixels, line = OPEN[form]
     path, mask = _photo_and_mask(tmp_path, Image.fromarray(pixels))
-    options = CustomOptions(images=path.parent, masks=mask.parents[1], classes=None)
     with pytest.raises(UserError, match=rf"p0\.png: .*{line}"):
-        run_jobs(from_masks(options), tmp_path / "out", skip_bad=False)
+        _made(tmp_path / "out", images=path.parent, masks=mask.parents[1], classes=None)
     with pytest.raises(UserError, match=rf"p0\.png: .*{line}"):
         parse_example(f"{path}:{mask}").read()
 

@@ -2,6 +2,8 @@
 
 import csv
 import shutil
+import signal
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
@@ -15,6 +17,7 @@ from photos.example_files import read_examples
 from photos.examples import parse_example
 from photos.page.background import Background
 from photos.results import SUMMARY
+from tests.helpers import spawned
 from tests.helpers.browser import IN_BOX, Page, unpacked
 from tests.helpers.read import json_of, write_json
 from util.files.errors import UserError, WriteError
@@ -40,8 +43,7 @@ def test_each_class_is_searched_on_every_photo_where_it_is_not_a_persons(page: P
     page.paint("b.jpg", place=None)
     page.do("segment")
     assert json_of(tmp_path / "out/a.json")["supports"].keys() == {"dish"}  # cup is finished
-    said = page.do("absent", value=2, photos=PHOTOS, absent=True)
-    assert said == "2 photos: nothing of dish is there, by you"
+    assert page.do("absent", value=2, photos=PHOTOS, absent=True) == "2 photos: nothing of dish is there, by you"
     assert "nothing to search" in page.do("segment")
     assert page.known("c.jpg")["dish"] == YOURS
     page.do("absent", value=2, photos=PHOTOS, absent=False)
@@ -67,8 +69,7 @@ def test_the_download_says_whose_each_mask_is_and_nothing_of_the_machine(page: P
     for unconfirmed, photos in ((True, {"a.jpg", "b.jpg"}), (False, {"a.jpg"})):
         examples, _ = read_examples([f"{made}/coco"], unconfirmed=unconfirmed)
         assert {example.photo.name for example in examples} == photos
-    coco = json_of(made / "coco/instances.json")["annotations"]
-    assert {mark["by"] for mark in coco} == {"person", "network"}
+    assert {mark["by"] for mark in json_of(made / "coco/instances.json")["annotations"]} == {"person", "network"}
 
 
 def test_a_started_page_shows_the_same_and_the_command_goes_on_with_it(
@@ -174,6 +175,20 @@ def test_annotations_of_open_photos_are_a_persons_and_others_are_counted(page: P
     assert page.known("a.jpg") == {"cup": YOURS} and page.known("b.jpg") == {}
 
 
+@pytest.mark.process
+def test_absences_in_results_come_back_to_a_page(page: Page, baseline: Path, tmp_path: Path) -> None:
+    page.paint("a.jpg")
+    page.paint("c.jpg", place=None)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    words = ("--config", baseline, "--supports", tmp_path / "out", "--query", tmp_path / "photos", "--port", port)
+    served = spawned.start("predict.py", "serve", *words, "--out", tmp_path / "again")
+    spawned.wait_for(lambda: "open http" in served.stdout, served)
+    served.signal(signal.SIGINT)
+    assert (served.code, "2 of 2 annotations taken" in served.stdout) == (0, True)
+
+
 def test_a_result_of_a_photo_that_was_replaced_is_made_again(page: Page, copies, capfd, tmp_path: Path) -> None:
     page.paint("a.jpg")
     page.do("segment")
@@ -199,7 +214,7 @@ def test_a_photo_that_is_replaced_while_it_is_segmented_is_searched_again(page: 
     for found in segmenter.many(copies[:2]):
         shutil.copy(copies[2], copies[0])
         results.write(found, facts)
-    assert results.waiting(copies[:2], facts) == [copies[0]]
+    assert results.waiting(copies[:2], facts, {}) == [copies[0]]
 
 
 def test_a_mask_is_checked_before_it_is_kept(page: Page) -> None:
@@ -217,8 +232,7 @@ def test_uploads_replace_no_photo_and_take_no_paths(page: Page, copies: list[Pat
     content, other, _ = (path.read_bytes() for path in copies)
 
     def send(name: str, sent: bytes) -> str:
-        said = page.get(f"upload?name={quote(name)}", sent, Content_Type="application/octet-stream")
-        return "".join(said.values())
+        return "".join(page.get(f"upload?name={quote(name)}", sent, Content_Type="application/octet-stream").values())
 
     assert "open already" in send("b.jpg", content)
     assert "is no photo" in send("x.jpg", b"no photo")
@@ -310,8 +324,11 @@ def test_results_that_are_damaged_or_lead_elsewhere_are_none(
     assert (again.known("a.jpg"), again.known("b.jpg")) == ({"object": YOURS}, {})
     again.do("segment")
     assert whose(again, "b.jpg") == {"object": "network"} and (out / "z.json").exists()
-    for mask in (out / "a_mask.png", out / "persons/a.png"):
+    again.paint("c.jpg")
+    for mask in (out / "a_mask.png", out / "b_mask.png", out / "persons/a.png"):
         mask.unlink()
         mask.mkdir()
-    assert "a_mask.png: is a folder where a result" in start().do("segment")
+    page = start()
     assert "a.png: cannot be removed" in capfd.readouterr().err
+    said = page.do("segment")
+    assert said.startswith("0 of 2 waiting photos searched") and "b_mask.png: is a folder where a result" in said

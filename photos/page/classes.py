@@ -1,0 +1,112 @@
+"""The list of a page's classes: classes are added, renamed and removed, and a change that was killed is one state."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from annotations.photo_files import name_key
+from annotations.words import is_nothing, is_unknown
+from photos import persons
+from photos.examples import UNNAMED, check_class_name
+from photos.page.background import Background
+from photos.page.masks import PhotoMasks
+from photos.prediction import NETWORK
+from util.files.errors import UserError, note
+from util.files.names import file_word
+from util.files.reading import kept_json
+from util.files.writing import write_atomically
+
+MAX_CLASSES = 8  # the colours of more are alike
+
+
+@dataclass
+class Classes:
+    """The classes of a page's photos, which persons' file of names keeps by their values in masks.
+
+    What is kept of persons changes in that one file, and the results, which name classes, follow: where this is
+    killed, at the next ``begin``.
+    """
+
+    masks: PhotoMasks
+    photos: Mapping[str, Path]
+    work: Background
+
+    @property
+    def names(self) -> list[str]:
+        """All classes by their values, from 1; "" where one was removed."""
+        return persons.read(self.masks.out).classes
+
+    def name_of(self, value: int) -> str:
+        """Return a class by its value; UserError: there is none."""
+        if type(value) is not int or not 1 <= value <= len(self.names) or not self.names[value - 1]:
+            raise UserError("this class is no longer there; load the page again")
+        return self.names[value - 1]
+
+    def begin(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Take the classes that results in the folder have found, and let results follow what is kept of persons."""
+        found = [row["name"] for record in records for row in record["classes"] if row["by"] == NETWORK]
+        known = {*self.names, *kept_json(self.masks.replaced)}
+        self._keep([*self.names, *(name for name in dict.fromkeys(found) if name not in known)])
+        for path in self.photos.values():
+            try:
+                self.masks.keep_in_step(path)
+            except UserError as error:  # also where the disk is full
+                self.masks.errors[path] = str(error)
+                note(error)
+        self.masks.replaced.unlink(missing_ok=True)
+
+    def _keep(self, names: Sequence[str]) -> None:
+        """Keep the classes by their values, "" for one that was removed; without any there is the unnamed one."""
+        names = [*names] if any(names) else [*names, UNNAMED]
+        said = persons.read(self.masks.out)
+        if names != said.classes:
+            persons.write(self.masks.out, said._replace(classes=names))
+        self.masks.results.names = [*persons.values(self.masks.out)]
+
+    def add(self, name: str) -> None:
+        """Add a class, in place of the unnamed one where nothing is known of that."""
+        name = self._free_name(name)
+        if len(persons.values(self.masks.out)) >= MAX_CLASSES or len(self.names) >= persons.MOST:
+            raise UserError(f"{name}: a page has at most {MAX_CLASSES} classes; rename one, or name another --out")
+        unnamed = persons.values(self.masks.out).get(UNNAMED)
+        if unnamed and not self._photos_of(unnamed):
+            self._replace(unnamed, name)
+        else:
+            self._keep([*self.names, name])
+
+    def rename(self, value: int, name: str) -> str:
+        """Rename a class; masks and results keep their pixels."""
+        new = self._free_name(name, self.name_of(value))
+        return f"{self._replace(value, new)} is {new} now"
+
+    def remove(self, value: int) -> str:
+        """Remove a class from all photos; masks and results of the others stay."""
+        return f"{self._replace(value, '')} is removed"
+
+    def _photos_of(self, value: int) -> list[Path]:
+        """Return the photos of which a class is known: by the network or by a person."""
+        return [path for path in self.photos.values() if value in self.masks.looks(path)]
+
+    def _free_name(self, name: str, old: str = "") -> str:
+        """Return a class name, stripped; UserError: it cannot be one, or is another class's than ``old``."""
+        name = check_class_name(name, "the class name")
+        if is_nothing(name) or is_unknown(name) or name.strip("\"'") != name:
+            raise UserError(f"{name}: is read as no class in lists of names; give another name, without quotes")
+        for known in persons.values(self.masks.out):
+            if name == known or (known != old and name_key(file_word(name)) == name_key(file_word(known))):
+                raise UserError(f"{name}: this name, or that of its files, is taken by '{known}'; give another one")
+        return name
+
+    def _replace(self, value: int, new: str) -> str:
+        """Give a class another name, or, by the name "", remove it; return its former name."""
+        self.work.check_idle()
+        old = self.name_of(value)
+        photos = self._photos_of(value)
+        write_atomically(self.masks.replaced, json.dumps({old: new}))
+        self._keep([new if known == old else known for known in self.names])
+        for path in photos:
+            self.masks.write(path, self.masks.found(path))
+        self.masks.replaced.unlink()
+        return old
