@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TextIO
@@ -71,10 +71,10 @@ class StageFolder:
         """Return the last checkpoint, else of the one before; UserError if neither can be read."""
         try:
             return checkpoint.read(self.path / LAST)
-        except UserError:
+        except UserError as error:
             if not (self.path / PREVIOUS).exists():
                 raise
-            return checkpoint.read(self.path / PREVIOUS)
+            return replace(checkpoint.read(self.path / PREVIOUS), unread=str(error))
 
     @property
     def why_occupied(self) -> str:

@@ -129,7 +129,9 @@ def load_weights(run: Run, side: int | None = None, stored: Checkpoint | None = 
         )
     fill(network, stored)
     classes = classes_of([stored], config.data.name)
-    return Loaded(run, network, replace(stored, weights={}, entries={}, named={}, classes=classes))
+    return Loaded(
+        run, network, replace(stored, weights={}, state=checkpoint.State(), entries={}, named={}, classes=classes)
+    )
 
 
 def _check_trained(run: Run, source: Path) -> None:

@@ -263,28 +263,26 @@ def resume(training: Training, stored: Checkpoint, state: dict[str, Any], allow_
     check_continues(stored, Origin.of_training(state), allow_changes)
     if changed := differences(stored.config or {}, state["config"], Decides.NOTHING):
         log.info("settings changed since the checkpoint: %s", ", ".join(changed))
-    content = stored.entries
-    training.progress = Progress(**content["progress"])
+    training.progress = Progress(**stored.state.progress)
     if allow_changes:  # the observers are asked again
         training.progress.ended_by = ""
-    fill(training.prepared.network, replace(stored, weights=content["weights"]))
-    if "optimizers" in content:  # else of a training at its end
+    fill(training.prepared.network, replace(stored, weights=stored.state.weights))
+    if stored.state.optimizers:  # else of a training at its end
         _restore_optimizers(training, stored)
-    if stored.path.name == PREVIOUS:
-        log.warning("%s cannot be read; continuing from the one before", stored.path.with_name(LAST))
+    if stored.unread:
+        log.warning("%s; continuing from the one before", stored.unread)
     log.info("resumed %s after step %d of %d", stored.path, training.progress.step, training.schedule.steps)
 
 
 def _restore_optimizers(training: Training, stored: Checkpoint) -> None:
     """Give a training the state of optimisers and EMA of its checkpoint; UserError: they do not fit it."""
-    content = stored.entries
     misfit = f"{stored.path}: its optimisers or EMA do not fit the model's parameters ("
     kinds = KeyError, ValueError, TypeError, AttributeError, RuntimeError
     with told(*kinds, before=misfit, after="); start again with --overwrite"):
-        load_optimizers(training.optimizers, content["optimizers"])
-        copy_tensors(content.get("ema", {}), training.ema.average)
-        if content.get("scaler") and training.scaler.is_enabled():
-            training.scaler.load_state_dict(content["scaler"])
+        load_optimizers(training.optimizers, stored.state.optimizers)
+        copy_tensors(stored.state.ema, training.ema.average)
+        if stored.state.scaler and training.scaler.is_enabled():
+            training.scaler.load_state_dict(stored.state.scaler)
 
 
 def schedule_to_continue(planned: StepSchedule, stored: Checkpoint, images: str) -> StepSchedule:
