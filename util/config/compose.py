@@ -1,8 +1,9 @@
 """Which files make a config: one that is named, or those of a fold, a data set, a method and an encoder.
 
-``sh train.sh split2 pascal 4`` with ``MODEL`` and ``NET`` takes the run's own file, ``config/pascal/<name of the
-run>.yaml``, or without it ``config/pascal/<method>.yaml``, or without that ``config/pascal/pascal.yaml`` and
-``model/<method>.yaml``; then the fold. ``util/config/parts.py`` lays a config's files over each other.
+``sh train.sh split2 pascal 4`` with ``MODEL`` and ``NET`` takes the file that a person wrote for this run,
+``config/pascal/<name of the run>.yaml``, or without it ``config/pascal/<method>.yaml``, or without that
+``config/pascal/pascal.yaml`` and ``model/<method>.yaml``; then the fold. ``util/config/parts.py`` lays a config's files
+over each other.
 """
 
 import re
@@ -20,13 +21,13 @@ from util.config.folder import (
     method_file,
     method_names,
 )
-from util.config.parts import BACKBONE, FOLD_KEY, encoder_file, encoder_of, has_encoder, merged, networks
+from util.config.parts import BACKBONE, FOLD_KEY, NETWORKS, encoder_file, encoder_of, has_encoder, merged
 from util.config.place import FOLDER, RUNS
 from util.config.tree import LISTED, Leaf, Tree, find, merge, nested, override_tree, value_of, with_ending
 from util.files.errors import UserError, check_known, nearest
 
 CHOICE = ("MODEL", "NET")  # of method and encoder, in the environment
-PLAIN = "_plain"  # after the name of an encoder whose runs have the same own files
+PLAIN = "_plain"  # after the name of an encoder whose runs have the same files
 FOLD = re.compile(r"split(\d+)")  # an experiment
 WITH_BRACES = ("run.base_folder", "model.encoder.weights")  # keys whose values may name others: {dataset}
 BRACES = re.compile(r"\{([^/{}]*)\}")
@@ -70,8 +71,8 @@ def find_config(
         experiment: a fold, a path, or the name of a file of the data set's folder.
         dataset: a folder of ``config/``; None: ``experiment`` is a path.
         method: a file of ``config/model/``; default ``MAIN_METHOD``.
-        net: an encoder, ``timm/<name>``, or the networks of a method that brings its own; default the encoder that the
-            files name (``encoder_of``).
+        net: the value of ``NET``: an encoder, ``timm/<name>``, or the networks of a method that brings them; default
+            the encoder that the files name (``encoder_of``).
 
     Raises:
         UserError: names the nearest data set, method, encoder or config that exists.
@@ -108,7 +109,7 @@ def _named_file(experiment: str, dataset: str) -> Path:
 
 
 def _of_fold(fold: int, dataset: str, method: str, net: str | None) -> Source:
-    """Return what makes the config of a fold, for a method with an encoder or with networks of its own."""
+    """Return what makes the config of a fold, for a method with an encoder, or one that brings its networks."""
     check_known(method, method_names(), f"MODEL {method}: no such method", LISTED)
     files = usual_files(dataset, method)
     values: Tree = {}
@@ -119,19 +120,14 @@ def _of_fold(fold: int, dataset: str, method: str, net: str | None) -> Source:
     elif net in encoders():
         net = None  # of a command with several methods
     elif net:
-        values = networks(net, f"NET {net}")
+        values = nested(NETWORKS, Leaf(net.split(","), f"NET {net}"))
     words = f"split{fold} {dataset} --model {method}" + (f" --net {net}" if net else "")
     values = merge(values, nested(FOLD_KEY, Leaf(fold, words)))
     in_name = (net or "").replace("/", "-" if encoder else "--")
-    name = _run_name(fold, dataset, method, in_name)
+    parts = (f"{dataset}_split{fold}", "" if method == MAIN_METHOD else method, in_name)
+    name = "_".join(filter(None, parts))
     file = _file_of_run(dataset, name)
     return Source(words, name, (file,) if file else files, values, str(file or ""), encoder)
-
-
-def _run_name(fold: int, dataset: str, method: str, in_name: str) -> str:
-    """Return the name of a fold's run, without the main method; ``in_name`` is that of encoder or networks, if any."""
-    parts = (f"{dataset}_split{fold}", "" if method == MAIN_METHOD else method, in_name)
-    return "_".join(filter(None, parts))
 
 
 def usual_files(dataset: str, method: str) -> tuple[Path, ...]:
@@ -181,8 +177,8 @@ def completed(tree: Tree, overrides: list[str]) -> Tree:
 
 def _encoder_of(tree: Tree) -> str | None:
     """Return the name of a config's encoder, as names of runs have it: of its file, or of its network."""
-    backbone = find(tree, BACKBONE)
-    if not isinstance(backbone, Leaf):
+    encoder = find(tree, BACKBONE)
+    if not isinstance(encoder, Leaf):
         return None
-    file = Path(backbone.where.rpartition(":")[0])
-    return file.stem if file.parent.name == "encoder" else str(backbone.value).replace("/", "-")
+    file = Path(encoder.where.rpartition(":")[0])
+    return file.stem if file.parent.name == "encoder" else str(encoder.value).replace("/", "-")

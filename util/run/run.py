@@ -14,9 +14,9 @@ from model.contract import FewShotMethod
 from model.decides import Decides
 from model.registry import class_of
 from util.config.folds import Fold
-from util.config.place import DISCARDED, RESULT, stage_name
+from util.config.place import DISCARDED, FORMER, RESULT, stage_name
 from util.config.read import read_config, to_dict
-from util.config.same import FORMER, Differences, differences, in_words, settings_in
+from util.config.same import Differences, differences, in_words, settings_in
 from util.config.settings import Config, Sections
 from util.config.tree import find, key_of, override
 from util.data.words import text
