@@ -27,8 +27,7 @@ HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"  # which torch reads at its first tensor
 
 def version() -> str:
     """Return the version that ``pyproject.toml`` states."""
-    text = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
-    return re.findall("^version = .([0-9.]+)", text, re.MULTILINE)[0]
+    return re.findall("^version = .([0-9.]+)", (REPOSITORY / "pyproject.toml").read_text("utf-8"), re.MULTILINE)[0]
 
 
 class Parser(argparse.ArgumentParser):
@@ -42,9 +41,12 @@ class Parser(argparse.ArgumentParser):
                 "--version", action="version", version=f"Sym-Net {version()}", help="print the project's version"
             )
 
-    def add_subparsers(self, **options: Any) -> Any:
-        """Return the parsers of commands, which themselves refuse what they do not know."""
-        return super().add_subparsers(parser_class=_OfCommand, **options)
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Return the options; UserError: there are others, which argparse would let the parser of all commands name."""
+        options, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return options, unknown
 
     def error(self, message: str) -> NoReturn:
         """Raise the error of a wrong command line, a UserError."""
@@ -53,17 +55,6 @@ class Parser(argparse.ArgumentParser):
         elif message.startswith("unrecognized arguments: "):
             message += "; write all words, such as text vectors, before the options, those with spaces in quotes"
         raise UserError(f"{message}; see {self.prog} --help")
-
-
-class _OfCommand(Parser):
-    """The parser of a command; argparse would let that of all commands refuse options, which knows none of them."""
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Return the options; UserError: there are others."""
-        options, unknown = super().parse_known_args(args, namespace)
-        if unknown:
-            self.error(f"unrecognized arguments: {' '.join(unknown)}")
-        return options, unknown
 
 
 def _path(text: str) -> Path:

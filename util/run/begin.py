@@ -20,7 +20,6 @@ from util.config.compose import files_of
 from util.config.folds import MAX_INDEX, has_class_maps
 from util.config.place import ENVIRONMENT
 from util.config.settings import Config, StageSettings
-from util.data.lists.image_list import ImageList
 from util.data.lists.index import load_index
 from util.data.words.text import NAMES, NO_TEXT
 from util.files.errors import Refusals, UserError
@@ -50,29 +49,19 @@ class Asked:
     checkpoint: str | None = None  # a base stage's, instead of the run's own
     stage: str | None = None  # only base or meta; None: all that are not finished
 
-    @property
-    def last_stage(self) -> str:
-        """The stage that the command is about, which needs those before it."""
-        return self.stage or "meta"
-
 
 @dataclass(frozen=True)
 class StageTask:
     """A stage of a training, with its state."""
 
-    config: Config
     stage: str  # base or meta
+    settings: StageSettings
     folder: Path  # of its files
     state: str = ""  # what has been done, in words; '': nothing
     finished: bool = False  # whether it has been trained, and stays as it is
     refusal: str = ""  # why it cannot begin, continue or stay; '': it can
     continues: bool = False  # whether it continues from a checkpoint
     discards: bool = False  # whether it discards an earlier run in its folder
-
-    @property
-    def settings(self) -> StageSettings:
-        """The settings of its stage of a training."""
-        return getattr(self.config, f"{self.stage}_stage")
 
 
 def stages_asked(config: Config, asked: Asked) -> tuple[Run, list[str]]:
@@ -88,18 +77,16 @@ def stages_asked(config: Config, asked: Asked) -> tuple[Run, list[str]]:
     if asked.stage is None:
         return run, _lacking_stages(run, asked)
     if asked.stage not in run.stages:
-        has = " and ".join(run.stages)
-        title = class_of(config.model).title
-        raise UserError(f"{config.source}: {title} has only the {has} stage; leave out --stage {asked.stage}")
+        has = f"{run.model_class.title} has only the {' and '.join(run.stages)} stage"
+        raise UserError(f"{config.source}: {has}; leave out --stage {asked.stage}")
     return run, [asked.stage]
 
 
 def _check_method(config: Config, asked: Asked) -> None:
     """Refuse (UserError) a method without training, with a data set that it cannot learn from, or no base stage."""
-    model_class = class_of(config.model)
     if problem := _why_untrainable(config):
         raise UserError(f"{config.source}: {problem}")
-    if asked.checkpoint and (asked.stage == "base" or not model_class.has_base_stage()):
+    if asked.checkpoint and (asked.stage == "base" or not class_of(config.model).has_base_stage()):
         raise UserError(
             f"{asked.checkpoint}: only the stage after a base stage starts from a checkpoint",
             fix="leave the checkpoint out; to continue a training write --resume",
@@ -144,14 +131,16 @@ def _lacking_stages(run: Run, asked: Asked) -> list[str]:
 def stage_of(run: Run, stage: str, asked: Asked) -> StageTask:
     """Return the task of a run's stage as a command asks for it, with a refusal if its folder has another training.
 
-    With changes, a finished training goes on only if an observer ended it.
+    With changes, a finished training goes on only if an observer ended it. One before the stage that is asked for stays
+    where only that is begun again, and always in a folder that runs share.
     """
     files = run.at(stage)
-    is_asked = stage == asked.last_stage
+    is_asked = stage == (asked.stage or "meta")
     may_differ = asked.allow_changes and (not is_asked or files.has_steps_left)
     finished = files.finished and not (is_asked and may_differ)
     task = _task_there(run, stage, files, finished=finished, may_differ=may_differ)
-    if _is_kept(task, asked):
+    stays = not is_asked and (not asked.overwrite or bool(run.config.run.base_folder))
+    if task.finished and (asked.resume or stays):
         return task
     if files.begun and asked.resume:
         return replace(task, continues=True)
@@ -163,7 +152,7 @@ def stage_of(run: Run, stage: str, asked: Asked) -> StageTask:
 
 def _task_there(run: Run, stage: str, files: StageFolder, *, finished: bool, may_differ: bool) -> StageTask:
     """Return a stage as the newest checkpoint of its folder leaves it; refused if the run cannot take that."""
-    task = StageTask(run.config, stage, files.path)
+    task = StageTask(stage, getattr(run.config, f"{stage}_stage"), files.path)
     if not finished and not files.begun:
         return task
     try:
@@ -182,35 +171,24 @@ def _task_there(run: Run, stage: str, files: StageFolder, *, finished: bool, may
         return replace(task, state="no training", refusal=f"{error}; start again by train.sh --overwrite")
 
 
-def _is_kept(task: StageTask, asked: Asked) -> bool:
-    """Return whether a finished stage is kept: it is resumed, or another one is asked for and does not discard it."""
-    if not task.finished or asked.resume:
-        return task.finished
-    return task.stage != asked.last_stage and (not asked.overwrite or bool(task.config.run.base_folder))
-
-
 @dataclass
 class Rehearsal:
     """The stages of a training as they would begin, and all that would stop them."""
 
     config: Config
     rows: dict[str, list[str]]  # the cells of each stage in the table of a dry run
+    refusals: list[str]  # each once
     stored: list[Stored] = field(default_factory=list)  # bytes of the checkpoints of the stages that have steps left
-    refusals: list[str] = field(default_factory=list)  # each once
     disk: str | None = None  # the room on it, in words
     start: str = ""  # what the first of these stages starts from, and what is downloaded for that
-
-    def refuse(self, problem: str) -> None:
-        """Note what stops the training; '' does not."""
-        if problem and problem not in self.refusals:
-            self.refusals.append(problem)
 
     def attempt(self, make: Callable[[], Made]) -> Made | None:
         """Return what a step of the training makes; None: it was refused."""
         try:
             return make()
         except UserError as error:
-            self.refuse(str(error))
+            if str(error) not in self.refusals:
+                self.refusals.append(str(error))
             return None
 
     def check(self) -> None:
@@ -236,9 +214,8 @@ def dry_run(config: Config, asked: Asked, processes: int) -> None:
 def rehearse(run: Run, stages: list[str], processes: int, asked: Asked) -> Rehearsal:
     """Begin the stages of a training, one after the other, without memory for a network, and return what came of it."""
     tasks = [stage_of(run, stage, asked) for stage in stages]
-    rehearsal = Rehearsal(run.config, {task.stage: _cells_of(task) for task in tasks})
-    for task in tasks:
-        rehearsal.refuse(task.refusal)
+    rows = {task.stage: _cells_of(run.config, task) for task in tasks}
+    rehearsal = Rehearsal(run.config, rows, [*dict.fromkeys(task.refusal for task in tasks if task.refusal)])
     left = [task for task in tasks if not task.finished]
     if not left:
         return rehearsal
@@ -254,11 +231,11 @@ def rehearse(run: Run, stages: list[str], processes: int, asked: Asked) -> Rehea
     return rehearsal
 
 
-def _cells_of(task: StageTask) -> list[str]:
+def _cells_of(config: Config, task: StageTask) -> list[str]:
     """Return the first cells of a stage in the table of a dry run."""
-    shots = "" if task.stage == "base" else f", {task.config.data.shot}-shot"
+    shots = "" if task.stage == "base" else f", {config.data.shot}-shot"
     state = f"finished, {task.state}" if task.finished else task.state or "not begun"
-    return [f"{task.config.run.name}{shots}", task.stage, state]
+    return [f"{config.run.name}{shots}", task.stage, state]
 
 
 def _make_indices(run: Run) -> int:
@@ -272,9 +249,18 @@ def _rehearse_stage(
 ) -> list[str]:
     """Begin a stage: its data, its network, what it starts from if that is now, its optimisers; return further cells.
 
-    There are none where its network cannot be built. ``base``: a base stage's checkpoint, instead of the run's own.
+    There are none where its network cannot be built, and ``?`` stands for what is not known.
+
+    Args:
+        rehearsal: of the training, which notes what is refused.
+        run: whose stage it is.
+        task: the stage.
+        processes: their number on all machines.
+        base: a base stage's checkpoint, instead of the run's.
+        is_first: whether no other stage is trained before.
     """
     settings = task.settings
+    key = f"{task.stage}_stage"
     data = rehearsal.attempt(partial(stage_data, run, task.stage, progress=False))
     with torch.device("meta"):
         model = rehearsal.attempt(partial(build_model, run.config, run.text_width))
@@ -284,34 +270,20 @@ def _rehearse_stage(
         start = rehearsal.attempt(partial(fill_at_start, run, model, task.stage, base, downloads=False))
         rehearsal.start = "" if start is None else start.note
     network = trained_part(model, task.stage)
-    key = f"{task.stage}_stage"
     rehearsal.attempt(
         lambda: build_optimizers(network.param_groups(), settings.optimizers, f"{run.config.source}: {key}.optimizers")
     )
     rehearsal.stored.append(Stored.of(network, settings))
-    images = None if data is None else data.images
+    length = (settings.epoch_length or 0) if data is None else epoch_length(settings, data.images)
+    schedule = rehearsal.attempt(partial(StepSchedule.from_settings, settings, length, processes, key))
+    parts = f" in {settings.accumulate} parts" if settings.accumulate > 1 else ""
     return [
-        *_extent(rehearsal, task, images, processes),
+        "?" if data is None else str(len(data.images.queries)),
+        str(schedule.steps) if schedule and length else "?",
         str(run.config.stage_size(settings)),
-        _batches(settings, processes),
+        f"{settings.batch / processes:g}{parts} x {processes}",
         f"{rehearsal.stored[-1].final_bytes / 1e9:.2f}",
     ]
-
-
-def _extent(rehearsal: Rehearsal, task: StageTask, images: ImageList | None, processes: int) -> tuple[str, str]:
-    """Return the cells of a stage's images and steps, ``?`` for what is not known."""
-    settings = task.settings
-    length = (settings.epoch_length or 0) if images is None else epoch_length(settings, images)
-    make = partial(StepSchedule.from_settings, settings, length, processes, f"{task.stage}_stage")
-    schedule = rehearsal.attempt(make)
-    steps = str(schedule.steps) if schedule and length else "?"
-    return ("?" if images is None else str(len(images.queries))), steps
-
-
-def _batches(settings: StageSettings, processes: int) -> str:
-    """Return the cell of a stage's batches."""
-    parts = f" in {settings.accumulate} parts" if settings.accumulate > 1 else ""
-    return f"{settings.batch / processes:g}{parts} x {processes}"
 
 
 def trained_part(model: FewShotMethod, stage: str) -> Trainable:

@@ -111,13 +111,12 @@ class Run:
 
         They are told by the stage's folder that they state, wherever the run lay then.
         """
-        trained = self.folder(stage)
         results = Path(self.config.run.folder, str(self.config.run.name)).glob(f"test*/*/{RESULT}")
         count = 0
         for path in results:
             result = kept_json(path)
             is_own = result.get("weights_mark") in ("", "last")
-            if is_own and Path(str(result.get("checkpoint"))).parent.name == trained.name:
+            if is_own and Path(str(result.get("checkpoint"))).parent.name == self.folder(stage).name:
                 path.replace(path.with_name(DISCARDED))
                 count += 1
         if count:
@@ -174,11 +173,11 @@ class Run:
         """Return, by their keys, the overrides to the settings of a checkpoint's sections that a test may take."""
         now = to_dict(self.config)
         of_others = self.differences(stored.config, Decides.IDENTITY)
-        options = {}
-        for key, (trained, _) in self.training_differences(stored).items():
-            if key.startswith(sections) and key not in of_others and find(now, key, ...) is not ...:
-                options[key] = override(key, trained)
-        return options
+        return {
+            key: override(key, trained)
+            for key, (trained, _) in self.training_differences(stored).items()
+            if key.startswith(sections) and key not in of_others and find(now, key, ...) is not ...
+        }
 
     def _with(self, options: list[str], place: Path) -> Run:
         """Return the run with options of a training that the command does not name; a line says which."""

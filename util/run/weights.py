@@ -110,9 +110,8 @@ def load_weights(run: Run, side: int | None = None, stored: Checkpoint | None = 
     if isinstance(source, str):
         network = build_model(config, run.text_width, side)
         note, files = start_encoders(config, network)
-        classes = classes_of(files, config.data.name)
-        untrained = Checkpoint(Path(source), {}, photos=photos_of_encoders(files), classes=classes)
-        return Loaded(run, network, untrained, start=note)
+        photos, classes = photos_of_encoders(files), classes_of(files, config.data.name)
+        return Loaded(run, network, Checkpoint(Path(source), {}, photos=photos, classes=classes), start=note)
     _check_trained(run, source)
     if stored is None or stored.path != source:
         stored = checkpoint.read(source)
@@ -164,8 +163,7 @@ def check_fits(stored: Checkpoint, config: Config, stage: str) -> None:
     now = to_dict(config)
     now["data"]["name"] = config.test.trained_on or now["data"]["name"]
     may_differ = TESTED_ON_OTHER_DATA.settings if config.crosses_data_sets else ()
-    found = differences(stored.config, now, Decides.IDENTITY, may_differ)
-    for key, (given, wanted) in found.items():
+    for key, (given, wanted) in differences(stored.config, now, Decides.IDENTITY, may_differ).items():
         is_related = key == "model.name" and (stage == "base" or related(given, wanted))
         if not is_related:
             fix = f"name a checkpoint of such a run{_other_data(key, given, stage)}"

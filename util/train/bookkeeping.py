@@ -60,10 +60,9 @@ class Losses(TrainingObserver):
         if progress.skipped:
             entry["skipped_steps"] = progress.skipped
             note = f"; {progress.skipped} of {length} steps were left out"
-        total = entry["losses"]["total"]
         parts = [f"{name} {mean:.4f}" for name, mean in entry["losses"].items() if name != "total"]
         several = f" ({', '.join(parts)})" if len(parts) > 1 else ""
-        log.info("epoch %d: loss %.4f%s%s", entry["epoch"], total, several, note)
+        log.info("epoch %d: loss %.4f%s%s", entry["epoch"], entry["losses"]["total"], several, note)
 
     def recorded(self, training: Training, entry: dict[str, Any]) -> None:
         """Begin the sums of the next epoch."""
@@ -186,9 +185,9 @@ class Checkpoints(TrainingObserver):
     def _say_end(self, path: Path, progress: Progress) -> None:
         """Let a checkpoint of a training that is done say so, and what it took, as copies of it then do."""
         stored = checkpoint.read(path)
-        end = {"finished": True, "ended_by": progress.ended_by, "observers": self.state.get("observers", {})}
-        if not stored.finished:  # one that is asked for again has used what it had
-            end["cost"] = progress.cost
+        cost = stored.cost if stored.finished else progress.cost  # one that is asked for again has used what it had
+        observers = self.state.get("observers", {})
+        end = {"finished": True, "ended_by": progress.ended_by, "observers": observers, "cost": cost}
         checkpoint.save(path, {**stored.entries, **end})
 
     def _save_best(self, training: Training) -> None:
@@ -207,8 +206,7 @@ class Checkpoints(TrainingObserver):
         progress.minutes += (now - self.saved_at) / 60
         progress.processor_minutes += (processor - self.processor_at) / 60
         self.saved_at, self.processor_at = now, processor
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / PEAK_UNIT
-        progress.peak_mib = max(progress.peak_mib, peak)
+        progress.peak_mib = max(progress.peak_mib, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / PEAK_UNIT)
         if not training.world.is_main:
             return
         self.folder.check_place()
@@ -229,10 +227,9 @@ class Checkpoints(TrainingObserver):
     def _write_metrics(self, training: Training, finished: bool) -> None:
         """Write the losses and scores so far."""
         progress = training.progress
-        best = None if math.isinf(progress.best) else {"score": progress.best, "epoch": progress.best_epoch}
         content: dict[str, Any] = {
             "finished": finished,
-            "best": best,
+            "best": None if math.isinf(progress.best) else {"score": progress.best, "epoch": progress.best_epoch},
             "minutes": progress.minutes,
             "processor_minutes": progress.processor_minutes,
             "epochs": progress.history,
@@ -312,9 +309,6 @@ class Watch:
 
 
 def _epochs_done(training: Training) -> float:
-    """Return the number of epochs that are done."""
-    length = training.schedule.steps_per_epoch
-    epochs, steps = divmod(training.progress.step, length)
-    if steps == 0:
-        return epochs
-    return epochs + round(steps / length, 3)
+    """Return the number of epochs that are done, a whole one at the end of each."""
+    epochs = training.progress.step / training.schedule.steps_per_epoch
+    return int(epochs) if training.ends_epoch else round(epochs, 3)
