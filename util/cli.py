@@ -71,9 +71,8 @@ def run_one_of(commands: dict[str, Any], description: str | None) -> int:
     subcommands = parser.add_subparsers(dest="what", required=True, metavar="what")
     for name, module in commands.items():
         text = textwrap.dedent(module.__doc__ or "")  # "" in Python -OO
-        first_line, _, _ = text.partition("\n")
         subparser = subcommands.add_parser(
-            name, help=first_line, description=text, formatter_class=argparse.RawDescriptionHelpFormatter
+            name, help=text.partition("\n")[0], description=text, formatter_class=argparse.RawDescriptionHelpFormatter
         )
         module.add_options(subparser)
         subparser.set_defaults(run=module.run)
@@ -88,7 +87,7 @@ def add_import(parser: argparse.ArgumentParser, load: Callable[[str], Any]) -> N
         action="append",
         type=load,
         metavar="MODULE",
-        help="a module, or a .py file, that registers a method or metric of your own; may be repeated",
+        help="a module, or a .py file, that registers a method or metric; may be repeated",
     )
 
 

@@ -67,7 +67,7 @@ class Scores:
     """The answers of a method for B queries by n batches of supports, in their order."""
 
     margins: Tensor  # logits of the object minus the background's, (B, n, S, S) float32
-    presence_features: Tensor | None  # its own numbers on whether the object is there, (B, n, E) float32
+    presence_features: Tensor | None  # numbers on whether the object is there, (B, n, E) float32
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

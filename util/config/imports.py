@@ -52,7 +52,7 @@ def import_named(names: Sequence[str], folder: Path, place: str) -> list[str]:
     Raises:
         UserError: a module is missing, or raises an error.
     """
-    methods()  # this project's own come first: a name that one of them has is taken
+    methods()  # this project's come first: a name that one of them has is taken
     _answer_as_package()
     whole = [str(found_import(name, folder, place)) if name.endswith(".py") else name for name in names]
     for name in whole:
@@ -69,7 +69,7 @@ def import_named(names: Sequence[str], folder: Path, place: str) -> list[str]:
 
 
 def _import_file(path: Path) -> None:
-    """Import a file as the module that it is: of its package, or of its own name."""
+    """Import a file as the module that it is: of its package, or of none."""
     root, name = _module_of(path)
     if str(root) not in sys.path:
         sys.path.append(str(root))  # processes that this one starts find it there too

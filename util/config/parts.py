@@ -3,7 +3,7 @@
 1. the files of a data set and a method,
 2. the file of the encoder, which ``net`` names: of a command, else of the last file that a person wrote, else of 1,
 3. what the files of 1 change with this encoder (``encoders: {lite0: ...}``),
-4. the files that a person wrote, each with its own such changes; then the command line.
+4. the files that a person wrote, each with such changes; then the command line.
 
 A file's name, such as ``pascal_split2_ssp_lite0``, states fold and encoder as its content does.
 """

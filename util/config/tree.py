@@ -30,7 +30,7 @@ class _AsPrinted:
 
 
 TAG = "tag:yaml.org,2002:"
-OTHERS = {f"{TAG}int": _AsPrinted(int), f"{TAG}float": _AsPrinted(float)}  # of YAML's own rules
+OTHERS = {f"{TAG}int": _AsPrinted(int), f"{TAG}float": _AsPrinted(float)}  # of YAML's rules
 # Of what a word of YAML is, by its first letter; a date is text.
 RULES = {
     first: [(tag, OTHERS.get(tag, rule)) for tag, rule in rules if tag != f"{TAG}timestamp"]

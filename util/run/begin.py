@@ -46,7 +46,7 @@ class Asked:
     resume: bool = False  # continue the stages that were begun
     overwrite: bool = False  # discard an earlier run in the folder
     allow_changes: bool = False  # continue although settings that decide the result changed
-    checkpoint: str | None = None  # a base stage's, instead of the run's own
+    checkpoint: str | None = None  # a base stage's, instead of the run's
     stage: str | None = None  # only base or meta; None: all that are not finished
 
 
@@ -107,7 +107,7 @@ def _why_untrainable(config: Config) -> str:
 
 
 def _needs_none(run: Run) -> str:
-    """Return why a run that is resumed needs no training of its own; '' if it needs one."""
+    """Return why a run that is resumed needs no training; '' if it needs one."""
     if not run.model_class.learns:
         return "this method has nothing to train"
     if run.trained != run.folder("meta") and StageFolder(run.trained).finished:

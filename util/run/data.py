@@ -101,7 +101,7 @@ def _images_for_validation(validating: Run, training: ImageList, progress: bool)
 
 
 def validation_run(run: Run) -> Run:
-    """Return the run of the validations: the run's own, or that of the data set ``meta_stage.validate_on``."""
+    """Return the run of the validations: this run, or one of the data set ``meta_stage.validate_on``."""
     config = run.config
     if config.meta_stage.validate_on in (None, HELD_OUT):
         return run
@@ -165,8 +165,12 @@ def _logged(classes: list[str], images: ImageList, warns: bool) -> ImageList:
         log.warning("%s", images.note)
     if images.rare and warns:
         names = ", ".join(classes[c - 1] for c in images.rare)
-        place = images.source or images.index.listed
-        log.warning("%s: %d classes have too few images and are left out: %s", place, len(images.rare), names)
+        log.warning(
+            "%s: %d classes have too few images and are left out: %s",
+            images.source or images.index.listed,
+            len(images.rare),
+            names,
+        )
     return images
 
 
@@ -218,8 +222,10 @@ def check_sampler(images: ImageList, sampler: EpisodeSampler, protocol: str, fol
     if images.index.one_class_masks and sampler.ways > 1:
         problem = "needs masks of all classes, but each mask here shows one: take a protocol with ways: 1"
     elif sampler.ways > max(complete, 1):
-        total = f"{len(images.classes)} classes with enough images for {sampler.shots} support(s) each"
-        problem = f"ways = {sampler.ways}, but the list has {complete} of {total}: set at most {complete} ways"
+        problem = (
+            f"ways = {sampler.ways}, but the list has {complete} of {len(images.classes)} classes with enough images "
+            f"for {sampler.shots} support(s) each: set at most {complete} ways"
+        )
     if problem:
         raise UserError(f"protocols.{protocol} on {fold}: {problem}")
 

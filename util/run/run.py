@@ -30,7 +30,7 @@ from util.weights.may_differ import CONTINUED, CONTINUED_CHANGED, TESTED
 from util.weights.origin import Origin
 
 NO_CHECKPOINT = "none"
-CHECKPOINTS = {"best": BEST, "last": LAST}  # values of test.checkpoint that name a checkpoint of the run itself
+CHECKPOINTS = {"best": BEST, "last": LAST}  # values of test.checkpoint that name a checkpoint of the run
 TRAINING_FREE = "training-free"
 UNTRAINED = "untrained"
 FOREIGN = "foreign"
@@ -134,7 +134,7 @@ class Run:
 
     @property
     def weights_mark(self) -> str:
-        """'' if a test scores the run's own best weights, else the mark of its result: last, untrained, foreign."""
+        """'' if a test scores the run's best weights, else the mark of its result: last, untrained, foreign."""
         source = self.source
         if isinstance(source, str):
             return source if source == UNTRAINED else ""
@@ -155,8 +155,8 @@ class Run:
         """Return the run as a test takes it, and its checkpoint; None: there is none, or it is missing.
 
         It has data and model of its checkpoint, whose run it may be or another; of weights that learnt from another
-        data set the model alone. All options of its own training hold too, but in the sections of tests. The fold, what
-        the command names, and settings of the training itself, which a result names where they differ, stay.
+        data set the model alone. All options that its run was trained with hold too, but in the sections of tests. The
+        fold, what the command names, and settings of the training itself, which a result names where they differ, stay.
         """
         source = self.source
         if isinstance(source, str) or not source.exists():
@@ -204,8 +204,11 @@ class Run:
         """Describe the settings of data and run of a base stage that differ, which is kept as runs share it."""
         if stored.stage != "base":
             return []
-        of_methods = ("base_stage", "meta_stage", "model", *TESTED.settings)
-        return in_words(self.differences(stored.config, Decides.WEIGHTS, of_methods))
+        return in_words(
+            self.differences(
+                stored.config, Decides.WEIGHTS, skip=("base_stage", "meta_stage", "model", *TESTED.settings)
+            )
+        )
 
     def differences(self, before: dict[str, Any] | None, what: Decides, skip: tuple[str, ...] = ()) -> Differences:
         """Return the settings that decide a thing and differ from those of a training; none if they are not known."""

@@ -92,7 +92,7 @@ def fill_at_start(
 
 
 def _fill_base_stage(run: Run, network: FewShotMethod, base: str | Path | None) -> Checkpoint:
-    """Fill the parts of a model's base stage from a checkpoint, default the run's own, and return that."""
+    """Fill the parts of a model's base stage from a checkpoint, default the run's, and return that."""
     start = Path(base or run.folder("base") / BEST)
     if base is None and not start.exists():
         raise UserError(

@@ -134,14 +134,14 @@ def load_weights(run: Run, side: int | None = None, stored: Checkpoint | None = 
 
 
 def _check_trained(run: Run, source: Path) -> None:
-    """Refuse (UserError) a run's own weights that are not there."""
+    """Refuse (UserError) weights of the run that are not there."""
     if run.weights_mark != FOREIGN and not source.exists():
         shots = "" if run.trained.name == "meta" else f" with --set data.shot={run.config.data.shot}"
         raise UserError(f"{source}: this run is not trained; train it by train.sh{shots}, or name other weights")
 
 
 def check_fits(stored: Checkpoint, config: Config, stage: str) -> None:
-    """Refuse one of our own checkpoints that is of another stage, model, encoder, data set or fold.
+    """Refuse a checkpoint of this project that is of another stage, model, encoder, data set or fold.
 
     The model's name is not compared in the base stage, whose checkpoints models share; a model may also load weights of
     the model that it extends, if the tensors fit. With ``test.trained_on`` the checkpoint of a meta

@@ -109,8 +109,7 @@ class Validation(TrainingObserver):
             progress.best_epoch = entry["epoch"]
         log.info("epoch %g: validation %.2f %% mIoU (best %.2f)", entry["epoch"], score, progress.best)
         self.empty = [] if score >= NOTHING else [*self.empty, progress.step]
-        is_end = progress.step == training.schedule.steps
-        if len(self.empty) == 2 or (is_end and len(self.empty) == 1):
+        if len(self.empty) == 2 or (len(self.empty) == 1 and progress.step == training.schedule.steps):
             log.info("all is called background since step %d: try another learning rate, or more steps", self.empty[0])
 
     def _is_midway(self, training: Training) -> bool:
@@ -241,8 +240,11 @@ class Checkpoints(TrainingObserver):
 
 def _not_reached(training: Training) -> list[str]:
     """Return the names of the parameters that learn and have no gradient."""
-    named = training.prepared.network.named_parameters()
-    return [name for name, parameter in named if parameter.requires_grad and parameter.grad is None]
+    return [
+        name
+        for name, parameter in training.prepared.network.named_parameters()
+        if parameter.requires_grad and parameter.grad is None
+    ]
 
 
 def resume(training: Training, stored: Checkpoint, state: dict[str, Any], allow_changes: bool) -> None:

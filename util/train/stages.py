@@ -145,8 +145,9 @@ def _set_up(run: Run, task: StageTask, world: ProcessGroup, asked: Asked) -> Set
     start = Start.before(stored) if stored else fill_at_start(run, model, task.stage, asked.checkpoint)
     network = trained_part(model, task.stage)
     data = stage_data(run, task.stage, world.is_main)  # whose index the rehearsal has made
-    length = epoch_length(task.settings, data.images)
-    schedule = StepSchedule.from_settings(task.settings, length, world.size, f"{task.stage}_stage")
+    schedule = StepSchedule.from_settings(
+        task.settings, epoch_length(task.settings, data.images), world.size, f"{task.stage}_stage"
+    )
     if stored and asked.allow_changes:
         schedule = schedule_to_continue(schedule, stored, data.images.digest)
     return Setup(network, start, data, schedule, stored)
@@ -309,8 +310,14 @@ def _log_start(training: Training, checkpoints: Checkpoints, run: Run, setup: Se
     checkpoints.folder.describe(checkpoints.state["config"], **facts)
     if setup.start.note:
         log.info("%s", setup.start.note)
-    place = (checkpoints.state["stage"], device, precision)
-    log.info("%s stage on %s in %s: %d images, processes: %d", *place, len(images.queries), world.size)
+    log.info(
+        "%s stage on %s in %s: %d images, processes: %d",
+        checkpoints.state["stage"],
+        device,
+        precision,
+        len(images.queries),
+        world.size,
+    )
 
 
 def _log_end(task: StageTask, best: float) -> None:
@@ -323,7 +330,7 @@ def _log_end(task: StageTask, best: float) -> None:
 def points_of(scores: dict[str, dict[str, Any]], classes: list[str]) -> dict[str, float]:
     """Return the points of a validation's curves: the scores of each output, and the IoU of each class by its name.
 
-    The base learner's own classes have none.
+    The base learner's classes have none.
     """
     names = ["background", *classes]
     points = dict[str, float]()
