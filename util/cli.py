@@ -96,14 +96,14 @@ def comma_separated(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 
-def numbers(text: str, least: int = 1) -> tuple[int, ...]:
+def numbers(text: str) -> tuple[int, ...]:
     """Return the whole numbers of a comma-separated list; the type of an option.
 
-    ArgumentTypeError: something else is in it, or a number below ``least``.
+    ArgumentTypeError: something else is in it, or a number below 1.
     """
     for name in comma_separated(text):
-        if not name.isdecimal() or int(name) < least:
-            raise argparse.ArgumentTypeError(f"'{name}' is not a whole number of at least {least}")
+        if not name.isdecimal() or int(name) < 1:
+            raise argparse.ArgumentTypeError(f"'{name}' is not a whole number of at least 1")
     return tuple(map(int, comma_separated(text)))
 
 
