@@ -247,10 +247,10 @@ def load_engine(
         if stored.config is None:
             raise UserError(f"{weights}: contains no config; name that of its training: --config config/pascal/X.yaml")
         run = Run(from_dict(stored.config, str(weights), words))
-    settings, data = run.config, run.config.data
-    torch_device = pick_device(device or settings.run.device)
+    data = run.config.data
+    torch_device = pick_device(device or run.config.run.device)
     loaded = load_weights(run, stored=stored)
-    precision = precision_of_test(settings, torch_device)
+    precision = precision_of_test(run.config, torch_device)
     prepare_network(loaded.network.eval(), torch_device, precision)
     choice = f"weights: {loaded.source}" if weights is None else ""
     if is_default:

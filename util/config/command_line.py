@@ -75,10 +75,9 @@ def _listing() -> Iterator[str]:
     for name in data_sets():
         file = data_file(name)
         stems = {path.stem for folder in (file.parent, LOCAL / name) for path in folder.glob("*.yaml")}
-        recipes = sorted(stems - {name})
         folds = value_of(merged([file]), "data.folds")
         experiments = "split0" if folds == 1 else f"split0 to split{folds - 1}"
-        yield f"  {name}, {experiments}: {', '.join(recipes) or 'none'}"
+        yield f"  {name}, {experiments}: {', '.join(sorted(stems - {name})) or 'none'}"
 
 
 def read(options: argparse.Namespace) -> Config:
@@ -130,10 +129,14 @@ def _shown(value: Any, tree: Any, file: str) -> Any:
     for setting in fields(value):
         leaf = tree.get(setting.name) if isinstance(tree, dict) else None
         given = _shown(getattr(value, setting.name), leaf, file)
-        is_stated = isinstance(leaf, Leaf) and leaf.where.startswith(file)
-        if setting.compare and (is_stated or given not in (default_of(setting), {})):
+        if setting.compare and (_is_stated(leaf, file) or given not in (default_of(setting), {})):
             out[setting.name] = given
     return out
+
+
+def _is_stated(leaf: Any, file: str) -> bool:
+    """Return whether a value stands in a file."""
+    return isinstance(leaf, Leaf) and leaf.where.startswith(file)
 
 
 def _lines(section: dict[str, Any], tree: Any, indent: str) -> Iterator[str]:

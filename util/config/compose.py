@@ -99,10 +99,9 @@ def _named_file(experiment: str, dataset: str) -> Path:
     for path in (in_configs(LOCAL / dataset / name), in_configs(Path(name))):
         if path.is_file():
             return path
-    files = [path.stem for path in data_file(dataset).parent.glob("*.yaml")]
-    near = nearest(Path(experiment).stem, [*files, *(f"split{fold}" for fold in range(4))])
+    names = [path.stem for path in data_file(dataset).parent.glob("*.yaml")] + [f"split{fold}" for fold in range(4)]
     raise UserError(
-        f"{experiment}: no such config for {dataset}{near}",
+        f"{experiment}: no such config for {dataset}{nearest(Path(experiment).stem, names)}",
         fix=f"name a fold, such as split0, with MODEL and NET, a file of config/{dataset}/, or the path of one; "
         f"{LISTED}",
     )
@@ -124,10 +123,15 @@ def _of_fold(fold: int, dataset: str, method: str, net: str | None) -> Source:
     words = f"split{fold} {dataset} --model {method}" + (f" --net {net}" if net else "")
     values = merge(values, nested(FOLD_KEY, Leaf(fold, words)))
     in_name = (net or "").replace("/", "-" if encoder else "--")
-    parts = (f"{dataset}_split{fold}", "" if method == MAIN_METHOD else method, in_name)
-    name = "_".join(filter(None, parts))
+    name = _run_name(fold, dataset, method, in_name)
     file = _file_of_run(dataset, name)
     return Source(words, name, (file,) if file else files, values, str(file or ""), encoder)
+
+
+def _run_name(fold: int, dataset: str, method: str, in_name: str) -> str:
+    """Return the name of a fold's run, without the main method; ``in_name`` is that of encoder or networks, if any."""
+    parts = (f"{dataset}_split{fold}", "" if method == MAIN_METHOD else method, in_name)
+    return "_".join(filter(None, parts))
 
 
 def usual_files(dataset: str, method: str) -> tuple[Path, ...]:

@@ -63,9 +63,7 @@ def merged(files: Sequence[Path], encoder: Leaf | None = None, file: str = "") -
     encoder = encoder or encoder_of(files)
     of_encoder = with_bases([encoder_file(encoder)])
     names = [path.stem for path in of_encoder]  # the encoder's, and those that it extends
-    paths = [path for path in with_bases(files) if not _is_encoder(path)]
-    end = max((i for i, path in enumerate(paths, 1) if _is_usual(path) and str(path) != file), default=0)
-    usual, written = paths[:end], paths[end:]  # those up to the last of a data set or method, and a person's
+    usual, written = _parted(files, file)
     below = [settings_of(content_of(path)) for path in usual]
     above = [change for path in usual for change in _changes(path, names)]
     for path in written:
@@ -77,6 +75,13 @@ def merged(files: Sequence[Path], encoder: Leaf | None = None, file: str = "") -
     if encoder.value.startswith(TIMM_PREFIX):
         between.append(nested(BACKBONE, encoder))
     return reduce(merge, [*below, *between, *above])
+
+
+def _parted(files: Sequence[Path], file: str) -> tuple[list[Path], list[Path]]:
+    """Return the files up to the last of a data set or method, and those that a person wrote, without encoders'."""
+    paths = [path for path in with_bases(files) if not _is_encoder(path)]
+    end = max((i for i, path in enumerate(paths, 1) if _is_usual(path) and str(path) != file), default=0)
+    return paths[:end], paths[end:]
 
 
 def _is_usual(path: Path) -> bool:

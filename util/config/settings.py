@@ -271,12 +271,15 @@ class ProtocolSettings:
             yield "episodes", f"= None does not go with query: {self.query}; give a number"
         if self.side is not None and self.input == "original":
             yield "side", f"= {self.side} has no effect with input: original; leave it null"
+        if self.references > 1 and (self.ways, self.draw, self.supports) != (1, "own", "distinct"):
+            yield "references", f"= {self.references} needs draw: own, supports: distinct and one way"
+        yield from self._problems_of_draw()
+
+    def _problems_of_draw(self) -> Iterator[tuple[str, str]]:
         if self.query in SAMPLERS and (self.ways, self.references, self.supports == "first") != (1, 1, False):
             yield "query", f"= {self.query} is a registered sampler: it needs one way, references: 1 and other supports"
         if self.supports == "first" and (self.ways, self.query) != (1, "pairs"):
             yield "supports", "= first needs query: pairs and one way"
-        if self.references > 1 and (self.ways, self.draw, self.supports) != (1, "own", "distinct"):
-            yield "references", f"= {self.references} needs draw: own, supports: distinct and one way"
         queries, supports = DRAWS.get(self.draw, ([self.query], self.supports))
         if self.query not in queries or self.supports != supports or (self.draw != "own" and self.ways > 1):
             needs = f"query: {' or '.join(queries)}, supports: {supports} and one way"

@@ -134,10 +134,10 @@ def nested(key: str, value: Any) -> Tree:
 
 def with_places(content: dict[str, Any], origin: str) -> Tree:
     """Return plain data as a tree whose leaves were all written in one place."""
-    tree: Tree = {}
-    for key, value in content.items():
-        tree[key] = with_places(value, origin) if isinstance(value, dict) else Leaf(value, origin)
-    return tree
+    return {
+        key: with_places(value, origin) if isinstance(value, dict) else Leaf(value, origin)
+        for key, value in content.items()
+    }
 
 
 def plain(tree: Tree) -> dict[str, Any]:

@@ -131,16 +131,14 @@ def _lacking_stages(run: Run, asked: Asked) -> list[str]:
 def stage_of(run: Run, stage: str, asked: Asked) -> StageTask:
     """Return the task of a run's stage as a command asks for it, with a refusal if its folder has another training.
 
-    With changes, a finished training goes on only if an observer ended it. One before the stage that is asked for stays
-    where only that is begun again, and always in a folder that runs share.
+    With changes, a finished training goes on only if an observer ended it.
     """
     files = run.at(stage)
-    is_asked = stage == (asked.stage or "meta")
+    is_asked = stage in (asked.stage, "meta")
     may_differ = asked.allow_changes and (not is_asked or files.has_steps_left)
     finished = files.finished and not (is_asked and may_differ)
     task = _task_there(run, stage, files, finished=finished, may_differ=may_differ)
-    stays = not is_asked and (not asked.overwrite or bool(run.config.run.base_folder))
-    if task.finished and (asked.resume or stays):
+    if _is_kept(task, asked, is_asked=is_asked, is_shared=bool(run.config.run.base_folder)):
         return task
     if files.begun and asked.resume:
         return replace(task, continues=True)
@@ -148,6 +146,11 @@ def stage_of(run: Run, stage: str, asked: Asked) -> StageTask:
         state = task.state and f"{task.state}, discarded"
         return replace(task, state=state, finished=False, refusal="", discards=True)
     return replace(task, refusal=files.why_occupied)
+
+
+def _is_kept(task: StageTask, asked: Asked, *, is_asked: bool, is_shared: bool) -> bool:
+    """Return whether a finished stage is kept: it is resumed, or another is asked for, which does not discard it."""
+    return task.finished and (asked.resume or (not is_asked and (is_shared or not asked.overwrite)))
 
 
 def _task_there(run: Run, stage: str, files: StageFolder, *, finished: bool, may_differ: bool) -> StageTask:
@@ -249,7 +252,7 @@ def _rehearse_stage(
 ) -> list[str]:
     """Begin a stage: its data, its network, what it starts from if that is now, its optimisers; return further cells.
 
-    There are none where its network cannot be built, and ``?`` stands for what is not known.
+    There are none where its network cannot be built, and ``?`` stands for what is not known without its data.
 
     Args:
         rehearsal: of the training, which notes what is refused.
@@ -274,7 +277,7 @@ def _rehearse_stage(
         lambda: build_optimizers(network.param_groups(), settings.optimizers, f"{run.config.source}: {key}.optimizers")
     )
     rehearsal.stored.append(Stored.of(network, settings))
-    length = (settings.epoch_length or 0) if data is None else epoch_length(settings, data.images)
+    length = 0 if data is None else epoch_length(settings, data.images)
     schedule = rehearsal.attempt(partial(StepSchedule.from_settings, settings, length, processes, key))
     parts = f" in {settings.accumulate} parts" if settings.accumulate > 1 else ""
     return [

@@ -208,8 +208,8 @@ def _commit() -> str:
 
 
 def _git_here(*arguments: str) -> str:
-    is_clone = (REPOSITORY / ".git").exists()  # else an installed package, perhaps in a folder of another repository
-    return _git(*arguments, folder=REPOSITORY) if is_clone else UNKNOWN
+    # Without it this is an installed package, perhaps in a folder of another repository
+    return _git(*arguments, folder=REPOSITORY) if (REPOSITORY / ".git").exists() else UNKNOWN
 
 
 def _git(*arguments: str, folder: Path) -> str:
