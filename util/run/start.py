@@ -161,4 +161,4 @@ def initial_digest(run: Run, stage: str) -> str | None:
     paths = {key: start.weights for key, start in starts.items() if stage == "meta" or key == "encoder"}
     if stage == "meta" and run.model_class.has_base_stage():
         paths["encoder"] = str(run.folder("base") / BEST)
-    return digest_of_files(checkpoint.read(path) for path in paths.values() if path not in (None, *SOURCES))
+    return digest_of_files(checkpoint.read(path) for path in paths.values() if path is not None and path not in SOURCES)
