@@ -48,7 +48,7 @@ def _options() -> Namespace:
     parser = command_line.parser(__doc__)
     add = parser.add_argument
     add("--stage", choices=("base", "meta"), help="this stage alone; default each that is lacking")
-    add("--checkpoint", help="base-stage checkpoint that the meta stage starts from, instead of this run's own")
+    add("--checkpoint", help="base-stage checkpoint that the meta stage starts from, instead of this run's")
     folder = parser.add_mutually_exclusive_group()
     folder.add_argument("--resume", action="store_true", help="continue from the last checkpoint, or begin")
     folder.add_argument("--overwrite", action="store_true", help="start again, discarding the run in this folder")

@@ -32,18 +32,18 @@ CONFIG, CARD = "config.json", "README.md"
 def share(weights: Loaded, out: Path) -> None:
     """Write the folder of a checkpoint that was loaded; UserError: it is no file of this project, or ``out`` exists."""
     source = Path(weights.source)
-    content = checkpoint.read(source).entries if source.is_file() else {}
-    if not content:
+    stored = checkpoint.read(source) if source.is_file() else weights.stored
+    if stored.config is None:
         raise UserError(f"{source}: no checkpoint of this project; share one that train.py wrote")
     if out.exists():
         raise UserError(f"{out}: exists already; name another folder, or remove it")
-    run = Run(from_dict(content["config"], weights.source))
+    run = Run(from_dict(stored.config, weights.source))
     stage = StageFolder(source.parent)
-    content["finished"] = content.get("finished", False) or stage.finished
+    content = {**stored.entries, "finished": stored.finished or stage.finished}
     calibration = find_calibration(run.config, weights.source, weights.digest)
     with made_aside(out, CARD) as folder:
         checkpoint.save_safetensors(folder / checkpoint.MODEL, content)
-        write_atomically(folder / CONFIG, json.dumps(content["config"], indent=2) + "\n")
+        write_atomically(folder / CONFIG, json.dumps(stored.config, indent=2) + "\n")
         if calibration is not None:
             write_atomically(folder / FILE, yaml.safe_dump(asdict(calibration), sort_keys=False))
         write_atomically(folder / CARD, _card(run, stage, weights))

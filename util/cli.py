@@ -27,8 +27,7 @@ HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"  # which torch reads at its first tensor
 
 def version() -> str:
     """Return the version that ``pyproject.toml`` states."""
-    text = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
-    return re.findall("^version = .([0-9.]+)", text, re.MULTILINE)[0]
+    return re.findall("^version = .([0-9.]+)", (REPOSITORY / "pyproject.toml").read_text("utf-8"), re.MULTILINE)[0]
 
 
 class Parser(argparse.ArgumentParser):
@@ -42,9 +41,12 @@ class Parser(argparse.ArgumentParser):
                 "--version", action="version", version=f"Sym-Net {version()}", help="print the project's version"
             )
 
-    def add_subparsers(self, **options: Any) -> Any:
-        """Return the parsers of commands, which themselves refuse what they do not know."""
-        return super().add_subparsers(parser_class=_OfCommand, **options)
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Return the options; UserError: there are others, which argparse would let the parser of all commands name."""
+        options, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return options, unknown
 
     def error(self, message: str) -> NoReturn:
         """Raise the error of a wrong command line, a UserError."""
@@ -53,17 +55,6 @@ class Parser(argparse.ArgumentParser):
         elif message.startswith("unrecognized arguments: "):
             message += "; write all words, such as text vectors, before the options, those with spaces in quotes"
         raise UserError(f"{message}; see {self.prog} --help")
-
-
-class _OfCommand(Parser):
-    """The parser of a command; argparse would let that of all commands refuse options, which knows none of them."""
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Return the options; UserError: there are others."""
-        options, unknown = super().parse_known_args(args, namespace)
-        if unknown:
-            self.error(f"unrecognized arguments: {' '.join(unknown)}")
-        return options, unknown
 
 
 def _path(text: str) -> Path:
@@ -80,9 +71,8 @@ def run_one_of(commands: dict[str, Any], description: str | None) -> int:
     subcommands = parser.add_subparsers(dest="what", required=True, metavar="what")
     for name, module in commands.items():
         text = textwrap.dedent(module.__doc__ or "")  # "" in Python -OO
-        first_line, _, _ = text.partition("\n")
         subparser = subcommands.add_parser(
-            name, help=first_line, description=text, formatter_class=argparse.RawDescriptionHelpFormatter
+            name, help=text.partition("\n")[0], description=text, formatter_class=argparse.RawDescriptionHelpFormatter
         )
         module.add_options(subparser)
         subparser.set_defaults(run=module.run)
@@ -97,7 +87,7 @@ def add_import(parser: argparse.ArgumentParser, load: Callable[[str], Any]) -> N
         action="append",
         type=load,
         metavar="MODULE",
-        help="a module, or a .py file, that registers a method or metric of your own; may be repeated",
+        help="a module, or a .py file, that registers a method or metric; may be repeated",
     )
 
 
@@ -106,14 +96,14 @@ def comma_separated(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 
-def numbers(text: str, least: int = 1) -> tuple[int, ...]:
+def numbers(text: str) -> tuple[int, ...]:
     """Return the whole numbers of a comma-separated list; the type of an option.
 
-    ArgumentTypeError: something else is in it, or a number below ``least``.
+    ArgumentTypeError: something else is in it, or a number below 1.
     """
     for name in comma_separated(text):
-        if not name.isdecimal() or int(name) < least:
-            raise argparse.ArgumentTypeError(f"'{name}' is not a whole number of at least {least}")
+        if not name.isdecimal() or int(name) < 1:
+            raise argparse.ArgumentTypeError(f"'{name}' is not a whole number of at least 1")
     return tuple(map(int, comma_separated(text)))
 
 

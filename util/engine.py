@@ -6,7 +6,6 @@ weights, device, precision, text vectors and calibration stay behind it.
 
 import hashlib
 import json
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,7 +20,6 @@ from torch import Tensor
 
 from model.episode import IGNORE, Episode, NamedEpisode, Supports
 from model.mismatch import ModelMismatch
-from model.registry import class_of
 from util.config.imports import import_by_option  # noqa: F401  what photos declare of it
 from util.config.read import from_dict, read_config, to_dict
 from util.config.tree import override
@@ -35,9 +33,9 @@ from util.run.build import precision_of_test
 from util.run.run import Run
 from util.run.weights import Loaded, load_weights
 from util.weights import checkpoint
+from util.weights.encoders import letters_of
 
 SHIPPED = REPOSITORY / "initmodel" / "pocket_lite0_voc.safetensors"  # the weights where no model is named
-COCO_NAMES = {"airplane", "couch", "motorcycle", "tv"}  # of classes of VOC, where they differ
 OUTLOOK = "a class that these weights were not trained on has masks of 28 % IoU on average: look at each"
 VIEWS = 4  # of photos in one forward pass on a GPU, where ``test.batch`` states no number
 UNNAMED = "the examples have no class name"
@@ -69,7 +67,7 @@ class Scores:
     """The answers of a method for B queries by n batches of supports, in their order."""
 
     margins: Tensor  # logits of the object minus the background's, (B, n, S, S) float32
-    presence_features: Tensor | None  # its own numbers on whether the object is there, (B, n, E) float32
+    presence_features: Tensor | None  # numbers on whether the object is there, (B, n, E) float32
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -133,8 +131,8 @@ class Engine(Loaded):
         """
         if Path(self.source).resolve() != SHIPPED.resolve():
             return ""
-        trained = {_letters(known) for known in self.run.config.data.classes} | COCO_NAMES
-        return "" if name is not None and _letters(name) in trained else OUTLOOK
+        trained = {*map(letters_of, self.run.config.data.classes)}
+        return "" if name is not None and letters_of(name) in trained else OUTLOOK
 
     def decisive_digest(self) -> "hashlib._Hash":
         """Return a digest, to be continued, of settings and weights: of all that decides but supports."""
@@ -163,7 +161,8 @@ class Engine(Loaded):
     @torch.inference_mode()
     def shots(self, image_n3ss: Tensor, label_nss: Tensor) -> list[Any]:
         """Return what the network keeps of n supports; [] if it keeps nothing. None is encoded twice."""
-        supports = [Support(_digest_of(one.tensors()), one) for one in Supports(image_n3ss, label_nss).split(1)]
+        each = Supports(image_n3ss, label_nss).split(1)
+        supports = [Support(checkpoint.digest_of({"image": one.image, "label": one.label}), one) for one in each]
         with self.forward_pass():
             return self.store.shots(supports)
 
@@ -182,9 +181,7 @@ class Engine(Loaded):
         count, device = len(query), query.device
         unknown = torch.full((count, *query.shape[-2:]), IGNORE, dtype=torch.uint8, device=device)
         zero = torch.zeros(count, dtype=torch.int64, device=device)
-        vector = None
-        if text.vector is not None:
-            vector = torch.from_numpy(text.vector).to(device).expand(count, -1)
+        vector = None if text.vector is None else torch.from_numpy(text.vector).to(device).expand(count, -1)
         return NamedEpisode(
             query=query,
             query_label=unknown,
@@ -207,7 +204,8 @@ class Engine(Loaded):
         """
         data = self.run.config.data
         table = self.run.vectors
-        class_id = _class_id(name, data.classes)
+        ids = {known.lower(): class_id for class_id, known in enumerate(data.classes, 1)}
+        class_id = 0 if name is None else ids.get(name.lower(), 0)
         if table is None:
             lacks_name = name is None and self.run.config.model.reads_names
             return ClassText(name, class_id, note=f"{UNNAMED}, so none is read{NAME_IT}" if lacks_name else "")
@@ -236,31 +234,29 @@ def load_engine(
     UserError: a file cannot be read, weights and config do not fit each other, or device or side cannot be used.
     """
     is_default = weights is None and config is None
-    overrides = [*overrides]
     if is_default:
         weights = SHIPPED
-    if weights is not None:
-        overrides.append(override("test.checkpoint", str(weights)))
-    if side is not None:
-        overrides.append(override("data.size", side))
+    stated = {"test.checkpoint": weights and str(weights), "data.size": side}
+    words = [*overrides, *(override(key, value) for key, value in stated.items() if value is not None)]
     if config is not None:
         from util.config.command_line import source_of  # for a config's words alone
 
-        run, stored = Run(read_config(source_of(str(config)), overrides)).as_tested()
+        run, stored = Run(read_config(source_of(str(config)), words)).as_tested()
     else:
         stored = checkpoint.read(str(weights))
         if stored.config is None:
             raise UserError(f"{weights}: contains no config; name that of its training: --config config/pascal/X.yaml")
-        run = Run(from_dict(stored.config, str(weights), overrides))
-    settings, data = run.config, run.config.data
-    torch_device = pick_device(device or settings.run.device)
+        run = Run(from_dict(stored.config, str(weights), words))
+    data = run.config.data
+    torch_device = pick_device(device or run.config.run.device)
     loaded = load_weights(run, stored=stored)
-    precision = precision_of_test(settings, torch_device)
+    precision = precision_of_test(run.config, torch_device)
     prepare_network(loaded.network.eval(), torch_device, precision)
     choice = f"weights: {loaded.source}" if weights is None else ""
     if is_default:
-        title = class_of(settings.model).title
-        choice = f"weights: those shipped, {title} trained on the {len(data.classes)} classes of {data.name}"
+        choice = (
+            f"weights: those shipped, {loaded.network.title} trained on the {len(data.classes)} classes of {data.name}"
+        )
     return Engine(
         run=loaded.run,
         network=loaded.network,
@@ -271,22 +267,3 @@ def load_engine(
         view=View(PHOTO_RULE, data.size, data.size),
         choice=choice,
     )
-
-
-def _digest_of(tensors: Sequence[Tensor]) -> bytes:
-    """Return a digest of the content of tensors."""
-    out = hashlib.blake2b()
-    for tensor in tensors:
-        out.update(tensor.cpu().numpy().tobytes())
-    return out.digest()
-
-
-def _letters(name: str) -> str:
-    """Return a name as it is compared: ``Dining table`` and ``diningtable`` are equal."""
-    return re.sub(r"[\W_]", "", name).casefold()
-
-
-def _class_id(name: str | None, classes: Sequence[str]) -> int:
-    """Return the 1-based id of a class of a data set, whatever its case; 0 for another name, or none."""
-    ids = {known.lower(): class_id for class_id, known in enumerate(classes, 1)}
-    return 0 if name is None else ids.get(name.lower(), 0)

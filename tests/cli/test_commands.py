@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TextIO
 
 import pytest
-import yaml
 
 from tests.helpers.outcome import run_script
 from tests.helpers.paths import REPOSITORY
 from util import cli, requirements
+from util.config.read import read_config
 from util.files.errors import EXIT_UNREAD, EXIT_USER_ERROR
 
 SCRIPTS = ("predict", "prepare", "report", "test", "train")
@@ -118,9 +118,9 @@ def test_a_refused_command_changes_nothing(mini_yaml, mini_root: Path, tmp_path:
     for name, *words in refused:
         assert run_script(name, words, capfd, monkeypatch).error  # its one line
         assert not before.items() ^ snapshot(tmp_path).items(), words
-    config = yaml.safe_load((tmp_path / "runs/tiny/meta/config.yaml").read_text())
-    assert config["run"]["seed"] == 321
-    assert {"bam", "hsnet"} <= config["protocols"].keys()  # which a test of it may name
+    config = read_config(tmp_path / "runs/tiny/meta/config.yaml")
+    assert config.run.seed == 321
+    assert {"bam", "hsnet"} <= config.protocols.keys()  # which a test of it may name
 
 
 @pytest.mark.process

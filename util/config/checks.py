@@ -14,13 +14,13 @@ from util.files.typecheck import Misfit
 
 
 def checked(config: Config, place_written: Callable[[str], str | None]) -> Config:
-    """Return a config whose values go together; inherited settings that mean nothing have their own defaults.
+    """Return a config whose values go together; inherited settings that mean nothing have their defaults.
 
     Inherited image sides become the nearest that method and encoder take.
 
     Args:
         config: the settings, each possible by itself.
-        place_written: returns where the config's own file or an override sets a value or one of a section, else None.
+        place_written: returns where a person's file or an override sets a value, or one of a section, else None.
 
     Raises:
         Misfit: some values do not go together, or one that is written means nothing.

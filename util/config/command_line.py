@@ -71,14 +71,13 @@ def _listing() -> Iterator[str]:
     """Yield the methods and encoders and, of each data set, the files that are recipes."""
     yield f"MODEL: {', '.join(method_names())}"
     yield f"NET: {', '.join(encoders())}, {TIMM_PREFIX}<name>"
-    yield "data sets with their folds, and their own files for methods and encoders:"
+    yield "data sets with their folds, and their files for methods and encoders:"
     for name in data_sets():
         file = data_file(name)
         stems = {path.stem for folder in (file.parent, LOCAL / name) for path in folder.glob("*.yaml")}
-        recipes = sorted(stems - {name})
         folds = value_of(merged([file]), "data.folds")
         experiments = "split0" if folds == 1 else f"split0 to split{folds - 1}"
-        yield f"  {name}, {experiments}: {', '.join(recipes) or 'none'}"
+        yield f"  {name}, {experiments}: {', '.join(sorted(stems - {name})) or 'none'}"
 
 
 def read(options: argparse.Namespace) -> Config:

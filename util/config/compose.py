@@ -1,8 +1,9 @@
 """Which files make a config: one that is named, or those of a fold, a data set, a method and an encoder.
 
-``sh train.sh split2 pascal 4`` with ``MODEL`` and ``NET`` takes the run's own file, ``config/pascal/<name of the
-run>.yaml``, or without it ``config/pascal/<method>.yaml``, or without that ``config/pascal/pascal.yaml`` and
-``model/<method>.yaml``; then the fold. ``util/config/parts.py`` lays a config's files over each other.
+``sh train.sh split2 pascal 4`` with ``MODEL`` and ``NET`` takes the file that a person wrote for this run,
+``config/pascal/<name of the run>.yaml``, or without it ``config/pascal/<method>.yaml``, or without that
+``config/pascal/pascal.yaml`` and ``model/<method>.yaml``; then the fold. ``util/config/parts.py`` lays a config's files
+over each other.
 """
 
 import re
@@ -20,7 +21,7 @@ from util.config.folder import (
     method_file,
     method_names,
 )
-from util.config.parts import BACKBONE, FOLD_KEY, encoder_file, encoder_of, has_encoder, merged, networks
+from util.config.parts import BACKBONE, FOLD_KEY, NETWORKS, encoder_file, encoder_of, has_encoder, merged
 from util.config.place import FOLDER, RUNS
 from util.config.tree import (
     LISTED,
@@ -38,7 +39,7 @@ from util.config.tree import (
 from util.files.errors import UserError, check_known, nearest
 
 CHOICE = ("MODEL", "NET")  # of method and encoder, in the environment
-PLAIN = "_plain"  # after the name of an encoder whose runs have the same own files
+PLAIN = "_plain"  # after the name of an encoder whose runs have the same files
 FOLD = re.compile(r"split(\d+)")  # an experiment
 WEIGHTS, PRETRAINING = "model.encoder.weights", "model.encoder.pretraining"
 WITH_BRACES = ("run.base_folder", WEIGHTS)  # keys whose values may name others: {dataset}
@@ -83,8 +84,8 @@ def find_config(
         experiment: a fold, a path, or the name of a file of the data set's folder.
         dataset: a folder of ``config/``; None: ``experiment`` is a path.
         method: a file of ``config/model/``; default ``MAIN_METHOD``.
-        net: an encoder, ``timm/<name>``, or the networks of a method that brings its own; default the encoder that the
-            files name (``encoder_of``).
+        net: the value of ``NET``: an encoder, ``timm/<name>``, or the networks of a method that brings them; default
+            the encoder that the files name (``encoder_of``).
 
     Raises:
         UserError: names the nearest data set, method, encoder or config that exists.
@@ -111,17 +112,16 @@ def _named_file(experiment: str, dataset: str) -> Path:
     for path in (in_configs(LOCAL / dataset / name), in_configs(Path(name))):
         if path.is_file():
             return path
-    files = [path.stem for path in data_file(dataset).parent.glob("*.yaml")]
-    near = nearest(Path(experiment).stem, [*files, *(f"split{fold}" for fold in range(4))])
+    names = [path.stem for path in data_file(dataset).parent.glob("*.yaml")] + [f"split{fold}" for fold in range(4)]
     raise UserError(
-        f"{experiment}: no such config for {dataset}{near}",
+        f"{experiment}: no such config for {dataset}{nearest(Path(experiment).stem, names)}",
         fix=f"name a fold, such as split0, with MODEL and NET, a file of config/{dataset}/, or the path of one; "
         f"{LISTED}",
     )
 
 
 def _of_fold(fold: int, dataset: str, method: str, net: str | None) -> Source:
-    """Return what makes the config of a fold, for a method with an encoder or with networks of its own."""
+    """Return what makes the config of a fold, for a method with an encoder, or one that brings its networks."""
     check_known(method, method_names(), f"MODEL {method}: no such method", LISTED)
     files = usual_files(dataset, method)
     values: Tree = {}
@@ -132,7 +132,7 @@ def _of_fold(fold: int, dataset: str, method: str, net: str | None) -> Source:
     elif net in encoders():
         net = None  # of a command with several methods
     elif net:
-        values = networks(net, f"NET {net}")
+        values = nested(NETWORKS, Leaf(net.split(","), f"NET {net}"))
     words = f"split{fold} {dataset} --model {method}" + (f" --net {net}" if net else "")
     values = merge(values, nested(FOLD_KEY, Leaf(fold, words)))
     in_name = (net or "").replace("/", "-" if encoder else "--")
@@ -205,8 +205,8 @@ def _with_data_of_weights(tree: Tree) -> Tree:
 
 def _encoder_of(tree: Tree) -> str | None:
     """Return the name of a config's encoder, as names of runs have it: of its file, or of its network."""
-    backbone = find(tree, BACKBONE)
-    if not isinstance(backbone, Leaf):
+    encoder = find(tree, BACKBONE)
+    if not isinstance(encoder, Leaf):
         return None
-    file = Path(backbone.where.rpartition(":")[0])
-    return file.stem if file.parent.name == "encoder" else str(backbone.value).replace("/", "-")
+    file = Path(encoder.where.rpartition(":")[0])
+    return file.stem if file.parent.name == "encoder" else str(encoder.value).replace("/", "-")

@@ -31,8 +31,7 @@ def with_imports(tree: Tree) -> Tree:
         return {key: value for key, value in tree.items() if key != IMPORTS}
     if not isinstance(leaf, Leaf) or not isinstance(leaf.value, list):
         return tree  # nothing, or of another type, which is refused like that of any other key
-    is_override = leaf.where.startswith(OVERRIDE)
-    folder = Path() if is_override else Path(leaf.where.rpartition(":")[0]).parent
+    folder = Path() if leaf.where.startswith(OVERRIDE) else Path(leaf.where.rpartition(":")[0]).parent
     names = import_named([*map(str, leaf.value)], folder, f"{leaf.where}: {IMPORTS}")
     return {**tree, IMPORTS: Leaf(names, leaf.where)}
 
@@ -53,7 +52,7 @@ def import_named(names: Sequence[str], folder: Path, place: str) -> list[str]:
     Raises:
         UserError: a module is missing, or raises an error.
     """
-    methods()  # this project's own come first: a name that one of them has is taken
+    methods()  # this project's come first: a name that one of them has is taken
     _answer_as_package()
     whole = [str(found_import(name, folder, place)) if name.endswith(".py") else name for name in names]
     for name in whole:
@@ -70,7 +69,7 @@ def import_named(names: Sequence[str], folder: Path, place: str) -> list[str]:
 
 
 def _import_file(path: Path) -> None:
-    """Import a file as the module that it is: of its package, or of its own name."""
+    """Import a file as the module that it is: of its package, or of none."""
     root, name = _module_of(path)
     if str(root) not in sys.path:
         sys.path.append(str(root))  # processes that this one starts find it there too
@@ -96,19 +95,14 @@ def _answer_as_package() -> None:
         sys.meta_path.insert(0, _Finder())
 
 
-class _Finder(MetaPathFinder):
+class _Finder(MetaPathFinder, Loader):
     """Finds the modules of this process by their names in the installed package."""
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
         """Return where a module is; None if it is of another package."""
-        if name == PACKAGE:
-            return ModuleSpec(name, _Loader(), is_package=True)
-        folder = name.removeprefix(f"{PACKAGE}.").partition(".")[0]
-        return ModuleSpec(name, _Loader()) if name.startswith(f"{PACKAGE}.") and folder in FOLDERS else None
-
-
-class _Loader(Loader):
-    """Loads such a module: the one of the name without the package."""
+        package, _, module = name.partition(".")
+        is_here = package == PACKAGE and module.partition(".")[0] in ("", *FOLDERS)
+        return ModuleSpec(name, self, is_package=not module) if is_here else None
 
     def exec_module(self, module: ModuleType) -> None:
         """Put the module of this process in the place of an empty one."""

@@ -3,7 +3,7 @@
 1. the files of a data set and a method,
 2. the file of the encoder, which ``net`` names: of a command, else of the last file that a person wrote, else of 1,
 3. what the files of 1 change with this encoder (``encoders: {lite0: ...}``),
-4. the files that a person wrote, each with its own such changes; then the command line.
+4. the files that a person wrote, each with such changes; then the command line.
 
 A file's name, such as ``pascal_split2_ssp_lite0``, states fold and encoder as its content does.
 """
@@ -46,6 +46,7 @@ from util.files.errors import UserError, check_known, nearest
 USUAL_ENCODER = Leaf("resnet50", f"{NET} resnet50")
 OF_FOLD = re.compile(r"(?:.+_)?split(\d+)(?:_(.+))?")  # a name of data set, fold, method and encoder or networks
 BACKBONE, FOLD_KEY = "model.encoder.backbone", "data.fold"
+NETWORKS = "model.weights"  # of a method that brings them
 
 
 def merged(files: Sequence[Path], encoder: Leaf | None = None, file: str = "") -> Tree:
@@ -61,7 +62,7 @@ def merged(files: Sequence[Path], encoder: Leaf | None = None, file: str = "") -
     """
     encoder = encoder or encoder_of(files)
     of_encoder = with_bases([encoder_file(encoder)])
-    names = [path.stem for path in of_encoder]  # its own, and those of the encoders that it extends
+    names = [path.stem for path in of_encoder]  # the encoder's, and those that it extends
     usual, written = _parted(files, file)
     below = [settings_of(content_of(path)) for path in usual]
     above = [change for path in usual for change in _changes(path, names)]
@@ -97,14 +98,9 @@ def takes_encoder(tree: Tree) -> bool:
 
 def encoder_of(files: Sequence[Path]) -> Leaf:
     """Return the encoder that files name: of a person's files the last one, else of methods' and data sets'."""
-    usual, written = USUAL_ENCODER, None
-    for path in with_bases(files):
-        encoder = _named_in(path)
-        if encoder and _is_usual(path):
-            usual = encoder
-        elif encoder:
-            written = encoder
-    return written or usual
+    written_last = sorted(with_bases(files), key=_is_usual, reverse=True)
+    named = [USUAL_ENCODER, *filter(None, map(_named_in, written_last))]
+    return named[-1]
 
 
 def _named_in(path: Path) -> Leaf | None:
@@ -121,8 +117,7 @@ def encoder_file(encoder: Leaf) -> Path:
     name = encoder.value
     if name.startswith(TIMM_PREFIX):
         return config_folder() / "encoder" / f"{TIMM}.yaml"
-    fix = f"one of timm is {TIMM_PREFIX}{name}; {LISTED}"
-    check_known(name, encoders(), f"{encoder.where}: no such encoder", fix)
+    check_known(name, encoders(), f"{encoder.where}: no such encoder", f"one of timm is {TIMM_PREFIX}{name}; {LISTED}")
     return config_folder() / "encoder" / f"{name}.yaml"
 
 
@@ -178,12 +173,7 @@ def _networks_in(path: Path, words: str) -> Tree:
     name = words.removeprefix(method).removeprefix("_").replace("timm-", TIMM_PREFIX).replace("--", "/")
     if name in encoders() or name.startswith(TIMM_PREFIX):
         return {NET: Leaf(name, str(path))}
-    return networks(name, str(path)) if name and not has_encoder(method) else {}
-
-
-def networks(names: str, place: str) -> Tree:
-    """Return the tree of the networks of a method that brings its own."""
-    return nested("model.weights", Leaf(names.split(","), place))
+    return nested(NETWORKS, Leaf(name.split(","), str(path))) if name and not has_encoder(method) else {}
 
 
 def has_encoder(method: str) -> bool:

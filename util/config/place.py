@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from functools import reduce
 from pathlib import Path
+from typing import Any
 
 from util.config.tree import Leaf, Tree, merge, nested, value_of
 from util.files.errors import UserError
@@ -24,6 +25,7 @@ FOLDER, NAME = "run.folder", "run.name"
 RUNS = "runs"  # the folder where none is stated
 IMPORTS = "imports"  # key of modules, and of files beside the config
 INSIDE = ("run.base_folder", "test.checkpoint")  # keys whose paths may lead into the run itself
+FORMER = ("data.decoded_gib",)  # settings that a former version wrote, and that decided nothing
 
 
 def stage_name(stage: str, shots: int) -> str:
@@ -54,7 +56,10 @@ def folder_and_name(run: Path, stated: str) -> tuple[Path, str]:
 
 
 def placed(tree: Tree, file: Path) -> Tree:
-    """Return a config's tree with folder and name of the run that its file lies in, in place of those it states."""
+    """Return a config's tree with folder and name of the run that its file lies in, in place of those it states.
+
+    Settings that are gone (``FORMER``) are left out of it.
+    """
     run = run_of(file)
     if run is None:
         return tree
@@ -66,7 +71,15 @@ def placed(tree: Tree, file: Path) -> Tree:
         path = Path(str(value_of(tree, key)))
         if path.is_relative_to(before):
             values[key] = run / path.relative_to(before)
-    return reduce(merge, [nested(key, Leaf(str(value), str(file))) for key, value in values.items()], tree)
+    return reduce(merge, [nested(key, Leaf(str(value), str(file))) for key, value in values.items()], of_today(tree))
+
+
+def of_today(content: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of a config that a run wrote without ``FORMER`` settings."""
+    data = content.get("data")
+    if not isinstance(data, dict):
+        return content
+    return {**content, "data": {key: value for key, value in data.items() if f"data.{key}" not in FORMER}}
 
 
 def imports_beside(names: Sequence[str], folder: Path) -> list[str]:

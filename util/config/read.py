@@ -12,15 +12,14 @@ from util.config.checks import checked
 from util.config.compose import Source, completed, file_source, read_tree, usual_files
 from util.config.folder import LOCAL, in_configs
 from util.config.parts import merged
-from util.config.place import placed, run_of
-from util.config.same import FORMER, Differences, known_today
+from util.config.place import of_today, placed
+from util.config.same import Differences, known_today
 from util.config.settings import Config, DataSettings, EvaluationSettings, ProtocolSettings, RunSettings, Sections
 from util.config.tree import (
     Leaf,
     Tree,
     bases_of,
     find,
-    parse_file,
     place_of,
     place_written,
     plain,
@@ -63,9 +62,7 @@ def read_config(source: str | Path | Source, overrides: list[str] | None = None)
 
 def tree_of(source: Source, overrides: list[str]) -> Tree:
     """Return the values of a config after overrides, and where each was written; raises as ``read_tree`` does."""
-    file = Path(source.file)
-    tree = read_tree(source)
-    return completed(placed(tree if run_of(file) is None else _of_today(tree), file), overrides)
+    return completed(placed(read_tree(source), Path(source.file)), overrides)
 
 
 def from_dict(content: dict[str, Any], origin: str, overrides: list[str] | None = None) -> Config:
@@ -77,8 +74,7 @@ def from_dict(content: dict[str, Any], origin: str, overrides: list[str] | None 
     with told(Misfit, before=f"{origin}: "):
         given = {key: convert(dict, content.get(key, {}), key) for key in ("data", "run", "test")}
         entries = convert(dict[str, dict], content.get("protocols", {}), "protocols")
-    recorded = {**content, **given, "protocols": {}}
-    recorded = _of_today(recorded)
+    recorded = of_today({**content, **given, "protocols": {}})
     for key, kind in (("run", RunSettings), ("test", EvaluationSettings)):
         recorded[key], _ = known_today(given[key], kind)
     for name, entry in entries.items():
@@ -94,14 +90,6 @@ def from_dict(content: dict[str, Any], origin: str, overrides: list[str] | None 
             raise
         needed = ", ".join(map(str, recorded["imports"]))
         raise UserError(f"{error}; it was made with {needed}: {IMPORT_IT}") from None
-
-
-def _of_today(content: dict[str, Any]) -> dict[str, Any]:
-    """Return the content of a config that a run wrote without ``FORMER`` settings."""
-    data = content.get("data")
-    if not isinstance(data, dict):
-        return content
-    return {**content, "data": {key: value for key, value in data.items() if f"data.{key}" not in FORMER}}
 
 
 def read_data(path: str | Path) -> DataSettings:
@@ -121,21 +109,32 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 
 def kept(content: dict[str, Any]) -> dict[str, Any]:
-    """Return plain data as of ``to_dict`` over ``default.yaml``, of whose protocols it repeats its test's alone."""
-    published = parse_file(in_configs(DEFAULT))
-    protocols = dict[str, Any]()
-    for name, entry in content["protocols"].items():
-        is_own = name not in published["protocols"] or changed_protocol(name, entry, published)
-        if is_own or name == content["test"]["protocol"]:
-            protocols[name] = entry
-    return {"base": str(DEFAULT), **content, "protocols": protocols}
+    """Return plain data as of ``to_dict`` as a file whose base states the protocols that it does not test by.
+
+    The base is its data set's file, or ``default.yaml`` where that states as many of them.
+    """
+    data_set = content["data"]["name"]
+    files = [file for file in (DEFAULT, LOCAL / data_set / f"{data_set}.yaml") if in_configs(file).exists()]
+    lacking = {file: _protocols_beside(merged([in_configs(file)]), content) for file in files}
+    base = min(files, key=lambda file: len(lacking[file]))
+    return {"base": str(base), **content, "protocols": lacking[base]}
 
 
-def shipped(data_set: str, method: str, net: Leaf | None = None) -> Tree:
-    """Return what the files of a data set and a method state with an encoder, default their own; as far as they are."""
+def _protocols_beside(stated: Tree, content: dict[str, Any]) -> dict[str, Any]:
+    """Return the protocols of plain data that a tree lacks or has otherwise, and that of its test."""
+    test = content["test"]["protocol"]
+    return {
+        name: entry
+        for name, entry in content["protocols"].items()
+        if name == test or find(stated, f"protocols.{name}") is None or changed_protocol(name, entry, stated)
+    }
+
+
+def shipped(data_set: str, method: str, encoder: Leaf | None = None) -> Tree:
+    """Return what the files of a data set and a method state, as far as they are; default encoder: that they name."""
     is_name = "/" not in data_set + method  # a result of others may state a path
     files = [path for path in usual_files(data_set, method) if is_name and path.exists()]
-    return merged([in_configs(DEFAULT), *files], net)
+    return merged([in_configs(DEFAULT), *files], encoder)
 
 
 def changed_protocol(name: str, protocol: dict[str, Any], stated: Tree) -> Differences:

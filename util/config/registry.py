@@ -49,7 +49,6 @@ def with_observers(content: dict[str, Any], checks: bool) -> dict[str, Any]:
         key = f"observers.{name}"
         if checks and (problem := unknown(observers.OBSERVERS, name)):
             raise Misfit(key, f"{key}: {problem}; imports of the config register them")
-        of_others = NoSettings if name in observers.OBSERVERS else dict
-        kind = getattr(observers.OBSERVERS.get(name), "Settings", of_others)
+        kind = getattr(observers.OBSERVERS.get(name), "Settings", NoSettings if name in observers.OBSERVERS else dict)
         typed[name] = convert(kind, values or {}, key, as_yaml=True)
     return {**content, "observers": typed}

@@ -10,11 +10,11 @@ from typing import Any, cast, get_args, get_origin
 from model.decides import Decides
 from model.parts.with_encoder import WithEncoderSettings
 from model.registry import methods
+from util.config.place import FORMER
 from util.config.settings import Sections
 from util.files.typecheck import hints_of
 
 Differences = dict[str, tuple[Any, Any]]  # key, as ``section.key`` -> (theirs, ours)
-FORMER = ("data.decoded_gib",)  # settings that a former version had, and that decided nothing
 
 
 def differences(before: dict[str, Any], now: dict[str, Any], what: Decides, skip: tuple[str, ...] = ()) -> Differences:

@@ -1,7 +1,7 @@
 """The settings of a run as typed, nested dataclasses: the one home of each default, with its meaning beside it.
 
-A field's ``metadata`` may hold bounds (see ``bounded``), which are checked wherever the value came from. A model's own
-settings are a dataclass in its folder.
+A field's ``metadata`` may hold bounds (see ``bounded``), which are checked wherever the value came from. The settings
+of a model are a dataclass in its folder.
 """
 
 from collections.abc import Iterator
@@ -52,7 +52,7 @@ def bounded(default: Any, low: float | None = None, high: float | None = None, *
         others: ``length``, shortest and longest list (None: any); ``problem``, a function that returns in words why a
             value is impossible, None if it is possible; ``only``, (key, value) of the same section beside which alone
             the setting means something, value True for any that is not 0, false or null; ``stage``, base or meta, the
-            only one that has the setting; ``decides``, see ``Decides``, default what the section's own field does;
+            only one that has the setting; ``decides``, see ``Decides``, default what the field of the section does;
             ``kind``, of what the setting names; ``of_run``, true of a data setting that is the run's, whichever data
             set it reads; ``of_command``, true of a setting that every command states anew.
     """
@@ -163,7 +163,7 @@ class OptimizerSettings:
 
     # sgd; nesterov, SGD with Nesterov's momentum; adamw; or one that is registered (util/loop/optimizers.py)
     kind: str = named(OPTIMIZERS, "sgd")
-    lr: float = bounded(0.05, 1e-9)  # each parameter group multiplies it by its own factor
+    lr: float = bounded(0.05, 1e-9)  # each parameter group multiplies it by its factor
     weight_decay: float = bounded(1e-4, 0)
     # poly: lr * (1 - step / steps) ^ 0.9 with steps from 1; cosine: half a wave from lr to 0; step: a tenth after each
     # third of the steps; or one that is registered, which may see the validations (util/loop/optim.py)
@@ -237,7 +237,7 @@ class ProtocolSettings:
     # of the other ways are ignored. Other classes of the query are background
     ways: int = bounded(1, 1, 254)
     # Episodes of a query that follow each other, each with other supports: the class's candidates in turn, in an order
-    # of the query's own, again in a new order when fewer than K are left
+    # of this query, again in a new order when fewer than K are left
     references: int = bounded(1, 1)
     # A file of (image, class) pairs in place of the list made from the masks; below lists/ a published one. That is
     # taken if it and all its photos are there and its classes are the fold's; otherwise the pairs are made from the
@@ -250,7 +250,7 @@ class ProtocolSettings:
     # to side x side, aspect not kept; original: nothing resized, one episode at a time
     input: Literal["letterbox", "stretch", "original"] = "letterbox"
     # Pixels; null is data.size. A model that does not take it gets the nearest side it takes (Sym-Net: 8k + 1, 401 for
-    # 400) or, where that does not go either, data.size; the score stays on the entry's own labels. A model that takes
+    # 400) or, where that does not go either, data.size; the score stays on the labels of the entry. A model that takes
     # no images of any size gets its letterbox for `original`, scored on original labels. Every result states the input
     side: int | None = bounded(None, 33)
     smooth: bool = False  # stretch with Pillow's averaging bilinear filter, not plain bilinear
@@ -271,18 +271,15 @@ class ProtocolSettings:
             yield "episodes", f"= None does not go with query: {self.query}; give a number"
         if self.side is not None and self.input == "original":
             yield "side", f"= {self.side} has no effect with input: original; leave it null"
+        if self.references > 1 and (self.ways, self.draw, self.supports) != (1, "own", "distinct"):
+            yield "references", f"= {self.references} needs draw: own, supports: distinct and one way"
         yield from self._problems_of_draw()
-        yield from self._problems_of_published_draw()
 
     def _problems_of_draw(self) -> Iterator[tuple[str, str]]:
         if self.query in SAMPLERS and (self.ways, self.references, self.supports == "first") != (1, 1, False):
             yield "query", f"= {self.query} is a registered sampler: it needs one way, references: 1 and other supports"
         if self.supports == "first" and (self.ways, self.query) != (1, "pairs"):
             yield "supports", "= first needs query: pairs and one way"
-        if self.references > 1 and (self.ways, self.draw, self.supports) != (1, "own", "distinct"):
-            yield "references", f"= {self.references} needs draw: own, supports: distinct and one way"
-
-    def _problems_of_published_draw(self) -> Iterator[tuple[str, str]]:
         queries, supports = DRAWS.get(self.draw, ([self.query], self.supports))
         if self.query not in queries or self.supports != supports or (self.draw != "own" and self.ways > 1):
             needs = f"query: {' or '.join(queries)}, supports: {supports} and one way"
@@ -307,7 +304,7 @@ class EvaluationSettings:
     seeds: list[int] | None = bounded(None, 0, length=(1, None), problem=_repeated, decides=Decides.SCORES)
     # data.name of the weights' data set, where it is another one: a cross-domain test
     trained_on: str | None = bounded(None, decides=Decides.SCORES)
-    # boundary_iou, or your own (docs/evaluation.md)
+    # boundary_iou, or one of yours (docs/evaluation.md)
     metrics: list[str] = bounded([], decides=Decides.SCORES, kind=METRICS)
 
 

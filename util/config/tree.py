@@ -30,7 +30,7 @@ class _AsPrinted:
 
 
 TAG = "tag:yaml.org,2002:"
-OTHERS = {f"{TAG}int": _AsPrinted(int), f"{TAG}float": _AsPrinted(float)}  # of YAML's own rules
+OTHERS = {f"{TAG}int": _AsPrinted(int), f"{TAG}float": _AsPrinted(float)}  # of YAML's rules
 # Of what a word of YAML is, by its first letter; a date is text.
 RULES = {
     first: [(tag, OTHERS.get(tag, rule)) for tag, rule in rules if tag != f"{TAG}timestamp"]
@@ -134,10 +134,10 @@ def nested(key: str, value: Any) -> Tree:
 
 def with_places(content: dict[str, Any], origin: str) -> Tree:
     """Return plain data as a tree whose leaves were all written in one place."""
-    tree: Tree = {}
-    for key, value in content.items():
-        tree[key] = with_places(value, origin) if isinstance(value, dict) else Leaf(value, origin)
-    return tree
+    return {
+        key: with_places(value, origin) if isinstance(value, dict) else Leaf(value, origin)
+        for key, value in content.items()
+    }
 
 
 def plain(tree: Tree) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """One run in several processes: what decides is the same in all of them, or none begins.
 
-Each process has config, code, lists, photos and weights from its own command and its own disk.
+Each process has config, code, lists, photos and weights from its command and its disk.
 """
 
 from collections.abc import Callable

@@ -50,32 +50,22 @@ class Asked:
     resume: bool = False  # continue the stages that were begun
     overwrite: bool = False  # discard an earlier run in the folder
     allow_changes: bool = False  # continue although settings that decide the result changed
-    checkpoint: str | None = None  # a base stage's, instead of the run's own
+    checkpoint: str | None = None  # a base stage's, instead of the run's
     stage: str | None = None  # only base or meta; None: all that are not finished
-
-    @property
-    def last_stage(self) -> str:
-        """The stage that the command is about, which needs those before it."""
-        return self.stage or "meta"
 
 
 @dataclass(frozen=True)
 class StageTask:
     """A stage of a training, with its state."""
 
-    config: Config
     stage: str  # base or meta
+    settings: StageSettings
     folder: Path  # of its files
     state: str = ""  # what has been done, in words; '': nothing
     finished: bool = False  # whether it has been trained, and stays as it is
     refusal: str = ""  # why it cannot begin, continue or stay; '': it can
     continues: bool = False  # whether it continues from a checkpoint
     discards: bool = False  # whether it discards an earlier run in its folder
-
-    @property
-    def settings(self) -> StageSettings:
-        """The settings of its stage of a training."""
-        return getattr(self.config, f"{self.stage}_stage")
 
 
 def stages_asked(config: Config, asked: Asked) -> tuple[Run, list[str]]:
@@ -91,18 +81,16 @@ def stages_asked(config: Config, asked: Asked) -> tuple[Run, list[str]]:
     if asked.stage is None:
         return run, _lacking_stages(run, asked)
     if asked.stage not in run.stages:
-        has = " and ".join(run.stages)
-        title = class_of(config.model).title
-        raise UserError(f"{config.source}: {title} has only the {has} stage; leave out --stage {asked.stage}")
+        has = f"{run.model_class.title} has only the {' and '.join(run.stages)} stage"
+        raise UserError(f"{config.source}: {has}; leave out --stage {asked.stage}")
     return run, [asked.stage]
 
 
 def _check_method(config: Config, asked: Asked) -> None:
     """Refuse (UserError) a method without training, with a data set that it cannot learn from, or no base stage."""
-    model_class = class_of(config.model)
     if problem := _why_untrainable(config):
         raise UserError(f"{config.source}: {problem}")
-    if asked.checkpoint and (asked.stage == "base" or not model_class.has_base_stage()):
+    if asked.checkpoint and (asked.stage == "base" or not class_of(config.model).has_base_stage()):
         raise UserError(
             f"{asked.checkpoint}: only the stage after a base stage starts from a checkpoint",
             fix="leave the checkpoint out; to continue a training write --resume",
@@ -123,7 +111,7 @@ def _why_untrainable(config: Config) -> str:
 
 
 def _needs_none(run: Run) -> str:
-    """Return why a run that is resumed needs no training of its own; '' if it needs one."""
+    """Return why a run that is resumed needs no training; '' if it needs one."""
     if not run.model_class.learns:
         return "this method has nothing to train"
     if run.trained != run.folder("meta") and StageFolder(run.trained).finished:
@@ -150,11 +138,11 @@ def stage_of(run: Run, stage: str, asked: Asked) -> StageTask:
     With changes, a finished training goes on only if an observer ended it.
     """
     files = run.at(stage)
-    is_asked = stage == asked.last_stage
+    is_asked = stage in (asked.stage, "meta")
     may_differ = asked.allow_changes and (not is_asked or files.has_steps_left)
     finished = files.finished and not (is_asked and may_differ)
     task = _task_there(run, stage, files, finished=finished, may_differ=may_differ)
-    if _is_kept(task, asked):
+    if _is_kept(task, asked, is_asked=is_asked, is_shared=bool(run.config.run.base_folder)):
         return task
     if files.begun and asked.resume:
         return replace(task, continues=True)
@@ -164,9 +152,14 @@ def stage_of(run: Run, stage: str, asked: Asked) -> StageTask:
     return replace(task, refusal=files.why_occupied)
 
 
+def _is_kept(task: StageTask, asked: Asked, *, is_asked: bool, is_shared: bool) -> bool:
+    """Return whether a finished stage is kept: it is resumed, or another is asked for, which does not discard it."""
+    return task.finished and (asked.resume or (not is_asked and (is_shared or not asked.overwrite)))
+
+
 def _task_there(run: Run, stage: str, files: StageFolder, *, finished: bool, may_differ: bool) -> StageTask:
     """Return a stage as the newest checkpoint of its folder leaves it; refused if the run cannot take that."""
-    task = StageTask(run.config, stage, files.path)
+    task = StageTask(stage, getattr(run.config, f"{stage}_stage"), files.path)
     if not finished and not files.begun:
         return task
     try:
@@ -185,35 +178,24 @@ def _task_there(run: Run, stage: str, files: StageFolder, *, finished: bool, may
         return replace(task, state="no training", refusal=f"{error}; start again by train.sh --overwrite")
 
 
-def _is_kept(task: StageTask, asked: Asked) -> bool:
-    """Return whether a finished stage is kept: it is resumed, or another one is asked for and does not discard it."""
-    if not task.finished or asked.resume:
-        return task.finished
-    return task.stage != asked.last_stage and (not asked.overwrite or bool(task.config.run.base_folder))
-
-
 @dataclass
 class Rehearsal:
     """The stages of a training as they would begin, and all that would stop them."""
 
     config: Config
     rows: dict[str, list[str]]  # the cells of each stage in the table of a dry run
+    refusals: list[str]  # each once
     stored: list[Stored] = field(default_factory=list)  # bytes of the checkpoints of the stages that have steps left
-    refusals: list[str] = field(default_factory=list)  # each once
     disk: str | None = None  # the room on it, in words
     start: str = ""  # what the first of these stages starts from, and what is downloaded for that
-
-    def refuse(self, problem: str) -> None:
-        """Note what stops the training; '' does not."""
-        if problem and problem not in self.refusals:
-            self.refusals.append(problem)
 
     def attempt(self, make: Callable[[], Made]) -> Made | None:
         """Return what a step of the training makes; None: it was refused."""
         try:
             return make()
         except UserError as error:
-            self.refuse(str(error))
+            if str(error) not in self.refusals:
+                self.refusals.append(str(error))
             return None
 
     def check(self) -> None:
@@ -239,9 +221,8 @@ def dry_run(config: Config, asked: Asked, processes: int) -> None:
 def rehearse(run: Run, stages: list[str], processes: int, asked: Asked) -> Rehearsal:
     """Begin the stages of a training, one after the other, without memory for a network, and return what came of it."""
     tasks = [stage_of(run, stage, asked) for stage in stages]
-    rehearsal = Rehearsal(run.config, {task.stage: _cells_of(task) for task in tasks})
-    for task in tasks:
-        rehearsal.refuse(task.refusal)
+    rows = {task.stage: _cells_of(run.config, task) for task in tasks}
+    rehearsal = Rehearsal(run.config, rows, [*dict.fromkeys(task.refusal for task in tasks if task.refusal)])
     left = [task for task in tasks if not task.finished]
     if not left:
         return rehearsal
@@ -265,11 +246,11 @@ def rehearse(run: Run, stages: list[str], processes: int, asked: Asked) -> Rehea
     return rehearsal
 
 
-def _cells_of(task: StageTask) -> list[str]:
+def _cells_of(config: Config, task: StageTask) -> list[str]:
     """Return the first cells of a stage in the table of a dry run."""
-    shots = "" if task.stage == "base" else f", {task.config.data.shot}-shot"
+    shots = "" if task.stage == "base" else f", {config.data.shot}-shot"
     state = f"finished, {task.state}" if task.finished else task.state or "not begun"
-    return [f"{task.config.run.name}{shots}", task.stage, state]
+    return [f"{config.run.name}{shots}", task.stage, state]
 
 
 def _read_data(run: Run, read: Callable[[DataSettings, str], Any]) -> None:
@@ -292,8 +273,16 @@ def _rehearse_stage(
 ) -> list[str]:
     """Begin a stage: its data, its network, what it starts from if that is now, its optimisers; return further cells.
 
-    There are none where its network cannot be built. ``base``: a base stage's checkpoint, instead of the run's own.
-    ``has_data``: indices may be built.
+    There are none where its network cannot be built, and ``?`` stands for what is not known without its data.
+
+    Args:
+        rehearsal: of the training, which notes what is refused.
+        run: whose stage it is.
+        task: the stage.
+        processes: their number on all machines.
+        has_data: whether indices may be built.
+        base: a base stage's checkpoint, instead of the run's.
+        is_first: whether no other stage is trained before.
     """
     settings = task.settings
     data = rehearsal.attempt(partial(stage_data, run, task.stage, progress=False)) if has_data else None
@@ -310,32 +299,30 @@ def _rehearse_stage(
         lambda: build_optimizers(network.param_groups(), settings.optimizers, f"{run.config.source}: {key}.optimizers")
     )
     rehearsal.stored.append(Stored.of(network, settings))
-    images = None if data is None else data.images
+    images, steps = _extent(rehearsal, run.config, task, None if data is None else data.images, processes)
+    parts = f" in {settings.accumulate} parts" if settings.accumulate > 1 else ""
     return [
-        *_extent(rehearsal, task, images, processes),
+        images,
+        steps,
         str(run.config.stage_size(settings)),
-        _batches(settings, processes),
+        f"{settings.batch / processes:g}{parts} x {processes}",
         f"{rehearsal.stored[-1].final_bytes / 1e9:.2f}",
     ]
 
 
-def _extent(rehearsal: Rehearsal, task: StageTask, images: ImageList | None, processes: int) -> tuple[str, str]:
+def _extent(
+    rehearsal: Rehearsal, config: Config, task: StageTask, images: ImageList | None, processes: int
+) -> tuple[str, str]:
     """Return the cells of a stage's images and steps, ``?`` for what is not known, ``~`` before an estimate."""
     settings = task.settings
     is_published = settings.list_file is None and settings.query != SHUFFLED_PAIRS
-    length = published_length(task.config.data, settings.images == "all") if is_published else 0
+    length = published_length(config.data, settings.images == "all") if is_published else 0
     length = (settings.epoch_length or length) if images is None else epoch_length(settings, images)
     make = partial(StepSchedule.from_settings, settings, length, processes, f"{task.stage}_stage")
     schedule = rehearsal.attempt(make)
     about = "" if images or settings.epoch_length else "~"  # by the published list
     steps = f"{about}{schedule.steps}" if schedule and length else "?"
     return ("?" if images is None else str(len(images.queries))), steps
-
-
-def _batches(settings: StageSettings, processes: int) -> str:
-    """Return the cell of a stage's batches."""
-    parts = f" in {settings.accumulate} parts" if settings.accumulate > 1 else ""
-    return f"{settings.batch / processes:g}{parts} x {processes}"
 
 
 def trained_part(model: FewShotMethod, stage: str) -> Trainable:

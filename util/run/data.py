@@ -93,25 +93,24 @@ def _images_for_validation(validating: Run, training: ImageList, progress: bool)
     config = validating.config
     data = config.data
     if data.validation_list is not None:
-        images = lists.test_list(load_index(data, "validation", progress), validating.fold, data)
-        return _logged(data.classes, images, progress)
+        index = load_index(data, "validation", progress)
+        return _logged(data.classes, lists.test_list(index, validating.fold, data), progress)
     if config.meta_stage.validate_on == HELD_OUT:
         return lists.base_validation_list(load_index(data, "test", progress), training.classes, data, data.shot)
     return images_for_test(validating, progress, config.protocols[config.test.protocol])
 
 
 def validation_run(run: Run) -> Run:
-    """Return the run of the validations: the run's own, or that of the data set ``meta_stage.validate_on``."""
+    """Return the run of the validations: this run, or one of the data set ``meta_stage.validate_on``."""
     config = run.config
     if config.meta_stage.validate_on in (None, HELD_OUT):
         return run
-    other_data = read_data(project_path(config.meta_stage.validate_on))
     of_run = {
         setting.name: getattr(config.data, setting.name)
         for setting in fields(DataSettings)
         if "of_run" in setting.metadata
     }
-    return Run(replace(config, data=replace(other_data, **of_run)))
+    return Run(replace(config, data=replace(read_data(project_path(config.meta_stage.validate_on)), **of_run)))
 
 
 def epoch_length(stage: StageSettings, images: ImageList) -> int:
@@ -166,8 +165,12 @@ def _logged(classes: list[str], images: ImageList, warns: bool) -> ImageList:
         log.warning("%s", images.note)
     if images.rare and warns:
         names = ", ".join(classes[c - 1] for c in images.rare)
-        place = images.source or images.index.listed
-        log.warning("%s: %d classes have too few images and are left out: %s", place, len(images.rare), names)
+        log.warning(
+            "%s: %d classes have too few images and are left out: %s",
+            images.source or images.index.listed,
+            len(images.rare),
+            names,
+        )
     return images
 
 
@@ -175,10 +178,9 @@ def training_episodes(run: Run, images: ImageList) -> EpisodeDataset:
     """Return the meta stage's training episodes by number."""
     stage = run.config.meta_stage
     size = run.config.stage_size(stage)
-    sampler = _registered(_sampler(run, images, stage, run.config.run.seed))
+    sampler = _sampler(run, images, stage, run.config.run.seed)
     if stage.input == STRETCH:
-        view = View(STRETCH, size, size, smooth=True)
-        return _episodes(run, sampler, size, view=view, views=1)
+        return _episodes(run, sampler, size, view=View(STRETCH, size, size, smooth=True), views=1)
     return _episodes(run, sampler, size, augment=stage.augment, views=stage.views)
 
 
@@ -192,9 +194,8 @@ def validation_episodes(run: Run, images: ImageList) -> TrialDataset:
     on_base_classes = config.meta_stage.validate_on == HELD_OUT
     if on_base_classes:
         protocol = replace(protocol, query="class_in_turn", draw=OWN)
-    seed = config.meta_stage.validate_seed
-    if seed is None:
-        seed = protocol.seeds[0]
+    asked = config.meta_stage.validate_seed
+    seed = protocol.seeds[0] if asked is None else asked
     view = view_of(config, protocol, config.data.size)
     return trials(
         run,
@@ -211,15 +212,7 @@ def protocol_sampler(run: Run, images: ImageList, protocol: ProtocolSettings, se
     sampler = _sampler(run, images, protocol, seed)
     if protocol.draw != OWN:
         return replace(sampler, draw=partial(draw_published, draw=protocol.draw))
-    return _registered(replace(sampler, ways=protocol.ways, references=protocol.references))
-
-
-def _registered(sampler: EpisodeSampler) -> EpisodeSampler:
-    """Return a sampler, with its draw if its query rule is a registered one; UserError: that breaks the contract."""
-    if sampler.query in SAMPLERS:
-        sampler = replace(sampler, draw=SAMPLERS[sampler.query])
-        check_contract(sampler)
-    return sampler
+    return replace(sampler, ways=protocol.ways, references=protocol.references)
 
 
 def check_sampler(images: ImageList, sampler: EpisodeSampler, protocol: str, fold: str) -> None:
@@ -229,8 +222,10 @@ def check_sampler(images: ImageList, sampler: EpisodeSampler, protocol: str, fol
     if images.index.one_class_masks and sampler.ways > 1:
         problem = "needs masks of all classes, but each mask here shows one: take a protocol with ways: 1"
     elif sampler.ways > max(complete, 1):
-        total = f"{len(images.classes)} classes with enough images for {sampler.shots} support(s) each"
-        problem = f"ways = {sampler.ways}, but the list has {complete} of {total}: set at most {complete} ways"
+        problem = (
+            f"ways = {sampler.ways}, but the list has {complete} of {len(images.classes)} classes with enough images "
+            f"for {sampler.shots} support(s) each: set at most {complete} ways"
+        )
     if problem:
         raise UserError(f"protocols.{protocol} on {fold}: {problem}")
 
@@ -245,17 +240,29 @@ def trials(
     last_support_first: bool = False,
 ) -> TrialDataset:
     """Return a sampler's episodes by number, sized by a view, with the labels that they are scored on."""
-    episodes = _episodes(run, sampler, view.side, view=view)
-    return TrialDataset(episodes, scored_on, play_novel=play_novel, last_support_first=last_support_first)
+    return TrialDataset(
+        _episodes(run, sampler, view.side, view=view),
+        scored_on,
+        play_novel=play_novel,
+        last_support_first=last_support_first,
+    )
 
 
 def _sampler(run: Run, images: ImageList, rule: StageSettings | ProtocolSettings, seed: int) -> EpisodeSampler:
+    """Return the sampler of a rule, with its draw if its query is a registered one; UserError: it breaks the contract.
+
+    It draws one way and one reference.
+    """
     data = run.config.data
     with_replacement = rule.supports == "with_replacement"
     lists.check_shots(images, data, with_replacement)
-    return EpisodeSampler(
+    sampler = EpisodeSampler(
         images, rule.query, data.shot, seed, with_replacement=with_replacement, first=rule.supports == "first"
     )
+    if rule.query in SAMPLERS:
+        sampler = replace(sampler, draw=SAMPLERS[rule.query])
+        check_contract(sampler)
+    return sampler
 
 
 def _episodes(

@@ -57,8 +57,10 @@ def room(config: Config, stages: Sequence[Stored], folders: Iterable[Path]) -> s
     free = free_on_disk(config) + checkpoint_bytes(folders)
     kept = sum(stage.final_bytes for stage in stages)
     extra = max((stage.peak_bytes - stage.final_bytes for stage in stages), default=0)
-    needed = f"checkpoints will take {kept / 1e9:.1f} GB, and {extra / 1e9:.1f} GB more while training"
-    says = f"{needed}; {free / 1e9:.1f} GB are free"
+    says = (
+        f"checkpoints will take {kept / 1e9:.1f} GB, and {extra / 1e9:.1f} GB more while training; "
+        f"{free / 1e9:.1f} GB are free"
+    )
     if kept + extra > free:
         raise UserError(
             f"{config.run.folder}: the disk is too small: {says}",

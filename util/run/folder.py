@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TextIO
@@ -71,10 +71,10 @@ class StageFolder:
         """Return the last checkpoint, else of the one before; UserError if neither can be read."""
         try:
             return checkpoint.read(self.path / LAST)
-        except UserError:
+        except UserError as error:
             if not (self.path / PREVIOUS).exists():
                 raise
-            return checkpoint.read(self.path / PREVIOUS)
+            return replace(checkpoint.read(self.path / PREVIOUS), unread=str(error))
 
     @property
     def why_occupied(self) -> str:
@@ -149,8 +149,10 @@ def claim(folder: Path) -> TextIO:
     The lock lies beside the folder, whose files a run may delete.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    path = folder.with_name(f".{folder.name}.lock")
-    return lock(path, f"{folder}: another command is using it; wait until it ends, or set another run.name")
+    return lock(
+        folder.with_name(f".{folder.name}.lock"),
+        f"{folder}: another command is using it; wait until it ends, or set another run.name",
+    )
 
 
 def _delete(entries: list[Path]) -> None:
@@ -206,8 +208,8 @@ def _commit() -> str:
 
 
 def _git_here(*arguments: str) -> str:
-    is_clone = (REPOSITORY / ".git").exists()  # else an installed package, perhaps in a folder of another repository
-    return _git(*arguments, folder=REPOSITORY) if is_clone else UNKNOWN
+    # Without it this is an installed package, perhaps in a folder of another repository
+    return _git(*arguments, folder=REPOSITORY) if (REPOSITORY / ".git").exists() else UNKNOWN
 
 
 def _git(*arguments: str, folder: Path) -> str:

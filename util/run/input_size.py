@@ -13,8 +13,7 @@ def view_of(config: Config, protocol: ProtocolSettings, side: int | None = None)
     size = config.data.size
     model_class = class_of(config.model)
     if protocol.input == ORIGINAL:
-        takes_any_size = model_class.takes_any_size(config.model)
-        return View(ORIGINAL, 0, 0) if takes_any_size else View(LETTERBOX, size, size)
+        return View(ORIGINAL, 0, 0) if model_class.takes_any_size(config.model) else View(LETTERBOX, size, size)
     label_side = side or protocol.side or size
     network_side = model_class.nearest_side(label_side, config.model) or size
     return View(protocol.input, network_side, label_side, protocol.smooth)

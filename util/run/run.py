@@ -14,9 +14,9 @@ from model.contract import FewShotMethod
 from model.decides import Decides
 from model.registry import class_of
 from util.config.folds import Fold
-from util.config.place import DISCARDED, RESULT, stage_name
+from util.config.place import DISCARDED, FORMER, RESULT, stage_name
 from util.config.read import read_config, to_dict
-from util.config.same import FORMER, Differences, differences, in_words, settings_in
+from util.config.same import Differences, differences, in_words, settings_in
 from util.config.settings import Config, Sections
 from util.config.tree import find, key_of, override
 from util.data.words import text
@@ -30,7 +30,7 @@ from util.weights.may_differ import CONTINUED, CONTINUED_CHANGED, TESTED
 from util.weights.origin import Origin
 
 NO_CHECKPOINT = "none"
-CHECKPOINTS = {"best": BEST, "last": LAST}  # values of test.checkpoint that name a checkpoint of the run itself
+CHECKPOINTS = {"best": BEST, "last": LAST}  # values of test.checkpoint that name a checkpoint of the run
 TRAINING_FREE = "training-free"
 UNTRAINED = "untrained"
 FOREIGN = "foreign"
@@ -111,13 +111,12 @@ class Run:
 
         They are told by the stage's folder that they state, wherever the run lay then.
         """
-        trained = self.folder(stage)
         results = Path(self.config.run.folder, str(self.config.run.name)).glob(f"test*/*/{RESULT}")
         count = 0
         for path in results:
             result = kept_json(path)
             is_own = result.get("weights_mark") in ("", "last")
-            if is_own and Path(str(result.get("checkpoint"))).parent.name == trained.name:
+            if is_own and Path(str(result.get("checkpoint"))).parent.name == self.folder(stage).name:
                 path.replace(path.with_name(DISCARDED))
                 count += 1
         if count:
@@ -135,7 +134,7 @@ class Run:
 
     @property
     def weights_mark(self) -> str:
-        """'' if a test scores the run's own best weights, else the mark of its result: last, untrained, foreign."""
+        """'' if a test scores the run's best weights, else the mark of its result: last, untrained, foreign."""
         source = self.source
         if isinstance(source, str):
             return source if source == UNTRAINED else ""
@@ -156,8 +155,8 @@ class Run:
         """Return the run as a test takes it, and its checkpoint; None: there is none, or it is missing.
 
         It has data and model of its checkpoint, whose run it may be or another; of weights that learnt from another
-        data set the model alone. All options of its own training hold too, but in the sections of tests. The fold, what
-        the command names, and settings of the training itself, which a result names where they differ, stay.
+        data set the model alone. All options that its run was trained with hold too, but in the sections of tests. The
+        fold, what the command names, and settings of the training itself, which a result names where they differ, stay.
         """
         source = self.source
         if isinstance(source, str) or not source.exists():
@@ -174,11 +173,11 @@ class Run:
         """Return, by their keys, the overrides to the settings of a checkpoint's sections that a test may take."""
         now = to_dict(self.config)
         of_others = self.differences(stored.config, Decides.IDENTITY)
-        options = {}
-        for key, (trained, _) in self.training_differences(stored).items():
-            if key.startswith(sections) and key not in of_others and find(now, key, ...) is not ...:
-                options[key] = override(key, trained)
-        return options
+        return {
+            key: override(key, trained)
+            for key, (trained, _) in self.training_differences(stored).items()
+            if key.startswith(sections) and key not in of_others and find(now, key, ...) is not ...
+        }
 
     def _with(self, options: list[str], place: Path) -> Run:
         """Return the run with options of a training that the command does not name; a line says which."""
@@ -205,8 +204,11 @@ class Run:
         """Describe the settings of data and run of a base stage that differ, which is kept as runs share it."""
         if stored.stage != "base":
             return []
-        of_methods = ("base_stage", "meta_stage", "model", *TESTED.settings)
-        return in_words(self.differences(stored.config, Decides.WEIGHTS, of_methods))
+        return in_words(
+            self.differences(
+                stored.config, Decides.WEIGHTS, skip=("base_stage", "meta_stage", "model", *TESTED.settings)
+            )
+        )
 
     def differences(self, before: dict[str, Any] | None, what: Decides, skip: tuple[str, ...] = ()) -> Differences:
         """Return the settings that decide a thing and differ from those of a training; none if they are not known."""

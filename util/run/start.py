@@ -46,8 +46,12 @@ class Start:
     @classmethod
     def before(cls, stored: Checkpoint) -> "Start":
         """Return what the training of a checkpoint, which continues, started from and learnt from so far."""
-        classes = stored.classes or ()
-        return cls(initial=stored.origin.initial, photos=stored.photos, classes=classes, training=stored.training[:-1])
+        return cls(
+            initial=stored.origin.initial,
+            photos=stored.photos,
+            classes=stored.classes or (),
+            training=stored.training[:-1],
+        )
 
 
 def fill_at_start(
@@ -72,11 +76,14 @@ def fill_at_start(
         filled = encoders_of(network.base_stage())  # before, since it lets them learn
         stored = _fill_base_stage(run, network, base)
         note, files = start_encoders(run.config, network, filled, downloads=downloads)
-        initial = digest_of_files(files if base else [stored, *files])
-        note = "; ".join(filter(None, [f"base stage: {stored.path}", note]))
-        photos = None if stored.photos is None else photos_of_encoders([stored, *files])
-        classes = classes_of([stored, *files], run.config.data.name)
-        return Start(note, initial, photos, classes, stored.training, stored.cost)
+        return Start(
+            note="; ".join(filter(None, [f"base stage: {stored.path}", note])),
+            initial=digest_of_files(files if base else [stored, *files]),
+            photos=None if stored.photos is None else photos_of_encoders([stored, *files]),
+            classes=classes_of([stored, *files], run.config.data.name),
+            training=stored.training,
+            cost=stored.cost,
+        )
     beside = set[str]()
     if stage == "base":  # which methods share, whatever else they have
         beside = encoders_of(network).keys() - encoders_of(network.base_stage()).keys()
@@ -85,7 +92,7 @@ def fill_at_start(
 
 
 def _fill_base_stage(run: Run, network: FewShotMethod, base: str | Path | None) -> Checkpoint:
-    """Fill the parts of a model's base stage from a checkpoint, default the run's own, and return that."""
+    """Fill the parts of a model's base stage from a checkpoint, default the run's, and return that."""
     start = Path(base or run.folder("base") / BEST)
     if base is None and not start.exists():
         raise UserError(
@@ -154,5 +161,4 @@ def initial_digest(run: Run, stage: str) -> str | None:
     paths = {key: start.weights for key, start in starts.items() if stage == "meta" or key == "encoder"}
     if stage == "meta" and run.model_class.has_base_stage():
         paths["encoder"] = str(run.folder("base") / BEST)
-    files = [path for path in paths.values() if path is not None and path not in SOURCES]
-    return digest_of_files(map(checkpoint.read, files))
+    return digest_of_files(checkpoint.read(path) for path in paths.values() if path is not None and path not in SOURCES)

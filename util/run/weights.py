@@ -110,9 +110,8 @@ def load_weights(run: Run, side: int | None = None, stored: Checkpoint | None = 
     if isinstance(source, str):
         network = build_model(config, run.text_width, side)
         note, files = start_encoders(config, network)
-        classes = classes_of(files, config.data.name)
-        untrained = Checkpoint(Path(source), {}, photos=photos_of_encoders(files), classes=classes)
-        return Loaded(run, network, untrained, start=note)
+        photos, classes = photos_of_encoders(files), classes_of(files, config.data.name)
+        return Loaded(run, network, Checkpoint(Path(source), {}, photos=photos, classes=classes), start=note)
     _check_trained(run, source)
     if stored is None or stored.path != source:
         stored = checkpoint.read(source)
@@ -129,18 +128,20 @@ def load_weights(run: Run, side: int | None = None, stored: Checkpoint | None = 
         )
     fill(network, stored)
     classes = classes_of([stored], config.data.name)
-    return Loaded(run, network, replace(stored, weights={}, entries={}, named={}, classes=classes))
+    return Loaded(
+        run, network, replace(stored, weights={}, state=checkpoint.State(), entries={}, named={}, classes=classes)
+    )
 
 
 def _check_trained(run: Run, source: Path) -> None:
-    """Refuse (UserError) a run's own weights that are not there."""
+    """Refuse (UserError) weights of the run that are not there."""
     if run.weights_mark != FOREIGN and not source.exists():
         shots = "" if run.trained.name == "meta" else f" with --set data.shot={run.config.data.shot}"
         raise UserError(f"{source}: this run is not trained; train it by train.sh{shots}, or name other weights")
 
 
 def check_fits(stored: Checkpoint, config: Config, stage: str) -> None:
-    """Refuse one of our own checkpoints that is of another stage, model, encoder, data set or fold.
+    """Refuse a checkpoint of this project that is of another stage, model, encoder, data set or fold.
 
     The model's name is not compared in the base stage, whose checkpoints models share; a model may also load weights of
     the model that it extends, if the tensors fit. With ``test.trained_on`` the checkpoint of a meta
@@ -162,8 +163,7 @@ def check_fits(stored: Checkpoint, config: Config, stage: str) -> None:
     now = to_dict(config)
     now["data"]["name"] = config.test.trained_on or now["data"]["name"]
     may_differ = TESTED_ON_OTHER_DATA.settings if config.crosses_data_sets else ()
-    found = differences(stored.config, now, Decides.IDENTITY, may_differ)
-    for key, (given, wanted) in found.items():
+    for key, (given, wanted) in differences(stored.config, now, Decides.IDENTITY, may_differ).items():
         is_related = key == "model.name" and (stage == "base" or related(given, wanted))
         if not is_related:
             fix = f"name a checkpoint of such a run{_other_data(key, given, stage)}"

@@ -60,10 +60,9 @@ class Losses(TrainingObserver):
         if progress.skipped:
             entry["skipped_steps"] = progress.skipped
             note = f"; {progress.skipped} of {length} steps were left out"
-        total = entry["losses"]["total"]
         parts = [f"{name} {mean:.4f}" for name, mean in entry["losses"].items() if name != "total"]
         several = f" ({', '.join(parts)})" if len(parts) > 1 else ""
-        log.info("epoch %d: loss %.4f%s%s", entry["epoch"], total, several, note)
+        log.info("epoch %d: loss %.4f%s%s", entry["epoch"], entry["losses"]["total"], several, note)
 
     def recorded(self, training: Training, entry: dict[str, Any]) -> None:
         """Begin the sums of the next epoch."""
@@ -110,8 +109,7 @@ class Validation(TrainingObserver):
             progress.best_epoch = entry["epoch"]
         log.info("epoch %g: validation %.2f %% mIoU (best %.2f)", entry["epoch"], score, progress.best)
         self.empty = [] if score >= NOTHING else [*self.empty, progress.step]
-        is_end = progress.step == training.schedule.steps
-        if len(self.empty) == 2 or (is_end and len(self.empty) == 1):
+        if len(self.empty) == 2 or (len(self.empty) == 1 and progress.step == training.schedule.steps):
             log.info("all is called background since step %d: try another learning rate, or more steps", self.empty[0])
 
     def _is_midway(self, training: Training) -> bool:
@@ -186,9 +184,9 @@ class Checkpoints(TrainingObserver):
     def _say_end(self, path: Path, progress: Progress) -> None:
         """Let a checkpoint of a training that is done say so, and what it took, as copies of it then do."""
         stored = checkpoint.read(path)
-        end = {"finished": True, "ended_by": progress.ended_by, "observers": self.state.get("observers", {})}
-        if not stored.finished:  # one that is asked for again has used what it had
-            end["cost"] = progress.cost
+        cost = stored.cost if stored.finished else progress.cost  # one that is asked for again has used what it had
+        observers = self.state.get("observers", {})
+        end = {"finished": True, "ended_by": progress.ended_by, "observers": observers, "cost": cost}
         checkpoint.save(path, {**stored.entries, **end})
 
     def _save_best(self, training: Training) -> None:
@@ -207,8 +205,7 @@ class Checkpoints(TrainingObserver):
         progress.minutes += (now - self.saved_at) / 60
         progress.processor_minutes += (processor - self.processor_at) / 60
         self.saved_at, self.processor_at = now, processor
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / PEAK_UNIT
-        progress.peak_mib = max(progress.peak_mib, peak)
+        progress.peak_mib = max(progress.peak_mib, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / PEAK_UNIT)
         if not training.world.is_main:
             return
         self.folder.check_place()
@@ -229,10 +226,9 @@ class Checkpoints(TrainingObserver):
     def _write_metrics(self, training: Training, finished: bool) -> None:
         """Write the losses and scores so far."""
         progress = training.progress
-        best = None if math.isinf(progress.best) else {"score": progress.best, "epoch": progress.best_epoch}
         content: dict[str, Any] = {
             "finished": finished,
-            "best": best,
+            "best": None if math.isinf(progress.best) else {"score": progress.best, "epoch": progress.best_epoch},
             "minutes": progress.minutes,
             "processor_minutes": progress.processor_minutes,
             "epochs": progress.history,
@@ -244,8 +240,11 @@ class Checkpoints(TrainingObserver):
 
 def _not_reached(training: Training) -> list[str]:
     """Return the names of the parameters that learn and have no gradient."""
-    named = training.prepared.network.named_parameters()
-    return [name for name, parameter in named if parameter.requires_grad and parameter.grad is None]
+    return [
+        name
+        for name, parameter in training.prepared.network.named_parameters()
+        if parameter.requires_grad and parameter.grad is None
+    ]
 
 
 def resume(training: Training, stored: Checkpoint, state: dict[str, Any], allow_changes: bool) -> None:
@@ -263,28 +262,26 @@ def resume(training: Training, stored: Checkpoint, state: dict[str, Any], allow_
     check_continues(stored, Origin.of_training(state), allow_changes)
     if changed := differences(stored.config or {}, state["config"], Decides.NOTHING):
         log.info("settings changed since the checkpoint: %s", ", ".join(changed))
-    content = stored.entries
-    training.progress = Progress(**content["progress"])
+    training.progress = Progress(**stored.state.progress)
     if allow_changes:  # the observers are asked again
         training.progress.ended_by = ""
-    fill(training.prepared.network, replace(stored, weights=content["weights"]))
-    if "optimizers" in content:  # else of a training at its end
+    fill(training.prepared.network, replace(stored, weights=stored.state.weights))
+    if stored.state.optimizers:  # else of a training at its end
         _restore_optimizers(training, stored)
-    if stored.path.name == PREVIOUS:
-        log.warning("%s cannot be read; continuing from the one before", stored.path.with_name(LAST))
+    if stored.unread:
+        log.warning("%s; continuing from the one before", stored.unread)
     log.info("resumed %s after step %d of %d", stored.path, training.progress.step, training.schedule.steps)
 
 
 def _restore_optimizers(training: Training, stored: Checkpoint) -> None:
     """Give a training the state of optimisers and EMA of its checkpoint; UserError: they do not fit it."""
-    content = stored.entries
     misfit = f"{stored.path}: its optimisers or EMA do not fit the model's parameters ("
     kinds = KeyError, ValueError, TypeError, AttributeError, RuntimeError
     with told(*kinds, before=misfit, after="); start again with --overwrite"):
-        load_optimizers(training.optimizers, content["optimizers"])
-        copy_tensors(content.get("ema", {}), training.ema.average)
-        if content.get("scaler") and training.scaler.is_enabled():
-            training.scaler.load_state_dict(content["scaler"])
+        load_optimizers(training.optimizers, stored.state.optimizers)
+        copy_tensors(stored.state.ema, training.ema.average)
+        if stored.state.scaler and training.scaler.is_enabled():
+            training.scaler.load_state_dict(stored.state.scaler)
 
 
 def schedule_to_continue(planned: StepSchedule, stored: Checkpoint, images: str) -> StepSchedule:
@@ -314,9 +311,6 @@ class Watch:
 
 
 def _epochs_done(training: Training) -> float:
-    """Return the number of epochs that are done."""
-    length = training.schedule.steps_per_epoch
-    epochs, steps = divmod(training.progress.step, length)
-    if steps == 0:
-        return epochs
-    return epochs + round(steps / length, 3)
+    """Return the number of epochs that are done, a whole one at the end of each."""
+    epochs = training.progress.step / training.schedule.steps_per_epoch
+    return int(epochs) if training.ends_epoch else round(epochs, 3)

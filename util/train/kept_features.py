@@ -1,9 +1,9 @@
 """Training episodes over a frozen encoder whose maps are kept: each view of an image passes through it once."""
 
-import hashlib
 import os
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +15,7 @@ from model.contract import FewShotMethod
 from model.encoders.encoder import Features
 from model.tensors.mask import Mask
 from util.files.sizes import GIB
+from util.weights import checkpoint
 
 KEPT_GIB = 12  # of disk at most, of half of what the checkpoints leave of it; no number depends on it
 
@@ -48,11 +49,8 @@ class RecordFile:
 
 def packed(features: Features) -> np.ndarray:
     """Return the record of an image: the bytes of its maps, channels last."""
-    parts = []
-    for x in features.tensors():
-        values = x.detach().cpu().permute(0, 2, 3, 1).contiguous().view(-1)
-        parts.append(values.view(torch.uint8).numpy())
-    return np.concatenate(parts)
+    values = [x.detach().cpu().permute(0, 2, 3, 1).contiguous().view(-1) for x in features.tensors()]
+    return np.concatenate([x.view(torch.uint8).numpy() for x in values])
 
 
 def unpacked(record: np.ndarray, like: Features) -> Features:
@@ -66,6 +64,7 @@ def unpacked(record: np.ndarray, like: Features) -> Features:
     return like.each(next_map)
 
 
+@dataclass
 class KeptMaps:
     """The maps of images of training, which pass the encoder once.
 
@@ -73,16 +72,15 @@ class KeptMaps:
     alone, whether its maps are kept or not: the size of the file changes no number.
     """
 
-    def __init__(self, file: RecordFile):
-        self.file = file
-        self._like: Features | None = None  # shapes and types of an image's maps
+    file: RecordFile
+    _like: Features | None = None  # shapes and types of an image's maps
 
     def __call__(self, image_n3ss: Tensor, mask: Mask | None, encode: Callable[..., Features]) -> Features:
         """Return the features of images, on their device; of supports they may depend on their mask."""
         parts = []
         for i, image in enumerate(image_n3ss.split(1)):
             label = None if mask is None else mask.label[i : i + 1]
-            key = _key_of(image, label)
+            key = checkpoint.digest_of({"image": image} if label is None else {"image": image, "label": label})
             record = self.file.get(key)
             if record is None:
                 with torch.no_grad():
@@ -98,11 +96,3 @@ def is_frozen(model: FewShotMethod) -> bool:
     """Return whether a model has an encoder, none of which learns."""
     encoder = getattr(model, "encoder", None)
     return encoder is not None and not any(p.requires_grad for p in encoder.parameters())
-
-
-def _key_of(image: Tensor, mask: Tensor | None) -> str:
-    """Return the key of an image's features: a digest of its pixels, and of the mask that they depend on."""
-    digest = hashlib.blake2b(image.cpu().numpy().tobytes(), digest_size=16)
-    if mask is not None:
-        digest.update(mask.cpu().numpy().tobytes())
-    return digest.hexdigest()

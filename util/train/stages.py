@@ -21,7 +21,7 @@ from util.loop.network import PreparedNetwork, prepare_network
 from util.loop.observers import TrainingObserver, registered_observers
 from util.loop.optim import EMA, StepSchedule, build_optimizers
 from util.loop.processes import ProcessGroup, join
-from util.loop.score import BASE, FINAL, Observer, Scoreboard, score
+from util.loop.score import BASE, FINAL, Scoreboard, score
 from util.loop.train import train_to_end
 from util.loop.training import Progress, Training
 from util.run.alike import check_alike
@@ -103,7 +103,7 @@ def _claim_stage(claims: ExitStack, run: Run, stage: str, asked: Asked) -> Stage
 def train_stage(run: Run, task: StageTask, world: ProcessGroup, asked: Asked) -> int:
     """Train a stage in some processes and return the exit code; UserError: what it needs is missing or wrong."""
     setup = _set_up(run, task, world, asked)
-    check_alike(world, run.config, partial(_origins, run, world, setup))
+    check_alike(world, run.config, partial(_origins, run, task, world, setup))
     training = _training(run, task, world, setup)
     checkpoints = _checkpoints(run, task, training, setup)
     with closing(checkpoints.folder):
@@ -135,7 +135,6 @@ class Setup:
     data: StageData
     schedule: StepSchedule
     stored: Checkpoint | None  # the one that it continues; None: it begins
-    length: int  # of an epoch, in examples
 
 
 def _set_up(run: Run, task: StageTask, world: ProcessGroup, asked: Asked) -> Setup:
@@ -146,18 +145,19 @@ def _set_up(run: Run, task: StageTask, world: ProcessGroup, asked: Asked) -> Set
     start = Start.before(stored) if stored else fill_at_start(run, model, task.stage, asked.checkpoint)
     network = trained_part(model, task.stage)
     data = stage_data(run, task.stage, world.is_main)  # whose index the rehearsal has made
-    length = epoch_length(task.settings, data.images)
-    schedule = StepSchedule.from_settings(task.settings, length, world.size, f"{task.stage}_stage")
+    schedule = StepSchedule.from_settings(
+        task.settings, epoch_length(task.settings, data.images), world.size, f"{task.stage}_stage"
+    )
     if stored and asked.allow_changes:
         schedule = schedule_to_continue(schedule, stored, data.images.digest)
-    return Setup(network, start, data, schedule, stored, length)
+    return Setup(network, start, data, schedule, stored)
 
 
-def _origins(run: Run, world: ProcessGroup, setup: Setup) -> list[Origin]:
+def _origins(run: Run, task: StageTask, world: ProcessGroup, setup: Setup) -> list[Origin]:
     """Return what decides a stage in this process beside settings: vectors, precision, weights, photos and episodes."""
     data = setup.data
     weights = setup.stored.weights if setup.stored else setup.network.state_dict()
-    lengths = {data.training: setup.length, data.validation: data.validation_length}
+    lengths = {data.training: epoch_length(task.settings, data.images), data.validation: data.validation_length}
     return [
         Origin(vectors=run.text_digest, weights=checkpoint.digest_of(weights)),
         Origin(precision=precision_of_training(run.config, world.device)),
@@ -175,9 +175,10 @@ def _origin_of(examples: Any, length: int) -> Origin:
 def _training(run: Run, task: StageTask, world: ProcessGroup, setup: Setup) -> Training:
     """Return a training before its first step; UserError: settings do not fit."""
     stage = task.settings
-    precision = precision_of_training(run.config, world.device)
     return Training(
-        prepared=prepare_network(setup.network, world.device, precision, trained_by=world),
+        prepared=prepare_network(
+            setup.network, world.device, precision_of_training(run.config, world.device), trained_by=world
+        ),
         optimizers=build_optimizers(setup.network.param_groups(), stage.optimizers),
         rules=stage.optimizers,
         ema=EMA(setup.network, stage.ema_decay),
@@ -216,9 +217,11 @@ def _checkpoints(run: Run, task: StageTask, training: Training, setup: Setup) ->
     }
     if training.world.is_main and not task.continues:
         run.discard_tests(task.stage)
-    folder = RunFolder(task.folder, training.world.is_main, fresh=task.discards)
-    validates = task.settings.validate_every > 0 and setup.data.validation is not None
-    return Checkpoints(folder, state, validates)
+    return Checkpoints(
+        folder=RunFolder(task.folder, training.world.is_main, fresh=task.discards),
+        state=state,
+        validates=task.settings.validate_every > 0 and setup.data.validation is not None,
+    )
 
 
 def _validate(
@@ -228,12 +231,11 @@ def _validate(
     world = training.world
     length = data.validation_length
     board = Scoreboard(len(data.validation_classes))
-    observers: list[Observer] = [board, Watch(training, length // world.size)]
     score(
         network,
         data.validation,
         length,
-        observers,
+        [board, Watch(training, length // world.size)],
         world,
         title="validate",
         # The same in all processes, which tell each other after each whether a signal came
@@ -308,8 +310,14 @@ def _log_start(training: Training, checkpoints: Checkpoints, run: Run, setup: Se
     checkpoints.folder.describe(checkpoints.state["config"], **facts)
     if setup.start.note:
         log.info("%s", setup.start.note)
-    place = f"{checkpoints.state['stage']} stage on {device} in {precision}"
-    log.info("%s: %d images, processes: %d", place, len(images.queries), world.size)
+    log.info(
+        "%s stage on %s in %s: %d images, processes: %d",
+        checkpoints.state["stage"],
+        device,
+        precision,
+        len(images.queries),
+        world.size,
+    )
 
 
 def _log_end(task: StageTask, best: float) -> None:
@@ -322,7 +330,7 @@ def _log_end(task: StageTask, best: float) -> None:
 def points_of(scores: dict[str, dict[str, Any]], classes: list[str]) -> dict[str, float]:
     """Return the points of a validation's curves: the scores of each output, and the IoU of each class by its name.
 
-    The base learner's own classes have none.
+    The base learner's classes have none.
     """
     names = ["background", *classes]
     points = dict[str, float]()

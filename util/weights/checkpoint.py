@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,17 @@ WRAPPERS = (DDP_PREFIX, "model.", "net.", "network.")  # what DDP, Lightning and
 
 
 @dataclass(frozen=True)
+class State:
+    """What a training needs to continue, as it was written; {}: it is not there."""
+
+    weights: dict[str, Tensor] = field(default_factory=dict)  # without their moving average
+    ema: dict[str, Tensor] = field(default_factory=dict)
+    progress: dict[str, Any] = field(default_factory=dict)  # see ``Progress``
+    optimizers: dict[str, Any] = field(default_factory=dict)  # none of a training at its end
+    scaler: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """A file of weights that has been read, one of our own or of others; of these what a training states is unknown."""
 
@@ -53,7 +64,9 @@ class Checkpoint:
     classes: Sequence[str] | None = None  # names of those that it was trained on
     finished: bool = False  # whether the training is
     cost: dict[str, Any] = field(default_factory=dict)  # of a finished training, see ``Progress``; {}: not known
-    entries: dict[str, Any] = field(default_factory=dict)  # of our own file, as they were written
+    state: State = field(default_factory=State)
+    entries: dict[str, Any] = field(default_factory=dict)  # all that our file holds, to be written again
+    unread: str = ""  # why the newer one of its training cannot be read
     named: dict[str, Tensor] = field(default_factory=dict)  # others' with the names of wrappers
     is_unknown: bool = False  # whether it is of others, and of no published method
 
@@ -71,6 +84,7 @@ class Checkpoint:
             classes=entries.get("classes"),
             finished=entries.get("finished", False),
             cost=entries.get("cost", {}),
+            state=State(**{part.name: entries.get(part.name, {}) for part in fields(State)}),
             entries=entries,
         )
 
