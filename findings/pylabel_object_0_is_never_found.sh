@@ -42,8 +42,10 @@ for name, ids, expected in (("own.json", [1, 2, 3], (1.0, 1.0)), ("pylabel.json"
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO(name)
         marks = truth.dataset["annotations"]
-        keys = ("image_id", "category_id", "segmentation")
-        found = [{key: mark[key] for key in keys} | {"score": 0.9 - 0.1 * place} for place, mark in enumerate(marks)]
+        found = []
+        for place, mark in enumerate(marks):
+            entry = {"image_id": mark["image_id"], "category_id": 1, "score": 0.9 - 0.1 * place}
+            found.append(entry | {"segmentation": truth.annToRLE(mark)})
         evaluation = COCOeval(truth, truth.loadRes(found), "segm")
         evaluation.evaluate()
         evaluation.accumulate()
