@@ -1,5 +1,5 @@
 #!/bin/sh
-# scalabel 0.3.1, matplotlib 3.9.4, numpy 1.26.4, pycocotools 2.0.11, Python 3.11
+# scalabel 0.3.1, pydantic 1.10.27, matplotlib 3.9.4, numpy 1.26.4, pycocotools 2.0.11, Python 3.11
 # Guess: outlines of a photo, converted to run lengths (frame_to_rles, as "to_rle" does), stay those of their objects,
 #   however many there are.
 # Behaviour: objects are drawn in colours that hold their number, and the colours are counted by 255 but read by 256.
@@ -13,7 +13,7 @@ trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
 "$folder/venv/bin/pip" install --quiet --disable-pip-version-check uv==0.13.9
 UV_CACHE_DIR="$folder/cache" "$folder/venv/bin/uv" pip install --quiet --python "$folder/venv/bin/python" \
-    scalabel==0.3.1 matplotlib==3.9.4 numpy==1.26.4 pycocotools==2.0.11 pandas==2.3.3
+    scalabel==0.3.1 pydantic==1.10.27 matplotlib==3.9.4 numpy==1.26.4 pycocotools==2.0.11 pandas==2.3.3
 cd "$folder"
 MPLBACKEND=agg venv/bin/python - <<'END'
 import numpy as np

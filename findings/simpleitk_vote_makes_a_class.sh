@@ -1,6 +1,6 @@
 #!/bin/sh
 # SimpleITK 2.5.7, Python 3.11
-# Guess: where annotators disagree, the majority vote of their masks (LabelVoting) is background or one of their classes.
+# Guess: where annotators disagree, the majority of their masks (LabelVoting) is background or one of their classes.
 # Behaviour: a tie becomes a class that nobody drew, the largest id plus one, which looks like a further class. Three
 #   masks of several classes have ties, too.
 # Seen on 30 November 2026:
