@@ -47,14 +47,18 @@ def given_parts(index: Index, groups: Sequence[Sequence[int]], part_of_name: dic
         first = next(part for part in rows_of_part if part in parts)
         rows_of_part[first] += rows
         moved += len(parts) > 1
-    if not rows_of_part["test"]:
-        rows_of_part["test"] = rows_of_part.pop("validation")
-    if not (rows_of_part["train"] and rows_of_part["test"]):
-        rows_of_part = {}
+    rows_of_part = _with_tests(rows_of_part)
     if moved:
         outcome = "they are in the first: train, val, test" if rows_of_part else "so photos are divided anew"
         print(f"note: {moved} groups of copies, versions or frames have photos in several parts: {outcome}")
     return {part: sorted(rows) for part, rows in rows_of_part.items() if rows}
+
+
+def _with_tests(rows_of_part: dict[str, list[int]]) -> dict[str, list[int]]:
+    """Return the parts, without test photos those of validation for tests; empty if one side has no photo."""
+    if not rows_of_part["test"]:
+        rows_of_part["test"] = rows_of_part.pop("validation")
+    return rows_of_part if rows_of_part["train"] and rows_of_part["test"] else {}
 
 
 def split(index: Index, groups: Sequence[Sequence[int]]) -> dict[str, list[int]]:

@@ -33,13 +33,17 @@ def photos_in(paths: Iterable[Path], recursive: bool = False, examples: Iterable
         if path.is_dir():
             photos.update(dict.fromkeys(_photos_of_folder(path, recursive)))
             continue
-        if not path.exists() and not path.is_symlink():
-            quotes = "; write a pattern without quotes" if re.search(r"[*?[]", str(path)) else ""
-            raise UserError(f"{path}: no such photo or folder{quotes}")
+        _check_there(path)
         if not path.name.startswith("._") and path.name.lower() not in SYSTEM_FILES:  # a pattern of the shell has them
             photos[path] = None
     masks = {Path(mask).resolve() for source in examples for mask in source.rpartition(":")[2].split(BETWEEN)}
     return [photo for photo in photos if photo.resolve() not in masks]
+
+
+def _check_there(path: Path) -> None:
+    if not path.exists() and not path.is_symlink():
+        quotes = "; write a pattern without quotes" if re.search(r"[*?[]", str(path)) else ""
+        raise UserError(f"{path}: no such photo or folder{quotes}")
 
 
 def _photos_of_folder(folder: Path, recursive: bool) -> list[Path]:

@@ -219,6 +219,15 @@ class Folder:
                     examples[name].append(Example(name, path, file, mask_value=values[name]))
         return {name: of_class[:EXAMPLES] for name, of_class in examples.items() if of_class}
 
+    def _with_examples(self) -> Segmenter:
+        """Return a segmenter of the classes that have examples, whose masks are read; UserError: none has one."""
+        segmenter = self.segmenter.without_classes()
+        for name, of_class in self._examples().items():
+            segmenter.add(name, of_class)
+        if not segmenter.classes:
+            raise UserError("no class has an example: paint over the object on one photo")
+        return segmenter
+
     def segment(self, photo: str = "") -> None:
         """Search every photo for every class that is not a person's there, the photo named first."""
         self.results.check([*self.photos.values()], again=True)
@@ -229,13 +238,8 @@ class Folder:
         with self.lock:
             if not self._wanted():
                 return "nothing to search: every class is yours on all photos"
-            examples = self._examples()
-            if not examples:
-                raise UserError("no class has an example: paint over the object on one photo")
-            segmenter = self.segmenter.without_classes()
-            for class_name, of_class in examples.items():  # whose masks are read here
-                segmenter.add(class_name, of_class)
-        results = Results(self.out, [*examples])
+            segmenter = self._with_examples()
+        results = Results(self.out, [known.name for known in segmenter.classes])
         facts = {**segmenter.facts, "instances": False, "inputs": segmenter.digest()}
         unread: dict[Path, str] = {}
         with self.lock:

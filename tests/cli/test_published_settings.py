@@ -102,7 +102,7 @@ def test_the_page_has_every_method_with_published_training() -> None:
 
 def test_published_settings_common_to_all() -> None:
     assert (MOMENTUM, POWER) == (0.9, 0.9)
-    assert (ROTATION, CHANCE, KEEP_TRIES) == (10, 0.5, 31)
+    assert (ROTATION, CHANCE, KEEP_TRIES) == (10, 0.5, 1 + 31)
     config = config_of("split2", "coco", "symnet", "resnet101")
     assert (config.data.fold, config.data.folds, config.data.min_pixels) == (2, 4, 2048)
     assert (config.data.text, config.data.fold_rule, len(config.data.classes)) == ("word2vec", "interleaved", 80)
