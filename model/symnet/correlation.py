@@ -43,23 +43,29 @@ class ObjectMap(Batch):
 
 
 @torch.no_grad()
-@in_float32
 def correlation(query_bchw: Tensor, shots: Sequence[ObjectMap]) -> Tensor:
     """Return the correlation with each of K shots, summed with the weights of k cells, its mean (B, k, h, w) float32.
 
     A shot without a position counts as zeros. With unit vectors q and s of one shot it equals
     ``torch.einsum("nmk,nmc,nchw->nkhw", weights, s, q)`` but for the clamp of each product <q_i, s_j> before the sum
-    over j; clamp and sum commute with the length |q_i|, which divides last.
+    over j; clamp and sum commute with the length |q_i|, which divides last. The products have the precision of the map.
     """
 
     def summed(shot: ObjectMap) -> Tensor:
-        products_nml = products_with_maps(shot.directions, query_bchw)  # <q_i, s_j> / |s_j|
-        return shot.weights.transpose(1, 2) @ products_nml.clamp_(min=0)  # (n, k, L)
+        directions_nmc = shot.directions.to(query_bchw.dtype)
+        products_nml = products_with_maps(directions_nmc, query_bchw)  # <q_i, s_j> / |s_j|
+        return weighted_sum(shot.weights, products_nml.clamp_(min=0))  # (n, k, L)
 
     mean_bkl = of_each_shot(summed, shots, len(query_bchw)).mean(1)
-    length_b1l = query_bchw.flatten(2).norm(dim=1, keepdim=True)
+    length_b1l = query_bchw.float().flatten(2).norm(dim=1, keepdim=True)
     cosine_bkl = mean_bkl / (length_b1l + NORM_EPS)
     return cosine_bkl.unflatten(2, query_bchw.shape[-2:])
+
+
+@in_float32
+def weighted_sum(weights_nmk: Tensor, products_nml: Tensor) -> Tensor:
+    """Return the sum of m products with the weights of k cells, (n, k, L)."""
+    return weights_nmk.transpose(1, 2) @ products_nml
 
 
 class PooledCorrelation(nn.Module):

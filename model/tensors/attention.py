@@ -14,6 +14,7 @@ from model.tensors.mask import Positions, positions_of
 from model.tensors.ops import joined
 
 PIECE = 256  # positions whose attention is computed at a time, at least
+KEPT_PAIRS = 2**24  # of a map on a CPU, whose attention the backward pass does not compute again
 MAX_PAIRS = 2**25  # of positions and keys, whose attention a GPU holds at a time
 
 
@@ -54,7 +55,7 @@ def attend(feature_blc: Tensor, keys_bl: Tensor, before: Attention | None = None
 def _weighted_sums(unit_blc: Tensor, counted_blc: Tensor, keys: Positions) -> Tensor:
     """Return sum_j w_ij [F_j, 1] over the keys, (B, L, C + 1), some positions i at a time.
 
-    The backward pass computes their weights again.
+    The backward pass computes their weights again, but those of a CPU of up to ``KEPT_PAIRS``.
     """
     key = keys.padded(unit_blc).transpose(1, 2)
     value = keys.padded(counted_blc)  # a row that is none has zeros, also as its last number
@@ -63,7 +64,8 @@ def _weighted_sums(unit_blc: Tensor, counted_blc: Tensor, keys: Positions) -> Te
         return (2.0 * unit @ key).exp() @ value
 
     compute: Callable[[Tensor], Tensor] = weighted_sum
-    if torch.is_grad_enabled() and unit_blc.requires_grad:
+    is_kept = unit_blc.is_cpu and unit_blc.shape[1] * key.shape[2] <= KEPT_PAIRS
+    if torch.is_grad_enabled() and unit_blc.requires_grad and not is_kept:
         compute = partial(checkpoint, weighted_sum, use_reentrant=False, preserve_rng_state=False)
     at_a_time = PIECE if unit_blc.is_cpu else max(MAX_PAIRS // max(len(key) * key.shape[2], 1), PIECE)
     return joined([compute(unit) for unit in unit_blc.split(at_a_time, dim=1)], dim=1)

@@ -11,13 +11,12 @@ from itertools import product
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.weak import WeakIdKeyDictionary
 
+from model.tensors.frozen import half_type, made_once
 from model.tensors.mask import Positions
 from model.tensors.ops import resize
 
 OFFSETS = (-1, 0, 1)  # of the kernel's rows and columns
-_LAID_OUT = WeakIdKeyDictionary()  # frozen kernel -> (its state, the map's half, its memory)
 
 
 def convolve(x_bchw: Tensor, levels: Sequence[Tensor], weight: Tensor) -> Tensor:
@@ -55,16 +54,14 @@ def convolve_at(x_bchw: Tensor, levels: Sequence[Tensor], weight: Tensor, positi
 
 def _of_map(weight: Tensor, channels: int) -> Tensor:
     """Return the map's half of a kernel, which is no dense tensor; that of a frozen one is laid out once and kept."""
-    half = weight[:, :channels]
-    if weight.requires_grad or weight.is_inference() or torch.compiler.is_compiling():
-        return half
-    state = weight.data_ptr(), weight._version, weight.dtype
-    kept = _LAID_OUT.get(weight)
-    if kept is None or kept[0] != state:
-        with torch.inference_mode(False), torch.no_grad():
-            dense = half.contiguous(memory_format=torch.channels_last)
-        kept = _LAID_OUT[weight] = state, dense, weight.detach()  # kept memory has no other tensor at its address
-    return kept[1]
+    half = half_type(weight.device)
+
+    def laid_out() -> Tensor:
+        of_map = weight[:, :channels]
+        dense = of_map if weight.requires_grad else of_map.contiguous(memory_format=torch.channels_last)
+        return dense if half is None else dense.to(half)
+
+    return made_once(laid_out, [weight], key=(half, channels))
 
 
 def _of_levels(levels: Sequence[Tensor], weight: Tensor, size: Sequence[int]) -> Tensor:
