@@ -17,10 +17,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from model.encoders.variant import LAST_STAGE, USUAL, EncoderVariant
 from model.episode import Batch
 from model.mismatch import ModelMismatch
-from model.tensors.frozen import forget, half_type, made_once
+from model.tensors.frozen import half_type, made_once
 from model.tensors.groups import computed_together
 from model.tensors.layouts import with_gradient_in_layout
 from model.tensors.mask import Mask
+from model.tensors.one_thread import pointwise, takes_one_thread
 from model.tensors.ops import IMAGENET_MEAN, IMAGENET_STD, normalise
 from model.tensors.windows import known_spans, window_around
 
@@ -192,28 +193,20 @@ class Encoder(nn.Module):
 
 # A norm that keeps its statistics is linear: y = W x + c and the norm (y - mean) / deviation * weight + bias after it
 # are the convolution by (weight / deviation) W with the bias (c - mean) weight / deviation + bias. The kernels stay the
-# parameters: a pass scales them anew, and gradients flow through the scale. What is frozen is folded once on a GPU, where
-# five small kernels a convolution cost as much as the convolution, and in half precision, where it takes half the memory.
+# parameters: a pass scales them anew, and gradients flow through the scale. What is frozen is folded once on a GPU,
+# where five small kernels a convolution cost as much as the convolution, and in half precision, where a cast costs too.
 
 
-def folded(conv: nn.Conv2d, norm: Any) -> tuple[Tensor, Tensor]:
+def folded(conv: nn.Conv2d, norm: Any) -> Sequence[Tensor]:
     """Return kernels and bias of a convolution and a norm with fixed statistics together, in the type of the pass.
 
     A norm in training writes its statistics without a new version, but counts its batches.
     """
-    half = half_type(conv.weight.device)
     batches = getattr(norm, "num_batches_tracked", None)
     statistics = [norm.running_mean, norm.running_var, batches]
     sources = [x for x in (conv.weight, conv.bias, norm.weight, norm.bias, *statistics) if x is not None]
-    if half is None and conv.weight.is_cpu:
-        forget(conv.weight)
-        return fold(conv, norm)
-    return made_once(partial(_fold_in, half, conv, norm), sources, key=(half, norm.eps))
-
-
-def _fold_in(half: torch.dtype | None, conv: nn.Conv2d, norm: Any) -> tuple[Tensor, Tensor]:
-    kernels, bias = fold(conv, norm)
-    return (kernels, bias) if half is None else (kernels.to(half), bias.to(half))
+    keep = not conv.weight.is_cpu or half_type(conv.weight.device) is not None
+    return made_once(partial(fold, conv, norm), sources, key=norm.eps, keep=keep)
 
 
 def fold(conv: nn.Conv2d, norm: Any) -> tuple[Tensor, Tensor]:
@@ -233,15 +226,8 @@ def conv_norm(conv: nn.Conv2d, norm: _BatchNorm, x: Tensor) -> Tensor:
 
 def convolved(conv: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Return a convolution with other kernels, of 1x1 ones by oneDNN: with one thread torch takes a slower way."""
-    is_plain = not torch.is_autocast_enabled("cpu")
-    in_float32 = x.is_cpu and x.dtype == weight.dtype == torch.float32
+    in_float32 = x.is_cpu and x.dtype == weight.dtype == torch.float32  # no automatic mixed precision: see ``folded``
     is_pointwise = conv.kernel_size == (1, 1) and conv.padding == (0, 0)
-    if is_plain and in_float32 and is_pointwise and _takes_one_thread():
-        return torch.mkldnn_convolution(x, weight, bias, (0, 0), conv.stride, conv.dilation, conv.groups)
+    if in_float32 and is_pointwise and takes_one_thread():
+        return pointwise(x, weight, bias, conv.stride, conv.groups)
     return conv._conv_forward(x, weight, bias)
-
-
-def _takes_one_thread() -> bool:
-    """Return whether oneDNN is there, and an operator computes in one thread."""
-    mkldnn = torch.backends.mkldnn
-    return torch.get_num_threads() == 1 and mkldnn.is_available() and bool(mkldnn.enabled)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from model.encode import of_each_shot
 from model.episode import Batch
 from model.tensors.mask import Mask, Positions, inside
-from model.tensors.ops import in_float32, resize
+from model.tensors.ops import resize, weighted_sums
 from model.tensors.products import products_with_maps
 
 OUT_CHANNELS = 48  # of H
@@ -52,20 +52,13 @@ def correlation(query_bchw: Tensor, shots: Sequence[ObjectMap]) -> Tensor:
     """
 
     def summed(shot: ObjectMap) -> Tensor:
-        directions_nmc = shot.directions.to(query_bchw.dtype)
-        products_nml = products_with_maps(directions_nmc, query_bchw)  # <q_i, s_j> / |s_j|
-        return weighted_sum(shot.weights, products_nml.clamp_(min=0))  # (n, k, L)
+        products_nml = products_with_maps(shot.directions.to(query_bchw.dtype), query_bchw)  # <q_i, s_j> / |s_j|
+        return weighted_sums(shot.weights.transpose(1, 2), products_nml.clamp_(min=0))  # (n, k, L)
 
     mean_bkl = of_each_shot(summed, shots, len(query_bchw)).mean(1)
     length_b1l = query_bchw.float().flatten(2).norm(dim=1, keepdim=True)
     cosine_bkl = mean_bkl / (length_b1l + NORM_EPS)
     return cosine_bkl.unflatten(2, query_bchw.shape[-2:])
-
-
-@in_float32
-def weighted_sum(weights_nmk: Tensor, products_nml: Tensor) -> Tensor:
-    """Return the sum of m products with the weights of k cells, (n, k, L)."""
-    return weights_nmk.transpose(1, 2) @ products_nml
 
 
 class PooledCorrelation(nn.Module):

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from model.tensors.frozen import half_type
 from model.tensors.groups import groups_of
 from model.tensors.mask import Positions, positions_of
 from model.tensors.ops import joined
@@ -34,14 +35,16 @@ def attend(feature_blc: Tensor, keys_bl: Tensor, before: Attention | None = None
     """Return the attention of all positions over some, ``keys_bl`` bool.
 
     ``before`` is that of the same features over other keys: as a pair has the same weight in both, only the pairs of
-    those that came or went are computed, where they are fewer than the keys of every map.
+    those that came or went are computed, where they are fewer than the keys of every map. The products have the
+    precision of the pass, the sums are float32.
     """
     if before is None:
         new = came = went = positions_of(keys_bl)[0]
     else:
         new, came, went = positions_of(keys_bl, keys_bl & ~before.keys, before.keys & ~keys_bl)
-    unit_blc = F.normalize(feature_blc, dim=2)
-    counted_blc = F.pad(feature_blc, (0, 1), value=1.0)  # [F_j, 1]
+    precision = half_type(feature_blc.device) or feature_blc.dtype
+    unit_blc = F.normalize(feature_blc, dim=2).to(precision)
+    counted_blc = F.pad(feature_blc, (0, 1), value=1.0).to(precision)  # [F_j, 1]
     parts: list[Tensor] = []
     for group in groups_of(feature_blc):
         sums_over = partial(_weighted_sums, unit_blc[group], counted_blc[group])
@@ -61,7 +64,7 @@ def _weighted_sums(unit_blc: Tensor, counted_blc: Tensor, keys: Positions) -> Te
     value = keys.padded(counted_blc)  # a row that is none has zeros, also as its last number
 
     def weighted_sum(unit: Tensor) -> Tensor:
-        return (2.0 * unit @ key).exp() @ value
+        return ((2.0 * unit @ key).exp() @ value).float()
 
     compute: Callable[[Tensor], Tensor] = weighted_sum
     is_kept = unit_blc.is_cpu and unit_blc.shape[1] * key.shape[2] <= KEPT_PAIRS

@@ -1,13 +1,11 @@
 """What is made of tensors that do not change is made once: kernels with their norm, in another layout or precision."""
 
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
-
-T = TypeVar("T")
 
 # Of the first source -> (the sources' state, what was made, their memory); copies of a network have none.
 _MADE = WeakIdKeyDictionary()
@@ -19,32 +17,27 @@ def half_type(device: torch.device) -> torch.dtype | None:
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
 
 
-def made_once(make: Callable[[], T], sources: Sequence[Tensor], key: Hashable = ()) -> T:
-    """Return what ``make`` makes of tensors, or what an earlier call made of the same ones; ``key`` is what else it reads.
+def made_once(
+    make: Callable[[], Sequence[Tensor]], sources: Sequence[Tensor], key: Hashable = (), *, keep: bool = True
+) -> Sequence[Tensor]:
+    """Return what ``make`` makes of tensors and of ``key``, in the type of the pass, or what an earlier call made.
 
     It is kept as long as nothing that it is made of is written to or is another tensor. Kept sources hold their memory,
     so no other tensor can have their address. A fused optimizer writes without a new version, so a pass with gradients
     keeps nothing of what learns.
     """
-    if not _may_be_kept(sources):
-        forget(sources[0])
-        return make()
-    state = key, *((x.data_ptr(), x._version, x.dtype, x.shape, x.stride()) for x in sources)
+    half = half_type(sources[0].device)
+
+    def made() -> list[Tensor]:
+        return [x if half is None else x.to(half) for x in make()]
+
+    learns = torch.is_grad_enabled() and any(x.requires_grad for x in sources)
+    if not keep or learns or torch.compiler.is_compiling() or any(x.is_inference() for x in sources):
+        _MADE.pop(sources[0], None)
+        return made()
+    state = half, key, *((x.data_ptr(), x._version, x.dtype, x.shape, x.stride()) for x in sources)
     kept: Any = _MADE.get(sources[0])
     if kept is None or kept[0] != state:
         with torch.inference_mode(False), torch.no_grad():
-            kept = _MADE[sources[0]] = state, make(), [x.detach() for x in sources]  # with memory and version
+            kept = _MADE[sources[0]] = state, made(), [x.detach() for x in sources]  # with memory and version
     return kept[1]
-
-
-def forget(source: Tensor) -> None:
-    """Give back what was made of a tensor, the first of its sources."""
-    _MADE.pop(source, None)
-
-
-def _may_be_kept(sources: Sequence[Tensor]) -> bool:
-    """Return whether what is made of tensors may serve later calls: nothing of them learns."""
-    if torch.compiler.is_compiling() or any(x.is_inference() for x in sources):
-        return False
-    learns = any(x.requires_grad for x in sources)
-    return not (torch.is_grad_enabled() and learns)

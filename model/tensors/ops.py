@@ -108,6 +108,12 @@ def joined(pieces: Sequence[Tensor], dim: int = 0) -> Tensor:
     return pieces[0] if len(pieces) == 1 else torch.cat(list(pieces), dim=dim)
 
 
+@in_float32
+def weighted_sums(weight: Tensor, x: Tensor) -> Tensor:
+    """Return the matrix product of weights and values, in float32 also under autocast."""
+    return weight @ x
+
+
 def min_max(x: Tensor, eps: float) -> Tensor:
     """Return x stretched to 0..1 over its last dimension: (x - min) / (max - min + eps)."""
     low = x.amin(-1, keepdim=True)
@@ -128,6 +134,7 @@ def choose(chosen_bl: Tensor, ranking_bl: Tensor, first_rank: int = 0) -> Tensor
     return torch.where(has_any, chosen, by_rank)
 
 
+@in_float32
 def mean_over(feature_bcl: Tensor, weight_bl: Tensor) -> Tensor:
     """Return the weighted mean of features over positions, (B, C)."""
     weight = weight_bl.to(feature_bcl.dtype)

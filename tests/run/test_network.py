@@ -72,6 +72,7 @@ PRECISIONS = [  # run.precision, device, compute capability, and what it is in t
     (None, CPU, (8, 0), "float32", "float32"),
     ("auto", GPU, (8, 0), "bf16", "float32"),
     ("auto", GPU, (7, 5), "float32", "float32"),
+    ("auto", CPU, (8, 0), "bf16" if device.fast_bf16(CPU) else "float32", "float32"),
     ("tf32", GPU, (8, 0), "tf32", "tf32"),
     ("tf32", CPU, (8, 0), "float32", "float32"),
     ("float32", GPU, (8, 0), "float32", "float32"),
