@@ -27,7 +27,16 @@ from model.parts.with_encoder import HIGH, WithEncoderSettings, uneven_grid
 from model.sccan.attention import WINDOW, CalibratedBlock, SelfCalibratedAttention
 from model.sccan.published import LAYOUT
 from model.tensors.mask import Mask
-from model.tensors.ops import joined, logits_at, masked_mean, mean_over_shots, min_max, resize, weighted_sums
+from model.tensors.ops import (
+    FP16_SHARE,
+    joined,
+    logits_at,
+    masked_mean,
+    mean_over_shots,
+    min_max,
+    resize,
+    weighted_sums,
+)
 
 EPS = 1e-7
 MAX_SCORES = 2**21  # attention scores held at a time
@@ -152,7 +161,7 @@ def pseudo_mask(query_f4_bchw: Tensor, support_f4_nchw: Tensor, mask_n1gg: Tenso
     rows = max(MAX_SCORES // (supports * key_ncm.shape[2]), 1)
     means = []
     for query in query_nlc.split(rows, dim=1):
-        cosine = torch.bmm(query, key_ncm).float()
+        cosine = torch.bmm(FP16_SHARE * query, key_ncm).float() / FP16_SHARE
         query_length = torch.linalg.vector_norm(query.float(), dim=2, keepdim=True)
         cosine /= query_length * key_length + EPS
         means.append(weighted_sums(cosine.softmax(2), value_nm1))

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from model.tensors.frozen import half_type
 from model.tensors.groups import groups_of
 from model.tensors.mask import Positions, positions_of
-from model.tensors.ops import joined
+from model.tensors.ops import FP16_SHARE, joined
 
 PIECE = 256  # positions whose attention is computed at a time, at least
 KEPT_PAIRS = 2**24  # of a map on a CPU, whose attention the backward pass does not compute again
@@ -23,7 +23,7 @@ class Attention(NamedTuple):
     """The attention of B maps over their keys, w_ij = exp(2 cos(F_i, F_j)), before its division."""
 
     keys: Tensor  # the positions j, (B, L) bool
-    sums: Tensor  # sum_j w_ij F_j, and last sum_j w_ij, (B, L, C + 1)
+    sums: Tensor  # sum_j w_ij F_j, and last sum_j w_ij, times ``FP16_SHARE``, (B, L, C + 1) float32
 
     @property
     def mean(self) -> Tensor:
@@ -44,7 +44,7 @@ def attend(feature_blc: Tensor, keys_bl: Tensor, before: Attention | None = None
         new, came, went = positions_of(keys_bl, keys_bl & ~before.keys, before.keys & ~keys_bl)
     precision = half_type(feature_blc.device) or feature_blc.dtype
     unit_blc = F.normalize(feature_blc, dim=2).to(precision)
-    counted_blc = F.pad(feature_blc, (0, 1), value=1.0).to(precision)  # [F_j, 1]
+    counted_blc = F.pad(FP16_SHARE * feature_blc, (0, 1), value=FP16_SHARE).to(precision)  # [F_j, 1]
     parts: list[Tensor] = []
     for group in groups_of(feature_blc):
         sums_over = partial(_weighted_sums, unit_blc[group], counted_blc[group])
