@@ -1,8 +1,9 @@
 """Measure time and peak memory of methods, in evaluation episodes and training steps, each in a fresh process.
 
 ``NET`` in the environment is an encoder, such as resnet101; ``OMP_NUM_THREADS`` the threads of the CPU. Weights are
-random and images are noise with a brighter rectangle. Costs depend on the share that an object covers, and SSP's on the
-positions that it calls confident: compare two versions of it with ``--set model.encoder.weights=FILE``.
+random, but for the encoder's where ``--set model.encoder.weights=FILE`` names them; images are noise with a brighter
+rectangle. Costs depend on the share that an object covers, and SSP's on the positions that it calls confident: compare
+two versions or precisions of it with weights.
 """
 
 import os
@@ -28,6 +29,7 @@ from util.loop.device import CUDA, describe, pick_device
 from util.loop.network import prepare_network
 from util.loop.train import WHOLE, backward
 from util.run.build import build_model, precision_of_test, precision_of_training
+from util.weights.encoders import start_encoders
 
 BATCH = {"evaluation": 1, "training": 4}  # the stages: a training step is one without its optimiser
 
@@ -50,12 +52,10 @@ def command() -> None:
         method = class_of(config.model)
         if method.learns or stage == "evaluation":
             with get_context("spawn").Pool(1) as pool:  # inherits no memory
-                milliseconds, mib = pool.apply(measure, (config, stage))
-            print(
-                f"{method.title} {config.model.backbone()}, {config.data.size} px, {config.data.shot}-shot {stage}, "
-                f"batch {BATCH[stage]}: {milliseconds:.2f} ms, {mib:.1f} MiB above network and episodes",
-                flush=True,
-            )
+                milliseconds, mib, weights = pool.apply(measure, (config, stage))
+            shown = f"{method.title} {config.model.backbone()}, {config.data.size} px, {config.data.shot}-shot {stage}"
+            costs = f"{milliseconds:.2f} ms, {mib:.1f} MiB above network and episodes"
+            print(f"{shown}, batch {BATCH[stage]}: {costs}; {weights}", flush=True)
 
 
 def _case(name: str, stage: str, shot: int, overrides: list[str]) -> tuple[Config, str]:
@@ -64,26 +64,29 @@ def _case(name: str, stage: str, shot: int, overrides: list[str]) -> tuple[Confi
     return read_config(source, [*overrides, f"data.shot={shot}", "data.text=none"]), stage
 
 
-def measure(config: Config, stage: str) -> tuple[float, float]:
-    """Return milliseconds of an episode, the median, and a pass's peak of memory in MiB beside network and batch."""
+def measure(config: Config, stage: str) -> tuple[float, float, str]:
+    """Return an episode's milliseconds, the median, a pass's peak in MiB beside network and batch, and the weights."""
     device = pick_device(config.run.device)
-    run = _pass(config, stage, device)
+    run, weights = _pass(config, stage, device)
     before, _ = _memory(device)
     run()
     _, peak = _memory(device)
     wait = torch.cuda.synchronize if device.type == CUDA else int  # what does nothing
     seconds = sorted(timeit.repeat("run(); wait()", number=1, repeat=7, globals=locals())[2:])  # two choose kernels
-    return 1e3 * seconds[2] / BATCH[stage], peak - before
+    return 1e3 * seconds[2] / BATCH[stage], peak - before, weights
 
 
-def _pass(config: Config, stage: str, device: torch.device) -> Callable[[], object]:
-    """Set this process up as a command does, and return one pass of the network over its batch."""
+def _pass(config: Config, stage: str, device: torch.device) -> tuple[Callable[[], object], str]:
+    """Set this process up as a command does; return one pass of a network over its batch, and its weights in words."""
     trains = stage == "training"
     cli.configure_process(trains)
     network = build_model(config, text_width=300 if class_of(config.model).reads_text else 0)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):  # with 1 the maps of random residual networks grow from block to block
             nn.init.constant_(module.weight, 0.5)
+    weights = "random weights"
+    if any("encoder.weights=" in words for words in config.given):
+        weights, _ = start_encoders(config, network)
     precision = (precision_of_training if trains else precision_of_test)(config, device)
     prepared = prepare_network(network.train(trains), device, precision)
     episodes = _episodes(BATCH[stage], config.data.shot, config.data.size).to(device)
@@ -93,7 +96,9 @@ def _pass(config: Config, stage: str, device: torch.device) -> Callable[[], obje
         backward(prepared, scaler, episodes, WHOLE, last=True)
         network.zero_grad(set_to_none=True)
 
-    return step if trains else torch.inference_mode()(lambda: prepared.predict([episodes]))
+    if trains:
+        return step, weights
+    return torch.inference_mode()(lambda: prepared.predict([episodes])), weights
 
 
 def _episodes(count: int, shot: int, size: int) -> Episode:

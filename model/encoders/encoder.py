@@ -6,9 +6,9 @@ Stages are numbered 0 (stem) to 4 as in the published checkpoints.
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any, ClassVar
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +17,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from model.encoders.variant import LAST_STAGE, USUAL, EncoderVariant
 from model.episode import Batch
 from model.mismatch import ModelMismatch
+from model.tensors.frozen import half_type, made_once
 from model.tensors.groups import computed_together
 from model.tensors.layouts import with_gradient_in_layout
 from model.tensors.mask import Mask
+from model.tensors.one_thread import pointwise, takes_one_thread
 from model.tensors.ops import IMAGENET_MEAN, IMAGENET_STD, normalise
 from model.tensors.windows import known_spans, window_around
 
@@ -191,45 +193,24 @@ class Encoder(nn.Module):
 
 # A norm that keeps its statistics is linear: y = W x + c and the norm (y - mean) / deviation * weight + bias after it
 # are the convolution by (weight / deviation) W with the bias (c - mean) weight / deviation + bias. The kernels stay the
-# parameters: a pass scales them anew, and gradients flow through the scale. On a GPU, where five small kernels a
-# convolution cost as much as the convolution, what is frozen is folded once.
+# parameters: a pass scales them anew, and gradients flow through the scale. What is frozen is folded once on a GPU,
+# where five small kernels a convolution cost as much as the convolution, and in half precision, where a cast costs too.
 
 
-# Convolution -> (key of the numbers, kernels and bias, what they are made of); copies of a network have none.
-_FOLDS: WeakKeyDictionary[nn.Module, tuple[Any, tuple[Tensor, Tensor], list[Tensor]]] = WeakKeyDictionary()
+def folded(conv: nn.Conv2d, norm: Any) -> Sequence[Tensor]:
+    """Return kernels and bias of a convolution and a norm with fixed statistics together, in the type of the pass.
 
-
-def folded(conv: nn.Conv2d, norm: Any) -> tuple[Tensor, Tensor]:
-    """Return kernels and bias of a convolution and a norm with fixed statistics together.
-
-    On a GPU they are kept as long as nothing that they are made of is written to or is another tensor. Kept sources
-    hold their memory, so no other tensor can have their address. A norm in training writes its statistics without a new
-    version, but counts its batches. A fused optimizer writes without a new version, too, so a pass with gradients keeps
-    nothing of what learns.
+    A norm in training writes its statistics without a new version, but counts its batches.
     """
     batches = getattr(norm, "num_batches_tracked", None)
     statistics = [norm.running_mean, norm.running_var, batches]
     sources = [x for x in (conv.weight, conv.bias, norm.weight, norm.bias, *statistics) if x is not None]
-    if not _may_be_kept(sources):
-        _FOLDS.pop(conv, None)
-        return _fold(conv, norm)
-    key = norm.eps, *((x.data_ptr(), x._version, x.dtype, x.shape, x.stride()) for x in sources)
-    kept = _FOLDS.get(conv)
-    if kept is None or kept[0] != key:
-        with torch.inference_mode(False), torch.no_grad():
-            kept = _FOLDS[conv] = key, _fold(conv, norm), [x.detach() for x in sources]  # with memory and version
-    return kept[1]
+    keep = not conv.weight.is_cpu or half_type(conv.weight.device) is not None
+    return made_once(partial(fold, conv, norm), sources, key=norm.eps, keep=keep)
 
 
-def _may_be_kept(sources: Sequence[Tensor]) -> bool:
-    """Return whether what is made of tensors may serve later calls: on a GPU, and nothing learns."""
-    if any(x.is_cpu or x.is_inference() for x in sources):
-        return False
-    learns = any(x.requires_grad for x in sources)
-    return not (torch.is_grad_enabled() and learns)
-
-
-def _fold(conv: nn.Conv2d, norm: Any) -> tuple[Tensor, Tensor]:
+def fold(conv: nn.Conv2d, norm: Any) -> tuple[Tensor, Tensor]:
+    """Return kernels and bias of a convolution and a norm with fixed statistics together."""
     scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
     bias = norm.bias if conv.bias is None else torch.addcmul(norm.bias, conv.bias, scale)
     kernels = conv.weight * scale.view(-1, 1, 1, 1)
@@ -245,15 +226,8 @@ def conv_norm(conv: nn.Conv2d, norm: _BatchNorm, x: Tensor) -> Tensor:
 
 def convolved(conv: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Return a convolution with other kernels, of 1x1 ones by oneDNN: with one thread torch takes a slower way."""
-    is_plain = not torch.is_autocast_enabled("cpu")
-    in_float32 = x.is_cpu and x.dtype == weight.dtype == torch.float32
+    in_float32 = x.is_cpu and x.dtype == weight.dtype == torch.float32  # no automatic mixed precision: see ``folded``
     is_pointwise = conv.kernel_size == (1, 1) and conv.padding == (0, 0)
-    if is_plain and in_float32 and is_pointwise and _takes_one_thread():
-        return torch.mkldnn_convolution(x, weight, bias, (0, 0), conv.stride, conv.dilation, conv.groups)
+    if in_float32 and is_pointwise and takes_one_thread():
+        return pointwise(x, weight, bias, conv.stride, conv.groups)
     return conv._conv_forward(x, weight, bias)
-
-
-def _takes_one_thread() -> bool:
-    """Return whether oneDNN is there, and an operator computes in one thread."""
-    mkldnn = torch.backends.mkldnn
-    return torch.get_num_threads() == 1 and mkldnn.is_available() and bool(mkldnn.enabled)

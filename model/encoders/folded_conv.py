@@ -47,10 +47,8 @@ class FoldedConv(nn.Conv2d):
         weight, bias = folded(self, self.norm_after[0])
         learns = weight.requires_grad or bias.requires_grad
         if input.is_cpu and input.requires_grad and not learns and self._keeps_size() and is_depthwise(self):
-            if torch.is_autocast_enabled("cpu"):
-                input, weight, bias = (x.to(torch.get_autocast_dtype("cpu")) for x in (input, weight, bias))
             with torch.autocast("cpu", enabled=False):
-                return _Depthwise.apply(input, weight, bias, self.dilation[0])
+                return _Depthwise.apply(input.to(weight.dtype), weight, bias, self.dilation[0])
         return convolved(self, input, weight, bias)
 
     def _keeps_size(self) -> bool:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.encoders.encoder import folded
+from model.encoders.encoder import fold
 from model.tensors.ops import in_float32
 
 INNER = 256  # channels inside a block
@@ -56,9 +56,9 @@ class LinearBlock(nn.Module):
 
     def forward(self, x_bchw: Tensor) -> Tensor:
         """Return (B, out, H, W)."""
-        enter_weight, enter_bias = folded(self.enter, self.enter_norm)
-        mix_weight, mix_bias = folded(self.mix, self.mix_norm)
-        leave = self.leave.parameters() if self.leave_norm is None else folded(self.leave, self.leave_norm)
+        enter_weight, enter_bias = fold(self.enter, self.enter_norm)
+        mix_weight, mix_bias = fold(self.mix, self.mix_norm)
+        leave = self.leave.parameters() if self.leave_norm is None else fold(self.leave, self.leave_norm)
         leave_weight, leave_bias = leave
         weight, bias = as_one(
             enter_mc11=enter_weight,

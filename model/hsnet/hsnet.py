@@ -85,7 +85,7 @@ class HSNet(Method):
         """Return logits (B, 2, S, S), with K > 1 of ``vote``, and votes / K as map ``votes``; in training the loss."""
         query: dict[int, list[Tensor]] = {LOW: [], MID: [], HIGH: []}  # level -> q / |q| of each block, (B, C, h, w)
         for level, block in maps.blocks():
-            query[level].append(unit(block.float(), dim=1))
+            query[level].append(unit(block, dim=1).to(block.dtype))
 
         # Every shot by itself: the 4D correlations max(0, q . s) of all levels, squeezed over the support, and decoded.
         def logits_of(shot: HSNetShot) -> Tensor:
@@ -111,18 +111,18 @@ def unit(feature: Tensor, dim: int) -> Tensor:
 
 
 def object_unit(support_nchw: Tensor, mask: Mask) -> Tensor:
-    """Return the normalised features of n supports at the positions of their objects, (n, m, C) float32."""
+    """Return the normalised features of n supports at the positions of their objects, (n, m, C) as the map's."""
     size = support_nchw.shape[-2:]
     positions = mask.positions(size, touched)
-    feature = positions.padded(support_nchw.flatten(2).transpose(1, 2)).float()  # (n, m, C)
+    feature = positions.padded(support_nchw.flatten(2).transpose(1, 2))  # (n, m, C)
     share = positions.padded(mask.on(size).flatten(2).transpose(1, 2))  # of the object in a cell, (n, m, 1)
-    return unit(feature * share, dim=2)  # as published; the share cancels: cells in part on the object count in full
+    # As published; the share cancels: cells in part on the object count in full
+    return unit(feature * share, dim=2).to(feature.dtype)
 
 
 @torch.no_grad()
-@in_float32
 def clamped_cosines(query_bchw: Tensor, support_nlc: Tensor) -> Tensor:
-    """Return max(0, q . s) of normalised features, (n, l, h, w) float32, without gradient.
+    """Return max(0, q . s) of normalised features, (n, l, h, w), without gradient.
 
     The n supports, of one shot or more, come shot after shot, each with l positions.
     """

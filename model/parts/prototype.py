@@ -20,20 +20,17 @@ def object_directions(feature_nchw: Tensor, mask: Mask) -> Tensor:
 
 
 @torch.no_grad()
-@in_float32
 def greatest_cosine(query_bchw: Tensor, directions_bmc: Tensor) -> Tensor:
-    """Return the cosine of each query position to the most similar one of an object, (B, h, w) (PFENet).
+    """Return the cosine of each query position to the most similar one of an object, (B, h, w) float32 (PFENet).
 
     Positions outside the object count as zero vectors, as published; a mask value between 0 and 1 does not change a
     cosine.
     """
     query_bcl = query_bchw.flatten(2)
-    length_bl = query_bcl.norm(dim=1).clamp(min=COSINE_EPS)
-    batch, inside, channels = directions_bmc.shape
-    if inside < query_bcl.shape[2]:
-        outside_b1c = directions_bmc.new_zeros(batch, 1, channels)
-        directions_bmc = torch.cat([directions_bmc, outside_b1c], dim=1)
-    greatest_bl = (directions_bmc @ query_bcl).amax(1) / length_bl
+    length_bl = query_bcl.float().norm(dim=1).clamp(min=COSINE_EPS)
+    if directions_bmc.shape[1] < query_bcl.shape[2]:
+        directions_bmc = F.pad(directions_bmc, (0, 0, 0, 1))  # what lies outside
+    greatest_bl = (directions_bmc @ query_bcl).amax(1).float() / length_bl
     return greatest_bl.unflatten(1, query_bchw.shape[-2:])
 
 

@@ -34,7 +34,6 @@ class SelfPrototypes(NamedTuple):
     attention: Attention  # from which the next step continues
 
 
-@in_float32
 def self_support(feature_bchw: Tensor, logits_b2hw: Tensor, before: SelfPrototypes | None = None) -> SelfPrototypes:
     """Return a query's own prototypes from its logits; the choice of positions carries no gradient.
 

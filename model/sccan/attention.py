@@ -84,15 +84,14 @@ class WindowAttention(nn.Module):
         return split_heads(key, HEADS), split_heads(value, HEADS)
 
 
-@in_float32
 def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Return softmax([q k / sqrt(d); cos(q, k of the support)]) v, of keys and values of a window and its support's."""
     query = query.contiguous()  # as the products need them
     key, support_key = key.contiguous().chunk(2, dim=2)
     sharpness = query.shape[-1] ** 0.5
     query_scores = (query / sharpness) @ key.transpose(-1, -2)
-    query = F.normalize(query, dim=-1, eps=COSINE_EPS)
-    support_key = F.normalize(support_key, dim=-1, eps=COSINE_EPS)
+    query = F.normalize(query.float(), dim=-1, eps=COSINE_EPS)
+    support_key = F.normalize(support_key.float(), dim=-1, eps=COSINE_EPS)
     support_scores = query @ support_key.transpose(-1, -2)  # cosines as they are
     weight = torch.cat([query_scores, support_scores], dim=-1).softmax(-1)
     return weight @ value

@@ -27,7 +27,16 @@ from model.parts.with_encoder import HIGH, WithEncoderSettings, uneven_grid
 from model.sccan.attention import WINDOW, CalibratedBlock, SelfCalibratedAttention
 from model.sccan.published import LAYOUT
 from model.tensors.mask import Mask
-from model.tensors.ops import in_float32, joined, logits_at, masked_mean, mean_over_shots, min_max, resize
+from model.tensors.ops import (
+    FP16_SHARE,
+    joined,
+    logits_at,
+    masked_mean,
+    mean_over_shots,
+    min_max,
+    resize,
+    weighted_sums,
+)
 
 EPS = 1e-7
 MAX_SCORES = 2**21  # attention scores held at a time
@@ -130,7 +139,6 @@ class SCCAN(Method):
 
 
 @torch.no_grad()
-@in_float32
 def pseudo_mask(query_f4_bchw: Tensor, support_f4_nchw: Tensor, mask_n1gg: Tensor) -> Tensor:
     """Return the prior of n supports, (n, 1, G, G): an attention-weighted mean of its mask, stretched to 0..1.
 
@@ -139,23 +147,24 @@ def pseudo_mask(query_f4_bchw: Tensor, support_f4_nchw: Tensor, mask_n1gg: Tenso
     The attention of a query position is softmax(cos(q, k)) over all positions of the support. It is nearly uniform and
     the result close to the mean of the mask; the stretching makes it a prior: 0 everywhere where the mask is empty,
     rounding errors where it is 1 everywhere, as published. The query's features stay on their own grid, the support's
-    are resized to the mask's. Some queries at a time are processed, so that the whole matrix never exists.
+    are resized to the mask's. Some queries at a time are processed, so that the whole matrix never exists. Products
+    have the precision of the map, cosines and attention are float32.
     """
     size = query_f4_bchw.shape[-2:]
     grid = mask_n1gg.shape[-2:]
     supports = len(support_f4_nchw)
     query_nchw = joined([query_f4_bchw] * (supports // len(query_f4_bchw)))
     query_nlc = query_nchw.flatten(2).transpose(1, 2)
-    key_ncm = resize(support_f4_nchw, grid).flatten(2)
+    key_ncm = resize(support_f4_nchw, grid).flatten(2).to(query_nlc.dtype)
     value_nm1 = mask_n1gg.flatten(2).transpose(1, 2)
-    key_length = torch.linalg.vector_norm(key_ncm, dim=1, keepdim=True)  # (n, 1, M)
+    key_length = torch.linalg.vector_norm(key_ncm.float(), dim=1, keepdim=True)  # (n, 1, M)
     rows = max(MAX_SCORES // (supports * key_ncm.shape[2]), 1)
     means = []
     for query in query_nlc.split(rows, dim=1):
-        cosine = torch.bmm(query, key_ncm)
-        query_length = torch.linalg.vector_norm(query, dim=2, keepdim=True)
+        cosine = torch.bmm(FP16_SHARE * query, key_ncm).float() / FP16_SHARE
+        query_length = torch.linalg.vector_norm(query.float(), dim=2, keepdim=True)
         cosine /= query_length * key_length + EPS
-        means.append(torch.bmm(cosine.softmax(2), value_nm1))
+        means.append(weighted_sums(cosine.softmax(2), value_nm1))
     mean_nl = torch.cat(means, dim=1).squeeze(2)
     prior_nhw = min_max(mean_nl, EPS).unflatten(1, size)
     return resize(prior_nhw.unsqueeze(1), grid)

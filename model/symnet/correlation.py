@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from model.encode import of_each_shot
 from model.episode import Batch
 from model.tensors.mask import Mask, Positions, inside
-from model.tensors.ops import in_float32, resize
+from model.tensors.ops import resize, weighted_sums
 from model.tensors.products import products_with_maps
 
 OUT_CHANNELS = 48  # of H
@@ -43,21 +43,20 @@ class ObjectMap(Batch):
 
 
 @torch.no_grad()
-@in_float32
 def correlation(query_bchw: Tensor, shots: Sequence[ObjectMap]) -> Tensor:
     """Return the correlation with each of K shots, summed with the weights of k cells, its mean (B, k, h, w) float32.
 
     A shot without a position counts as zeros. With unit vectors q and s of one shot it equals
     ``torch.einsum("nmk,nmc,nchw->nkhw", weights, s, q)`` but for the clamp of each product <q_i, s_j> before the sum
-    over j; clamp and sum commute with the length |q_i|, which divides last.
+    over j; clamp and sum commute with the length |q_i|, which divides last. The products have the precision of the map.
     """
 
     def summed(shot: ObjectMap) -> Tensor:
-        products_nml = products_with_maps(shot.directions, query_bchw)  # <q_i, s_j> / |s_j|
-        return shot.weights.transpose(1, 2) @ products_nml.clamp_(min=0)  # (n, k, L)
+        products_nml = products_with_maps(shot.directions.to(query_bchw.dtype), query_bchw)  # <q_i, s_j> / |s_j|
+        return weighted_sums(shot.weights.transpose(1, 2), products_nml.clamp_(min=0))  # (n, k, L)
 
     mean_bkl = of_each_shot(summed, shots, len(query_bchw)).mean(1)
-    length_b1l = query_bchw.flatten(2).norm(dim=1, keepdim=True)
+    length_b1l = query_bchw.float().flatten(2).norm(dim=1, keepdim=True)
     cosine_bkl = mean_bkl / (length_b1l + NORM_EPS)
     return cosine_bkl.unflatten(2, query_bchw.shape[-2:])
 

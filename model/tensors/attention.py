@@ -9,11 +9,13 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from model.tensors.frozen import half_type
 from model.tensors.groups import groups_of
 from model.tensors.mask import Positions, positions_of
-from model.tensors.ops import joined
+from model.tensors.ops import FP16_SHARE, joined
 
 PIECE = 256  # positions whose attention is computed at a time, at least
+KEPT_PAIRS = 2**24  # of a map on a CPU, whose attention the backward pass does not compute again
 MAX_PAIRS = 2**25  # of positions and keys, whose attention a GPU holds at a time
 
 
@@ -21,7 +23,7 @@ class Attention(NamedTuple):
     """The attention of B maps over their keys, w_ij = exp(2 cos(F_i, F_j)), before its division."""
 
     keys: Tensor  # the positions j, (B, L) bool
-    sums: Tensor  # sum_j w_ij F_j, and last sum_j w_ij, (B, L, C + 1)
+    sums: Tensor  # sum_j w_ij F_j, and last sum_j w_ij, times ``FP16_SHARE``, (B, L, C + 1) float32
 
     @property
     def mean(self) -> Tensor:
@@ -33,14 +35,16 @@ def attend(feature_blc: Tensor, keys_bl: Tensor, before: Attention | None = None
     """Return the attention of all positions over some, ``keys_bl`` bool.
 
     ``before`` is that of the same features over other keys: as a pair has the same weight in both, only the pairs of
-    those that came or went are computed, where they are fewer than the keys of every map.
+    those that came or went are computed, where they are fewer than the keys of every map. The products have the
+    precision of the pass, the sums are float32.
     """
     if before is None:
         new = came = went = positions_of(keys_bl)[0]
     else:
         new, came, went = positions_of(keys_bl, keys_bl & ~before.keys, before.keys & ~keys_bl)
-    unit_blc = F.normalize(feature_blc, dim=2)
-    counted_blc = F.pad(feature_blc, (0, 1), value=1.0)  # [F_j, 1]
+    precision = half_type(feature_blc.device) or feature_blc.dtype
+    unit_blc = F.normalize(feature_blc, dim=2).to(precision)
+    counted_blc = F.pad(FP16_SHARE * feature_blc, (0, 1), value=FP16_SHARE).to(precision)  # [F_j, 1]
     parts: list[Tensor] = []
     for group in groups_of(feature_blc):
         sums_over = partial(_weighted_sums, unit_blc[group], counted_blc[group])
@@ -54,16 +58,17 @@ def attend(feature_blc: Tensor, keys_bl: Tensor, before: Attention | None = None
 def _weighted_sums(unit_blc: Tensor, counted_blc: Tensor, keys: Positions) -> Tensor:
     """Return sum_j w_ij [F_j, 1] over the keys, (B, L, C + 1), some positions i at a time.
 
-    The backward pass computes their weights again.
+    The backward pass computes their weights again, but those of a CPU of up to ``KEPT_PAIRS``.
     """
     key = keys.padded(unit_blc).transpose(1, 2)
     value = keys.padded(counted_blc)  # a row that is none has zeros, also as its last number
 
     def weighted_sum(unit: Tensor) -> Tensor:
-        return (2.0 * unit @ key).exp() @ value
+        return ((2.0 * unit @ key).exp() @ value).float()
 
     compute: Callable[[Tensor], Tensor] = weighted_sum
-    if torch.is_grad_enabled() and unit_blc.requires_grad:
+    is_kept = unit_blc.is_cpu and unit_blc.shape[1] * key.shape[2] <= KEPT_PAIRS
+    if torch.is_grad_enabled() and unit_blc.requires_grad and not is_kept:
         compute = partial(checkpoint, weighted_sum, use_reentrant=False, preserve_rng_state=False)
     at_a_time = PIECE if unit_blc.is_cpu else max(MAX_PAIRS // max(len(key) * key.shape[2], 1), PIECE)
     return joined([compute(unit) for unit in unit_blc.split(at_a_time, dim=1)], dim=1)

@@ -15,6 +15,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 FALLBACK = 12  # positions taken by rank where no position qualifies
 BACKGROUND_CHANNEL, FOREGROUND_CHANNEL = 0, 1  # of two-class logits
 SUPPORT_EPS = 5e-4  # added to the sum of a support's mask
+FP16_SHARE = 2.0**-8  # of values whose sums would leave fp16's range; a power of 2 changes no other digit
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -108,6 +109,12 @@ def joined(pieces: Sequence[Tensor], dim: int = 0) -> Tensor:
     return pieces[0] if len(pieces) == 1 else torch.cat(list(pieces), dim=dim)
 
 
+@in_float32
+def weighted_sums(weight: Tensor, x: Tensor) -> Tensor:
+    """Return the matrix product of weights and values, in float32 also under autocast."""
+    return weight @ x
+
+
 def min_max(x: Tensor, eps: float) -> Tensor:
     """Return x stretched to 0..1 over its last dimension: (x - min) / (max - min + eps)."""
     low = x.amin(-1, keepdim=True)
@@ -128,6 +135,7 @@ def choose(chosen_bl: Tensor, ranking_bl: Tensor, first_rank: int = 0) -> Tensor
     return torch.where(has_any, chosen, by_rank)
 
 
+@in_float32
 def mean_over(feature_bcl: Tensor, weight_bl: Tensor) -> Tensor:
     """Return the weighted mean of features over positions, (B, C)."""
     weight = weight_bl.to(feature_bcl.dtype)

@@ -11,13 +11,12 @@ from itertools import product
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.weak import WeakIdKeyDictionary
 
+from model.tensors.frozen import made_once
 from model.tensors.mask import Positions
 from model.tensors.ops import resize
 
 OFFSETS = (-1, 0, 1)  # of the kernel's rows and columns
-_LAID_OUT = WeakIdKeyDictionary()  # frozen kernel -> (its state, the map's half, its memory)
 
 
 def convolve(x_bchw: Tensor, levels: Sequence[Tensor], weight: Tensor) -> Tensor:
@@ -28,14 +27,14 @@ def convolve(x_bchw: Tensor, levels: Sequence[Tensor], weight: Tensor) -> Tensor
         levels: its means over bins, (B, C / n, bins, bins) each of n.
         weight: (O, 2 C, 3, 3).
     """
-    channels = x_bchw.shape[1]
-    on_map = F.conv2d(x_bchw, _of_map(weight, channels), padding=1)
-    return on_map + _of_levels(levels, weight[:, channels:], x_bchw.shape[-2:])
+    of_map, of_levels = _halves(weight)
+    on_map = F.conv2d(x_bchw, of_map, padding=1)
+    return on_map + _of_levels(levels, of_levels, x_bchw.shape[-2:])
 
 
 def convolve_at(x_bchw: Tensor, levels: Sequence[Tensor], weight: Tensor, positions: Positions) -> Tensor:
     """Return the convolution at n positions alone, (n, O), image by image, at a cost that grows with n."""
-    of_x, of_levels = weight.split([x_bchw.shape[1], weight.shape[1] - x_bchw.shape[1]], dim=1)
+    of_x, of_levels = _halves(weight)
     height, width = x_bchw.shape[-2:]
     x_bhwc = x_bchw.permute(0, 2, 3, 1)
     flat = positions.flat
@@ -53,18 +52,14 @@ def convolve_at(x_bchw: Tensor, levels: Sequence[Tensor], weight: Tensor, positi
     return total
 
 
-def _of_map(weight: Tensor, channels: int) -> Tensor:
-    """Return the map's half of a kernel, which is no dense tensor; that of a frozen one is laid out once and kept."""
-    half = weight[:, :channels]
-    if weight.requires_grad or weight.is_inference() or torch.compiler.is_compiling():
-        return half
-    state = weight.data_ptr(), weight._version, weight.dtype
-    kept = _LAID_OUT.get(weight)
-    if kept is None or kept[0] != state:
-        with torch.inference_mode(False), torch.no_grad():
-            dense = half.contiguous(memory_format=torch.channels_last)
-        kept = _LAID_OUT[weight] = state, dense, weight.detach()  # kept memory has no other tensor at its address
-    return kept[1]
+def _halves(weight: Tensor) -> Sequence[Tensor]:
+    """Return a kernel's halves for map and levels, which are no dense tensors; those of a frozen one are kept dense."""
+    halves = weight.chunk(2, dim=1)
+
+    def laid_out() -> Sequence[Tensor]:
+        return halves if weight.requires_grad else [x.contiguous(memory_format=torch.channels_last) for x in halves]
+
+    return made_once(laid_out, [weight])
 
 
 def _of_levels(levels: Sequence[Tensor], weight: Tensor, size: Sequence[int]) -> Tensor:

@@ -85,19 +85,13 @@ def has_tf32(device: torch.device) -> bool:
 
 
 def take_precision(precision: str, device: torch.device) -> None:
-    """Let this process compute float32 as a precision has it: in full, or rounded where the rest is in 16 bits.
+    """Let this process compute float32 in full, or in TF32 where a precision on a GPU has it.
 
-    TF32 keeps 10 bits of the operands of convolutions and matrix products on a GPU. So do the products that bf16 and
-    fp16 leave in float32; on a CPU with fast bf16 those of bf16 keep its 7 bits.
+    TF32 keeps 10 bits of the operands of convolutions and matrix products; so do the products that bf16 and fp16 leave
+    in float32. On a CPU these are in full: most are of a vector with a map, which take longer in another type.
     """
     in_tf32 = device.type == CUDA and precision != "float32"
-    if in_tf32:
-        matmul_precision = "high"
-    elif device.type == "cpu" and precision == "bf16" and fast_bf16(device):
-        matmul_precision = "medium"
-    else:
-        matmul_precision = "highest"
-    torch.set_float32_matmul_precision(matmul_precision)
+    torch.set_float32_matmul_precision("high" if in_tf32 else "highest")
     torch.backends.cudnn.allow_tf32 = in_tf32
 
 

@@ -310,14 +310,11 @@ def _log_start(training: Training, checkpoints: Checkpoints, run: Run, setup: Se
     checkpoints.folder.describe(checkpoints.state["config"], **facts)
     if setup.start.note:
         log.info("%s", setup.start.note)
-    log.info(
-        "%s stage on %s in %s: %d images, processes: %d",
-        checkpoints.state["stage"],
-        device,
-        precision,
-        len(images.queries),
-        world.size,
-    )
+    chosen = ""
+    if run.config.run.precision == "auto":
+        chosen = f" (run.precision = auto: bf16 is {'faster' if precision == 'bf16' else 'no faster'} here)"
+    place = f"{checkpoints.state['stage']} stage on {device} in {precision}{chosen}"
+    log.info("%s: %d images, processes: %d", place, len(images.queries), world.size)
 
 
 def _log_end(task: StageTask, best: float) -> None:

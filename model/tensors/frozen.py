@@ -1,0 +1,43 @@
+"""What is made of tensors that do not change is made once: kernels with their norm, in another layout or precision."""
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
+
+# Of the first source -> (the sources' state, what was made, their memory); copies of a network have none.
+_MADE = WeakIdKeyDictionary()
+
+
+def half_type(device: torch.device) -> torch.dtype | None:
+    """Return the type of automatic mixed precision in which a device computes now; None: it does not."""
+    kind = "cpu" if device.type == "meta" else device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+
+
+def made_once(
+    make: Callable[[], Sequence[Tensor]], sources: Sequence[Tensor], key: Hashable = (), *, keep: bool = True
+) -> Sequence[Tensor]:
+    """Return what ``make`` makes of tensors and of ``key``, in the type of the pass, or what an earlier call made.
+
+    It is kept as long as nothing that it is made of is written to or is another tensor. Kept sources hold their memory,
+    so no other tensor can have their address. A fused optimizer writes without a new version, so a pass with gradients
+    keeps nothing of what learns.
+    """
+    half = half_type(sources[0].device)
+
+    def made() -> list[Tensor]:
+        return [x if half is None else x.to(half) for x in make()]
+
+    learns = torch.is_grad_enabled() and any(x.requires_grad for x in sources)
+    if not keep or learns or torch.compiler.is_compiling() or any(x.is_inference() for x in sources):
+        _MADE.pop(sources[0], None)
+        return made()
+    state = half, key, *((x.data_ptr(), x._version, x.dtype, x.shape, x.stride()) for x in sources)
+    kept: Any = _MADE.get(sources[0])
+    if kept is None or kept[0] != state:
+        with torch.inference_mode(False), torch.no_grad():
+            kept = _MADE[sources[0]] = state, made(), [x.detach() for x in sources]  # with memory and version
+    return kept[1]
