@@ -112,8 +112,9 @@ class SSP(Method):
             second_fg = w0 * support_fg + w1 * first_fg + w2 * new_fg  # FP_2, (B, C)
             second_bg = w0 * support_bg[:, :, None, None] + w1 * first_bg + w2 * new_bg  # BP_2, (B, C, h, w)
             second = similarity(query, second_fg, second_bg)  # sim_2, (B, 2, h, w)
-            output.logits = resize(FINAL * second + (1 - FINAL) * first, size)
-            output.extra["plain"] = first_logits
+            output = Output(
+                resize(FINAL * second + (1 - FINAL) * first, size), extra={**output.extra, "plain": first_logits}
+            )
 
         if self.training:
             output.losses = {"plain": mask_loss(first_logits, episode.query_label)}

@@ -27,17 +27,21 @@ def made_once(
     keeps nothing of what learns.
     """
     half = half_type(sources[0].device)
-
-    def made() -> list[Tensor]:
-        return [x if half is None else x.to(half) for x in make()]
-
-    learns = torch.is_grad_enabled() and any(x.requires_grad for x in sources)
-    if not keep or learns or torch.compiler.is_compiling() or any(x.is_inference() for x in sources):
+    if not keep or torch.compiler.is_compiling() or _may_change(sources):
         _MADE.pop(sources[0], None)
-        return made()
+        return _in_type(make(), half)
     state = half, key, *((x.data_ptr(), x._version, x.dtype, x.shape, x.stride()) for x in sources)
     kept: Any = _MADE.get(sources[0])
     if kept is None or kept[0] != state:
         with torch.inference_mode(False), torch.no_grad():
-            kept = _MADE[sources[0]] = state, made(), [x.detach() for x in sources]  # with memory and version
+            kept = _MADE[sources[0]] = state, _in_type(make(), half), [x.detach() for x in sources]  # with versions
     return kept[1]
+
+
+def _may_change(sources: Sequence[Tensor]) -> bool:
+    """Return whether tensors may be written to without a new version: they learn, or are of an inference."""
+    return any(x.is_inference() or (x.requires_grad and torch.is_grad_enabled()) for x in sources)
+
+
+def _in_type(tensors: Sequence[Tensor], half: torch.dtype | None) -> list[Tensor]:
+    return [x if half is None else x.to(half) for x in tensors]

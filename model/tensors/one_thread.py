@@ -30,10 +30,9 @@ class _Pointwise(torch.autograd.Function):
         return torch.mkldnn_convolution(x, weight, bias, *_PLAIN)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    def backward(ctx: Any, given: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
         needs_x, *needs_others = ctx.needs_input_grad
-        given = gradients[0]
         of_x = torch.mkldnn_convolution(given, weight.transpose(0, 1), None, *_PLAIN) if needs_x else None
         _, of_weight, of_bias = torch.ops.aten.convolution_backward(
             given, x, weight, [len(weight)], (1, 1), (0, 0), (1, 1), False, (0, 0), 1, [False, *needs_others]
