@@ -8,7 +8,6 @@
 A file's name, such as ``pascal_split2_ssp_lite0``, states fold and encoder as its content does.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import fields
 from functools import reduce
@@ -17,7 +16,6 @@ from pathlib import Path
 from model.encoders.variant import PREFIX as TIMM_PREFIX
 from model.registry import methods
 from util.config.folder import (
-    MAIN_METHOD,
     TIMM,
     config_folder,
     data_sets,
@@ -26,6 +24,7 @@ from util.config.folder import (
     method_file,
     method_names,
 )
+from util.config.run_name import read_run_name
 from util.config.tree import (
     ENCODERS,
     LISTED,
@@ -44,7 +43,6 @@ from util.config.tree import (
 from util.files.errors import UserError, check_known, nearest
 
 USUAL_ENCODER = Leaf("resnet50", f"{NET} resnet50")
-OF_FOLD = re.compile(r"(?:.+_)?split(\d+)(?:_(.+))?")  # a name of data set, fold, method and encoder or networks
 BACKBONE, FOLD_KEY = "model.encoder.backbone", "data.fold"
 NETWORKS = "model.weights"  # of a method that brings them
 
@@ -153,10 +151,11 @@ def _base(path: Path, name: str) -> Path:
 def content_of(path: Path) -> Tree:
     """Return what a file states, and what its name does; UserError: they state two folds or two encoders."""
     content = parse_file(path)
-    found = OF_FOLD.fullmatch(path.stem)
-    if found is None:
+    read = read_run_name(path.stem)
+    if read is None:
         return content
-    named = merge(nested(FOLD_KEY, Leaf(int(found[1]), str(path))), _networks_in(path, found[2] or ""))
+    fold, method, name = read
+    named = merge(nested(FOLD_KEY, Leaf(fold, str(path))), _network_named(name, method, path))
     for key, prefix in ((FOLD_KEY, "split"), (NET, "")):
         said, stated = value_of(named, key), value_of(content, key)
         if None not in (said, stated) and said != stated:
@@ -167,17 +166,15 @@ def content_of(path: Path) -> Tree:
     return merge(named, content)
 
 
-def _networks_in(path: Path, words: str) -> Tree:
-    """Return the encoder, or the networks of a method without one, that the last words of a file's name say."""
-    method = next((name for name in method_names() if f"{words}_".startswith(f"{name}_")), MAIN_METHOD)
-    name = words.removeprefix(method).removeprefix("_").replace("timm-", TIMM_PREFIX).replace("--", "/")
+def _network_named(name: str, method: str, path: Path) -> Tree:
+    """Return the encoder, or the networks of a method without one, that the name of a file states, if any."""
     if name in encoders() or name.startswith(TIMM_PREFIX):
         return {NET: Leaf(name, str(path))}
     return nested(NETWORKS, Leaf(name.split(","), str(path))) if name and not has_encoder(method) else {}
 
 
 def has_encoder(method: str) -> bool:
-    """Return this of the method of a file."""
+    """Return whether the method of a file of ``config/model/`` takes an encoder."""
     return takes_encoder(merged([method_file(method)]))
 
 
