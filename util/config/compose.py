@@ -1,9 +1,6 @@
 """Which files make a config: one that is named, or those of a fold, a data set, a method and an encoder.
 
-``sh train.sh split2 pascal 4`` with ``MODEL`` and ``NET`` takes the file that a person wrote for this run,
-``config/pascal/<name of the run>.yaml``, or without it ``config/pascal/<method>.yaml``, or without that
-``config/pascal/pascal.yaml`` and ``model/<method>.yaml``; then the fold. ``util/config/parts.py`` lays a config's files
-over each other.
+The head of ``util/config/parts.py``, which lays them over each other, lists them in their order.
 """
 
 import re

@@ -1,11 +1,17 @@
-"""Files of a config, each after its bases, as one tree; of these later ones win:
+"""Files of a config, each after its bases, as one tree; later ones win.
 
-1. the files of a data set and a method,
-2. the file of the encoder, which ``net`` names: of a command, else of the last file that a person wrote, else of 1,
-3. what the files of 1 change with this encoder (``encoders: {lite0: ...}``),
-4. the files that a person wrote, each with such changes; then the command line.
+Those of ``NET=resnet101 MODEL=bam sh train.sh split2 pascal 4``, all below ``config/``:
 
-A file's name, such as ``pascal_split2_ssp_lite0``, states fold and encoder as its content does.
+1. of data set and method, the usual: ``default``, ``pascal/photos``, ``pascal/pascal``, ``model/bam``, ``pascal/bam``,
+2. the encoder's: ``encoder/resnet101``,
+3. what the files of 1 change with this encoder, under ``encoders: {resnet101: ...}``,
+4. that of this run, if a person wrote it: ``pascal/pascal_split2_bam_resnet101``, with such changes; its bases then
+   stand in place of those of 1. The command line comes last.
+
+``pascal/bam`` is a recipe, which has the others of 1 as its bases; a data set without one has ``pascal/pascal`` and
+``model/bam`` with their bases. The encoder is the one that the command names by ``NET``, else the last ``net`` of the
+files that a person wrote, else the last of the usual ones. A file's name, such as ``pascal_split2_ssp_lite0``, states
+fold and encoder as its content does.
 """
 
 from collections.abc import Sequence
@@ -61,10 +67,12 @@ def merged(files: Sequence[Path], encoder: Leaf | None = None, file: str = "") -
     encoder = encoder or encoder_of(files)
     of_encoder = with_bases([encoder_file(encoder)])
     names = [path.stem for path in of_encoder]  # the encoder's, and those that it extends
-    usual, written = _parted(files, file)
-    below = [settings_of(content_of(path)) for path in usual]
-    above = [change for path in usual for change in _changes(path, names)]
-    for path in written:
+    paths = [path for path in with_bases(files) if not _is_encoder(path)]
+    usual, _ = _usual_and_written(paths, file)
+    place = paths.index(usual[-1]) + 1 if usual else 0  # of the encoder
+    below = [settings_of(content_of(path)) for path in paths[:place]]
+    above = [change for path in paths[:place] for change in _changes(path, names)]
+    for path in paths[place:]:
         above += [settings_of(content_of(path)), *_changes(path, names)]
     tree: Tree = reduce(merge, [*below, *above], {})
     if not takes_encoder(tree):
@@ -75,16 +83,15 @@ def merged(files: Sequence[Path], encoder: Leaf | None = None, file: str = "") -
     return reduce(merge, [*below, *between, *above])
 
 
-def _parted(files: Sequence[Path], file: str) -> tuple[list[Path], list[Path]]:
-    """Return the files up to the last of a data set or method, and those that a person wrote, without encoders'."""
-    paths = [path for path in with_bases(files) if not _is_encoder(path)]
-    end = max((i for i, path in enumerate(paths, 1) if _is_usual(path) and str(path) != file), default=0)
-    return paths[:end], paths[end:]
+def _usual_and_written(paths: Sequence[Path], file: str = "") -> tuple[list[Path], list[Path]]:
+    """Return the files with the name of a data set or a method, which say what is usual, and those that a person wrote.
 
-
-def _is_usual(path: Path) -> bool:
-    """Return whether a file has the name of a data set or a method, of which it says what is usual."""
-    return path.stem in (*data_sets(), *method_names())
+    Shipped files of other names, such as ``default.yaml``, are among the second, but name no encoder. ``file`` is a
+    person's, whatever its name.
+    """
+    names = {*data_sets(), *method_names()}
+    usual = [path for path in paths if path.stem in names and str(path) != file]
+    return usual, [path for path in paths if path not in usual]
 
 
 def takes_encoder(tree: Tree) -> bool:
@@ -96,8 +103,8 @@ def takes_encoder(tree: Tree) -> bool:
 
 def encoder_of(files: Sequence[Path]) -> Leaf:
     """Return the encoder that files name: of a person's files the last one, else of methods' and data sets'."""
-    written_last = sorted(with_bases(files), key=_is_usual, reverse=True)
-    named = [USUAL_ENCODER, *filter(None, map(_named_in, written_last))]
+    usual, written = _usual_and_written(with_bases(files))
+    named = [USUAL_ENCODER, *filter(None, map(_named_in, [*usual, *written]))]
     return named[-1]
 
 
