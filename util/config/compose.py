@@ -37,9 +37,7 @@ from util.config.tree import (
 from util.files.errors import UserError, check_known, nearest
 
 CHOICE = ("MODEL", "NET")  # of method and encoder, in the environment
-PLAIN = "_plain"  # after the name of an encoder whose runs have the same files
 WEIGHTS, PRETRAINING = "model.encoder.weights", "model.encoder.pretraining"
-WITH_BRACES = ("run.base_folder", WEIGHTS)  # keys whose values may name others: {dataset}
 BRACES = re.compile(r"\{([^/{}]*)\}")
 
 
@@ -135,8 +133,7 @@ def _chosen(net: str | None, method: str, files: tuple[Path, ...]) -> tuple[Leaf
     """Return the encoder of a method that takes one, or the networks that ``net`` names; '': the usual ones."""
     if has_encoder(method):
         return (Leaf(net, f"NET {net}") if net else encoder_of(files)), ""
-    is_for_others = net in encoders()  # of a command with several methods
-    return None, "" if is_for_others else net or ""
+    return None, "" if net in encoders() else net or ""  # an encoder: of a command with several methods
 
 
 def usual_files(dataset: str, method: str) -> tuple[Path, ...]:
@@ -150,7 +147,7 @@ def _file_of_run(dataset: str, name: str) -> Path | None:
 
     That of ``resnet50`` serves ``resnet50_plain`` where this has none.
     """
-    names = dict.fromkeys((name, with_main_method(name), name.removesuffix(PLAIN)))
+    names = dict.fromkeys((name, with_main_method(name), name.removesuffix("_plain")))
     files = (in_configs(LOCAL / dataset / f"{name}.yaml") for name in names)
     return next((file for file in files if file.exists()), None)
 
@@ -172,7 +169,7 @@ def completed(tree: Tree, overrides: list[str]) -> Tree:
         "fold": value_of(tree, FOLD_KEY),
         "encoder": _encoder_in_braces(tree),
     }
-    for key in WITH_BRACES:
+    for key in ("run.base_folder", WEIGHTS):
         leaf = find(tree, key)
         if isinstance(leaf, Leaf) and "{" in str(leaf.value):
             path = BRACES.sub(lambda found: str(names.get(found[1], found[0])), str(leaf.value))

@@ -17,6 +17,7 @@ fold and encoder as its content does.
 from collections.abc import Sequence
 from dataclasses import fields
 from functools import reduce
+from itertools import filterfalse
 from pathlib import Path
 
 from model.encoders.variant import PREFIX as TIMM_PREFIX
@@ -48,7 +49,6 @@ from util.config.tree import (
 )
 from util.files.errors import UserError, check_known, nearest
 
-USUAL_ENCODER = Leaf("resnet50", f"{NET} resnet50")
 BACKBONE, FOLD_KEY = "model.encoder.backbone", "data.fold"
 NETWORKS = "model.weights"  # of a method that brings them
 
@@ -67,9 +67,9 @@ def merged(files: Sequence[Path], encoder: Leaf | None = None, file: str = "") -
     encoder = encoder or encoder_of(files)
     of_encoder = with_bases([encoder_file(encoder)])
     names = [path.stem for path in of_encoder]  # the encoder's, and those that it extends
-    paths = [path for path in with_bases(files) if not _is_encoder(path)]
+    paths = [*filterfalse(_is_encoder, with_bases(files))]
     usual, _ = _usual_and_written(paths, file)
-    place = paths.index(usual[-1]) + 1 if usual else 0  # of the encoder
+    place = max(map(paths.index, usual), default=-1) + 1  # of the encoder
     below = [settings_of(content_of(path)) for path in paths[:place]]
     above = [change for path in paths[:place] for change in _changes(path, names)]
     for path in paths[place:]:
@@ -104,7 +104,7 @@ def takes_encoder(tree: Tree) -> bool:
 def encoder_of(files: Sequence[Path]) -> Leaf:
     """Return the encoder that files name: of a person's files the last one, else of methods' and data sets'."""
     usual, written = _usual_and_written(with_bases(files))
-    named = [USUAL_ENCODER, *filter(None, map(_named_in, [*usual, *written]))]
+    named = [Leaf("resnet50", f"{NET} resnet50"), *filter(None, map(_named_in, [*usual, *written]))]
     return named[-1]
 
 
@@ -150,8 +150,10 @@ def _base(path: Path, name: str) -> Path:
     """
     beside, elsewhere = in_configs(path.parent / name), in_configs(Path(name))
     if not beside.exists() and not elsewhere.exists():
-        fix = "write it with its folder, such as config/pascal/symnet.yaml"
-        raise UserError(f"{path}: base: {name} is neither beside it nor in this folder", fix=fix)
+        raise UserError(
+            f"{path}: base: {name} is neither beside it nor in this folder",
+            fix="write it with its folder, such as config/pascal/symnet.yaml",
+        )
     return beside if beside.exists() else elsewhere
 
 

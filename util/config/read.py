@@ -30,9 +30,6 @@ from util.files.errors import UserError, told
 from util.files.typecheck import Misfit, convert, required
 
 DEFAULT = LOCAL / "default.yaml"
-IMPORT_IT = (
-    "name it in imports of a config (predict.py --config FILE), by --import of report.py or predict.py, or import it"
-)
 
 
 def read_config(source: str | Path | Source, overrides: list[str] | None = None) -> Config:
@@ -89,7 +86,10 @@ def from_dict(content: dict[str, Any], origin: str, overrides: list[str] | None 
         if not recorded.get("imports"):
             raise
         needed = ", ".join(map(str, recorded["imports"]))
-        raise UserError(f"{error}; it was made with {needed}: {IMPORT_IT}") from None
+        raise UserError(
+            f"{error}; it was made with {needed}: name it in imports of a config (predict.py --config FILE), "
+            "by --import of report.py or predict.py, or import it"
+        ) from None
 
 
 def read_data(path: str | Path) -> DataSettings:
@@ -108,7 +108,7 @@ def to_dict(config: Config) -> dict[str, Any]:
     return {name: out[name] for name in names if out[name] is not None}  # base_stage of a method without one
 
 
-def kept(content: dict[str, Any]) -> dict[str, Any]:
+def for_run_folder(content: dict[str, Any]) -> dict[str, Any]:
     """Return plain data as of ``to_dict`` as a file whose base states the protocols that it does not test by.
 
     The base is its data set's file, or ``default.yaml`` where that states as many of them.

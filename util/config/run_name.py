@@ -18,8 +18,12 @@ def run_name(dataset: str, fold: int, method: str, encoder: str = "", networks: 
         encoder: its name, such as ``resnet50`` or ``timm/<name>``; '': none.
         networks: those of a method that brings them, such as ``facebook/sam3``, with commas between; '': the usual.
     """
-    of_method = "" if method == MAIN_METHOD else method
-    words = (f"{dataset}_split{fold}", of_method, encoder.replace("/", "-"), networks.replace("/", "--"))
+    words = (
+        f"{dataset}_split{fold}",
+        "" if method == MAIN_METHOD else method,
+        encoder.replace("/", "-"),
+        networks.replace("/", "--"),
+    )
     return "_".join(filter(None, words))
 
 

@@ -96,10 +96,11 @@ def _read(node: yaml.Node | None, where: str, place_of: Callable[[yaml.Node], st
         return Leaf(None if node is None else constructed(node), where)
     tree: Tree = {}
     for key_node, value in node.value:
-        key, where = str(key_node.value), place_of(key_node)
+        key = str(key_node.value)
+        place = place_of(key_node)
         if key in tree:
-            raise UserError(f"{where}: key '{key}' is written twice; keep one")
-        tree[key] = _read(value, where, place_of)
+            raise UserError(f"{place}: key '{key}' is written twice; keep one")
+        tree[key] = _read(value, place, place_of)
     return tree
 
 
