@@ -67,7 +67,9 @@ class PhotoFiles:
         Raises:
             UserError: there is no such photo, there are several, or it was stated as another one before.
         """
-        photo = self.found([*map(PureWindowsPath, spellings(stated))], source)
+        paths = [*map(PureWindowsPath, spellings(stated))]
+        places = (self.folder / path.as_posix() for path in paths if _is_within(path) or not self.is_named)
+        photo = next(filter(Path.is_file, places), None) or self.found(paths, source)
         if photo is None:
             raise UserError(f"{source}: {self._missing(stated)}")
         before = self._stated.setdefault(photo, stated)
@@ -79,11 +81,7 @@ class PhotoFiles:
         return photo
 
     def found(self, paths: Sequence[PurePath], source: Path) -> Path | None:
-        """Return the photo of the first of some paths that leads to one; UserError: it leads to several."""
-        for path in paths:
-            place = self.folder / path.as_posix()
-            if (_is_within(path) or not self.is_named) and place.is_file():
-                return place
+        """Return the photo of the first of some paths whose name, or stem, one has; UserError: it leads to several."""
         for path in paths:
             candidates = self._candidates(path)
             best = max((self._fit(photo, path) for photo in candidates), default=None)

@@ -138,7 +138,10 @@ def test_masks_of_roboflow_lie_beside_their_photos_with_the_names_of_their_value
     with pytest.raises(UserError, match="are both masks of"):
         pairs(tmp_path / "photos", tmp_path / "masks")
     (tmp_path / "masks/b_mask.png").unlink()
-    assert len(pairs(tmp_path / "photos", tmp_path / "masks")) == 4
+    (tmp_path / "photos/b").touch()
+    assert [photo.name for photo, _ in pairs(tmp_path / "photos", tmp_path / "masks")] == [
+        f"{name}.jpg" for name in ("a", "b", "c:1", "c\\d")
+    ]
 
 
 @pytest.mark.parametrize(
