@@ -91,16 +91,13 @@ def _read_file(file: Path, annotations: Annotations, place: Path) -> None:
     )
 
 
-def _by_image(entries: list[Any]) -> dict[int | None, list[dict[str, Any]]]:
-    """Return the annotations of each image id, with ids of their own; None is of those that name no image."""
-    of_image = defaultdict[int | None, list[dict[str, Any]]](list)
+def _by_image(entries: list[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:
+    """Return the annotations of each image id, with ids of their own; ValueError: one names none."""
+    of_image = defaultdict[int, list[dict[str, Any]]](list)
     for number, entry in enumerate(entries, 1):
-        image_id = None
-        named = entry if isinstance(entry, dict) else {}
-        named.setdefault("id", number)
-        with suppress(KeyError, TypeError, ValueError, OverflowError):
-            image_id = int(named["image_id"])
-        of_image[image_id].append(named)
+        entry.setdefault("id", number)
+        with content_errors(f"annotation {entry['id']}: ", kind=ValueError):
+            of_image[int(entry["image_id"])].append(entry)
     return of_image
 
 
@@ -208,7 +205,7 @@ def shape_of(segmentation: Any) -> Shape:
     """Return a segmentation as a shape, outlines or run lengths; ValueError, KeyError or TypeError: it is neither."""
     if isinstance(segmentation, dict):
         return compressed(segmentation)
-    polygons = tuple(np.array(outline, np.float64).reshape(-1) for outline in segmentation or ())
+    polygons = tuple(np.asarray(outline, np.float64).reshape(-1) for outline in segmentation or ())
     if any(len(polygon) % 2 for polygon in polygons):
         raise ValueError(f"an outline has an odd number of numbers; {EXPECTED}")
     return polygons

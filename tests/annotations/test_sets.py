@@ -131,12 +131,17 @@ def test_masks_of_roboflow_lie_beside_their_photos_with_the_names_of_their_value
     plan = from_masks(CustomOptions(images=tmp_path, masks=tmp_path))
     assert (plan.classes, len(plan.jobs)) == (["cat", "dog"], 2)
     (tmp_path / "masks").mkdir()
-    for name in ("a.png", "b.png", "b_mask.png"):  # beside no photo
+    for name in ("a.png", "b.png", "b_mask.png", "c:1.png", "c\\d.png"):  # beside no photo
         index_mask(tmp_path / "masks" / name, region(*BOXES.values()))
-    for name in "ab":
+    for name in ("b", "c:1", "c\\d", "a"):
         photo(tmp_path / "photos" / PHOTO).rename(tmp_path / f"photos/{name}.jpg")
     with pytest.raises(UserError, match="are both masks of"):
         pairs(tmp_path / "photos", tmp_path / "masks")
+    (tmp_path / "masks/b_mask.png").unlink()
+    (tmp_path / "photos/b").touch()
+    assert [photo.name for photo, _ in pairs(tmp_path / "photos", tmp_path / "masks")] == [
+        f"{name}.jpg" for name in ("a", "b", "c:1", "c\\d")
+    ]
 
 
 @pytest.mark.parametrize(
