@@ -34,9 +34,9 @@ OF_PART = "instances_"  # begins the name of a part's file there; the name of th
 SLACK = 2  # pixels; programs round boxes, and count their last pixel or do not
 SLACK_SHARE = 0.1  # of a box's longer side
 EXPECTED = 'its "segmentation" must be outlines, [[x, y, x, y, ...], ...], or run lengths, {"size", "counts"}'
-FIX = (
-    'correct what wrote them: "bbox" is [x, y, width, height], from the upper left corner and upright; run lengths '
-    "count down columns, not along rows"
+DISAGREE = (
+    'its outline, bbox or area disagree: "bbox" is [x, y, width, height], from the upper left corner and upright; run '
+    "lengths count down columns, not along rows"
 )
 
 
@@ -56,9 +56,9 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     root = path if path.is_dir() else path.parent
     annotations = Annotations.begin(path, root.parent if root.name == ANNOTATIONS else root, folder)
     for file in annotations.each(files_below(path, ".json") if path.is_dir() else [path]):
-        part = file.stem.removeprefix(OF_PART)
-        is_of_folder = path.is_dir() and part in annotations.files.names_of_folders
-        _read_file(file, annotations, Path(part) if is_of_folder else file.parent.relative_to(root))
+        _, is_of_part, part = file.stem.rpartition(OF_PART)
+        has_folder = path.is_dir() and is_of_part and part in annotations.files.names_of_folders
+        _read_file(file, annotations, Path(part) if has_folder else file.parent.relative_to(root))
     if len({photo.name for photo in annotations.photos}) < len(annotations.photos):
         raise UserError(f"{path}: several of its files list the same photos; name one of them, or take one out")
     return annotations.checked()
@@ -84,7 +84,7 @@ def _read_file(file: Path, annotations: Annotations, place: Path) -> None:
             raise ValueError("two images have the same id or file_name")
         entries = _by_image(content["annotations"])
         for number in sorted(images):
-            with annotations.reading(f"{file}: ", f"; {FIX}"):
+            with annotations.reading(f"{file}: ", "; correct what wrote it"):
                 annotations.photos.append(_photo(images[number], entries.pop(number, []), annotations, place))
     annotations.remarks["left out: annotations of photos that are not listed"].update(
         {f"annotation {others[0]['id']}": len(others) for others in entries.values()}
@@ -154,7 +154,7 @@ def _instance(entry: dict[str, Any], categories: dict[int, str], size: tuple[int
     has_outline = isinstance(shape, dict) or any(len(outline) > 4 for outline in shape)
     rotation = _rotation(entry.get("attributes"))
     if not rotation and _disagrees(shape, entry, has_outline, size):
-        raise ValueError("its outline, bbox or area disagree")
+        raise ValueError(DISAGREE)
     if has_outline:
         is_boxed = False
     elif is_boxed:

@@ -117,7 +117,7 @@ def pairs(photos: Path, masks: Path, named: bool = True) -> list[tuple[Path, Pat
     for mask in mask_files:
         stated = mask.relative_to(masks).parent
         stem = name_key(mask.stem)
-        found = files.found([stated / stem, stated / stem.removesuffix(NAMED_MASK)], masks)
+        found = files.of_mask([stated / stem, stated / stem.removesuffix(NAMED_MASK)], masks)
         if found is None:
             left_out[NO_PHOTO].append(mask)
         elif mask.stem in facts and not is_same_file(facts[mask.stem], found):

@@ -69,7 +69,7 @@ class PhotoFiles:
         """
         paths = [*map(PureWindowsPath, spellings(stated))]
         places = (self.folder / path.as_posix() for path in paths if _is_within(path) or not self.is_named)
-        photo = next(filter(Path.is_file, places), None) or self.found(paths, source)
+        photo = next(filter(Path.is_file, places), None) or self._found(paths, source)
         if photo is None:
             raise UserError(f"{source}: {self._missing(stated)}")
         before = self._stated.setdefault(photo, stated)
@@ -80,21 +80,37 @@ class PhotoFiles:
             )
         return photo
 
-    def found(self, paths: Sequence[PurePath], source: Path) -> Path | None:
-        """Return the photo of the first of some paths whose name, or stem, one has; UserError: it leads to several."""
+    def _found(self, paths: Sequence[PurePath], source: Path) -> Path | None:
+        """Return the photo of the first of some stated paths that has one by its name, in the most like folders."""
         for path in paths:
             candidates = self._candidates(path)
             best = max((self._fit(photo, path) for photo in candidates), default=None)
-            matches = [photo for photo in candidates if self._fit(photo, path) == best]
-            if len(matches) > 1:
-                raise UserError(
-                    f"{source}: {len(matches)} photos, such as {matches[0]} and {matches[1]}, have the same name",
-                    fix="rename one, or name the folder of those that are meant, as by --photos",
-                )
-            if matches:
-                self._note_elsewhere(matches[0], path, source)
-                return matches[0]
+            if candidates:
+                return self._only([photo for photo in candidates if self._fit(photo, path) == best], path, source)
         return None
+
+    def of_mask(self, paths: Sequence[PurePath], source: Path) -> Path | None:
+        """Return the photo of the first of a mask's names that one has: the one in the same folders, or the only one.
+
+        UserError: there are several.
+        """
+        for path in paths:
+            photos = self._by_name.get(name_key(path.name), [])
+            place = place_of(path.parts[:-1])
+            near = [photo for photo in photos if place_of(photo.relative_to(self.folder).parts[:-1]) == place]
+            if photos:
+                return self._only(near or photos, path, source)
+        return None
+
+    def _only(self, photos: list[Path], path: PurePath, source: Path) -> Path:
+        """Return the only one of some photos that a stated path may mean; UserError: there are several."""
+        if len(photos) > 1:
+            raise UserError(
+                f"{source}: {len(photos)} photos, such as {photos[0]} and {photos[1]}, have the same name",
+                fix="rename one, or name the folder of those that are meant, as by --photos",
+            )
+        self._note_elsewhere(photos[0], path, source)
+        return photos[0]
 
     def _note_elsewhere(self, photo: Path, path: PurePath, source: Path) -> None:
         """Say of the first photo that is found by its name, but in another folder than the stated, that it is."""
@@ -113,12 +129,12 @@ class PhotoFiles:
             return [photo for photo in photos if photo.parent.name == path.parent.name]
         return photos
 
-    def _fit(self, photo: Path, path: PurePath) -> tuple[bool, int, bool]:
-        """Return whether a photo has the stated suffix, how many folders above it are the stated ones, whether all."""
-        place = place_of(photo.relative_to(self.folder).parts[:-1])
-        stated_place = place_of(path.parts[:-1])
-        same = takewhile(lambda pair: pair[0] == pair[1], zip(reversed(place), reversed(stated_place)))
-        return name_key(photo.name) == name_key(path.name), sum(1 for _ in same), place == stated_place
+    def _fit(self, photo: Path, path: PurePath) -> tuple[bool, int]:
+        """Return whether a photo has the stated suffix, and how many folders above it have the stated names."""
+        *folders, name = map(name_key, photo.relative_to(self.folder).parts)
+        *stated_folders, stated_name = map(name_key, path.parts)
+        same = takewhile(lambda pair: pair[0] == pair[1], zip(reversed(folders), reversed(stated_folders)))
+        return name == stated_name, sum(1 for _ in same)
 
     def _missing(self, stated: str) -> str:
         """Return the words on a stated photo that is not there, with the nearest that is."""

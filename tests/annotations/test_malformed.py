@@ -77,7 +77,7 @@ ALONE = {"coco": "coco.json", "labelme": "a.json"}  # the file that is damaged, 
         ),
         ("coco", "coco.json", _json("annotations", bbox=["left"]), "annotation 18 of a.jpg: could not convert string"),
         ("coco", "coco.json", _in("segmentation", "outline"), "annotation 17 of a.jpg: 'segmentation' is missing"),
-        ("coco", "coco.json", _in("height", "tall"), "image 7: 'height' is missing; correct what wrote them"),
+        ("coco", "coco.json", _in("height", "tall"), "image 7: 'height' is missing; correct what wrote it"),
         ("coco", "coco.json", _json("categories", name="cat"), "the same"),
         (
             "coco",
