@@ -10,7 +10,7 @@ from model.registry import methods
 from util.config.bam import as_today
 from util.config.checks import checked
 from util.config.compose import Source, completed, file_source, read_tree, usual_files
-from util.config.folder import LOCAL, in_configs
+from util.config.folder import DEFAULT, LOCAL, in_configs
 from util.config.parts import merged
 from util.config.place import of_today, placed
 from util.config.same import Differences, known_today
@@ -29,7 +29,6 @@ from util.config.tree import (
 from util.files.errors import UserError, told
 from util.files.typecheck import Misfit, convert, required
 
-DEFAULT = LOCAL / "default.yaml"
 IMPORT_IT = (
     "name it in imports of a config (predict.py --config FILE), by --import of report.py or predict.py, or import it"
 )

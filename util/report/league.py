@@ -167,14 +167,15 @@ def _of_fold(every: Sequence[Compared]) -> list[Table]:
     for of_shot in grouped(every, "row.shot").values():
         check_episodes(of_shot)
     reference = [each for each in every if each.row.run.endswith(f"_{REFERENCE}_{NET}")]
-    methods = {_name(own): own for own in sorted(grouped(every, "row.row").values(), key=_miou, reverse=True)}
+    methods = {own[0].row.row: own for own in sorted(grouped(every, "row.row").values(), key=_miou, reverse=True)}
     first = every[0].row
     in_papers, correlation = _ranks(methods, first)
     scores, costs = [], []
-    for name, own in methods.items():
+    for row, own in methods.items():
+        name = _name(own)
         cells = [_of_shot(shot, own, reference) for shot in shots]
         of_shots = chain.from_iterable(of_shot[:2] for of_shot in cells)
-        scores.append([name, _seeds(own), *of_shots, *in_papers.get(name, ["-"] * 3)])
+        scores.append([name, _seeds(own), *of_shots, *in_papers.get(row, ["-"] * 3)])
         costs.append([name, *(seconds for *_, seconds in cells), *_cost_cells(own)])
     of_scores = chain.from_iterable((f"{shot}-shot mIoU", f"{shot}-shot minus SSP") for shot in shots)
     of_costs = (f"{shot}-shot s / episode" for shot in shots)
@@ -187,14 +188,14 @@ def _of_fold(every: Sequence[Compared]) -> list[Table]:
 
 
 def _ranks(methods: Mapping[str, Sequence[Compared]], first: Row) -> tuple[dict[str, list[str]], list[str]]:
-    """Return number in papers, rank and rank in papers of methods that have one, and the line on their correlation."""
+    """Return number in papers, rank and rank in papers of rows that have one, and the line on their correlation."""
     import pandas
 
     quoted = published(first.dataset, [1], first.fold_rule)
     papers = {number.method.removesuffix(f" {PAPERS}"): number.value for number in quoted if number.column == PAPER}
-    both = {name: (_miou(own), papers[name]) for name, own in methods.items() if name in papers}
+    both = {row: (_miou(own), papers[_name(own)]) for row, own in methods.items() if _name(own) in papers}
     ranks = pandas.DataFrame(both).rank(axis="columns", ascending=False)
-    cells = {name: [f"{papers[name]:.1f}", *map("{:.0f}".format, ranks[name])] for name in both}
+    cells = {row: [f"{number:.1f}", *map("{:.0f}".format, ranks[row])] for row, (_, number) in both.items()}
     if len(both) < 2:
         return cells, []
     return cells, [f"Spearman's correlation of the ranks: {ranks.T.corr().iloc[0, 1]:.2f} (n = {len(both)})."]
@@ -208,9 +209,8 @@ def _seeds(own: Sequence[Compared]) -> str:
 def _cost_cells(own: Sequence[Compared]) -> list[str]:
     """Return minutes, MiB, parameters and image side of a method."""
     minutes, memory = _costs(own, "processor_minutes"), _costs(own, "peak_mib")
-    first = own[0].row
     cost = [f"{fmean(minutes):.1f}" if minutes else "-", f"{max(memory):.0f}" if memory else "-"]
-    return [*cost, first.parameters, str(first.input_side)]
+    return [*cost, own[0].row.parameters, str(own[0].row.input_side or "-")]
 
 
 def _name(own: Sequence[Compared]) -> str:
@@ -253,8 +253,8 @@ def _costs(own: Sequence[Compared], name: str) -> list[float]:
 
 def _notes_on_own(methods: Mapping[str, Sequence[Compared]], reference: Sequence[Compared]) -> Iterator[str]:
     """Yield a line on each method of one's own beside the reference, with the fewest shots."""
-    for name, own in methods.items():
+    for own in methods.values():
         first = own[0].row
         if not _terms_of(first.run, first.method, first.fold):
             (mine, apart, _), (theirs, *_) = (_of_shot(first.shot, side, reference) for side in (own, reference))
-            yield f"{name}: {mine}, SSP {theirs}, difference {apart}"
+            yield f"{_name(own)}: {mine}, SSP {theirs}, difference {apart}"
