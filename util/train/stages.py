@@ -1,6 +1,7 @@
 """A training: its stages one after the other; of each the network, what it starts from and its data, then the loop."""
 
 import math
+import shlex
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -120,7 +121,7 @@ def train_stage(run: Run, task: StageTask, world: ProcessGroup, asked: Asked) ->
             observers = _observers(task, checkpoints, curves, validate, registered)
             finished = _do_steps(training, setup.data, observers, run.config.data.workers)
     if finished and not world.any(training.interrupt.requested):
-        _log_end(task, training.progress.best)
+        _log_end(task, training.progress.best, run.config)
         return 0
     log.info("interrupted; the same command with --resume continues")
     return EXIT_INTERRUPTED
@@ -317,11 +318,15 @@ def _log_start(training: Training, checkpoints: Checkpoints, run: Run, setup: Se
     log.info("%s: %d images, processes: %d", place, len(images.queries), world.size)
 
 
-def _log_end(task: StageTask, best: float) -> None:
-    """Log where the weights of a finished stage are, and their best validation if there was one."""
-    validation = "" if math.isinf(best) else f", best validation {best:.2f} % mIoU"
-    test = "; next: the same words after test.sh or test.py" if task.stage == "meta" else ""
-    log.info("finished: %s%s%s", task.folder / BEST, validation, test)
+def _log_end(task: StageTask, best: float, config: Config) -> None:
+    """Log where the weights of a finished stage are, their best validation if there was one, and how to test them."""
+    which = "the last weights" if math.isinf(best) else f"best validation {best:.2f} % mIoU"
+    log.info("finished: %s, %s", task.folder / BEST, which)
+    if task.stage == "meta":
+        source = config.source
+        words = shlex.quote(source.words) if source.words == source.file else source.words
+        options = "".join(f" --set {shlex.quote(text)}" for text in config.given)
+        log.info("next: python test.py %s%s", words, options)
 
 
 def points_of(scores: dict[str, dict[str, Any]], classes: list[str]) -> dict[str, float]:
