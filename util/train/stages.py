@@ -298,24 +298,22 @@ def _log_start(training: Training, checkpoints: Checkpoints, run: Run, setup: Se
     precision = training.prepared.precision
     log.info("config: %s", files_of(run.config.source))
     log.info("%s", described(run.config.model))
-    facts = {
-        "images": len(images.queries),
-        "list": images.digest,
-        "list_source": images.source,
-        "list_note": images.note,
-        "device": device,
-        "precision": precision,
-        OPTIONS: run.config.given,
-        RUN: run.config.run.name,
-    }
-    checkpoints.folder.describe(checkpoints.state["config"], **facts)
+    checkpoints.folder.describe(
+        checkpoints.state["config"],
+        images=len(images.queries),
+        list=images.digest,
+        list_source=images.source,
+        list_note=images.note,
+        device=device,
+        precision=precision,
+        **{OPTIONS: run.config.given, RUN: run.config.run.name},
+    )
     if setup.start.note:
         log.info("%s", setup.start.note)
-    chosen = ""
-    if run.config.run.precision == "auto":
-        chosen = f" (run.precision = auto: bf16 is {'faster' if precision == 'bf16' else 'no faster'} here)"
-    place = f"{checkpoints.state['stage']} stage on {device} in {precision}{chosen}"
-    log.info("%s: %d images, processes: %d", place, len(images.queries), world.size)
+    speed = "faster" if precision == "bf16" else "no faster"
+    chosen = f" (run.precision = auto: bf16 is {speed} here)" if run.config.run.precision == "auto" else ""
+    place = checkpoints.state["stage"], device, precision, chosen
+    log.info("%s stage on %s in %s%s: %d images, processes: %d", *place, len(images.queries), world.size)
 
 
 def _log_end(task: StageTask, best: float, config: Config) -> None:
@@ -323,10 +321,8 @@ def _log_end(task: StageTask, best: float, config: Config) -> None:
     which = "the last weights" if math.isinf(best) else f"best validation {best:.2f} % mIoU"
     log.info("finished: %s, %s", task.folder / BEST, which)
     if task.stage == "meta":
-        source = config.source
-        words = shlex.quote(source.words) if source.words == source.file else source.words
-        options = "".join(f" --set {shlex.quote(text)}" for text in config.given)
-        log.info("next: python test.py %s%s", words, options)
+        given = (f"--set {shlex.quote(text)}" for text in config.given)
+        log.info("next: %s", " ".join(["python test.py", str(config.source), *given]))
 
 
 def points_of(scores: dict[str, dict[str, Any]], classes: list[str]) -> dict[str, float]:

@@ -36,7 +36,6 @@ from util.weights.sources import (
 
 # COCO's names of classes that PASCAL names otherwise, as letters alone
 ALIKE = {"aeroplane": "airplane", "motorbike": "motorcycle", "sofa": "couch", "tvmonitor": "tv"}
-MISSING = "put them there, as initmodel/README.md says, or take others: NET=lite0"
 NOT_KNOWN = "not known"
 
 
@@ -190,10 +189,12 @@ def file_of_encoder(config: Config, encoder: Encoder, key: str) -> Checkpoint:
     path = project_path(start.weights)
     if not path.exists():
         plain = start.backbone + PLAIN
-        others = f"{MISSING}, or NET={plain}, a download" if plain in encoder_names() else MISSING
+        download_of = f", or NET={plain}, a download" if plain in encoder_names() else ""
         raise UserError(
             f"{path}: these weights do not exist ({key})",
-            fix="train the base stage of that run first" if path.parent.name == "base" else others,
+            fix="train the base stage of that run first"
+            if path.parent.name == "base"
+            else f"put them there, as initmodel/README.md says, or take others: NET=lite0{download_of}",
         )
     stored = read(path)
     if stored.config is not None:
