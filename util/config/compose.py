@@ -137,10 +137,14 @@ def _of_fold(fold: int, dataset: str, method: str, net: str | None) -> Source:
     words = f"split{fold} {dataset} --model {method}" + (f" --net {net}" if net else "")
     values = merge(values, nested(FOLD_KEY, Leaf(fold, words)))
     in_name = (net or "").replace("/", "-" if encoder else "--")
-    parts = (f"{dataset}_split{fold}", "" if method == MAIN_METHOD else method, in_name)
-    name = "_".join(filter(None, parts))
+    name = _run_name(fold, dataset, method, in_name)
     file = _file_of_run(dataset, name)
     return Source(words, name, (file,) if file else files, values, str(file or ""), encoder)
+
+
+def _run_name(fold: int, dataset: str, method: str, in_name: str) -> str:
+    """Return the name of a fold's run, without the main method; ``in_name`` is that of encoder or networks, if any."""
+    return "_".join(filter(None, (f"{dataset}_split{fold}", "" if method == MAIN_METHOD else method, in_name)))
 
 
 def usual_files(dataset: str, method: str) -> tuple[Path, ...]:

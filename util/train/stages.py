@@ -312,8 +312,15 @@ def _log_start(training: Training, checkpoints: Checkpoints, run: Run, setup: Se
         log.info("%s", setup.start.note)
     speed = "faster" if precision == "bf16" else "no faster"
     chosen = f" (run.precision = auto: bf16 is {speed} here)" if run.config.run.precision == "auto" else ""
-    place = checkpoints.state["stage"], device, precision, chosen
-    log.info("%s stage on %s in %s%s: %d images, processes: %d", *place, len(images.queries), world.size)
+    log.info(
+        "%s stage on %s in %s%s: %d images, processes: %d",
+        checkpoints.state["stage"],
+        device,
+        precision,
+        chosen,
+        len(images.queries),
+        world.size,
+    )
 
 
 def _log_end(task: StageTask, best: float, config: Config) -> None:
@@ -321,8 +328,7 @@ def _log_end(task: StageTask, best: float, config: Config) -> None:
     which = "the last weights" if math.isinf(best) else f"best validation {best:.2f} % mIoU"
     log.info("finished: %s, %s", task.folder / BEST, which)
     if task.stage == "meta":
-        given = (f"--set {shlex.quote(text)}" for text in config.given)
-        log.info("next: %s", " ".join(["python test.py", str(config.source), *given]))
+        log.info("next: python test.py %s", " --set ".join([str(config.source), *map(shlex.quote, config.given)]))
 
 
 def points_of(scores: dict[str, dict[str, Any]], classes: list[str]) -> dict[str, float]:
