@@ -85,7 +85,8 @@ def test_the_table_of_a_result_has_deviations_further_metrics_and_classes() -> N
         "cat, HD95 px": "3.00 +- 0.00",
         "dog, HD95 px": "-",
     }
-    assert "over 2 test seeds, of the same 3 images, not over others" in table.notes[0]
+    assert table.notes[0] == "final: the prediction; base: of the base classes"
+    assert "over 2 test seeds, of the same 3 images, not over others" in table.notes[1]
 
 
 def test_classes_that_are_left_out_are_said_beside_those_without_an_episode() -> None:

@@ -7,6 +7,7 @@ over each other.
 """
 
 import re
+import shlex
 from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
@@ -65,7 +66,7 @@ def file_source(path: Path) -> Source:
     """Return the source of a config that is one file with its bases."""
     path = in_configs(path)
     name = re.sub(rf"(split\d+)_{MAIN_METHOD}(?=_|$)", r"\1", path.stem)
-    return Source(str(path), name, (path,), file=str(path))
+    return Source(shlex.quote(str(path)), name, (path,), file=str(path))
 
 
 def files_of(source: Source) -> str:
@@ -143,8 +144,7 @@ def _of_fold(fold: int, dataset: str, method: str, net: str | None) -> Source:
 
 def _run_name(fold: int, dataset: str, method: str, in_name: str) -> str:
     """Return the name of a fold's run, without the main method; ``in_name`` is that of encoder or networks, if any."""
-    parts = (f"{dataset}_split{fold}", "" if method == MAIN_METHOD else method, in_name)
-    return "_".join(filter(None, parts))
+    return "_".join(filter(None, (f"{dataset}_split{fold}", "" if method == MAIN_METHOD else method, in_name)))
 
 
 def usual_files(dataset: str, method: str) -> tuple[Path, ...]:

@@ -10,7 +10,7 @@ import yaml
 
 from util.files.errors import UserError, told
 from util.files.reading import read_text
-from util.files.yaml_text import Loader, composed, constructed
+from util.files.yaml_text import Loader, Misplaced, composed, constructed
 
 Tree = dict[str, Any]  # section or key -> Tree or Leaf
 
@@ -75,12 +75,17 @@ def parse_file(path: Path) -> Tree:
 
 @functools.cache  # a config has 30 files, some of which are asked for ten times
 def _parsed(path: Path, text: str) -> Tree:
-    with told(*ERRORS, before=f"{path}: not valid YAML: "):
+    try:
         node = _or_no_settings(composed(text, LOADER))
         if not isinstance(node, yaml.MappingNode):
             raise ValueError("a config is a mapping of sections, see util/config/settings.py")
         node.value = [(key, _or_no_settings(value)) for key, value in node.value]
         return _read(node, "", lambda key: f"{path}:{key.start_mark.line + 1}")
+    except Misplaced as error:
+        (line, *_), problem = error.args
+        raise UserError(f"{path}:{line}: not valid YAML: {problem}") from None
+    except ERRORS as error:
+        raise UserError(f"{path}: not valid YAML: {error}") from None
 
 
 def _or_no_settings(node: yaml.Node | None) -> yaml.Node:
