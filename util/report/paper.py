@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from itertools import chain, product, repeat
+from itertools import chain, product
+from operator import attrgetter
 from pathlib import Path
 from string import ascii_lowercase
 
 from util.files.table import Marked, Table
 from util.loop.mask_metrics import ScoreFacts
 from util.loop.metrics import FINAL, MIOU
+from util.report.made import how_made
 from util.report.numbers import numbers_of, places_of
 from util.report.one_table import are_across, rows_by_table
 from util.report.published import DOUBTFUL, MEAN, MEASURED, Number
-from util.report.results import DEVIATION, FB_IOU, SECONDS, Row, grouped, how_made, scores_of
+from util.report.results import DEVIATION, FB_IOU, SECONDS, scores_of
+from util.report.row import Row
+from util.report.same import grouped
 
 Column = tuple[int, str, str]  # number of shots, place and score
 COLUMNS_NOTE = (
@@ -50,7 +54,7 @@ def paper_tables(
 def _of_methods(rows: Sequence[Row], output: str, papers: str | None) -> Table:
     """Return the table of methods by folds, or by data sets without folds."""
     numbers = numbers_of(rows, output, papers)
-    lines = [*grouped(numbers, "method", "protocol", "source").values()]
+    lines = [*grouped(numbers, attrgetter("method", "protocol", "source")).values()]
     columns = _columns_of_methods(numbers, rows)
     known = scores_of(*(row.result for row in rows))
     headings = [_heading(place, score, known) for _, place, score in columns]
@@ -63,9 +67,9 @@ def _of_methods(rows: Sequence[Row], output: str, papers: str | None) -> Table:
     out.facts = _facts(lines, dict(zip(columns, out.headings()[out.leading :])))
     quoted = "; other numbers are quoted from the numbered source" if sources else ""
     out.notes = [f"{MEASURED} measured here, {output} output{quoted}. {COLUMNS_NOTE}", *_explanations(numbers, letters)]
-    out.notes += map("+-: {} over {}.".format, repeat(DEVIATION), _each_once(out.facts["over"]))
+    out.notes += [f"+-: {DEVIATION} over {seeds}." for seeds in _each_once(out.facts["over"])]
     out.notes += [f"{mark.strip()} {source}." for source, mark in marks.items()]
-    out.notes += map(f"{MEASURED} {{}}".format, map(how_made, rows))
+    out.notes += [f"{MEASURED} {how_made(row)}" for row in rows]
     return out
 
 
