@@ -79,7 +79,7 @@ def rows_by_table(paths: list[Path], protocols: Sequence[str]) -> Iterator[list[
     cell_of = partial(_values_of, CELL)
     least = {cell: min(map(_departs, every)) for cell, every in grouped(own, cell_of).items()}
     best = [row for row in own if _departs(row) == least[cell_of(row)]]
-    for protocol in protocols or dict.fromkeys(row.result["protocol"] for row in own) or [""]:
+    for protocol in protocols or grouped(own, COLUMNS["protocol"]) or [""]:
         shown = [row for row in best if row.result["protocol"] == protocol]
         if not shown:
             raise UserError(

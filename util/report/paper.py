@@ -66,9 +66,10 @@ def _of_methods(rows: Sequence[Row], output: str, papers: str | None) -> Table:
     out.groups = [*[""] * out.leading, *(f"{shot}-shot" for shot, *_ in columns)]
     out.facts = _facts(lines, dict(zip(columns, out.headings()[out.leading :])))
     quoted = "; other numbers are quoted from the numbered source" if sources else ""
-    out.notes = [f"{MEASURED} measured here, {output} output{quoted}. {COLUMNS_NOTE}", *_explanations(numbers, letters)]
-    out.notes += [f"+-: {DEVIATION} over {seeds}." for seeds in _each_once(out.facts["over"])]
-    out.notes += [f"{mark.strip()} {source}." for source, mark in marks.items()]
+    out.notes = [
+        f"{MEASURED} measured here, {output} output{quoted}. {COLUMNS_NOTE}",
+        *_explanations(numbers, letters, marks, out.facts["over"]),
+    ]
     out.notes += [f"{MEASURED} {how_made(row)}" for row in rows]
     return out
 
@@ -94,12 +95,16 @@ def _facts(lines: Sequence[Sequence[Number]], headings: dict[Column, str]) -> di
     }
 
 
-def _explanations(numbers: Sequence[Number], letters: dict[str, str]) -> list[str]:
-    """Return the notes that explain doubtful cells and tracks."""
+def _explanations(
+    numbers: Sequence[Number], letters: dict[str, str], marks: dict[str, str], overs: Sequence[str]
+) -> list[str]:
+    """Return the notes that explain doubtful cells, tracks, spreads over seeds and sources."""
     notes = []
     if doubts := _doubts(numbers):
         notes.append(f"{DOUBTFUL} ({doubts}) not to be quoted as the protocol's number of this method.")
-    return notes + [f"{letter.strip() or 'all'}: {track}." for track, letter in letters.items()]
+    notes += [f"{letter.strip() or 'all'}: {track}." for track, letter in letters.items()]
+    notes += [f"+-: {DEVIATION} over {seeds}." for seeds in _each_once(overs)]
+    return notes + [f"{mark.strip()} {source}." for source, mark in marks.items()]
 
 
 def _each_once(texts: Iterable[str]) -> list[str]:
