@@ -130,7 +130,9 @@ def _photo(
     is_painted = [instance.unknown and isinstance(instance.shape, dict) for instance in instances]
     if any(is_painted) and not COCO_PHOTO_NAME.search(name):
         annotations.remarks["read as objects: crowds (iscrowd 1) of run lengths"][name] += sum(is_painted)
-        instances = [each._replace(unknown=each.unknown > painted) for each, painted in zip(instances, is_painted)]
+        instances = [
+            each._replace(unknown=each.unknown and not painted) for each, painted in zip(instances, is_painted)
+        ]
     return AnnotatedPhoto((place / name).as_posix(), *size, tuple(instances), image.get(UPRIGHT) is True)
 
 
@@ -149,15 +151,14 @@ def _instance(entry: dict[str, Any], categories: dict[int, str], size: tuple[int
     category = int(entry["category_id"])
     if category not in categories:
         raise ValueError(f"category_id {category} is not among the categories")
-    is_boxed = bool(entry.get("bbox"))
-    shape = shape_of(entry.get("segmentation") if is_boxed else entry["segmentation"])
+    has_box = bool(entry.get("bbox"))
+    shape = shape_of(entry.get("segmentation") if has_box else entry["segmentation"])
     has_outline = isinstance(shape, dict) or any(len(outline) > 4 for outline in shape)
+    is_boxed = has_box and not has_outline
     rotation = _rotation(entry.get("attributes"))
     if not rotation and _disagrees(shape, entry, has_outline, size):
         raise ValueError(DISAGREE)
-    if has_outline:
-        is_boxed = False
-    elif is_boxed:
+    if is_boxed:
         x, y, width, height = map(float, entry["bbox"])
         upright = corners_of(x, y, x + width, y + height)
         shape = (turned_outline(upright, rotation, pivot=upright.reshape(4, 2).mean(0)),)
@@ -181,24 +182,31 @@ def _disagrees(shape: Shape, entry: dict[str, Any], has_outline: bool, photo: tu
     box = np.array(entry.get("bbox") or (), np.float64)
     if box.shape != (4,) or box[2:].max() <= 1 or not box[2:].all():
         return False
-    start, size = box[:2], box[2:]
-    ends = np.concatenate([start, start + size])
+    x, y, width, height = box.tolist()
     if not has_outline:
-        return _is_of_corners_by_area(start, size, float(entry.get("area") or 0))
+        return _is_of_corners_by_area(x, y, width, height, float(entry.get("area") or 0))
     if not has_area(shape):
         return False
     extent = extent_of(shape)
-    slack = SLACK + SLACK_SHARE * size.max()
-    overhangs = [(one - ends) * (-1, -1, 1, 1) for one in (extent, extent.clip(0, photo[::-1] * 2))]
-    is_of_corners = np.abs(extent - box).max() <= SLACK < np.abs(extent - ends).max()
-    return bool(np.min(overhangs, 0).max() > slack or is_of_corners)
+    ends = np.array([x, y, x + width, y + height])
+    if np.abs(extent - box).max() <= SLACK < np.abs(extent - ends).max():
+        return True
+    left, top, right, bottom = extent
+    photo_height, photo_width = photo
+    overhangs = [  # of the outline, cut at the photo's edges, over the sides of the box
+        x - max(left, 0),
+        y - max(top, 0),
+        min(right, photo_width) - (x + width),
+        min(bottom, photo_height) - (y + height),
+    ]
+    return bool(np.max(overhangs) > SLACK + SLACK_SHARE * max(width, height))
 
 
-def _is_of_corners_by_area(start: np.ndarray, size: np.ndarray, area: float) -> bool:
-    """Return whether the area of a box fits two corners in its place, and not the box."""
-    areas = [size.prod(), (size - start).prod()]
-    fits = np.rint(areas) == np.rint(area)
-    return bool((size > start).all() and fits.tolist() == [False, True])
+def _is_of_corners_by_area(x: float, y: float, width: float, height: float, area: float) -> bool:
+    """Return whether the area of a box fits two corners, (x, y) and (width, height), and not the box."""
+    fits_box = np.rint(width * height) == np.rint(area)
+    fits_corners = width > x and height > y and np.rint((width - x) * (height - y)) == np.rint(area)
+    return bool(fits_corners and not fits_box)
 
 
 def shape_of(segmentation: Any) -> Shape:

@@ -15,7 +15,8 @@ from util.evaluate.titles import classes_in_no_mean, title, track_text
 from util.files.errors import check_known
 from util.files.table import Table
 from util.loop.metrics import ALL_FOREGROUND, BASE, FINAL, MIOU
-from util.report.results import COLUMNS, DEVIATION, FB_IOU, Row, frame_of, row_of, rows_of
+from util.report.results import COLUMNS, DEVIATION, FB_IOU, frame_of, rows_of
+from util.report.row import Row
 
 RESULT_COLUMNS = [
     *("method", "encoder", "dataset", "fold", "shot", "protocol", "draw", "mark", "precision", "output"),
@@ -39,7 +40,7 @@ def summary(by_file: dict[Path, Result], form: str = "markdown") -> str:
     for path, result in by_file.items():
         lines.append(f"{title(result)}, list {result['list_source']}, in {result['precision']}")
         lines.append(track_text({result["shot"]: result["track"]}))
-        lines += [format(score_table(row_of(path, result)), form), *classes_in_no_mean(result), ""]
+        lines += [format(score_table(Row(path, result)), form), *classes_in_no_mean(result), ""]
     return "\n".join(lines)
 
 
