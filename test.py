@@ -1,5 +1,6 @@
 """Score a model on a fold's novel classes: ``python test.py config/<dataset>/<file>.yaml [--protocol bam,hsnet]``."""
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def command() -> None:
     )
     if place_of_process().rank == 0:
         print(summary(results, options.format))
-        folders = " ".join(str(path.parent) for path in results)
+        folders = shlex.join(str(path.parent) for path in results)
         print(f"pictures: python report.py figure {folders} --episodes worst:8", flush=True)
 
 

@@ -3,8 +3,8 @@
 #
 # Tests a checkpoint (default: the run's best) on the fold's novel classes.
 #
-#   EXPERIMENT     split0: fold 0, by config/DATASET/DATASET_split0_NET.yaml if this file exists, else by the recipe;
-#                  or your own config: mine for config/DATASET/mine.yaml, or a path
+#   EXPERIMENT     split0: fold 0, by config/DATASET/DATASET_split0[_MODEL]_NET.yaml if this file exists, else
+#                  by the recipe; or your own config: mine for config/DATASET/mine.yaml, or a path
 #   DATASET        such as pascal, coco, mini
 #   GPUS           number of GPUs on this machine, with a process for each; 0 is the CPU. To choose GPU 3:
 #                  CUDA_VISIBLE_DEVICES=3 sh test.sh split0 coco 1
@@ -25,7 +25,8 @@
 #   --list                 only print the known recipes, methods, encoders and data sets
 #   --version              only print the version
 #
-# Environment variables: MODEL is the method (default symnet), NET the encoder (default resnet50).
+# Environment variables: MODEL is the method (default symnet), NET the encoder
+# (default: that of the method's or data set's file, else resnet50).
 #
 #   sh test.sh split0 pascal 1 --protocol bam,hsnet --shot 1,5
 #   MODEL=ssp sh test.sh split0 pascal 0 runs/mine/meta/best.pth --set test.episodes=100

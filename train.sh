@@ -3,8 +3,8 @@
 #
 # Trains the base stage if its checkpoint is missing, then the meta stage.
 #
-#   EXPERIMENT     split0: fold 0, by config/DATASET/DATASET_split0_NET.yaml if this file exists, else by the recipe;
-#                  or your own config: mine for config/DATASET/mine.yaml, or a path
+#   EXPERIMENT     split0: fold 0, by config/DATASET/DATASET_split0[_MODEL]_NET.yaml if this file exists, else
+#                  by the recipe; or your own config: mine for config/DATASET/mine.yaml, or a path
 #   DATASET        such as pascal, coco, mini
 #   GPUS           number of GPUs on this machine, with a process for each; 0 is the CPU
 #   text vectors   word2vec, names, none, or a file with vectors of the class names
@@ -25,7 +25,8 @@
 #   --list               only print the known recipes, methods, encoders and data sets
 #   --version            only print the version
 #
-# Environment variables: MODEL is the method (default symnet), NET the encoder (default resnet50).
+# Environment variables: MODEL is the method (default symnet), NET the encoder
+# (default: that of the method's or data set's file, else resnet50).
 #
 #   sh train.sh split0 pascal 4
 #   MODEL=ssp NET=resnet101 sh train.sh split2 pascal 1 --set data.shot=5

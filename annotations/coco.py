@@ -34,9 +34,9 @@ OF_PART = "instances_"  # begins the name of a part's file there; the name of th
 SLACK = 2  # pixels; programs round boxes, and count their last pixel or do not
 SLACK_SHARE = 0.1  # of a box's longer side
 EXPECTED = 'its "segmentation" must be outlines, [[x, y, x, y, ...], ...], or run lengths, {"size", "counts"}'
-FIX = (
-    'correct what wrote them: "bbox" is [x, y, width, height], from the upper left corner and upright; run lengths '
-    "count down columns, not along rows"
+DISAGREE = (
+    'its outline, bbox or area disagree: "bbox" is [x, y, width, height], from the upper left corner and upright; run '
+    "lengths count down columns, not along rows"
 )
 
 
@@ -56,9 +56,9 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     root = path if path.is_dir() else path.parent
     annotations = Annotations.begin(path, root.parent if root.name == ANNOTATIONS else root, folder)
     for file in annotations.each(files_below(path, ".json") if path.is_dir() else [path]):
-        part = file.stem.removeprefix(OF_PART)
-        is_of_folder = path.is_dir() and part in annotations.files.names_of_folders
-        _read_file(file, annotations, Path(part) if is_of_folder else file.parent.relative_to(root))
+        _, is_of_part, part = file.stem.rpartition(OF_PART)
+        has_folder = path.is_dir() and is_of_part and part in annotations.files.names_of_folders
+        _read_file(file, annotations, Path(part) if has_folder else file.parent.relative_to(root))
     if len({photo.name for photo in annotations.photos}) < len(annotations.photos):
         raise UserError(f"{path}: several of its files list the same photos; name one of them, or take one out")
     return annotations.checked()
@@ -84,23 +84,20 @@ def _read_file(file: Path, annotations: Annotations, place: Path) -> None:
             raise ValueError("two images have the same id or file_name")
         entries = _by_image(content["annotations"])
         for number in sorted(images):
-            with annotations.reading(f"{file}: ", f"; {FIX}"):
+            with annotations.reading(f"{file}: ", "; correct what wrote it"):
                 annotations.photos.append(_photo(images[number], entries.pop(number, []), annotations, place))
     annotations.remarks["left out: annotations of photos that are not listed"].update(
         {f"annotation {others[0]['id']}": len(others) for others in entries.values()}
     )
 
 
-def _by_image(entries: list[Any]) -> dict[int | None, list[dict[str, Any]]]:
-    """Return the annotations of each image id, with ids of their own; None is of those that name no image."""
-    of_image = defaultdict[int | None, list[dict[str, Any]]](list)
+def _by_image(entries: list[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:
+    """Return the annotations of each image id, with ids of their own; ValueError: one names none."""
+    of_image = defaultdict[int, list[dict[str, Any]]](list)
     for number, entry in enumerate(entries, 1):
-        image_id = None
-        named = entry if isinstance(entry, dict) else {}
-        named.setdefault("id", number)
-        with suppress(KeyError, TypeError, ValueError, OverflowError):
-            image_id = int(named["image_id"])
-        of_image[image_id].append(named)
+        entry.setdefault("id", number)
+        with content_errors(f"annotation {entry['id']}: ", kind=ValueError):
+            of_image[int(entry["image_id"])].append(entry)
     return of_image
 
 
@@ -133,7 +130,9 @@ def _photo(
     is_painted = [instance.unknown and isinstance(instance.shape, dict) for instance in instances]
     if any(is_painted) and not COCO_PHOTO_NAME.search(name):
         annotations.remarks["read as objects: crowds (iscrowd 1) of run lengths"][name] += sum(is_painted)
-        instances = [each._replace(unknown=each.unknown > painted) for each, painted in zip(instances, is_painted)]
+        instances = [
+            each._replace(unknown=each.unknown and not painted) for each, painted in zip(instances, is_painted)
+        ]
     return AnnotatedPhoto((place / name).as_posix(), *size, tuple(instances), image.get(UPRIGHT) is True)
 
 
@@ -152,15 +151,14 @@ def _instance(entry: dict[str, Any], categories: dict[int, str], size: tuple[int
     category = int(entry["category_id"])
     if category not in categories:
         raise ValueError(f"category_id {category} is not among the categories")
-    is_boxed = bool(entry.get("bbox"))
-    shape = shape_of(entry.get("segmentation") if is_boxed else entry["segmentation"])
+    has_box = bool(entry.get("bbox"))
+    shape = shape_of(entry.get("segmentation") if has_box else entry["segmentation"])
     has_outline = isinstance(shape, dict) or any(len(outline) > 4 for outline in shape)
+    is_boxed = has_box and not has_outline
     rotation = _rotation(entry.get("attributes"))
     if not rotation and _disagrees(shape, entry, has_outline, size):
-        raise ValueError("its outline, bbox or area disagree")
-    if has_outline:
-        is_boxed = False
-    elif is_boxed:
+        raise ValueError(DISAGREE)
+    if is_boxed:
         x, y, width, height = map(float, entry["bbox"])
         upright = corners_of(x, y, x + width, y + height)
         shape = (turned_outline(upright, rotation, pivot=upright.reshape(4, 2).mean(0)),)
@@ -184,31 +182,38 @@ def _disagrees(shape: Shape, entry: dict[str, Any], has_outline: bool, photo: tu
     box = np.array(entry.get("bbox") or (), np.float64)
     if box.shape != (4,) or box[2:].max() <= 1 or not box[2:].all():
         return False
-    start, size = box[:2], box[2:]
-    ends = np.concatenate([start, start + size])
+    x, y, width, height = box.tolist()
     if not has_outline:
-        return _is_of_corners_by_area(start, size, float(entry.get("area") or 0))
+        return _is_of_corners_by_area(x, y, width, height, float(entry.get("area") or 0))
     if not has_area(shape):
         return False
     extent = extent_of(shape)
-    slack = SLACK + SLACK_SHARE * size.max()
-    overhangs = [(one - ends) * (-1, -1, 1, 1) for one in (extent, extent.clip(0, photo[::-1] * 2))]
-    is_of_corners = np.abs(extent - box).max() <= SLACK < np.abs(extent - ends).max()
-    return bool(np.min(overhangs, 0).max() > slack or is_of_corners)
+    ends = np.array([x, y, x + width, y + height])
+    if np.abs(extent - box).max() <= SLACK < np.abs(extent - ends).max():
+        return True
+    left, top, right, bottom = extent
+    photo_height, photo_width = photo
+    overhangs = [  # of the outline, cut at the photo's edges, over the sides of the box
+        x - max(left, 0),
+        y - max(top, 0),
+        min(right, photo_width) - (x + width),
+        min(bottom, photo_height) - (y + height),
+    ]
+    return bool(np.max(overhangs) > SLACK + SLACK_SHARE * max(width, height))
 
 
-def _is_of_corners_by_area(start: np.ndarray, size: np.ndarray, area: float) -> bool:
-    """Return whether the area of a box fits two corners in its place, and not the box."""
-    areas = [size.prod(), (size - start).prod()]
-    fits = np.rint(areas) == np.rint(area)
-    return bool((size > start).all() and fits.tolist() == [False, True])
+def _is_of_corners_by_area(x: float, y: float, width: float, height: float, area: float) -> bool:
+    """Return whether the area of a box fits two corners, (x, y) and (width, height), and not the box."""
+    fits_box = np.rint(width * height) == np.rint(area)
+    fits_corners = width > x and height > y and np.rint((width - x) * (height - y)) == np.rint(area)
+    return bool(fits_corners and not fits_box)
 
 
 def shape_of(segmentation: Any) -> Shape:
     """Return a segmentation as a shape, outlines or run lengths; ValueError, KeyError or TypeError: it is neither."""
     if isinstance(segmentation, dict):
         return compressed(segmentation)
-    polygons = tuple(np.array(outline, np.float64).reshape(-1) for outline in segmentation or ())
+    polygons = tuple(np.asarray(outline, np.float64).reshape(-1) for outline in segmentation or ())
     if any(len(polygon) % 2 for polygon in polygons):
         raise ValueError(f"an outline has an odd number of numbers; {EXPECTED}")
     return polygons

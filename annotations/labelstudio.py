@@ -42,7 +42,7 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     Predictions are unconfirmed, and left out and counted where their photo is not found. Of several it is the first
     that has regions, of the ground truth if there is one. Regions of other tools, such as key points, and those without
     a label, are left out and counted. The photos are found by name in ``folder``, default the file's own. UserError:
-    the file is unreadable or in another format, the photo of an annotation is missing, or a task has several.
+    the file is unreadable or in another format, the photo of an annotation is missing, or as ``checked``.
     """
     annotations = Annotations.begin(path, path.parent, folder)
     tasks = read_json(path, "these annotations", "export them again")

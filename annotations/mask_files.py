@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import NoReturn
 
 from annotations.masks import photos_of_masks
@@ -115,9 +115,9 @@ def pairs(photos: Path, masks: Path, named: bool = True) -> list[tuple[Path, Pat
     facts = photos_of_masks(masks)
     left_out = defaultdict[str, list[Path]](list)
     for mask in mask_files:
-        stated = PureWindowsPath(mask.relative_to(masks).parent)
+        stated = mask.relative_to(masks).parent
         stem = name_key(mask.stem)
-        found = files.found([stated / stem, stated / stem.removesuffix(NAMED_MASK)], masks)
+        found = files.of_mask([stated / stem, stated / stem.removesuffix(NAMED_MASK)], masks)
         if found is None:
             left_out[NO_PHOTO].append(mask)
         elif mask.stem in facts and not is_same_file(facts[mask.stem], found):

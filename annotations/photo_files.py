@@ -2,10 +2,10 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import cached_property, lru_cache
 from itertools import takewhile
-from pathlib import Path, PureWindowsPath
+from pathlib import Path, PurePath, PureWindowsPath
 from typing import Any
 from urllib.parse import unquote
 
@@ -67,7 +67,9 @@ class PhotoFiles:
         Raises:
             UserError: there is no such photo, there are several, or it was stated as another one before.
         """
-        photo = self.found([*map(PureWindowsPath, spellings(stated))], source)
+        paths = [*map(PureWindowsPath, spellings(stated))]
+        places = (self.folder / path.as_posix() for path in paths if _is_within(path) or not self.is_named)
+        photo = next(filter(Path.is_file, places), None) or self._found(paths, source)
         if photo is None:
             raise UserError(f"{source}: {self._missing(stated)}")
         before = self._stated.setdefault(photo, stated)
@@ -78,27 +80,39 @@ class PhotoFiles:
             )
         return photo
 
-    def found(self, paths: list[PureWindowsPath], source: Path) -> Path | None:
-        """Return the photo of the first of some paths that leads to one; UserError: it leads to several."""
-        for path in paths:
-            place = self.folder / path.as_posix()
-            if (_is_within(path) or not self.is_named) and place.is_file():
-                return place
+    def _found(self, paths: Sequence[PurePath], source: Path) -> Path | None:
+        """Return the photo of the first of some stated paths that has one by its name, in the most like folders."""
         for path in paths:
             candidates = self._candidates(path)
             best = max((self._fit(photo, path) for photo in candidates), default=None)
-            matches = [photo for photo in candidates if self._fit(photo, path) == best]
-            if len(matches) > 1:
-                raise UserError(
-                    f"{source}: {len(matches)} photos, such as {matches[0]} and {matches[1]}, have the same name",
-                    fix="rename one, or name the folder of those that are meant, as by --photos",
-                )
-            if matches:
-                self._note_elsewhere(matches[0], path, source)
-                return matches[0]
+            if candidates:
+                return self._only([photo for photo in candidates if self._fit(photo, path) == best], path, source)
         return None
 
-    def _note_elsewhere(self, photo: Path, path: PureWindowsPath, source: Path) -> None:
+    def of_mask(self, paths: Sequence[PurePath], source: Path) -> Path | None:
+        """Return the photo of the first of a mask's names that one has: the one in the same folders, or the only one.
+
+        UserError: there are several.
+        """
+        for path in paths:
+            photos = self._by_name.get(name_key(path.name), [])
+            place = place_of(path.parts[:-1])
+            near = [photo for photo in photos if place_of(photo.relative_to(self.folder).parts[:-1]) == place]
+            if photos:
+                return self._only(near or photos, path, source)
+        return None
+
+    def _only(self, photos: list[Path], path: PurePath, source: Path) -> Path:
+        """Return the only one of some photos that a stated path may mean; UserError: there are several."""
+        if len(photos) > 1:
+            raise UserError(
+                f"{source}: {len(photos)} photos, such as {photos[0]} and {photos[1]}, have the same name",
+                fix="rename one, or name the folder of those that are meant, as by --photos",
+            )
+        self._note_elsewhere(photos[0], path, source)
+        return photos[0]
+
+    def _note_elsewhere(self, photo: Path, path: PurePath, source: Path) -> None:
         """Say of the first photo that is found by its name, but in another folder than the stated, that it is."""
         is_of_another_machine = bool(path.root) or ":" in path.parts[0]  # or an address
         root = [] if is_of_another_machine else [self.folder.resolve().name]
@@ -108,19 +122,19 @@ class PhotoFiles:
             self._has_noted = True
             note(f"{source}: {BY_NAME}, such as {photo} for {path.as_posix()}")
 
-    def _candidates(self, path: PureWindowsPath) -> list[Path]:
+    def _candidates(self, path: PurePath) -> list[Path]:
         """Return the photos of a stated name; where photos lie in folders of the stated name, only those in these."""
         photos = self._by_name.get(name_key(path.name), [])
         if _is_within(path) and path.parent.name in self.names_of_folders:
             return [photo for photo in photos if photo.parent.name == path.parent.name]
         return photos
 
-    def _fit(self, photo: Path, path: PureWindowsPath) -> tuple[bool, int]:
-        """Return whether a photo has the stated suffix, and how many folders above it are the stated ones."""
-        place = place_of(photo.relative_to(self.folder).parts[:-1])
-        pairs = zip(reversed(place), reversed(place_of(path.parts[:-1])))
-        same = takewhile(lambda pair: pair[0] == pair[1], pairs)
-        return name_key(photo.name) == name_key(path.name), sum(1 for _ in same)
+    def _fit(self, photo: Path, path: PurePath) -> tuple[bool, int]:
+        """Return whether a photo has the stated suffix, and how many folders above it have the stated names."""
+        *folders, name = map(name_key, photo.relative_to(self.folder).parts)
+        *stated_folders, stated_name = map(name_key, path.parts)
+        same = takewhile(lambda pair: pair[0] == pair[1], zip(reversed(folders), reversed(stated_folders)))
+        return name == stated_name, sum(1 for _ in same)
 
     def _missing(self, stated: str) -> str:
         """Return the words on a stated photo that is not there, with the nearest that is."""
@@ -132,7 +146,7 @@ class PhotoFiles:
         return f"its photo '{missing}' is not in the folder of photos, {self.folder}{known}{fix}"
 
 
-def _is_within(path: PureWindowsPath) -> bool:
+def _is_within(path: PurePath) -> bool:
     """Return whether a stated path leads nowhere but down."""
     return not (path.root or path.drive or ".." in path.parts)
 

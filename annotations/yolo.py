@@ -57,12 +57,13 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
         _unread_parts(content)
     )
     annotations.categories = {number + 1: name for number, name in names.items()}
+    unconfirmed = {*map(str, content.get(UNCONFIRMED, ()))}
     for file in annotations.each(_text_files(root)):
         parts = file.relative_to(root).with_suffix("").parts
         stated = "/".join(IMAGES if part == LABELS else part for part in parts)
         photo = annotations.files.find(stated, file)
         size = upright_size(*header_of(photo))
-        rows = _rows(file, size, names, confirmed=file.name not in content.get(UNCONFIRMED, ()))
+        rows = _rows(file, size, names, confirmed=file.name not in unconfirmed)
         with annotations.reading():
             annotations.add(photo, size, rows, is_upright=content.get(UPRIGHT) == "true")
     return annotations.checked()

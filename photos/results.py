@@ -28,14 +28,13 @@ from photos.examples import check_class_name
 from photos.photo_files import QUERY_FILE, read_with_facts
 from photos.prediction import NETWORK, Prediction, paths_of, write_result
 from util.files.errors import UserError, check_known, note
-from util.files.folders import visible
 from util.files.names import own_name
 from util.files.overlay import PREDICTION_COLOUR, class_colour
 from util.files.pages import page_of
 from util.files.parallel import attempt
 from util.files.progress import ProgressBar
 from util.files.reading import kept_json, read_json
-from util.files.writing import writable, write_atomically
+from util.files.writing import TEMPORARY, writable, write_atomically
 
 FOUND = "found"  # key of a result: the network's classes, whole, where a person has drawn over them
 SAID = "persons"  # key of a result: the digest of what persons have said of the photo
@@ -74,8 +73,8 @@ def own_record(path: Path) -> dict[str, Any]:
 
 def own_records(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Yield the results in a folder with their files, without what was being written when a program was killed."""
-    for path in visible(folder.glob("*.json"), folder):
-        if record := own_record(path):
+    for path in sorted(folder.glob("*.json")):
+        if not path.match(f".*{TEMPORARY}*") and (record := own_record(path)):
             yield path, record
 
 

@@ -43,6 +43,7 @@ class Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Return the options; UserError: there are others, which argparse would let the parser of all commands name."""
+        self.words = sys.argv[1:] if args is None else args
         options, unknown = super().parse_known_args(args, namespace)
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
@@ -50,8 +51,15 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise the error of a wrong command line, a UserError."""
-        if unknown := re.match(r"unrecognized arguments: (-[-\w]+)", message):
-            message += closest(unknown[1], [name for action in self._actions for name in action.option_strings])
+        options = [name for action in self._actions for name in action.option_strings]
+        if message.startswith("the following arguments are required"):  # which argparse says before others
+            message += "".join(
+                f"; unrecognized arguments: {word}"
+                for word in self.words
+                if word.startswith("--") and f" {word.partition('=')[0]}" not in f" {' '.join(options)}"
+            )
+        if unknown := re.search(r"unrecognized arguments: (-[-\w]+)", message):
+            message += closest(unknown[1], [name for name in options if name.startswith(unknown[1][:3])], cutoff=0.75)
         elif message.startswith("unrecognized arguments: "):
             message += "; write all words, such as text vectors, before the options, those with spaces in quotes"
         raise UserError(f"{message}; see {self.prog} --help")

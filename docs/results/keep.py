@@ -20,7 +20,8 @@ from util.evaluate.schema import MANIFEST, RESULT, Result, find_results, over_se
 from util.files.errors import UserError  # noqa: E402
 from util.files.writing import write_atomically  # noqa: E402
 from util.loop.metrics import FINAL  # noqa: E402
-from util.report.results import episodes_by_seed, training_seed  # noqa: E402
+from util.report.episodes import episodes_by_seed  # noqa: E402
+from util.report.row import Row  # noqa: E402
 
 SCORES = ("miou", "fb_iou", "per_class")
 MACHINE = r"/[\w./-]*/(?=(data|cache|runs)\b)"
@@ -43,7 +44,7 @@ def keep(path: Path, out: Path) -> Path:
     if result["protocol_settings"]["ways"] > 1:
         raise UserError(f"{path}: has episodes of several classes; copy it as it is")
     folder = out / f"{result['protocol']}_split{result['fold']}_{result['shot']}shot"
-    seed = training_seed(result)
+    seed = Row(path, result).training_seed
     place = folder / (result["run"] if seed is None else f"{result['run']}_seed{seed}")
     header = read_manifest(path.with_name(MANIFEST)).header
     episodes = [row for rows in episodes_by_seed(path, result) for row in rows]

@@ -11,7 +11,7 @@ never the whole. In plain form, of normalised maps q (B, C, h, w) and s (B, C, R
 
 4D convolutions reduce the support's dimensions of each level from R, R' to r, r', then mix the levels.
 
-Shape letters: B queries, K shots, n supports (of one shot B, of all K B), t blocks of a level, m positions of an
+Shape letters: B queries, K shots, n supports (the B of one shot, or all K B), t blocks of a level, m positions of an
 object, C channels, R R' the support's grid or a window of it, r r' what strides leave, h w the query's, S image side.
 Source: Min, Kang and Cho, Hypercorrelation Squeeze for Few-Shot Segmentation, ICCV 2021 (arXiv 2104.01538).
 """

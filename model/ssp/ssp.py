@@ -13,7 +13,7 @@ likewise, and predicts 0.7 sim_2 + 0.3 sim_1.
 
 The paper's self-support loss is ``losses["self_support"]``.
 
-Shape letters: B queries, K shots, n supports (of one shot B), C channels, h w the grid of stage 3, H W the image.
+Shape letters: B queries, K shots, n supports (the B of one shot), C channels, h w the grid of stage 3, H W the image.
 Source: Fan et al., Self-Support Few-Shot Semantic Segmentation, ECCV 2022 (arXiv 2207.11549).
 """
 
@@ -69,13 +69,13 @@ class SSP(Method):
     variant = EncoderVariant(dilation={MID: 2}, first_block_dilated=False, final_relu=False)
     encoder_learns = Learn(["2", "3"], lr_factor=1.0)  # the convolutions of these stages, at the full rate
     published = LAYOUT
-    any_size = True
-    size_rule = (1, 0)  # every image side
+    any_size = True  # also images of any height and width, as they are, where the encoder takes them
+    size_rule = (1, 0)  # squares of any side: side % 1 == 0
     settings: SSPSettings
 
     def __init__(self, settings: SSPSettings, task: Task):
         super().__init__(settings, task)
-        self.freeze()  # the rest of the encoder
+        self.freeze()  # of the encoder all but ``encoder_learns``
 
     def support(self, maps: Maps, mask: Mask) -> SSPShot:
         """Return the prototypes of n supports."""

@@ -9,8 +9,8 @@ The authors' code reduces the 4D hyper-correlation to its mean over the support'
 without parameters (``correlation: pooled``). ``correlation: conv4d`` is the one setting for a head that keeps the
 support's positions and squeezes them by learned 4D convolutions (``correlation4d.py``).
 
-Shape letters: B queries, K shots, n supports (of one shot B), m positions inside an object, C_i channels of stage i, M
-feature maps of a stage, h w the grid of f3, S image side, N base classes, T numbers of a word vector.
+Shape letters: B queries, K shots, n supports (the B of one shot), m positions inside an object, C_i channels of stage
+i, M feature maps of a stage, h w the grid of f3, S image side, N base classes, T numbers of a word vector.
 Source: Li et al., Symmetrical Joint Learning Support-query Prototypes for Few-shot Segmentation (arXiv 2407.19306).
 """
 

@@ -18,6 +18,7 @@ from util.files.names import file_word
 from util.files.reading import kept_json
 from util.files.writing import write_atomically
 
+REMOVED = ""  # stands in the list of classes for one that was removed, whose value no other class gets
 MAX_CLASSES = 8  # the colours of more are alike
 
 
@@ -35,7 +36,7 @@ class Classes:
 
     @property
     def names(self) -> list[str]:
-        """All classes by their values, from 1; "" where one was removed."""
+        """All classes by their values, from 1, or ``REMOVED``."""
         return persons.read(self.masks.out).classes
 
     def name_of(self, value: int) -> str:
@@ -58,7 +59,7 @@ class Classes:
         self.masks.replaced.unlink(missing_ok=True)
 
     def _keep(self, names: Sequence[str]) -> None:
-        """Keep the classes by their values, "" for one that was removed; without any there is the unnamed one."""
+        """Keep the classes by their values, or ``REMOVED``; without any there is the unnamed one."""
         names = [*names] if any(names) else [*names, UNNAMED]
         said = persons.read(self.masks.out)
         if names != said.classes:
@@ -72,18 +73,18 @@ class Classes:
             raise UserError(f"{name}: a page has at most {MAX_CLASSES} classes; rename one, or name another --out")
         unnamed = persons.values(self.masks.out).get(UNNAMED)
         if unnamed and not self._photos_of(unnamed):
-            self._replace(unnamed, name)
+            self._put(unnamed, name)
         else:
             self._keep([*self.names, name])
 
     def rename(self, value: int, name: str) -> str:
         """Rename a class; masks and results keep their pixels."""
         new = self._free_name(name, self.name_of(value))
-        return f"{self._replace(value, new)} is {new} now"
+        return f"{self._put(value, new)} is {new} now"
 
     def remove(self, value: int) -> str:
         """Remove a class from all photos; masks and results of the others stay."""
-        return f"{self._replace(value, '')} is removed"
+        return f"{self._put(value, REMOVED)} is removed"
 
     def _photos_of(self, value: int) -> list[Path]:
         """Return the photos of which a class is known: by the network or by a person."""
@@ -99,8 +100,8 @@ class Classes:
                 raise UserError(f"{name}: this name, or that of its files, is taken by '{known}'; give another one")
         return name
 
-    def _replace(self, value: int, new: str) -> str:
-        """Give a class another name, or, by the name "", remove it; return its former name."""
+    def _put(self, value: int, new: str) -> str:
+        """Put a name, or ``REMOVED``, in a class's place, and let results follow; return its former name."""
         self.work.check_idle()
         old = self.name_of(value)
         photos = self._photos_of(value)

@@ -64,9 +64,6 @@ class Folder:
             self.opened.open_again(records)
         self.classes = Classes(self.masks, self.photos, self.work)
         self.classes.begin(records)
-        self.add_class = self.classes.add  # actions of the page, as those below
-        self.rename_class = self.classes.rename
-        self.remove_class = self.classes.remove
 
     # What the browser sees
 
@@ -127,7 +124,7 @@ class Folder:
         for photo in sorted(Path(__file__).with_name("example").iterdir()):
             self.upload(photo.name, photo.read_bytes())
         if "coin" not in self.classes.names:
-            self.add_class("coin")
+            self.classes.add("coin")
         return "paint over the coins on one photo, then press Segment"
 
     def save(self, photo: str, runs: list[int], persons_values: list[int], version: str) -> dict[str, str]:
@@ -138,7 +135,7 @@ class Folder:
         UserError: the mask does not fit, or the photo was changed meanwhile.
         """
         path = self.opened.path(photo)
-        if str(version).partition("-")[2] != self.masks.version(path).partition("-")[2]:  # Segment may go on
+        if not self.masks.has_contents_of(path, str(version)):
             raise UserError(f"{photo}: was changed meanwhile, in another window; look at it, and do it again")
         label = label_by_row(runs, persons.size_of(path))
         self.masks.say(path, {self.classes.name_of(value): label == value for value in persons_values})
@@ -179,7 +176,7 @@ class Folder:
         of_opened = [example for example in examples if example.photo.resolve() in opened]
         for name, of_class in by_class(of_opened, UNNAMED).items():
             if name not in self.classes.names:
-                self.add_class(str(name))
+                self.classes.add(str(name))
             for example in of_class:
                 path = opened[example.photo.resolve()]
                 (support,) = self.segmenter.without_classes().boxes_to_masks(None, [example.read()])
@@ -248,10 +245,10 @@ class Folder:
         names = sorted(paths, key=lambda name: name != first)
         for name in self.work.each("segmented", names):
             path = paths[name]
-            for prediction in segmenter.many([path] if path in waiting else [], unread=unread):
-                with self.lock:
-                    if name in self.photos:
-                        results.write(prediction, facts)
+            found = [*segmenter.many([path], unread=unread)] if path in waiting else []
+            with self.lock:
+                if found and name in self.photos:
+                    results.write(found[0], facts)
             self.masks.errors[path] = unread.get(path, "")
         self.results.write_summary({})
         searched = [path for path in paths.values() if path in results.made]

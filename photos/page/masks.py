@@ -79,7 +79,7 @@ class PhotoMasks:
     def version(self, path: Path) -> str:
         """Return what changes whenever a photo's result or a person's masks do.
 
-        Its first part, of the result, only tells the browser to look again; a save asks the others, which are contents.
+        Its first part, of the result, only tells the browser to look again; the others are contents.
         """
         result = self.results.paths(path)[0]
         parts = (
@@ -88,6 +88,10 @@ class PhotoMasks:
             str(path.stat().st_size) if path.exists() else "",
         )
         return "-".join(parts)
+
+    def has_contents_of(self, path: Path, version: str) -> bool:
+        """Return whether a photo and its persons' masks are those of a version; its result may be another."""
+        return self.version(path).split("-")[1:] == version.split("-")[1:]
 
     def forget(self, path: Path) -> None:
         """Remove a photo's result, and what persons have said of it."""

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
+from operator import attrgetter
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import parse_qsl, urlsplit
@@ -48,10 +49,13 @@ HEADERS = {  # of every answer: no other page may show this one, or learn its ad
     "Referrer-Policy": "no-referrer",
 }
 HOSTS = ("localhost", "127.0.0.1", "[::1]")
-ACTIONS = (
-    *("samples", "upload", "remove", "save", "ask", "absent", "add_class", "rename_class", "remove_class"),
-    *("segment", "stop", "pack"),
-)
+FOLDERS_OWN = ("samples", "upload", "remove", "save", "ask", "absent", "segment", "stop", "pack")
+# Of the page -> the method of the folder, or of its classes, that does it
+ACTIONS = {name: name for name in FOLDERS_OWN} | {
+    "add_class": "classes.add",
+    "rename_class": "classes.rename",
+    "remove_class": "classes.remove",
+}
 
 
 class Server(ThreadingHTTPServer):
@@ -147,18 +151,19 @@ class Handler(BaseHTTPRequestHandler):
         raise UserError(f"{name}: is nothing of this page")
 
     def act(self, path: str, query: dict[str, str]) -> tuple[Any, str]:
-        """Do one of the folder's actions, and return its note."""
+        """Do one of the page's actions, and return its note."""
         folder = self.server.folder
         action = path.strip("/")
         if action not in ACTIONS:
             self.close_connection = True
             raise UserError(f"{action}: is no action of the page")
+        do = attrgetter(ACTIONS[action])(folder)
         body = self.body()
         with content_errors("this request is damaged (", ")"):
             values = {**query, "content": body} if action == "upload" else json.loads(body)
-            called = inspect.signature(getattr(folder, action)).bind(**values)
+            called = inspect.signature(do).bind(**values)
         with folder.lock:
-            answer = getattr(folder, action)(**called.arguments)
+            answer = do(**called.arguments)
         return answer if isinstance(answer, dict) else {"note": answer or ""}, JSON
 
 

@@ -66,9 +66,18 @@ ALONE = {"coco": "coco.json", "labelme": "a.json"}  # the file that is damaged, 
             "an outline has an odd number",
         ),
         ("coco", "coco.json", _json("annotations", segmentation={"counts": "x"}), "of a.jpg: 'size' is missing"),
+        *(
+            (
+                "coco",
+                "coco.json",
+                _json("annotations", image_id=number),
+                f"instances in COCO's format (annotation 18: {why}",
+            )
+            for number, why in (("p0", "invalid literal"), (None, "a value is of another kind"))
+        ),
         ("coco", "coco.json", _json("annotations", bbox=["left"]), "annotation 18 of a.jpg: could not convert string"),
         ("coco", "coco.json", _in("segmentation", "outline"), "annotation 17 of a.jpg: 'segmentation' is missing"),
-        ("coco", "coco.json", _in("height", "tall"), "image 7: 'height' is missing; correct what wrote them"),
+        ("coco", "coco.json", _in("height", "tall"), "image 7: 'height' is missing; correct what wrote it"),
         ("coco", "coco.json", _json("categories", name="cat"), "the same"),
         (
             "coco",

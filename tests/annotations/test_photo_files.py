@@ -58,7 +58,8 @@ def files(tmp_path: Path) -> PhotoFiles:
 
 
 @pytest.mark.parametrize(
-    ("stated", "path"), [("x/val/p0.jpg", "val/p0.jpg"), ("/x/val/p0.jpg", "val/p0.jpg"), ("p2.jpg", "p2.jpg")]
+    ("stated", "path"),
+    [("x/val/p0.jpg", "val/p0.jpg"), ("/x/val/p0.jpg", "val/p0.jpg"), ("p2.jpg", "p2.jpg")],
 )
 def test_folders_tell_photos_of_the_same_name_apart(files: PhotoFiles, stated: str, path: str) -> None:
     assert files.find(stated, files.folder) == files.folder / path

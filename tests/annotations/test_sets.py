@@ -103,19 +103,25 @@ def test_masks_whose_names_match_no_photo_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("images", "annotations"),
+    ("images", "annotations", "refused"),
     [
-        ("train valid", "train/coco.json valid/coco.json"),
-        ("images/train images/val", "annotations/instances_train.json annotations/instances_val.json"),  # CVAT's
+        ("train valid", "train/coco.json valid/coco.json", "several of its files list the same photos"),
+        (
+            "images/train images/val",
+            "annotations/instances_train.json annotations/instances_val.json",  # CVAT's
+            "2 photos, such as",
+        ),
     ],
 )
-def test_several_files_of_coco_are_parts_of_one_set(tmp_path: Path, images: str, annotations: str) -> None:
+def test_several_files_of_coco_are_parts_of_one_set(
+    tmp_path: Path, images: str, annotations: str, refused: str
+) -> None:
     for folder, name in zip(images.split(), annotations.split(), strict=True):
         photo(tmp_path / folder / PHOTO)
         file = coco_json((tmp_path / name).parent, *MARKS, file=PHOTO).rename(tmp_path / name)
     assert areas(tmp_path) == areas(tmp_path, tmp_path) == TWICE
     shutil.copy(file, copy := file.with_name(f"{Path(folder).name}.json"))
-    assert "several of its files list the same photos" in refusal(tmp_path)
+    assert refused in refusal(tmp_path)
     copy.unlink()
     coco_json(file.parent, *MARKS, file=PHOTO, names=("cat", "cow")).rename(file)
     assert f"{name}: holds no instances in COCO's format (its categories" in refusal(tmp_path)
@@ -131,12 +137,17 @@ def test_masks_of_roboflow_lie_beside_their_photos_with_the_names_of_their_value
     plan = from_masks(CustomOptions(images=tmp_path, masks=tmp_path))
     assert (plan.classes, len(plan.jobs)) == (["cat", "dog"], 2)
     (tmp_path / "masks").mkdir()
-    for name in ("a.png", "b.png", "b_mask.png"):  # beside no photo
+    for name in ("a.png", "b.png", "b_mask.png", "c:1.png", "c\\d.png"):  # beside no photo
         index_mask(tmp_path / "masks" / name, region(*BOXES.values()))
-    for name in "ab":
+    for name in ("b", "c:1", "c\\d", "a"):
         photo(tmp_path / "photos" / PHOTO).rename(tmp_path / f"photos/{name}.jpg")
     with pytest.raises(UserError, match="are both masks of"):
         pairs(tmp_path / "photos", tmp_path / "masks")
+    (tmp_path / "masks/b_mask.png").unlink()
+    (tmp_path / "photos/b").touch()
+    assert [photo.name for photo, _ in pairs(tmp_path / "photos", tmp_path / "masks")] == [
+        f"{name}.jpg" for name in ("a", "b", "c:1", "c\\d")
+    ]
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,7 @@ MISTAKES = [  # text, line, and parts of the message
     ("meta_stage:\n  epochs: 1e1\nmodel: {decoder: x}\n", 3, "epochs = '1e1'", ":4: unknown key 'model.decoder'"),
     ("base_stage: {augment: {keep_target: 0.5}}\ndata: {size: 470}\n", 2, "has no effect", ":3: data.size = 470"),
     ("source: x\ngiven: [a]\n", 2, "unknown key 'source'", ":3: unknown key 'given'"),
+    ("data:\n  fold: 1\n  shot\nrun: {}\n", 4, "not valid YAML: could not find expected ':'; indent by spaces"),
     ("base_stage: null\n", 2, "base_stage is missing"),
     ("epochs: 10\n", 2, "unknown key 'epochs', here meta_stage.epochs or base_stage.epochs"),
     ("meta_stage: {optimizers: {a: {lr: x}, b: {lr: y}}}\n", 2, "optimizers.a.lr", "optimizers.b.lr = 'y'"),

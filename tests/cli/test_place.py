@@ -33,7 +33,8 @@ def written(run: Run, stage: str) -> Path:
 
 def test_a_config_in_a_copied_run_names_the_copy(run: Path) -> None:
     config = run / "meta/config.yaml"
-    config.write_text(config.read_text().replace("  fold:", "  decoded_gib: 8.0\n  fold:"))  # of a former version
+    former = config.read_text().replace("  fold:", "  decoded_gib: 8.0\n  fold:")  # of a former version
+    config.write_text(f"base: config/gone/gone.yaml\n{former}")  # its data set's file, which is not on this machine
     copy = run.with_name("copy")
     shutil.copytree(run, copy)
     for place in (copy, run):

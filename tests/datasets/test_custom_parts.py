@@ -71,10 +71,11 @@ def test_equal_names_in_two_parts_are_two_photos(tmp_path: Path, layout: str) ->
     assert (of_first, of_last) == ([0, AREAS["cat"], 0], WHOLE)
 
 
-def test_photos_of_one_name_that_no_folder_tells_apart_are_refused(tmp_path: Path) -> None:
-    for day in ("monday", "tuesday"):
+@pytest.mark.parametrize("mask", ["0.png", "2026/monday/0.png"])
+def test_photos_of_one_name_that_no_folder_tells_apart_are_refused(tmp_path: Path, mask: str) -> None:
+    for day in ("2025/monday", "2026/tuesday"):
         photo(tmp_path / day / "0.jpg")
-    both(tmp_path / "masks/0.png")
+    both(tmp_path / "masks" / mask)
     with pytest.raises(UserError, match="have the same name; rename one"):
         made(tmp_path, masks="masks")
 

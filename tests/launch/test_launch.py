@@ -203,6 +203,11 @@ def test_a_training_that_does_not_fit_on_the_disk_is_refused_at_its_start(mini_c
     [
         ("bam", None, "this checkpoint does not exist"),
         ("bam", {"conv1.weight": torch.zeros(64, 3, 7, 7)}, "not weights of this model as configured"),
+        (
+            "bam",
+            build_encoder(EncoderSettings("resnet10")).state_dict(),
+            "looks like weights of an encoder alone; name a checkpoint of a training",
+        ),
         ("ssp", {"conv1.weight": torch.zeros(64, 3, 7, 7)}, "to continue a training write --resume"),
     ],
 )

@@ -55,6 +55,8 @@ def test_marks_that_cannot_be_read_are_refused(baseline: Path, example_texts: di
         ({"query": None}, "the following arguments are required: --query"),
         ({"query": "gone/*.jpg"}, "no such photo or folder; write a pattern without quotes"),
         ({"suport": "x"}, "did you mean '--support'?"),
+        ({"suport": "x", "out": None}, "--out; unrecognized arguments: --suport; did you mean '--support'?"),
+        ({"shots": 5}, "--shots 5; see "),
         ({"out": None}, "the following arguments are required: --out"),
         ({"out": "some.pth"}, "some.pth: is a file; name a folder"),
         ({"query": "some.pth"}, "some.pth: "),

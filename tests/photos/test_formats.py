@@ -2,6 +2,7 @@
 
 import csv
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -118,19 +119,26 @@ def test_bad_photos_of_a_folder_are_named_and_passed_over(run, photos: list[Path
     (folder / "no photo.jpg").write_bytes(b"text")
     content = photos[1].read_bytes()
     (folder / "cut.jpg").write_bytes(content[: len(content) // 2])
-    done = run("--query", folder, "--format", "coco")
-    assert re.search("1 of 3 photos(?s:.*)2 could not be segmented", done.output) and done.code == 2
+    named = shutil.copy(photos[0], folder / ".named.jpg")
+    done = run("--query", folder, named, "--format", "coco")
+    assert re.search("2 of 4 photos(?s:.*)2 could not be segmented", done.output) and done.code == 2
     errors = {row["photo"]: row["error"] for row in csv.DictReader((tmp_path / "out/summary.csv").open())}
-    assert (errors.pop(f"{folder}/good.jpg"), {*errors}) == ("", {f"{folder}/cut.jpg", f"{folder}/no photo.jpg"})
+    assert errors.pop(f"{folder}/good.jpg") == errors.pop(str(named)) == ""
+    assert {*errors} == {f"{folder}/cut.jpg", f"{folder}/no photo.jpg"}
     for path, error in errors.items():
         assert f"error: {path}: " in done.errors and Path(path).name in error
-    assert len(json_of(tmp_path / "out/coco/instances.json")["images"]) == 1
+    assert len(json_of(tmp_path / "out/coco/instances.json")["images"]) == 2
+    shutil.copy(tmp_path / "out/good.json", tmp_path / "out/.1.tmp.good.json")  # of a program that was killed
     (folder / "more.jpg").write_bytes(content)
     for name in ("good_mask.png", "persons/more.png"):
         (tmp_path / "out" / name).unlink(missing_ok=True)
         (tmp_path / "out" / name).mkdir(parents=True)
     done = run("--query", folder, "--format", "coco", "--resume")
-    assert "good_mask.png: is a folder where a result" in done.errors and "1 of 4 photos" in done.output
+    assert (
+        "good_mask.png: is a folder where a result" in done.errors
+        and "counts as none" not in done.errors
+        and "1 of 4 photos" in done.output
+    )
     (folder / f"{'b' * 236}.jpg").write_bytes(content)
     assert "its name is too long" in run("--query", folder, "--format", "coco", "--resume").error
 

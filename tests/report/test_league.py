@@ -111,6 +111,10 @@ def test_another_budget_side_rate_or_list_is_refused(trained, changes: dict, sai
         assert len(league_tables(runs, overrides=overrides)[0].rows) == 2
         runs = [trained("ssp", 1, 0.5), trained("hsnet", 1, 0.5, *overrides, run="mine_split0")]  # of one's own file
         assert league_tables(runs)[0].notes[-1].startswith("HSNet, mine: ")
+        renamed = trained("hsnet", 2, 0.5, run="pascal_split0_hsnet_lite0", input_side=None)
+        scores, costs = league_tables([runs[0], trained("hsnet", 1, 0.5), renamed])
+        assert [row[0] for row in scores.rows].count("HSNet") == 2
+        assert {row[-1] for row in costs.rows} == {"241", "-"}
 
 
 def test_what_the_table_would_refuse_is_refused_before_the_training() -> None:

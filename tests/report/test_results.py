@@ -7,7 +7,9 @@ import pytest
 from tests.report.conftest import HD95, result
 from util.evaluate.titles import classes_in_no_mean, title
 from util.files.errors import UserError
-from util.report.results import how_made, results, row_of, stages_text
+from util.report.made import how_made, stages_text
+from util.report.results import results
+from util.report.row import Row
 from util.report.tables import RESULT_COLUMNS, fitted, result_table, score_table
 
 
@@ -76,7 +78,7 @@ def test_the_table_of_a_result_has_deviations_further_metrics_and_classes() -> N
     made = result(
         seeds=[0, 1], per_seed=seeds, mean={}, list_images=3, novel={"1": "cat", "2": "dog", "3": "rare"}, metrics=HD95
     )
-    table = score_table(row_of(Path(), made))
+    table = score_table(Row(Path(), made))
     assert table.header == ["score, or class: IoU %", "final", "base (base classes)"]
     assert table.rows[0] == ["mIoU %", "50.00 +- 2.83", "30.00 +- 0.00"]
     assert {name: final for name, final, _ in table.rows} == {"mIoU %": "50.00 +- 2.83", "HD95 px": "4.50 +- 0.00"} | {
@@ -85,7 +87,8 @@ def test_the_table_of_a_result_has_deviations_further_metrics_and_classes() -> N
         "cat, HD95 px": "3.00 +- 0.00",
         "dog, HD95 px": "-",
     }
-    assert "over 2 test seeds, of the same 3 images, not over others" in table.notes[0]
+    assert table.notes[0] == "final: the prediction; base: of the base classes"
+    assert "over 2 test seeds, of the same 3 images, not over others" in table.notes[1]
 
 
 def test_classes_that_are_left_out_are_said_beside_those_without_an_episode() -> None:
@@ -101,7 +104,7 @@ def test_a_training_that_is_not_finished_says_the_steps_that_it_did(tmp_path) ->
     stage = {"stage": "meta", "step": 3, "steps": 8, "batch": 4, "size": 81, "settings": {}}
     half = result(training=[stage], finished=False)
     assert stages_text(half) == "meta stage 3 of 8 steps with batch 4"
-    assert "trained: meta stage 3 of 8 steps with batch 4" in how_made(row_of(tmp_path, half))
+    assert "trained: meta stage 3 of 8 steps with batch 4" in how_made(Row(tmp_path, half))
     assert title(half).startswith("NOT FINISHED (step 3 of 8): ")
     best_before_the_end = result(training=[stage], finished=True)
     assert stages_text(best_before_the_end) == "meta stage 8 steps with batch 4"

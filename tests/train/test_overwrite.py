@@ -55,7 +55,8 @@ def test_tests_of_replaced_weights_are_in_no_table(
     run = Run(mini_config("ssp", meta_stage={"validate_every": 0, "epoch_length": 4}, model={"encoder": encoder}))
     with caplog.at_level("INFO", "symnet"):
         assert train_meta(run.config, resume=True) == 0
-    assert f"finished: {run.folder('meta') / BEST}; next: the same words after test.sh" in caplog.text
+    assert f"finished: {run.folder('meta') / BEST}, the last weights" in caplog.text
+    assert f"next: python test.py {run.config.source.file}\n" in caplog.text
     assert "meta stage: begins in " in capsys.readouterr().out
     photos = checkpoint.read(run.folder("meta") / BEST).photos
     index = load_index(run.config.data, "train")

@@ -58,12 +58,15 @@ def test_missing_files_are_named_with_their_command_before_photos_are_read(mini_
     path = mini_yaml()
     with pytest.raises(UserError, match=r"base/best.pth: the base stage's .*--stage base"):
         train_meta(read_config(path))
-    config = read_config(mini_yaml(model={"encoder": {"weights": "initmodel/gone.pth"}}))
-    with pytest.raises(
-        UserError,
-        match=r"gone.pth: these weights do not exist .*; .*initmodel/README\.md .* NET=lite0",
+    for backbone, others in (
+        ("resnet10", "NET=lite0$"),
+        ("resnet101", "NET=lite0, or NET=resnet101_plain, a download$"),
     ):
-        train_stage("base", config)
+        encoder = {"backbone": backbone, "weights": "initmodel/gone.pth"}
+        with pytest.raises(
+            UserError, match=rf"gone.pth: these weights do not exist .*; .*initmodel/README\.md .* {others}"
+        ):
+            train_stage("base", read_config(mini_yaml(model={"encoder": encoder})))
     other = read_config(mini_yaml("ssp", model={"encoder": {"weights": "runs/mini_split0_resnet10/base/gone.pth"}}))
     with pytest.raises(UserError, match=r"train the base stage of that run first"):
         begin(Run(other))

@@ -56,7 +56,9 @@ def add_overrides(out: argparse.ArgumentParser) -> None:
 def _add_choice(out: argparse.ArgumentParser) -> None:
     """Add the options that choose method and encoder of an experiment."""
     out.add_argument("--model", help="method of an experiment, such as dcama; default symnet")
-    out.add_argument("--net", help="encoder of an experiment; default resnet50")
+    out.add_argument(
+        "--net", help="encoder of an experiment; default: that of the method's or data set's file, else resnet50"
+    )
 
 
 class _List(argparse.Action):

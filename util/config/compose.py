@@ -4,6 +4,7 @@ The head of ``util/config/parts.py``, which lays them over each other, lists the
 """
 
 import re
+import shlex
 from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
@@ -20,7 +21,7 @@ from util.config.folder import (
 )
 from util.config.parts import BACKBONE, FOLD_KEY, NETWORKS, encoder_file, encoder_of, has_encoder, merged
 from util.config.place import FOLDER, RUNS
-from util.config.run_name import FOLD, run_name, with_main_method, without_main_method
+from util.config.run_name import FOLD, run_name, spellings
 from util.config.tree import (
     LISTED,
     Leaf,
@@ -37,6 +38,7 @@ from util.config.tree import (
 from util.files.errors import UserError, check_known, nearest
 
 CHOICE = ("MODEL", "NET")  # of method and encoder, in the environment
+PLAIN = "_plain"  # after the name of an encoder whose runs have the same files
 WEIGHTS, PRETRAINING = "model.encoder.weights", "model.encoder.pretraining"
 BRACES = re.compile(r"\{([^/{}]*)\}")
 
@@ -59,7 +61,7 @@ class Source:
 def file_source(path: Path) -> Source:
     """Return the source of a config that is one file with its bases."""
     path = in_configs(path)
-    return Source(str(path), without_main_method(path.stem), (path,), file=str(path))
+    return Source(shlex.quote(str(path)), spellings(path.stem)[0], (path,), file=str(path))
 
 
 def files_of(source: Source) -> str:
@@ -147,7 +149,7 @@ def _file_of_run(dataset: str, name: str) -> Path | None:
 
     That of ``resnet50`` serves ``resnet50_plain`` where this has none.
     """
-    names = dict.fromkeys((name, with_main_method(name), name.removesuffix("_plain")))
+    names = dict.fromkeys((*spellings(name), name.removesuffix(PLAIN)))
     files = (in_configs(LOCAL / dataset / f"{name}.yaml") for name in names)
     return next((file for file in files if file.exists()), None)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from util.files.project import REPOSITORY
 
 LOCAL = Path("config")  # in the working folder
+DEFAULT = LOCAL / "default.yaml"
 MAIN_METHOD = "symnet"  # not part of its runs' names
 TIMM = "timm"  # the name of the file for all networks of timm
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from model.encoders.variant import PREFIX as TIMM_PREFIX
 from model.registry import methods
 from util.config.folder import (
+    DEFAULT,
     TIMM,
     config_folder,
     data_sets,
@@ -31,6 +32,7 @@ from util.config.folder import (
     method_file,
     method_names,
 )
+from util.config.place import run_of
 from util.config.run_name import read_run_name
 from util.config.tree import (
     ENCODERS,
@@ -146,15 +148,18 @@ def with_bases(files: Sequence[Path], done: set[Path] | None = None) -> list[Pat
 def _base(path: Path, name: str) -> Path:
     """Return the file that one names as its base: beside it, or from the folder where configs are named from.
 
+    A run's config states all settings: where its base is gone, ``default.yaml`` has the protocols that it does not.
+
     UserError: there is none of that name; it names both files.
     """
-    beside, elsewhere = in_configs(path.parent / name), in_configs(Path(name))
-    if not beside.exists() and not elsewhere.exists():
+    places = (path.parent / name, Path(name), *([DEFAULT] if run_of(path) else []))
+    found = next(filter(Path.exists, map(in_configs, places)), None)
+    if found is None:
         raise UserError(
             f"{path}: base: {name} is neither beside it nor in this folder",
             fix="write it with its folder, such as config/pascal/symnet.yaml",
         )
-    return beside if beside.exists() else elsewhere
+    return found
 
 
 def content_of(path: Path) -> Tree:

@@ -10,7 +10,7 @@ from model.registry import methods
 from util.config.bam import as_today
 from util.config.checks import checked
 from util.config.compose import Source, completed, file_source, read_tree, usual_files
-from util.config.folder import LOCAL, in_configs
+from util.config.folder import DEFAULT, LOCAL, in_configs
 from util.config.parts import merged
 from util.config.place import of_today, placed
 from util.config.same import Differences, known_today
@@ -28,8 +28,6 @@ from util.config.tree import (
 )
 from util.files.errors import UserError, told
 from util.files.typecheck import Misfit, convert, required
-
-DEFAULT = LOCAL / "default.yaml"
 
 
 def read_config(source: str | Path | Source, overrides: list[str] | None = None) -> Config:

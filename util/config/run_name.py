@@ -34,15 +34,11 @@ def read_run_name(name: str) -> tuple[int, str, str] | None:
         return None
     words = found[2] or ""
     method = next((method for method in method_names() if f"{words}_".startswith(f"{method}_")), MAIN_METHOD)
-    encoder = words.removeprefix(method).removeprefix("_")
-    return int(found[1]), method, encoder.replace(f"{TIMM}-", TIMM_PREFIX).replace("--", "/")
+    encoder = words.removeprefix(method).removeprefix("_").replace(f"{TIMM}-", TIMM_PREFIX).replace("--", "/")
+    return int(found[1]), method, encoder
 
 
-def with_main_method(name: str) -> str:
-    """Return a run's name with the main method, which it leaves out."""
-    return re.sub(rf"({FOLD})", rf"\1_{MAIN_METHOD}", name, count=1)
-
-
-def without_main_method(name: str) -> str:
-    """Return a run's name without the main method, which it may state."""
-    return re.sub(rf"({FOLD})_{MAIN_METHOD}(?=_|$)", r"\1", name)
+def spellings(name: str) -> tuple[str, str]:
+    """Return a run's name without the main method, as it is made, and with it, as a file may have it."""
+    short = re.sub(rf"({FOLD})_{MAIN_METHOD}(?=_|$)", r"\1", name)
+    return short, re.sub(rf"({FOLD})", rf"\1_{MAIN_METHOD}", short, count=1)

@@ -10,7 +10,7 @@ import yaml
 
 from util.files.errors import UserError, told
 from util.files.reading import read_text
-from util.files.yaml_text import Loader, composed, constructed
+from util.files.yaml_text import Loader, Misplaced, composed, constructed
 
 Tree = dict[str, Any]  # section or key -> Tree or Leaf
 
@@ -39,10 +39,8 @@ RULES = {
 LOADER = type("Loader", (Loader,), {"yaml_implicit_resolvers": RULES})
 ERRORS = (yaml.YAMLError, ValueError, RecursionError)  # of texts that are no YAML
 QUOTED = tuple("[{\"'!&*|>")  # begin a value that is more than one word
-ENDINGS = (".yaml", ".yml")  # of files
 OVERRIDE = "--set "  # before the place of a value from the command line
 LISTED = "python train.py --list prints what there is"
-FIX = f"name one under config/, or an experiment such as: split2 pascal --model ssp; {LISTED}"
 # Keys of a file: what it changes with an encoder, by its name; the encoder where a command line names none
 ENCODERS, NET = "encoders", "net"
 
@@ -70,17 +68,29 @@ def parse_file(path: Path) -> Tree:
 
     The tree is that of all calls while the file stays as it is: it must not be changed.
     """
-    return _parsed(path, read_text(path, "this config", FIX))
+    return _parsed(
+        path,
+        read_text(
+            path,
+            "this config",
+            f"name one under config/, or an experiment such as: split2 pascal --model ssp; {LISTED}",
+        ),
+    )
 
 
 @functools.cache  # a config has 30 files, some of which are asked for ten times
 def _parsed(path: Path, text: str) -> Tree:
-    with told(*ERRORS, before=f"{path}: not valid YAML: "):
+    try:
         node = _or_no_settings(composed(text, LOADER))
         if not isinstance(node, yaml.MappingNode):
             raise ValueError("a config is a mapping of sections, see util/config/settings.py")
         node.value = [(key, _or_no_settings(value)) for key, value in node.value]
         return _read(node, "", lambda key: f"{path}:{key.start_mark.line + 1}")
+    except Misplaced as error:
+        (line, *_), problem = error.args
+        raise UserError(f"{path}:{line}: not valid YAML: {problem}") from None
+    except ERRORS as error:
+        raise UserError(f"{path}: not valid YAML: {error}") from None
 
 
 def _or_no_settings(node: yaml.Node | None) -> yaml.Node:
@@ -169,7 +179,7 @@ def bases_of(path: Path) -> list[str]:
 
 def with_ending(name: str) -> str:
     """Return the name of a config's file, which may be written without its ending."""
-    return name if name.endswith(ENDINGS) else f"{name}.yaml"
+    return name if name.endswith((".yaml", ".yml")) else f"{name}.yaml"
 
 
 def find(tree: dict[str, Any], key: str, default: Any = None) -> Any:

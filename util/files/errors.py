@@ -74,10 +74,10 @@ def told(*kinds: type[Exception], before: str = "", after: str = "") -> Iterator
         raise UserError(f"{before}{error}{after}") from None
 
 
-def closest(word: str, known: Iterable[str]) -> str:
+def closest(word: str, known: Iterable[str], cutoff: float = 0.5) -> str:
     """Return ``"; did you mean 'x'?"`` for the known name closest to ``word``, '' if none is close."""
     by_letters = {name.casefold(): name for name in sorted(known)}
-    close = difflib.get_close_matches(word.casefold(), by_letters, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(word.casefold(), by_letters, n=1, cutoff=cutoff)
     return f"; did you mean '{by_letters[close[0]]}'?" if close else ""
 
 

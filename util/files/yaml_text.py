@@ -31,8 +31,7 @@ def constructed(node: yaml.Node) -> Any:
         try:
             return SafeConstructor().construct_document(node)
         except (ValueError, LookupError, AttributeError, TypeError, OverflowError) as error:
-            place = f"line {node.start_mark.line + 1}"
-            raise ValueError(f"{place}: a value is not what its tag says ({error})") from None
+            raise Misplaced([str(node.start_mark.line + 1)], f"a value is not what its tag says ({error})") from None
 
 
 def composed(text: str, loader: Any = Loader) -> yaml.Node | None:
@@ -49,6 +48,13 @@ def composed(text: str, loader: Any = Loader) -> yaml.Node | None:
     return node
 
 
+class Misplaced(ValueError):
+    """What is wrong in a YAML text; its arguments are the line, or the first and the last one, and the problem."""
+
+    def __str__(self) -> str:
+        return f"line {' to '.join(self.args[0])}: {self.args[1]}"
+
+
 @contextmanager
 def _errors() -> Iterator[None]:
     """Turn every error of the block into a ValueError."""
@@ -56,9 +62,8 @@ def _errors() -> Iterator[None]:
         yield
     except yaml.MarkedYAMLError as error:
         lines = [str(mark.line + 1) for mark in (error.context_mark, error.problem_mark) if mark]
-        place = f"line {' to '.join(dict.fromkeys(lines))}: " if lines else ""
         fix = f"; {MEND}" if isinstance(error, FORM_ERRORS) else ""
-        raise ValueError(f"{place}{error.problem}{fix}") from None
+        raise Misplaced([*dict.fromkeys(lines)], f"{error.problem}{fix}") from None
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from None
     except RecursionError:

@@ -16,7 +16,10 @@ from util.evaluate.titles import title
 from util.files.errors import UserError
 from util.files.table import Table
 from util.loop.metrics import FINAL, mean_iou
-from util.report.results import Row, counts, differences, row_of, stages_text
+from util.report.episodes import counts
+from util.report.made import stages_text
+from util.report.row import Row
+from util.report.same import differences, text_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -47,23 +50,23 @@ class Compared(NamedTuple):
 
 # What may differ, by its name: in how systems were scored, and beside that
 SCORING: dict[str, Callable[[Compared], Any]] = {
-    "protocols": lambda each: each.row.protocol,
-    "fold rules": lambda each: each.row.fold_rule,
+    "protocols": lambda each: each.row.result["protocol"],
+    "fold rules": lambda each: each.row.result["fold_rule"],
     "masks": lambda each: SCORED_ON[each.row.result["scored_on"]],
     "sides of the masks": lambda each: each.label_side,
-    "precisions": lambda each: each.row.precision,
-    "photos or masks of the same names": lambda each: each.row.content,
+    "precisions": lambda each: each.row.result["precision"],
+    "photos or masks of the same names": lambda each: each.row.result["content"],
 }
 BESIDE: dict[str, Callable[[Compared], Any]] = {
-    "image sides": lambda each: each.row.input_side,
+    "image sides": lambda each: each.row.result["input_side"],
     "trainings": lambda each: stages_text(each.row.result),
 }
 METHOD: dict[str, Callable[[Compared], Any]] = {
-    "method": lambda each: each.row.method,
-    "encoder": lambda each: each.row.encoder,
+    "method": lambda each: each.row.result["method"],
+    "encoder": lambda each: each.row.result["encoder"],
     "settings": lambda each: each.row.settings,
     "vectors": lambda each: each.row.result.get("vectors"),
-    "code": lambda each: each.row.code,
+    "code": lambda each: text_of(each.row.result["code"]),
 }
 NETWORKS: dict[str, Callable[[Compared], Any]] = {
     "training seeds": lambda each: each.row.training_seed,
@@ -89,7 +92,7 @@ def compare(*runs: Path, output: str = FINAL) -> Table:
     scored = list(chain.from_iterable(zip(of_a, of_b)))
     check_episodes(scored)
     overall = difference([a.sums for a in of_a], [b.sums for b in of_b])
-    names = [f"A: {of_a[0].row.row}", f"B: {of_b[0].row.row}"]
+    names = [f"A: {of_a[0].row.name}", f"B: {of_b[0].row.name}"]
     several = zip(of_a, of_b) if len(of_a) > 1 else ()
     rows = [_row(f"pair {n}", difference([a.sums], [b.sums])) for n, (a, b) in enumerate(several, start=1)]
     out = Table(["mIoU %", *names, "A - B", "95 % from", "to"], [*rows, _row(which, overall)])
@@ -191,7 +194,7 @@ def read_scored(path: Path, output: str) -> Compared:
         raise UserError(f"{path}: holds {len(others) + 1} results; name one of them, such as {file.parent}")
     manifest = read_manifest(file.with_name(MANIFEST))
     return Compared(
-        row=row_of(file, read_result(file)),
+        row=Row(file, read_result(file)),
         label_side=manifest.header.get("label_side"),
         episodes=[(episode["seed"], episode["query"], ways_of(episode)) for episode in manifest.episodes],
         sums=_sums_by_query(counts(file, output), file.with_name(MANIFEST)),

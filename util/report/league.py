@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -19,7 +19,7 @@ from util.config.same import differences
 from util.config.settings import Config
 from util.config.tree import key_of
 from util.evaluate.schema import Result
-from util.evaluate.titles import departures
+from util.evaluate.titles import departures, protocol_title
 from util.files.errors import UserError
 from util.files.table import Table
 from util.loop.metrics import FINAL, MIOU
@@ -27,7 +27,9 @@ from util.loop.observers import OBSERVERS
 from util.report.compare import Compared, check_episodes, difference, read_scored
 from util.report.one_table import Term, check_one_table
 from util.report.published import MEAN, published
-from util.report.results import Row, grouped, rows_of
+from util.report.results import rows_of
+from util.report.row import Row
+from util.report.same import grouped
 
 LEAGUE, NET, ENCODER = "laptop", "lite0", "EfficientNet-Lite0"  # the place of its terms, and the encoder of all
 REFERENCE = "ssp"  # the method that others are compared with
@@ -68,18 +70,18 @@ def league_tables(paths: list[Path], protocols: Sequence[str] = (), overrides: S
     for row in rows:
         if others := _other_terms(row.file, row.result, overrides):
             raise UserError(f"{row.file}: {NOT_ON_TERMS}: {'; '.join(others)}")
-    check_one_table([replace(row, input_side=None) for row in rows], SHARED)  # a config may have another side
+    of_any_side = [Row(row.file, {**row.result, "input_side": None}) for row in rows]  # a config may have another
+    check_one_table(of_any_side, SHARED)
     scored = [read_scored(row.file, FINAL) for row in rows]
     _check_minutes(scored)
     ordered = sorted(scored, key=_order)
-    return [*chain.from_iterable(map(_of_fold, grouped(ordered, "row.fold").values()))]
+    return [*chain.from_iterable(map(_of_fold, grouped(ordered, lambda each: each.row.result["fold"]).values()))]
 
 
 def check_terms(config: Config) -> None:
     """Refuse (UserError) a training whose results the table would refuse, whatever minutes it will take."""
-    encoder = title_of(config.model.backbone())
     made, run = to_dict(config), str(config.run.name)
-    others = _other_settings(made, run, _terms(made, run, config.given), encoder)
+    others = _other_settings(made, run, _terms(made, run, config.given), title_of(config.model.backbone()))
     number = config.protocols[config.test.protocol].number(config.data.fold)
     if config.test.episodes not in (None, number):
         others.append(f"quick look ({config.test.episodes} of {number} episodes)")
@@ -141,7 +143,7 @@ def _terms_of(run: str, method: str, fold: int) -> tuple[str, ...]:
 def _order(each: Compared) -> tuple[float, ...]:
     """Return what results are sorted by: fold, shots and the seed of the training, those without one last."""
     seed = each.row.training_seed
-    return each.row.fold, each.row.shot, math.inf if seed is None else seed
+    return each.row.result["fold"], each.row.result["shot"], math.inf if seed is None else seed
 
 
 def _training_list(row: Row) -> str:
@@ -151,7 +153,7 @@ def _training_list(row: Row) -> str:
 
 def _check_minutes(scored: Sequence[Compared]) -> None:
     """Refuse (UserError) methods of which a training took far longer than that of others, on average."""
-    minutes = {row: _costs(own, "processor_minutes") for (row,), own in grouped(scored, "row.row").items()}
+    minutes = {row: _costs(own, "processor_minutes") for row, own in grouped(scored, attrgetter("row.name")).items()}
     known = sorted((fmean(of_row), row) for row, of_row in minutes.items() if of_row)
     if known and known[-1][0] > MOST * known[0][0] + 1:
         both = ", ".join(f"{row} {value:.1f}" for value, row in (known[-1], known[0]))
@@ -163,23 +165,26 @@ def _check_minutes(scored: Sequence[Compared]) -> None:
 
 def _of_fold(every: Sequence[Compared]) -> list[Table]:
     """Return the tables of a fold: scores, with ranks here and in papers and their correlation; and what they cost."""
-    shots = [*chain.from_iterable(grouped(every, "row.shot"))]
-    for of_shot in grouped(every, "row.shot").values():
+    by_shot = grouped(every, lambda each: each.row.result["shot"])
+    for of_shot in by_shot.values():
         check_episodes(of_shot)
-    reference = [each for each in every if each.row.run.endswith(f"_{REFERENCE}_{NET}")]
-    methods = {_name(own): own for own in sorted(grouped(every, "row.row").values(), key=_miou, reverse=True)}
+    reference = [each for each in every if each.row.result["run"].endswith(f"_{REFERENCE}_{NET}")]
+    best_first = sorted(grouped(every, attrgetter("row.name")).values(), key=_miou, reverse=True)
+    methods = {own[0].row.name: own for own in best_first}
     first = every[0].row
     in_papers, correlation = _ranks(methods, first)
     scores, costs = [], []
-    for name, own in methods.items():
-        cells = [_of_shot(shot, own, reference) for shot in shots]
+    for row, own in methods.items():
+        name = _name(own)
+        cells = [_of_shot(shot, own, reference) for shot in by_shot]
         of_shots = chain.from_iterable(of_shot[:2] for of_shot in cells)
-        scores.append([name, _seeds(own), *of_shots, *in_papers.get(name, ["-"] * 3)])
+        scores.append([name, _seeds(own), *of_shots, *in_papers.get(row, ["-"] * 3)])
         costs.append([name, *(seconds for *_, seconds in cells), *_cost_cells(own)])
-    of_scores = chain.from_iterable((f"{shot}-shot mIoU", f"{shot}-shot minus SSP") for shot in shots)
-    of_costs = (f"{shot}-shot s / episode" for shot in shots)
+    of_scores = chain.from_iterable((f"{shot}-shot mIoU", f"{shot}-shot minus SSP") for shot in by_shot)
+    of_costs = (f"{shot}-shot s / episode" for shot in by_shot)
     notes = [SCORES_NOTE, *correlation, *_notes_on_own(methods, reference)]
-    above = [f"Fold {first.fold} of {first.dataset}, {first.title}, training list {_training_list(first)}"]
+    fold = f"Fold {first.result['fold']} of {first.result['dataset']}"
+    above = [f"{fold}, {protocol_title(first.result)}, training list {_training_list(first)}"]
     return [
         Table(["method", "seeds", *of_scores, "paper", "rank", "paper's rank"], scores, above=above, notes=notes),
         Table(["method", *of_costs, *COSTS], costs, above=above, notes=[COSTS_NOTE]),
@@ -187,14 +192,14 @@ def _of_fold(every: Sequence[Compared]) -> list[Table]:
 
 
 def _ranks(methods: Mapping[str, Sequence[Compared]], first: Row) -> tuple[dict[str, list[str]], list[str]]:
-    """Return number in papers, rank and rank in papers of methods that have one, and the line on their correlation."""
+    """Return number in papers, rank and rank in papers of rows that have one, and the line on their correlation."""
     import pandas
 
-    quoted = published(first.dataset, [1], first.fold_rule)
+    quoted = published(first.result["dataset"], [1], first.result["fold_rule"])
     papers = {number.method.removesuffix(f" {PAPERS}"): number.value for number in quoted if number.column == PAPER}
-    both = {name: (_miou(own), papers[name]) for name, own in methods.items() if name in papers}
+    both = {row: (_miou(own), papers[_name(own)]) for row, own in methods.items() if _name(own) in papers}
     ranks = pandas.DataFrame(both).rank(axis="columns", ascending=False)
-    cells = {name: [f"{papers[name]:.1f}", *map("{:.0f}".format, ranks[name])] for name in both}
+    cells = {row: [f"{number:.1f}", *map("{:.0f}".format, ranks[row])] for row, (_, number) in both.items()}
     if len(both) < 2:
         return cells, []
     return cells, [f"Spearman's correlation of the ranks: {ranks.T.corr().iloc[0, 1]:.2f} (n = {len(both)})."]
@@ -208,20 +213,24 @@ def _seeds(own: Sequence[Compared]) -> str:
 def _cost_cells(own: Sequence[Compared]) -> list[str]:
     """Return minutes, MiB, parameters and image side of a method."""
     minutes, memory = _costs(own, "processor_minutes"), _costs(own, "peak_mib")
-    first = own[0].row
     cost = [f"{fmean(minutes):.1f}" if minutes else "-", f"{max(memory):.0f}" if memory else "-"]
-    return [*cost, first.parameters, str(first.input_side)]
+    return [*cost, own[0].row.parameters, str(own[0].row.result["input_side"] or "-")]
 
 
 def _name(own: Sequence[Compared]) -> str:
     """Return a method's name."""
     first = own[0].row
-    return first.row.replace(f" {first.encoder}", "").replace(f", {LEAGUE}", "")
+    return first.name.replace(f" {first.result['encoder']}", "").replace(f", {LEAGUE}", "")
 
 
 def _miou(own: Sequence[Compared]) -> float:
     """Return the mean mIoU of a method with the fewest shots."""
-    return fmean(each.row.result["mean"][FINAL][MIOU] for each in own if each.row.shot == own[0].row.shot)
+    return fmean(each.row.result["mean"][FINAL][MIOU] for each in _with_shots(own[0].row.result["shot"], own))
+
+
+def _with_shots(shot: int, scored: Sequence[Compared]) -> list[Compared]:
+    """Return the results with a number of shots."""
+    return [each for each in scored if each.row.result["shot"] == shot]
 
 
 def _of_shot(shot: int, own: Sequence[Compared], reference: Sequence[Compared]) -> tuple[str, str, str]:
@@ -229,19 +238,23 @@ def _of_shot(shot: int, own: Sequence[Compared], reference: Sequence[Compared]) 
 
     '-' where there is no result; of the reference there is no difference.
     """
-    mine, theirs = ([each for each in side if each.row.shot == shot] for side in (own, reference))
+    mine = _with_shots(shot, own)
     if not mine:
         return "-", "-", "-"
     mious = [each.row.result["mean"][FINAL][MIOU] for each in mine]
     spread = f" +- {stdev(mious):.1f} ({min(mious):.1f} to {max(mious):.1f})" if len(mious) > 1 else ""
-    return f"{fmean(mious):.1f}{spread}", _minus(mine, theirs), f"{fmean(each.row.seconds for each in mine):.3f}"
+    return (
+        f"{fmean(mious):.1f}{spread}",
+        _minus(mine, _with_shots(shot, reference)),
+        f"{fmean(each.row.seconds for each in mine):.3f}",
+    )
 
 
 def _minus(mine: Sequence[Compared], theirs: Sequence[Compared]) -> str:
     """Return the difference of a method to the reference with its interval; '-' of itself, or without one."""
-    if not theirs or mine[0].row.row == theirs[0].row.row:
+    if not theirs or mine[0].row.name == theirs[0].row.name:
         return "-"
-    a, b, low, high = difference(*([each.sums for each in side] for side in (mine, theirs)))
+    a, b, low, high = difference([each.sums for each in mine], [each.sums for each in theirs])
     return f"{a - b:+.1f} ({low:+.1f} to {high:+.1f}){'~' if low <= 0 <= high else ''}"
 
 
@@ -253,8 +266,9 @@ def _costs(own: Sequence[Compared], name: str) -> list[float]:
 
 def _notes_on_own(methods: Mapping[str, Sequence[Compared]], reference: Sequence[Compared]) -> Iterator[str]:
     """Yield a line on each method of one's own beside the reference, with the fewest shots."""
-    for name, own in methods.items():
-        first = own[0].row
-        if not _terms_of(first.run, first.method, first.fold):
-            (mine, apart, _), (theirs, *_) = (_of_shot(first.shot, side, reference) for side in (own, reference))
-            yield f"{name}: {mine}, SSP {theirs}, difference {apart}"
+    for own in methods.values():
+        first = own[0].row.result
+        if not _terms_of(first["run"], first["method"], first["fold"]):
+            mine, apart, _ = _of_shot(first["shot"], own, reference)
+            theirs, *_ = _of_shot(first["shot"], reference, reference)
+            yield f"{_name(own)}: {mine}, SSP {theirs}, difference {apart}"

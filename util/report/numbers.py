@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from operator import attrgetter
 from statistics import fmean
 
 from util.config.read import published_side
-from util.evaluate.titles import track_text
+from util.evaluate.titles import protocol_title, track_text
 from util.report.one_table import are_across, are_repeated, doubts_by_place
 from util.report.published import MEAN, Number, published
-from util.report.results import SECONDS, Row, grouped, overall_scores
+from util.report.results import SECONDS, overall_scores
+from util.report.row import Row
+from util.report.same import grouped
 
 GRID = 16  # pixels of a grid's step, by which a network's side may differ from a protocol's
 CROSS_DOMAIN = {"fss1000", "deepglobe", "isic", "chestxray"}  # whose mean the published rows of the benchmark are
@@ -17,15 +20,15 @@ CROSS_DOMAIN = {"fss1000", "deepglobe", "isic", "chestxray"}  # whose mean the p
 
 def places_of(rows: Sequence[Row]) -> list[str]:
     """Return the places of a table's columns: all folds, or the data sets."""
-    folds = rows[0].folds
+    folds = rows[0].result["folds"]
     return [*dict.fromkeys(row.place for row in rows)] if folds == 1 else [f"fold {fold}" for fold in range(folds)]
 
 
 def published_set(rows: Sequence[Row]) -> str:
     """Return the data set whose published rows stand beside results; '' for none."""
     if are_across(rows):
-        return "crossdomain" if {row.dataset for row in rows} == CROSS_DOMAIN else ""
-    return rows[0].dataset
+        return "crossdomain" if {row.result["dataset"] for row in rows} == CROSS_DOMAIN else ""
+    return rows[0].result["dataset"]
 
 
 def numbers_of(rows: Sequence[Row], output: str, papers: str | None) -> list[Number]:
@@ -35,20 +38,20 @@ def numbers_of(rows: Sequence[Row], output: str, papers: str | None) -> list[Num
     """
     places = len(places_of(rows))
     numbers = list[Number]()
-    for own in grouped(rows, "row").values():
-        track = track_text({row.shot: row.result["track"] for row in own})
-        for every in grouped(own, "shot").values():
+    for own in grouped(rows, attrgetter("name")).values():
+        track = track_text({row.result["shot"]: row.result["track"] for row in own})
+        for every in grouped(own, lambda row: row.result["shot"]).values():
             numbers += _measured(every, output, places, track)
-    shots = sorted({row.shot for row in rows})
+    shots = sorted({row.result["shot"] for row in rows})
     protocol = _protocol_of_papers(rows) if papers is None else None
-    return numbers + published(published_set(rows), shots, rows[0].fold_rule, papers, protocol)
+    return numbers + published(published_set(rows), shots, rows[0].result["fold_rule"], papers, protocol)
 
 
 def _protocol_of_papers(rows: Sequence[Row]) -> str:
     """Return the protocol whose published numbers stand beside results: their own, none ('') at another image side."""
-    protocol = rows[0].protocol
-    side = published_side(rows[0].dataset, protocol)
-    sides = {row.input_side for row in rows}
+    protocol = rows[0].result["protocol"]
+    side = published_side(rows[0].result["dataset"], protocol)
+    sides = {row.result["input_side"] for row in rows}
     return "" if any(side and mine and abs(mine - side) > GRID for mine in sides) else protocol
 
 
@@ -62,23 +65,37 @@ def _measured(every: Sequence[Row], output: str, places: int, track: str) -> Ite
     first = every[0]
     samples = dict.fromkeys(sample for *_, sample, _ in values)
     kind = "training" if are_repeated(every) else "test"
-    over = f"{first.shot}-shot: {kind} seeds {', '.join(map(str, samples))}" if len(samples) > 1 else ""
+    over = f"{first.result['shot']}-shot: {kind} seeds {', '.join(map(str, samples))}" if len(samples) > 1 else ""
     doubts = doubts_by_place(every)
     seconds = fmean(row.seconds for row in every)
     for place, score, value, spread in (*_means(values, places), (MEAN, SECONDS, seconds, float("nan"))):
-        of_number = () if score == SECONDS else doubts[place]
-        about = first.row, first.title, "", track, first.shot
-        yield Number(*about, place, score, value, first.parameters, spread, over, of_number)
+        yield Number(
+            method=first.name,
+            protocol=protocol_title(first.result),
+            source="",
+            track=track,
+            shot=first.result["shot"],
+            place=place,
+            score=score,
+            value=value,
+            parameters=first.parameters,
+            spread=spread,
+            over=over,
+            doubts=() if score == SECONDS else doubts[place],
+        )
 
 
 def _samples(every: Sequence[Row], output: str) -> list[tuple[str, str, int, float]]:
     """Return place, score, sample and value of each score; a sample is a training, a seed of the test, or 0 for all."""
-    repeated, has_seeds = are_repeated(every), len({row.seeds for row in every}) == 1
+    repeated = are_repeated(every)
+    has_seeds = len({tuple(row.result["seeds"]) for row in every}) == 1
     values = []
     for row in every:
         for seed, name, value in overall_scores(row, output):
-            of_test = seed if has_seeds else 0
-            values.append((row.place, name, (row.training_seed or 0) if repeated else of_test, value))
+            sample = seed if has_seeds else 0
+            if repeated:
+                sample = row.training_seed or 0
+            values.append((row.place, name, sample, value))
     return values
 
 

@@ -10,27 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from util.evaluate.schema import NOT_STATED
-from util.evaluate.titles import departures, track_text
+from util.evaluate.titles import departures, protocol_title, track_text
 from util.files.errors import UserError
+from util.report.made import trained_precision
 from util.report.published import MEAN
-from util.report.results import (
-    Row,
-    by_value,
-    differences,
-    grouped,
-    rows_of,
-    text_of,
-    trained_precision,
-    without,
-)
+from util.report.results import COLUMNS, rows_of
+from util.report.row import Row
+from util.report.same import by_value, differences, grouped, text_of, without
 
 CELL = ("row", "protocol", "shot", "dataset", "fold", "training_seed")
 COLUMN = ("dataset", "fold", "shot")  # rare classes that are skipped depend on shots
-# A value that a part of a table shares: the part, the fields of rows that say which one, the value's name, and it
+# A value that a part of a table shares: the part, the columns that say which one, the value's name, and it
 Term = tuple[str, Sequence[str], str, Callable[[Row], Any]]
 ONE: list[Term] = [
     ("a cell", CELL, "result", lambda row: row.file),
-    ("a table", (), "protocol", lambda row: row.title),
+    ("a table", (), "protocol", lambda row: protocol_title(row.result)),
     (
         "a table",
         (),
@@ -44,27 +38,27 @@ ONE: list[Term] = [
         "content of the photos or masks of the whole test list",
         lambda row: row.result["whole_content"],
     ),
-    ("a column", COLUMN, "test list", lambda row: row.list),
-    ("a column", COLUMN, "content of the photos or masks", lambda row: row.content),
-    ("a row", ("row", "shot"), "track", lambda row: track_text({row.shot: row.result["track"]})),
+    ("a column", COLUMN, "test list", lambda row: row.result["list"]),
+    ("a column", COLUMN, "content of the photos or masks", lambda row: row.result["content"]),
+    ("a row", ("row", "shot"), "track", lambda row: track_text({row.result["shot"]: row.result["track"]})),
 ]
 # But of data sets without folds, which may also differ in their image sides.
 ONE_OF_FOLDS: list[Term] = [
-    ("a table", (), "data set", lambda row: row.dataset),
-    ("a table", (), "number of folds", lambda row: row.folds),
+    ("a table", (), "data set", lambda row: row.result["dataset"]),
+    ("a table", (), "number of folds", lambda row: row.result["folds"]),
     ("a table", (), "data.fold_classes", lambda row: str(row.result["config"]["data"].get("fold_classes"))),
     ("a table", (), "data.min_pixels", lambda row: row.result["min_pixels"]),
-    ("a table", (), "image side", lambda row: row.input_side),
+    ("a table", (), "image side", lambda row: row.result["input_side"]),
 ]
 # Reasons of doubt about a mean, by what its results have in common else
 MADE: dict[str, Callable[[Row], Any]] = {
     "made with different settings": lambda row: row.settings,
-    "made by different code of the method": lambda row: row.code,
+    "made by different code of the method": lambda row: text_of(row.result["code"]),
     "made with different text vectors": lambda row: row.result.get("vectors"),
 }
 PRECISIONS: dict[str, Callable[[Row], Any]] = {
     "trained in different precisions": lambda row: trained_precision(row.result) or NOT_STATED,
-    "tested in different precisions": lambda row: row.precision,
+    "tested in different precisions": lambda row: row.result["precision"],
 }
 
 
@@ -82,11 +76,11 @@ def rows_by_table(paths: list[Path], protocols: Sequence[str]) -> Iterator[list[
         UserError: there is none, or none of a protocol; or as ``check_one_table``.
     """
     own = [row for row in rows_of(paths, protocols) if row.result["replayed"] is None]
-    cell_of = attrgetter(*CELL)
-    least = {cell: min(map(_departs, every)) for cell, every in grouped(own, *CELL).items()}
+    cell_of = partial(_values_of, CELL)
+    least = {cell: min(map(_departs, every)) for cell, every in grouped(own, cell_of).items()}
     best = [row for row in own if _departs(row) == least[cell_of(row)]]
-    for protocol in protocols or dict.fromkeys(map(attrgetter("protocol"), own)) or [""]:
-        shown = [row for row in best if row.protocol == protocol]
+    for protocol in protocols or grouped(own, COLUMNS["protocol"]) or [""]:
+        shown = [row for row in best if row.result["protocol"] == protocol]
         if not shown:
             raise UserError(
                 f"{', '.join(map(str, paths))}: no result to show {protocol and f'of protocol {protocol} '}"
@@ -96,6 +90,11 @@ def rows_by_table(paths: list[Path], protocols: Sequence[str]) -> Iterator[list[
         yield shown
 
 
+def _values_of(columns: Sequence[str], row: Row) -> tuple:
+    """Return the values of some columns of a row."""
+    return tuple(COLUMNS[column](row) for column in columns)
+
+
 def _departs(row: Row) -> int:
     """Return how far the episodes of a result are from those of its protocol."""
     return 2 * row.result["quick_look"] + row.result["other_seeds"]
@@ -103,7 +102,7 @@ def _departs(row: Row) -> int:
 
 def are_across(rows: Sequence[Row]) -> bool:
     """Return whether a table has columns of data sets without folds, as in the cross-domain benchmark."""
-    return len({row.dataset for row in rows}) > 1 and {row.folds for row in rows} == {1}
+    return len({row.result["dataset"] for row in rows}) > 1 and {row.result["folds"] for row in rows} == {1}
 
 
 def check_one_table(rows: Sequence[Row], further: Sequence[Term] = ()) -> None:
@@ -120,7 +119,7 @@ def check_one_table(rows: Sequence[Row], further: Sequence[Term] = ()) -> None:
     if not are_across(rows):
         terms += ONE_OF_FOLDS
     for part, keys, name, value_of in terms:
-        for which, group in grouped(rows, *keys).items():
+        for which, group in grouped(rows, partial(_values_of, keys)).items():
             values = by_value(group, value_of)
             if len(values) > 1:
                 files = " and ".join(str(row.file) for row in values.values())
@@ -142,11 +141,11 @@ def doubts_by_place(every: Sequence[Row]) -> dict[str, tuple[str, ...]]:
     """
     repeated = are_repeated(every)
     made = [*differences(every, MADE)][:1]
-    folds = {len(grouped(own, "place")) for own in grouped(every, "training_seed").values()}
+    folds = {len({row.place for row in own}) for own in grouped(every, attrgetter("training_seed")).values()}
     if repeated and len(folds) > 1:
         made = ["not every training has all folds"]
     doubts = {}
-    for place, own in [(MEAN, every), *((of[0].place, of) for of in grouped(every, "place").values())]:
+    for place, own in [(MEAN, every), *grouped(every, attrgetter("place")).items()]:
         reasons = [*chain.from_iterable(departures(row.result) for row in own)]
         if repeated or place == MEAN:
             reasons += made

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from itertools import chain, product, repeat
+from itertools import chain, product
+from operator import attrgetter
 from pathlib import Path
 from string import ascii_lowercase
 
 from util.files.table import Marked, Table
 from util.loop.mask_metrics import ScoreFacts
 from util.loop.metrics import FINAL, MIOU
+from util.report.made import how_made
 from util.report.numbers import numbers_of, places_of
 from util.report.one_table import are_across, rows_by_table
 from util.report.published import DOUBTFUL, MEAN, MEASURED, Number
-from util.report.results import DEVIATION, FB_IOU, SECONDS, Row, grouped, how_made, scores_of
+from util.report.results import DEVIATION, FB_IOU, SECONDS, scores_of
+from util.report.row import Row
+from util.report.same import grouped
 
 Column = tuple[int, str, str]  # number of shots, place and score
 COLUMNS_NOTE = (
@@ -50,7 +54,7 @@ def paper_tables(
 def _of_methods(rows: Sequence[Row], output: str, papers: str | None) -> Table:
     """Return the table of methods by folds, or by data sets without folds."""
     numbers = numbers_of(rows, output, papers)
-    lines = [*grouped(numbers, "method", "protocol", "source").values()]
+    lines = [*grouped(numbers, attrgetter("method", "protocol", "source")).values()]
     columns = _columns_of_methods(numbers, rows)
     known = scores_of(*(row.result for row in rows))
     headings = [_heading(place, score, known) for _, place, score in columns]
@@ -62,10 +66,11 @@ def _of_methods(rows: Sequence[Row], output: str, papers: str | None) -> Table:
     out.groups = [*[""] * out.leading, *(f"{shot}-shot" for shot, *_ in columns)]
     out.facts = _facts(lines, dict(zip(columns, out.headings()[out.leading :])))
     quoted = "; other numbers are quoted from the numbered source" if sources else ""
-    out.notes = [f"{MEASURED} measured here, {output} output{quoted}. {COLUMNS_NOTE}", *_explanations(numbers, letters)]
-    out.notes += map("+-: {} over {}.".format, repeat(DEVIATION), _each_once(out.facts["over"]))
-    out.notes += [f"{mark.strip()} {source}." for source, mark in marks.items()]
-    out.notes += map(f"{MEASURED} {{}}".format, map(how_made, rows))
+    out.notes = [
+        f"{MEASURED} measured here, {output} output{quoted}. {COLUMNS_NOTE}",
+        *_explanations(numbers, letters, marks, out.facts["over"]),
+    ]
+    out.notes += [f"{MEASURED} {how_made(row)}" for row in rows]
     return out
 
 
@@ -90,12 +95,16 @@ def _facts(lines: Sequence[Sequence[Number]], headings: dict[Column, str]) -> di
     }
 
 
-def _explanations(numbers: Sequence[Number], letters: dict[str, str]) -> list[str]:
-    """Return the notes that explain doubtful cells and tracks."""
+def _explanations(
+    numbers: Sequence[Number], letters: dict[str, str], marks: dict[str, str], overs: Sequence[str]
+) -> list[str]:
+    """Return the notes that explain doubtful cells, tracks, spreads over seeds and sources."""
     notes = []
     if doubts := _doubts(numbers):
         notes.append(f"{DOUBTFUL} ({doubts}) not to be quoted as the protocol's number of this method.")
-    return notes + [f"{letter.strip() or 'all'}: {track}." for track, letter in letters.items()]
+    notes += [f"{letter.strip() or 'all'}: {track}." for track, letter in letters.items()]
+    notes += [f"+-: {DEVIATION} over {seeds}." for seeds in _each_once(overs)]
+    return notes + [f"{mark.strip()} {source}." for source, mark in marks.items()]
 
 
 def _each_once(texts: Iterable[str]) -> list[str]:

@@ -38,7 +38,8 @@ from util.loop.processes import ProcessGroup
 from util.loop.score import score, scored_outputs
 from util.report.charts import Panels, draw, write_figure
 from util.report.compare import SAME_EPISODES
-from util.report.results import episodes_by_seed, row_name
+from util.report.episodes import episodes_by_seed
+from util.report.row import Row
 from util.report.verify import evaluation_of
 from util.run.data import trials
 
@@ -132,12 +133,15 @@ def _boards(
     (scoring,) = scorings_of(config, world, manifest=path.with_name(MANIFEST))
     test = scoring.evaluation
     if test.loaded.digest != result["weights"]:
-        fix = "test again with test.py"
-        raise UserError(f"{path}: the weights have changed since ({test.loaded.source})", fix=fix)
+        raise UserError(
+            f"{path}: the weights have changed since ({test.loaded.source})",
+            fix="test again with test.py",
+        )
     sampler = test.samplers[result["seeds"][0]]
     found = Predictions(test.scored_on)
+    method = Row(path, result).name
     data = Subset(trials(test.run, sampler, test.view, (test.scored_on,)), list(numbers))
-    score(scoring.prepared, data, len(numbers), [found], world, title=row_name(result))
+    score(scoring.prepared, data, len(numbers), [found], world, title=method)
     boards = []
     for place, number in enumerate(numbers):
         drawing = EpisodeDrawing(test, sampler(number))
@@ -145,12 +149,12 @@ def _boards(
         masks = found.masks[place]
         final = masks.pop(FINAL)
         if every_output:
-            maps = found.maps[place].items()
-            panels += [(f"{name} (blue 0, red 1)", drawing.heat_map(values, final.shape)) for name, values in maps]
+            for name, values in found.maps[place].items():
+                panels.append((f"{name} (blue 0, red 1)", drawing.heat_map(values, final.shape)))
             if (base := masks.pop(BASE, None)) is not None:
                 panels.append(drawing.base_classes(base))
             panels += [drawing.output(name, mask, iou_of(rows[number], name)) for name, mask in masks.items()]
-        boards.append([*panels, drawing.output(row_name(result), final, iou_of(rows[number], FINAL))])
+        boards.append([*panels, drawing.output(method, final, iou_of(rows[number], FINAL))])
     return boards
 
 

@@ -109,7 +109,8 @@ def _numbers(entry: dict[str, Any], shots: list[int]) -> Iterator[Number]:
     text = track_text({shot: track | {"train_shot": track["train_shot"].get(shot)} for shot in known})
     for shot in known:
         *folds, mean = entry["miou"][shot]
-        cells = [*((f"fold {fold}", MIOU, value) for fold, value in enumerate(folds)), (MEAN, MIOU, mean)]
+        cells = [(f"fold {fold}", MIOU, value) for fold, value in enumerate(folds)]
+        cells.append((MEAN, MIOU, mean))
         if FB_IOU in entry:
             cells.append((MEAN, FB_IOU, entry[FB_IOU][shot]))
         for cell in cells:

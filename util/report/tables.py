@@ -14,8 +14,9 @@ from util.evaluate.schema import Result
 from util.evaluate.titles import classes_in_no_mean, title, track_text
 from util.files.errors import check_known
 from util.files.table import Table
-from util.loop.metrics import BASE, FINAL, MIOU
-from util.report.results import COLUMNS, DEVIATION, FB_IOU, Row, frame_of, row_of, rows_of
+from util.loop.metrics import ALL_FOREGROUND, BASE, FINAL, MIOU
+from util.report.results import COLUMNS, DEVIATION, FB_IOU, frame_of, rows_of
+from util.report.row import Row
 
 RESULT_COLUMNS = [
     *("method", "encoder", "dataset", "fold", "shot", "protocol", "draw", "mark", "precision", "output"),
@@ -29,6 +30,7 @@ IN_WORDS = {"fold": "fold {}", "shot": "{}-shot", "draw": "draw {}", "output": "
     "parameters M (learnt)": "{} M parameters (learnt)",
 }
 SHORT = {"parameters M (learnt)": "M (learnt)"}  # titles where room is scarce
+OUTPUTS = {FINAL: "the prediction", BASE: "of the base classes", ALL_FOREGROUND: "everything is object"}
 WIDTH = 100  # characters of a line
 
 
@@ -38,7 +40,7 @@ def summary(by_file: dict[Path, Result], form: str = "markdown") -> str:
     for path, result in by_file.items():
         lines.append(f"{title(result)}, list {result['list_source']}, in {result['precision']}")
         lines.append(track_text({result["shot"]: result["track"]}))
-        lines += [format(score_table(row_of(path, result)), form), *classes_in_no_mean(result), ""]
+        lines += [format(score_table(Row(path, result)), form), *classes_in_no_mean(result), ""]
     return "\n".join(lines)
 
 
@@ -57,6 +59,11 @@ def score_table(row: Row) -> Table:
     outputs = cells.reindex(index=ordered["name"].unique(), columns=[*result["mean"]])
     shown = outputs.rename(columns={BASE: f"{BASE} (base classes)"}).fillna("-")
     out = Table(["score, or class: IoU %", *shown], shown.reset_index().values.tolist())
+    out.notes.append(
+        "; ".join(
+            f"{name}: {OUTPUTS.get(name, 'a part of the method, as its file in model/ says')}" for name in outputs
+        )
+    )
     if len(result["seeds"]) > 1:
         images = f"the same {result['list_images']} images, not over others"
         out.notes.append(f"+-: {DEVIATION} over {len(result['seeds'])} test seeds, of {images}.")

@@ -25,7 +25,9 @@ from util.files.errors import UserError
 from util.files.table import Table
 from util.loop.mask_metrics import METRICS, check_metrics
 from util.loop.metrics import BASE, CLASS, episode_scores
-from util.report.results import episodes_by_seed, scores_of
+from util.report.episodes import episodes_by_seed
+from util.report.results import scores_of
+from util.report.same import grouped
 from util.report.tables import wrapped
 from util.run.data import photos_listed
 from util.run.folder import UNKNOWN, environment
@@ -66,10 +68,14 @@ def verify(paths: Sequence[Path], form: str = "markdown", overrides: Sequence[st
 def _table(checks: Checks) -> Table:
     """Return the table of some checks, with each reason once below it."""
     rows = [[subject, outcome] for subject, (outcome, _) in checks.items()]
-    reasons = {subject: reason for subject, (_, reason) in checks.items()}
-    subjects = {reason: ", ".join(key for key in reasons if reasons[key] == reason) for reason in reasons.values()}
-    notes = [wrapped(f"{subjects[reason]}: {reason}") for reason in subjects if reason]
-    return Table(["check", "outcome"], rows, notes=[*chain.from_iterable(notes)], facts={"reason": [*reasons.values()]})
+    by_reason = grouped(checks, lambda subject: checks[subject][1])
+    notes = [wrapped(f"{', '.join(subjects)}: {reason}") for reason, subjects in by_reason.items() if reason]
+    return Table(
+        ["check", "outcome"],
+        rows,
+        notes=[*chain.from_iterable(notes)],
+        facts={"reason": [reason for _, reason in checks.values()]},
+    )
 
 
 def _verdict(result: Result, checks: Checks) -> str:

@@ -1,6 +1,7 @@
 """A training: its stages one after the other; of each the network, what it starts from and its data, then the loop."""
 
 import math
+import shlex
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -120,7 +121,7 @@ def train_stage(run: Run, task: StageTask, world: ProcessGroup, asked: Asked) ->
             observers = _observers(task, checkpoints, curves, validate, registered)
             finished = _do_steps(training, setup.data, observers, run.config.data.workers)
     if finished and not world.any(training.interrupt.requested):
-        _log_end(task, training.progress.best)
+        _log_end(task, training.progress.best, run.config)
         return 0
     log.info("interrupted; the same command with --resume continues")
     return EXIT_INTERRUPTED
@@ -297,31 +298,37 @@ def _log_start(training: Training, checkpoints: Checkpoints, run: Run, setup: Se
     precision = training.prepared.precision
     log.info("config: %s", files_of(run.config.source))
     log.info("%s", described(run.config.model))
-    facts = {
-        "images": len(images.queries),
-        "list": images.digest,
-        "list_source": images.source,
-        "list_note": images.note,
-        "device": device,
-        "precision": precision,
-        OPTIONS: run.config.given,
-        RUN: run.config.run.name,
-    }
-    checkpoints.folder.describe(checkpoints.state["config"], **facts)
+    checkpoints.folder.describe(
+        checkpoints.state["config"],
+        images=len(images.queries),
+        list=images.digest,
+        list_source=images.source,
+        list_note=images.note,
+        device=device,
+        precision=precision,
+        **{OPTIONS: run.config.given, RUN: run.config.run.name},
+    )
     if setup.start.note:
         log.info("%s", setup.start.note)
-    chosen = ""
-    if run.config.run.precision == "auto":
-        chosen = f" (run.precision = auto: bf16 is {'faster' if precision == 'bf16' else 'no faster'} here)"
-    place = f"{checkpoints.state['stage']} stage on {device} in {precision}{chosen}"
-    log.info("%s: %d images, processes: %d", place, len(images.queries), world.size)
+    speed = "faster" if precision == "bf16" else "no faster"
+    chosen = f" (run.precision = auto: bf16 is {speed} here)" if run.config.run.precision == "auto" else ""
+    log.info(
+        "%s stage on %s in %s%s: %d images, processes: %d",
+        checkpoints.state["stage"],
+        device,
+        precision,
+        chosen,
+        len(images.queries),
+        world.size,
+    )
 
 
-def _log_end(task: StageTask, best: float) -> None:
-    """Log where the weights of a finished stage are, and their best validation if there was one."""
-    validation = "" if math.isinf(best) else f", best validation {best:.2f} % mIoU"
-    test = "; next: the same words after test.sh or test.py" if task.stage == "meta" else ""
-    log.info("finished: %s%s%s", task.folder / BEST, validation, test)
+def _log_end(task: StageTask, best: float, config: Config) -> None:
+    """Log where the weights of a finished stage are, their best validation if there was one, and how to test them."""
+    which = "the last weights" if math.isinf(best) else f"best validation {best:.2f} % mIoU"
+    log.info("finished: %s, %s", task.folder / BEST, which)
+    if task.stage == "meta":
+        log.info("next: python test.py %s", " --set ".join([str(config.source), *map(shlex.quote, config.given)]))
 
 
 def points_of(scores: dict[str, dict[str, Any]], classes: list[str]) -> dict[str, float]:

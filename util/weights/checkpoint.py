@@ -1,11 +1,20 @@
 """Checkpoints: one format, one writer, one reader, which also reads authors' files and weights of encoders.
 
-A ``.pth`` file is a dictionary of all that a training needs to continue: ``weights``, ``optimizers``, ``ema``,
-``scaler``, ``progress``, ``schedule``, ``stage``, ``config``, the facts of its ``Origin``, the number of ``images`` and
-the ``list_note`` of its list, the digests of its ``photos`` and the names of its ``classes``, with those of its start,
-the training of the base stage (``base``), the ``precision`` that it was begun in and the steps ``computed_in`` each,
-whether it is ``finished``, and the encoder's ``licence``. With EMA, ``best.pth`` holds the average alone, ``last.pth``
-the raw weights and the average of those that learn (``ema``), which is what a test or a prediction loads.
+A ``.pth`` file is a dictionary of all that a training needs to continue. Its keys:
+
+- ``format``, ``stage`` and the merged ``config``;
+- ``weights``, ``ema``, ``optimizers``, ``scaler``, ``progress``, ``schedule``: the state of the training;
+- ``list``, ``images``, ``list_note``, ``content``: digest, length and note of the list, digest of its files;
+- ``photos``, ``classes``: digests of the photos and names of the classes, with those of the start;
+- ``base``, ``initial``: the training of the base stage, and the digest of the weights that a training starts from;
+- ``text``, ``code``, ``networks``: digests of text vectors, code, and tensors that no checkpoint holds;
+- ``precision``, ``computed_in``, ``trained_by``: that it was begun in, the steps in each, the number of processes;
+- ``observers``, ``licence``: facts of observers of one's own, the licence of the encoder's weights;
+- ``finished``, ``ended_by``, ``cost``, of ``best.pth`` at the end: the observer that ended it, and what it took.
+
+With EMA, ``best.pth`` holds the average alone, ``last.pth`` the raw weights and the average of those that learn
+(``ema``), which is what a test or a prediction loads; neither keeps optimisers once the training is done.
+
 A ``.safetensors`` file holds weights and, but for the state of the training, the rest as JSON in its header. A
 published folder holds such a file as ``MODEL``, for which it stands wherever a checkpoint is named."""
 

@@ -10,6 +10,8 @@ from model.contract import FewShotMethod, Trainable
 from model.decides import Decides
 from model.encoders.encoder import Encoder
 from model.encoders.settings import EncoderSettings
+from util.config.compose import PLAIN
+from util.config.folder import encoders as encoder_names
 from util.config.folds import Fold
 from util.config.read import to_dict
 from util.config.same import differences, in_words, known_today
@@ -34,7 +36,6 @@ from util.weights.sources import (
 
 # COCO's names of classes that PASCAL names otherwise, as letters alone
 ALIKE = {"aeroplane": "airplane", "motorbike": "motorcycle", "sofa": "couch", "tvmonitor": "tv"}
-MISSING = "put them there, as initmodel/README.md says, or take others: NET=lite0, or NET=resnet50_plain, a download"
 NOT_KNOWN = "not known"
 
 
@@ -187,9 +188,13 @@ def file_of_encoder(config: Config, encoder: Encoder, key: str) -> Checkpoint:
         return download(start.weights, start.backbone, encoder.torchvision, key)
     path = project_path(start.weights)
     if not path.exists():
+        plain = start.backbone + PLAIN
+        download_of = f", or NET={plain}, a download" if plain in encoder_names() else ""
         raise UserError(
             f"{path}: these weights do not exist ({key})",
-            fix="train the base stage of that run first" if path.parent.name == "base" else MISSING,
+            fix="train the base stage of that run first"
+            if path.parent.name == "base"
+            else f"put them there, as initmodel/README.md says, or take others: NET=lite0{download_of}",
         )
     stored = read(path)
     if stored.config is not None:

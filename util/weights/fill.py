@@ -8,7 +8,7 @@ from torch import Tensor
 from model.contract import FewShotMethod, Trainable
 from model.decides import Decides
 from model.encoders.encoder import Encoder
-from model.encoders.layouts import load_encoder
+from model.encoders.layouts import load_encoder, recognise
 from model.mismatch import ModelMismatch
 from model.published import COUNTER
 from util.config.same import differences, in_words
@@ -16,6 +16,7 @@ from util.files.errors import UserError, told
 from util.weights.checkpoint import Checkpoint
 
 KEYS = "model.name, model.encoder and the model's other settings, data.name, data.folds, data.shot and data.text"
+CLASSIFIER = 6  # tensors at most beside an encoder's in a file of ImageNet weights
 
 
 def fill(network: Trainable | Encoder, stored: Checkpoint, partial: bool = False) -> list[str]:
@@ -36,6 +37,9 @@ def fill(network: Trainable | Encoder, stored: Checkpoint, partial: bool = False
     given = _under_names_of(network, stored)
     expected = network.stored_state()
     if problem := _misfits(given, expected):
+        encoder = recognise(stored.weights) if stored.is_unknown else None
+        if encoder and len(stored.weights) <= len(encoder[2].given) + CLASSIFIER:
+            raise UserError(f"{stored.path}: looks like weights of an encoder alone; name a checkpoint of a training")
         problem = "; ".join([problem, *_other_settings(network, stored)])
         raise UserError(f"{stored.path}: not weights of this model as configured: {problem}; check {KEYS}")
     filled = {name: given.get(name, tensor).to(tensor.device) for name, tensor in expected.items()}

@@ -1,0 +1,42 @@
+"""The episodes beside a result, with the pixels that were counted in each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from util.data.lists.manifest import counts_of, read_manifest
+from util.evaluate.schema import MANIFEST, Result
+from util.files.errors import UserError, check_known
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+def counts(path: Path, output: str) -> DataFrame:
+    """Return the counts of a result's episodes, a row for each class of each: seed, number, query, class, pixels.
+
+    UserError: the manifest beside the result is missing or damaged, or lacks the output.
+    """
+    import pandas
+
+    rows = list[tuple]()
+    place = path.with_name(MANIFEST)
+    manifest = read_manifest(place)
+    for line, episode in zip(manifest.lines, manifest.episodes, strict=True):
+        check_known(output, episode.get("outputs", {}), f"{place}:{line}: has no output '{output}'")
+        about = episode["seed"], episode.get("number"), episode["query"]
+        rows += [(*about, *way) for way in counts_of(episode, output)]
+    return pandas.DataFrame(rows, columns=["seed", "number", "query", "class", "intersection", "union"])
+
+
+def episodes_by_seed(path: Path, result: Result) -> list[list[dict[str, Any]]]:
+    """Return the episodes beside a result as its manifest has them, a list for each of its seeds.
+
+    UserError: the manifest is missing or damaged, or has other seeds than the result.
+    """
+    episodes = read_manifest(path.with_name(MANIFEST)).episodes
+    seeds = sorted({row["seed"] for row in episodes})
+    if seeds != sorted(result["seeds"]):
+        raise UserError(f"{path}: seeds {result['seeds']}, its {MANIFEST} has episodes of {seeds}")
+    return [[row for row in episodes if row["seed"] == seed] for seed in result["seeds"]]

@@ -1,0 +1,37 @@
+"""What results, or what holds these, have in common, and in what they differ."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def grouped(things: Iterable[T], fact: Callable[[T], Any]) -> dict[Any, list[T]]:
+    """Return things by the values of a fact, in order."""
+    groups: dict[Any, list[T]] = {}
+    for thing in things:
+        groups.setdefault(fact(thing), []).append(thing)
+    return groups
+
+
+def by_value(things: Iterable[T], fact: Callable[[T], Any]) -> dict[Any, T]:
+    """Return the first thing of each value of a fact; None and '' are not known, and no values."""
+    groups = grouped(things, fact)
+    return {value: group[0] for value, group in groups.items() if value not in (None, "")}
+
+
+def differences(things: Sequence[T], facts: Mapping[str, Callable[[T], Any]]) -> dict[str, str]:
+    """Return in which of some facts things differ, by names in words, with the values."""
+    found = {name: by_value(things, fact) for name, fact in facts.items()}
+    return {name: "; ".join(map(str, values)) for name, values in found.items() if len(values) > 1}
+
+
+def text_of(values: Mapping[str, Any] | None) -> str:
+    """Return values as a text that equal ones share; '' for none."""
+    return json.dumps(values, sort_keys=True, default=str) if values else ""
+
+
+def without(settings: dict[str, Any], *keys: str) -> dict[str, Any]:
+    """Return settings but for some."""
+    return {key: value for key, value in settings.items() if key not in keys}
