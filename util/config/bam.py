@@ -1,6 +1,5 @@
 """The keys of configs of BAM, PFENet and Sym-Net's authors, for whom they are named where a key is unknown."""
 
-PAGE = "docs/from_bam.md in the repository"
 NOTHING = "without a counterpart: leave it out"
 TODAY = {  # their key -> what it is here, '' where it is nothing; none of them is a key of this project
     "DATA": "sections data, base_stage and meta_stage",
@@ -65,4 +64,8 @@ TODAY = {  # their key -> what it is here, '' where it is nothing; none of them 
 def as_today(name: str) -> str:
     """Say what the name of an unknown key of a config is here, if it is one of theirs; '' if it is not."""
     today = TODAY.get(name, TODAY.get(name.upper()))
-    return "" if today is None else f"'{name}' is a key of BAM's configs, here {today or NOTHING}; see {PAGE}"
+    return (
+        ""
+        if today is None
+        else (f"'{name}' is a key of BAM's configs, here {today or NOTHING}; see docs/from_bam.md in the repository")
+    )

@@ -10,7 +10,7 @@ from model.registry import class_of
 from util.config import folds
 from util.config.settings import Config
 from util.files.errors import nearest
-from util.files.typecheck import Misfit
+from util.files.typecheck import Misfit, raise_all
 
 
 def checked(config: Config, place_written: Callable[[str], str | None]) -> Config:
@@ -32,9 +32,7 @@ def checked(config: Config, place_written: Callable[[str], str | None]) -> Confi
             misfits.append(Misfit(key, f"{key} has no effect: {reason}; leave it out"))
         config = _with(config, key, default)
     misfits += [Misfit(key, f"{key} {problem}".strip()) for key, problem in _problems(config)]
-    if misfits:
-        misfits[0].others = misfits[1:]
-        raise misfits[0]
+    raise_all(misfits)
     return config
 
 

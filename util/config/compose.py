@@ -1,9 +1,6 @@
 """Which files make a config: one that is named, or those of a fold, a data set, a method and an encoder.
 
-``sh train.sh split2 pascal 4`` with ``MODEL`` and ``NET`` takes the file that a person wrote for this run,
-``config/pascal/<name of the run>.yaml``, or without it ``config/pascal/<method>.yaml``, or without that
-``config/pascal/pascal.yaml`` and ``model/<method>.yaml``; then the fold. ``util/config/parts.py`` lays a config's files
-over each other.
+The head of ``util/config/parts.py``, which lays them over each other, lists them in their order.
 """
 
 import re
@@ -24,6 +21,7 @@ from util.config.folder import (
 )
 from util.config.parts import BACKBONE, FOLD_KEY, NETWORKS, encoder_file, encoder_of, has_encoder, merged
 from util.config.place import FOLDER, RUNS
+from util.config.run_name import FOLD, run_name, spellings
 from util.config.tree import (
     LISTED,
     Leaf,
@@ -41,9 +39,7 @@ from util.files.errors import UserError, check_known, nearest
 
 CHOICE = ("MODEL", "NET")  # of method and encoder, in the environment
 PLAIN = "_plain"  # after the name of an encoder whose runs have the same files
-FOLD = re.compile(r"split(\d+)")  # an experiment
 WEIGHTS, PRETRAINING = "model.encoder.weights", "model.encoder.pretraining"
-WITH_BRACES = ("run.base_folder", WEIGHTS)  # keys whose values may name others: {dataset}
 BRACES = re.compile(r"\{([^/{}]*)\}")
 
 
@@ -65,8 +61,7 @@ class Source:
 def file_source(path: Path) -> Source:
     """Return the source of a config that is one file with its bases."""
     path = in_configs(path)
-    name = re.sub(rf"(split\d+)_{MAIN_METHOD}(?=_|$)", r"\1", path.stem)
-    return Source(shlex.quote(str(path)), name, (path,), file=str(path))
+    return Source(shlex.quote(str(path)), spellings(path.stem)[0], (path,), file=str(path))
 
 
 def files_of(source: Source) -> str:
@@ -92,10 +87,10 @@ def find_config(
         UserError: names the nearest data set, method, encoder or config that exists.
     """
     if dataset is not None:
-        if FOLD.fullmatch(dataset) and experiment in data_sets():
+        if re.fullmatch(FOLD, dataset) and experiment in data_sets():
             raise UserError(f"{experiment} {dataset}: the fold stands first; write {dataset} {experiment}")
         check_known(dataset, data_sets(), f"config/{dataset}: no such data set", LISTED)
-    fold = FOLD.fullmatch(experiment)
+    fold = re.fullmatch(FOLD, experiment)
     if dataset is not None and fold is not None:
         return _of_fold(int(fold[1]), dataset, method or MAIN_METHOD, net)
     file = Path(experiment) if dataset is None else _named_file(experiment, dataset)
@@ -124,27 +119,23 @@ def _named_file(experiment: str, dataset: str) -> Path:
 def _of_fold(fold: int, dataset: str, method: str, net: str | None) -> Source:
     """Return what makes the config of a fold, for a method with an encoder, or one that brings its networks."""
     check_known(method, method_names(), f"MODEL {method}: no such method", LISTED)
-    files = usual_files(dataset, method)
-    values: Tree = {}
-    encoder = None
-    if has_encoder(method):
-        encoder = Leaf(net, f"NET {net}") if net else encoder_of(files)
-        net = encoder.value
-    elif net in encoders():
-        net = None  # of a command with several methods
-    elif net:
-        values = nested(NETWORKS, Leaf(net.split(","), f"NET {net}"))
-    words = f"split{fold} {dataset} --model {method}" + (f" --net {net}" if net else "")
-    values = merge(values, nested(FOLD_KEY, Leaf(fold, words)))
-    in_name = (net or "").replace("/", "-" if encoder else "--")
-    name = _run_name(fold, dataset, method, in_name)
+    usual = usual_files(dataset, method)
+    encoder, networks = _chosen(net, method, usual)
+    chosen = encoder.value if encoder else networks
+    words = f"split{fold} {dataset} --model {method}" + (f" --net {chosen}" if chosen else "")
+    values = nested(FOLD_KEY, Leaf(fold, words))
+    if networks:
+        values = merge(nested(NETWORKS, Leaf(networks.split(","), f"NET {networks}")), values)
+    name = run_name(dataset, fold, method, encoder=chosen if encoder else "", networks=networks)
     file = _file_of_run(dataset, name)
-    return Source(words, name, (file,) if file else files, values, str(file or ""), encoder)
+    return Source(words, name, (file,) if file else usual, values, str(file or ""), encoder)
 
 
-def _run_name(fold: int, dataset: str, method: str, in_name: str) -> str:
-    """Return the name of a fold's run, without the main method; ``in_name`` is that of encoder or networks, if any."""
-    return "_".join(filter(None, (f"{dataset}_split{fold}", "" if method == MAIN_METHOD else method, in_name)))
+def _chosen(net: str | None, method: str, files: tuple[Path, ...]) -> tuple[Leaf | None, str]:
+    """Return the encoder of a method that takes one, or the networks that ``net`` names; '': the usual ones."""
+    if has_encoder(method):
+        return (Leaf(net, f"NET {net}") if net else encoder_of(files)), ""
+    return None, ("" if net in encoders() else net or "")  # an encoder: of a command with several methods
 
 
 def usual_files(dataset: str, method: str) -> tuple[Path, ...]:
@@ -158,8 +149,7 @@ def _file_of_run(dataset: str, name: str) -> Path | None:
 
     That of ``resnet50`` serves ``resnet50_plain`` where this has none.
     """
-    spelled = re.sub(r"(split\d+)", rf"\1_{MAIN_METHOD}", name, count=1)
-    names = dict.fromkeys((name, spelled, name.removesuffix(PLAIN)))
+    names = dict.fromkeys((*spellings(name), name.removesuffix(PLAIN)))
     files = (in_configs(LOCAL / dataset / f"{name}.yaml") for name in names)
     return next((file for file in files if file.exists()), None)
 
@@ -174,14 +164,14 @@ def read_tree(source: Source) -> Tree:
 
 def completed(tree: Tree, overrides: list[str]) -> Tree:
     """Return a tree after overrides, with values for the names in braces by which paths refer to other settings."""
-    tree = _with_data_of_weights(reduce(merge, map(override_tree, overrides), tree))
+    tree = _forget_pretraining(reduce(merge, map(override_tree, overrides), tree))
     names = {
         "runs": value_of(tree, FOLDER) or RUNS,
         "dataset": value_of(tree, "data.name"),
         "fold": value_of(tree, FOLD_KEY),
-        "encoder": _encoder_of(tree),
+        "encoder": _encoder_in_braces(tree),
     }
-    for key in WITH_BRACES:
+    for key in ("run.base_folder", WEIGHTS):
         leaf = find(tree, key)
         if isinstance(leaf, Leaf) and "{" in str(leaf.value):
             path = BRACES.sub(lambda found: str(names.get(found[1], found[0])), str(leaf.value))
@@ -192,8 +182,8 @@ def completed(tree: Tree, overrides: list[str]) -> Tree:
     return tree
 
 
-def _with_data_of_weights(tree: Tree) -> Tree:
-    """Return a tree in which a file of an encoder or a method states the data of the weights that it names alone."""
+def _forget_pretraining(tree: Tree) -> Tree:
+    """Forget ``pretraining`` where the weights are not those of the encoder's or method's file that states it."""
     data = find(tree, PRETRAINING)
     where = next(places(find(tree, WEIGHTS)), "")
     file = data.where.rpartition(":")[0] if isinstance(data, Leaf) else ""
@@ -203,7 +193,7 @@ def _with_data_of_weights(tree: Tree) -> Tree:
     return tree if is_named else merge(tree, nested(PRETRAINING, Leaf(None, where)))
 
 
-def _encoder_of(tree: Tree) -> str | None:
+def _encoder_in_braces(tree: Tree) -> str | None:
     """Return the name of a config's encoder, as names of runs have it: of its file, or of its network."""
     encoder = find(tree, BACKBONE)
     if not isinstance(encoder, Leaf):

@@ -18,7 +18,6 @@ from util.config.tree import OVERRIDE, Leaf, Tree
 from util.files.errors import UserError, in_words
 
 PACKAGE = "symnet"  # the name of this project where it is installed
-FOLDERS = ("annotations", "model", "photos", "util")
 
 
 def with_imports(tree: Tree) -> Tree:
@@ -101,7 +100,7 @@ class _Finder(MetaPathFinder, Loader):
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
         """Return where a module is; None if it is of another package."""
         package, _, module = name.partition(".")
-        is_here = package == PACKAGE and module.partition(".")[0] in ("", *FOLDERS)
+        is_here = package == PACKAGE and module.partition(".")[0] in ("", "annotations", "model", "photos", "util")
         return ModuleSpec(name, self, is_package=not module) if is_here else None
 
     def exec_module(self, module: ModuleType) -> None:

@@ -10,9 +10,8 @@ from util.config.same import settings_in
 from util.config.settings import Sections
 from util.config.tree import ENCODERS, NET, Tree, place_of, place_written
 from util.files.errors import Refusals
-from util.files.typecheck import NAMES, UNKNOWN, Misfit
+from util.files.typecheck import UNKNOWN, Misfit, NoSection, UnknownKey
 
-NO_SECTION = f" must be {NAMES[dict]}"  # ends the message about a value in place of a section
 ELSEWHERE = {"max_steps": "epochs"}  # names that other programs give to settings
 OF_FILES = {
     "base": "name the file itself",
@@ -23,9 +22,10 @@ OF_FILES = {
 def refusals(misfits: Sequence[Misfit], tree: Tree, source: Source, content: dict[str, Any]) -> Refusals:
     """Return a line for each misfit of a config's tree, in the order of their places; ``content``: its values."""
     lines = []
-    for misfit in (one for named in misfits for one in (named, *_within(named, content))):
-        place = place_written(tree, source.file, misfit.key) or place_of(tree, misfit.key) or source
-        lines.append(f"{place}: {_in_words(misfit, content)}")
+    for named in misfits:
+        for misfit in (named, *_within(named, content)):
+            place = place_written(tree, source.file, misfit.key) or place_of(tree, misfit.key) or source
+            lines.append(f"{place}: {_in_words(misfit, content)}")
     return Refusals(sorted(lines, key=_file_and_line))
 
 
@@ -33,7 +33,7 @@ def _within(misfit: Misfit, content: dict[str, Any]) -> Iterator[Misfit]:
     """Yield a Misfit for each key of BAM's in a section of BAM's."""
     section = content.get(misfit.key)
     if isinstance(section, dict) and as_today(misfit.key):
-        yield from (Misfit(f"{misfit.key}.{name}", UNKNOWN) for name in section if as_today(name))
+        yield from (UnknownKey(f"{misfit.key}.{name}", UNKNOWN) for name in section if as_today(name))
 
 
 def _file_and_line(message: str) -> tuple[str, int]:
@@ -44,12 +44,13 @@ def _file_and_line(message: str) -> tuple[str, int]:
 
 def _in_words(misfit: Misfit, content: dict[str, Any]) -> str:
     """Return what a misfit says; of an unknown key what it is in files, BAM's configs or another section."""
-    said = str(misfit)
-    if not said.startswith(UNKNOWN):
-        return (_elsewhere(misfit.key, content) if said.endswith(NO_SECTION) else "") or said
+    if isinstance(misfit, NoSection):
+        return _elsewhere(misfit.key, content) or str(misfit)
+    if not isinstance(misfit, UnknownKey):
+        return str(misfit)
     if misfit.key in OF_FILES:
         return f"'{misfit.key}' is a key of files; {OF_FILES[misfit.key]}"
-    return as_today(misfit.key.rpartition(".")[2]) or _elsewhere(misfit.key, content) or said
+    return as_today(misfit.key.rpartition(".")[2]) or _elsewhere(misfit.key, content) or str(misfit)
 
 
 def _elsewhere(key: str, content: dict[str, Any]) -> str:

@@ -1,24 +1,29 @@
-"""Files of a config, each after its bases, as one tree; of these later ones win:
+"""Files of a config, each after its bases, as one tree; later ones win.
 
-1. the files of a data set and a method,
-2. the file of the encoder, which ``net`` names: of a command, else of the last file that a person wrote, else of 1,
-3. what the files of 1 change with this encoder (``encoders: {lite0: ...}``),
-4. the files that a person wrote, each with such changes; then the command line.
+Those of ``NET=resnet101 MODEL=bam sh train.sh split2 pascal 4``, all below ``config/``:
 
-A file's name, such as ``pascal_split2_ssp_lite0``, states fold and encoder as its content does.
+1. of data set and method, the usual: ``default``, ``pascal/photos``, ``pascal/pascal``, ``model/bam``, ``pascal/bam``,
+2. the encoder's: ``encoder/resnet101``,
+3. what the files of 1 change with this encoder, under ``encoders: {resnet101: ...}``,
+4. that of this run, if a person wrote it: ``pascal/pascal_split2_bam_resnet101``, with such changes; its bases then
+   stand in place of those of 1. The command line comes last.
+
+``pascal/bam`` is a recipe, which has the others of 1 as its bases; a data set without one has ``pascal/pascal`` and
+``model/bam`` with their bases. The encoder is the one that the command names by ``NET``, else the last ``net`` of the
+files that a person wrote, else the last of the usual ones. A file's name, such as ``pascal_split2_ssp_lite0``, states
+fold and encoder as its content does.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import fields
 from functools import reduce
+from itertools import filterfalse
 from pathlib import Path
 
 from model.encoders.variant import PREFIX as TIMM_PREFIX
 from model.registry import methods
 from util.config.folder import (
     DEFAULT,
-    MAIN_METHOD,
     TIMM,
     config_folder,
     data_sets,
@@ -28,6 +33,7 @@ from util.config.folder import (
     method_names,
 )
 from util.config.place import run_of
+from util.config.run_name import read_run_name
 from util.config.tree import (
     ENCODERS,
     LISTED,
@@ -45,8 +51,6 @@ from util.config.tree import (
 )
 from util.files.errors import UserError, check_known, nearest
 
-USUAL_ENCODER = Leaf("resnet50", f"{NET} resnet50")
-OF_FOLD = re.compile(r"(?:.+_)?split(\d+)(?:_(.+))?")  # a name of data set, fold, method and encoder or networks
 BACKBONE, FOLD_KEY = "model.encoder.backbone", "data.fold"
 NETWORKS = "model.weights"  # of a method that brings them
 
@@ -65,10 +69,12 @@ def merged(files: Sequence[Path], encoder: Leaf | None = None, file: str = "") -
     encoder = encoder or encoder_of(files)
     of_encoder = with_bases([encoder_file(encoder)])
     names = [path.stem for path in of_encoder]  # the encoder's, and those that it extends
-    usual, written = _parted(files, file)
-    below = [settings_of(content_of(path)) for path in usual]
-    above = [change for path in usual for change in _changes(path, names)]
-    for path in written:
+    paths = [*filterfalse(_is_encoder, with_bases(files))]
+    usual, _ = _usual_and_written(paths, file)
+    place = max(map(paths.index, usual), default=-1) + 1  # of the encoder
+    below = [settings_of(content_of(path)) for path in paths[:place]]
+    above = [change for path in paths[:place] for change in _changes(path, names)]
+    for path in paths[place:]:
         above += [settings_of(content_of(path)), *_changes(path, names)]
     tree: Tree = reduce(merge, [*below, *above], {})
     if not takes_encoder(tree):
@@ -79,16 +85,15 @@ def merged(files: Sequence[Path], encoder: Leaf | None = None, file: str = "") -
     return reduce(merge, [*below, *between, *above])
 
 
-def _parted(files: Sequence[Path], file: str) -> tuple[list[Path], list[Path]]:
-    """Return the files up to the last of a data set or method, and those that a person wrote, without encoders'."""
-    paths = [path for path in with_bases(files) if not _is_encoder(path)]
-    end = max((i for i, path in enumerate(paths, 1) if _is_usual(path) and str(path) != file), default=0)
-    return paths[:end], paths[end:]
+def _usual_and_written(paths: Sequence[Path], file: str = "") -> tuple[list[Path], list[Path]]:
+    """Return the files with the name of a data set or a method, which say what is usual, and those that a person wrote.
 
-
-def _is_usual(path: Path) -> bool:
-    """Return whether a file has the name of a data set or a method, of which it says what is usual."""
-    return path.stem in (*data_sets(), *method_names())
+    Shipped files of other names, such as ``default.yaml``, are among the second, but name no encoder. ``file`` is a
+    person's, whatever its name.
+    """
+    names = {*data_sets(), *method_names()}
+    usual = [path for path in paths if path.stem in names and str(path) != file]
+    return usual, [path for path in paths if path not in usual]
 
 
 def takes_encoder(tree: Tree) -> bool:
@@ -100,8 +105,8 @@ def takes_encoder(tree: Tree) -> bool:
 
 def encoder_of(files: Sequence[Path]) -> Leaf:
     """Return the encoder that files name: of a person's files the last one, else of methods' and data sets'."""
-    written_last = sorted(with_bases(files), key=_is_usual, reverse=True)
-    named = [USUAL_ENCODER, *filter(None, map(_named_in, written_last))]
+    usual, written = _usual_and_written(with_bases(files))
+    named = [Leaf("resnet50", f"{NET} resnet50"), *filter(None, map(_named_in, [*usual, *written]))]
     return named[-1]
 
 
@@ -160,10 +165,11 @@ def _base(path: Path, name: str) -> Path:
 def content_of(path: Path) -> Tree:
     """Return what a file states, and what its name does; UserError: they state two folds or two encoders."""
     content = parse_file(path)
-    found = OF_FOLD.fullmatch(path.stem)
-    if found is None:
+    read = read_run_name(path.stem)
+    if read is None:
         return content
-    named = merge(nested(FOLD_KEY, Leaf(int(found[1]), str(path))), _networks_in(path, found[2] or ""))
+    fold, method, name = read
+    named = merge(nested(FOLD_KEY, Leaf(fold, str(path))), _network_named(name, method, path))
     for key, prefix in ((FOLD_KEY, "split"), (NET, "")):
         said, stated = value_of(named, key), value_of(content, key)
         if None not in (said, stated) and said != stated:
@@ -174,17 +180,15 @@ def content_of(path: Path) -> Tree:
     return merge(named, content)
 
 
-def _networks_in(path: Path, words: str) -> Tree:
-    """Return the encoder, or the networks of a method without one, that the last words of a file's name say."""
-    method = next((name for name in method_names() if f"{words}_".startswith(f"{name}_")), MAIN_METHOD)
-    name = words.removeprefix(method).removeprefix("_").replace("timm-", TIMM_PREFIX).replace("--", "/")
+def _network_named(name: str, method: str, path: Path) -> Tree:
+    """Return the encoder, or the networks of a method without one, that the name of a file states, if any."""
     if name in encoders() or name.startswith(TIMM_PREFIX):
         return {NET: Leaf(name, str(path))}
     return nested(NETWORKS, Leaf(name.split(","), str(path))) if name and not has_encoder(method) else {}
 
 
 def has_encoder(method: str) -> bool:
-    """Return this of the method of a file."""
+    """Return whether the method of a file of ``config/model/`` takes an encoder."""
     return takes_encoder(merged([method_file(method)]))
 
 

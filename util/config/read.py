@@ -29,10 +29,6 @@ from util.config.tree import (
 from util.files.errors import UserError, told
 from util.files.typecheck import Misfit, convert, required
 
-IMPORT_IT = (
-    "name it in imports of a config (predict.py --config FILE), by --import of report.py or predict.py, or import it"
-)
-
 
 def read_config(source: str | Path | Source, overrides: list[str] | None = None) -> Config:
     """Return the typed configuration of a file, or of what ``find_config`` returns, after ``section.key=value``.
@@ -88,7 +84,10 @@ def from_dict(content: dict[str, Any], origin: str, overrides: list[str] | None 
         if not recorded.get("imports"):
             raise
         needed = ", ".join(map(str, recorded["imports"]))
-        raise UserError(f"{error}; it was made with {needed}: {IMPORT_IT}") from None
+        raise UserError(
+            f"{error}; it was made with {needed}: name it in imports of a config (predict.py --config FILE), "
+            "by --import of report.py or predict.py, or import it"
+        ) from None
 
 
 def read_data(path: str | Path) -> DataSettings:
@@ -107,7 +106,7 @@ def to_dict(config: Config) -> dict[str, Any]:
     return {name: out[name] for name in names if out[name] is not None}  # base_stage of a method without one
 
 
-def kept(content: dict[str, Any]) -> dict[str, Any]:
+def for_run_folder(content: dict[str, Any]) -> dict[str, Any]:
     """Return plain data as of ``to_dict`` as a file whose base states the protocols that it does not test by.
 
     The base is its data set's file, or ``default.yaml`` where that states as many of them.

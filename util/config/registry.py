@@ -49,6 +49,8 @@ def with_observers(content: dict[str, Any], checks: bool) -> dict[str, Any]:
         key = f"observers.{name}"
         if checks and (problem := unknown(observers.OBSERVERS, name)):
             raise Misfit(key, f"{key}: {problem}; imports of the config register them")
-        kind = getattr(observers.OBSERVERS.get(name), "Settings", NoSettings if name in observers.OBSERVERS else dict)
+        kind: type = dict  # of one that is not registered: as it is
+        if name in observers.OBSERVERS:
+            kind = getattr(observers.OBSERVERS[name], "Settings", NoSettings)
         typed[name] = convert(kind, values or {}, key, as_yaml=True)
     return {**content, "observers": typed}

@@ -276,14 +276,15 @@ class ProtocolSettings:
         yield from self._problems_of_draw()
 
     def _problems_of_draw(self) -> Iterator[tuple[str, str]]:
-        if self.query in SAMPLERS and (self.ways, self.references, self.supports == "first") != (1, 1, False):
+        if self.query in SAMPLERS and (max(self.ways, self.references) > 1 or self.supports == "first"):
             yield "query", f"= {self.query} is a registered sampler: it needs one way, references: 1 and other supports"
         if self.supports == "first" and (self.ways, self.query) != (1, "pairs"):
             yield "supports", "= first needs query: pairs and one way"
-        queries, supports = DRAWS.get(self.draw, ([self.query], self.supports))
-        if self.query not in queries or self.supports != supports or (self.draw != "own" and self.ways > 1):
-            needs = f"query: {' or '.join(queries)}, supports: {supports} and one way"
-            yield "draw", f"= {self.draw} needs {needs}; set draw to own"
+        if self.draw in DRAWS:
+            queries, supports = DRAWS[self.draw]
+            if self.query not in queries or self.supports != supports or self.ways > 1:
+                needs = f"query: {' or '.join(queries)}, supports: {supports} and one way"
+                yield "draw", f"= {self.draw} needs {needs}; set draw to own"
 
 
 @dataclass(frozen=True)

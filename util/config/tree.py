@@ -39,10 +39,8 @@ RULES = {
 LOADER = type("Loader", (Loader,), {"yaml_implicit_resolvers": RULES})
 ERRORS = (yaml.YAMLError, ValueError, RecursionError)  # of texts that are no YAML
 QUOTED = tuple("[{\"'!&*|>")  # begin a value that is more than one word
-ENDINGS = (".yaml", ".yml")  # of files
 OVERRIDE = "--set "  # before the place of a value from the command line
 LISTED = "python train.py --list prints what there is"
-FIX = f"name one under config/, or an experiment such as: split2 pascal --model ssp; {LISTED}"
 # Keys of a file: what it changes with an encoder, by its name; the encoder where a command line names none
 ENCODERS, NET = "encoders", "net"
 
@@ -70,7 +68,14 @@ def parse_file(path: Path) -> Tree:
 
     The tree is that of all calls while the file stays as it is: it must not be changed.
     """
-    return _parsed(path, read_text(path, "this config", FIX))
+    return _parsed(
+        path,
+        read_text(
+            path,
+            "this config",
+            f"name one under config/, or an experiment such as: split2 pascal --model ssp; {LISTED}",
+        ),
+    )
 
 
 @functools.cache  # a config has 30 files, some of which are asked for ten times
@@ -101,10 +106,11 @@ def _read(node: yaml.Node | None, where: str, place_of: Callable[[yaml.Node], st
         return Leaf(None if node is None else constructed(node), where)
     tree: Tree = {}
     for key_node, value in node.value:
-        key, where = str(key_node.value), place_of(key_node)
+        key = str(key_node.value)
+        place = place_of(key_node)
         if key in tree:
-            raise UserError(f"{where}: key '{key}' is written twice; keep one")
-        tree[key] = _read(value, where, place_of)
+            raise UserError(f"{place}: key '{key}' is written twice; keep one")
+        tree[key] = _read(value, place, place_of)
     return tree
 
 
@@ -173,7 +179,7 @@ def bases_of(path: Path) -> list[str]:
 
 def with_ending(name: str) -> str:
     """Return the name of a config's file, which may be written without its ending."""
-    return name if name.endswith(ENDINGS) else f"{name}.yaml"
+    return name if name.endswith((".yaml", ".yml")) else f"{name}.yaml"
 
 
 def find(tree: dict[str, Any], key: str, default: Any = None) -> Any:

@@ -28,6 +28,21 @@ class Misfit(Exception):
         self.others: list[Misfit] = []  # those after it in the same section, and in sections of it
 
 
+class UnknownKey(Misfit):
+    """A section has no such key."""
+
+
+class NoSection(Misfit):
+    """A value stands in place of a section."""
+
+
+def raise_all(misfits: Sequence[Misfit]) -> None:
+    """Raise the first of some misfits with the others, if there are any."""
+    if misfits:
+        misfits[0].others = [*misfits[1:]]
+        raise misfits[0]
+
+
 def convert(kind: Any, value: Any, key: str, as_yaml: bool = False) -> Any:
     """Return a value as its type: a whole number as a float where the type is float, all else as it is.
 
@@ -91,10 +106,7 @@ def _all(names: Iterable[str], read: Callable[[str], Any], missing: Sequence[Mis
             values[name] = read(name)
         except Misfit as misfit:
             misfits += [misfit, *misfit.others]
-    misfits += missing
-    if misfits:
-        misfits[0].others = misfits[1:]
-        raise misfits[0]
+    raise_all([*misfits, *missing])
     return values
 
 
@@ -102,7 +114,7 @@ def _entry(kind: Any, name: str, value: Any, place: str, as_yaml: bool) -> Any:
     """Return the value of a section's key, within its bounds; ``place`` is the whole key."""
     hints = hints_of(kind)
     if name not in hints:
-        raise Misfit(place, f"{UNKNOWN} '{place}'{nearest(str(name), hints)}")
+        raise UnknownKey(place, f"{UNKNOWN} '{place}'{nearest(str(name), hints)}")
     if not dataclasses.is_dataclass(kind):
         return convert(hints[name], value, place, as_yaml)
     metadata = kind.__dataclass_fields__[name].metadata
@@ -150,7 +162,9 @@ def _plain(kind: Any, value: Any, key: str, as_yaml: bool) -> Any:
 
 
 def _other_type(kind: Any, value: Any, key: str) -> Misfit:
-    return Misfit(key, f"{key} = {_shown(value)} must be {_name_of(kind)}")
+    name = _name_of(kind)
+    misfit = NoSection if name == NAMES[dict] else Misfit
+    return misfit(key, f"{key} = {_shown(value)} must be {name}")
 
 
 def _shown(value: Any) -> str:

@@ -19,7 +19,7 @@ import yaml
 
 from util.config.compose import CHOICE
 from util.config.place import CONFIG, ENVIRONMENT, imports_beside
-from util.config.read import kept
+from util.config.read import for_run_folder
 from util.files.errors import UserError, log
 from util.files.progress import ProgressBar
 from util.files.project import REPOSITORY
@@ -115,7 +115,7 @@ class RunFolder:
     def describe(self, config: dict[str, Any], **facts: Any) -> None:
         """Write the merged config and the environment: commit, versions, machine, command, and ``facts``."""
         if self.writes:
-            content = kept({**config, "imports": imports_beside(config["imports"], self.path)})
+            content = for_run_folder({**config, "imports": imports_beside(config["imports"], self.path)})
             self.write_text(CONFIG, yaml.dump(content, Dumper=Dumper, sort_keys=False))
             self.write_json(ENVIRONMENT, environment(config["imports"]) | facts)
 
