@@ -227,6 +227,8 @@ class Folder:
 
     def segment(self, photo: str = "") -> None:
         """Search every photo for every class that is not a person's there, the photo named first."""
+        if not self.photos:
+            raise UserError("no photo is open: add one")
         self.results.check([*self.photos.values()], again=True)
         self.work.start("segmented", lambda: self._search(photo))
 

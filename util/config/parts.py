@@ -66,7 +66,7 @@ def merged(files: Sequence[Path], encoder: Leaf | None = None, file: str = "") -
     Raises:
         UserError: a file or an encoder is missing, or a section of one is none; it names the place.
     """
-    encoder = encoder or encoder_of(files)
+    encoder = encoder or encoder_of(files, file)
     of_encoder = with_bases([encoder_file(encoder)])
     names = [path.stem for path in of_encoder]  # the encoder's, and those that it extends
     paths = [*filterfalse(_is_encoder, with_bases(files))]
@@ -103,9 +103,9 @@ def takes_encoder(tree: Tree) -> bool:
     return name is not None and (cls is None or any(setting.name == "encoder" for setting in fields(cls.Settings)))
 
 
-def encoder_of(files: Sequence[Path]) -> Leaf:
-    """Return the encoder that files name: of a person's files the last one, else of methods' and data sets'."""
-    usual, written = _usual_and_written(with_bases(files))
+def encoder_of(files: Sequence[Path], file: str = "") -> Leaf:
+    """Return the encoder that files name: a person's last one (``file`` is one), else that of methods and data sets."""
+    usual, written = _usual_and_written(with_bases(files), file)
     named = [Leaf("resnet50", f"{NET} resnet50"), *filter(None, map(_named_in, [*usual, *written]))]
     return named[-1]
 
@@ -181,10 +181,10 @@ def content_of(path: Path) -> Tree:
 
 
 def _network_named(name: str, method: str, path: Path) -> Tree:
-    """Return the encoder, or the networks of a method without one, that the name of a file states, if any."""
+    """Return the encoder, or for a method without one the networks of the Hub, that the name of a file states."""
     if name in encoders() or name.startswith(TIMM_PREFIX):
         return {NET: Leaf(name, str(path))}
-    return nested(NETWORKS, Leaf(name.split(","), str(path))) if name and not has_encoder(method) else {}
+    return nested(NETWORKS, Leaf(name.split(","), str(path))) if "/" in name and not has_encoder(method) else {}
 
 
 def has_encoder(method: str) -> bool:

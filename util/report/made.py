@@ -5,6 +5,7 @@ from itertools import chain
 from util.evaluate.schema import Result
 from util.evaluate.titles import seen_text
 from util.report.row import Row
+from util.run.run import TRAINING_FREE, UNTRAINED
 
 
 def how_made(row: Row) -> str:
@@ -35,7 +36,9 @@ def _training_text(row: Row) -> str:
 
 
 def _start_text(result: Result) -> str:
-    """Return the clause on what the encoder of a result's weights started from; '' where its stem is not stated."""
+    """Return the clause on what the encoder of a result's weights started from; '' where it is not known."""
+    if result["trained_with"] is None and result["checkpoint"] not in (UNTRAINED, TRAINING_FREE):
+        return ""
     trained_with = result["trained_with"] or {}  # data settings and, among them, the section ``model``
     encoder = trained_with.get("model", result["config"]["model"]).get("encoder", {})
     return f"encoder's weights {encoder['weights'] or 'random'}, stem {encoder['stem']}" if "stem" in encoder else ""
