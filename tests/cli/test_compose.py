@@ -145,6 +145,7 @@ OWN_FILES = [  # their bases and values, and those of the file common that some 
     ("mine", "base: mini_split1_ssp_lite1\ndata: {fold: 2}", "base: mini/ssp"),
     ("mini_split2_ssp_lite1", "base: mini/ssp", ""),
     ("split2_lite1", "base: mini/ssp", ""),
+    ("ssp", "base: common\nnet: lite1", "base: mini/ssp\nnet: vgg16\ndata: {fold: 2}"),
 ]
 
 
