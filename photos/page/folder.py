@@ -124,7 +124,7 @@ class Folder:
         for photo in sorted(Path(__file__).with_name("example").iterdir()):
             self.upload(photo.name, photo.read_bytes())
         if "coin" not in self.classes.names:
-            self.classes.add("coin")
+            self.add_class("coin")
         return "paint over the coins on one photo, then press Segment"
 
     def save(self, photo: str, runs: list[int], persons_values: list[int], version: str) -> dict[str, str]:
@@ -170,13 +170,25 @@ class Folder:
         self.masks.forget(self.opened.close(photo))
         return f"{photo} is removed"
 
+    def add_class(self, name: str) -> None:
+        """Add a class; UserError: as ``Classes.add``."""
+        self.classes.add(name)
+
+    def rename_class(self, value: int, name: str) -> str:
+        """Rename a class; UserError: as ``Classes.rename``."""
+        return self.classes.rename(value, name)
+
+    def remove_class(self, value: int) -> str:
+        """Remove a class; UserError: as ``Classes.remove``."""
+        return self.classes.remove(value)
+
     def take_examples(self, examples: Sequence[Example]) -> str:
         """Take annotations of open photos as a person's masks; those of others are counted."""
         opened = {path.resolve(): path for path in self.photos.values()}
         of_opened = [example for example in examples if example.photo.resolve() in opened]
         for name, of_class in by_class(of_opened, UNNAMED).items():
             if name not in self.classes.names:
-                self.classes.add(str(name))
+                self.add_class(str(name))
             for example in of_class:
                 path = opened[example.photo.resolve()]
                 (support,) = self.segmenter.without_classes().boxes_to_masks(None, [example.read()])

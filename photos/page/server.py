@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
-from operator import attrgetter
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import parse_qsl, urlsplit
@@ -49,13 +48,10 @@ HEADERS = {  # of every answer: no other page may show this one, or learn its ad
     "Referrer-Policy": "no-referrer",
 }
 HOSTS = ("localhost", "127.0.0.1", "[::1]")
-FOLDERS_OWN = ("samples", "upload", "remove", "save", "ask", "absent", "segment", "stop", "pack")
-# Of the page -> the method of the folder, or of its classes, that does it
-ACTIONS = {name: name for name in FOLDERS_OWN} | {
-    "add_class": "classes.add",
-    "rename_class": "classes.rename",
-    "remove_class": "classes.remove",
-}
+ACTIONS = (  # of the page, methods of the folder
+    *("samples", "upload", "remove", "save", "ask", "absent", "segment", "stop", "pack"),
+    *("add_class", "rename_class", "remove_class"),
+)
 
 
 class Server(ThreadingHTTPServer):
@@ -157,7 +153,7 @@ class Handler(BaseHTTPRequestHandler):
         if action not in ACTIONS:
             self.close_connection = True
             raise UserError(f"{action}: is no action of the page")
-        do = attrgetter(ACTIONS[action])(folder)
+        do = getattr(folder, action)
         body = self.body()
         with content_errors("this request is damaged (", ")"):
             values = {**query, "content": body} if action == "upload" else json.loads(body)
