@@ -15,29 +15,23 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import cv2
 import numpy as np
 
 from annotations import recognise, yolo
-from annotations.annotation import PredictedObject, PredictedPhoto, Predictions, content_errors
-from annotations.mask_images import note_once
+from annotations.annotation import PredictedObject, PredictedPhoto, Predictions
 from annotations.photo_files import is_same_file
-from annotations.shapes import compressed, decoded, encoded
 from photos import persons
-from photos.examples import check_class_name
 from photos.photo_files import QUERY_FILE, read_with_facts
 from photos.prediction import NETWORK, Prediction, paths_of, write_result
+from photos.record import FOUND, SAID, own_record, own_records, parts_in, pictures_of
 from util.files.errors import UserError, check_known, note
-from util.files.names import own_name
 from util.files.overlay import PREDICTION_COLOUR, class_colour
 from util.files.pages import page_of
 from util.files.parallel import attempt
 from util.files.progress import ProgressBar
 from util.files.reading import kept_json, read_json
-from util.files.writing import TEMPORARY, writable, write_atomically
+from util.files.writing import writable, write_atomically
 
-FOUND = "found"  # key of a result: the network's classes, whole, where a person has drawn over them
-SAID = "persons"  # key of a result: the digest of what persons have said of the photo
 PICTURES = "png"  # masks, overlays and probabilities
 FORMATS = (PICTURES, *recognise.WRITERS)
 BOX_COLUMNS = ("x0", "y0", "x1", "y1")
@@ -47,66 +41,8 @@ REVIEW = "review.html"
 REVIEW_PAGE = Path(__file__).with_name(REVIEW)  # its template
 BEGINS = {SUMMARY: b"photo,class,shown", REVIEW: b"<title>Review of results</title>"}  # tells whose file it is
 RESULT_MARK = f'"{QUERY_FILE}"'.encode()  # the same in JSON files
-RECORD_KEYS = {"query", QUERY_FILE, "width", "height", "classes", SAID}  # of each result
-SCORE = float | int | None
-ROW_KINDS = {  # of the entries of a class in a result; numbers with a point are shares
-    **{"name": str, "by": str, "value": int, "pixels": int, "parts": int},
-    **{"share": SCORE, "presence": SCORE, "score": SCORE, "box": list | None},
-}
 COLUMNS = ("photo", "class", "shown", "by", "pixels", "parts", "share", *BOX_COLUMNS, "score", "presence", "error")
 LONGEST = 255  # bytes of a file's name
-
-
-def own_record(path: Path) -> dict[str, Any]:
-    """Return the content of a photo's result; empty if there is none, or that of another program.
-
-    So is a damaged one, which a line names.
-    """
-    record = kept_json(path)
-    if not record.keys() >= RECORD_KEYS:
-        return {}
-    problem = attempt(partial(_check_result, record), path)
-    if problem is not None:
-        note_once(f"{path}: {problem} and counts as none; remove it, or make it again")
-    return {} if problem else record
-
-
-def own_records(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Yield the results in a folder with their files, without what was being written when a program was killed."""
-    for path in sorted(folder.glob("*.json")):
-        if not path.match(f".*{TEMPORARY}*") and (record := own_record(path)):
-            yield path, record
-
-
-@content_errors("this result is damaged (", ")")
-def _check_result(record: dict[str, Any], path: Path) -> None:
-    """Refuse (UserError) a photo's result with entries of another form, or with files of other photos."""
-    _check_kinds(record, {"query": str, "height": int, "width": int})
-    for row in (*record["classes"], *(record.get(FOUND) or ())):
-        _check_kinds(row, ROW_KINDS)
-        check_class_name(row["name"])
-        for entry in (row, *row.get("instances", ())):
-            if compressed(entry["runs"])["size"] != [record["height"], record["width"]]:
-                raise ValueError("a mask has another size than its photo")
-    for name in pictures_of(record):
-        if not own_name(name).startswith(f"{path.stem}_"):
-            raise ValueError(f"{name} is of another photo")
-
-
-def _check_kinds(entry: dict[str, Any], kinds: dict[str, Any]) -> None:
-    """Refuse (KeyError, ValueError) an entry that lacks a key, or whose value is of another kind or no share."""
-    for key, kind in kinds.items():
-        value = entry[key]
-        if not isinstance(value, kind) or (isinstance(value, float) and not 0 <= value <= 1):
-            raise ValueError(f'"{key}" is {value}')
-
-
-def pictures_of(record: dict[str, Any]) -> list[str]:
-    """Return the names of the files of a result beside its JSON: mask, overlay, probabilities; [] if it has none."""
-    if "mask" not in record:
-        return []
-    probabilities = [row["probability"] for row in record["classes"] if "probability" in row]
-    return [record["mask"], record["overlay"], *probabilities]
 
 
 def is_of_others(path: Path) -> bool:
@@ -358,7 +294,7 @@ class Results:
         known = self.categories.values()
         for row in record["classes"]:
             if row["name"] in known and row["pixels"]:  # others are a person's, of a class that was not asked for
-                for entry in _parts_in(row) if self.instances else [row]:
+                for entry in parts_in(row) if self.instances else [row]:
                     yield PredictedObject(row["name"], entry["score"], entry["runs"], row["by"])
 
     def write_summary(self, failed: dict[Path, str]) -> list[dict[str, Any]]:
@@ -399,11 +335,3 @@ class Results:
             "overlay": quote(os.fsencode(record["overlay"])),
             "colour": f"rgb{colour}",
         }
-
-
-def _parts_in(row: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the connected parts of a class: those in its row, or of a mask by a person, each with the mask's score."""
-    if "instances" in row:
-        return row["instances"]
-    count, parts = cv2.connectedComponents(decoded(row["runs"]).view(np.uint8), connectivity=8)
-    return [{"score": row["score"], "runs": encoded(parts == part)} for part in range(1, count)]

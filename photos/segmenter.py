@@ -95,7 +95,7 @@ class Segmenter:
         bar = ProgressBar(examples, f"read {name or UNNAMED}", unit="example", leave=False, delay=1)
         read = [example.read() for example in bar]
         with self.engine.lock:
-            if (name or UNNAMED) in [known.name for known in self.classes]:
+            if (name or UNNAMED) in self.names:
                 raise UserError(f"{name or UNNAMED}: was added before; give all its examples at once, or another name")
             encoded = encode_class(name, self.boxes_to_masks(name, read), self.engine)
             self.classes.append(encoded)
@@ -179,12 +179,17 @@ class Segmenter:
             margins = refined(image, margins)
         return Prediction.from_margins(
             image,
-            [known.name for known in self.classes],
+            self.names,
             margins,
             presence,
             self.calibration,
             decision=self.decision,
         )
+
+    @property
+    def names(self) -> list[str]:
+        """The classes, in the order of their values in masks."""
+        return [known.name for known in self.classes]
 
     @property
     def facts(self) -> dict[str, Any]:

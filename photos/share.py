@@ -32,8 +32,8 @@ CONFIG, CARD = "config.json", "README.md"
 def share(weights: Loaded, out: Path) -> None:
     """Write the folder of a checkpoint that was loaded; UserError: it is no file of this project, or ``out`` exists."""
     source = Path(weights.source)
-    stored = checkpoint.read(source) if source.is_file() else weights.stored
-    if stored.config is None:
+    stored = checkpoint.read(source) if source.is_file() else None
+    if stored is None or stored.config is None:
         raise UserError(f"{source}: no checkpoint of this project; share one that train.py wrote")
     if out.exists():
         raise UserError(f"{out}: exists already; name another folder, or remove it")

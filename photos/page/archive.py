@@ -14,7 +14,8 @@ from annotations.photo_files import file_facts
 from photos.page.masks import PhotoMasks
 from photos.photo_files import QUERY_FILE, read_photo
 from photos.prediction import paths_of, write_result
-from photos.results import PICTURES, SAID, Results
+from photos.record import SAID
+from photos.results import PICTURES, Results
 from util.files.errors import UserError
 from util.files.made import link
 from util.files.writing import writable, write_atomically

@@ -3,7 +3,7 @@
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from util.files.errors import UserError, one_line
@@ -22,10 +22,11 @@ class WorkState(NamedTuple):
 class Background:
     """The work under way."""
 
-    is_stopped = False
-    thread = threading.Thread()
-    done: Mapping[str, Any] = {"number": 0, "note": ""}  # how many pieces have ended, and a line on the last
-    state: WorkState | None = None  # None without work
+    def __init__(self) -> None:
+        self.is_stopped = False
+        self.thread = threading.Thread()
+        self.done: dict[str, Any] = {"number": 0, "note": ""}  # how many pieces have ended, and a line on the last
+        self.state: WorkState | None = None  # None without work
 
     def check_idle(self) -> None:
         """Raise a UserError where work is under way."""

@@ -50,13 +50,19 @@ class Classes:
         found = [row["name"] for record in records for row in record["classes"] if row["by"] == NETWORK]
         known = {*self.names, *kept_json(self.masks.replaced)}
         self._keep([*self.names, *(name for name in dict.fromkeys(found) if name not in known)])
-        for path in self.photos.values():
-            try:
-                self.masks.keep_in_step(path)
-            except UserError as error:  # also where the disk is full
-                self.masks.errors[path] = str(error)
-                note(error)
-        self.masks.replaced.unlink(missing_ok=True)
+        failed = [path for path in self.photos.values() if not self._follows(path)]
+        if not failed:
+            self.masks.replaced.unlink(missing_ok=True)
+
+    def _follows(self, path: Path) -> bool:
+        """Let a photo's result follow what is kept of persons; return whether it could, also where the disk is full."""
+        try:
+            self.masks.keep_in_step(path)
+        except UserError as error:
+            self.masks.errors[path] = str(error)
+            note(error)
+            return False
+        return True
 
     def _keep(self, names: Sequence[str]) -> None:
         """Keep the classes by their values, or ``REMOVED``; without any there is the unnamed one."""
@@ -105,9 +111,11 @@ class Classes:
         self.work.check_idle()
         old = self.name_of(value)
         photos = self._photos_of(value)
-        write_atomically(self.masks.replaced, json.dumps({old: new}))
+        earlier = {name: new if now == old else now for name, now in kept_json(self.masks.replaced).items()}
+        write_atomically(self.masks.replaced, json.dumps({**earlier, old: new}))
         self._keep([new if known == old else known for known in self.names])
         for path in photos:
             self.masks.write(path, self.masks.found(path))
-        self.masks.replaced.unlink()
+        if not earlier:  # else of a change that failed, as on a full disk, which the next ``begin`` ends
+            self.masks.replaced.unlink()
         return old

@@ -27,7 +27,8 @@ from photos.page.opened import OpenPhotos
 from photos.page.regions import region_at, region_in_box
 from photos.photo_files import read_photo
 from photos.prediction import NETWORK
-from photos.results import PICTURES, Results, below, own_records, refuse_links
+from photos.record import own_records
+from photos.results import PICTURES, Results, below, refuse_links
 from photos.segmenter import Segmenter
 from util.files.errors import UserError
 from util.files.parallel import attempt
@@ -250,7 +251,7 @@ class Folder:
             if not self._wanted():
                 return "nothing to search: every class is yours on all photos"
             segmenter = self._with_examples()
-        results = Results(self.out, [known.name for known in segmenter.classes])
+        results = Results(self.out, segmenter.names)
         facts = {**segmenter.facts, "instances": False, "inputs": segmenter.digest()}
         unread: dict[Path, str] = {}
         with self.lock:

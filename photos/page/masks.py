@@ -15,7 +15,8 @@ from annotations.photo_files import is_same_file
 from photos import persons
 from photos.photo_files import QUERY_FILE, read_with_facts
 from photos.prediction import remove
-from photos.results import FOUND, SAID, Results, own_record, pictures_of
+from photos.record import FOUND, SAID, own_record, pictures_of
+from photos.results import Results
 from photos.segmenter import Segmenter
 from util.files.errors import UserError
 from util.files.parallel import attempt

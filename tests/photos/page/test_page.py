@@ -266,14 +266,17 @@ def test_a_class_whose_renaming_ends_early_is_one_class(page: Page, start, monke
     page.do("add_class", name="cup")
     page.paint("a.jpg")
     page.do("segment")
-    for writer, name in ((persons, "cup"), (prediction, "mug")):  # what is kept of persons, then a result
+    # What is kept of persons cannot be written; a result cannot, and then the class is renamed once more, or not
+    for writer, name, again in ((persons, "cup", ""), (prediction, "mug", ""), (prediction, "jar", "jar")):
 
         def full(path: Path, *arguments: object, **options: object) -> None:
             raise WriteError(f"{path}: cannot be written")
 
         with monkeypatch.context() as patch:
             patch.setattr(writer, "write_atomically", full)
-            assert "cannot be written" in page.do("rename_class", value=1, name="mug")
+            assert "cannot be written" in page.do("rename_class", value=1, name="glass" if again else "mug")
+        if again:
+            page.do("rename_class", value=1, name=again)
         page = start()
         assert whose(page, "a.jpg") == {name: "person"} and whose(page, "b.jpg") == {name: "network"}
         assert [known for _, known, _ in page.get("state")["classes"]] == [name]
