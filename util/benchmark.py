@@ -44,10 +44,8 @@ def command() -> None:
     names = cli.comma_separated(options.models) or [*filter(has_encoder, method_names())]
     stages = [*(("evaluation", shot) for shot in options.shot), ("training", 1)]
     cases = [_case(name, stage, shot, options.overrides) for name, (stage, shot) in product(names, stages)]
-    print(
-        f"{platform.machine()}, {os.cpu_count()} cores; {describe(pick_device(cases[0][0].run.device))}; "
-        f"{torch.__version__}"
-    )
+    device = describe(pick_device(cases[0][0].run.device))
+    print(f"{platform.machine()}, {os.cpu_count()} cores; {device}; {torch.__version__}")
     for config, stage in cases:
         method = class_of(config.model)
         if method.learns or stage == "evaluation":

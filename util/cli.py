@@ -11,7 +11,7 @@ import re
 import signal
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -53,16 +53,18 @@ class Parser(argparse.ArgumentParser):
         """Raise the error of a wrong command line, a UserError."""
         options = [name for action in self._actions for name in action.option_strings]
         if message.startswith("the following arguments are required"):  # which argparse says before others
-            message += "".join(
-                f"; unrecognized arguments: {word}"
-                for word in self.words
-                if word.startswith("--") and f" {word.partition('=')[0]}" not in f" {' '.join(options)}"
-            )
+            message += "".join(f"; unrecognized arguments: {word}" for word in _others(self.words, options))
         if unknown := re.search(r"unrecognized arguments: (-[-\w]+)", message):
             message += closest(unknown[1], [name for name in options if name.startswith(unknown[1][:3])], cutoff=0.75)
         elif message.startswith("unrecognized arguments: "):
             message += "; write all words, such as text vectors, before the options, those with spaces in quotes"
         raise UserError(f"{message}; see {self.prog} --help")
+
+
+def _others(words: Sequence[str], options: Sequence[str]) -> list[str]:
+    """Return the names among words that begin no option, as an option may be cut short."""
+    names = [word.partition("=")[0] for word in words if word.startswith("--")]
+    return [name for name in names if not any(option.startswith(name) for option in options)]
 
 
 def _path(text: str) -> Path:

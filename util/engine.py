@@ -236,8 +236,11 @@ def load_engine(
     is_default = weights is None and config is None
     if is_default:
         weights = SHIPPED
-    stated = {"test.checkpoint": weights and str(weights), "data.size": side}
-    words = [*overrides, *(override(key, value) for key, value in stated.items() if value is not None)]
+    words = [*overrides]
+    if weights is not None:
+        words.append(override("test.checkpoint", str(weights)))
+    if side is not None:
+        words.append(override("data.size", side))
     if config is not None:
         from util.config.command_line import source_of  # for a config's words alone
 

@@ -193,7 +193,7 @@ class Encoder(nn.Module):
 
 # A norm that keeps its statistics is linear: y = W x + c and the norm (y - mean) / deviation * weight + bias after it
 # are the convolution by (weight / deviation) W with the bias (c - mean) weight / deviation + bias. The kernels stay the
-# parameters: a pass scales them anew, and gradients flow through the scale. What is frozen is folded once on a GPU,
+# parameters: a pass scales them anew, and gradients flow through the scale. Frozen kernels are folded once on a GPU,
 # where five small kernels a convolution cost as much as the convolution, and in half precision, where a cast costs too.
 
 
@@ -206,7 +206,7 @@ def folded(conv: nn.Conv2d, norm: Any) -> Sequence[Tensor]:
     statistics = [norm.running_mean, norm.running_var, batches]
     sources = [x for x in (conv.weight, conv.bias, norm.weight, norm.bias, *statistics) if x is not None]
     keep = not conv.weight.is_cpu or half_type(conv.weight.device) is not None
-    return made_once(partial(fold, conv, norm), sources, key=norm.eps, keep=keep)
+    return made_once(partial(fold, conv, norm), sources, key=("fold", norm.eps), keep=keep)
 
 
 def fold(conv: nn.Conv2d, norm: Any) -> tuple[Tensor, Tensor]:

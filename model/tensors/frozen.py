@@ -1,4 +1,4 @@
-"""What is made of tensors that do not change is made once: kernels with their norm, in another layout or precision."""
+"""Tensors that are made of frozen ones are made once: kernels with their norm, in another layout or precision."""
 
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
@@ -18,7 +18,7 @@ def half_type(device: torch.device) -> torch.dtype | None:
 
 
 def made_once(
-    make: Callable[[], Sequence[Tensor]], sources: Sequence[Tensor], key: Hashable = (), *, keep: bool = True
+    make: Callable[[], Sequence[Tensor]], sources: Sequence[Tensor], key: Hashable, *, keep: bool = True
 ) -> Sequence[Tensor]:
     """Return what ``make`` makes of tensors and of ``key``, in the type of the pass, or what an earlier call made.
 

@@ -59,7 +59,7 @@ def _halves(weight: Tensor) -> Sequence[Tensor]:
     def laid_out() -> Sequence[Tensor]:
         return halves if weight.requires_grad else [x.contiguous(memory_format=torch.channels_last) for x in halves]
 
-    return made_once(laid_out, [weight])
+    return made_once(laid_out, [weight], key="halves")
 
 
 def _of_levels(levels: Sequence[Tensor], weight: Tensor, size: Sequence[int]) -> Tensor:

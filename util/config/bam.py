@@ -64,8 +64,6 @@ TODAY = {  # their key -> what it is here, '' where it is nothing; none of them 
 def as_today(name: str) -> str:
     """Say what the name of an unknown key of a config is here, if it is one of theirs; '' if it is not."""
     today = TODAY.get(name, TODAY.get(name.upper()))
-    return (
-        ""
-        if today is None
-        else (f"'{name}' is a key of BAM's configs, here {today or NOTHING}; see docs/from_bam.md in the repository")
-    )
+    if today is None:
+        return ""
+    return f"'{name}' is a key of BAM's configs, here {today or NOTHING}; see docs/from_bam.md in the repository"

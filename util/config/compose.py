@@ -135,7 +135,9 @@ def _chosen(net: str | None, method: str, files: tuple[Path, ...]) -> tuple[Leaf
     """Return the encoder of a method that takes one, or the networks that ``net`` names; '': the usual ones."""
     if has_encoder(method):
         return (Leaf(net, f"NET {net}") if net else encoder_of(files)), ""
-    return None, ("" if net in encoders() else net or "")  # an encoder: of a command with several methods
+    if net is None or net in encoders():  # of a command with several methods
+        return None, ""
+    return None, net
 
 
 def usual_files(dataset: str, method: str) -> tuple[Path, ...]:

@@ -92,9 +92,9 @@ def has_class_maps(data: Mapping[str, Any]) -> bool:
 
     ``data`` are settings by name. Masks of one class are joined for training alone, where a byte holds the class ids.
     """
-    return data["mask_form"] != BINARY or (
-        data["fold_rule"] != LISTS and data["train_list"] is not None and len(data["classes"]) <= MAX_INDEX
-    )
+    if data["mask_form"] != BINARY:
+        return True
+    return data["fold_rule"] != LISTS and data["train_list"] is not None and len(data["classes"]) <= MAX_INDEX
 
 
 def problems(data: DataSettings) -> Iterator[tuple[str, str]]:

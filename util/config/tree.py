@@ -41,6 +41,7 @@ ERRORS = (yaml.YAMLError, ValueError, RecursionError)  # of texts that are no YA
 QUOTED = tuple("[{\"'!&*|>")  # begin a value that is more than one word
 OVERRIDE = "--set "  # before the place of a value from the command line
 LISTED = "python train.py --list prints what there is"
+FIX = f"name one under config/, or an experiment such as: split2 pascal --model ssp; {LISTED}"
 # Keys of a file: what it changes with an encoder, by its name; the encoder where a command line names none
 ENCODERS, NET = "encoders", "net"
 
@@ -68,14 +69,7 @@ def parse_file(path: Path) -> Tree:
 
     The tree is that of all calls while the file stays as it is: it must not be changed.
     """
-    return _parsed(
-        path,
-        read_text(
-            path,
-            "this config",
-            f"name one under config/, or an experiment such as: split2 pascal --model ssp; {LISTED}",
-        ),
-    )
+    return _parsed(path, read_text(path, "this config", FIX))
 
 
 @functools.cache  # a config has 30 files, some of which are asked for ten times

@@ -61,9 +61,11 @@ def draw_warp(height: int, width: int, augment: AugmentSettings, random: np.rand
     angle = random.uniform(-ROTATION, ROTATION)
     chances = [CHANCE * (name in augment.changes) for name in ("rotate", "blur", "flip")]
     rotates, blurs, flips = (random.random(3) < chances).tolist()
-    new_height, new_width = (max(round(length * scale), 1) for length in (height, width))
+    new_height = max(round(height * scale), 1)
+    new_width = max(round(width * scale), 1)
     # Half-pixel centres: (x + 0.5) * scale - 0.5.
-    sx, sy = new_width / width, new_height / height
+    sx = new_width / width
+    sy = new_height / height
     matrix = np.array([[sx, 0, 0.5 * sx - 0.5], [0, sy, 0.5 * sy - 0.5], [0, 0, 1]])
     if rotates:
         turn = cv2.getRotationMatrix2D((new_width / 2, new_height / 2), angle, 1)
@@ -130,7 +132,8 @@ def _window(warp: Warp, corner: tuple[int, int], size: int) -> Window:
 def _padded(part: np.ndarray, corner: tuple[int, int], size: int, padding: Colour) -> np.ndarray:
     """Return the crop: its part of the warped image, with padding where the crop exceeds it."""
     above, left = (max(-start, 0) for start in corner)
-    below, right = size - above - part.shape[0], size - left - part.shape[1]
+    below = size - above - part.shape[0]
+    right = size - left - part.shape[1]
     return cv2.copyMakeBorder(part, above, below, left, right, cv2.BORDER_CONSTANT, value=padding)
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,11 @@ CLASS_NAMES = (  # texture and shape; the two of a fold differ in both
     *("striped disc", "dotted star", "checkered ring", "striped star"),
     *("dotted ring", "checkered disc", "striped ring", "dotted disc"),
 )
+TEXTURES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {  # of waves across and down
+    "striped": lambda across, _: across > 0,
+    "dotted": lambda across, down: across + down > 0.8,
+    "checkered": lambda across, down: across * down > 0,
+}
 VERSION = 3  # raise when the same parameters draw other pixels
 SUPERSAMPLING = 3  # the scene is drawn this many times larger per axis, then averaged
 RADII = {1: (0.3, 0.5), 2: (0.27, 0.36)}  # objects -> range of their radius, as a share of the shorter side
@@ -168,8 +174,7 @@ def _texture(kind: str, u: np.ndarray, v: np.ndarray, rng: Rng) -> np.ndarray:
     """Return which pixels of an object have the first of its two colours."""
     half_period = rng.uniform(0.2, 0.28)
     wave_u, wave_v = np.sin(np.pi / half_period * u), np.sin(np.pi / half_period * v)
-    textures = {"striped": wave_u > 0, "dotted": wave_u + wave_v > 0.8, "checkered": wave_u * wave_v > 0}
-    return textures[kind]
+    return TEXTURES[kind](wave_u, wave_v)
 
 
 def _two_colours(rng: Rng) -> np.ndarray:

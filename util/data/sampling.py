@@ -16,7 +16,8 @@ from util.data.lists.image_list import ImageList
 from util.files.errors import UserError, ask
 
 # Independent streams of random numbers for the different uses of one seed.
-ORDER, EPISODE, AUGMENT, CHOICE, FIXED, _, REFERENCE = range(7)
+ORDER, EPISODE, AUGMENT, CHOICE, FIXED = range(5)
+REFERENCE = 6
 SHUFFLED_PAIRS = "shuffled_pairs"  # a query rule
 
 Way = tuple[int, tuple[int, ...]]  # a class (1-based) and its supports, as rows of the index

@@ -27,6 +27,5 @@ def state_of(path: Path) -> tuple[int, ...]:
 
 def content_digest(path: Path) -> bytes:
     """Return the digest, of ``DIGEST_BYTES``, of a file's content; UserError if it cannot be read."""
-    return hashlib.blake2b(
-        read_bytes(path, "this file", "restore it or leave it out"), digest_size=DIGEST_BYTES
-    ).digest()
+    content = read_bytes(path, "this file", "restore it or leave it out")
+    return hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()

@@ -1,4 +1,4 @@
-"""What is below a folder, in order."""
+"""The files and folders below a folder, in order."""
 
 import os
 from collections.abc import Iterable

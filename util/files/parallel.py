@@ -17,7 +17,9 @@ from util.files.errors import UserError, WriteError
 # larger ones go back to the system, which takes a twentieth to a tenth more time and a third less memory than keeping
 # them. A test with a store on a CPU keeps all; a training too, which saves a quarter to a third of a step's time and
 # takes half as much memory again.
-TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4
+TRIM_THRESHOLD = -1
+MMAP_THRESHOLD = -3
+MMAP_MAX = -4
 KEEP_SMALL = ((MMAP_THRESHOLD, 6 * 2**20), (TRIM_THRESHOLD, 256 * 2**20))
 KEEP_ALL = ((MMAP_MAX, 0), (TRIM_THRESHOLD, 2**31 - 1))
 Item = TypeVar("Item")

@@ -49,7 +49,7 @@ def composed(text: str, loader: Any = Loader) -> yaml.Node | None:
 
 
 class Misplaced(ValueError):
-    """What is wrong in a YAML text; its arguments are the line, or the first and the last one, and the problem."""
+    """A fault of a YAML text; its arguments are the line, or the first and the last one, and the problem."""
 
     def __str__(self) -> str:
         return f"line {' to '.join(self.args[0])}: {self.args[1]}"

@@ -69,8 +69,9 @@ def fast_bf16(device: torch.device) -> bool:
     """
     if device.type == CUDA:
         return has_tf32(device)
-    is_cpu = device.type == "cpu"
-    return is_cpu and (torch.cpu._init_amx() or (torch.cpu._is_avx512_bf16_supported() and _is_amd()))
+    if device.type != "cpu":
+        return False
+    return torch.cpu._init_amx() or (torch.cpu._is_avx512_bf16_supported() and _is_amd())
 
 
 def _is_amd() -> bool:

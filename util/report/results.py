@@ -6,7 +6,8 @@ pandas is imported where the first frame is made.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,28 +31,20 @@ SCORES = {
 DEVIATION = "standard deviation (of a sample, n - 1)"
 # Columns of the frame of ``results``: of scores, and of results; lists and contents are digests
 SCORE_COLUMNS = ("file", "seed", "output", "class", "score", "value", "title", "unit", "smaller_is_better")
-COLUMNS: dict[str, Callable[[Row], Any]] = {
-    "method": lambda row: row.result["method"],
-    "encoder": lambda row: row.result["encoder"],
-    "dataset": lambda row: row.result["dataset"],
-    "fold": lambda row: row.result["fold"],
-    "shot": lambda row: row.result["shot"],
-    "protocol": lambda row: row.result["protocol"],
-    "precision": lambda row: row.result["precision"],
-    "episodes": lambda row: row.result["episodes"],
-    "device": lambda row: row.result["device"],
-    "run": lambda row: row.result["run"],
-    "list": lambda row: row.result["list"],
-    "content": lambda row: row.result["content"],
-    "whole_list": lambda row: row.result["whole_list"],
-    "whole_content": lambda row: row.result["whole_content"],
-    "folds": lambda row: row.result["folds"],
-    "fold_rule": lambda row: row.result["fold_rule"],
-    "input": lambda row: row.result["input"],
-    "input_side": lambda row: row.result["input_side"],
-    "min_pixels": lambda row: row.result["min_pixels"],
-    "quick_look": lambda row: row.result["quick_look"],
-    "other_seeds": lambda row: row.result["other_seeds"],
+AS_THEY_ARE = (
+    *("method", "encoder", "dataset", "fold", "shot", "protocol", "precision", "episodes", "device", "run"),
+    *("list", "content", "whole_list", "whole_content"),
+    *("folds", "fold_rule", "input", "input_side", "min_pixels", "quick_look", "other_seeds"),
+)
+
+
+def _entry(name: str, row: Row) -> Any:
+    """Return an entry of a row's result."""
+    entries: Mapping[str, Any] = row.result
+    return entries[name]
+
+
+COLUMNS: dict[str, Callable[[Row], Any]] = {name: partial(_entry, name) for name in AS_THEY_ARE} | {
     "row": lambda row: row.name,
     "place": lambda row: row.place,
     "training_seed": lambda row: row.training_seed,

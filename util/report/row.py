@@ -37,7 +37,7 @@ class Row:
 
     @property
     def mark(self) -> str:
-        """What distinguishes it from its protocol's number by its run's best weights; '' for that."""
+        """Its difference to the protocol's number by the run's best weights, in words; '' for that number."""
         mark = self.result["weights_mark"]
         if mark == "foreign":  # of which there may be many
             mark += f" {self.result['checkpoint']}"

@@ -1,4 +1,4 @@
-"""What results, or what holds these, have in common, and in what they differ."""
+"""Facts that results share, and those in which they differ."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -149,10 +149,8 @@ def claim(folder: Path) -> TextIO:
     The lock lies beside the folder, whose files a run may delete.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    return lock(
-        folder.with_name(f".{folder.name}.lock"),
-        f"{folder}: another command is using it; wait until it ends, or set another run.name",
-    )
+    path = folder.with_name(f".{folder.name}.lock")
+    return lock(path, f"{folder}: another command is using it; wait until it ends, or set another run.name")
 
 
 def _delete(entries: list[Path]) -> None:

@@ -204,11 +204,8 @@ class Run:
         """Describe the settings of data and run of a base stage that differ, which is kept as runs share it."""
         if stored.stage != "base":
             return []
-        return in_words(
-            self.differences(
-                stored.config, Decides.WEIGHTS, skip=("base_stage", "meta_stage", "model", *TESTED.settings)
-            )
-        )
+        of_methods = ("base_stage", "meta_stage", "model", *TESTED.settings)
+        return in_words(self.differences(stored.config, Decides.WEIGHTS, of_methods))
 
     def differences(self, before: dict[str, Any] | None, what: Decides, skip: tuple[str, ...] = ()) -> Differences:
         """Return the settings that decide a thing and differ from those of a training; none if they are not known."""

@@ -50,7 +50,7 @@ WRAPPERS = (DDP_PREFIX, "model.", "net.", "network.")  # what DDP, Lightning and
 
 @dataclass(frozen=True)
 class State:
-    """What a training needs to continue, as it was written; {}: it is not there."""
+    """The state from which a training continues, as it was written; {}: the file has none."""
 
     weights: dict[str, Tensor] = field(default_factory=dict)  # without their moving average
     ema: dict[str, Tensor] = field(default_factory=dict)
@@ -230,8 +230,9 @@ def _training_of(entries: dict[str, Any]) -> list[dict[str, Any]]:
 
 def photos_in(text: str | None) -> frozenset[str] | None:
     """Return the digests of photos in the entry that ``photos_text`` returned."""
-    starts = range(0, len(text or ""), PHOTO_DIGITS)
-    return None if text is None else frozenset(text[start : start + PHOTO_DIGITS] for start in starts)
+    if text is None:
+        return None
+    return frozenset(text[start : start + PHOTO_DIGITS] for start in range(0, len(text), PHOTO_DIGITS))
 
 
 def photos_text(photos: Iterable[str], before: Iterable[str] | None = ()) -> str | None:

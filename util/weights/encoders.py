@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -177,6 +178,15 @@ def digest_of_files(files: Iterable[Checkpoint]) -> str | None:
     return "+".join(sorted(digest_of(file.weights) for file in files)) or None
 
 
+def _how_to_get(path: Path, backbone: str) -> str:
+    """Return where the missing weights of an encoder come from, or which others there are."""
+    if path.parent.name == "base":
+        return "train the base stage of that run first"
+    plain = backbone + PLAIN
+    download_of = f", or NET={plain}, a download" if plain in encoder_names() else ""
+    return f"put them there, as initmodel/README.md says, or take others: NET=lite0{download_of}"
+
+
 def file_of_encoder(config: Config, encoder: Encoder, key: str) -> Checkpoint:
     """Return the weights that an encoder starts from, of a named source or of a file; ``key`` is that in the config.
 
@@ -188,14 +198,7 @@ def file_of_encoder(config: Config, encoder: Encoder, key: str) -> Checkpoint:
         return download(start.weights, start.backbone, encoder.torchvision, key)
     path = project_path(start.weights)
     if not path.exists():
-        plain = start.backbone + PLAIN
-        download_of = f", or NET={plain}, a download" if plain in encoder_names() else ""
-        raise UserError(
-            f"{path}: these weights do not exist ({key})",
-            fix="train the base stage of that run first"
-            if path.parent.name == "base"
-            else f"put them there, as initmodel/README.md says, or take others: NET=lite0{download_of}",
-        )
+        raise UserError(f"{path}: these weights do not exist ({key})", fix=_how_to_get(path, start.backbone))
     stored = read(path)
     if stored.config is not None:
         found = differences(stored.config, to_dict(config), Decides.IDENTITY, ENCODER.settings)

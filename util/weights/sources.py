@@ -58,10 +58,13 @@ def download(source: str, backbone: str, torchvision: str | None, key: str) -> C
 
 def check_source(source: str, backbone: str, torchvision: str | None, key: str) -> None:
     """Refuse (UserError) a source without weights of an encoder; arguments as of ``download``; nothing is fetched."""
-    has_weights = {PACKAGE: backbone in PACKAGES, TIMM: backbone.startswith(PREFIX)}
-    if source in RELEASES:
-        has_weights[source] = torchvision is not None and release(source, torchvision) is not None
-    if not has_weights[source]:
+    if source == PACKAGE:
+        is_there = backbone in PACKAGES
+    elif source == TIMM:
+        is_there = backbone.startswith(PREFIX)
+    else:
+        is_there = torchvision is not None and release(source, torchvision) is not None
+    if not is_there:
         raise UserError(f"{key} = {source}: it has no weights of {backbone}", fix="set it to a file, or to null")
     if source == PACKAGE and package_file(backbone) is None:
         name, _ = PACKAGES[backbone]
