@@ -118,7 +118,7 @@ def _check_edges(facts: Sequence[MaskFacts]) -> None:
 
 
 def _check_names(facts: Sequence[MaskFacts], known: MaskNames) -> None:
-    """Refuse (UserError) names that seem to begin with that of 0; lines say which no mask shows, and the unknown."""
+    """Refuse (UserError) names that seem to begin with value 0; print the names that no mask shows, and the unknown."""
     shown = frozenset[int]().union(*(mask.values for mask in facts))
     if known.unknown:
         note(f"{known.path}: unknown (255): {_named(known.unknown)}")

@@ -53,7 +53,7 @@ def names_beside(masks: Path) -> MaskNames | None:
 
 
 def photos_of_masks(masks: Path) -> dict[str, Any]:
-    """Return what tells the photos of masks of a page's persons, by their stems, as the first line of their names says.
+    """Return marks of the photos of persons' masks, by stems, from the first line of the file of names.
 
     Other masks state nothing.
     """

@@ -165,7 +165,7 @@ def leave_out_copies(index: Index, listed: Path) -> None:
 
 
 def _marks(index: Index, row: int) -> Hashable:
-    """Return what two rows of one photo have in common if they are marked alike: classes, and files of masks."""
+    """Return a value that is equal for two rows of one photo with the same classes and files of masks."""
     rows = index.rows_by_photo[index.images[row]] if index.joined else [row]
     classes = index.areas.class_ids[rows].tolist() if isinstance(index.areas, OneClassAreas) else []
     masks = [index.digests[other, 1].tobytes() for other in rows]

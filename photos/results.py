@@ -52,7 +52,7 @@ def is_of_others(path: Path) -> bool:
 
 
 def below(folders: Iterable[Path]) -> list[Path]:
-    """Return what folders hold."""
+    """Return all files and folders directly in some folders."""
     return [path for folder in folders for path in folder.glob("*")]
 
 

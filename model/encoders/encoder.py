@@ -182,7 +182,7 @@ class Encoder(nn.Module):
         return int(match[1])
 
     def foreign(self, names: Iterable[str]) -> list[str]:
-        """Return those of tensors that this encoder does not have whose names are of one of its stages."""
+        """Return the names, of tensors that this encoder lacks, that belong to one of its stages."""
         of_stages = [name for name in names if re.match(STAGE, name)]
         return [name for name in of_stages if self.stage_of(name) <= self.last_stage]
 

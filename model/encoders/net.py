@@ -43,5 +43,5 @@ class NetEncoder(Encoder):
         raise NotImplementedError
 
     def foreign(self, names: Iterable[str]) -> list[str]:
-        """Return those of tensors that this encoder does not have whose names are of a network of timm."""
+        """Return the names, of tensors that this encoder lacks, that belong to a network of timm."""
         return [name for name in names if name.startswith(NET)]

@@ -216,7 +216,7 @@ def segment(
 def _segment(
     targets: Sequence[Patches], references: Sequence[Sequence[Sequence[Reference]]], tau: float, merge: float
 ) -> list[Segmentation]:
-    """Return what ``segment`` does, of not too many patches."""
+    """Return the segmentations as ``segment`` does, for a limited number of patches."""
     matched = [_match_classes(target, classes) for target, classes in zip(targets, references)]
     presence = []
     for classes in matched:

@@ -72,7 +72,7 @@ class Features:
     size: tuple[int, int]  # H, W of the images
 
     def __getitem__(self, number: int) -> "Features":
-        """Return those of one image, n = 1."""
+        """Return the features of one image, n = 1."""
         row = slice(number, number + 1)
         return Features(self.fine[row], self.middle[row], self.coarse[row], self.position[row], self.size)
 

@@ -143,7 +143,7 @@ class _Rows:
         return self._before_lanes(of_last, adds, reversed(range(self.lanes)))
 
     def _before_lanes(self, x_rnd: Tensor, adds: Tensor, order: Iterable[int]) -> Tensor:
-        """Return what comes to each lane, (R, C, N, D), where each passes on a part of it and adds to it."""
+        """Return the state that reaches each lane, (R, C, N, D); a lane passes on a part of it and adds to it."""
         decay = torch.exp(self.delta.sum(0).unsqueeze(2) * self.a)
         decay[self.first] *= self.recap_decay
         before = torch.empty_like(adds)

@@ -78,7 +78,7 @@ class PhotoMasks:
         return label
 
     def version(self, path: Path) -> str:
-        """Return what changes whenever a photo's result or a person's masks do.
+        """Return a text that changes whenever a photo's result or a person's masks do.
 
         Its first part, of the result, only tells the browser to look again; the others are contents.
         """

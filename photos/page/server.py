@@ -114,7 +114,7 @@ class Handler(BaseHTTPRequestHandler):
         return BytesIO(content if isinstance(content, bytes) else json.dumps(content).encode())
 
     def body(self) -> bytes:
-        """Return what a request sends; UserError: its length is none or too large, or its kind is another one."""
+        """Return the body of a request; UserError: it has no length, is too large, or is of another kind."""
         length = self.headers.get("Content-Length", "")
         limit = MAX_BYTES.get(self.headers.get("Content-Type", ""), -1)
         if not length.isdecimal() or int(length) > limit:

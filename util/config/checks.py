@@ -129,7 +129,7 @@ def _problems(config: Config) -> Iterator[tuple[str, str]]:
 
 
 def _fold_problems(config: Config) -> Iterator[tuple[str, str]]:
-    """Yield what is wrong with the folds, also for a method that learns their base classes."""
+    """Yield the mistakes in the folds, also for a method that learns their base classes."""
     data = config.data
     cls = class_of(config.model)
     if problems := [*folds.problems(data)]:
@@ -143,7 +143,7 @@ def _fold_problems(config: Config) -> Iterator[tuple[str, str]]:
 
 
 def _protocol_problems(config: Config) -> Iterator[tuple[str, str]]:
-    """Yield what is wrong with the protocols, and with the choice of one."""
+    """Yield the mistakes in the protocols, and in the choice of one."""
     name = config.test.protocol
     if name not in config.protocols:
         yield "test.protocol", f"= {name!r} is unknown{nearest(name, config.protocols)}"

@@ -122,7 +122,7 @@ def print_config_if_asked(options: argparse.Namespace, config: Config) -> bool:
 
 
 def _shown(value: Any, tree: Any, file: str) -> Any:
-    """Return what differs in settings from their defaults or stands in a file, and optimisers whole; others as is."""
+    """Return settings that differ from their defaults or stand in ``file``, optimisers whole; other values as is."""
     if isinstance(value, dict):
         return {name: asdict(part) if isinstance(part, OptimizerSettings) else part for name, part in value.items()}
     if not is_dataclass(value):

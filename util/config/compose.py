@@ -74,7 +74,7 @@ def files_of(source: Source) -> str:
 def find_config(
     experiment: str, dataset: str | None = None, method: str | None = None, net: str | None = None
 ) -> Source:
-    """Return what makes the config of an experiment.
+    """Return the files and values that make the config of an experiment.
 
     Args:
         experiment: a fold, a path, or the name of a file of the data set's folder.
@@ -117,7 +117,7 @@ def _named_file(experiment: str, dataset: str) -> Path:
 
 
 def _of_fold(fold: int, dataset: str, method: str, net: str | None) -> Source:
-    """Return what makes the config of a fold, for a method with an encoder, or one that brings its networks."""
+    """Return the files and values of a fold's config, for a method with an encoder or with networks of its own."""
     check_known(method, method_names(), f"MODEL {method}: no such method", LISTED)
     usual = usual_files(dataset, method)
     encoder, networks = _chosen(net, method, usual)

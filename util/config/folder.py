@@ -11,7 +11,7 @@ TIMM = "timm"  # the name of the file for all networks of timm
 
 
 def config_folder() -> Path:
-    """Return the folder of all configs: that of the working folder if it has one, else the project's."""
+    """Return the folder of all configs: ``config`` of the working folder if it exists, else the project's."""
     return LOCAL if (LOCAL / "model" / f"{MAIN_METHOD}.yaml").exists() else REPOSITORY / "config"
 
 

@@ -111,7 +111,7 @@ def problems(data: DataSettings) -> Iterator[tuple[str, str]]:
 
 
 def _problems_of_rule(data: DataSettings) -> Iterator[tuple[str, str]]:
-    """Yield what is wrong with the folds of a rule."""
+    """Yield the mistakes in the folds of a rule."""
     count = len(data.classes)
     if data.fold_rule == LISTS:
         if data.folds > 1:
@@ -129,7 +129,7 @@ def _problems_of_rule(data: DataSettings) -> Iterator[tuple[str, str]]:
 
 
 def _problems_of_given(data: DataSettings, fold_classes: list[list[str]]) -> Iterator[tuple[str, str]]:
-    """Yield what is wrong with folds that the settings list by name."""
+    """Yield the mistakes in folds that the settings list by name."""
     key = "fold_classes" if data.fold_rule == "given" else "fold_rule"
     names = [name for fold in fold_classes for name in fold]
     if unknown := [name for name in names if name not in data.classes]:

@@ -78,7 +78,7 @@ def _import_file(path: Path) -> None:
 
 
 def _module_of(path: Path) -> tuple[Path, str]:
-    """Return the folder that a file is imported from, and its name there: with those of the packages around it."""
+    """Return the folder that a file is imported from, and its dotted name there, with the packages around it."""
     root = path.parent
     names = [] if path.stem == "__init__" else [path.stem]
     while (root / "__init__.py").is_file():

@@ -43,7 +43,7 @@ def _file_and_line(message: str) -> tuple[str, int]:
 
 
 def _in_words(misfit: Misfit, content: dict[str, Any]) -> str:
-    """Return what a misfit says; of an unknown key what it is in files, BAM's configs or another section."""
+    """Return a misfit's text; an unknown key may belong to files, to BAM's configs or to another section."""
     if isinstance(misfit, NoSection):
         return _elsewhere(misfit.key, content) or str(misfit)
     if not isinstance(misfit, UnknownKey):

@@ -97,14 +97,14 @@ def _usual_and_written(paths: Sequence[Path], file: str = "") -> tuple[list[Path
 
 
 def takes_encoder(tree: Tree) -> bool:
-    """Return whether a config's method takes an encoder; so does one that is not known yet (``imports``)."""
+    """Return whether a config's method takes an encoder; true for one that is not known yet (``imports``)."""
     name = value_of(tree, "model.name")
     cls = methods().get(str(name))
     return name is not None and (cls is None or any(setting.name == "encoder" for setting in fields(cls.Settings)))
 
 
 def encoder_of(files: Sequence[Path], file: str = "") -> Leaf:
-    """Return the encoder that files name: a person's last one (``file`` is one), else that of methods and data sets."""
+    """Return the last encoder named in a person's files (``file`` is one), else in the files of method and data set."""
     usual, written = _usual_and_written(with_bases(files), file)
     named = [Leaf("resnet50", f"{NET} resnet50"), *filter(None, map(_named_in, [*usual, *written]))]
     return named[-1]
@@ -163,7 +163,7 @@ def _base(path: Path, name: str) -> Path:
 
 
 def content_of(path: Path) -> Tree:
-    """Return what a file states, and what its name does; UserError: they state two folds or two encoders."""
+    """Return the values that a file and its name state; UserError: they state two folds or two encoders."""
     content = parse_file(path)
     read = read_run_name(path.stem)
     if read is None:
@@ -193,7 +193,7 @@ def has_encoder(method: str) -> bool:
 
 
 def _changes(path: Path, names: Sequence[str]) -> list[Tree]:
-    """Return what a file changes with encoders of these names; UserError: it does so with none, or in another form."""
+    """Return a file's changes for these encoders; UserError: it names an unknown encoder, or is no section."""
     changes = parse_file(path).get(ENCODERS, {})
     known = [*encoders(), TIMM]
     for name, change in changes.items() if isinstance(changes, dict) else [("", changes)]:

@@ -119,7 +119,7 @@ def for_run_folder(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _protocols_beside(stated: Tree, content: dict[str, Any]) -> dict[str, Any]:
-    """Return the protocols of plain data that a tree lacks or has otherwise, and that of its test."""
+    """Return the protocols in plain data that a tree lacks or states with other values, and the test's protocol."""
     test = content["test"]["protocol"]
     return {
         name: entry
@@ -129,14 +129,14 @@ def _protocols_beside(stated: Tree, content: dict[str, Any]) -> dict[str, Any]:
 
 
 def shipped(data_set: str, method: str, encoder: Leaf | None = None) -> Tree:
-    """Return what the files of a data set and a method state, as far as they are; default encoder: that they name."""
+    """Return the values in the existing files of a data set and a method; default encoder: the one that they name."""
     is_name = "/" not in data_set + method  # a result of others may state a path
     files = [path for path in usual_files(data_set, method) if is_name and path.exists()]
     return merged([in_configs(DEFAULT), *files], encoder)
 
 
 def changed_protocol(name: str, protocol: dict[str, Any], stated: Tree) -> Differences:
-    """Return what a protocol has otherwise than that of its name in a tree of values; none if the tree has none."""
+    """Return the differences of a protocol from a tree's protocol of the same name; empty if the tree has none."""
     entry = find(stated, f"protocols.{name}")
     if entry is None:
         return {}

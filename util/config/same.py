@@ -77,7 +77,7 @@ def known_today(section: dict[str, Any], kind: type) -> tuple[dict[str, Any], di
 
 
 def settings_in(kind: Any, section: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Field]]:
-    """Yield each key of a section of a type, with its field; of sections by the user's names those of the first."""
+    """Yield each key of a typed section with its field; of sections that a user names only the first one's keys."""
     known = {field.name: field for field in fields(kind)} if is_dataclass(kind) else {}
     for name in known or [*section][:1]:
         key = f"{prefix}{name}"

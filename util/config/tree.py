@@ -151,7 +151,7 @@ def plain(tree: Tree) -> dict[str, Any]:
 
 
 def merge(low: Tree, high: Tree) -> Tree:
-    """Return both trees as one; where both have a value, that of ``high``."""
+    """Return both trees as one; where both have a value, ``high`` wins."""
     out = dict(low)
     for key, value in high.items():
         both = isinstance(value, dict) and isinstance(out.get(key), dict)
@@ -177,7 +177,7 @@ def with_ending(name: str) -> str:
 
 
 def find(tree: dict[str, Any], key: str, default: Any = None) -> Any:
-    """Return what a tree or plain data have under a key such as ``model.encoder.backbone``; else ``default``."""
+    """Return the value under a key such as ``model.encoder.backbone`` in a tree or plain data; else ``default``."""
     value: Any = tree
     for part in key.split("."):
         value = value.get(part, default) if isinstance(value, dict) else default

@@ -113,7 +113,7 @@ class View:
 
 
 def padded(values: np.ndarray, side: int, padding: float) -> np.ndarray:
-    """Return an array (H, W, ...) at the top left of a square of padding; as it is where it fills that, or without."""
+    """Return an array (H, W, ...) at the top left of a padded square; unchanged if it fills the square or side is 0."""
     if values.shape[:2] == (side, side) or not side:
         return values
     square = np.full((side, side, *values.shape[2:]), padding, values.dtype)

@@ -134,7 +134,7 @@ class Evaluation:
 
     @property
     def quick_look(self) -> bool:
-        """Whether the number of episodes is not the protocol's, or is below that of the manifest."""
+        """Whether the test has another number of episodes than the protocol, or fewer than the manifest."""
         asked = self.config.test.episodes
         if self.replayed is None:
             return asked not in (None, self.protocol.number(self.config.data.fold))

@@ -111,7 +111,7 @@ def _procedure(scoring: Scoring) -> Procedure:
 
 
 def _training(evaluation: Evaluation) -> Trained:
-    """Return what the weights of a test are, and how they were trained."""
+    """Return the facts on the weights of a test and on their training."""
     data = evaluation.config.data
     weights = evaluation.loaded
     parameters = [*weights.network.parameters()]
@@ -131,7 +131,7 @@ def _training(evaluation: Evaluation) -> Trained:
 
 
 def _list_and_episodes(evaluation: Evaluation, per_seed: list[SeedScores]) -> Scored:
-    """Return what a test was scored on."""
+    """Return the facts on the list, the photos and the episodes of a test."""
     images = evaluation.images
     names = evaluation.config.data.classes
     classes_with_episodes = {int(c) for scores in per_seed for c in scores[FINAL]["per_class"]}
@@ -229,7 +229,7 @@ def _counts(records: np.ndarray) -> list[int]:
 
 
 def track_of_weights(weights: Loaded) -> Track:
-    """Return what a model with these weights learnt from."""
+    """Return the data and labels that a model with these weights learnt from."""
     run = weights.run
     config = run.config
     trained = weights.trained_with

@@ -74,7 +74,7 @@ def _read_list(evaluation: Evaluation) -> None:
 
 
 def _board(evaluation: Evaluation, sampler: Sampler) -> Scoreboard:
-    """Return what counts the episodes of a seed of a test."""
+    """Return the counter for the episodes of one seed of a test."""
     names = evaluation.images.index.names
     return Scoreboard(
         classes=len(evaluation.config.data.classes),

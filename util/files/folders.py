@@ -14,7 +14,7 @@ def visible(paths: Iterable[Path], folder: Path) -> list[Path]:
 
 
 def paths_below(folder: Path, pattern: str = "*") -> list[Path]:
-    """Return what ``pattern`` matches of the visible files and folders below a folder, in order.
+    """Return the visible files and folders below a folder that ``pattern`` matches, in order.
 
     Links to folders are followed, each folder is found once. Links that lead nowhere are among the files.
     """

@@ -36,7 +36,7 @@ def link(source: Path, target: Path, relative: bool = False) -> None:
 
 
 def _sizes(path: Path) -> dict[Path, int]:
-    """Return the sizes of the visible files of a folder by their ways in it, or that of a file."""
+    """Return the sizes of a folder's visible files by their relative paths, or the size of a file."""
     files = files_below(path) if path.is_dir() else [path]
     return {file.relative_to(path): file.stat().st_size for file in files if file.is_file()}
 

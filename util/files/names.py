@@ -6,7 +6,7 @@ SYSTEM_FILES = ("thumbs.db", "desktop.ini", "__macosx", "@eadir")  # in lower ca
 
 
 def file_word(name: str) -> str:
-    """Return what stands for the name of a class in the names of files."""
+    """Return a class's name as it is written in the names of files."""
     return re.sub(r"[^\w-]+", "_", name)
 
 

@@ -15,7 +15,7 @@ PICKLED = {  # the names that a pickled NumPy array needs
 
 
 def load_plain(content: bytes) -> Any:
-    """Return what a pickle holds; a damaged or unsafe one raises any exception."""
+    """Return the content of a pickle; a damaged or unsafe one raises any exception."""
     return RestrictedUnpickler(io.BytesIO(content), encoding="latin1").load()
 
 
@@ -23,7 +23,7 @@ class RestrictedUnpickler(pickle.Unpickler):
     """Unpickles plain data and NumPy arrays of others; refuses everything else, and executes nothing."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return what a pickle names; UnpicklingError if that is not allowed."""
+        """Return the class or function that a pickle names; UnpicklingError if it is not allowed."""
         if (module, name) == ("detectron2.structures.boxes", "BoxMode"):  # in published annotations; it is a number
             return int
         if name not in PICKLED.get(module, set()):

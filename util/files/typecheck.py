@@ -98,7 +98,7 @@ def _section(kind: Any, values: Any, key: str, as_yaml: bool) -> Any:
 
 
 def _all(names: Iterable[str], read: Callable[[str], Any], missing: Sequence[Misfit] = ()) -> dict[str, Any]:
-    """Return what is read by each name; the Misfits of all are raised as the first one with the others."""
+    """Return the value read for each name; all Misfits are raised as one, the first with the others."""
     values = dict[str, Any]()
     misfits = list[Misfit]()
     for name in names:

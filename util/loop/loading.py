@@ -88,7 +88,7 @@ def batches(
 
 
 def _passed_on(items: list[Any]) -> Batch:
-    """Return the batch of some items; that of a loader process in shared memory, whose lack is then that process's."""
+    """Return the batch of some items; a loader process puts it in shared memory, and fails itself if that is full."""
     batch = collate(items)
     return batch if get_worker_info() is None else batch.each(Tensor.share_memory_)
 

@@ -109,5 +109,5 @@ def check_metrics(names: Iterable[str], source: object) -> None:
 
 
 def counted_in_episodes(names: Iterable[str]) -> list[str]:
-    """Return those of some metrics that are counted in each episode."""
+    """Return the names of metrics that are counted in each episode."""
     return [name for name in names if not METRICS[name].at_end]

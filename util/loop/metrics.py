@@ -82,7 +82,7 @@ def _parts_and_wholes(
 
 
 def _part_and_whole(metric: Metric, *arguments: Any) -> tuple[Any, Any]:
-    """Return what a metric counts; ValueError, TypeError: it is no part of a whole."""
+    """Return the part and the whole that a metric counts; ValueError, TypeError: they are no numbers of this kind."""
     part, whole = map(_finite, metric.part_and_whole(*arguments))
     if whole < 0 or (whole == 0 and part != 0):
         raise ValueError(f"{part} is no part of {whole}; return 0, 0 where nothing is counted")

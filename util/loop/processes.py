@@ -65,7 +65,7 @@ class ProcessGroup:
             distributed.barrier()
 
     def from_main(self, make: Callable[[], Made]) -> Made:
-        """Return what the main process makes, in all of them; so is its UserError, which each then raises."""
+        """Return in all processes the value that the main one makes; its UserError is raised in all of them."""
         made: Made | UserError | None = None
         if self.is_main:
             try:

@@ -167,7 +167,7 @@ def _of_one_method(scored: Sequence[Compared], networks: Mapping[str, str], alon
 
 
 def _decided(delta: Difference, is_one_method: bool, results: int) -> str:
-    """Return what the interval of a difference decides."""
+    """Return in words whether the interval of a difference decides."""
     if delta.low == delta.high == 0:
         return "no difference in any sample: are A and B one result, or a copy of it?"
     if delta.low <= 0 <= delta.high:

@@ -93,7 +93,7 @@ def check_terms(config: Config) -> None:
 
 
 def _other_terms(path: Path, result: Result, overrides: Sequence[str]) -> list[str]:
-    """Return in words what a result has otherwise than its terms, and why it is not the number of its protocol."""
+    """Return in words how a result departs from the league's terms, and why it is not its protocol's number."""
     stages = {f"{stage['stage']}_stage": stage["settings"] for stage in result["training"]}
     made = to_dict(from_dict({**result["config"], **stages}, str(path)))
     terms = _terms(made, result["run"], overrides)
@@ -125,7 +125,7 @@ def _terms(made: dict[str, Any], run: str, overrides: Sequence[str]) -> dict[str
 
 
 def _other_settings(made: dict[str, Any], run: str, terms: dict[str, Any], encoder: str) -> list[str]:
-    """Return in words what the config of a run has otherwise than its terms."""
+    """Return in words how the config of a run departs from the league's terms."""
     names = _terms_of(run, made["model"]["name"], made["data"]["fold"])
     found = differences(terms, made, Decides.SCORES, OF_A_PLACE if names else OF_A_PLACE + OF_A_METHOD)
     others = [f"{key} = {mine}, not {ours}" for key, (ours, mine) in found.items()]
@@ -141,7 +141,7 @@ def _terms_of(run: str, method: str, fold: int) -> tuple[str, ...]:
 
 
 def _order(each: Compared) -> tuple[float, ...]:
-    """Return what results are sorted by: fold, shots and the seed of the training, those without one last."""
+    """Return the sort key of results: fold, shots and the training's seed; results without a seed come last."""
     seed = each.row.training_seed
     return each.row.result["fold"], each.row.result["shot"], math.inf if seed is None else seed
 
@@ -259,7 +259,7 @@ def _minus(mine: Sequence[Compared], theirs: Sequence[Compared]) -> str:
 
 
 def _costs(own: Sequence[Compared], name: str) -> list[float]:
-    """Return what those trainings of a method took that state it."""
+    """Return a cost of each training of a method that states it."""
     costs = [each.row.result.get("cost", {}) for each in own]
     return [cost[name] for cost in costs if name in cost]
 

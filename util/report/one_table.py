@@ -130,7 +130,7 @@ def check_one_table(rows: Sequence[Row], further: Sequence[Term] = ()) -> None:
 
 
 def _metric(name: str, row: Row) -> str:
-    """Return what a result says of a further metric."""
+    """Return a result's description of a further metric."""
     return text_of({**row.result.get("metrics", {}).get(name, {})})
 
 

@@ -126,7 +126,7 @@ def overall_scores(row: Row, output: str) -> list[tuple[int, str, float]]:
 
 
 def scores_of(*results: Result) -> dict[str, ScoreFacts]:
-    """Return what is known of scores by their names, in their order; a result says it of its own further metrics."""
+    """Return the facts on all scores by their names, in order; results bring the facts on their own further metrics."""
     known = SCORES | {name: metric.facts for name, metric in METRICS.items()}
     for result in results:
         known |= result.get("metrics", {})

@@ -92,7 +92,7 @@ def _further_words(result: Result) -> str:
 
 
 def _weights_text(result: Result) -> str:
-    """Return which weights a result is of; '' for the run's best ones, and for those of a configured other data set."""
+    """Return the name of a result's weights; '' for the run's best, and for those of ``test.trained_on``."""
     if result["weights_mark"] != "foreign":
         return result["weights_mark"]
     if result["config"]["test"].get("trained_on") not in (None, result["dataset"]):

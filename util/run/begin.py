@@ -326,5 +326,5 @@ def _extent(
 
 
 def trained_part(model: FewShotMethod, stage: str) -> Trainable:
-    """Return what a stage of a model trains."""
+    """Return the part of a model that a stage trains."""
     return model.base_stage() if stage == "base" else model

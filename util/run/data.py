@@ -134,7 +134,7 @@ def images_for_training(run: Run, progress: bool = True, stage: StageSettings | 
 
 
 def images_for_test(run: Run, progress: bool = True, protocol: ProtocolSettings | None = None) -> ImageList:
-    """Return the fold's test list, or that of a protocol; ``progress``: this process shows bars and warnings."""
+    """Return the fold's test list, or a protocol's own; ``progress``: this process shows bars and warnings."""
     data = run.config.data
     index = load_index(data, "test", progress)
     images = lists.test_list(index, run.fold, data, None if protocol is None else protocol.list_file)

@@ -148,7 +148,7 @@ def save_safetensors(path: Path, content: dict[str, Any]) -> None:
 
 
 def file_of(path: str | Path) -> Path:
-    """Return the file of weights that a path names: itself, or that of a published folder; see ``project_path``."""
+    """Return the file of weights that a path names: the file, or a published folder's; see ``project_path``."""
     path = project_path(path)
     return path / MODEL if path.is_dir() else path
 

@@ -90,7 +90,7 @@ def _load_safetensors(path: Path) -> dict[str, Any]:
 
 
 def _load_pickle(path: Path) -> Any:
-    """Return what a file of torch holds, with a ``_Foreign`` for each type that torch refuses, such as NumPy's."""
+    """Return the content of a file of torch, with a ``_Foreign`` for each type that torch refuses, such as NumPy's."""
     if zipfile.is_zipfile(path):
         _check_archive(path)
     types = _types_in(path)

@@ -128,7 +128,7 @@ def stated_file(root: Path, stated: str) -> Path:
 
 
 def _name_of(photo: Path, data: DataSettings) -> str:
-    """Return the name of a photo: from the folder of photos on, or that of the data set, without a photo's suffix."""
+    """Return a photo's name: its path below the folder of photos, else below the data set's, without its suffix."""
     root = Path(data.root)
     name = photo.name
     for folder in (root, root / data.images):
