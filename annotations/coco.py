@@ -24,7 +24,7 @@ from annotations.annotation import (
 from annotations.shapes import compressed, corners_of, extent_of, has_area, turned_outline
 from util.files.errors import UserError
 from util.files.folders import files_below
-from util.files.made import link
+from util.files.output_folders import link
 from util.files.reading import read_text
 from util.files.writing import write_atomically
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from annotations.annotation import AnnotatedPhoto, Annotations, Instance
-from annotations.masks import check_names
+from annotations.mask_names import check_names
 from annotations.pictures import header_of
 from annotations.shapes import end_of, has_area
 from annotations.words import BACKGROUND, is_unknown

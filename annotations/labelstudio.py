@@ -21,7 +21,7 @@ from annotations.annotation import (
     Shape,
     content_errors,
 )
-from annotations.photo_files import LOCAL_FILES, spellings
+from annotations.photo_files import LOCAL_FILES, possible_names
 from annotations.shapes import corners_of, decoded, ellipse_of, encoded, region_in, turned_outline
 from util.files.errors import UserError
 from util.files.photos import IMAGE_SUFFIXES
@@ -100,7 +100,7 @@ def _photo_of(task: dict[str, Any]) -> str:
 
 
 def _names_photo(text: Any) -> bool:
-    return isinstance(text, str) and any(spelling.lower().endswith(IMAGE_SUFFIXES) for spelling in spellings(text))
+    return isinstance(text, str) and any(name.lower().endswith(IMAGE_SUFFIXES) for name in possible_names(text))
 
 
 def instances_of(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from annotations.masks import photos_of_masks
+from annotations.mask_names import photos_of_masks
 from annotations.photo_files import REPLACED, PhotoFiles, is_same_file
 from annotations.words import (
     BACKGROUND,

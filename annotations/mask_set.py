@@ -9,8 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from annotations.mask_images import Colours, indices_of, opened_mask
-from annotations.masks import MaskNames
+from annotations.mask_formats import Colours, indices_of, opened_mask
+from annotations.mask_names import MaskNames
 from util.files.errors import UserError, note
 from util.files.palette import IGNORE, palette_of
 from util.files.parallel import attempt, parallel_map

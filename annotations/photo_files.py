@@ -67,7 +67,7 @@ class PhotoFiles:
         Raises:
             UserError: there is no such photo, there are several, or it was stated as another one before.
         """
-        paths = [*map(PureWindowsPath, spellings(stated))]
+        paths = [*map(PureWindowsPath, possible_names(stated))]
         places = (self.folder / path.as_posix() for path in paths if _is_within(path) or not self.is_named)
         photo = next(filter(Path.is_file, places), None) or self._found(paths, source)
         if photo is None:
@@ -138,7 +138,7 @@ class PhotoFiles:
 
     def _missing(self, stated: str) -> str:
         """Return the words on a stated photo that is not there, with the nearest that is."""
-        last = PureWindowsPath(spellings(stated)[-1])
+        last = PureWindowsPath(possible_names(stated)[-1])
         missing = last.as_posix() if _is_within(last) else last.name
         places = {path.relative_to(self.folder).as_posix() for path in self.paths if path.name == last.name}
         known = nearest(missing, places or {path.name for path in self.paths})
@@ -151,7 +151,7 @@ def _is_within(path: PurePath) -> bool:
     return not (path.root or path.drive or ".." in path.parts)
 
 
-def spellings(stated: str) -> list[str]:
+def possible_names(stated: str) -> list[str]:
     """Return what a stated photo may stand for: as it is written, as an address, and without Label Studio's prefix."""
     stated = unquote(stated.partition(LOCAL_FILES)[2]) or stated
     address = unquote(stated.partition("?")[0]).removeprefix("file://")

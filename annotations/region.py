@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from annotations.mask_images import opened_mask
+from annotations.mask_formats import opened_mask
 from annotations.pictures import frame_of, header_of, values_in
 from util.files.errors import UserError
 from util.files.images import UPRIGHT, check_image

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from pycocotools import mask as rle
 
-from annotations.mask_images import opened_mask
+from annotations.mask_formats import opened_mask
 from annotations.region import read_region
 from util.files.errors import UserError
 from util.files.palette import IGNORE

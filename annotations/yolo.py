@@ -22,14 +22,14 @@ from annotations.annotation import (
     content_errors,
     write_of_photo,
 )
-from annotations.masks import check_names
+from annotations.mask_names import check_names
 from annotations.pictures import header_of
 from annotations.shapes import corners_of, is_rectangle
 from annotations.words import part_of
 from util.files.errors import UserError
 from util.files.folders import files_below, visible
 from util.files.images import upright_size
-from util.files.made import link
+from util.files.output_folders import link
 from util.files.reading import read_text
 from util.files.writing import write_atomically
 from util.files.yaml_text import Loader, read_yaml

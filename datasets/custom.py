@@ -33,7 +33,7 @@ from util.config.tree import flow
 from util.data.lists.image_list import rare_classes, test_list, train_list
 from util.data.lists.index import Index, load_index
 from util.files.errors import UserError, note, told
-from util.files.made import made_aside
+from util.files.output_folders import made_aside
 from util.files.parallel import attempt
 from util.files.writing import write_atomically
 

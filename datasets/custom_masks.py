@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from annotations.mask_files import class_folders, folders_in, folders_of, masks_in, pairs
-from annotations.mask_images import read_mask_of
+from annotations.mask_formats import read_mask_of
+from annotations.mask_names import VALUES, MaskNames, check_names, names_beside, names_in
 from annotations.mask_set import MaskFacts, check_set, facts_of_all, masks_of_255, photos_with
-from annotations.masks import VALUES, MaskNames, check_names, names_beside, names_in
 from annotations.photo_files import PhotoFiles
 from annotations.pictures import header_of
 from annotations.region import read_region

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from typing_extensions import Self
 
-from annotations.mask_images import read_mask_of
-from annotations.masks import names_in
+from annotations.mask_formats import read_mask_of
+from annotations.mask_names import names_in
 from datasets.make import add_out
 from datasets.recipes.recipe import MaskJob, Piece, Plan, Read
 from model.episode import IGNORE

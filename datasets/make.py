@@ -20,8 +20,8 @@ from util.config.folder import LOCAL, config_folder
 from util.files.errors import UserError
 from util.files.folders import files_below
 from util.files.images import UPRIGHT, check_photo
-from util.files.made import link, made_aside, refuse_other_files
 from util.files.mask_images import write_mask
+from util.files.output_folders import link, made_aside, refuse_other_files
 from util.files.parallel import attempt, parallel_map
 from util.files.reading import kept_json
 from util.files.writing import write_atomically

@@ -10,9 +10,9 @@ from typing import Any
 from photos import options
 from photos.encoded_class import MOST, TINY
 from photos.examples import UNNAMED, Example, by_class
-from photos.photo_files import photos_in
 from photos.prediction import NETWORK, percent
-from photos.results import Results
+from photos.read_photos import photos_in
+from photos.results_folder import Results
 from photos.segmenter import Segmenter
 from util.cli import Parser, add_import, within
 from util.engine import import_by_option, load_engine

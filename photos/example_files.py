@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from annotations import mask_files, masks, recognise
+from annotations import mask_files, mask_names, recognise
 from annotations.annotation import Annotations
 from annotations.mask_set import MaskFacts, check_set, facts_of_all
 from annotations.region import classes_in, read_region_of
@@ -70,7 +70,7 @@ def _of_masks(
     if path.name == persons.FOLDER and path.with_name(UPLOADS).is_dir():
         photos = photos or path.with_name(UPLOADS)
     photo_folder, mask_folder = mask_files.folders_in(path, photos)
-    known = masks.names_beside(mask_folder)
+    known = mask_names.names_beside(mask_folder)
     pairs = mask_files.pairs(photo_folder, mask_folder, named=known is not None)
     if known is None:
         name = classes[0] if len(classes) == 1 else None
@@ -80,7 +80,7 @@ def _of_masks(
     return list(_named_masks(pairs, known)), known.classes
 
 
-def _named_masks(pairs: list[tuple[Path, Path]], known: masks.MaskNames) -> Iterator[Example]:
+def _named_masks(pairs: list[tuple[Path, Path]], known: mask_names.MaskNames) -> Iterator[Example]:
     """Yield an example of every value in every mask; of one class, also where a mask shows it without class ids.
 
     UserError: as ``check_set``; a value or a colour has no name, or 255 is all that a mask marks.
@@ -109,7 +109,7 @@ def _named_masks(pairs: list[tuple[Path, Path]], known: masks.MaskNames) -> Iter
                 )
 
 
-def _refuse_255(facts: Sequence[MaskFacts], known: masks.MaskNames) -> None:
+def _refuse_255(facts: Sequence[MaskFacts], known: mask_names.MaskNames) -> None:
     """Refuse (UserError) masks in which 255 is all that is marked."""
     white = [mask.path.name for mask in facts if mask.marks_255_alone]
     if white:
@@ -138,8 +138,8 @@ def _check_one_class(values: set[Any], mask: Path) -> None:
     if len(several) > 1:
         raise UserError(
             f"{mask}: this mask and those before hold several classes, {sorted(several)[:5]}",
-            fix=f"name the classes in {masks.NAME_FILES[0]} beside the masks, one per line, "
-            f"or those of colours in {masks.LABEL_MAP}",
+            fix=f"name the classes in {mask_names.NAME_FILES[0]} beside the masks, one per line, "
+            f"or those of colours in {mask_names.LABEL_MAP}",
         )
 
 

@@ -27,11 +27,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from annotations.annotation import AnnotatedPhoto, label_of
-from annotations.mask_images import Colours, read_mask_of
+from annotations.mask_formats import Colours, read_mask_of
 from annotations.region import read_region_of
 from annotations.shapes import point_label
 from photos.drawn import BOX, POINTS, SCRIBBLE
-from photos.photo_files import BETWEEN, GivenPhoto, read_photo
+from photos.read_photos import BETWEEN, GivenPhoto, read_photo
 from util.files.errors import UserError, check_known, nearest
 from util.files.palette import IGNORE
 

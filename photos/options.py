@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from annotations import recognise
-from annotations.mask_images import opened_mask
-from annotations.masks import names_in
+from annotations.mask_formats import opened_mask
+from annotations.mask_names import names_in
 from photos.example_files import MAX_SHOTS, read_examples
 from photos.examples import Example, parse_example
 from photos.prediction import Decision
-from photos.results import FORMATS, PICTURES
+from photos.results_folder import FORMATS, PICTURES
 from photos.segmenter import Segmenter
 from util.cli import add_import, comma_separated, within
 from util.engine import MAX_SIDE, import_by_option

@@ -16,7 +16,7 @@ from annotations.annotation import content_errors
 from annotations.shapes import decoded, encoded
 from photos.calibration import Calibration
 from photos.examples import check_class_name
-from photos.photo_files import QUERY_FILE
+from photos.read_photos import QUERY_FILE
 from photos.refine import without_specks
 from util.files.errors import UserError
 from util.files.mask_images import write_mask

@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 
 from annotations.annotation import content_errors
-from annotations.mask_images import note_once
+from annotations.mask_formats import note_once
 from annotations.shapes import compressed, decoded, encoded
 from photos.examples import check_class_name
-from photos.photo_files import QUERY_FILE
+from photos.read_photos import QUERY_FILE
 from util.files.names import own_name
 from util.files.parallel import attempt
 from util.files.reading import kept_json

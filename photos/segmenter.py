@@ -22,8 +22,8 @@ from torch import Tensor
 from photos.calibration import find_calibration, presence_inputs
 from photos.encoded_class import EncodedClass, encode_class
 from photos.examples import BOXED, UNNAMED, GivenExample, LoadedExample, as_examples, by_class, check_class_name
-from photos.photo_files import GivenPhoto, photos_in, read_with_facts
 from photos.prediction import Decision, Prediction
+from photos.read_photos import GivenPhoto, photos_in, read_with_facts
 from photos.refine import refined
 from util.engine import Scores, load_engine
 from util.files.errors import UserError

@@ -17,7 +17,7 @@ from util.config.read import from_dict
 from util.config.tree import flow
 from util.evaluate.schema import NOT_STATED
 from util.files.errors import UserError
-from util.files.made import made_aside
+from util.files.output_folders import made_aside
 from util.files.reading import kept_json
 from util.files.writing import write_atomically
 from util.run.folder import ENVIRONMENT, StageFolder

@@ -10,8 +10,8 @@ from tests.annotations import drawn
 from tests.annotations.drawn import photo
 from util.files.errors import UserError, WriteError
 from util.files.folders import files_below, paths_below
-from util.files.made import link, made_aside
 from util.files.names import own_name
+from util.files.output_folders import link, made_aside
 from util.files.pages import page_of
 from util.files.parallel import attempt
 from util.files.photos import photos_below

@@ -23,7 +23,7 @@ from annotations.coco import read_annotations
 from datasets.recipes.recipe import MaskJob, Piece, Plan, Recipe, classes_of
 from util.files.errors import UserError
 from util.files.images import header_of, turned
-from util.files.made import link
+from util.files.output_folders import link
 
 SPLITS = {"train2014": 82081, "val2014": 40137}  # images when complete
 SPLITS_2017 = ("train2017", "val2017")

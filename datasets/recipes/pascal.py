@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from PIL import Image
 
-from annotations.mask_images import as_indices
+from annotations.mask_formats import as_indices
 from datasets.recipes.recipe import MaskJob, Piece, Plan, Recipe, check_masks, published_form
 from util.data.lists.index import count_classes
 from util.data.lists.listed import read_names

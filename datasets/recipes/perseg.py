@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from annotations.mask_images import opened_mask
+from annotations.mask_formats import opened_mask
 from annotations.pictures import header_of
 from datasets.recipes.recipe import MaskJob, Piece, Plan, Recipe, find_file, plan_of
 from util.files.errors import UserError

@@ -19,7 +19,7 @@ import numpy as np
 import yaml
 
 from annotations.annotation import AnnotatedPhoto, Instance, class_mask
-from annotations.mask_images import opened_mask, read_mask_of
+from annotations.mask_formats import opened_mask, read_mask_of
 from annotations.mask_set import MaskFacts, check_palettes, facts_of_all
 from annotations.pictures import header_of
 from util.config.read import read_data

@@ -20,7 +20,7 @@ from util.evaluate.schema import MANIFEST, RESULT, Result, find_results, over_se
 from util.files.errors import UserError  # noqa: E402
 from util.files.writing import write_atomically  # noqa: E402
 from util.loop.metrics import FINAL  # noqa: E402
-from util.report.episodes import episodes_by_seed  # noqa: E402
+from util.report.manifests import episodes_by_seed  # noqa: E402
 from util.report.row import Row  # noqa: E402
 
 SCORES = ("miou", "fb_iou", "per_class")

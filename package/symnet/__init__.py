@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from photos import Prediction, Segmenter, UserError
-    from util.report.results import results
+    from util.report.frame import results
 
 __all__ = ["Prediction", "Segmenter", "UserError", "__version__", "results"]
 __version__: str
@@ -34,7 +34,7 @@ def __getattr__(name: str) -> object:
     if name == "__version__":
         return import_module("symnet.util.cli").version()
     if name == "results":
-        return import_module("symnet.util.report.results").results
+        return import_module("symnet.util.report.frame").results
     if name in __all__:
         return getattr(import_module("symnet.photos"), name)
     raise AttributeError(f"module 'symnet' has no attribute '{name}'")

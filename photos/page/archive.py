@@ -12,12 +12,12 @@ from threading import RLock
 from annotations import recognise
 from annotations.photo_files import file_facts
 from photos.page.masks import PhotoMasks
-from photos.photo_files import QUERY_FILE, read_photo
 from photos.prediction import paths_of, write_result
+from photos.read_photos import QUERY_FILE, read_photo
 from photos.record import SAID
-from photos.results import PICTURES, Results
+from photos.results_folder import PICTURES, Results
 from util.files.errors import UserError
-from util.files.made import link
+from util.files.output_folders import link
 from util.files.writing import writable, write_atomically
 
 PUBLIC = ("model", "input", "precision", "calibration", "decision", SAID)  # entries of a result that go into the zip

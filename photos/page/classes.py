@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from annotations.photo_files import name_key
-from annotations.words import is_nothing, is_unknown
+from annotations.words import is_nothing, is_unknown, name_key
 from photos import persons
 from photos.examples import UNNAMED, check_class_name
 from photos.page.background import Background

@@ -25,10 +25,10 @@ from photos.page.classes import Classes
 from photos.page.masks import PhotoMasks, label_by_row, runs_by_row
 from photos.page.opened import OpenPhotos
 from photos.page.regions import region_at, region_in_box
-from photos.photo_files import read_photo
 from photos.prediction import NETWORK
+from photos.read_photos import read_photo
 from photos.record import own_records
-from photos.results import PICTURES, Results, below, refuse_links
+from photos.results_folder import PICTURES, Results, below, refuse_links
 from photos.segmenter import Segmenter
 from util.files.errors import UserError
 from util.files.parallel import attempt

@@ -13,10 +13,10 @@ import numpy as np
 from annotations.annotation import content_errors
 from annotations.photo_files import is_same_file
 from photos import persons
-from photos.photo_files import QUERY_FILE, read_with_facts
 from photos.prediction import remove
+from photos.read_photos import QUERY_FILE, read_with_facts
 from photos.record import FOUND, SAID, own_record, pictures_of
-from photos.results import Results
+from photos.results_folder import Results
 from photos.segmenter import Segmenter
 from util.files.errors import UserError
 from util.files.parallel import attempt

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from annotations.photo_files import is_same_file, name_key
+from annotations.photo_files import is_same_file
+from annotations.words import name_key
 from photos.example_files import UPLOADS
 from util.files.digests import state_of
 from util.files.errors import UserError, note

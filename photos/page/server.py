@@ -29,8 +29,8 @@ from photos.encoded_class import MOST
 from photos.examples import Example
 from photos.page.background import line_of
 from photos.page.folder import Folder
-from photos.photo_files import read_photo
-from photos.results import FORMATS
+from photos.read_photos import read_photo
+from photos.results_folder import FORMATS
 from photos.segmenter import Segmenter
 from util.files.errors import UserError
 from util.files.overlay import class_colour, class_map

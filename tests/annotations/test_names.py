@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from annotations.masks import names_in, read_names
+from annotations.mask_names import names_in, read_names
 from photos.examples import parse_example
 from tests.annotations.drawn import AREAS, CAT, DOG, WIDTH, areas, custom, photo, refusal, region
 from util.files.errors import UserError

@@ -10,10 +10,10 @@ import pytest
 import tifffile
 from PIL import Image
 
-from annotations.mask_images import read_indices, read_mask_of
+from annotations.mask_formats import read_indices, read_mask_of
 from annotations.pictures import header_of, read_image
 from annotations.region import read_region_of
-from photos.photo_files import read_photo
+from photos.read_photos import read_photo
 from util.files import images, mask_images, sizes
 from util.files.errors import UserError
 from util.files.images import TAG, turned

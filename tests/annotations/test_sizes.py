@@ -10,7 +10,7 @@ import pytest
 import tifffile
 
 from annotations.annotation import AnnotatedPhoto, Instance, class_mask
-from annotations.mask_images import read_indices
+from annotations.mask_formats import read_indices
 from tests.annotations import drawn
 from tests.annotations.drawn import HEIGHT, PHOTO, WIDTH
 from tests.helpers.read import json_of

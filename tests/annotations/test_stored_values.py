@@ -9,7 +9,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from annotations.mask_images import read_indices
+from annotations.mask_formats import read_indices
 from annotations.pictures import read_image
 from annotations.region import read_region
 from tests.annotations.drawn import CAT, HEIGHT, WIDTH, region

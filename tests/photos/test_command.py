@@ -15,9 +15,9 @@ from PIL import Image
 
 from photos import Prediction, Segmenter
 from photos.command import DOUBT, coverage_of
-from photos.photo_files import read_photo
 from photos.prediction import Decision
-from photos.results import Results
+from photos.read_photos import read_photo
+from photos.results_folder import Results
 from tests.data.drawn import overwrite
 from tests.helpers.close import same_pixels
 from tests.helpers.read import json_of

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from photos.photo_files import photos_in, read_photo
+from photos.read_photos import photos_in, read_photo
 from photos.refine import refined
 from tests.annotations.drawn import HEIC, photo
 from util.files import sizes

@@ -14,8 +14,8 @@ from PIL import Image
 from photos import Segmenter
 from photos.calibration import FORMAT, Calibration
 from photos.examples import BOXED, LoadedExample
-from photos.photo_files import read_photo
 from photos.prediction import Decision
+from photos.read_photos import read_photo
 from tests.helpers import spawned
 from tests.helpers.close import close, same_pixels
 from util.data.mini import CLASS_NAMES

@@ -7,8 +7,8 @@ import pytest
 from tests.report.conftest import HD95, result
 from util.evaluate.titles import classes_in_no_mean, title
 from util.files.errors import UserError
-from util.report.made import how_made, stages_text
-from util.report.results import results
+from util.report.frame import results
+from util.report.provenance import how_made, stages_text
 from util.report.row import Row
 from util.report.tables import RESULT_COLUMNS, fitted, result_table, score_table
 

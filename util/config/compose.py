@@ -21,7 +21,7 @@ from util.config.folder import (
 )
 from util.config.parts import BACKBONE, FOLD_KEY, NETWORKS, encoder_file, encoder_of, has_encoder, merged
 from util.config.place import FOLDER, RUNS
-from util.config.run_name import FOLD, run_name, spellings
+from util.config.run_name import FOLD, run_name, short_and_long
 from util.config.tree import (
     LISTED,
     Leaf,
@@ -61,7 +61,7 @@ class Source:
 def file_source(path: Path) -> Source:
     """Return the source of a config that is one file with its bases."""
     path = in_configs(path)
-    return Source(shlex.quote(str(path)), spellings(path.stem)[0], (path,), file=str(path))
+    return Source(shlex.quote(str(path)), short_and_long(path.stem)[0], (path,), file=str(path))
 
 
 def files_of(source: Source) -> str:
@@ -151,7 +151,7 @@ def _file_of_run(dataset: str, name: str) -> Path | None:
 
     That of ``resnet50`` serves ``resnet50_plain`` where this has none.
     """
-    names = dict.fromkeys((*spellings(name), name.removesuffix(PLAIN)))
+    names = dict.fromkeys((*short_and_long(name), name.removesuffix(PLAIN)))
     files = (in_configs(LOCAL / dataset / f"{name}.yaml") for name in names)
     return next((file for file in files if file.exists()), None)
 

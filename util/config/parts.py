@@ -67,22 +67,24 @@ def merged(files: Sequence[Path], encoder: Leaf | None = None, file: str = "") -
         UserError: a file or an encoder is missing, or a section of one is none; it names the place.
     """
     encoder = encoder or encoder_of(files, file)
-    of_encoder = with_bases([encoder_file(encoder)])
-    names = [path.stem for path in of_encoder]  # the encoder's, and those that it extends
+    encoder_files = with_bases([encoder_file(encoder)])
+    names = [path.stem for path in encoder_files]  # the encoder's, and those that it extends
     paths = [*filterfalse(_is_encoder, with_bases(files))]
-    usual, _ = _usual_and_written(paths, file)
-    place = max(map(paths.index, usual), default=-1) + 1  # of the encoder
-    below = [settings_of(content_of(path)) for path in paths[:place]]
-    above = [change for path in paths[:place] for change in _changes(path, names)]
-    for path in paths[place:]:
-        above += [settings_of(content_of(path)), *_changes(path, names)]
-    tree: Tree = reduce(merge, [*below, *above], {})
-    if not takes_encoder(tree):
-        return tree
-    between = [settings_of(parse_file(path)) for path in of_encoder]
+    named, _ = _usual_and_written(paths, file)
+    place = max(map(paths.index, named), default=-1) + 1  # of the encoder
+    usual, written = paths[:place], paths[place:]
+    of_usual = [settings_of(content_of(path)) for path in usual]
+    changes = [change for path in usual for change in _changes(path, names)]
+    of_person = list[Tree]()
+    for path in written:
+        of_person += [settings_of(content_of(path)), *_changes(path, names)]
+    without_encoder: Tree = reduce(merge, [*of_usual, *changes, *of_person], {})
+    if not takes_encoder(without_encoder):
+        return without_encoder
+    of_encoder = [settings_of(parse_file(path)) for path in encoder_files]
     if encoder.value.startswith(TIMM_PREFIX):
-        between.append(nested(BACKBONE, encoder))
-    return reduce(merge, [*below, *between, *above])
+        of_encoder.append(nested(BACKBONE, encoder))
+    return reduce(merge, [*of_usual, *of_encoder, *changes, *of_person])
 
 
 def _usual_and_written(paths: Sequence[Path], file: str = "") -> tuple[list[Path], list[Path]]:

@@ -38,7 +38,7 @@ def read_run_name(name: str) -> tuple[int, str, str] | None:
     return int(found[1]), method, encoder
 
 
-def spellings(name: str) -> tuple[str, str]:
+def short_and_long(name: str) -> tuple[str, str]:
     """Return a run's name without the main method, as it is made, and with it, as a file may have it."""
     short = re.sub(rf"({FOLD})_{MAIN_METHOD}(?=_|$)", r"\1", name)
     return short, re.sub(rf"({FOLD})", rf"\1_{MAIN_METHOD}", short, count=1)

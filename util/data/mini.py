@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from util.cli import within
-from util.files.made import made_aside
 from util.files.mask_images import write_mask
+from util.files.output_folders import made_aside
 from util.files.parallel import parallel_map
 from util.files.reading import kept_json
 

@@ -42,14 +42,14 @@ def train_to_end(training: Training, batches: Iterator[Any], observers: Sequence
     steps, done = training.schedule.steps, training.progress.step
     bar = ProgressBar(total=steps, initial=done, unit="step", disable=not training.world.is_main)
     with training.interrupt, bar, suppress(Interrupted):
-        _steps_left(training, batches, observers, bar)
+        _do_steps(training, batches, observers, bar)
         return True
     training.world.wait()  # no process ends before the checkpoint is written: its end may end all others
     log.info("interrupted after step %d", training.progress.step)
     return False
 
 
-def _steps_left(
+def _do_steps(
     training: Training, batches: Iterator[Any], observers: Sequence[TrainingObserver], bar: ProgressBar
 ) -> None:
     """Do the steps that are left; Interrupted: a signal ended them."""
@@ -58,7 +58,7 @@ def _steps_left(
         observer.begin(training, progress.step)
     _record_or_end(training, observers)  # the run may have ended between a step and its validation
     while progress.step < training.schedule.steps and not progress.ended_by:
-        _one_step(training, batches, observers, bar)
+        _training_step(training, batches, observers, bar)
         if training.interrupt.agreed:
             for observer in observers:
                 observer.interrupted(training)
@@ -68,7 +68,7 @@ def _steps_left(
         observer.finished(training)
 
 
-def _one_step(
+def _training_step(
     training: Training, batches: Iterator[Any], observers: Sequence[TrainingObserver], bar: ProgressBar
 ) -> None:
     """Do the next step, and show it to the observers."""
@@ -111,7 +111,7 @@ def optimiser_step(
     if any(answers):
         training.progress.skipped += 1
     else:
-        _step(training)
+        _change_weights(training)
     return means
 
 
@@ -158,7 +158,7 @@ def check_learning(finite: bool, step: int, what: str) -> None:
         )
 
 
-def _step(training: Training) -> None:
+def _change_weights(training: Training) -> None:
     """Change the weights by their gradients, by all optimisers or, if one gradient is not finite in fp16, by none."""
     together: Any = OptimizersAsOne(training.optimizers.values())
     training.scaler.unscale_(together)

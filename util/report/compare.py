@@ -16,10 +16,10 @@ from util.evaluate.titles import title
 from util.files.errors import UserError
 from util.files.table import Table
 from util.loop.metrics import FINAL, mean_iou
-from util.report.episodes import counts
-from util.report.made import stages_text
+from util.report.manifests import counts
+from util.report.provenance import stages_text
 from util.report.row import Row
-from util.report.same import differences, text_of
+from util.report.shared_facts import differences, text_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -25,11 +25,11 @@ from util.files.table import Table
 from util.loop.metrics import FINAL, MIOU
 from util.loop.observers import OBSERVERS
 from util.report.compare import Compared, check_episodes, difference, read_scored
+from util.report.frame import rows_of
 from util.report.one_table import Term, check_one_table
 from util.report.published import MEAN, published
-from util.report.results import rows_of
 from util.report.row import Row
-from util.report.same import grouped
+from util.report.shared_facts import grouped
 
 LEAGUE, NET, ENCODER = "laptop", "lite0", "EfficientNet-Lite0"  # the place of its terms, and the encoder of all
 REFERENCE = "ssp"  # the method that others are compared with

@@ -8,11 +8,11 @@ from statistics import fmean
 
 from util.config.read import published_side
 from util.evaluate.titles import protocol_title, track_text
+from util.report.frame import SECONDS, overall_scores
 from util.report.one_table import are_across, are_repeated, doubts_by_place
 from util.report.published import MEAN, Number, published
-from util.report.results import SECONDS, overall_scores
 from util.report.row import Row
-from util.report.same import grouped
+from util.report.shared_facts import grouped
 
 GRID = 16  # pixels of a grid's step, by which a network's side may differ from a protocol's
 CROSS_DOMAIN = {"fss1000", "deepglobe", "isic", "chestxray"}  # whose mean the published rows of the benchmark are

@@ -12,13 +12,13 @@ from string import ascii_lowercase
 from util.files.table import Marked, Table
 from util.loop.mask_metrics import ScoreFacts
 from util.loop.metrics import FINAL, MIOU
-from util.report.made import how_made
+from util.report.frame import DEVIATION, FB_IOU, SECONDS, scores_of
 from util.report.numbers import numbers_of, places_of
 from util.report.one_table import are_across, rows_by_table
+from util.report.provenance import how_made
 from util.report.published import DOUBTFUL, MEAN, MEASURED, Number
-from util.report.results import DEVIATION, FB_IOU, SECONDS, scores_of
 from util.report.row import Row
-from util.report.same import grouped
+from util.report.shared_facts import grouped
 
 Column = tuple[int, str, str]  # number of shots, place and score
 COLUMNS_NOTE = (

@@ -38,7 +38,7 @@ from util.loop.processes import ProcessGroup
 from util.loop.score import score, scored_outputs
 from util.report.charts import Panels, draw, write_figure
 from util.report.compare import SAME_EPISODES
-from util.report.episodes import episodes_by_seed
+from util.report.manifests import episodes_by_seed
 from util.report.row import Row
 from util.report.verify import evaluation_of
 from util.run.data import trials

@@ -15,7 +15,7 @@ from util.files.errors import check_known
 from util.files.table import Marked
 from util.files.yaml_text import read_yaml
 from util.loop.metrics import MIOU
-from util.report.results import FB_IOU, SECONDS
+from util.report.frame import FB_IOU, SECONDS
 
 PUBLISHED = Path(__file__).with_name("published.yaml")
 ALL = "all"  # a value of ``--published``

@@ -9,7 +9,7 @@ from model.decides import Decides
 from util.config.same import deciding
 from util.evaluate.schema import Result
 from util.evaluate.titles import departures
-from util.report.same import text_of, without
+from util.report.shared_facts import text_of, without
 from util.run.run import TRAINING_FREE
 
 FOLD_SETTINGS = ("list_file", "fold")  # settings that may differ between folds of a mean

@@ -15,7 +15,7 @@ from util.evaluate.titles import classes_in_no_mean, title, track_text
 from util.files.errors import check_known
 from util.files.table import Table
 from util.loop.metrics import ALL_FOREGROUND, BASE, FINAL, MIOU
-from util.report.results import COLUMNS, DEVIATION, FB_IOU, frame_of, rows_of
+from util.report.frame import COLUMNS, DEVIATION, FB_IOU, frame_of, rows_of
 from util.report.row import Row
 
 RESULT_COLUMNS = [

@@ -25,9 +25,9 @@ from util.files.errors import UserError
 from util.files.table import Table
 from util.loop.mask_metrics import METRICS, check_metrics
 from util.loop.metrics import BASE, CLASS, episode_scores
-from util.report.episodes import episodes_by_seed
-from util.report.results import scores_of
-from util.report.same import grouped
+from util.report.frame import scores_of
+from util.report.manifests import episodes_by_seed
+from util.report.shared_facts import grouped
 from util.report.tables import wrapped
 from util.run.data import photos_listed
 from util.run.folder import UNKNOWN, environment

@@ -8,7 +8,7 @@ from itertools import chain, dropwhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from annotations.mask_images import Colours
+from annotations.mask_formats import Colours
 from annotations.words import is_nothing, is_unknown, name_key
 from util.files.errors import UserError, note
 from util.files.palette import IGNORE

@@ -21,8 +21,8 @@ from annotations import recognise, yolo
 from annotations.annotation import PredictedObject, PredictedPhoto, Predictions
 from annotations.photo_files import is_same_file
 from photos import persons
-from photos.photo_files import QUERY_FILE, read_with_facts
 from photos.prediction import NETWORK, Prediction, paths_of, write_result
+from photos.read_photos import QUERY_FILE, read_with_facts
 from photos.record import FOUND, SAID, own_record, own_records, parts_in, pictures_of
 from util.files.errors import UserError, check_known, note
 from util.files.overlay import PREDICTION_COLOUR, class_colour
