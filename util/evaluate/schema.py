@@ -232,22 +232,11 @@ def read_results(paths: list[Path], protocols: Sequence[str] = ()) -> dict[Path,
 def over_seeds(per_seed: Sequence[SeedScores]) -> OverSeeds:
     """Return mean and standard deviation (of a sample; 0 with one seed) over seeds of every output's scores."""
     deviation_of = statistics.stdev if len(per_seed) > 1 else statistics.pstdev
-    mean: dict[str, Scores] = {}
-    deviation: dict[str, Scores] = {}
-    for output in per_seed[0]:
-        values = _values_over_seeds([scores[output] for scores in per_seed])
-        mean[output] = {key: statistics.mean(numbers) for key, numbers in values.items()}
-        deviation[output] = {
-            key: deviation_of(numbers) if all(map(math.isfinite, numbers)) else math.nan
-            for key, numbers in values.items()
-        }
+    mean: dict[str, Scores] = {output: {} for output in per_seed[0]}
+    deviation: dict[str, Scores] = {output: {} for output in per_seed[0]}
+    for output, key in ((output, key) for output, scores in per_seed[0].items() for key in scores):
+        values = [scores[output].get(key) for scores in per_seed]
+        if all(isinstance(value, int | float) for value in values):
+            mean[output][key] = statistics.mean(values)
+            deviation[output][key] = deviation_of(values) if all(map(math.isfinite, values)) else math.nan
     return {"mean": mean, "deviation": deviation}
-
-
-def _values_over_seeds(per_seed: list[dict[str, Any]]) -> dict[str, list[float]]:
-    """Return the values of each score that an output has with every seed."""
-    values = {}
-    for key in per_seed[0]:
-        if all(isinstance(scores.get(key), int | float) for scores in per_seed):
-            values[key] = [scores[key] for scores in per_seed]
-    return values

@@ -118,11 +118,10 @@ def _values_of(result: Result, output: str, scores: dict[str, Any], name: str) -
         yield result["novel"].get(class_id, class_id), value
 
 
-def overall_scores(row: Row, output: str) -> list[tuple[int, str, float]]:
-    """Return seed, name and value of each score of all classes together; UserError: the result lacks the output."""
-    check_known(output, row.result["mean"], f"{row.file}: has no output '{output}'")
-    scores = ((seed, name, value) for seed, *which, name, value in scores_in(row.result) if which == [output, ""])
-    return [score for score in scores if not math.isnan(score[-1])]
+def check_output(rows: Sequence[Row], output: str) -> None:
+    """Refuse (UserError) results that lack an output."""
+    for row in rows:
+        check_known(output, row.result["mean"], f"{row.file}: has no output '{output}'")
 
 
 def scores_of(*results: Result) -> dict[str, ScoreFacts]:
