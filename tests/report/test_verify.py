@@ -20,6 +20,7 @@ from util.evaluate.titles import title
 from util.files.errors import UserError
 from util.report.compare import compare
 from util.report.paper import paper_tables
+from util.report.row import Row
 from util.report.verify import AGREES, DIFFERS, OLDER, UNCHECKED, checks_of, verify
 from util.run.data import photos_listed
 from util.run.run import Run
@@ -40,7 +41,7 @@ def result(mini_yaml, tmp_path: Path) -> Path:
 def subjects(folder: Path, outcome: str) -> set[str]:
     """Return the subjects of a result's checks that have an outcome."""
     path = folder / RESULT
-    checks = checks_of(path, read_result(path))
+    checks = checks_of(Row(path, read_result(path)))
     return {subject for subject, (other, _) in checks.items() if other == outcome}
 
 
@@ -145,7 +146,7 @@ def test_a_result_counts_test_photos_that_were_trained_on(mini_yaml, tmp_path: P
     data = shutil.copytree(read_config(mini_yaml()).data.root, tmp_path / "data")
     settings = f"data.root={data}", "test.checkpoint=best", *FEW
     config = quick_config(mini_yaml, WITH_BASE, *settings, "data.exclude_novel=false")
-    images = Evaluation.of(config).images
+    images = Evaluation(config).images
     lists = data / "ImageSets/Segmentation"
     seen = [images.index.names[row] for row in images.queries[:2]]
     (lists / "train.txt").write_text((lists / "train.txt").read_text() + "".join(f"{name}\n" for name in seen))

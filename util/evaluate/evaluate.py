@@ -69,7 +69,8 @@ def evaluate(
             set_allocator(KEEP_ALL)
         store = TrialStore(config.test.store_gib)
         for scoring, folder in folders.items():
-            results[folder.path / RESULT] = _score(scoring, folder, world, store)
+            _run(scoring, world, store)
+            results[folder.path / RESULT] = _finish(scoring, folder, world)
     return results
 
 
@@ -103,35 +104,28 @@ def _announce(scorings: list[Scoring], world: ProcessGroup) -> None:
     log.info("on %s in %s, processes: %d", describe(world.device), scorings[0].prepared.precision, world.size)
 
 
-def _run(scoring: Scoring, seed: int, world: ProcessGroup, store: TrialStore) -> None:
-    """Run the network over the episodes of a seed of a test and count them."""
+def _run(scoring: Scoring, world: ProcessGroup, store: TrialStore) -> None:
+    """Run the network over the episodes of a test, seed by seed, and count them."""
     started = time.monotonic()
     test = scoring.evaluation
     backwards = test.protocol.draw == PFENET
-    episodes = trials(test.run, test.samplers[seed], test.view, (test.scored_on,), last_support_first=backwards)
     store.use_for(scoring.prepared.network, test.view, test.images.index.fingerprint, scoring.prepared.precision)
     side = test.view.side or test.config.data.size
     images = test.shot * test.protocol.ways + 1  # of an episode
     scoring.batch = episodes_at_once(test.config.test.batch, world.device, images, side)
-    score(
-        scoring.prepared,
-        episodes,
-        test.episodes[seed],
-        [scoring.boards[seed]],
-        world,
-        title=f"{test.name} {test.shot}-shot seed {seed}",
-        batch=scoring.batch,
-        workers=test.config.data.workers,
-        store=store,
-    )
-    scoring.seconds += time.monotonic() - started
-
-
-def _score(scoring: Scoring, folder: RunFolder, world: ProcessGroup, store: TrialStore) -> Result:
-    """Run the network over all episodes of a test; write and return its result."""
-    for seed in scoring.evaluation.episodes:
-        _run(scoring, seed, world, store)
-    return _finish(scoring, folder, world)
+    for seed, episodes in test.episodes.items():
+        score(
+            scoring.prepared,
+            trials(test.run, test.samplers[seed], test.view, (test.scored_on,), last_support_first=backwards),
+            episodes,
+            [scoring.boards[seed]],
+            world,
+            title=f"{test.name} {test.shot}-shot seed {seed}",
+            batch=scoring.batch,
+            workers=test.config.data.workers,
+            store=store,
+        )
+    scoring.seconds = time.monotonic() - started
 
 
 def _finish(scoring: Scoring, folder: RunFolder, world: ProcessGroup) -> Result:

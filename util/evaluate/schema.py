@@ -14,7 +14,7 @@ from typing import Any, Literal, TypedDict, cast
 from util.config.place import RESULT, folder_and_name, run_of
 from util.config.same import known_today
 from util.config.settings import ProtocolSettings
-from util.files.errors import UserError, check_known, told
+from util.files.errors import UserError, told
 from util.files.reading import read_json
 from util.files.typecheck import Misfit, convert
 from util.loop.mask_metrics import ScoreFacts
@@ -215,18 +215,6 @@ def find_results(paths: list[Path]) -> list[Path]:
     if missing:
         raise UserError(f"{', '.join(map(str, missing))}: no {RESULT} here; score a run first: python test.py CONFIG")
     return sorted(files)
-
-
-def read_results(paths: list[Path], protocols: Sequence[str] = ()) -> dict[Path, Result]:
-    """Return the results below some paths by their files, only those of some protocols if any is named.
-
-    UserError: there is none, or none of a protocol; and as ``read_result``.
-    """
-    results = {path: read_result(path) for path in find_results(paths)}
-    known = {result["protocol"] for result in results.values()}
-    for name in protocols:
-        check_known(name, known, f"{', '.join(map(str, paths))}: no result of protocol {name}")
-    return {path: result for path, result in results.items() if not protocols or result["protocol"] in protocols}
 
 
 def over_seeds(per_seed: Sequence[SeedScores]) -> OverSeeds:

@@ -59,7 +59,7 @@ def scorings_of(
     shared = Shared(stored)
     scorings = list[Scoring]()
     for shot, name in itertools.product(different_shots, names):
-        evaluation = Evaluation.of(config, name, shot, replayed=manifest, progress=world.is_main, shared=shared)
+        evaluation = Evaluation(config, name, shot, replayed=manifest, progress=world.is_main, shared=shared)
         prepared = prepare_network(evaluation.loaded.network, world.device, precision)
         world.from_main(partial(_read_list, evaluation))
         boards = {seed: _board(evaluation, sampler) for seed, sampler in evaluation.samplers.items()}

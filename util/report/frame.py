@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from util.data.draws import OWN
-from util.evaluate.schema import Result, read_results
+from util.evaluate.schema import Result, find_results, read_result
 from util.files.errors import check_known
 from util.loop.mask_metrics import METRICS, ScoreFacts
 from util.loop.metrics import BASE, MIOU, per_class
@@ -92,8 +92,11 @@ def frame_of(rows: Sequence[Row]) -> DataFrame:
 
 def rows_of(paths: Sequence[Path | str], protocols: Sequence[str] = ()) -> list[Row]:
     """Return the rows of the results below some paths; arguments and UserError as ``results``."""
-    by_file = read_results([Path(path) for path in paths], protocols)
-    return [Row(path, result) for path, result in by_file.items()]
+    rows = [Row(file, read_result(file)) for file in find_results([Path(path) for path in paths])]
+    known = {row.result["protocol"] for row in rows}
+    for name in protocols:
+        check_known(name, known, f"{', '.join(map(str, paths))}: no result of protocol {name}")
+    return [row for row in rows if not protocols or row.result["protocol"] in protocols]
 
 
 def scores_in(result: Result) -> Iterator[tuple[int, str, str, str, float]]:

@@ -90,7 +90,7 @@ def _measured(every: Sequence[Row], output: str, places: int, track: str) -> Ite
 
 
 def _scores_by_sample(every: Sequence[Row], output: str) -> DataFrame:
-    """Return the rows of the frame of all classes together, with a sample: a training, a seed of the test, or 0 for all.
+    """Return the frame of scores of all classes together with their samples: a training, a test seed, or 0 for all.
 
     UserError: a result lacks the output.
     """
