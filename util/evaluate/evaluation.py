@@ -96,21 +96,17 @@ class Evaluation:
     @cached_property
     def episodes(self) -> dict[int, int]:
         """The number of its episodes, by seed."""
-        return {seed: self._count(sampler) for seed, sampler in self.samplers.items()}
+        asked = self.config.test.episodes
+        number = None if self.replayed else self.protocol.number(self.config.data.fold)
+        if number is not None:
+            return dict.fromkeys(self.samplers, asked or number)
+        every = {seed: _all_episodes(sampler) for seed, sampler in self.samplers.items()}
+        return {seed: min(there, asked or there) for seed, there in every.items()}
 
     @cached_property
     def episode_digests(self) -> list[str]:
         """The digests of the episodes of each seed, by image names."""
         return [digest(sampler, self.episodes[seed]) for seed, sampler in self.samplers.items()]
-
-    def _count(self, sampler: Sampler) -> int:
-        """Return how many episodes of a sampler are scored."""
-        asked = self.config.test.episodes
-        number = None if self.replayed else self.protocol.number(self.config.data.fold)
-        if number is not None:
-            return asked or number
-        every = sampler.keys if isinstance(sampler, ListedEpisodes) else sampler.pairs
-        return min(len(every), asked or len(every))
 
     @property
     def quick_look(self) -> bool:
@@ -118,8 +114,7 @@ class Evaluation:
         asked = self.config.test.episodes
         if self.replayed is None:
             return asked not in (None, self.protocol.number(self.config.data.fold))
-        listed = {seed: sampler for seed, sampler in self.samplers.items() if isinstance(sampler, ListedEpisodes)}
-        return any(self.episodes[seed] < len(sampler.keys) for seed, sampler in listed.items())
+        return any(self.episodes[seed] < _all_episodes(sampler) for seed, sampler in self.samplers.items())
 
     @cached_property
     def draw_note(self) -> str:
@@ -161,6 +156,11 @@ class Evaluation:
             episodes = f"seeds-{'-'.join(map(str, seeds))}"[:80]  # file systems limit names
         marks = self.name, weights_mark, episodes, "quick" if self.quick_look else ""
         return self.run.folder("test") / "_".join(filter(None, marks))
+
+
+def _all_episodes(sampler: Sampler) -> int:
+    """Return how many episodes a manifest, or a rule of pairs, has."""
+    return len(sampler.keys if isinstance(sampler, ListedEpisodes) else sampler.pairs)
 
 
 def deciding_scores(merged: dict[str, Any]) -> dict[str, Any]:

@@ -178,17 +178,13 @@ def _other_draw(result: Result, evaluation: Evaluation, rows: list[list[dict[str
 
 def _photos_difference(result: Result, evaluation: Evaluation) -> str:
     """Say whether the result has other numbers of test photos that are in the training list, or were trained on."""
-    today: Any = {
-        "photos_listed": photos_listed(evaluation.images, evaluation.run),
-        "photos_trained_on": photos_trained_on(evaluation),
-    }
-    known: Any = result
-    compared = [key for key, value in today.items() if None not in (known[key], value)]
-    if not compared:
+    listed, trained_on = photos_listed(evaluation.images, evaluation.run), photos_trained_on(evaluation)
+    pairs = (result["photos_listed"], listed), (result["photos_trained_on"], trained_on)
+    known = [pair for pair in pairs if None not in pair]
+    if not known:
         raise UserError("result, weights and data do not state which photos were trained on")
-    if all(known[key] == today[key] for key in compared):
-        return ""
-    return f"now {seen_text({**result, **today}) or 'none'}"
+    today: Result = {**result, "photos_listed": listed, "photos_trained_on": trained_on}
+    return "" if all(stated == now for stated, now in known) else f"now {seen_text(today) or 'none'}"
 
 
 def evaluation_of(row: Row, overrides: Sequence[str] = ()) -> Evaluation:
