@@ -208,9 +208,7 @@ def find_results(paths: list[Path]) -> list[Path]:
 
     UserError: a path does not exist, or none holds a result.
     """
-    files: set[Path] = set()
-    for path in paths:
-        files.update([path] if path.is_file() else path.rglob(RESULT))
+    files = {file for path in paths for file in ([path] if path.is_file() else path.rglob(RESULT))}
     missing = [path for path in paths if not path.exists()] if files else paths
     if missing:
         raise UserError(f"{', '.join(map(str, missing))}: no {RESULT} here; score a run first: python test.py CONFIG")

@@ -95,14 +95,16 @@ def compare(*runs: Path, output: str = FINAL) -> Table:
     of_b = [read_scored(run, output_b) for run in runs[1::2]]
     scored = list(chain.from_iterable(zip(of_a, of_b)))
     check_episodes(scored)
-    overall = difference([a.sums for a in of_a], [b.sums for b in of_b])
+    overall = difference(of_a, of_b)
     names = [f"A: {of_a[0].name}", f"B: {of_b[0].name}"]
     several = zip(of_a, of_b) if len(of_a) > 1 else ()
-    rows = [_row(f"pair {n}", difference([a.sums], [b.sums])) for n, (a, b) in enumerate(several, start=1)]
-    out = Table(["mIoU %", *names, "A - B", "95 % from", "to"], [*rows, _row(which, overall)])
-    out.notes = [f"{letter}: {each.file}: {title(each.result)}" for letter, each in zip("AB" * len(of_a), scored)]
-    out.notes += [_difference_line(overall, which, of_a), *_verdict(scored, overall, output_a == output_b)]
-    return out
+    rows = [_row(f"pair {n}", difference([a], [b])) for n, (a, b) in enumerate(several, start=1)]
+    notes = [
+        *(f"{letter}: {each.file}: {title(each.result)}" for letter, each in zip("AB" * len(of_a), scored)),
+        _difference_line(overall, which, of_a),
+        *_verdict(scored, overall, output_a == output_b),
+    ]
+    return Table(["mIoU %", *names, "A - B", "95 % from", "to"], [*rows, _row(which, overall)], notes=notes)
 
 
 def _row(name: str, delta: Difference) -> list[str]:
@@ -197,7 +199,7 @@ def read_scored(path: Path, output: str) -> Compared:
     )
 
 
-def difference(sums_a: Sequence[np.ndarray], sums_b: Sequence[np.ndarray]) -> Difference:
+def difference(system_a: Sequence[Compared], system_b: Sequence[Compared]) -> Difference:
     """Return the difference of the mIoU of two systems on the same episodes, each with one or several trainings.
 
     A bootstrap sample draws query images, each with all its episodes of all seeds and trainings, because episodes of
@@ -205,12 +207,12 @@ def difference(sums_a: Sequence[np.ndarray], sums_b: Sequence[np.ndarray]) -> Di
     Trainings of a system add Student's t times the standard error of their means; they are too few to be drawn.
 
     Args:
-        sums_a: ``_sums_by_query`` of the trainings of system A.
-        sums_b: of those of system B.
+        system_a: the results of A, one of each training.
+        system_b: those of B.
     """
     random = np.random.Generator(np.random.PCG64(0))
-    table_a = np.stack(sums_a)
-    table_b = np.stack(sums_b)
+    table_a = np.stack([each.sums for each in system_a])
+    table_b = np.stack([each.sums for each in system_b])
     queries = table_a.shape[2]
     uniform = np.full(queries, 1 / queries)
     chunks = []

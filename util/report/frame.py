@@ -82,10 +82,8 @@ def frame_of(rows: Sequence[Row]) -> DataFrame:
 
     lines = list[tuple]()
     for row in rows:
-        known, of_result = scores_of(row.result), [value(row) for value in COLUMNS.values()]
-        for *which, name, value in scores_in(row.result):
-            about = known[name]["title"], known[name]["unit"], known[name]["smaller_is_better"]
-            lines.append((str(row.file), *which, name, value, *about, *of_result))
+        of_result = [value(row) for value in COLUMNS.values()]
+        lines += [(str(row.file), *of_score, *of_result) for of_score in _scores_in(row.result)]
     frame = pandas.DataFrame(lines, columns=[*SCORE_COLUMNS, *COLUMNS])
     return frame.astype({"smaller_is_better": object, "training_seed": "Int64"})
 
@@ -99,17 +97,18 @@ def rows_of(paths: Sequence[Path | str], protocols: Sequence[str] = ()) -> list[
     return [row for row in rows if not protocols or row.result["protocol"] in protocols]
 
 
-def scores_in(result: Result) -> Iterator[tuple[int, str, str, str, float]]:
-    """Yield seed, output, class ('': all together), name and value of each score of a result.
+def _scores_in(result: Result) -> Iterator[tuple]:
+    """Yield what ``SCORE_COLUMNS`` have, but for the file, of each score of a result.
 
     The value is NaN where nothing was counted of a further metric.
     """
     further = result.get("metrics", {})
     for seed, outputs in zip(result["seeds"], result["per_seed"], strict=True):
-        for output, name in product(outputs, scores_of(result)):
+        for output, (name, facts) in product(outputs, scores_of(result).items()):
+            about = facts["title"], facts["unit"], facts["smaller_is_better"]
             if name in result["mean"][output] or (name in further and output != BASE):
                 for class_name, value in _values_of(result, output, outputs[output], name):
-                    yield seed, output, class_name, name, value
+                    yield seed, output, class_name, name, value, *about
 
 
 def _values_of(result: Result, output: str, scores: dict[str, Any], name: str) -> Iterator[tuple[str, float]]:

@@ -252,7 +252,7 @@ def _minus(mine: Sequence[Compared], theirs: Sequence[Compared]) -> str:
     """Return the difference of a method to the reference with its interval; '-' of itself, or without one."""
     if not theirs or mine[0].name == theirs[0].name:
         return "-"
-    a, b, low, high = difference([each.sums for each in mine], [each.sums for each in theirs])
+    a, b, low, high = difference(mine, theirs)
     return f"{a - b:+.1f} ({low:+.1f} to {high:+.1f}){'~' if low <= 0 <= high else ''}"
 
 

@@ -72,8 +72,8 @@ def _of_methods(rows: Sequence[Row], output: str, papers: str | None) -> Table:
     out.notes = [
         f"{MEASURED} measured here, {output} output{quoted}. {COLUMNS_NOTE}",
         *_explanations(numbers, letters, marks, out.facts["over"]),
+        *(f"{MEASURED} {how_made(row)}" for row in rows),
     ]
-    out.notes += [f"{MEASURED} {how_made(row)}" for row in rows]
     return out
 
 

@@ -131,8 +131,7 @@ def _boards(
     """Return the panels of some of the ``episodes`` of a result's first seed; the prediction last."""
     config = evaluation_of(row, ["run.device=auto"]).config
     world = ProcessGroup(0, 1, pick_device("auto"))
-    (scoring,) = scorings_of(config, world, manifest=row.file.with_name(MANIFEST))
-    test = scoring.evaluation
+    (test,) = scorings_of(config, world, manifest=row.file.with_name(MANIFEST))
     if test.loaded.digest != row.result["weights"]:
         raise UserError(
             f"{row.file}: the weights have changed since ({test.loaded.source})",
@@ -141,7 +140,7 @@ def _boards(
     sampler = test.samplers[row.result["seeds"][0]]
     found = Predictions(test.scored_on)
     data = Subset(trials(test.run, sampler, test.view, (test.scored_on,)), list(numbers))
-    score(scoring.prepared, data, len(numbers), [found], world, title=row.name)
+    score(test.prepared, data, len(numbers), [found], world, title=row.name)
     boards = []
     for place, number in enumerate(numbers):
         drawing = EpisodeDrawing(test, sampler(number))
