@@ -17,6 +17,7 @@ from util.evaluate.titles import title
 from util.files.errors import UserError
 from util.files.table import Table
 from util.loop.metrics import FINAL, mean_iou
+from util.report.frame import COLUMNS
 from util.report.manifests import counts
 from util.report.provenance import stages_text
 from util.report.row import Row
@@ -51,27 +52,27 @@ class Compared(Row):
 
 # What may differ, by its name: in how systems were scored, and beside that
 SCORING: dict[str, Callable[[Compared], Any]] = {
-    "protocols": lambda each: each.result["protocol"],
-    "fold rules": lambda each: each.result["fold_rule"],
+    "protocols": COLUMNS["protocol"],
+    "fold rules": COLUMNS["fold_rule"],
     "masks": lambda each: SCORED_ON[each.result["scored_on"]],
     "sides of the masks": lambda each: each.label_side,
-    "precisions": lambda each: each.result["precision"],
-    "photos or masks of the same names": lambda each: each.result["content"],
+    "precisions": COLUMNS["precision"],
+    "photos or masks of the same names": COLUMNS["content"],
 }
 BESIDE: dict[str, Callable[[Compared], Any]] = {
-    "image sides": lambda each: each.result["input_side"],
+    "image sides": COLUMNS["input_side"],
     "trainings": lambda each: stages_text(each.result),
 }
 METHOD: dict[str, Callable[[Compared], Any]] = {
-    "method": lambda each: each.result["method"],
-    "encoder": lambda each: each.result["encoder"],
+    "method": COLUMNS["method"],
+    "encoder": COLUMNS["encoder"],
     "settings": lambda each: each.settings,
     "vectors": lambda each: each.result.get("vectors"),
     "code": lambda each: text_of(each.result["code"]),
 }
 NETWORKS: dict[str, Callable[[Compared], Any]] = {
-    "training seeds": lambda each: each.training_seed,
-    "weights": lambda each: each.result["weights"][:12],
+    "training seeds": COLUMNS["training_seed"],
+    "weights": COLUMNS["weights"],
 }
 
 

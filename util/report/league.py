@@ -25,7 +25,7 @@ from util.files.table import Table
 from util.loop.metrics import FINAL, MIOU
 from util.loop.observers import OBSERVERS
 from util.report.compare import Compared, check_episodes, difference, read_scored
-from util.report.frame import rows_of
+from util.report.frame import COLUMNS, rows_of
 from util.report.one_table import Term, check_one_table
 from util.report.published import MEAN, published
 from util.report.row import Row
@@ -75,7 +75,7 @@ def league_tables(paths: list[Path], protocols: Sequence[str] = (), overrides: S
     scored = [read_scored(row.file, FINAL) for row in rows]
     _check_minutes(scored)
     ordered = sorted(scored, key=_order)
-    return [*chain.from_iterable(map(_of_fold, grouped(ordered, lambda each: each.result["fold"]).values()))]
+    return [*chain.from_iterable(map(_of_fold, grouped(ordered, COLUMNS["fold"]).values()))]
 
 
 def check_terms(config: Config) -> None:
@@ -163,7 +163,7 @@ def _check_minutes(scored: Sequence[Compared]) -> None:
 
 def _of_fold(every: Sequence[Compared]) -> list[Table]:
     """Return the tables of a fold: scores, with ranks here and in papers and their correlation; and what they cost."""
-    by_shot = grouped(every, lambda each: each.result["shot"])
+    by_shot = grouped(every, COLUMNS["shot"])
     for of_shot in by_shot.values():
         check_episodes(of_shot)
     reference = [each for each in every if each.result["run"].endswith(f"_{REFERENCE}_{NET}")]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from util.config.read import published_side
 from util.evaluate.titles import protocol_title, track_text
-from util.report.frame import SECONDS, check_output, frame_of
+from util.report.frame import COLUMNS, SECONDS, check_output, frame_of
 from util.report.one_table import are_across, are_repeated, doubts_by_place
 from util.report.published import MEAN, Number, published
 from util.report.row import Row
@@ -44,7 +44,7 @@ def numbers_of(rows: Sequence[Row], output: str, papers: str | None) -> list[Num
     numbers = list[Number]()
     for own in grouped(rows, attrgetter("name")).values():
         track = track_text({row.result["shot"]: row.result["track"] for row in own})
-        for every in grouped(own, lambda row: row.result["shot"]).values():
+        for every in grouped(own, COLUMNS["shot"]).values():
             numbers += _measured(every, output, places, track)
     shots = sorted({row.result["shot"] for row in rows})
     protocol = _protocol_of_papers(rows) if papers is None else None
