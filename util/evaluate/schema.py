@@ -221,7 +221,7 @@ def over_seeds(per_seed: Sequence[SeedScores]) -> OverSeeds:
     mean: dict[str, Scores] = {output: {} for output in per_seed[0]}
     deviation: dict[str, Scores] = {output: {} for output in per_seed[0]}
     for output, key in ((output, key) for output, scores in per_seed[0].items() for key in scores):
-        values = [scores[output].get(key) for scores in per_seed]
+        values: list[Any] = [scores[output].get(key) for scores in per_seed]
         if all(isinstance(value, int | float) for value in values):
             mean[output][key] = statistics.mean(values)
             deviation[output][key] = deviation_of(values) if all(map(math.isfinite, values)) else math.nan
