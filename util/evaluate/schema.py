@@ -218,11 +218,13 @@ def find_results(paths: list[Path]) -> list[Path]:
 def over_seeds(per_seed: Sequence[SeedScores]) -> OverSeeds:
     """Return mean and standard deviation (of a sample; 0 with one seed) over seeds of every output's scores."""
     deviation_of = statistics.stdev if len(per_seed) > 1 else statistics.pstdev
-    mean: dict[str, Scores] = {output: {} for output in per_seed[0]}
-    deviation: dict[str, Scores] = {output: {} for output in per_seed[0]}
-    for output, key in ((output, key) for output, scores in per_seed[0].items() for key in scores):
-        values: list[Any] = [scores[output].get(key) for scores in per_seed]
-        if all(isinstance(value, int | float) for value in values):
-            mean[output][key] = statistics.mean(values)
-            deviation[output][key] = deviation_of(values) if all(map(math.isfinite, values)) else math.nan
+    mean: dict[str, Scores] = {}
+    deviation: dict[str, Scores] = {}
+    for output, first in per_seed[0].items():
+        mean[output], deviation[output] = {}, {}
+        for key in first:
+            values: list[Any] = [scores[output].get(key) for scores in per_seed]
+            if all(isinstance(value, int | float) for value in values):
+                mean[output][key] = statistics.mean(values)
+                deviation[output][key] = deviation_of(values) if all(map(math.isfinite, values)) else math.nan
     return {"mean": mean, "deviation": deviation}

@@ -62,7 +62,7 @@ def _of_methods(rows: Sequence[Row], output: str, papers: str | None) -> Table:
     headings = [_heading(place, score, known) for _, place, score in columns]
     sources = _each_once(line[0].source for line in lines)
     marks = {source: f" [{number}]" for number, source in enumerate(sources, start=1)}
-    letters = _letters(line[0].track for line in lines)
+    letters = _letters(lines)
     cells = [_cells(line, columns, marks, letters) for line in lines]
     out = Table(["method", "protocol", "parameters M (learnt)", *headings], cells, leading=3)
     out.groups = [*[""] * out.leading, *(f"{shot}-shot" for shot, *_ in columns)]
@@ -158,8 +158,8 @@ def _heading(place: str, score: str, scores: dict[str, ScoreFacts]) -> str:
     return title if place == MEAN else f"{place} {title}"
 
 
-def _letters(tracks: Iterable[str]) -> dict[str, str]:
-    """Return the mark of each of some tracks, '' if there is one."""
-    distinct = [*dict.fromkeys(tracks)]
+def _letters(lines: Iterable[Sequence[Number]]) -> dict[str, str]:
+    """Return the mark of each track of some rows, '' if there is one."""
+    distinct = [*dict.fromkeys(line[0].track for line in lines)]
     letters = map("".join, product(("", *ascii_lowercase), ascii_lowercase))
     return {track: f" ({letter})" if len(distinct) > 1 else "" for track, letter in zip(distinct, letters)}
