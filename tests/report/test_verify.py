@@ -189,7 +189,7 @@ def test_code_and_weights_are_checked_without_the_data_and_the_data_can_be_elsew
     edit(path, ["config", "data", "cache"], f"{tmp_path}/new")
     assert subjects(result, UNCHECKED) == {"list", "draw", "training photos", "base"}
     assert subjects(result, AGREES) == {"scores", "episodes", "code", "weights"}
-    checks = checks_of(path, read_result(path), [f"data.root={shutil.copytree(data, tmp_path / 'elsewhere')}"])
+    checks = checks_of(Row(path, read_result(path)), [f"data.root={shutil.copytree(data, tmp_path / 'elsewhere')}"])
     assert {subject for subject, (outcome, _) in checks.items() if outcome != AGREES} == {"base"}
 
 
@@ -222,6 +222,6 @@ def test_the_results_in_the_documents_are_read() -> None:
     """Only photos, and weights that no repository holds, are missing for a check."""
     for path in sorted((REPOSITORY / "docs/results").rglob("result.json")):
         stored = read_result(path)
-        for subject, (outcome, reason) in checks_of(path, stored, ["data.root=/absent"]).items():
+        for subject, (outcome, reason) in checks_of(Row(path, stored), ["data.root=/absent"]).items():
             needs_weights = subject in ("weights", "training photos") and stored["checkpoint"] in reason
             assert outcome in (AGREES, OLDER) or needs_weights or "/absent" in reason, (path, subject, reason)
