@@ -47,7 +47,7 @@ def keep(path: Path, out: Path) -> Path:
     seed = Row(path, result).training_seed
     place = folder / (result["run"] if seed is None else f"{result['run']}_seed{seed}")
     header = read_manifest(path.with_name(MANIFEST)).header
-    episodes = [row for rows in episodes_by_seed(path, result) for row in rows]
+    episodes = [row for rows in episodes_by_seed(Row(path, result)) for row in rows]
     drawn = [{key: row[key] for key in DRAWN} for row in episodes]
     if not (folder / MANIFEST).exists():
         shared = {key: header[key] for key in header if key not in ("weights", "precision", "input_side", "label_side")}

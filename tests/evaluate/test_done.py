@@ -60,7 +60,7 @@ def draw(encoder: Path, seed: int) -> None:
 
 
 def reason(config: Config, *overrides: str) -> str:
-    return reason_to_test(Evaluation.of(read_config(config.source, [*overrides])))
+    return reason_to_test(Evaluation(read_config(config.source, [*overrides])))
 
 
 @pytest.mark.train
@@ -74,7 +74,7 @@ def test_a_result_is_kept_unless_what_decides_its_scores_changed(tested, tmp_pat
         assert re.search(f"{key}|no result yet", reason(config, override)), override
     draw(tmp_path / "encoder.pth", seed=2)
     assert ("other weights" in reason(config), kept(), kept()) == (True, "scored again", "kept")
-    images = Evaluation.of(config).images
+    images = Evaluation(config).images
     query = images.queries[0]
     for file in (images.index.images[query], images.index.masks[query]):
         content = bytearray(file.read_bytes())
@@ -91,7 +91,7 @@ def test_a_result_is_kept_unless_what_decides_its_scores_changed(tested, tmp_pat
 @pytest.mark.train
 def test_a_result_that_is_damaged_or_lacks_its_episodes_is_scored_again(tested) -> None:
     config, kept = tested
-    path = Evaluation.of(config).folder / RESULT
+    path = Evaluation(config).folder / RESULT
     path.with_name(MANIFEST).unlink()
     assert kept() == "scored again"
     content = json_of(path)
@@ -104,7 +104,7 @@ def test_a_result_that_is_damaged_or_lacks_its_episodes_is_scored_again(tested) 
 
 def test_text_vectors_decide_and_foreign_weights_of_one_name_have_folders_of_their_own(mini_yaml) -> None:
     path = mini_yaml("symnet", data={"text": "names"})
-    tests = [Evaluation.of(read_config(path, [f"test.checkpoint={place}/best.pth"])) for place in "ab"]
+    tests = [Evaluation(read_config(path, [f"test.checkpoint={place}/best.pth"])) for place in "ab"]
     assert Origin(vectors="a").differences(Origin(vectors=done.facts_today(tests[0])["vectors"]()))
     assert tests[0].folder != tests[1].folder
 

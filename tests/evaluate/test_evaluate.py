@@ -122,7 +122,7 @@ def test_one_shot_has_its_result_when_the_next_begins(config, tmp_path: Path, mo
 
 
 def folder_of(config: Config, protocol: str) -> Path:
-    return Evaluation.of(config, protocol).folder
+    return Evaluation(config, protocol).folder
 
 
 def test_a_test_that_fails_while_it_writes_leaves_no_result(config, monkeypatch: pytest.MonkeyPatch):

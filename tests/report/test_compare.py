@@ -9,7 +9,7 @@ import pytest
 from tests.report.conftest import ENTRY, counts
 from util.files.errors import UserError
 from util.loop.metrics import episode_scores
-from util.report.compare import compare, difference, read_scored
+from util.report.compare import Compared, compare, difference, read_scored
 
 
 def miou(episodes: list[dict]) -> float:
@@ -25,8 +25,8 @@ def miou(episodes: list[dict]) -> float:
 def scored(leave):
     """Return a function from lists of episodes to what ``difference`` takes."""
 
-    def read(*sides: list[dict]) -> list[list[np.ndarray]]:
-        return [[read_scored(leave(f"side{i}", episodes), "final").sums] for i, episodes in enumerate(sides)]
+    def read(*sides: list[dict]) -> list[list[Compared]]:
+        return [[read_scored(leave(f"side{i}", episodes), "final")] for i, episodes in enumerate(sides)]
 
     return read
 

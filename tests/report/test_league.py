@@ -80,7 +80,7 @@ def spread(runs: list[Path]) -> str:
 
 
 def gain(runs: dict[tuple[str, int], list[Path]], model: str, shot: int) -> str:
-    sides = ([read_scored(run, "final").sums for run in runs[name, shot]] for name in (model, "ssp"))
+    sides = ([read_scored(run, "final") for run in runs[name, shot]] for name in (model, "ssp"))
     a, b, low, high = difference(*sides)
     return f"{a - b:+.1f} ({low:+.1f} to {high:+.1f})"
 

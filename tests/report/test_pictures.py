@@ -33,7 +33,7 @@ def test_episodes_are_chosen_by_number_or_by_their_scores() -> None:
 def scored_folder(config: Config) -> Path:
     """Test a config and return the folder of the result."""
     score(config)
-    return Evaluation.of(config, "symnet").folder
+    return Evaluation(config, "symnet").folder
 
 
 @pytest.mark.train

@@ -20,6 +20,7 @@ from util.evaluate.titles import title
 from util.files.errors import UserError
 from util.report.compare import compare
 from util.report.paper import paper_tables
+from util.report.row import Row
 from util.report.verify import AGREES, DIFFERS, OLDER, UNCHECKED, checks_of, verify
 from util.run.data import photos_listed
 from util.run.run import Run
@@ -40,7 +41,7 @@ def result(mini_yaml, tmp_path: Path) -> Path:
 def subjects(folder: Path, outcome: str) -> set[str]:
     """Return the subjects of a result's checks that have an outcome."""
     path = folder / RESULT
-    checks = checks_of(path, read_result(path))
+    checks = checks_of(Row(path, read_result(path)))
     return {subject for subject, (other, _) in checks.items() if other == outcome}
 
 
@@ -145,7 +146,7 @@ def test_a_result_counts_test_photos_that_were_trained_on(mini_yaml, tmp_path: P
     data = shutil.copytree(read_config(mini_yaml()).data.root, tmp_path / "data")
     settings = f"data.root={data}", "test.checkpoint=best", *FEW
     config = quick_config(mini_yaml, WITH_BASE, *settings, "data.exclude_novel=false")
-    images = Evaluation.of(config).images
+    images = Evaluation(config).images
     lists = data / "ImageSets/Segmentation"
     seen = [images.index.names[row] for row in images.queries[:2]]
     (lists / "train.txt").write_text((lists / "train.txt").read_text() + "".join(f"{name}\n" for name in seen))
@@ -188,7 +189,7 @@ def test_code_and_weights_are_checked_without_the_data_and_the_data_can_be_elsew
     edit(path, ["config", "data", "cache"], f"{tmp_path}/new")
     assert subjects(result, UNCHECKED) == {"list", "draw", "training photos", "base"}
     assert subjects(result, AGREES) == {"scores", "episodes", "code", "weights"}
-    checks = checks_of(path, read_result(path), [f"data.root={shutil.copytree(data, tmp_path / 'elsewhere')}"])
+    checks = checks_of(Row(path, read_result(path)), [f"data.root={shutil.copytree(data, tmp_path / 'elsewhere')}"])
     assert {subject for subject, (outcome, _) in checks.items() if outcome != AGREES} == {"base"}
 
 
@@ -221,6 +222,6 @@ def test_the_results_in_the_documents_are_read() -> None:
     """Only photos, and weights that no repository holds, are missing for a check."""
     for path in sorted((REPOSITORY / "docs/results").rglob("result.json")):
         stored = read_result(path)
-        for subject, (outcome, reason) in checks_of(path, stored, ["data.root=/absent"]).items():
+        for subject, (outcome, reason) in checks_of(Row(path, stored), ["data.root=/absent"]).items():
             needs_weights = subject in ("weights", "training photos") and stored["checkpoint"] in reason
             assert outcome in (AGREES, OLDER) or needs_weights or "/absent" in reason, (path, subject, reason)

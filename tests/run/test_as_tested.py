@@ -18,7 +18,7 @@ from util.weights import checkpoint
 @pytest.fixture
 def done_run(mini_config):
     """Return a config of a model that learns, and its meta folder as a finished run leaves it."""
-    config = Evaluation.of(mini_config(), "bam", 1).config
+    config = Evaluation(mini_config(), "bam", 1).config
     meta = Run(config).folder("meta")
     meta.mkdir(parents=True)
     (meta / METRICS).write_text('{"finished": true}')

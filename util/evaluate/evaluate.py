@@ -59,26 +59,27 @@ def evaluate(
         if config.run.deterministic:
             compute_in_fixed_order()
         scorings = scorings_of(config, world, protocols, shots, manifest, stored=stored)
-        check_alike(world, config, lambda: [Origin.today(facts_today(scoring.evaluation)) for scoring in scorings])
+        check_alike(world, config, lambda: [Origin.today(facts_today(scoring)) for scoring in scorings])
         results = world.from_main(partial(_done, scorings)) if keep else {}
-        scorings = [scoring for scoring in scorings if scoring.evaluation.folder / RESULT not in results]
-        folders = {scoring: RunFolder(scoring.evaluation.folder, world.is_main) for scoring in scorings}
+        scorings = [scoring for scoring in scorings if scoring.folder / RESULT not in results]
+        folders = {scoring: RunFolder(scoring.folder, world.is_main) for scoring in scorings}
         if scorings:
             _announce(scorings, world)
         if world.device.type == "cpu":
             set_allocator(KEEP_ALL)
         store = TrialStore(config.test.store_gib)
         for scoring, folder in folders.items():
-            results[folder.path / RESULT] = _score(scoring, folder, world, store)
+            _run(scoring, world, store)
+            results[folder.path / RESULT] = _finish(scoring, folder, world)
     return results
 
 
 def _done(scorings: list[Scoring]) -> dict[Path, Result]:
     """Return the results of the tests that are done, by their files, and say of each test why it is kept, or is not."""
     results = dict[Path, Result]()
-    for evaluation in (scoring.evaluation for scoring in scorings):
-        path = evaluation.folder / RESULT
-        reason = reason_to_test(evaluation)
+    for scoring in scorings:
+        path = scoring.folder / RESULT
+        reason = reason_to_test(scoring)
         if not reason:
             results[path] = read_result(path)
             print(f"kept: {path}: {score_line(results[path])}; --overwrite scores it again", flush=True)
@@ -89,60 +90,52 @@ def _done(scorings: list[Scoring]) -> dict[Path, Result]:
 
 def _announce(scorings: list[Scoring], world: ProcessGroup) -> None:
     """Log config, method, what is scored (weights, protocol, list, episodes, seeds), notes of weights, the device."""
-    config = scorings[0].evaluation.config
+    config = scorings[0].config
     log.info("config: %s", files_of(config.source))
     log.info("%s", described(config.model))
-    for evaluation in (scoring.evaluation for scoring in scorings):
-        sizes = ", ".join(f"{n} episodes" for n in sorted(set(evaluation.episodes.values())))
-        of_what = f"{evaluation.loaded.source} by {evaluation.name}: {len(evaluation.images.queries)} images"
-        log.info("test %s, %s, seeds %s", of_what, sizes, list(evaluation.samplers))
-        if seen := evaluation.classes_trained_on:
+    for test in scorings:
+        sizes = ", ".join(f"{n} episodes" for n in sorted(set(test.episodes.values())))
+        of_what = f"{test.loaded.source} by {test.name}: {len(test.images.queries)} images"
+        log.info("test %s, %s, seeds %s", of_what, sizes, list(test.samplers))
+        if seen := test.classes_trained_on:
             log.warning("of the tested classes the weights were trained on %s: these are not novel", ", ".join(seen))
-    for note in filter(None, dict.fromkeys(scoring.evaluation.loaded.note for scoring in scorings)):
+    for note in filter(None, dict.fromkeys(scoring.loaded.note for scoring in scorings)):
         log.info("%s", note)
     log.info("on %s in %s, processes: %d", describe(world.device), scorings[0].prepared.precision, world.size)
 
 
-def _run(scoring: Scoring, seed: int, world: ProcessGroup, store: TrialStore) -> None:
-    """Run the network over the episodes of a seed of a test and count them."""
+def _run(test: Scoring, world: ProcessGroup, store: TrialStore) -> None:
+    """Run the network over the episodes of a test, seed by seed, and count them."""
     started = time.monotonic()
-    test = scoring.evaluation
     backwards = test.protocol.draw == PFENET
-    episodes = trials(test.run, test.samplers[seed], test.view, (test.scored_on,), last_support_first=backwards)
-    store.use_for(scoring.prepared.network, test.view, test.images.index.fingerprint, scoring.prepared.precision)
+    store.use_for(test.prepared.network, test.view, test.images.index.fingerprint, test.prepared.precision)
     side = test.view.side or test.config.data.size
     images = test.shot * test.protocol.ways + 1  # of an episode
-    scoring.batch = episodes_at_once(test.config.test.batch, world.device, images, side)
-    score(
-        scoring.prepared,
-        episodes,
-        test.episodes[seed],
-        [scoring.boards[seed]],
-        world,
-        title=f"{test.name} {test.shot}-shot seed {seed}",
-        batch=scoring.batch,
-        workers=test.config.data.workers,
-        store=store,
-    )
-    scoring.seconds += time.monotonic() - started
-
-
-def _score(scoring: Scoring, folder: RunFolder, world: ProcessGroup, store: TrialStore) -> Result:
-    """Run the network over all episodes of a test; write and return its result."""
-    for seed in scoring.evaluation.episodes:
-        _run(scoring, seed, world, store)
-    return _finish(scoring, folder, world)
+    test.batch = episodes_at_once(test.config.test.batch, world.device, images, side)
+    for seed, episodes in test.episodes.items():
+        score(
+            test.prepared,
+            trials(test.run, test.samplers[seed], test.view, (test.scored_on,), last_support_first=backwards),
+            episodes,
+            [test.boards[seed]],
+            world,
+            title=f"{test.name} {test.shot}-shot seed {seed}",
+            batch=test.batch,
+            workers=test.config.data.workers,
+            store=store,
+        )
+    test.seconds = time.monotonic() - started
 
 
 def _finish(scoring: Scoring, folder: RunFolder, world: ProcessGroup) -> Result:
     """Sum a test over processes; write its result and its episodes."""
-    gathered = [scoring.boards[seed].gather(world) for seed in scoring.evaluation.samplers]
+    gathered = [scoring.boards[seed].gather(world) for seed in scoring.samplers]
     result = result_of(scoring, [scores for scores, _ in gathered], world)
     if world.is_main:
         for name in (RESULT, DISCARDED):  # of an earlier test
             (folder.path / name).unlink(missing_ok=True)
         folder.write_text(MANIFEST, manifest_of(scoring, [records for _, records in gathered], result).text())
-        folder.describe(to_dict(scoring.evaluation.config))
+        folder.describe(to_dict(scoring.config))
         log.info("%s", score_line(result))
         folder.write_json(RESULT, result)  # last: it never stands beside another test's files
         log.info("result: %s", folder.path / RESULT)

@@ -15,13 +15,12 @@ from typing import Any
 
 from model.decides import Decides
 from util.config.same import deciding
-from util.config.settings import Config, ProtocolSettings
+from util.config.settings import Config
 from util.data.draws import why_not_published
 from util.data.episodes import Sampler
 from util.data.lists.image_list import ImageList
 from util.data.lists.manifest import digest, replay
 from util.data.sampling import EpisodeSampler, ListedEpisodes
-from util.data.views import View
 from util.run.build import precision_asked_of_test
 from util.run.data import check_sampler, images_for_test, protocol_sampler
 from util.run.input_size import view_of
@@ -45,27 +44,14 @@ class Shared:
         return self.made[key]
 
 
-@dataclass(frozen=True, eq=False)
 class Evaluation:
-    """A test as its config names it, made by ``Evaluation.of``; data and weights are read when they are asked for.
+    """A test as its config names it; data and weights are read when they are asked for.
 
     UserError, of each part: protocol, manifest, checkpoint or data are missing or do not fit.
     """
 
-    config: Config  # of this test alone: ``test.protocol`` and ``data.shot`` are its own
-    name: str  # of its protocol
-    protocol: ProtocolSettings
-    shot: int  # K, the number of supports
-    run: Run  # whose weights it takes
-    view: View  # how photos become the network's input
-    scored_on: str  # the label that predictions are compared with: letterbox, square or original
-    replayed: Path | None  # the manifest whose episodes these are, None for the protocol's own
-    progress: bool  # whether this process shows bars and warnings
-    shared: Shared
-
-    @classmethod
-    def of(
-        cls,
+    def __init__(
+        self,
         config: Config,
         name: str | None = None,
         shot: int | None = None,
@@ -73,25 +59,19 @@ class Evaluation:
         replayed: Path | None = None,
         progress: bool = False,
         shared: Shared | None = None,
-    ) -> Evaluation:
-        """Return the test of a config by a protocol, default ``test.protocol``, of K shots, default ``data.shot``."""
-        name = name or config.test.protocol
-        shot = shot or config.data.shot
-        config = replace(config.with_data(shot=shot), test=replace(config.test, protocol=name))
-        protocol = config.protocols[name]
-        view = view_of(config, protocol)
-        return cls(
-            config=config,
-            name=name,
-            protocol=protocol,
-            shot=shot,
-            run=Run(config),
-            view=view,
-            scored_on=view.label_kind(protocol.scored_on),
-            replayed=replayed,
-            progress=progress,
-            shared=shared or Shared(),
-        )
+    ):
+        """Make the test of a config by a protocol, default ``test.protocol``, of K shots, default ``data.shot``."""
+        self.name = name or config.test.protocol  # of its protocol
+        self.shot = shot or config.data.shot  # K, the number of supports
+        # of this test alone: ``test.protocol`` and ``data.shot`` are its own
+        self.config = replace(config.with_data(shot=self.shot), test=replace(config.test, protocol=self.name))
+        self.protocol = config.protocols[self.name]
+        self.run = Run(self.config)  # whose weights it takes
+        self.view = view_of(self.config, self.protocol)  # how photos become the network's input
+        self.scored_on = self.view.label_kind(self.protocol.scored_on)  # letterbox, square or original
+        self.replayed = replayed  # the manifest whose episodes these are, None for the protocol's own
+        self.progress = progress  # whether this process shows bars and warnings
+        self.shared = shared or Shared()
 
     @cached_property
     def images(self) -> ImageList:
@@ -116,21 +96,17 @@ class Evaluation:
     @cached_property
     def episodes(self) -> dict[int, int]:
         """The number of its episodes, by seed."""
-        return {seed: self._count(sampler) for seed, sampler in self.samplers.items()}
+        asked = self.config.test.episodes
+        number = None if self.replayed else self.protocol.number(self.config.data.fold)
+        if number is not None:
+            return dict.fromkeys(self.samplers, asked or number)
+        every = {seed: _all_episodes(sampler) for seed, sampler in self.samplers.items()}
+        return {seed: min(there, asked or there) for seed, there in every.items()}
 
     @cached_property
     def episode_digests(self) -> list[str]:
         """The digests of the episodes of each seed, by image names."""
         return [digest(sampler, self.episodes[seed]) for seed, sampler in self.samplers.items()]
-
-    def _count(self, sampler: Sampler) -> int:
-        """Return how many episodes of a sampler are scored."""
-        asked = self.config.test.episodes
-        number = None if self.replayed else self.protocol.number(self.config.data.fold)
-        if number is not None:
-            return asked or number
-        every = sampler.keys if isinstance(sampler, ListedEpisodes) else sampler.pairs
-        return min(len(every), asked or len(every))
 
     @property
     def quick_look(self) -> bool:
@@ -138,8 +114,7 @@ class Evaluation:
         asked = self.config.test.episodes
         if self.replayed is None:
             return asked not in (None, self.protocol.number(self.config.data.fold))
-        listed = {seed: sampler for seed, sampler in self.samplers.items() if isinstance(sampler, ListedEpisodes)}
-        return any(self.episodes[seed] < len(sampler.keys) for seed, sampler in listed.items())
+        return any(self.episodes[seed] < _all_episodes(sampler) for seed, sampler in self.samplers.items())
 
     @cached_property
     def draw_note(self) -> str:
@@ -181,6 +156,11 @@ class Evaluation:
             episodes = f"seeds-{'-'.join(map(str, seeds))}"[:80]  # file systems limit names
         marks = self.name, weights_mark, episodes, "quick" if self.quick_look else ""
         return self.run.folder("test") / "_".join(filter(None, marks))
+
+
+def _all_episodes(sampler: Sampler) -> int:
+    """Return how many episodes a manifest, or a rule of pairs, has."""
+    return len(sampler.keys if isinstance(sampler, ListedEpisodes) else sampler.pairs)
 
 
 def deciding_scores(merged: dict[str, Any]) -> dict[str, Any]:

@@ -46,23 +46,22 @@ from util.weights.encoders import encoder_data, encoder_licence
 
 def result_of(scoring: Scoring, per_seed: list[SeedScores], world: ProcessGroup) -> Result:
     """Return the result of a test in the form of ``util/evaluate/schema.py``."""
-    evaluation = scoring.evaluation
-    config = evaluation.config
+    config = scoring.config
     net = config.source.encoder or encoder_of(config.source.files)
     stated = shipped(config.data.name, config.model.name, net)
     return {
         "schema": SCHEMA,
-        **_subject(evaluation),
+        **_subject(scoring),
         **_procedure(scoring),
-        **_training(evaluation),
-        **_list_and_episodes(evaluation, per_seed),
+        **_training(scoring),
+        **_list_and_episodes(scoring, per_seed),
         "per_seed": per_seed,
         **over_seeds(per_seed),
-        "vectors": evaluation.run.text_digest,
-        "protocol_changes": in_words(changed_protocol(evaluation.name, asdict(evaluation.protocol), stated)),
-        "classes_trained_on": evaluation.classes_trained_on,
-        "finished": evaluation.loaded.finished,
-        "cost": evaluation.loaded.stored.cost,
+        "vectors": scoring.run.text_digest,
+        "protocol_changes": in_words(changed_protocol(scoring.name, asdict(scoring.protocol), stated)),
+        "classes_trained_on": scoring.classes_trained_on,
+        "finished": scoring.loaded.finished,
+        "cost": scoring.loaded.stored.cost,
         "metrics": {name: METRICS[name].facts for name in config.test.metrics},
         **_computation(scoring, world),
     }
@@ -97,16 +96,15 @@ def _subject(evaluation: Evaluation) -> Subject:
 
 def _procedure(scoring: Scoring) -> Procedure:
     """Return how a test scored its episodes."""
-    evaluation = scoring.evaluation
     return {
-        "input": input_in_words(evaluation.view, evaluation.protocol.input, evaluation.protocol.scored_on),
-        "input_side": evaluation.view.side or None,
-        "scored_on": cast(Any, evaluation.scored_on),  # one of three words
-        "quick_look": evaluation.quick_look,
-        "other_seeds": evaluation.replayed is None and list(evaluation.samplers) != evaluation.protocol.seeds,
-        "replayed": None if evaluation.replayed is None else str(evaluation.replayed),
-        "episodes": max(evaluation.episodes.values()),
-        "seeds": list(evaluation.samplers),
+        "input": input_in_words(scoring.view, scoring.protocol.input, scoring.protocol.scored_on),
+        "input_side": scoring.view.side or None,
+        "scored_on": cast(Any, scoring.scored_on),  # one of three words
+        "quick_look": scoring.quick_look,
+        "other_seeds": scoring.replayed is None and list(scoring.samplers) != scoring.protocol.seeds,
+        "replayed": None if scoring.replayed is None else str(scoring.replayed),
+        "episodes": max(scoring.episodes.values()),
+        "seeds": list(scoring.samplers),
     }
 
 
@@ -169,16 +167,15 @@ def _computation(scoring: Scoring, world: ProcessGroup) -> Computation:
         "batch": scoring.batch,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "minutes": scoring.seconds / 60,
-        "environment": environment(scoring.evaluation.config.imports),
+        "environment": environment(scoring.config.imports),
     }
 
 
 def manifest_of(scoring: Scoring, records: Sequence[dict[str, np.ndarray]], result: Result) -> Manifest:
     """Return every episode of a test with its counts, from each seed's records by output."""
-    evaluation = scoring.evaluation
-    label_side = evaluation.view.label_side if evaluation.scored_on == LETTERBOX else None
+    label_side = scoring.view.label_side if scoring.scored_on == LETTERBOX else None
     manifest = Manifest(_header(result, label_side))
-    for seed, outputs in zip(evaluation.samplers, records, strict=True):
+    for seed, outputs in zip(scoring.samplers, records, strict=True):
         manifest.episodes += _episodes_of_seed(scoring, seed, outputs)
     return manifest
 
@@ -203,15 +200,14 @@ def _header(result: Result, label_side: int | None) -> dict[str, Any]:
 
 def _episodes_of_seed(scoring: Scoring, seed: int, outputs: dict[str, np.ndarray]) -> list[dict[str, Any]]:
     """Return the episodes of a seed with their counts, from the records of each output."""
-    evaluation = scoring.evaluation
-    names = evaluation.images.index.names
+    names = scoring.images.index.names
     episodes = []
     for number in np.unique(outputs[FINAL][:, NUMBER]).astype(int).tolist():
-        key = evaluation.samplers[seed](number)
+        key = scoring.samplers[seed](number)
         episode: dict[str, Any] = {"seed": seed, "number": number, **described(key, names)}
         rows_by_output = {name: records[records[:, NUMBER] == number] for name, records in outputs.items()}
         episode["outputs"] = {name: _counts(rows) for name, rows in rows_by_output.items()}
-        for column, metric in zip(count(FURTHER, 2), counted_in_episodes(evaluation.config.test.metrics)):
+        for column, metric in zip(count(FURTHER, 2), counted_in_episodes(scoring.config.test.metrics)):
             columns = slice(column, column + 2)
             episode[metric] = {name: rows[:, columns].ravel().tolist() for name, rows in rows_by_output.items()}
         episodes.append(episode)

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypedDict, cast
 from util.config.place import RESULT, folder_and_name, run_of
 from util.config.same import known_today
 from util.config.settings import ProtocolSettings
-from util.files.errors import UserError, check_known, told
+from util.files.errors import UserError, told
 from util.files.reading import read_json
 from util.files.typecheck import Misfit, convert
 from util.loop.mask_metrics import ScoreFacts
@@ -208,25 +208,11 @@ def find_results(paths: list[Path]) -> list[Path]:
 
     UserError: a path does not exist, or none holds a result.
     """
-    files: set[Path] = set()
-    for path in paths:
-        files.update([path] if path.is_file() else path.rglob(RESULT))
+    files = {file for path in paths for file in ([path] if path.is_file() else path.rglob(RESULT))}
     missing = [path for path in paths if not path.exists()] if files else paths
     if missing:
         raise UserError(f"{', '.join(map(str, missing))}: no {RESULT} here; score a run first: python test.py CONFIG")
     return sorted(files)
-
-
-def read_results(paths: list[Path], protocols: Sequence[str] = ()) -> dict[Path, Result]:
-    """Return the results below some paths by their files, only those of some protocols if any is named.
-
-    UserError: there is none, or none of a protocol; and as ``read_result``.
-    """
-    results = {path: read_result(path) for path in find_results(paths)}
-    known = {result["protocol"] for result in results.values()}
-    for name in protocols:
-        check_known(name, known, f"{', '.join(map(str, paths))}: no result of protocol {name}")
-    return {path: result for path, result in results.items() if not protocols or result["protocol"] in protocols}
 
 
 def over_seeds(per_seed: Sequence[SeedScores]) -> OverSeeds:
@@ -234,20 +220,11 @@ def over_seeds(per_seed: Sequence[SeedScores]) -> OverSeeds:
     deviation_of = statistics.stdev if len(per_seed) > 1 else statistics.pstdev
     mean: dict[str, Scores] = {}
     deviation: dict[str, Scores] = {}
-    for output in per_seed[0]:
-        values = _values_over_seeds([scores[output] for scores in per_seed])
-        mean[output] = {key: statistics.mean(numbers) for key, numbers in values.items()}
-        deviation[output] = {
-            key: deviation_of(numbers) if all(map(math.isfinite, numbers)) else math.nan
-            for key, numbers in values.items()
-        }
+    for output, first in per_seed[0].items():
+        mean[output], deviation[output] = {}, {}
+        for key in first:
+            values: list[Any] = [scores[output].get(key) for scores in per_seed]
+            if all(isinstance(value, int | float) for value in values):
+                mean[output][key] = statistics.mean(values)
+                deviation[output][key] = deviation_of(values) if all(map(math.isfinite, values)) else math.nan
     return {"mean": mean, "deviation": deviation}
-
-
-def _values_over_seeds(per_seed: list[dict[str, Any]]) -> dict[str, list[float]]:
-    """Return the values of each score that an output has with every seed."""
-    values = {}
-    for key in per_seed[0]:
-        if all(isinstance(scores.get(key), int | float) for scores in per_seed):
-            values[key] = [scores[key] for scores in per_seed]
-    return values

@@ -5,14 +5,13 @@ A mistake in weights, lists or episodes is found here, before any episode is sco
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from util.config.settings import Config
 from util.data.episodes import Sampler
 from util.evaluate.evaluation import Evaluation, Shared
-from util.loop.network import PreparedNetwork, prepare_network
+from util.loop.network import prepare_network
 from util.loop.processes import ProcessGroup
 from util.loop.score import Scoreboard
 from util.run.build import precision_of_test
@@ -20,15 +19,41 @@ from util.run.data import sources_of
 from util.weights.checkpoint import Checkpoint
 
 
-@dataclass(eq=False)
-class Scoring:
+class Scoring(Evaluation):
     """A test on a device, and what has been counted of it."""
 
-    evaluation: Evaluation
-    prepared: PreparedNetwork  # for the view's image side
-    boards: dict[int, Scoreboard]  # the counts, by seed
-    seconds: float = 0.0
-    batch: int = 1  # episodes at a time
+    def __init__(
+        self,
+        config: Config,
+        name: str,
+        shot: int,
+        *,
+        replayed: Path | None,
+        shared: Shared,
+        world: ProcessGroup,
+        precision: str,
+    ):
+        """Load the weights and choose the episodes; further arguments as ``Evaluation``."""
+        super().__init__(config, name, shot, replayed=replayed, progress=world.is_main, shared=shared)
+        self.prepared = prepare_network(self.loaded.network, world.device, precision)  # for the view's image side
+        world.from_main(self._read_list)
+        self.boards = {seed: self._board(sampler) for seed, sampler in self.samplers.items()}  # the counts, by seed
+        self.seconds = 0.0
+        self.batch = 1  # episodes at a time
+
+    def _read_list(self) -> None:
+        """Read the list, whose index may have to be built; UserError: the first photo lacks a modality."""
+        sources_of(self.run, self.images)
+
+    def _board(self, sampler: Sampler) -> Scoreboard:
+        """Return what counts the episodes of a seed."""
+        names = self.images.index.names
+        return Scoreboard(
+            classes=len(self.config.data.classes),
+            scored_on=self.scored_on,
+            further=self.config.test.metrics,
+            query_of=lambda number: names[sampler(number).query],
+        )
 
 
 def scorings_of(
@@ -57,28 +82,7 @@ def scorings_of(
     different_shots = list(dict.fromkeys(shots or (config.data.shot,)))
     precision = precision_of_test(config, world.device)
     shared = Shared(stored)
-    scorings = list[Scoring]()
-    for shot, name in itertools.product(different_shots, names):
-        evaluation = Evaluation.of(config, name, shot, replayed=manifest, progress=world.is_main, shared=shared)
-        prepared = prepare_network(evaluation.loaded.network, world.device, precision)
-        world.from_main(partial(_read_list, evaluation))
-        boards = {seed: _board(evaluation, sampler) for seed, sampler in evaluation.samplers.items()}
-        scorings.append(Scoring(evaluation, prepared, boards))
+    made = partial(Scoring, config, replayed=manifest, shared=shared, world=world, precision=precision)
+    scorings = [made(name, shot) for shot, name in itertools.product(different_shots, names)]
     shared.stored = None  # its tensors are the networks' now
     return scorings
-
-
-def _read_list(evaluation: Evaluation) -> None:
-    """Read a list, whose index may have to be built; UserError: the first photo lacks a modality."""
-    sources_of(evaluation.run, evaluation.images)
-
-
-def _board(evaluation: Evaluation, sampler: Sampler) -> Scoreboard:
-    """Return the counter for the episodes of one seed of a test."""
-    names = evaluation.images.index.names
-    return Scoreboard(
-        classes=len(evaluation.config.data.classes),
-        scored_on=evaluation.scored_on,
-        further=evaluation.config.test.metrics,
-        query_of=lambda number: names[sampler(number).query],
-    )

@@ -40,12 +40,10 @@ class ShotStore:
         """Name the network of the next supports; another network or ``scope`` (view, data, precision) empties it."""
         if self.network is not network or self.scope != scope:
             self.network, self.scope = network, scope
-            self._empty()
-
-    def _empty(self) -> None:
-        self.kept: dict[Hashable, Any] = {}  # the one used last at the end
-        self.pools = [self.kept]  # in the order in which they are dropped
-        self.used = 0  # bytes
+            self.kept: dict[Hashable, Any] = {}  # the one used last at the end
+            self.maps: dict[Hashable, Any] = {}  # of whole images, which are dropped first; see ``TrialStore``
+            self.of_queries: dict[Hashable, Any] = {}  # the maps of the last queries
+            self.used = 0  # bytes
 
     def shots(self, supports: Sequence[Support]) -> list[Any]:
         """Return the shots of supports; missing ones are made. [] for a method that keeps nothing."""
@@ -56,7 +54,7 @@ class ShotStore:
         known = {**self.kept, **dict(zip(missing, made, strict=True))}
         for support in supports:
             self._keep(self.kept, support.key, known[support.key])
-        self._drop_oldest(*self.pools)
+        self._drop_oldest(self.maps, self.kept)
         return [known[support.key] for support in supports]
 
     def _made(self, supports: Sequence[Support]) -> list[Any]:
@@ -90,12 +88,6 @@ class TrialStore(ShotStore):
     queries those of all images. A full store drops maps first; the last queries come on top of its size.
     """
 
-    def _empty(self) -> None:
-        super()._empty()
-        self.maps: dict[Hashable, Any] = {}
-        self.pools = [self.maps, self.kept]
-        self.of_queries: dict[Hashable, Any] = {}  # the maps of the last ones
-
     def order(self, sampler: Sampler, episodes: int) -> list[int]:
         """Return the numbers below ``episodes`` class by class, those of one query in a row."""
         keys = [sampler(number) for number in range(episodes)]
@@ -116,7 +108,7 @@ class TrialStore(ShotStore):
         rows = [row for row, *_ in trial.rows]
         queries = zip(rows, trial.ways[0].query.split(1), strict=True)
         self.of_queries = {row: self._maps_of(query, row) for row, query in queries}
-        self._drop_oldest(*self.pools)
+        self._drop_oldest(self.maps, self.kept)
         maps = [self.of_queries[row] for row in rows]
         return None if None in maps else maps
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,6 +17,7 @@ from util.evaluate.titles import title
 from util.files.errors import UserError
 from util.files.table import Table
 from util.loop.metrics import FINAL, mean_iou
+from util.report.frame import COLUMNS
 from util.report.manifests import counts
 from util.report.provenance import stages_text
 from util.report.row import Row
@@ -39,10 +41,10 @@ class Difference(NamedTuple):
     high: float
 
 
-class Compared(NamedTuple):
+@dataclass(frozen=True)
+class Compared(Row):
     """A result that is compared."""
 
-    row: Row
     label_side: int | None  # of the labels, where they are sized like the input; None: other labels
     episodes: list[tuple]  # seed, query, and class and supports of each way
     sums: np.ndarray  # of ``_sums_by_query``
@@ -50,27 +52,27 @@ class Compared(NamedTuple):
 
 # What may differ, by its name: in how systems were scored, and beside that
 SCORING: dict[str, Callable[[Compared], Any]] = {
-    "protocols": lambda each: each.row.result["protocol"],
-    "fold rules": lambda each: each.row.result["fold_rule"],
-    "masks": lambda each: SCORED_ON[each.row.result["scored_on"]],
+    "protocols": COLUMNS["protocol"],
+    "fold rules": COLUMNS["fold_rule"],
+    "masks": lambda each: SCORED_ON[each.result["scored_on"]],
     "sides of the masks": lambda each: each.label_side,
-    "precisions": lambda each: each.row.result["precision"],
-    "photos or masks of the same names": lambda each: each.row.result["content"],
+    "precisions": COLUMNS["precision"],
+    "photos or masks of the same names": COLUMNS["content"],
 }
 BESIDE: dict[str, Callable[[Compared], Any]] = {
-    "image sides": lambda each: each.row.result["input_side"],
-    "trainings": lambda each: stages_text(each.row.result),
+    "image sides": COLUMNS["input_side"],
+    "trainings": lambda each: stages_text(each.result),
 }
 METHOD: dict[str, Callable[[Compared], Any]] = {
-    "method": lambda each: each.row.result["method"],
-    "encoder": lambda each: each.row.result["encoder"],
-    "settings": lambda each: each.row.settings,
-    "vectors": lambda each: each.row.result.get("vectors"),
-    "code": lambda each: text_of(each.row.result["code"]),
+    "method": COLUMNS["method"],
+    "encoder": COLUMNS["encoder"],
+    "settings": lambda each: each.settings,
+    "vectors": lambda each: each.result.get("vectors"),
+    "code": lambda each: text_of(each.result["code"]),
 }
 NETWORKS: dict[str, Callable[[Compared], Any]] = {
-    "training seeds": lambda each: each.row.training_seed,
-    "weights": lambda each: each.row.result["weights"][:12],
+    "training seeds": COLUMNS["training_seed"],
+    "weights": COLUMNS["weights"],
 }
 
 
@@ -88,26 +90,22 @@ def compare(*runs: Path, output: str = FINAL) -> Table:
     output_a, _, output_b = output.partition(":")
     output_b = output_b or output_a
     which = f"{output_a} output" if output_a == output_b else f"outputs ({output_a}, {output_b})"
-    of_a, of_b = _systems_of(runs, output_a, output_b)
-    scored = list(chain.from_iterable(zip(of_a, of_b)))
-    check_episodes(scored)
-    overall = difference([a.sums for a in of_a], [b.sums for b in of_b])
-    names = [f"A: {of_a[0].row.name}", f"B: {of_b[0].row.name}"]
-    several = zip(of_a, of_b) if len(of_a) > 1 else ()
-    rows = [_row(f"pair {n}", difference([a.sums], [b.sums])) for n, (a, b) in enumerate(several, start=1)]
-    out = Table(["mIoU %", *names, "A - B", "95 % from", "to"], [*rows, _row(which, overall)])
-    out.notes = [
-        f"{letter}: {each.row.file}: {title(each.row.result)}" for letter, each in zip("AB" * len(of_a), scored)
-    ]
-    out.notes += [_difference_line(overall, which, of_a), *_verdict(scored, overall, output_a == output_b)]
-    return out
-
-
-def _systems_of(runs: Sequence[Path], output_a: str, output_b: str) -> tuple[list[Compared], list[Compared]]:
-    """Return the results of A and of B; UserError: as ``compare``, but for their episodes."""
     if len(runs) < 2 or len(runs) % 2:
         raise UserError(f"compare takes pairs MINE BASELINE, not {len(runs)} paths; {runs[-1]} has no partner")
-    return [read_scored(run, output_a) for run in runs[::2]], [read_scored(run, output_b) for run in runs[1::2]]
+    of_a = [read_scored(run, output_a) for run in runs[::2]]
+    of_b = [read_scored(run, output_b) for run in runs[1::2]]
+    scored = list(chain.from_iterable(zip(of_a, of_b)))
+    check_episodes(scored)
+    overall = difference(of_a, of_b)
+    names = [f"A: {of_a[0].name}", f"B: {of_b[0].name}"]
+    several = zip(of_a, of_b) if len(of_a) > 1 else ()
+    rows = [_row(f"pair {n}", difference([a], [b])) for n, (a, b) in enumerate(several, start=1)]
+    notes = [
+        *(f"{letter}: {each.file}: {title(each.result)}" for letter, each in zip("AB" * len(of_a), scored)),
+        _difference_line(overall, which, of_a),
+        *_verdict(scored, overall, output_a == output_b),
+    ]
+    return Table(["mIoU %", *names, "A - B", "95 % from", "to"], [*rows, _row(which, overall)], notes=notes)
 
 
 def _row(name: str, delta: Difference) -> list[str]:
@@ -122,7 +120,7 @@ def check_episodes(scored: Sequence[Compared]) -> None:
         pairs = zip_longest(first.episodes, other.episodes)
         number = next((number for number, (one, another) in enumerate(pairs) if one != another), None)
         if number is not None:
-            both = (f"{each.row.file} ({title(each.row.result)})" for each in (first, other))
+            both = (f"{each.file} ({title(each.result)})" for each in (first, other))
             raise UserError(f"{' and '.join(both)} differ from number {number} on; {SAME_EPISODES}")
 
 
@@ -158,7 +156,7 @@ def _verdict(scored: Sequence[Compared], delta: Difference, of_one_output: bool)
 
 def _of_one_method(scored: Sequence[Compared], networks: Mapping[str, str], alone: bool) -> str:
     """Return the line on networks of one method with the same settings: in what they differ, and in what code."""
-    codes = [code for code in (each.row.result["code"] for each in scored) if code]
+    codes = [code for code in (each.result["code"] for each in scored) if code]
     names = dict.fromkeys(chain.from_iterable(codes))
     changed = ", ".join(name for name in names if len({code.get(name) for code in codes}) > 1)
     name, values = next(iter(networks.items()))
@@ -194,14 +192,15 @@ def read_scored(path: Path, output: str) -> Compared:
         raise UserError(f"{path}: holds {len(others) + 1} results; name one of them, such as {file.parent}")
     manifest = read_manifest(file.with_name(MANIFEST))
     return Compared(
-        row=Row(file, read_result(file)),
+        file=file,
+        result=read_result(file),
         label_side=manifest.header.get("label_side"),
         episodes=[(episode["seed"], episode["query"], ways_of(episode)) for episode in manifest.episodes],
         sums=_sums_by_query(counts(file, output), file.with_name(MANIFEST)),
     )
 
 
-def difference(sums_a: Sequence[np.ndarray], sums_b: Sequence[np.ndarray]) -> Difference:
+def difference(system_a: Sequence[Compared], system_b: Sequence[Compared]) -> Difference:
     """Return the difference of the mIoU of two systems on the same episodes, each with one or several trainings.
 
     A bootstrap sample draws query images, each with all its episodes of all seeds and trainings, because episodes of
@@ -209,12 +208,12 @@ def difference(sums_a: Sequence[np.ndarray], sums_b: Sequence[np.ndarray]) -> Di
     Trainings of a system add Student's t times the standard error of their means; they are too few to be drawn.
 
     Args:
-        sums_a: ``_sums_by_query`` of the trainings of system A.
-        sums_b: of those of system B.
+        system_a: the results of A, one of each training.
+        system_b: those of B.
     """
     random = np.random.Generator(np.random.PCG64(0))
-    table_a = np.stack(sums_a)
-    table_b = np.stack(sums_b)
+    table_a = np.stack([each.sums for each in system_a])
+    table_b = np.stack([each.sums for each in system_b])
     queries = table_a.shape[2]
     uniform = np.full(queries, 1 / queries)
     chunks = []

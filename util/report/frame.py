@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from util.data.draws import OWN
-from util.evaluate.schema import Result, read_results
+from util.evaluate.schema import Result, find_results, read_result
 from util.files.errors import check_known
 from util.loop.mask_metrics import METRICS, ScoreFacts
 from util.loop.metrics import BASE, MIOU, per_class
@@ -82,31 +82,33 @@ def frame_of(rows: Sequence[Row]) -> DataFrame:
 
     lines = list[tuple]()
     for row in rows:
-        known, of_result = scores_of(row.result), [value(row) for value in COLUMNS.values()]
-        for *which, name, value in scores_in(row.result):
-            about = known[name]["title"], known[name]["unit"], known[name]["smaller_is_better"]
-            lines.append((str(row.file), *which, name, value, *about, *of_result))
+        of_result = [value(row) for value in COLUMNS.values()]
+        lines += [(str(row.file), *of_score, *of_result) for of_score in _scores_in(row.result)]
     frame = pandas.DataFrame(lines, columns=[*SCORE_COLUMNS, *COLUMNS])
     return frame.astype({"smaller_is_better": object, "training_seed": "Int64"})
 
 
 def rows_of(paths: Sequence[Path | str], protocols: Sequence[str] = ()) -> list[Row]:
     """Return the rows of the results below some paths; arguments and UserError as ``results``."""
-    by_file = read_results([Path(path) for path in paths], protocols)
-    return [Row(path, result) for path, result in by_file.items()]
+    rows = [Row(file, read_result(file)) for file in find_results([Path(path) for path in paths])]
+    known = {row.result["protocol"] for row in rows}
+    for name in protocols:
+        check_known(name, known, f"{', '.join(map(str, paths))}: no result of protocol {name}")
+    return [row for row in rows if not protocols or row.result["protocol"] in protocols]
 
 
-def scores_in(result: Result) -> Iterator[tuple[int, str, str, str, float]]:
-    """Yield seed, output, class ('': all together), name and value of each score of a result.
+def _scores_in(result: Result) -> Iterator[tuple]:
+    """Yield what ``SCORE_COLUMNS`` have, but for the file, of each score of a result.
 
     The value is NaN where nothing was counted of a further metric.
     """
     further = result.get("metrics", {})
     for seed, outputs in zip(result["seeds"], result["per_seed"], strict=True):
-        for output, name in product(outputs, scores_of(result)):
+        for output, (name, facts) in product(outputs, scores_of(result).items()):
+            about = facts["title"], facts["unit"], facts["smaller_is_better"]
             if name in result["mean"][output] or (name in further and output != BASE):
                 for class_name, value in _values_of(result, output, outputs[output], name):
-                    yield seed, output, class_name, name, value
+                    yield seed, output, class_name, name, value, *about
 
 
 def _values_of(result: Result, output: str, scores: dict[str, Any], name: str) -> Iterator[tuple[str, float]]:
@@ -118,11 +120,10 @@ def _values_of(result: Result, output: str, scores: dict[str, Any], name: str) -
         yield result["novel"].get(class_id, class_id), value
 
 
-def overall_scores(row: Row, output: str) -> list[tuple[int, str, float]]:
-    """Return seed, name and value of each score of all classes together; UserError: the result lacks the output."""
-    check_known(output, row.result["mean"], f"{row.file}: has no output '{output}'")
-    scores = ((seed, name, value) for seed, *which, name, value in scores_in(row.result) if which == [output, ""])
-    return [score for score in scores if not math.isnan(score[-1])]
+def check_output(rows: Sequence[Row], output: str) -> None:
+    """Refuse (UserError) results that lack an output."""
+    for row in rows:
+        check_known(output, row.result["mean"], f"{row.file}: has no output '{output}'")
 
 
 def scores_of(*results: Result) -> dict[str, ScoreFacts]:

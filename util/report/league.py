@@ -25,7 +25,7 @@ from util.files.table import Table
 from util.loop.metrics import FINAL, MIOU
 from util.loop.observers import OBSERVERS
 from util.report.compare import Compared, check_episodes, difference, read_scored
-from util.report.frame import rows_of
+from util.report.frame import COLUMNS, rows_of
 from util.report.one_table import Term, check_one_table
 from util.report.published import MEAN, published
 from util.report.row import Row
@@ -68,20 +68,20 @@ def league_tables(paths: list[Path], protocols: Sequence[str] = (), overrides: S
     """
     rows = rows_of(paths, protocols)
     for row in rows:
-        if others := _other_terms(row.file, row.result, overrides):
+        if others := _other_terms(row, overrides):
             raise UserError(f"{row.file}: {NOT_ON_TERMS}: {'; '.join(others)}")
     of_any_side = [Row(row.file, {**row.result, "input_side": None}) for row in rows]  # a config may have another
     check_one_table(of_any_side, SHARED)
     scored = [read_scored(row.file, FINAL) for row in rows]
     _check_minutes(scored)
     ordered = sorted(scored, key=_order)
-    return [*chain.from_iterable(map(_of_fold, grouped(ordered, lambda each: each.row.result["fold"]).values()))]
+    return [*chain.from_iterable(map(_of_fold, grouped(ordered, COLUMNS["fold"]).values()))]
 
 
 def check_terms(config: Config) -> None:
     """Refuse (UserError) a training whose results the table would refuse, whatever minutes it will take."""
     made, run = to_dict(config), str(config.run.name)
-    others = _other_settings(made, run, _terms(made, run, config.given), title_of(config.model.backbone()))
+    _, others = _terms_and_others(made, run, config.given, title_of(config.model.backbone()))
     number = config.protocols[config.test.protocol].number(config.data.fold)
     if config.test.episodes not in (None, number):
         others.append(f"quick look ({config.test.episodes} of {number} episodes)")
@@ -92,23 +92,25 @@ def check_terms(config: Config) -> None:
         raise UserError(f"{config.source}: {NOT_ON_TERMS}: {'; '.join(others)}", fix=fix)
 
 
-def _other_terms(path: Path, result: Result, overrides: Sequence[str]) -> list[str]:
+def _other_terms(row: Row, overrides: Sequence[str]) -> list[str]:
     """Return in words how a result departs from the league's terms, and why it is not its protocol's number."""
+    result = row.result
     stages = {f"{stage['stage']}_stage": stage["settings"] for stage in result["training"]}
-    made = to_dict(from_dict({**result["config"], **stages}, str(path)))
-    terms = _terms(made, result["run"], overrides)
+    made = to_dict(from_dict({**result["config"], **stages}, str(row.file)))
+    terms, others = _terms_and_others(made, result["run"], overrides, result["encoder"])
     is_of_terms = result["protocol_settings"] == terms["protocols"].get(result["protocol"])
     changes = [] if is_of_terms else result.get("protocol_changes", [])
     measured: Result = {**result, "other_seeds": False, "protocol_changes": changes}  # the config names seeds
     marks = {result["weights_mark"]: "", **departures(measured)}
     if result["training"] and not result.get("cost"):
         marks["no processor minutes"] = "on record: train it again"
-    found = _other_settings(made, result["run"], terms, result["encoder"])
-    return found + [f"{reason} {details}".strip() for reason, details in marks.items() if reason]
+    return others + [f"{reason} {details}".strip() for reason, details in marks.items() if reason]
 
 
-def _terms(made: dict[str, Any], run: str, overrides: Sequence[str]) -> dict[str, Any]:
-    """Return the config that states a run's terms.
+def _terms_and_others(
+    made: dict[str, Any], run: str, overrides: Sequence[str], encoder: str
+) -> tuple[dict[str, Any], list[str]]:
+    """Return the config that states a run's terms, and in words what the run's own config has otherwise.
 
     It is the league's of its method or of the file that its run is named by; of a run of one's own the reference's, but
     for what a method has of its own.
@@ -121,15 +123,11 @@ def _terms(made: dict[str, Any], run: str, overrides: Sequence[str]) -> dict[str
     terms = to_dict(read_config(source, [*given, *of_run]))
     if not names:
         terms["model"] = {"encoder": terms["model"]["encoder"]}
-    return terms
-
-
-def _other_settings(made: dict[str, Any], run: str, terms: dict[str, Any], encoder: str) -> list[str]:
-    """Return in words how the config of a run departs from the league's terms."""
-    names = _terms_of(run, made["model"]["name"], made["data"]["fold"])
     found = differences(terms, made, Decides.SCORES, OF_A_PLACE if names else OF_A_PLACE + OF_A_METHOD)
     others = [f"{key} = {mine}, not {ours}" for key, (ours, mine) in found.items()]
-    return others if encoder == ENCODER else [*others, f"encoder {encoder}, not {ENCODER}"]
+    if encoder != ENCODER:
+        others.append(f"encoder {encoder}, not {ENCODER}")
+    return terms, others
 
 
 def _terms_of(run: str, method: str, fold: int) -> tuple[str, ...]:
@@ -141,9 +139,9 @@ def _terms_of(run: str, method: str, fold: int) -> tuple[str, ...]:
 
 
 def _order(each: Compared) -> tuple[float, ...]:
-    """Return the sort key of results: fold, shots and the training's seed; results without a seed come last."""
-    seed = each.row.training_seed
-    return each.row.result["fold"], each.row.result["shot"], math.inf if seed is None else seed
+    """Return what results are sorted by: fold, shots and the seed of the training, those without one last."""
+    seed = each.training_seed
+    return each.result["fold"], each.result["shot"], math.inf if seed is None else seed
 
 
 def _training_list(row: Row) -> str:
@@ -153,7 +151,7 @@ def _training_list(row: Row) -> str:
 
 def _check_minutes(scored: Sequence[Compared]) -> None:
     """Refuse (UserError) methods of which a training took far longer than that of others, on average."""
-    minutes = {row: _costs(own, "processor_minutes") for row, own in grouped(scored, attrgetter("row.name")).items()}
+    minutes = {row: _costs(own, "processor_minutes") for row, own in grouped(scored, attrgetter("name")).items()}
     known = sorted((fmean(of_row), row) for row, of_row in minutes.items() if of_row)
     if known and known[-1][0] > MOST * known[0][0] + 1:
         both = ", ".join(f"{row} {value:.1f}" for value, row in (known[-1], known[0]))
@@ -165,13 +163,13 @@ def _check_minutes(scored: Sequence[Compared]) -> None:
 
 def _of_fold(every: Sequence[Compared]) -> list[Table]:
     """Return the tables of a fold: scores, with ranks here and in papers and their correlation; and what they cost."""
-    by_shot = grouped(every, lambda each: each.row.result["shot"])
+    by_shot = grouped(every, COLUMNS["shot"])
     for of_shot in by_shot.values():
         check_episodes(of_shot)
-    reference = [each for each in every if each.row.result["run"].endswith(f"_{REFERENCE}_{NET}")]
-    best_first = sorted(grouped(every, attrgetter("row.name")).values(), key=_miou, reverse=True)
-    methods = {own[0].row.name: own for own in best_first}
-    first = every[0].row
+    reference = [each for each in every if each.result["run"].endswith(f"_{REFERENCE}_{NET}")]
+    best_first = sorted(grouped(every, attrgetter("name")).values(), key=_miou, reverse=True)
+    methods = {own[0].name: own for own in best_first}
+    first = every[0]
     in_papers, correlation = _ranks(methods, first)
     scores, costs = [], []
     for row, own in methods.items():
@@ -207,30 +205,30 @@ def _ranks(methods: Mapping[str, Sequence[Compared]], first: Row) -> tuple[dict[
 
 def _seeds(own: Sequence[Compared]) -> str:
     """Return the seeds of a method's trainings."""
-    return " ".join(dict.fromkeys(str(each.row.training_seed) for each in own if each.row.training_seed is not None))
+    return " ".join(dict.fromkeys(str(each.training_seed) for each in own if each.training_seed is not None))
 
 
 def _cost_cells(own: Sequence[Compared]) -> list[str]:
     """Return minutes, MiB, parameters and image side of a method."""
     minutes, memory = _costs(own, "processor_minutes"), _costs(own, "peak_mib")
     cost = [f"{fmean(minutes):.1f}" if minutes else "-", f"{max(memory):.0f}" if memory else "-"]
-    return [*cost, own[0].row.parameters, str(own[0].row.result["input_side"] or "-")]
+    return [*cost, own[0].parameters, str(own[0].result["input_side"] or "-")]
 
 
 def _name(own: Sequence[Compared]) -> str:
     """Return a method's name."""
-    first = own[0].row
+    first = own[0]
     return first.name.replace(f" {first.result['encoder']}", "").replace(f", {LEAGUE}", "")
 
 
 def _miou(own: Sequence[Compared]) -> float:
     """Return the mean mIoU of a method with the fewest shots."""
-    return fmean(each.row.result["mean"][FINAL][MIOU] for each in _with_shots(own[0].row.result["shot"], own))
+    return fmean(each.result["mean"][FINAL][MIOU] for each in _with_shots(own[0].result["shot"], own))
 
 
 def _with_shots(shot: int, scored: Sequence[Compared]) -> list[Compared]:
     """Return the results with a number of shots."""
-    return [each for each in scored if each.row.result["shot"] == shot]
+    return [each for each in scored if each.result["shot"] == shot]
 
 
 def _of_shot(shot: int, own: Sequence[Compared], reference: Sequence[Compared]) -> tuple[str, str, str]:
@@ -241,33 +239,33 @@ def _of_shot(shot: int, own: Sequence[Compared], reference: Sequence[Compared]) 
     mine = _with_shots(shot, own)
     if not mine:
         return "-", "-", "-"
-    mious = [each.row.result["mean"][FINAL][MIOU] for each in mine]
+    mious = [each.result["mean"][FINAL][MIOU] for each in mine]
     spread = f" +- {stdev(mious):.1f} ({min(mious):.1f} to {max(mious):.1f})" if len(mious) > 1 else ""
     return (
         f"{fmean(mious):.1f}{spread}",
         _minus(mine, _with_shots(shot, reference)),
-        f"{fmean(each.row.seconds for each in mine):.3f}",
+        f"{fmean(each.seconds for each in mine):.3f}",
     )
 
 
 def _minus(mine: Sequence[Compared], theirs: Sequence[Compared]) -> str:
     """Return the difference of a method to the reference with its interval; '-' of itself, or without one."""
-    if not theirs or mine[0].row.name == theirs[0].row.name:
+    if not theirs or mine[0].name == theirs[0].name:
         return "-"
-    a, b, low, high = difference([each.sums for each in mine], [each.sums for each in theirs])
+    a, b, low, high = difference(mine, theirs)
     return f"{a - b:+.1f} ({low:+.1f} to {high:+.1f}){'~' if low <= 0 <= high else ''}"
 
 
 def _costs(own: Sequence[Compared], name: str) -> list[float]:
-    """Return a cost of each training of a method that states it."""
-    costs = [each.row.result.get("cost", {}) for each in own]
+    """Return what those trainings of a method took that state it."""
+    costs = [each.result.get("cost", {}) for each in own]
     return [cost[name] for cost in costs if name in cost]
 
 
 def _notes_on_own(methods: Mapping[str, Sequence[Compared]], reference: Sequence[Compared]) -> Iterator[str]:
     """Yield a line on each method of one's own beside the reference, with the fewest shots."""
     for own in methods.values():
-        first = own[0].row.result
+        first = own[0].result
         if not _terms_of(first["run"], first["method"], first["fold"]):
             mine, apart, _ = _of_shot(first["shot"], own, reference)
             theirs, *_ = _of_shot(first["shot"], reference, reference)

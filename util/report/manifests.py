@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from util.data.lists.manifest import counts_of, read_manifest
-from util.evaluate.schema import MANIFEST, Result
+from util.evaluate.schema import MANIFEST
 from util.files.errors import UserError, check_known
+from util.report.row import Row
+from util.report.shared_facts import grouped
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -30,13 +33,13 @@ def counts(path: Path, output: str) -> DataFrame:
     return pandas.DataFrame(rows, columns=["seed", "number", "query", "class", "intersection", "union"])
 
 
-def episodes_by_seed(path: Path, result: Result) -> list[list[dict[str, Any]]]:
+def episodes_by_seed(row: Row) -> list[list[dict[str, Any]]]:
     """Return the episodes beside a result as its manifest has them, a list for each of its seeds.
 
     UserError: the manifest is missing or damaged, or has other seeds than the result.
     """
-    episodes = read_manifest(path.with_name(MANIFEST)).episodes
-    seeds = sorted({row["seed"] for row in episodes})
-    if seeds != sorted(result["seeds"]):
-        raise UserError(f"{path}: seeds {result['seeds']}, its {MANIFEST} has episodes of {seeds}")
-    return [[row for row in episodes if row["seed"] == seed] for seed in result["seeds"]]
+    wanted = row.result["seeds"]
+    by_seed = grouped(read_manifest(row.file.with_name(MANIFEST)).episodes, itemgetter("seed"))
+    if sorted(by_seed) != sorted(wanted):
+        raise UserError(f"{row.file}: seeds {wanted}, its {MANIFEST} has episodes of {sorted(by_seed)}")
+    return [by_seed[seed] for seed in wanted]

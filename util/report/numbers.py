@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from operator import attrgetter
 from statistics import fmean
+from typing import TYPE_CHECKING
 
 from util.config.read import published_side
 from util.evaluate.titles import protocol_title, track_text
-from util.report.frame import SECONDS, overall_scores
+from util.report.frame import COLUMNS, SECONDS, check_output, frame_of
 from util.report.one_table import are_across, are_repeated, doubts_by_place
 from util.report.published import MEAN, Number, published
 from util.report.row import Row
 from util.report.shared_facts import grouped
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 GRID = 16  # pixels of a grid's step, by which a network's side may differ from a protocol's
 CROSS_DOMAIN = {"fss1000", "deepglobe", "isic", "chestxray"}  # whose mean the published rows of the benchmark are
@@ -40,7 +44,7 @@ def numbers_of(rows: Sequence[Row], output: str, papers: str | None) -> list[Num
     numbers = list[Number]()
     for own in grouped(rows, attrgetter("name")).values():
         track = track_text({row.result["shot"]: row.result["track"] for row in own})
-        for every in grouped(own, lambda row: row.result["shot"]).values():
+        for every in grouped(own, COLUMNS["shot"]).values():
             numbers += _measured(every, output, places, track)
     shots = sorted({row.result["shot"] for row in rows})
     protocol = _protocol_of_papers(rows) if papers is None else None
@@ -61,14 +65,14 @@ def _measured(every: Sequence[Row], output: str, places: int, track: str) -> Ite
     A number is the mean over the trainings with different seeds, and its spread their standard deviation (of a sample:
     n - 1); with one training that over the seeds of the test, if all results have the same.
     """
-    values = _samples(every, output)
+    scores = _scores_by_sample(every, output)
     first = every[0]
-    samples = dict.fromkeys(sample for *_, sample, _ in values)
+    samples = scores["sample"].unique()
     kind = "training" if are_repeated(every) else "test"
     over = f"{first.result['shot']}-shot: {kind} seeds {', '.join(map(str, samples))}" if len(samples) > 1 else ""
     doubts = doubts_by_place(every)
     seconds = fmean(row.seconds for row in every)
-    for place, score, value, spread in (*_means(values, places), (MEAN, SECONDS, seconds, float("nan"))):
+    for place, score, value, spread in (*_means(scores, places), (MEAN, SECONDS, seconds, float("nan"))):
         yield Number(
             method=first.name,
             protocol=protocol_title(first.result),
@@ -85,29 +89,25 @@ def _measured(every: Sequence[Row], output: str, places: int, track: str) -> Ite
         )
 
 
-def _samples(every: Sequence[Row], output: str) -> list[tuple[str, str, int, float]]:
-    """Return place, score, sample and value of each score; a sample is a training, a seed of the test, or 0 for all."""
-    repeated = are_repeated(every)
-    has_seeds = len({tuple(row.result["seeds"]) for row in every}) == 1
-    values = []
-    for row in every:
-        for seed, name, value in overall_scores(row, output):
-            sample = seed if has_seeds else 0
-            if repeated:
-                sample = row.training_seed or 0
-            values.append((row.place, name, sample, value))
-    return values
+def _scores_by_sample(every: Sequence[Row], output: str) -> DataFrame:
+    """Return the frame of scores of all classes together with their samples: a training, a test seed, or 0 for all.
 
-
-def _means(values: list[tuple[str, str, int, float]], places: int) -> Iterator[tuple]:
-    """Return place, score, value and spread of each score of a place, and of the means of scores of so many places.
-
-    ``values`` are place, score, sample and value.
+    UserError: a result lacks the output.
     """
+    check_output(every, output)
+    frame = frame_of(every)
+    scores = frame[(frame["output"] == output) & (frame["class"] == "")].dropna(subset="value")
+    if are_repeated(every):
+        return scores.assign(sample=scores["training_seed"].fillna(0))
+    has_seeds = len({tuple(row.result["seeds"]) for row in every}) == 1
+    return scores.assign(sample=scores["seed"] if has_seeds else 0)
+
+
+def _means(scores: DataFrame, places: int) -> Iterator[tuple]:
+    """Return place, score, value and spread of each score of a place, and of the means of scores of so many places."""
     import pandas
 
-    frame = pandas.DataFrame(values, columns=["place", "score", "sample", "value"])
-    by_sample = frame.groupby(["place", "score", "sample"])["value"].mean().unstack("sample")
+    by_sample = scores.groupby(["place", "score", "sample"])["value"].mean().unstack("sample")
     of_places = by_sample.groupby("score")
     means = of_places.mean().where(of_places.count() == places).dropna(how="all")
     both = pandas.concat([by_sample, pandas.concat({MEAN: means}, names=["place"])])

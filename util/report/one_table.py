@@ -31,24 +31,24 @@ ONE: list[Term] = [
         "protocol's settings",
         lambda row: text_of(without(row.result["protocol_settings"], "list_file", "side")),
     ),
-    ("a table", ("dataset",), "whole test list", lambda row: row.result["whole_list"]),
+    ("a table", ("dataset",), "whole test list", COLUMNS["whole_list"]),
     (
         "a table",
         ("dataset",),
         "content of the photos or masks of the whole test list",
-        lambda row: row.result["whole_content"],
+        COLUMNS["whole_content"],
     ),
-    ("a column", COLUMN, "test list", lambda row: row.result["list"]),
-    ("a column", COLUMN, "content of the photos or masks", lambda row: row.result["content"]),
+    ("a column", COLUMN, "test list", COLUMNS["list"]),
+    ("a column", COLUMN, "content of the photos or masks", COLUMNS["content"]),
     ("a row", ("row", "shot"), "track", lambda row: track_text({row.result["shot"]: row.result["track"]})),
 ]
 # But of data sets without folds, which may also differ in their image sides.
 ONE_OF_FOLDS: list[Term] = [
-    ("a table", (), "data set", lambda row: row.result["dataset"]),
-    ("a table", (), "number of folds", lambda row: row.result["folds"]),
+    ("a table", (), "data set", COLUMNS["dataset"]),
+    ("a table", (), "number of folds", COLUMNS["folds"]),
     ("a table", (), "data.fold_classes", lambda row: str(row.result["config"]["data"].get("fold_classes"))),
-    ("a table", (), "data.min_pixels", lambda row: row.result["min_pixels"]),
-    ("a table", (), "image side", lambda row: row.result["input_side"]),
+    ("a table", (), "data.min_pixels", COLUMNS["min_pixels"]),
+    ("a table", (), "image side", COLUMNS["input_side"]),
 ]
 # Reasons of doubt about a mean, by what its results have in common else
 MADE: dict[str, Callable[[Row], Any]] = {
@@ -58,7 +58,7 @@ MADE: dict[str, Callable[[Row], Any]] = {
 }
 PRECISIONS: dict[str, Callable[[Row], Any]] = {
     "trained in different precisions": lambda row: trained_precision(row.result) or NOT_STATED,
-    "tested in different precisions": lambda row: row.result["precision"],
+    "tested in different precisions": COLUMNS["precision"],
 }
 
 

@@ -53,6 +53,8 @@ def paper_tables(
 
 def _of_methods(rows: Sequence[Row], output: str, papers: str | None) -> Table:
     """Return the table of methods by folds, or by data sets without folds."""
+    import pandas
+
     numbers = numbers_of(rows, output, papers)
     lines = [*grouped(numbers, attrgetter("method", "protocol", "source")).values()]
     columns = _columns_of_methods(numbers, rows)
@@ -60,17 +62,18 @@ def _of_methods(rows: Sequence[Row], output: str, papers: str | None) -> Table:
     headings = [_heading(place, score, known) for _, place, score in columns]
     sources = _each_once(line[0].source for line in lines)
     marks = {source: f" [{number}]" for number, source in enumerate(sources, start=1)}
-    letters = _letters(line[0].track for line in lines)
+    letters = _letters(lines)
     cells = [_cells(line, columns, marks, letters) for line in lines]
     out = Table(["method", "protocol", "parameters M (learnt)", *headings], cells, leading=3)
     out.groups = [*[""] * out.leading, *(f"{shot}-shot" for shot, *_ in columns)]
-    out.facts = _facts(lines, dict(zip(columns, out.headings()[out.leading :])))
+    names = dict(zip(columns, out.headings()[out.leading :]))
+    out.facts = pandas.DataFrame([_facts(line, names) for line in lines]).to_dict("list")
     quoted = "; other numbers are quoted from the numbered source" if sources else ""
     out.notes = [
         f"{MEASURED} measured here, {output} output{quoted}. {COLUMNS_NOTE}",
         *_explanations(numbers, letters, marks, out.facts["over"]),
+        *(f"{MEASURED} {how_made(row)}" for row in rows),
     ]
-    out.notes += [f"{MEASURED} {how_made(row)}" for row in rows]
     return out
 
 
@@ -84,14 +87,20 @@ def _cells(
     return [name, first.protocol, first.parameters, *(by_column.get(column, "-") for column in columns)]
 
 
-def _facts(lines: Sequence[Sequence[Number]], headings: dict[Column, str]) -> dict[str, list[str]]:
-    """Return the columns that CSV has in place of marks and notes."""
+def _facts(line: Sequence[Number], headings: dict[Column, str]) -> dict[str, str]:
+    """Return what CSV says of a row in place of marks and notes, by columns."""
+    first = line[0]
+    origin = "quoted" if first.source else "measured"
+    doubts = _doubts(line)
+    spreads = {number.column: number.spread for number in line if not math.isnan(number.spread)}
     return {
-        "track": [line[0].track for line in lines],
-        "origin": [_origin(line) for line in lines],
-        "source": [line[0].source for line in lines],
-        "standard deviation": [_spreads(line, headings) for line in lines],
-        "over": [_overs(line) for line in lines],
+        "track": first.track,
+        "origin": f"{origin} ({doubts})" if doubts else origin,
+        "source": first.source,
+        "standard deviation": "; ".join(
+            f"{name} {spreads[column]:.2f}" for column, name in headings.items() if column in spreads
+        ),
+        "over": "; ".join(_each_once(number.over for number in line)),
     }
 
 
@@ -112,27 +121,9 @@ def _each_once(texts: Iterable[str]) -> list[str]:
     return [*dict.fromkeys(filter(None, texts))]
 
 
-def _overs(line: Iterable[Number]) -> str:
-    """Return over which seeds the spreads of a row are."""
-    return "; ".join(_each_once(number.over for number in line))
-
-
 def _doubts(numbers: Iterable[Number]) -> str:
     """Return the doubts about some numbers, each once."""
     return ", ".join(_each_once(chain.from_iterable(number.doubts for number in numbers)))
-
-
-def _origin(line: Sequence[Number]) -> str:
-    """Return whether a row is measured or quoted, with the doubts about its numbers."""
-    kind = "quoted" if line[0].source else "measured"
-    doubts = _doubts(line)
-    return f"{kind} ({doubts})" if doubts else kind
-
-
-def _spreads(line: Sequence[Number], headings: dict[Column, str]) -> str:
-    """Return the deviations of a row's numbers, with the names of their columns."""
-    spreads = {number.column: number.spread for number in line if not math.isnan(number.spread)}
-    return "; ".join(f"{name} {spreads[column]:.2f}" for column, name in headings.items() if column in spreads)
 
 
 def _columns_of_methods(numbers: Sequence[Number], rows: Sequence[Row]) -> list[Column]:
@@ -167,8 +158,8 @@ def _heading(place: str, score: str, scores: dict[str, ScoreFacts]) -> str:
     return title if place == MEAN else f"{place} {title}"
 
 
-def _letters(tracks: Iterable[str]) -> dict[str, str]:
-    """Return the mark of each of some tracks, '' if there is one."""
-    distinct = [*dict.fromkeys(tracks)]
+def _letters(lines: Iterable[Sequence[Number]]) -> dict[str, str]:
+    """Return the mark of each track of some rows, '' if there is one."""
+    distinct = [*dict.fromkeys(line[0].track for line in lines)]
     letters = map("".join, product(("", *ascii_lowercase), ascii_lowercase))
     return {track: f" ({letter})" if len(distinct) > 1 else "" for track, letter in zip(distinct, letters)}

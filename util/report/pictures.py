@@ -16,10 +16,10 @@ from model.episode import Output
 from model.tensors.ops import resize
 from model.trial import Trial
 from util.data.episodes import numbered
-from util.data.lists.manifest import ways_of
+from util.data.lists.manifest import counts_of, ways_of
 from util.data.sampling import EpisodeKey
 from util.evaluate.evaluation import Evaluation
-from util.evaluate.schema import MANIFEST, Result, read_results
+from util.evaluate.schema import MANIFEST
 from util.evaluate.scoring import scorings_of
 from util.files.errors import UserError
 from util.files.overlay import (
@@ -38,6 +38,7 @@ from util.loop.processes import ProcessGroup
 from util.loop.score import score, scored_outputs
 from util.report.charts import Panels, draw, write_figure
 from util.report.compare import SAME_EPISODES
+from util.report.frame import rows_of
 from util.report.manifests import episodes_by_seed
 from util.report.row import Row
 from util.report.verify import evaluation_of
@@ -66,9 +67,8 @@ def chosen(text: str, rows: Sequence[dict[str, Any]]) -> list[int]:
 
 def iou_of(row: dict[str, Any], output: str) -> float:
     """Return the IoU of a manifest's episode in percent, its classes' pixels counted together."""
-    of_classes = row["outputs"][output][: 2 * len(ways_of(row))]
-    intersection, union = np.reshape(of_classes, (-1, 2)).sum(0).tolist()
-    return 100 * intersection / max(union, 1)
+    _, intersections, unions = zip(*counts_of(row, output))
+    return 100 * sum(intersections) / max(sum(unions), 1)
 
 
 def draw_figure(paths: Sequence[Path], episodes: str, out: Path, protocol: str | None = None) -> list[Path]:
@@ -84,18 +84,19 @@ def draw_figure(paths: Sequence[Path], episodes: str, out: Path, protocol: str |
     Raises:
         UserError: no such episodes, or other ones in another result; weights or data are others than scored, or gone.
     """
-    results: dict[Path, Result] = {}
-    for place in paths:
-        results |= read_results([place], [protocol] if protocol else [])
-    first, *others = results
-    rows, *_ = episodes_by_seed(first, results[first])
-    numbers = chosen(episodes, rows)
-    boards = _boards(first, results[first], rows, numbers, every_output=not others)
-    for path in others:
-        of_other, *_ = episodes_by_seed(path, results[path])
-        if any(_drawn(rows, number) != _drawn(of_other, number) for number in numbers):
-            raise UserError(f"{first} and {path} have different episodes under these numbers", fix=SAME_EPISODES)
-        for board, panels in zip(boards, _boards(path, results[path], of_other, numbers), strict=True):
+    protocols = [protocol] if protocol else []
+    by_file = {row.file: row for place in paths for row in rows_of([place], protocols)}
+    first, *others = by_file.values()
+    of_first, *_ = episodes_by_seed(first)
+    numbers = chosen(episodes, of_first)
+    boards = _boards(first, of_first, numbers, every_output=not others)
+    for other in others:
+        of_other, *_ = episodes_by_seed(other)
+        if any(_drawn(of_first, number) != _drawn(of_other, number) for number in numbers):
+            raise UserError(
+                f"{first.file} and {other.file} have different episodes under these numbers", fix=SAME_EPISODES
+            )
+        for board, panels in zip(boards, _boards(other, of_other, numbers), strict=True):
             board.append(panels[-1])
     return write_figure(out, draw(boards))
 
@@ -125,23 +126,21 @@ class Predictions:
 
 
 def _boards(
-    path: Path, result: Result, rows: list[dict[str, Any]], numbers: Sequence[int], every_output: bool = False
+    row: Row, episodes: list[dict[str, Any]], numbers: Sequence[int], every_output: bool = False
 ) -> list[Panels]:
-    """Return the panels of some episodes of a result, of whose first seed ``rows`` are; the prediction last."""
-    config = evaluation_of(path, result, ["run.device=auto"]).config
+    """Return the panels of some of the ``episodes`` of a result's first seed; the prediction last."""
+    config = evaluation_of(row, ["run.device=auto"]).config
     world = ProcessGroup(0, 1, pick_device("auto"))
-    (scoring,) = scorings_of(config, world, manifest=path.with_name(MANIFEST))
-    test = scoring.evaluation
-    if test.loaded.digest != result["weights"]:
+    (test,) = scorings_of(config, world, manifest=row.file.with_name(MANIFEST))
+    if test.loaded.digest != row.result["weights"]:
         raise UserError(
-            f"{path}: the weights have changed since ({test.loaded.source})",
+            f"{row.file}: the weights have changed since ({test.loaded.source})",
             fix="test again with test.py",
         )
-    sampler = test.samplers[result["seeds"][0]]
+    sampler = test.samplers[row.result["seeds"][0]]
     found = Predictions(test.scored_on)
-    method = Row(path, result).name
     data = Subset(trials(test.run, sampler, test.view, (test.scored_on,)), list(numbers))
-    score(scoring.prepared, data, len(numbers), [found], world, title=method)
+    score(test.prepared, data, len(numbers), [found], world, title=row.name)
     boards = []
     for place, number in enumerate(numbers):
         drawing = EpisodeDrawing(test, sampler(number))
@@ -153,8 +152,8 @@ def _boards(
                 panels.append((f"{name} (blue 0, red 1)", drawing.heat_map(values, final.shape)))
             if (base := masks.pop(BASE, None)) is not None:
                 panels.append(drawing.base_classes(base))
-            panels += [drawing.output(name, mask, iou_of(rows[number], name)) for name, mask in masks.items()]
-        boards.append([*panels, drawing.output(method, final, iou_of(rows[number], FINAL))])
+            panels += [drawing.output(name, mask, iou_of(episodes[number], name)) for name, mask in masks.items()]
+        boards.append([*panels, drawing.output(row.name, final, iou_of(episodes[number], FINAL))])
     return boards
 
 

@@ -28,11 +28,9 @@ def how_made(row: Row) -> str:
 
 def _training_text(row: Row) -> str:
     """Return the clause on the training of a result's weights; '' without one."""
-    if not row.result["training"]:
-        return ""
     seed = "" if row.training_seed is None else f"seed {row.training_seed}"
-    words = [stages_text(row.result), seed, trained_precision(row.result)]
-    return f"trained: {', '.join(filter(None, words))}"
+    words = ", ".join(filter(None, [stages_text(row.result), seed, trained_precision(row.result)]))
+    return f"trained: {words}" if words else ""
 
 
 def _start_text(result: Result) -> str:

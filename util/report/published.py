@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +52,6 @@ class Number:
         return Marked(format(self.value, ".3g" if self.score == SECONDS else ".1f"), marks)
 
 
-@cache
-def published_entries() -> dict[str, Any]:
-    """Return the content of ``published.yaml``."""
-    return read_yaml(PUBLISHED.read_text(encoding="utf-8"))
-
-
 def published(
     dataset: str, shots: list[int], fold_rule: str, papers: str | None = None, protocol: str | None = None
 ) -> list[Number]:
@@ -74,14 +67,14 @@ def published(
     Raises:
         UserError: a paper is not known.
     """
-    content = published_entries()
+    content = read_yaml(PUBLISHED.read_text(encoding="utf-8"))
     shown = _papers_shown(papers, [paper.lower() for paper in content["papers"]])
     numbers = list[Number]()
     for entry in (*content["rows"], *content["foundation"]):
         has_these_folds = entry.get("fold_rule", fold_rule) in (None, fold_rule)
         is_by_this = protocol in (None, entry["protocol"])
         if entry["dataset"] == dataset and entry["paper"].lower() in shown and has_these_folds and is_by_this:
-            numbers += _numbers(entry, shots)
+            numbers += _numbers(content, entry, shots)
     return numbers
 
 
@@ -95,9 +88,8 @@ def _papers_shown(asked: str | None, known: list[str]) -> set[str]:
     return papers
 
 
-def _numbers(entry: dict[str, Any], shots: list[int]) -> Iterator[Number]:
-    """Yield the numbers of an entry of ``PUBLISHED``: of folds, and their mean."""
-    content = published_entries()
+def _numbers(content: dict[str, Any], entry: dict[str, Any], shots: list[int]) -> Iterator[Number]:
+    """Yield the numbers of an entry of ``PUBLISHED``, whose ``content`` this is: of folds, and their mean."""
     paper, encoder = entry["paper"], entry["encoder"]
     protocol = entry["protocol"] or NOT_STATED
     if "fold_rule" in entry:

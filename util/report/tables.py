@@ -12,10 +12,9 @@ from typing import Any
 
 from util.evaluate.schema import Result
 from util.evaluate.titles import classes_in_no_mean, title, track_text
-from util.files.errors import check_known
 from util.files.table import Table
 from util.loop.metrics import ALL_FOREGROUND, BASE, FINAL, MIOU
-from util.report.frame import COLUMNS, DEVIATION, FB_IOU, frame_of, rows_of
+from util.report.frame import COLUMNS, DEVIATION, FB_IOU, check_output, frame_of, rows_of
 from util.report.row import Row
 
 RESULT_COLUMNS = [
@@ -82,8 +81,7 @@ def result_table(paths: list[Path], output: str = FINAL, protocols: Sequence[str
         UserError: there is no result, none of a protocol, or no such output.
     """
     rows = rows_of(paths, protocols)
-    for row in rows:
-        check_known(output, row.result["mean"], f"{row.file}: has no output '{output}'")
+    check_output(rows, output)
     columns = COLUMNS | {
         "output": lambda _: output,
         MIOU: lambda row: row.result["mean"][output][MIOU],

@@ -19,14 +19,15 @@ from util.data.lists.manifest import counts_of, digest, digest_of_rows, ways_of
 from util.evaluate.done import code_of_test, facts_today
 from util.evaluate.evaluation import Evaluation
 from util.evaluate.result import photos_trained_on
-from util.evaluate.schema import Result, SeedScores, find_results, over_seeds, read_result
+from util.evaluate.schema import Result, SeedScores, over_seeds
 from util.evaluate.titles import classes_in_no_mean, departures, draw_text, seen_text, title
 from util.files.errors import UserError
 from util.files.table import Table
 from util.loop.mask_metrics import METRICS, check_metrics
 from util.loop.metrics import BASE, CLASS, episode_scores
-from util.report.frame import scores_of
+from util.report.frame import rows_of, scores_of
 from util.report.manifests import episodes_by_seed
+from util.report.row import Row
 from util.report.shared_facts import grouped
 from util.report.tables import wrapped
 from util.run.data import photos_listed
@@ -50,11 +51,11 @@ def verify(paths: Sequence[Path], form: str = "markdown", overrides: Sequence[st
     """
     texts, verdicts = list[str](), Counter[str]()
     differs = False
-    for path in find_results(list(paths)):
-        result = read_result(path)
-        checks = checks_of(path, result, overrides)
-        verdict = _verdict(result, checks)
-        lines = [*wrapped(f"{path}: {title(result)}"), format(_table(checks), form), *classes_in_no_mean(result)]
+    for row in rows_of(paths):
+        checks = checks_of(row, overrides)
+        verdict = _verdict(row.result, checks)
+        heading = wrapped(f"{row.file}: {title(row.result)}")
+        lines = [*heading, format(_table(checks), form), *classes_in_no_mean(row.result)]
         texts.append("\n".join([*lines, *wrapped(verdict)]))
         verdicts[verdict] += 1
         differs = differs or bool(_subjects(checks, DIFFERS))
@@ -96,10 +97,11 @@ def _subjects(checks: Checks, wanted: str) -> str:
     return ", ".join(subject for subject, (outcome, _) in checks.items() if outcome == wanted)
 
 
-def checks_of(path: Path, result: Result, overrides: Sequence[str] = ()) -> Checks:
+def checks_of(row: Row, overrides: Sequence[str] = ()) -> Checks:
     """Return the checks of a result file: of its counts, and each of what else is here: data, code, weights."""
-    test = cache(lambda: evaluation_of(path, result, overrides))
-    rows = cache(lambda: episodes_by_seed(path, result))
+    result = row.result
+    test = cache(lambda: evaluation_of(row, overrides))
+    rows = cache(lambda: episodes_by_seed(row))
     draw = ": ".join(filter(None, [draw_text(result), result["draw_note"]]))
     checks = {
         "scores": _check(lambda: _score_difference(result, rows()), on_error=DIFFERS),
@@ -176,26 +178,22 @@ def _other_draw(result: Result, evaluation: Evaluation, rows: list[list[dict[str
 
 def _photos_difference(result: Result, evaluation: Evaluation) -> str:
     """Say whether the result has other numbers of test photos that are in the training list, or were trained on."""
-    today: Any = {
-        "photos_listed": photos_listed(evaluation.images, evaluation.run),
-        "photos_trained_on": photos_trained_on(evaluation),
-    }
-    known: Any = result
-    compared = [key for key, value in today.items() if None not in (known[key], value)]
-    if not compared:
+    listed, trained_on = photos_listed(evaluation.images, evaluation.run), photos_trained_on(evaluation)
+    pairs = (result["photos_listed"], listed), (result["photos_trained_on"], trained_on)
+    known = [pair for pair in pairs if None not in pair]
+    if not known:
         raise UserError("result, weights and data do not state which photos were trained on")
-    if all(known[key] == today[key] for key in compared):
-        return ""
-    return f"now {seen_text({**result, **today}) or 'none'}"
+    today: Result = {**result, "photos_listed": listed, "photos_trained_on": trained_on}
+    return "" if all(stated == now for stated, now in known) else f"now {seen_text(today) or 'none'}"
 
 
-def evaluation_of(path: Path, result: Result, overrides: Sequence[str] = ()) -> Evaluation:
+def evaluation_of(row: Row, overrides: Sequence[str] = ()) -> Evaluation:
     """Return the test that repeats a result of this file, of the run that it lies in.
 
     UserError: the settings of its record are none of this version.
     """
-    config = from_dict(result["config"], str(path), list(overrides))
-    return Evaluation.of(config, result["protocol"], result["shot"])
+    config = from_dict(row.result["config"], str(row.file), list(overrides))
+    return Evaluation(config, row.result["protocol"], row.result["shot"])
 
 
 def _score_difference(result: Result, by_seed: list[list[dict[str, Any]]]) -> str:
