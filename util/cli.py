@@ -35,7 +35,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, *arguments: Any, **options: Any):
         super().__init__(*arguments, **options)
-        self.register("type", Path, _path)
+        self.register("type", Path, lambda text: Path(os.path.expanduser(text)))  # noqa: PTH111  of --out=~/x
         if self.add_help:
             self.add_argument(
                 "--version", action="version", version=f"Sym-Net {version()}", help="print the project's version"
@@ -51,7 +51,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise the error of a wrong command line, a UserError."""
-        options = [name for action in self._actions for name in action.option_strings]
+        options = [*self._option_string_actions]
         if message.startswith("the following arguments are required"):  # which argparse says before others
             message += "".join(f"; unrecognized arguments: {word}" for word in _others(self.words, options))
         if unknown := re.search(r"unrecognized arguments: (-[-\w]+)", message):
@@ -65,11 +65,6 @@ def _others(words: Sequence[str], options: Sequence[str]) -> list[str]:
     """Return the names among words that begin no option, as an option may be cut short."""
     names = [word.partition("=")[0] for word in words if word.startswith("--")]
     return [name for name in names if not any(option.startswith(name) for option in options)]
-
-
-def _path(text: str) -> Path:
-    """Return a path; ``~/``, which shells leave in ``--out=~/x``, is the home."""
-    return Path.home() / text[2:] if text.startswith("~/") else Path(text)
 
 
 def run_one_of(commands: dict[str, Any], description: str | None) -> int:

@@ -236,11 +236,8 @@ def load_engine(
     is_default = weights is None and config is None
     if is_default:
         weights = SHIPPED
-    words = [*overrides]
-    if weights is not None:
-        words.append(override("test.checkpoint", str(weights)))
-    if side is not None:
-        words.append(override("data.size", side))
+    asked = {"test.checkpoint": weights and str(weights), "data.size": side}
+    words = [*overrides, *(override(key, value) for key, value in asked.items() if value is not None)]
     if config is not None:
         from util.config.command_line import source_of  # for a config's words alone
 

@@ -50,8 +50,7 @@ def _without_effect(config: Config) -> dict[str, str]:
     if cls.encoder_changes(config.model):
         needless["meta_stage.views"] = f"{cls.title}'s encoder learns"
     if encoder is not None and encoder.weights is None:
-        needless["model.encoder.partial"] = "model.encoder.weights is null"
-        needless["model.encoder.pretraining"] = "model.encoder.weights is null"
+        needless["model.encoder.partial"] = needless["model.encoder.pretraining"] = "model.encoder.weights is null"
     return needless
 
 
@@ -61,8 +60,8 @@ def _fitted(config: Config, place_written: Callable[[str], str | None]) -> Confi
     cls = class_of(model)
     if cls.encoder_problem(model):
         return config
-    for key in ("data.size", "base_stage.size", "meta_stage.size"):
-        section, _, _ = key.partition(".")
+    for section in ("data", "base_stage", "meta_stage"):
+        key = f"{section}.size"
         size = getattr(getattr(config, section), "size", None)
         if size is not None and not place_written(key):
             config = _with(config, key, cls.nearest_side(size, model) or size)
@@ -137,9 +136,12 @@ def _fold_problems(config: Config) -> Iterator[tuple[str, str]]:
         return
     has_folds = data.fold_rule != folds.LISTS and folds.has_class_maps(vars(data))
     if cls.has_base_stage() and not has_folds:
-        needs = f"{cls.title} has a base learner, which learns the base classes of a fold"
-        lacks = f"data set {data.name} has no folds, or more than {folds.MAX_INDEX} classes"
-        yield "", f"{needs}; {lacks}; take another method, such as MODEL=hsnet or MODEL=multiprototype"
+        yield (
+            "",
+            f"{cls.title} has a base learner, which learns the base classes of a fold; data set {data.name} has no "
+            f"folds, or more than {folds.MAX_INDEX} classes; take another method, such as MODEL=hsnet or "
+            "MODEL=multiprototype",
+        )
 
 
 def _protocol_problems(config: Config) -> Iterator[tuple[str, str]]:
@@ -151,8 +153,10 @@ def _protocol_problems(config: Config) -> Iterator[tuple[str, str]]:
         for key, reason in protocol.problems():
             yield f"protocols.{name}.{key}", reason
         if isinstance(protocol.episodes, list) and len(protocol.episodes) != config.data.folds:
-            numbers = f"holds {len(protocol.episodes)} numbers; give {config.data.folds}, one for each fold"
-            yield f"protocols.{name}.episodes", numbers
+            yield (
+                f"protocols.{name}.episodes",
+                f"holds {len(protocol.episodes)} numbers; give {config.data.folds}, one for each fold",
+            )
 
 
 def _side_problems(model: ModelSettings, key: str, size: int) -> Iterator[tuple[str, str]]:

@@ -115,13 +115,19 @@ def _problems_of_rule(data: DataSettings) -> Iterator[tuple[str, str]]:
     count = len(data.classes)
     if data.fold_rule == LISTS:
         if data.folds > 1:
-            fix = "write folds: 1, or another data.fold_rule, such as interleaved"
-            yield "folds", f"= {data.folds}: data.fold_rule is lists, which has one fold; {fix}"
+            yield (
+                "folds",
+                f"= {data.folds}: data.fold_rule is lists, which has one fold; write folds: 1, or another "
+                "data.fold_rule, such as interleaved",
+            )
     elif data.class_photos is not None:
         enough = len(_with_photos(data))
         if enough < data.folds or data.folds < 2:
-            needed = f"but {data.folds} folds need one class each; lower data.folds or data.shot"
-            yield "class_photos", f"has {enough} classes with more photos than shots ({data.shot}), {needed}"
+            yield (
+                "class_photos",
+                f"has {enough} classes with more photos than shots ({data.shot}), but {data.folds} folds need one "
+                "class each; lower data.folds or data.shot",
+            )
     elif data.fold_rule not in ("contiguous", "interleaved"):
         yield from _problems_of_given(data, _listed(data))
     elif data.folds < 2 or count % data.folds:
@@ -138,5 +144,8 @@ def _problems_of_given(data: DataSettings, fold_classes: list[list[str]]) -> Ite
     are_parts = all(0 < len(fold) < len(data.classes) for fold in fold_classes)
     are_all = len(fold_classes) == data.folds >= 2
     if not (is_once and are_parts and are_all):
-        each = "in each at least one class but not all, and no class twice"
-        yield key, f"must list as many folds as data.folds = {data.folds}, at least 2, {each}"
+        yield (
+            key,
+            f"must list as many folds as data.folds = {data.folds}, at least 2, in each at least one class but not "
+            "all, and no class twice",
+        )

@@ -78,13 +78,12 @@ def merged(files: Sequence[Path], encoder: Leaf | None = None, file: str = "") -
     of_person = list[Tree]()
     for path in written:
         of_person += [settings_of(content_of(path)), *_changes(path, names)]
-    without_encoder: Tree = reduce(merge, [*of_usual, *changes, *of_person], {})
-    if not takes_encoder(without_encoder):
-        return without_encoder
-    of_encoder = [settings_of(parse_file(path)) for path in encoder_files]
-    if encoder.value.startswith(TIMM_PREFIX):
-        of_encoder.append(nested(BACKBONE, encoder))
-    return reduce(merge, [*of_usual, *of_encoder, *changes, *of_person])
+    of_encoder = list[Tree]()
+    if takes_encoder(reduce(merge, [*of_usual, *changes, *of_person], {})):
+        of_encoder += [settings_of(parse_file(path)) for path in encoder_files]
+        if encoder.value.startswith(TIMM_PREFIX):
+            of_encoder.append(nested(BACKBONE, encoder))
+    return reduce(merge, [*of_usual, *of_encoder, *changes, *of_person], {})
 
 
 def _usual_and_written(paths: Sequence[Path], file: str = "") -> tuple[list[Path], list[Path]]:

@@ -69,25 +69,22 @@ def from_dict(content: dict[str, Any], origin: str, overrides: list[str] | None 
     with told(Misfit, before=f"{origin}: "):
         given = {key: convert(dict, content.get(key, {}), key) for key in ("data", "run", "test")}
         entries = convert(dict[str, dict], content.get("protocols", {}), "protocols")
-    recorded = of_today({**content, **given, "protocols": {}})
-    for key, kind in (("run", RunSettings), ("test", EvaluationSettings)):
-        recorded[key], _ = known_today(given[key], kind)
+    recorded = of_today({**content, "data": given["data"], "protocols": {}})
+    recorded["run"] = known_today(given["run"], RunSettings)
+    recorded["test"] = known_today(given["test"], EvaluationSettings)
     for name, entry in entries.items():
-        protocol, others = known_today(entry, ProtocolSettings)
-        if not any(others.values()):  # else it was another protocol
+        protocol = known_today(entry, ProtocolSettings)
+        if not any(value for key, value in entry.items() if key not in protocol):  # else it was another protocol
             recorded["protocols"][name] = protocol
     source = Source(origin, Path(origin).stem, (Path(origin),), file=origin)
     tree = completed(placed(with_places(recorded, origin), Path(origin)), overrides or [])
-    try:
+    needed = ", ".join(map(str, recorded.get("imports") or []))
+    hint = (
+        f"; it was made with {needed}: name it in imports of a config (predict.py --config FILE), "
+        "by --import of report.py or predict.py, or import it"
+    )
+    with told(*[UserError] if needed else [], after=hint):
         return _typed(tree, source, overrides or [])
-    except UserError as error:
-        if not recorded.get("imports"):
-            raise
-        needed = ", ".join(map(str, recorded["imports"]))
-        raise UserError(
-            f"{error}; it was made with {needed}: name it in imports of a config (predict.py --config FILE), "
-            "by --import of report.py or predict.py, or import it"
-        ) from None
 
 
 def read_data(path: str | Path) -> DataSettings:
@@ -164,8 +161,8 @@ def _typed(tree: Tree, source: Source, overrides: list[str], checks_observers: b
             content = with_observers(content, checks_observers)
         sections = convert(Sections, content, "", as_yaml=True)
         config = Config(**vars(sections), source=source, given=overrides)
-        name = source.name if config.run.name is None else config.run.name
-        config = dataclasses.replace(config, run=dataclasses.replace(config.run, name=name))
+        if config.run.name is None:
+            config = dataclasses.replace(config, run=dataclasses.replace(config.run, name=source.name))
         return checked(config, partial(place_written, tree, source.file))
     except Misfit as misfit:
         from util.config.misfits import refusals  # of mistakes alone

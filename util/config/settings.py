@@ -83,8 +83,7 @@ def _leads_away(name: str | None) -> str | None:
 
 def _unknown_modality(sources: dict[str, str]) -> str | None:
     """Say which of the sources of modalities is not registered; None: all are."""
-    problems = (unknown(MODALITIES, source) for source in sources.values())
-    return next((problem for problem in problems if problem), None)
+    return next(filter(None, (unknown(MODALITIES, source) for source in sources.values())), None)
 
 
 @dataclass(frozen=True)
@@ -283,8 +282,11 @@ class ProtocolSettings:
         if self.draw in DRAWS:
             queries, supports = DRAWS[self.draw]
             if self.query not in queries or self.supports != supports or self.ways > 1:
-                needs = f"query: {' or '.join(queries)}, supports: {supports} and one way"
-                yield "draw", f"= {self.draw} needs {needs}; set draw to own"
+                yield (
+                    "draw",
+                    f"= {self.draw} needs query: {' or '.join(queries)}, supports: {supports} and one way; set draw "
+                    "to own",
+                )
 
 
 @dataclass(frozen=True)

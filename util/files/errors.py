@@ -6,7 +6,7 @@ import difflib
 import logging
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -61,10 +61,6 @@ class WriteError(UserError):
     """A file could not be written."""
 
 
-class TooLarge(UserError):
-    """A file is larger than what is read here."""
-
-
 @contextmanager
 def told(*kinds: type[Exception], before: str = "", after: str = "") -> Iterator[None]:
     """Turn an error of some kinds in the block into a UserError, with what stands before it and after."""
@@ -91,11 +87,10 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"; known: {', '.join(known[:MAX_KNOWN])}{others}"
 
 
-def check_known(name: str, known: Iterable[str], problem: str, fix: str = "") -> None:
+def check_known(name: str, known: Collection[str], problem: str, fix: str = "") -> None:
     """Refuse (UserError) a name that is not known, with the nearest one; ``problem`` says where it is, and no what."""
-    names = [*known]
-    if name not in names:
-        raise UserError(problem + nearest(name, names), fix=fix)
+    if name not in known:
+        raise UserError(problem + nearest(name, known), fix=fix)
 
 
 def unknown(kind: Any, name: str, others: Iterable[str] = ()) -> str | None:

@@ -78,10 +78,7 @@ def _items(kind: Any, items: list[Any] | dict[str, Any], key: str, as_yaml: bool
 
 
 def _section(kind: Any, values: Any, key: str, as_yaml: bool) -> Any:
-    """Return a dict as a ``TypedDict`` or a dataclass, of which a whole one stays as it is."""
-    is_dict = typing.is_typeddict(kind)
-    if not is_dict and isinstance(values, kind):
-        return values
+    """Return a dict as a ``TypedDict`` or a dataclass."""
     if not isinstance(values, dict):
         raise _other_type(dict, values, key)
     prefix = f"{key}." if key else ""
@@ -94,7 +91,7 @@ def _section(kind: Any, values: Any, key: str, as_yaml: bool) -> Any:
             if name not in values
         ],
     )
-    return converted if is_dict else kind(**converted)
+    return converted if typing.is_typeddict(kind) else kind(**converted)
 
 
 def _all(names: Iterable[str], read: Callable[[str], Any], missing: Sequence[Misfit] = ()) -> dict[str, Any]:
