@@ -1,6 +1,6 @@
 """Checks of several keys of a config together."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import MISSING, Field, fields, is_dataclass, replace
 from operator import attrgetter
 from typing import Any
@@ -112,8 +112,7 @@ def _problems(config: Config) -> Iterator[tuple[str, str]]:
     yield from _fold_problems(config)
     yield from _protocol_problems(config)
     if problem := cls.encoder_problem(model):
-        key, reason = problem
-        yield f"model.encoder.{key}", reason
+        yield from _below("model.encoder", [problem])
         return  # image sides are asked of an encoder
     yield from _side_problems(model, "data.size", config.data.size)
     for name in ("base_stage", "meta_stage") if cls.has_base_stage() else ("meta_stage",):
@@ -122,20 +121,23 @@ def _problems(config: Config) -> Iterator[tuple[str, str]]:
             yield name, "is missing; set it or inherit it with 'base: ...'"
         elif stage.size is not None:
             yield from _side_problems(model, f"{name}.size", stage.size)
-    if problem := model.problem(config.data.size):
-        key, reason = problem
-        yield f"model.{key}", reason
+    yield from _below("model", [model.problem(config.data.size)])
+
+
+def _below(section: str, problems: Iterable[tuple[str, str] | None]) -> Iterator[tuple[str, str]]:
+    """Yield problems of a section's keys, as far as there are some, as those of whole keys."""
+    for key, reason in filter(None, problems):
+        yield f"{section}.{key}", reason
 
 
 def _fold_problems(config: Config) -> Iterator[tuple[str, str]]:
     """Yield what is wrong with the folds, also for a method that learns their base classes."""
     data = config.data
     cls = class_of(config.model)
-    if problems := [*folds.problems(data)]:
-        yield from ((f"data.{key}", reason) for key, reason in problems)
-        return
-    has_folds = data.fold_rule != folds.LISTS and folds.has_class_maps(vars(data))
-    if cls.has_base_stage() and not has_folds:
+    problems = [*folds.problems(data)]
+    yield from _below("data", problems)
+    has_folds = data.fold_rule != folds.LISTS and folds.has_class_maps(data)
+    if not problems and cls.has_base_stage() and not has_folds:
         yield (
             "",
             f"{cls.title} has a base learner, which learns the base classes of a fold; data set {data.name} has no "
@@ -150,8 +152,7 @@ def _protocol_problems(config: Config) -> Iterator[tuple[str, str]]:
     if name not in config.protocols:
         yield "test.protocol", f"= {name!r} is unknown{nearest(name, config.protocols)}"
     for name, protocol in config.protocols.items():
-        for key, reason in protocol.problems():
-            yield f"protocols.{name}.{key}", reason
+        yield from _below(f"protocols.{name}", protocol.problems())
         if isinstance(protocol.episodes, list) and len(protocol.episodes) != config.data.folds:
             yield (
                 f"protocols.{name}.episodes",

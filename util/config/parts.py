@@ -15,7 +15,6 @@ fold and encoder as its content does.
 """
 
 from collections.abc import Sequence
-from dataclasses import fields
 from functools import reduce
 from itertools import filterfalse
 from pathlib import Path
@@ -101,7 +100,7 @@ def takes_encoder(tree: Tree) -> bool:
     """Return whether a config's method takes an encoder; so does one that is not known yet (``imports``)."""
     name = value_of(tree, "model.name")
     cls = methods().get(str(name))
-    return name is not None and (cls is None or any(setting.name == "encoder" for setting in fields(cls.Settings)))
+    return name is not None and (cls is None or "encoder" in cls.Settings.__dataclass_fields__)
 
 
 def encoder_of(files: Sequence[Path], file: str = "") -> Leaf:

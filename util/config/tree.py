@@ -125,7 +125,7 @@ def override_tree(text: str) -> Tree:
 
 def _word(text: str) -> yaml.Node:
     """Return a text without quotes or brackets as one value, also with # and colons in it."""
-    tag = next((tag for tag, rule in RULES.get(text[0], []) if rule.match(text)), f"{TAG}str")
+    tag = LOADER("").resolve(yaml.ScalarNode, text, (True, False))
     return yaml.ScalarNode(tag, text)
 
 

@@ -99,12 +99,14 @@ def unknown(kind: Any, name: str, others: Iterable[str] = ()) -> str | None:
     return None if name in known else f"no such {kind.title}{nearest(name, known)}"
 
 
-def ask(what: str, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Return what a registered function returns, ``what`` in messages; UserError: it is code of others and failed."""
+def ask(
+    what: str, function: Callable[..., Any], *arguments: Any, failed: str = "failed", fix: str = "mend its code"
+) -> Any:
+    """Return what a function returns, ``what`` in messages; UserError: it is, or runs, code of others and failed."""
     try:
         return function(*arguments)
     except (Exception, SystemExit) as error:
-        raise UserError(f"{what} failed: {in_words(error)}; mend its code") from None
+        raise UserError(f"{what} {failed}: {in_words(error)}", fix=fix) from None
 
 
 def in_words(error: BaseException) -> str:

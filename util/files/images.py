@@ -125,9 +125,8 @@ def turned(array: np.ndarray, orientation: int) -> np.ndarray:
     is_sideways, flip = divmod(orientation - 1, 4)
     if is_sideways:
         array = array.swapaxes(0, 1)
-    row_step = -1 if flip in (2, 3) else 1
-    column_step = -1 if flip in (1, 2) else 1
-    return np.ascontiguousarray(array[::row_step, ::column_step])
+    backwards = ((), (1,), (0, 1), (0,))[flip]  # axes: none, columns, both, rows
+    return np.ascontiguousarray(np.flip(array, backwards))
 
 
 def upright_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:

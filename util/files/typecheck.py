@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -59,56 +59,39 @@ def convert(kind: Any, value: Any, key: str, as_yaml: bool = False) -> Any:
     origin, members = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
         return value
-    if dataclasses.is_dataclass(kind) or typing.is_typeddict(kind):
+    if origin is dict or dataclasses.is_dataclass(kind) or typing.is_typeddict(kind):
         return _section(kind, value, key, as_yaml)
     if origin in UNIONS:
         return _member(members, value, key, as_yaml)
     if origin is Literal:
-        return _choice([*members], value, key)
-    if origin in (list, dict) and isinstance(value, origin):
-        return _items(members[-1], value, key, as_yaml)
+        return _choice(members, value, key)
+    if origin is list and isinstance(value, list):
+        return [convert(members[0], item, f"{key}[{i}]", as_yaml) for i, item in enumerate(value)]
     return _plain(kind, value, key, as_yaml)
 
 
-def _items(kind: Any, items: list[Any] | dict[str, Any], key: str, as_yaml: bool) -> Any:
-    """Return a list or a dict, each of whose values is of one type."""
-    if isinstance(items, list):
-        return [convert(kind, item, f"{key}[{i}]", as_yaml) for i, item in enumerate(items)]
-    return _all(items, lambda name: convert(kind, items[name], f"{key}.{name}", as_yaml))
-
-
 def _section(kind: Any, values: Any, key: str, as_yaml: bool) -> Any:
-    """Return a dict as a ``TypedDict`` or a dataclass."""
+    """Return a dict as its type; the Misfits of all keys are raised as the first one with the others."""
     if not isinstance(values, dict):
-        raise _other_type(dict, values, key)
+        return _plain(dict, values, key, as_yaml)  # which refuses it
     prefix = f"{key}." if key else ""
-    converted = _all(
-        values,
-        lambda name: _entry(kind, name, values[name], f"{prefix}{name}", as_yaml),
-        [
-            Misfit(f"{prefix}{name}", f"key '{prefix}{name}' is missing")
-            for name in required(kind)
-            if name not in values
-        ],
-    )
-    return converted if typing.is_typeddict(kind) else kind(**converted)
-
-
-def _all(names: Iterable[str], read: Callable[[str], Any], missing: Sequence[Misfit] = ()) -> dict[str, Any]:
-    """Return what is read by each name; the Misfits of all are raised as the first one with the others."""
-    values = dict[str, Any]()
+    converted = dict[str, Any]()
     misfits = list[Misfit]()
-    for name in names:
+    for name, value in values.items():
         try:
-            values[name] = read(name)
+            converted[name] = _entry(kind, name, value, f"{prefix}{name}", as_yaml)
         except Misfit as misfit:
             misfits += [misfit, *misfit.others]
-    raise_all([*misfits, *missing])
-    return values
+    missing = [f"{prefix}{name}" for name in required(kind) if name not in values]
+    misfits += [Misfit(name, f"key '{name}' is missing") for name in missing]
+    raise_all(misfits)
+    return kind(**converted) if dataclasses.is_dataclass(kind) else converted
 
 
 def _entry(kind: Any, name: str, value: Any, place: str, as_yaml: bool) -> Any:
     """Return the value of a section's key, within its bounds; ``place`` is the whole key."""
+    if typing.get_origin(kind) is dict:
+        return convert(typing.get_args(kind)[1], value, place, as_yaml)
     hints = hints_of(kind)
     if name not in hints:
         raise UnknownKey(place, f"{UNKNOWN} '{place}'{nearest(str(name), hints)}")
@@ -123,8 +106,8 @@ def _entry(kind: Any, name: str, value: Any, place: str, as_yaml: bool) -> Any:
 
 def required(kind: Any) -> list[str]:
     """Return the keys that a section must have."""
-    if typing.is_typeddict(kind):
-        return sorted(kind.__required_keys__)
+    if not dataclasses.is_dataclass(kind):
+        return sorted(getattr(kind, "__required_keys__", ()))  # of a ``TypedDict``
     return [
         part.name for part in dataclasses.fields(kind) if part.default is part.default_factory is dataclasses.MISSING
     ]
@@ -139,7 +122,7 @@ def _member(kinds: tuple[Any, ...], value: Any, key: str, as_yaml: bool) -> Any:
     return convert(last, value, key, as_yaml)
 
 
-def _choice(choices: list[Any], value: Any, key: str) -> Any:
+def _choice(choices: Sequence[Any], value: Any, key: str) -> Any:
     """Return a value that a ``Literal`` lists."""
     if value in choices:
         return value
@@ -155,13 +138,8 @@ def _plain(kind: Any, value: Any, key: str, as_yaml: bool) -> Any:
     if type(value) in taken.get(kind, ()):
         with contextlib.suppress(ValueError, OverflowError):  # text that is no number; hundreds of digits
             return kind(value)
-    raise _other_type(kind, value, key)
-
-
-def _other_type(kind: Any, value: Any, key: str) -> Misfit:
-    name = _name_of(kind)
-    misfit = NoSection if name == NAMES[dict] else Misfit
-    return misfit(key, f"{key} = {_shown(value)} must be {name}")
+    misfit = NoSection if kind is dict else Misfit
+    raise misfit(key, f"{key} = {_shown(value)} must be {_name_of(kind)}")
 
 
 def _shown(value: Any) -> str:
