@@ -14,7 +14,7 @@ from photos.read_photos import photos_in, read_photo
 from photos.refine import refined
 from tests.annotations.drawn import HEIC, photo
 from util.files import sizes
-from util.files.errors import UserError
+from util.files.errors import TooLarge, UserError
 
 NOISE = np.random.default_rng(0).integers(0, 1000, (40, 60), np.uint16) + np.uint16(1000)  # of twelve bits
 
@@ -81,7 +81,7 @@ def test_bytes_are_read_as_their_path_is(tmp_path: Path) -> None:
 def test_a_photo_of_too_many_pixels_is_refused_in_every_form(form: Callable, tmp_path: Path, monkeypatch) -> None:
     given = form(photo(tmp_path / "a.jpg"))
     monkeypatch.setattr(sizes, "MAX_PIXELS", 6911)
-    with pytest.raises(UserError, match="96 x 72 pixels, the limit is 6911; make it smaller"):
+    with pytest.raises(TooLarge, match="96 x 72 pixels, the limit is 6911; make it smaller"):
         read_photo(given)
 
 

@@ -37,21 +37,17 @@ def checked(config: Config, place_written: Callable[[str], str | None]) -> Confi
 
 
 def _without_effect(config: Config) -> dict[str, str]:
-    """Return the settings, or sections, that mean nothing beside others, and why."""
+    """Return by setting, or section, why it means nothing beside others; '': it means something."""
     cls = class_of(config.model)
     encoder = config.model.encoder
-    needless = {}
-    if config.meta_stage.input == "stretch":
-        needless["meta_stage.augment"] = "meta_stage.input is stretch"
-    if not cls.modalities:
-        needless["data.modalities"] = f"{cls.title} reads colours alone"
-    if not cls.has_base_stage():
-        needless["base_stage"] = f"{cls.title} has no base learner and so no base stage"
-    if cls.encoder_changes(config.model):
-        needless["meta_stage.views"] = f"{cls.title}'s encoder learns"
-    if encoder is not None and encoder.weights is None:
-        needless["model.encoder.partial"] = needless["model.encoder.pretraining"] = "model.encoder.weights is null"
-    return needless
+    is_random = encoder is not None and encoder.weights is None
+    return {
+        "data.modalities": "" if cls.modalities else f"{cls.title} reads colours alone",
+        "base_stage": "" if cls.has_base_stage() else f"{cls.title} has no base learner and so no base stage",
+        "meta_stage.views": f"{cls.title}'s encoder learns" if cls.encoder_changes(config.model) else "",
+        "model.encoder.partial": "model.encoder.weights is null" if is_random else "",
+        "model.encoder.pretraining": "model.encoder.weights is null" if is_random else "",
+    }
 
 
 def _fitted(config: Config, place_written: Callable[[str], str | None]) -> Config:

@@ -13,7 +13,7 @@ from util.config.compose import Source, completed, file_source, read_tree, usual
 from util.config.folder import DEFAULT, LOCAL, in_configs
 from util.config.parts import merged
 from util.config.place import of_today, placed
-from util.config.same import Differences, known_today
+from util.config.same import Differences, changed, known_today
 from util.config.settings import Config, DataSettings, EvaluationSettings, ProtocolSettings, RunSettings, Sections
 from util.config.tree import (
     Leaf,
@@ -69,9 +69,15 @@ def from_dict(content: dict[str, Any], origin: str, overrides: list[str] | None 
     with told(Misfit, before=f"{origin}: "):
         given = {key: convert(dict, content.get(key, {}), key) for key in ("data", "run", "test")}
         entries = convert(dict[str, dict], content.get("protocols", {}), "protocols")
-    recorded = of_today({**content, "data": given["data"], "protocols": {}})
-    recorded["run"] = known_today(given["run"], RunSettings)
-    recorded["test"] = known_today(given["test"], EvaluationSettings)
+    recorded = of_today(
+        {
+            **content,
+            "data": given["data"],
+            "run": known_today(given["run"], RunSettings),
+            "test": known_today(given["test"], EvaluationSettings),
+            "protocols": {},
+        }
+    )
     for name, entry in entries.items():
         protocol = known_today(entry, ProtocolSettings)
         if not any(value for key, value in entry.items() if key not in protocol):  # else it was another protocol
@@ -83,7 +89,7 @@ def from_dict(content: dict[str, Any], origin: str, overrides: list[str] | None 
         f"; it was made with {needed}: name it in imports of a config (predict.py --config FILE), "
         "by --import of report.py or predict.py, or import it"
     )
-    with told(*[UserError] if needed else [], after=hint):
+    with told(*[UserError] if needed else [], after=hint):  # else errors stay as they are
         return _typed(tree, source, overrides or [])
 
 
@@ -99,8 +105,7 @@ def read_data(path: str | Path) -> DataSettings:
 def to_dict(config: Config) -> dict[str, Any]:
     """Return the merged configuration as plain data, the form that run folders keep and ``read_config`` reads."""
     out = dataclasses.asdict(config)
-    names = [section.name for section in dataclasses.fields(Sections)]
-    return {name: out[name] for name in names if out[name] is not None}  # base_stage of a method without one
+    return {key: out[key] for key in Sections.__dataclass_fields__ if out[key] is not None}  # else no such base_stage
 
 
 def for_run_folder(content: dict[str, Any]) -> dict[str, Any]:
@@ -138,7 +143,7 @@ def changed_protocol(name: str, protocol: dict[str, Any], stated: Tree) -> Diffe
     if entry is None:
         return {}
     theirs = dataclasses.asdict(convert(ProtocolSettings, plain(entry), "protocols", as_yaml=True))
-    return {key: (theirs[key], ours) for key, ours in protocol.items() if ours != theirs[key]}
+    return dict(changed(theirs, protocol))
 
 
 def published_side(data_set: str, protocol: str) -> int | None:

@@ -22,14 +22,15 @@ def differences(before: dict[str, Any], now: dict[str, Any], what: Decides, skip
 
     ``skip``: beginnings of keys that do not count here.
     """
-    return dict(_changed(deciding(before, what, skip), deciding(now, what, skip)))
+    return dict(changed(deciding(before, what, skip), deciding(now, what, skip)))
 
 
-def _changed(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, tuple[Any, Any]]]:
+def changed(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, tuple[Any, Any]]]:
+    """Yield the values of plain data that differ, as ``Differences`` have them; one that ``before`` lacks does not."""
     for name, theirs in before.items():
         ours = now.get(name)
         if isinstance(theirs, dict) and isinstance(ours, dict):
-            yield from _changed(theirs, ours, f"{prefix}{name}.")
+            yield from changed(theirs, ours, f"{prefix}{name}.")
         elif theirs != ours:
             yield f"{prefix}{name}", (theirs, ours)
 

@@ -58,7 +58,7 @@ def bounded(default: Any, low: float | None = None, high: float | None = None, *
     """
     metadata = {"low": low, "high": high, **others}
     if isinstance(default, list):
-        return field(default_factory=lambda: list(default), metadata=metadata)
+        return field(default_factory=default.copy, metadata=metadata)
     return field(default=default, metadata=metadata)
 
 
@@ -147,7 +147,7 @@ class AugmentSettings:
         problem=lambda ends: "must be [least, largest]" if ends[0] > ends[1] else None,
     )
     # Each with a probability of a half: a turn by up to 10 degrees, either way; a 5 x 5 Gaussian blur; left to right
-    changes: list[Literal["rotate", "blur", "flip"]] = field(default_factory=lambda: ["rotate", "blur", "flip"])
+    changes: list[Literal["rotate", "blur", "flip"]] = bounded(["rotate", "blur", "flip"])
     # Redraw the crop until it keeps this share of the target's pixels, at most 31 times
     keep_target: float = bounded(0.0, 0, 1, only=("fit", "crop"), stage="meta")
     # Of an image smaller than the crop: ImageNet's mean colour around it, or black at the right and below
@@ -175,7 +175,7 @@ class StageSettings:
     """One training stage: its length, batches (of images in the base stage, else of episodes) and optimisers."""
 
     optimizers: dict[str, OptimizerSettings]  # `main`, and those that a model names
-    augment: AugmentSettings = field(default_factory=AugmentSettings)
+    augment: AugmentSettings = field(default_factory=AugmentSettings, metadata={"only": ("input", "crop")})
     epochs: int = bounded(1, 1)
     epoch_length: int | None = bounded(None, 1)  # images or episodes; null: as many as the training list has
     # How training episodes are drawn: shuffle (the list in a new order each time), random (with

@@ -61,13 +61,19 @@ class WriteError(UserError):
     """A file could not be written."""
 
 
+class TooLarge(UserError):
+    """A file is larger than what is read here."""
+
+
 @contextmanager
-def told(*kinds: type[Exception], before: str = "", after: str = "") -> Iterator[None]:
+def told(
+    *kinds: type[Exception], before: str = "", after: str = "", refusal: type[UserError] = UserError
+) -> Iterator[None]:
     """Turn an error of some kinds in the block into a UserError, with what stands before it and after."""
     try:
         yield
     except kinds as error:
-        raise UserError(f"{before}{error}{after}") from None
+        raise refusal(f"{before}{error}{after}") from None
 
 
 def closest(word: str, known: Iterable[str], cutoff: float = 0.5) -> str:

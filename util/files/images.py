@@ -16,7 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.ExifTags import Base as Tag
 
 from util.files import sizes
-from util.files.errors import UserError, closest, told
+from util.files.errors import TooLarge, UserError, closest, told
 from util.files.jpeg import END_OF_IMAGE, check_jpeg
 from util.files.reading import stand_in
 from util.files.sizes import FIX, check_size
@@ -92,16 +92,16 @@ def read_errors(path: Path, what: str = "photo") -> Iterator[None]:
     except UserError:
         raise
     except Image.DecompressionBombError:
-        raise UserError(f"{path}: has more than {sizes.MAX_PIXELS} pixels; {FIX}") from None
+        raise TooLarge(f"{path}: has more than {sizes.MAX_PIXELS} pixels; {FIX}") from None
     except Exception as error:  # a damaged file can raise any exception
         raise UserError(f"{path}: {_problem(path, what, error)}") from None
 
 
 def check_image(image: Image.Image, path: Path) -> None:
-    """Refuse (UserError) an image that is too large to be decoded, by its header: in all, or in a tile of a TIFF."""
+    """Refuse (TooLarge) an image that is too large to be decoded, by its header: in all, or in a tile of a TIFF."""
     tags = getattr(image, "tag_v2", {})
     tile = (tags.get(Tag.TileLength, 1), tags.get(Tag.TileWidth, 1))
-    with told(ValueError, before=f"{path}: "):
+    with told(ValueError, before=f"{path}: ", refusal=TooLarge):
         for height, width in ((image.height, image.width), tile):
             check_size(height, width)
 
@@ -157,7 +157,7 @@ def read_with_frame(path: Path) -> tuple[np.ndarray, Frame]:
     with opened(path) as photo:
         frame = frame_of(photo)
         colours = decode(path.read_bytes())
-        if photo.has_transparency_data and np.asarray(photo.convert("RGBA"))[..., 3].min() < OPAQUE:
+        if photo.has_transparency_data and photo.convert("RGBA").getextrema()[3] != (OPAQUE, OPAQUE):
             raise UserError(f"{path}: is transparent in places; {CONVERT}")
         return frame.upright(colours), frame
 

@@ -11,7 +11,14 @@ from typing import Any, Literal
 
 from util.files.errors import closest, nearest
 
-NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text", dict: "a section"}
+NAMES = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    dict: "a section",
+    types.NoneType: "null",
+}
 UNKNOWN = "unknown key"  # begins the message about one
 MAX_SHOWN = 80  # characters of a value in a message
 MAX_NUMBER = 2**63 - 1  # the largest whole number that a tensor holds
@@ -82,8 +89,9 @@ def _section(kind: Any, values: Any, key: str, as_yaml: bool) -> Any:
             converted[name] = _entry(kind, name, value, f"{prefix}{name}", as_yaml)
         except Misfit as misfit:
             misfits += [misfit, *misfit.others]
-    missing = [f"{prefix}{name}" for name in required(kind) if name not in values]
-    misfits += [Misfit(name, f"key '{name}' is missing") for name in missing]
+    misfits += [
+        Misfit(f"{prefix}{name}", f"key '{prefix}{name}' is missing") for name in required(kind) if name not in values
+    ]
     raise_all(misfits)
     return kind(**converted) if dataclasses.is_dataclass(kind) else converted
 
@@ -178,5 +186,5 @@ def _name_of(kind: Any) -> str:
     if origin is list:
         return f"a list, each {_name_of(members[0])}"
     if origin in UNIONS:
-        return " or ".join("null" if member is type(None) else _name_of(member) for member in members)
+        return " or ".join(map(_name_of, members))
     return NAMES.get(origin or kind, str(kind))
