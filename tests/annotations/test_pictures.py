@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from PIL.ExifTags import Base as Tag
 
 from annotations.mask_formats import read_indices, read_mask_of
 from annotations.pictures import header_of, read_image
@@ -16,7 +17,7 @@ from annotations.region import read_region_of
 from photos.read_photos import read_photo
 from util.files import images, mask_images, sizes
 from util.files.errors import UserError
-from util.files.images import Tag, turned
+from util.files.images import turned
 from util.files.mask_images import read_stacked, write_mask
 
 HEIGHT, WIDTH = 40, 64

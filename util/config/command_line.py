@@ -143,7 +143,7 @@ def _lines(section: dict[str, Any], tree: Any, indent: str) -> Iterator[str]:
     A place is followed by what was written there where a check or a default has made another value of it.
     """
     for key, value in section.items():
-        leaf = find(tree, key)
+        leaf = tree.get(key) if isinstance(tree, dict) else None
         if isinstance(value, dict) and value:
             yield f"{indent}{flow(key)}:"
             yield from _lines(value, leaf, indent=f"{indent}  ")

@@ -26,7 +26,7 @@ def differences(before: dict[str, Any], now: dict[str, Any], what: Decides, skip
 
 
 def changed(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, tuple[Any, Any]]]:
-    """Yield the values of plain data that differ, as ``Differences`` have them; one that ``before`` lacks does not."""
+    """Yield each value of plain data that differs, as in ``Differences``; one that ``before`` lacks does not count."""
     for name, theirs in before.items():
         ours = now.get(name)
         if isinstance(theirs, dict) and isinstance(ours, dict):

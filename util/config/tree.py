@@ -82,7 +82,7 @@ def _parsed(path: Path, text: str) -> Tree:
     except Misplaced as error:
         (line, *_), problem = error.args
         raise UserError(f"{path}:{line}: not valid YAML: {problem}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid YAML: {error}") from None
 
 
@@ -116,7 +116,7 @@ def override_tree(text: str) -> Tree:
     """Return the tree of one ``section.key=value``; UserError if it has another form, or its value is no YAML."""
     key, _, value = map(str.strip, text.partition("="))
     where = OVERRIDE + text
-    with told(ValueError, before=f"{where}: "):
+    with told(ValueError, RecursionError, before=f"{where}: "):
         if not key or not value:
             raise ValueError("write section.key=value (null for no value)")
         node = composed(value, LOADER) if value.startswith(QUOTED) else _word(value)

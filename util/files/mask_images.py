@@ -13,12 +13,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 from PIL import Image
+from PIL.ExifTags import Base as Tag
 
 from util.files.errors import UserError
 from util.files.images import (
     JPEG_FORMATS,
     UPRIGHT,
-    Tag,
     frame_of,
     header_of,
     opened,
