@@ -97,7 +97,7 @@ def _latex_cell(cell: str | Marked) -> str:
     return one_line(cell).translate(IN_LATEX).replace("+-", r"$\pm$")
 
 
-def comma_separated(table: Table) -> str:
+def as_csv(table: Table) -> str:
     """Return a table as CSV, with its facts in place of marks and notes."""
     import pandas
 
@@ -107,7 +107,7 @@ def comma_separated(table: Table) -> str:
 
 
 # By the name of --format: the ending of files, and the function that prints a table.
-FORMATS = {"markdown": ("md", markdown), "latex": ("tex", latex), "csv": ("csv", comma_separated)}
+FORMATS = {"markdown": ("md", markdown), "latex": ("tex", latex), "csv": ("csv", as_csv)}
 
 
 def add_format(parser: argparse.ArgumentParser) -> None:
