@@ -157,7 +157,7 @@ def read_with_frame(path: Path) -> tuple[np.ndarray, Frame]:
     with opened(path) as photo:
         frame = frame_of(photo)
         colours = decode(path.read_bytes())
-        if photo.has_transparency_data and photo.convert("RGBA").getextrema()[3] != (OPAQUE, OPAQUE):
+        if photo.has_transparency_data and photo.convert("RGBA").getchannel("A").getextrema() != (OPAQUE, OPAQUE):
             raise UserError(f"{path}: is transparent in places; {CONVERT}")
         return frame.upright(colours), frame
 

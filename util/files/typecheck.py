@@ -93,7 +93,7 @@ def _section(kind: Any, values: Any, key: str, as_yaml: bool) -> Any:
         Misfit(f"{prefix}{name}", f"key '{prefix}{name}' is missing") for name in required(kind) if name not in values
     ]
     raise_all(misfits)
-    return kind(**converted) if dataclasses.is_dataclass(kind) else converted
+    return kind(**converted) if hasattr(kind, "__dataclass_fields__") else converted
 
 
 def _entry(kind: Any, name: str, value: Any, place: str, as_yaml: bool) -> Any:
