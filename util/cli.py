@@ -11,7 +11,7 @@ import re
 import signal
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -35,7 +35,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, *arguments: Any, **options: Any):
         super().__init__(*arguments, **options)
-        self.register("type", Path, _path)
+        self.register("type", Path, lambda text: Path(os.path.expanduser(text)))  # noqa: PTH111  of --out=~/x
         if self.add_help:
             self.add_argument(
                 "--version", action="version", version=f"Sym-Net {version()}", help="print the project's version"
@@ -51,25 +51,15 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise the error of a wrong command line, a UserError."""
-        options = [name for action in self._actions for name in action.option_strings]
         if message.startswith("the following arguments are required"):  # which argparse says before others
-            message += "".join(f"; unrecognized arguments: {word}" for word in _others(self.words, options))
+            others = [word for word in self.words if word.startswith("--") and not self._get_option_tuples(word)]
+            message += "".join(f"; unrecognized arguments: {word.partition('=')[0]}" for word in others)
         if unknown := re.search(r"unrecognized arguments: (-[-\w]+)", message):
-            message += closest(unknown[1], [name for name in options if name.startswith(unknown[1][:3])], cutoff=0.75)
+            alike = [name for name in self._option_string_actions if name.startswith(unknown[1][:3])]
+            message += closest(unknown[1], alike, cutoff=0.75)
         elif message.startswith("unrecognized arguments: "):
             message += "; write all words, such as text vectors, before the options, those with spaces in quotes"
         raise UserError(f"{message}; see {self.prog} --help")
-
-
-def _others(words: Sequence[str], options: Sequence[str]) -> list[str]:
-    """Return the names among words that begin no option, as an option may be cut short."""
-    names = [word.partition("=")[0] for word in words if word.startswith("--")]
-    return [name for name in names if not any(option.startswith(name) for option in options)]
-
-
-def _path(text: str) -> Path:
-    """Return a path; ``~/``, which shells leave in ``--out=~/x``, is the home."""
-    return Path.home() / text[2:] if text.startswith("~/") else Path(text)
 
 
 def run_one_of(commands: dict[str, Any], description: str | None) -> int:
@@ -150,9 +140,8 @@ class LastingOutput:
         try:
             write()
         except OSError:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self._stream.fileno())
-            os.close(nowhere)
+            with open(os.devnull, "w") as nowhere:
+                os.dup2(nowhere.fileno(), self._stream.fileno())
 
     def __getattr__(self, name: str) -> Any:
         """Return any other property of the stream."""
@@ -186,13 +175,11 @@ def main(command: Callable[[], int | None], training: bool = False, writes_files
         print("interrupted", file=sys.stderr)
         code = EXIT_INTERRUPTED
     except BrokenPipeError:
-        LastingOutput(sys.stdout).flush()  # what is left would raise again at the end of the process
         code = EXIT_UNREAD
     except OSError as error:
         _print_file_error(error)
-        if error.filename is None:
-            LastingOutput(sys.stdout).flush()
         code = EXIT_USER_ERROR
+    LastingOutput(sys.stdout).flush()  # what cannot be written would raise again at the end of the process
     gc.freeze()  # the end of Python would search torch's objects for garbage: half a second that frees nothing
     sys.exit(code)
 

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from threading import RLock
@@ -233,14 +233,13 @@ def load_engine(
 
     UserError: a file cannot be read, weights and config do not fit each other, or device or side cannot be used.
     """
-    is_default = weights is None and config is None
-    if is_default:
-        weights = SHIPPED
-    words = [*overrides]
-    if weights is not None:
-        words.append(override("test.checkpoint", str(weights)))
-    if side is not None:
-        words.append(override("data.size", side))
+    if weights is None and config is None:
+        engine = load_engine(SHIPPED, overrides=overrides, side=side, device=device)
+        data = engine.run.config.data
+        about = f"{engine.title} trained on the {len(data.classes)} classes of {data.name}"
+        return replace(engine, choice=f"weights: those shipped, {about}")
+    asked = {"test.checkpoint": weights and str(weights), "data.size": side}
+    words = [*overrides, *(override(key, value) for key, value in asked.items() if value is not None)]
     if config is not None:
         from util.config.command_line import source_of  # for a config's words alone
 
@@ -250,16 +249,11 @@ def load_engine(
         if stored.config is None:
             raise UserError(f"{weights}: contains no config; name that of its training: --config config/pascal/X.yaml")
         run = Run(from_dict(stored.config, str(weights), words))
-    data = run.config.data
     torch_device = pick_device(device or run.config.run.device)
     loaded = load_weights(run, stored=stored)
     precision = precision_of_test(run.config, torch_device)
     prepare_network(loaded.network.eval(), torch_device, precision)
-    choice = f"weights: {loaded.source}" if weights is None else ""
-    if is_default:
-        choice = (
-            f"weights: those shipped, {loaded.network.title} trained on the {len(data.classes)} classes of {data.name}"
-        )
+    size = run.config.data.size
     return Engine(
         run=loaded.run,
         network=loaded.network,
@@ -267,6 +261,6 @@ def load_engine(
         start=loaded.start,
         device=torch_device,
         precision=precision,
-        view=View(PHOTO_RULE, data.size, data.size),
-        choice=choice,
+        view=View(PHOTO_RULE, size, size),
+        choice=f"weights: {loaded.source}" if weights is None else "",
     )

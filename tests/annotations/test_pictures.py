@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from PIL.ExifTags import Base as Tag
 
 from annotations.mask_formats import read_indices, read_mask_of
 from annotations.pictures import header_of, read_image
@@ -16,7 +17,7 @@ from annotations.region import read_region_of
 from photos.read_photos import read_photo
 from util.files import images, mask_images, sizes
 from util.files.errors import UserError
-from util.files.images import TAG, turned
+from util.files.images import turned
 from util.files.mask_images import read_stacked, write_mask
 
 HEIGHT, WIDTH = 40, 64
@@ -44,11 +45,11 @@ def jpg(tmp_path: Path) -> Path:
 
 def _save(path: Path, array: np.ndarray, orientation: int | None = None) -> Path:
     if array.dtype == np.uint16 and array.ndim == 3:
-        tifffile.imwrite(path, array, photometric="rgb", extratags=[(TAG, "H", 1, orientation or 1, True)])
+        tifffile.imwrite(path, array, photometric="rgb", extratags=[(Tag.Orientation, "H", 1, orientation or 1, True)])
         return path
     exif = Image.Exif()
     if orientation is not None:
-        exif[TAG] = orientation
+        exif[Tag.Orientation] = orientation
     lossless = {"lossless": True} if path.suffix == ".webp" else {}
     Image.fromarray(np.ascontiguousarray(array)).save(path, exif=exif, **lossless)
     return path

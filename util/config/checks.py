@@ -1,6 +1,6 @@
 """Checks of several keys of a config together."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import MISSING, Field, fields, is_dataclass, replace
 from operator import attrgetter
 from typing import Any
@@ -37,22 +37,17 @@ def checked(config: Config, place_written: Callable[[str], str | None]) -> Confi
 
 
 def _without_effect(config: Config) -> dict[str, str]:
-    """Return the settings, or sections, that mean nothing beside others, and why."""
+    """Return by setting, or section, why it means nothing beside others; '': it means something."""
     cls = class_of(config.model)
     encoder = config.model.encoder
-    needless = {}
-    if config.meta_stage.input == "stretch":
-        needless["meta_stage.augment"] = "meta_stage.input is stretch"
-    if not cls.modalities:
-        needless["data.modalities"] = f"{cls.title} reads colours alone"
-    if not cls.has_base_stage():
-        needless["base_stage"] = f"{cls.title} has no base learner and so no base stage"
-    if cls.encoder_changes(config.model):
-        needless["meta_stage.views"] = f"{cls.title}'s encoder learns"
-    if encoder is not None and encoder.weights is None:
-        needless["model.encoder.partial"] = "model.encoder.weights is null"
-        needless["model.encoder.pretraining"] = "model.encoder.weights is null"
-    return needless
+    is_random = encoder is not None and encoder.weights is None
+    return {
+        "data.modalities": "" if cls.modalities else f"{cls.title} reads colours alone",
+        "base_stage": "" if cls.has_base_stage() else f"{cls.title} has no base learner and so no base stage",
+        "meta_stage.views": f"{cls.title}'s encoder learns" if cls.encoder_changes(config.model) else "",
+        "model.encoder.partial": "model.encoder.weights is null" if is_random else "",
+        "model.encoder.pretraining": "model.encoder.weights is null" if is_random else "",
+    }
 
 
 def _fitted(config: Config, place_written: Callable[[str], str | None]) -> Config:
@@ -61,8 +56,8 @@ def _fitted(config: Config, place_written: Callable[[str], str | None]) -> Confi
     cls = class_of(model)
     if cls.encoder_problem(model):
         return config
-    for key in ("data.size", "base_stage.size", "meta_stage.size"):
-        section, _, _ = key.partition(".")
+    for section in ("data", "base_stage", "meta_stage"):
+        key = f"{section}.size"
         size = getattr(getattr(config, section), "size", None)
         if size is not None and not place_written(key):
             config = _with(config, key, cls.nearest_side(size, model) or size)
@@ -113,8 +108,7 @@ def _problems(config: Config) -> Iterator[tuple[str, str]]:
     yield from _fold_problems(config)
     yield from _protocol_problems(config)
     if problem := cls.encoder_problem(model):
-        key, reason = problem
-        yield f"model.encoder.{key}", reason
+        yield from _below("model.encoder", [problem])
         return  # image sides are asked of an encoder
     yield from _side_problems(model, "data.size", config.data.size)
     for name in ("base_stage", "meta_stage") if cls.has_base_stage() else ("meta_stage",):
@@ -123,23 +117,29 @@ def _problems(config: Config) -> Iterator[tuple[str, str]]:
             yield name, "is missing; set it or inherit it with 'base: ...'"
         elif stage.size is not None:
             yield from _side_problems(model, f"{name}.size", stage.size)
-    if problem := model.problem(config.data.size):
-        key, reason = problem
-        yield f"model.{key}", reason
+    yield from _below("model", [model.problem(config.data.size)])
+
+
+def _below(section: str, problems: Iterable[tuple[str, str] | None]) -> Iterator[tuple[str, str]]:
+    """Yield problems of a section's keys, as far as there are some, as those of whole keys."""
+    for key, reason in filter(None, problems):
+        yield f"{section}.{key}", reason
 
 
 def _fold_problems(config: Config) -> Iterator[tuple[str, str]]:
     """Yield the mistakes in the folds, also for a method that learns their base classes."""
     data = config.data
     cls = class_of(config.model)
-    if problems := [*folds.problems(data)]:
-        yield from ((f"data.{key}", reason) for key, reason in problems)
-        return
-    has_folds = data.fold_rule != folds.LISTS and folds.has_class_maps(vars(data))
-    if cls.has_base_stage() and not has_folds:
-        needs = f"{cls.title} has a base learner, which learns the base classes of a fold"
-        lacks = f"data set {data.name} has no folds, or more than {folds.MAX_INDEX} classes"
-        yield "", f"{needs}; {lacks}; take another method, such as MODEL=hsnet or MODEL=multiprototype"
+    problems = [*folds.problems(data)]
+    yield from _below("data", problems)
+    has_folds = data.fold_rule != folds.LISTS and folds.has_class_maps(data)
+    if not problems and cls.has_base_stage() and not has_folds:
+        yield (
+            "",
+            f"{cls.title} has a base learner, which learns the base classes of a fold; data set {data.name} has no "
+            f"folds, or more than {folds.MAX_INDEX} classes; take another method, such as MODEL=hsnet or "
+            "MODEL=multiprototype",
+        )
 
 
 def _protocol_problems(config: Config) -> Iterator[tuple[str, str]]:
@@ -148,11 +148,12 @@ def _protocol_problems(config: Config) -> Iterator[tuple[str, str]]:
     if name not in config.protocols:
         yield "test.protocol", f"= {name!r} is unknown{nearest(name, config.protocols)}"
     for name, protocol in config.protocols.items():
-        for key, reason in protocol.problems():
-            yield f"protocols.{name}.{key}", reason
+        yield from _below(f"protocols.{name}", protocol.problems())
         if isinstance(protocol.episodes, list) and len(protocol.episodes) != config.data.folds:
-            numbers = f"holds {len(protocol.episodes)} numbers; give {config.data.folds}, one for each fold"
-            yield f"protocols.{name}.episodes", numbers
+            yield (
+                f"protocols.{name}.episodes",
+                f"holds {len(protocol.episodes)} numbers; give {config.data.folds}, one for each fold",
+            )
 
 
 def _side_problems(model: ModelSettings, key: str, size: int) -> Iterator[tuple[str, str]]:

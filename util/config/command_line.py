@@ -129,16 +129,12 @@ def _shown(value: Any, tree: Any, file: str) -> Any:
         return value
     out = {}
     for setting in fields(value):
-        leaf = tree.get(setting.name) if isinstance(tree, dict) else None
+        leaf = find(tree, setting.name)
+        is_stated = isinstance(leaf, Leaf) and leaf.where.startswith(file)
         given = _shown(getattr(value, setting.name), leaf, file)
-        if setting.compare and (_is_stated(leaf, file) or given not in (default_of(setting), {})):
+        if setting.compare and (is_stated or given not in (default_of(setting), {})):
             out[setting.name] = given
     return out
-
-
-def _is_stated(leaf: Any, file: str) -> bool:
-    """Return whether a value stands in a file."""
-    return isinstance(leaf, Leaf) and leaf.where.startswith(file)
 
 
 def _lines(section: dict[str, Any], tree: Any, indent: str) -> Iterator[str]:

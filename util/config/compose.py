@@ -151,9 +151,9 @@ def _file_of_run(dataset: str, name: str) -> Path | None:
 
     That of ``resnet50`` serves ``resnet50_plain`` where this has none.
     """
-    names = dict.fromkeys((*short_and_long(name), name.removesuffix(PLAIN)))
+    names = (*short_and_long(name), name.removesuffix(PLAIN))
     files = (in_configs(LOCAL / dataset / f"{name}.yaml") for name in names)
-    return next((file for file in files if file.exists()), None)
+    return next(filter(Path.exists, files), None)
 
 
 def read_tree(source: Source) -> Tree:

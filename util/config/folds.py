@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -27,7 +26,7 @@ def contiguous(data: DataSettings) -> list[list[str]]:
 @FOLD_RULES.register("interleaved")
 def interleaved(data: DataSettings) -> list[list[str]]:
     """Return the classes of each fold: i + 1, i + 1 + f, ... of all, or of those of more photos than shots."""
-    classes = [data.classes[c - 1] for c in _with_photos(data)]
+    classes = _with_photos(data)
     whole = len(classes) // data.folds * data.folds
     return [classes[fold : whole : data.folds] for fold in range(data.folds)]
 
@@ -81,20 +80,20 @@ def _listed(data: DataSettings) -> list[list[str]]:
     return ask(f"fold_rule {data.fold_rule}", FOLD_RULES[data.fold_rule], data)
 
 
-def _with_photos(data: DataSettings) -> list[int]:
+def _with_photos(data: DataSettings) -> list[str]:
     """Return the classes of which folds are made: by ``class_photos`` those of more photos than shots."""
     photos_of_class = data.class_photos or [data.shot + 1] * len(data.classes)
-    return [c for c, photos in enumerate(photos_of_class, 1) if photos > data.shot]
+    return [name for name, photos in zip(data.classes, photos_of_class) if photos > data.shot]
 
 
-def has_class_maps(data: Mapping[str, Any]) -> bool:
+def has_class_maps(data: DataSettings) -> bool:
     """Return whether photos have maps of all their classes: masks of class ids, or of one class each that are joined.
 
-    ``data`` are settings by name. Masks of one class are joined for training alone, where a byte holds the class ids.
+    Masks of one class are joined for training alone, where a byte holds the class ids.
     """
-    if data["mask_form"] != BINARY:
+    if data.mask_form != BINARY:
         return True
-    return data["fold_rule"] != LISTS and data["train_list"] is not None and len(data["classes"]) <= MAX_INDEX
+    return data.fold_rule != LISTS and data.train_list is not None and len(data.classes) <= MAX_INDEX
 
 
 def problems(data: DataSettings) -> Iterator[tuple[str, str]]:
@@ -115,13 +114,19 @@ def _problems_of_rule(data: DataSettings) -> Iterator[tuple[str, str]]:
     count = len(data.classes)
     if data.fold_rule == LISTS:
         if data.folds > 1:
-            fix = "write folds: 1, or another data.fold_rule, such as interleaved"
-            yield "folds", f"= {data.folds}: data.fold_rule is lists, which has one fold; {fix}"
+            yield (
+                "folds",
+                f"= {data.folds}: data.fold_rule is lists, which has one fold; write folds: 1, or another "
+                "data.fold_rule, such as interleaved",
+            )
     elif data.class_photos is not None:
         enough = len(_with_photos(data))
         if enough < data.folds or data.folds < 2:
-            needed = f"but {data.folds} folds need one class each; lower data.folds or data.shot"
-            yield "class_photos", f"has {enough} classes with more photos than shots ({data.shot}), {needed}"
+            yield (
+                "class_photos",
+                f"has {enough} classes with more photos than shots ({data.shot}), but {data.folds} folds need one "
+                "class each; lower data.folds or data.shot",
+            )
     elif data.fold_rule not in ("contiguous", "interleaved"):
         yield from _problems_of_given(data, _listed(data))
     elif data.folds < 2 or count % data.folds:
@@ -138,5 +143,8 @@ def _problems_of_given(data: DataSettings, fold_classes: list[list[str]]) -> Ite
     are_parts = all(0 < len(fold) < len(data.classes) for fold in fold_classes)
     are_all = len(fold_classes) == data.folds >= 2
     if not (is_once and are_parts and are_all):
-        each = "in each at least one class but not all, and no class twice"
-        yield key, f"must list as many folds as data.folds = {data.folds}, at least 2, {each}"
+        yield (
+            key,
+            f"must list as many folds as data.folds = {data.folds}, at least 2, in each at least one class but not "
+            "all, and no class twice",
+        )

@@ -6,8 +6,10 @@ Only a config that a command names imports them. A checkpoint and a result hold 
 import importlib
 import sys
 from collections.abc import Sequence
+from functools import cache
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
+from itertools import takewhile
 from pathlib import Path
 from types import ModuleType
 
@@ -15,7 +17,7 @@ from model.registry import methods
 from util.config import registry  # noqa: F401  that all kinds are there
 from util.config.place import IMPORTS, found_import
 from util.config.tree import OVERRIDE, Leaf, Tree
-from util.files.errors import UserError, in_words
+from util.files.errors import ask
 
 PACKAGE = "symnet"  # the name of this project where it is installed
 
@@ -55,42 +57,30 @@ def import_named(names: Sequence[str], folder: Path, place: str) -> list[str]:
     _answer_as_package()
     whole = [str(found_import(name, folder, place)) if name.endswith(".py") else name for name in names]
     for name in whole:
-        try:
-            if name.endswith(".py"):
-                _import_file(Path(name))
-            else:
-                importlib.import_module(name)
-        except (Exception, SystemExit) as error:  # the code of others may raise anything
-            raise UserError(
-                f"{place}: {name} cannot be imported: {in_words(error)}", fix="mend it, or install what it imports"
-            ) from None
+        load = _import_file if name.endswith(".py") else importlib.import_module
+        fix = "mend it, or install what it imports"
+        ask(f"{place}: {name}", load, name, failed="cannot be imported", fix=fix)
     return whole
 
 
-def _import_file(path: Path) -> None:
-    """Import a file as the module that it is: of its package, or of none."""
-    root, name = _module_of(path)
+def _import_file(name: str) -> None:
+    """Import a file as the module that it is: of its package, with those around it, or of none."""
+    path = Path(name)
+    packages = [*takewhile(lambda folder: (folder / "__init__.py").is_file(), path.parents)]
+    root = path.parents[len(packages)]
+    place = path.parent if path.stem == "__init__" else path.with_suffix("")
+    module_name = ".".join(place.relative_to(root).parts)
     if str(root) not in sys.path:
         sys.path.append(str(root))  # processes that this one starts find it there too
-    module = importlib.import_module(name)
+    module = importlib.import_module(module_name)
     if Path(module.__file__ or "").resolve() != path:
-        raise ImportError(f"another module is called {name} ({module.__file__}); rename the file")
+        raise ImportError(f"another module is called {module_name} ({module.__file__}); rename the file")
 
 
-def _module_of(path: Path) -> tuple[Path, str]:
-    """Return the folder that a file is imported from, and its dotted name there, with the packages around it."""
-    root = path.parent
-    names = [] if path.stem == "__init__" else [path.stem]
-    while (root / "__init__.py").is_file():
-        names.insert(0, root.name)
-        root = root.parent
-    return root, ".".join(names)
-
-
+@cache  # once is enough
 def _answer_as_package() -> None:
     """Let ``symnet.model`` and so on be the modules that run here, where a clone runs, whose names are without it."""
-    runs_as_package = __name__.startswith(f"{PACKAGE}.")
-    if not runs_as_package and not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+    if not __name__.startswith(f"{PACKAGE}."):
         sys.meta_path.insert(0, _Finder())
 
 

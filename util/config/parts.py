@@ -15,7 +15,6 @@ fold and encoder as its content does.
 """
 
 from collections.abc import Sequence
-from dataclasses import fields
 from functools import reduce
 from itertools import filterfalse
 from pathlib import Path
@@ -78,13 +77,12 @@ def merged(files: Sequence[Path], encoder: Leaf | None = None, file: str = "") -
     of_person = list[Tree]()
     for path in written:
         of_person += [settings_of(content_of(path)), *_changes(path, names)]
-    without_encoder: Tree = reduce(merge, [*of_usual, *changes, *of_person], {})
-    if not takes_encoder(without_encoder):
-        return without_encoder
-    of_encoder = [settings_of(parse_file(path)) for path in encoder_files]
-    if encoder.value.startswith(TIMM_PREFIX):
-        of_encoder.append(nested(BACKBONE, encoder))
-    return reduce(merge, [*of_usual, *of_encoder, *changes, *of_person])
+    of_encoder = list[Tree]()
+    if takes_encoder(reduce(merge, [*of_usual, *changes, *of_person], {})):
+        of_encoder += [settings_of(parse_file(path)) for path in encoder_files]
+        if encoder.value.startswith(TIMM_PREFIX):
+            of_encoder.append(nested(BACKBONE, encoder))
+    return reduce(merge, [*of_usual, *of_encoder, *changes, *of_person], {})
 
 
 def _usual_and_written(paths: Sequence[Path], file: str = "") -> tuple[list[Path], list[Path]]:
@@ -102,7 +100,7 @@ def takes_encoder(tree: Tree) -> bool:
     """Return whether a config's method takes an encoder; true for one that is not known yet (``imports``)."""
     name = value_of(tree, "model.name")
     cls = methods().get(str(name))
-    return name is not None and (cls is None or any(setting.name == "encoder" for setting in fields(cls.Settings)))
+    return name is not None and (cls is None or "encoder" in cls.Settings.__dataclass_fields__)
 
 
 def encoder_of(files: Sequence[Path], file: str = "") -> Leaf:

@@ -13,7 +13,7 @@ from util.config.compose import Source, completed, file_source, read_tree, usual
 from util.config.folder import DEFAULT, LOCAL, in_configs
 from util.config.parts import merged
 from util.config.place import of_today, placed
-from util.config.same import Differences, known_today
+from util.config.same import Differences, changed, known_today
 from util.config.settings import Config, DataSettings, EvaluationSettings, ProtocolSettings, RunSettings, Sections
 from util.config.tree import (
     Leaf,
@@ -69,25 +69,28 @@ def from_dict(content: dict[str, Any], origin: str, overrides: list[str] | None 
     with told(Misfit, before=f"{origin}: "):
         given = {key: convert(dict, content.get(key, {}), key) for key in ("data", "run", "test")}
         entries = convert(dict[str, dict], content.get("protocols", {}), "protocols")
-    recorded = of_today({**content, **given, "protocols": {}})
-    for key, kind in (("run", RunSettings), ("test", EvaluationSettings)):
-        recorded[key], _ = known_today(given[key], kind)
+    recorded = of_today(
+        {
+            **content,
+            "data": given["data"],
+            "run": known_today(given["run"], RunSettings),
+            "test": known_today(given["test"], EvaluationSettings),
+            "protocols": {},
+        }
+    )
     for name, entry in entries.items():
-        protocol, others = known_today(entry, ProtocolSettings)
-        if not any(others.values()):  # else it was another protocol
+        protocol = known_today(entry, ProtocolSettings)
+        if not any(value for key, value in entry.items() if key not in protocol):  # else it was another protocol
             recorded["protocols"][name] = protocol
     source = Source(origin, Path(origin).stem, (Path(origin),), file=origin)
     tree = completed(placed(with_places(recorded, origin), Path(origin)), overrides or [])
-    try:
+    needed = ", ".join(map(str, recorded.get("imports") or []))
+    hint = (
+        f"; it was made with {needed}: name it in imports of a config (predict.py --config FILE), "
+        "by --import of report.py or predict.py, or import it"
+    )
+    with told(*[UserError] if needed else [], after=hint):  # else errors stay as they are
         return _typed(tree, source, overrides or [])
-    except UserError as error:
-        if not recorded.get("imports"):
-            raise
-        needed = ", ".join(map(str, recorded["imports"]))
-        raise UserError(
-            f"{error}; it was made with {needed}: name it in imports of a config (predict.py --config FILE), "
-            "by --import of report.py or predict.py, or import it"
-        ) from None
 
 
 def read_data(path: str | Path) -> DataSettings:
@@ -102,8 +105,7 @@ def read_data(path: str | Path) -> DataSettings:
 def to_dict(config: Config) -> dict[str, Any]:
     """Return the merged configuration as plain data, the form that run folders keep and ``read_config`` reads."""
     out = dataclasses.asdict(config)
-    names = [section.name for section in dataclasses.fields(Sections)]
-    return {name: out[name] for name in names if out[name] is not None}  # base_stage of a method without one
+    return {key: out[key] for key in Sections.__dataclass_fields__ if out[key] is not None}  # else no such base_stage
 
 
 def for_run_folder(content: dict[str, Any]) -> dict[str, Any]:
@@ -141,7 +143,7 @@ def changed_protocol(name: str, protocol: dict[str, Any], stated: Tree) -> Diffe
     if entry is None:
         return {}
     theirs = dataclasses.asdict(convert(ProtocolSettings, plain(entry), "protocols", as_yaml=True))
-    return {key: (theirs[key], ours) for key, ours in protocol.items() if ours != theirs[key]}
+    return dict(changed(theirs, protocol))
 
 
 def published_side(data_set: str, protocol: str) -> int | None:
@@ -164,8 +166,8 @@ def _typed(tree: Tree, source: Source, overrides: list[str], checks_observers: b
             content = with_observers(content, checks_observers)
         sections = convert(Sections, content, "", as_yaml=True)
         config = Config(**vars(sections), source=source, given=overrides)
-        name = source.name if config.run.name is None else config.run.name
-        config = dataclasses.replace(config, run=dataclasses.replace(config.run, name=name))
+        if config.run.name is None:
+            config = dataclasses.replace(config, run=dataclasses.replace(config.run, name=source.name))
         return checked(config, partial(place_written, tree, source.file))
     except Misfit as misfit:
         from util.config.misfits import refusals  # of mistakes alone

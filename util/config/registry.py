@@ -49,8 +49,7 @@ def with_observers(content: dict[str, Any], checks: bool) -> dict[str, Any]:
         key = f"observers.{name}"
         if checks and (problem := unknown(observers.OBSERVERS, name)):
             raise Misfit(key, f"{key}: {problem}; imports of the config register them")
-        kind: type = dict  # of one that is not registered: as it is
-        if name in observers.OBSERVERS:
-            kind = getattr(observers.OBSERVERS[name], "Settings", NoSettings)
+        is_known = name in observers.OBSERVERS  # else its settings stay as they are
+        kind = getattr(observers.OBSERVERS[name], "Settings", NoSettings) if is_known else dict
         typed[name] = convert(kind, values or {}, key, as_yaml=True)
     return {**content, "observers": typed}

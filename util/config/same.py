@@ -4,7 +4,7 @@ Configs are plain data, merged, as checkpoints and results hold them.
 """
 
 from collections.abc import Iterator
-from dataclasses import Field, fields, is_dataclass
+from dataclasses import Field, is_dataclass
 from typing import Any, cast, get_args, get_origin
 
 from model.decides import Decides
@@ -22,14 +22,15 @@ def differences(before: dict[str, Any], now: dict[str, Any], what: Decides, skip
 
     ``skip``: beginnings of keys that do not count here.
     """
-    return dict(_changed(deciding(before, what, skip), deciding(now, what, skip)))
+    return dict(changed(deciding(before, what, skip), deciding(now, what, skip)))
 
 
-def _changed(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, tuple[Any, Any]]]:
+def changed(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, tuple[Any, Any]]]:
+    """Yield each value of plain data that differs, as in ``Differences``; one that ``before`` lacks does not count."""
     for name, theirs in before.items():
         ours = now.get(name)
         if isinstance(theirs, dict) and isinstance(ours, dict):
-            yield from _changed(theirs, ours, f"{prefix}{name}.")
+            yield from changed(theirs, ours, f"{prefix}{name}.")
         elif theirs != ours:
             yield f"{prefix}{name}", (theirs, ours)
 
@@ -52,11 +53,11 @@ def deciding(
 
     ``usual`` is what a setting decides that states nothing; ``skip`` and ``prefix`` are beginnings of keys.
     """
-    stated = {field.name: field.metadata.get("decides", usual) for field in fields(kind)} if is_dataclass(kind) else {}
+    known = getattr(kind, "__dataclass_fields__", {})  # none of sections by the user's names
     out = {}
     for name, value in section.items():
         key = f"{prefix}{name}"
-        decides = stated.get(name, usual)
+        decides = known[name].metadata.get("decides", usual) if name in known else usual
         if key.startswith((*skip, *FORMER)):
             continue
         if isinstance(value, dict):
@@ -69,16 +70,14 @@ def deciding(
     return out
 
 
-def known_today(section: dict[str, Any], kind: type) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return a recorded section of a type without what this version lacks, and that."""
-    names = {field.name for field in fields(kind)}
-    known = {name: value for name, value in section.items() if name in names}
-    return known, {name: value for name, value in section.items() if name not in names}
+def known_today(section: dict[str, Any], kind: Any) -> dict[str, Any]:
+    """Return a recorded section of a type without what this version lacks."""
+    return {name: value for name, value in section.items() if name in kind.__dataclass_fields__}
 
 
 def settings_in(kind: Any, section: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Field]]:
     """Yield each key of a typed section with its field; of sections that a user names only the first one's keys."""
-    known = {field.name: field for field in fields(kind)} if is_dataclass(kind) else {}
+    known = getattr(kind, "__dataclass_fields__", {})
     for name in known or [*section][:1]:
         key = f"{prefix}{name}"
         if name in known:

@@ -58,7 +58,7 @@ def bounded(default: Any, low: float | None = None, high: float | None = None, *
     """
     metadata = {"low": low, "high": high, **others}
     if isinstance(default, list):
-        return field(default_factory=lambda: list(default), metadata=metadata)
+        return field(default_factory=default.copy, metadata=metadata)
     return field(default=default, metadata=metadata)
 
 
@@ -83,8 +83,7 @@ def _leads_away(name: str | None) -> str | None:
 
 def _unknown_modality(sources: dict[str, str]) -> str | None:
     """Say which of the sources of modalities is not registered; None: all are."""
-    problems = (unknown(MODALITIES, source) for source in sources.values())
-    return next((problem for problem in problems if problem), None)
+    return next(filter(None, (unknown(MODALITIES, source) for source in sources.values())), None)
 
 
 @dataclass(frozen=True)
@@ -148,7 +147,7 @@ class AugmentSettings:
         problem=lambda ends: "must be [least, largest]" if ends[0] > ends[1] else None,
     )
     # Each with a probability of a half: a turn by up to 10 degrees, either way; a 5 x 5 Gaussian blur; left to right
-    changes: list[Literal["rotate", "blur", "flip"]] = field(default_factory=lambda: ["rotate", "blur", "flip"])
+    changes: list[Literal["rotate", "blur", "flip"]] = bounded(["rotate", "blur", "flip"])
     # Redraw the crop until it keeps this share of the target's pixels, at most 31 times
     keep_target: float = bounded(0.0, 0, 1, only=("fit", "crop"), stage="meta")
     # Of an image smaller than the crop: ImageNet's mean colour around it, or black at the right and below
@@ -176,7 +175,7 @@ class StageSettings:
     """One training stage: its length, batches (of images in the base stage, else of episodes) and optimisers."""
 
     optimizers: dict[str, OptimizerSettings]  # `main`, and those that a model names
-    augment: AugmentSettings = field(default_factory=AugmentSettings)
+    augment: AugmentSettings = field(default_factory=AugmentSettings, metadata={"only": ("input", "crop")})
     epochs: int = bounded(1, 1)
     epoch_length: int | None = bounded(None, 1)  # images or episodes; null: as many as the training list has
     # How training episodes are drawn: shuffle (the list in a new order each time), random (with
@@ -283,8 +282,11 @@ class ProtocolSettings:
         if self.draw in DRAWS:
             queries, supports = DRAWS[self.draw]
             if self.query not in queries or self.supports != supports or self.ways > 1:
-                needs = f"query: {' or '.join(queries)}, supports: {supports} and one way"
-                yield "draw", f"= {self.draw} needs {needs}; set draw to own"
+                yield (
+                    "draw",
+                    f"= {self.draw} needs query: {' or '.join(queries)}, supports: {supports} and one way; set draw "
+                    "to own",
+                )
 
 
 @dataclass(frozen=True)

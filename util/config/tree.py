@@ -15,11 +15,11 @@ from util.files.yaml_text import Loader, Misplaced, composed, constructed
 Tree = dict[str, Any]  # section or key -> Tree or Leaf
 
 
+@dataclass(frozen=True)
 class _AsPrinted:
     """The rule of a number's word: others, such as 010 and 2026_11_29, stay text until the setting's type is known."""
 
-    def __init__(self, kind: type):
-        self.kind = kind
+    kind: type
 
     def match(self, word: str) -> bool:
         """Return whether a word is a number as Python prints it."""
@@ -37,7 +37,6 @@ RULES = {
     for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 LOADER = type("Loader", (Loader,), {"yaml_implicit_resolvers": RULES})
-ERRORS = (yaml.YAMLError, ValueError, RecursionError)  # of texts that are no YAML
 QUOTED = tuple("[{\"'!&*|>")  # begin a value that is more than one word
 OVERRIDE = "--set "  # before the place of a value from the command line
 LISTED = "python train.py --list prints what there is"
@@ -83,7 +82,7 @@ def _parsed(path: Path, text: str) -> Tree:
     except Misplaced as error:
         (line, *_), problem = error.args
         raise UserError(f"{path}:{line}: not valid YAML: {problem}") from None
-    except ERRORS as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid YAML: {error}") from None
 
 
@@ -115,18 +114,18 @@ def key_of(override: str) -> str:
 
 def override_tree(text: str) -> Tree:
     """Return the tree of one ``section.key=value``; UserError if it has another form, or its value is no YAML."""
-    key, equals, value = text.partition("=")
+    key, _, value = map(str.strip, text.partition("="))
     where = OVERRIDE + text
-    with told(*ERRORS, before=f"{where}: "):
-        if not equals or not key.strip() or not value.strip():
+    with told(ValueError, RecursionError, before=f"{where}: "):
+        if not key or not value:
             raise ValueError("write section.key=value (null for no value)")
-        node = composed(value, LOADER) if value.strip().startswith(QUOTED) else _word(value.strip())
-        return nested(key.strip(), _read(node, where, lambda _: where))
+        node = composed(value, LOADER) if value.startswith(QUOTED) else _word(value)
+        return nested(key, _read(node, where, lambda _: where))
 
 
 def _word(text: str) -> yaml.Node:
     """Return a text without quotes or brackets as one value, also with # and colons in it."""
-    tag = next((tag for tag, rule in RULES.get(text[0], []) if rule.match(text)), f"{TAG}str")
+    tag = LOADER("").resolve(yaml.ScalarNode, text, (True, False))
     return yaml.ScalarNode(tag, text)
 
 

@@ -171,7 +171,7 @@ def _check_sections(result: Result) -> None:
     for name in ("data", "model", "run", "test"):
         convert(dict, result["config"].get(name), f"config.{name}")
     convert(dict[str, dict], result["config"].get("protocols", {}), "config.protocols")
-    settings, _ = known_today(result["protocol_settings"], ProtocolSettings)
+    settings = known_today(result["protocol_settings"], ProtocolSettings)
     needed = dict.fromkeys(("query", "episodes", "seeds"), "missing")
     settings |= {"query": ProtocolSettings.query} if "query" in settings else {}  # it may be a sampler of others
     convert(ProtocolSettings, {**needed, **settings}, "protocol_settings", as_yaml=True)

@@ -6,7 +6,7 @@ import difflib
 import logging
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -66,12 +66,14 @@ class TooLarge(UserError):
 
 
 @contextmanager
-def told(*kinds: type[Exception], before: str = "", after: str = "") -> Iterator[None]:
+def told(
+    *kinds: type[Exception], before: str = "", after: str = "", refusal: type[UserError] = UserError
+) -> Iterator[None]:
     """Turn an error of some kinds in the block into a UserError, with what stands before it and after."""
     try:
         yield
     except kinds as error:
-        raise UserError(f"{before}{error}{after}") from None
+        raise refusal(f"{before}{error}{after}") from None
 
 
 def closest(word: str, known: Iterable[str], cutoff: float = 0.5) -> str:
@@ -91,11 +93,10 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"; known: {', '.join(known[:MAX_KNOWN])}{others}"
 
 
-def check_known(name: str, known: Iterable[str], problem: str, fix: str = "") -> None:
+def check_known(name: str, known: Collection[str], problem: str, fix: str = "") -> None:
     """Refuse (UserError) a name that is not known, with the nearest one; ``problem`` says where it is, and no what."""
-    names = [*known]
-    if name not in names:
-        raise UserError(problem + nearest(name, names), fix=fix)
+    if name not in known:
+        raise UserError(problem + nearest(name, known), fix=fix)
 
 
 def unknown(kind: Any, name: str, others: Iterable[str] = ()) -> str | None:
@@ -104,12 +105,14 @@ def unknown(kind: Any, name: str, others: Iterable[str] = ()) -> str | None:
     return None if name in known else f"no such {kind.title}{nearest(name, known)}"
 
 
-def ask(what: str, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Return what a registered function returns, ``what`` in messages; UserError: it is code of others and failed."""
+def ask(
+    what: str, function: Callable[..., Any], *arguments: Any, failed: str = "failed", fix: str = "mend its code"
+) -> Any:
+    """Return what a function returns, ``what`` in messages; UserError: it is, or runs, code of others and failed."""
     try:
         return function(*arguments)
     except (Exception, SystemExit) as error:
-        raise UserError(f"{what} failed: {in_words(error)}; mend its code") from None
+        raise UserError(f"{what} {failed}: {in_words(error)}", fix=fix) from None
 
 
 def in_words(error: BaseException) -> str:

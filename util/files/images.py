@@ -13,14 +13,14 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+from PIL.ExifTags import Base as Tag
 
 from util.files import sizes
-from util.files.errors import TooLarge, UserError, closest
+from util.files.errors import TooLarge, UserError, closest, told
 from util.files.jpeg import END_OF_IMAGE, check_jpeg
 from util.files.reading import stand_in
 from util.files.sizes import FIX, check_size
 
-TAG = 0x0112  # of the orientation in EXIF data
 UPRIGHT = 1  # an orientation
 FORMATS = ("JPEG", "PNG")
 JPEG_FORMATS = ("JPEG", "MPO")  # Pillow's names of JPEGs with one picture and with several
@@ -28,7 +28,6 @@ NAMES_OF_FORMATS = "JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF, HEIC"  # of photos
 CONVERT = "trainings and tests read JPEG and PNG of 8 bits: python prepare.py custom converts other files"
 JPEG, PNG = b"\xff\xd8", b"\x89PNG"  # beginnings of files
 BITS_PLACE, BITS = 24, 8  # of the number of bits in a PNG
-TILE_HEIGHT_TAG, TILE_WIDTH_TAG = 323, 322  # of a page of TIFF
 OPAQUE = 255
 END_OF_PNG = b"IEND\xaeB`\x82"
 HEADER = 32  # bytes of a file that tell its kind
@@ -54,7 +53,7 @@ class Frame(NamedTuple):
 def stated_orientation(image: Image.Image) -> int | None:
     """Return the orientation that an image's EXIF data state; None if they state none, or are damaged."""
     try:
-        value = image.getexif().get(TAG)
+        value = image.getexif().get(Tag.Orientation)
     except Exception:  # damaged EXIF data can raise anything while the pixels are intact
         return None
     return value if value in range(1, 9) else None
@@ -95,34 +94,30 @@ def read_errors(path: Path, what: str = "photo") -> Iterator[None]:
     except Image.DecompressionBombError:
         raise TooLarge(f"{path}: has more than {sizes.MAX_PIXELS} pixels; {FIX}") from None
     except Exception as error:  # a damaged file can raise any exception
-        if isinstance(error, UnidentifiedImageError) and not stand_in(path):
-            raise UserError(
-                f"{path}: is no {what} ({NAMES_OF_FORMATS})", fix="convert it to one of these, or leave it out"
-            ) from None
-        raise UserError(f"{path}: this {what} {_problem(path, error)}") from None
+        raise UserError(f"{path}: {_problem(path, what, error)}") from None
 
 
 def check_image(image: Image.Image, path: Path) -> None:
     """Refuse (TooLarge) an image that is too large to be decoded, by its header: in all, or in a tile of a TIFF."""
     tags = getattr(image, "tag_v2", {})
-    tile = (tags.get(TILE_HEIGHT_TAG, 1), tags.get(TILE_WIDTH_TAG, 1))
-    try:
+    tile = (tags.get(Tag.TileLength, 1), tags.get(Tag.TileWidth, 1))
+    with told(ValueError, before=f"{path}: ", refusal=TooLarge):
         for height, width in ((image.height, image.width), tile):
             check_size(height, width)
-    except ValueError as error:
-        raise TooLarge(f"{path}: {error}") from None
 
 
-def _problem(path: Path, error: Exception) -> str:
+def _problem(path: Path, what: str, error: Exception) -> str:
     """Explain why an image file cannot be read, and the fix."""
     if isinstance(error, FileNotFoundError) and not path.is_symlink():
         beside = (other.name for other in path.parent.glob("*"))
-        return f"does not exist{closest(path.name, beside) or '; restore it or name another'}"
+        return f"this {what} does not exist{closest(path.name, beside) or '; restore it or name another'}"
     if cause := getattr(error, "strerror", None):  # of the system
-        return f"cannot be read ({cause}); restore it or leave it out"
+        return f"this {what} cannot be read ({cause}); restore it or leave it out"
     if other := stand_in(path):
-        return f"is {other}"
-    return f"is damaged ({error}); restore it or leave it out"
+        return f"this {what} is {other}"
+    if isinstance(error, UnidentifiedImageError):
+        return f"is no {what} ({NAMES_OF_FORMATS}); convert it to one of these, or leave it out"
+    return f"this {what} is damaged ({error}); restore it or leave it out"
 
 
 def turned(array: np.ndarray, orientation: int) -> np.ndarray:
@@ -130,9 +125,8 @@ def turned(array: np.ndarray, orientation: int) -> np.ndarray:
     is_sideways, flip = divmod(orientation - 1, 4)
     if is_sideways:
         array = array.swapaxes(0, 1)
-    row_step = -1 if flip in (2, 3) else 1
-    column_step = -1 if flip in (1, 2) else 1
-    return np.ascontiguousarray(array[::row_step, ::column_step])
+    backwards = ((), (1,), (0, 1), (0,))[flip]  # axes: none, columns, both, rows
+    return np.ascontiguousarray(np.flip(array, backwards))
 
 
 def upright_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
@@ -163,7 +157,7 @@ def read_with_frame(path: Path) -> tuple[np.ndarray, Frame]:
     with opened(path) as photo:
         frame = frame_of(photo)
         colours = decode(path.read_bytes())
-        if photo.has_transparency_data and np.asarray(photo.convert("RGBA"))[..., 3].min() < OPAQUE:
+        if photo.has_transparency_data and photo.convert("RGBA").getchannel("A").getextrema() != (OPAQUE, OPAQUE):
             raise UserError(f"{path}: is transparent in places; {CONVERT}")
         return frame.upright(colours), frame
 

@@ -13,11 +13,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 from PIL import Image
+from PIL.ExifTags import Base as Tag
 
 from util.files.errors import UserError
 from util.files.images import (
     JPEG_FORMATS,
-    TAG,
     UPRIGHT,
     frame_of,
     header_of,
@@ -90,7 +90,7 @@ def read_mask_of(image: Path, mask: Path) -> np.ndarray:
 
     Raises as ``read_mask`` and ``read_stacked`` do.
     """
-    return _read_fitted_mask(mask, *header_of(image))
+    return fitted_mask(*_read_indices(mask), *header_of(image), mask)
 
 
 def read_stacked(image: Path, mask: Path, class_id: int = VALUE, below: Sequence[tuple[Path, int]] = ()) -> np.ndarray:
@@ -101,21 +101,15 @@ def read_stacked(image: Path, mask: Path, class_id: int = VALUE, below: Sequence
     kind, or they do not fit each other.
     """
     photo, frame = read_with_frame(image)
-    classes = _read_fitted_mask(mask, frame.size, frame.orientation)
+    classes = fitted_mask(*_read_indices(mask), frame.size, frame.orientation, mask)
     if class_id != VALUE or below:
         top = classes
         classes = np.where(top == IGNORE, top, 0)
         for path, lower_id in below:
-            lower = _read_fitted_mask(path, frame.size, frame.orientation)
+            lower = fitted_mask(*_read_indices(path), frame.size, frame.orientation, path)
             classes[(lower == VALUE) & (top == 0)] = lower_id
         classes[top == VALUE] = class_id
     return cv2.insertChannel(classes, cv2.cvtColor(photo, cv2.COLOR_RGB2RGBA), CLASS_CHANNEL)
-
-
-def _read_fitted_mask(path: Path, stored: tuple[int, int], orientation: int) -> np.ndarray:
-    """Return the mask of a photo of that size and orientation, (H, W) uint8, upright; raises as ``fitted_mask``."""
-    indices, tagged = _read_indices(path)
-    return fitted_mask(indices, tagged, stored, orientation, path)
 
 
 def write_mask(path: Path, mask: np.ndarray, stated: bool = False) -> None:
@@ -127,5 +121,5 @@ def write_mask(path: Path, mask: np.ndarray, stated: bool = False) -> None:
     image.putpalette(voc_palette())
     exif = Image.Exif()
     if stated:
-        exif[TAG] = UPRIGHT
+        exif[Tag.Orientation] = UPRIGHT
     write_atomically(path, lambda file: image.save(file, exif=exif))

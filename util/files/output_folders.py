@@ -43,9 +43,8 @@ def _sizes(path: Path) -> dict[Path, int]:
 
 def refuse_other_files(out: Path, marker: str) -> None:
     """Refuse (UserError) a folder that holds files, but not the one that every folder made in this way holds."""
-    if not out.exists() or (out / marker).exists():
-        return
-    if not out.is_dir() or any(out.iterdir()):
+    is_taken = any(out.iterdir()) if out.is_dir() else out.exists()
+    if is_taken and not (out / marker).exists():
         raise UserError(f"--out {out}: holds other files; remove them, or name another folder")
 
 

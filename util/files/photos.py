@@ -36,15 +36,11 @@ def photos_below(folder: Path, recursive: bool = True) -> list[Path]:
     """
     files = files_below(folder) if recursive else visible(folder.glob("*"), folder)
     photos = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
-    _say_what_is_not_read(folder, [path for path in files if path.suffix.lower() not in IMAGE_SUFFIXES])
-    return [path for path in photos if path.is_file() or leads_nowhere(path)]
-
-
-def _say_what_is_not_read(folder: Path, others: list[Path]) -> None:
-    """Print a note on files of a folder that are not read: of other kinds, and links that lead nowhere."""
+    others = sorted({*files} - {*photos})
     unread = [path for path in others if UNREAD.fullmatch(path.name) or leads_nowhere(path)]
     if unread:
         note(
             f"{folder}: {len(unread)} files are not read, which are no photos in a known format or lead nowhere, "
             f"such as {unread[0].name}"
         )
+    return [path for path in photos if path.is_file() or leads_nowhere(path)]

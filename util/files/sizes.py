@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-GIB, MIB = 2**30, 2**20
+GIB = 2**30
 MAX_PIXELS = 2**26  # 67 million, of a photo or a mask; a photo takes 32-bit numbers while it is resized
 MAX_COORDINATE = 2**17  # of outlines, in pixels
 MAX_LENGTH = 2**21  # of an outline, in pixels: filling it takes a hundred bytes for each

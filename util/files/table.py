@@ -7,12 +7,15 @@ from typing import Any
 
 from util.files.errors import one_line
 
-LATEX_SPECIAL = {c: f"\\{c}" for c in "&%_#${}"} | {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "[": "{[}",  # which would be an argument of the line end before it
-}
+IN_LATEX = str.maketrans(
+    {c: f"\\{c}" for c in "&%_#${}"}
+    | {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "[": "{[}",  # which would be an argument of the line end before it
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -91,11 +94,10 @@ def latex(table: Table) -> str:
 
 
 def _latex_cell(cell: str | Marked) -> str:
-    characters = (LATEX_SPECIAL.get(character, character) for character in one_line(cell))
-    return "".join(characters).replace("+-", r"$\pm$")
+    return one_line(cell).translate(IN_LATEX).replace("+-", r"$\pm$")
 
 
-def comma_separated(table: Table) -> str:
+def as_csv(table: Table) -> str:
     """Return a table as CSV, with its facts in place of marks and notes."""
     import pandas
 
@@ -105,7 +107,7 @@ def comma_separated(table: Table) -> str:
 
 
 # By the name of --format: the ending of files, and the function that prints a table.
-FORMATS = {"markdown": ("md", markdown), "latex": ("tex", latex), "csv": ("csv", comma_separated)}
+FORMATS = {"markdown": ("md", markdown), "latex": ("tex", latex), "csv": ("csv", as_csv)}
 
 
 def add_format(parser: argparse.ArgumentParser) -> None:

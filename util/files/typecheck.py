@@ -5,13 +5,20 @@ import dataclasses
 import functools
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from util.files.errors import closest, nearest
 
-NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text", dict: "a section"}
+NAMES = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    dict: "a section",
+    types.NoneType: "null",
+}
 UNKNOWN = "unknown key"  # begins the message about one
 MAX_SHOWN = 80  # characters of a value in a message
 MAX_NUMBER = 2**63 - 1  # the largest whole number that a tensor holds
@@ -59,59 +66,40 @@ def convert(kind: Any, value: Any, key: str, as_yaml: bool = False) -> Any:
     origin, members = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
         return value
-    if dataclasses.is_dataclass(kind) or typing.is_typeddict(kind):
+    if origin is dict or dataclasses.is_dataclass(kind) or typing.is_typeddict(kind):
         return _section(kind, value, key, as_yaml)
     if origin in UNIONS:
         return _member(members, value, key, as_yaml)
     if origin is Literal:
-        return _choice([*members], value, key)
-    if origin in (list, dict) and isinstance(value, origin):
-        return _items(members[-1], value, key, as_yaml)
+        return _choice(members, value, key)
+    if origin is list and isinstance(value, list):
+        return [convert(members[0], item, f"{key}[{i}]", as_yaml) for i, item in enumerate(value)]
     return _plain(kind, value, key, as_yaml)
 
 
-def _items(kind: Any, items: list[Any] | dict[str, Any], key: str, as_yaml: bool) -> Any:
-    """Return a list or a dict, each of whose values is of one type."""
-    if isinstance(items, list):
-        return [convert(kind, item, f"{key}[{i}]", as_yaml) for i, item in enumerate(items)]
-    return _all(items, lambda name: convert(kind, items[name], f"{key}.{name}", as_yaml))
-
-
 def _section(kind: Any, values: Any, key: str, as_yaml: bool) -> Any:
-    """Return a dict as a ``TypedDict`` or a dataclass, of which a whole one stays as it is."""
-    is_dict = typing.is_typeddict(kind)
-    if not is_dict and isinstance(values, kind):
-        return values
+    """Return a dict as its type; the Misfits of all keys are raised as the first one with the others."""
     if not isinstance(values, dict):
-        raise _other_type(dict, values, key)
+        return _plain(dict, values, key, as_yaml)  # which refuses it
     prefix = f"{key}." if key else ""
-    converted = _all(
-        values,
-        lambda name: _entry(kind, name, values[name], f"{prefix}{name}", as_yaml),
-        [
-            Misfit(f"{prefix}{name}", f"key '{prefix}{name}' is missing")
-            for name in required(kind)
-            if name not in values
-        ],
-    )
-    return converted if is_dict else kind(**converted)
-
-
-def _all(names: Iterable[str], read: Callable[[str], Any], missing: Sequence[Misfit] = ()) -> dict[str, Any]:
-    """Return the value read for each name; all Misfits are raised as one, the first with the others."""
-    values = dict[str, Any]()
+    converted = dict[str, Any]()
     misfits = list[Misfit]()
-    for name in names:
+    for name, value in values.items():
         try:
-            values[name] = read(name)
+            converted[name] = _entry(kind, name, value, f"{prefix}{name}", as_yaml)
         except Misfit as misfit:
             misfits += [misfit, *misfit.others]
-    raise_all([*misfits, *missing])
-    return values
+    misfits += [
+        Misfit(f"{prefix}{name}", f"key '{prefix}{name}' is missing") for name in required(kind) if name not in values
+    ]
+    raise_all(misfits)
+    return kind(**converted) if hasattr(kind, "__dataclass_fields__") else converted
 
 
 def _entry(kind: Any, name: str, value: Any, place: str, as_yaml: bool) -> Any:
     """Return the value of a section's key, within its bounds; ``place`` is the whole key."""
+    if typing.get_origin(kind) is dict:
+        return convert(typing.get_args(kind)[1], value, place, as_yaml)
     hints = hints_of(kind)
     if name not in hints:
         raise UnknownKey(place, f"{UNKNOWN} '{place}'{nearest(str(name), hints)}")
@@ -126,8 +114,8 @@ def _entry(kind: Any, name: str, value: Any, place: str, as_yaml: bool) -> Any:
 
 def required(kind: Any) -> list[str]:
     """Return the keys that a section must have."""
-    if typing.is_typeddict(kind):
-        return sorted(kind.__required_keys__)
+    if not dataclasses.is_dataclass(kind):
+        return sorted(getattr(kind, "__required_keys__", ()))  # of a ``TypedDict``
     return [
         part.name for part in dataclasses.fields(kind) if part.default is part.default_factory is dataclasses.MISSING
     ]
@@ -142,7 +130,7 @@ def _member(kinds: tuple[Any, ...], value: Any, key: str, as_yaml: bool) -> Any:
     return convert(last, value, key, as_yaml)
 
 
-def _choice(choices: list[Any], value: Any, key: str) -> Any:
+def _choice(choices: Sequence[Any], value: Any, key: str) -> Any:
     """Return a value that a ``Literal`` lists."""
     if value in choices:
         return value
@@ -158,13 +146,8 @@ def _plain(kind: Any, value: Any, key: str, as_yaml: bool) -> Any:
     if type(value) in taken.get(kind, ()):
         with contextlib.suppress(ValueError, OverflowError):  # text that is no number; hundreds of digits
             return kind(value)
-    raise _other_type(kind, value, key)
-
-
-def _other_type(kind: Any, value: Any, key: str) -> Misfit:
-    name = _name_of(kind)
-    misfit = NoSection if name == NAMES[dict] else Misfit
-    return misfit(key, f"{key} = {_shown(value)} must be {name}")
+    misfit = NoSection if kind is dict else Misfit
+    raise misfit(key, f"{key} = {_shown(value)} must be {_name_of(kind)}")
 
 
 def _shown(value: Any) -> str:
@@ -203,5 +186,5 @@ def _name_of(kind: Any) -> str:
     if origin is list:
         return f"a list, each {_name_of(members[0])}"
     if origin in UNIONS:
-        return " or ".join("null" if member is type(None) else _name_of(member) for member in members)
+        return " or ".join(map(_name_of, members))
     return NAMES.get(origin or kind, str(kind))

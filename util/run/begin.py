@@ -104,7 +104,7 @@ def _why_untrainable(config: Config) -> str:
     fix = "take another data set or method"
     if not model_class.learns:
         return "this method has nothing to train; test it with test.sh"
-    if model_class.reads_base_labels and not has_class_maps(vars(data)):
+    if model_class.reads_base_labels and not has_class_maps(data):
         has = f"data set {data.name} has masks of one class each and no folds, or more classes"
         return f"{model_class.title} learns from maps of at most {MAX_INDEX} base classes; {has}; {fix}"
     return f"data set {data.name} is for tests: data.train_list is null; {fix}" if data.train_list is None else ""

@@ -274,7 +274,7 @@ def _episodes(
     view: View | None = None,
     views: int | None = None,
 ) -> EpisodeDataset:
-    base_labels = run.model_class.reads_base_labels and has_class_maps(vars(run.config.data))
+    base_labels = run.model_class.reads_base_labels and has_class_maps(run.config.data)
     sources = sources_of(run, sampler.images)
     return EpisodeDataset(sampler, run.fold, size, augment, run.vectors, base_labels, view, views, sources)
 

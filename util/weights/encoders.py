@@ -169,7 +169,7 @@ def letters_of(name: str) -> str:
 
 def fold_of(recorded: dict[str, Any]) -> Fold:
     """Return the fold of the data settings of a checkpoint's config."""
-    data, _ = known_today(recorded, DataSettings)
+    data = known_today(recorded, DataSettings)
     return Fold.of(convert(DataSettings, data, "data"))
 
 

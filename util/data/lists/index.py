@@ -173,7 +173,7 @@ def load_index(data: DataSettings, part: str, progress: bool = True) -> Index:
         sizes=table["sizes"],
         digests=table["digests"],
         listed=listed.path,
-        joined=is_binary and has_class_maps(vars(data)),
+        joined=is_binary and has_class_maps(data),
     )
     _check_background(index, data, part, progress)
     return index
