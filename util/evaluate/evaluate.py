@@ -108,7 +108,7 @@ def _run(scoring: Scoring, seed: int, world: ProcessGroup, store: TrialStore) ->
     started = time.monotonic()
     test = scoring.evaluation
     backwards = test.protocol.draw == PFENET
-    episodes = trials(test.run, test.samplers[seed], test.view, (test.scored_on,), last_support_first=backwards)
+    episodes = trials(test.run, test.samplers[seed], test.view, test.scored_on, last_support_first=backwards)
     store.use_for(scoring.prepared.network, test.view, test.images.index.fingerprint, scoring.prepared.precision)
     side = test.view.side or test.config.data.size
     images = test.shot * test.protocol.ways + 1  # of an episode

@@ -78,7 +78,6 @@ def _board(evaluation: Evaluation, sampler: Sampler) -> Scoreboard:
     names = evaluation.images.index.names
     return Scoreboard(
         classes=len(evaluation.config.data.classes),
-        scored_on=evaluation.scored_on,
         further=evaluation.config.test.metrics,
         query_of=lambda number: names[sampler(number).query],
     )
