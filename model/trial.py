@@ -1,4 +1,4 @@
-"""A test's batch: episodes of several ways with the labels to score on, and the join of single items to a batch."""
+"""A test's batch: episodes of several ways with the label to score on, and the join of single items to a batch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -15,14 +15,14 @@ Sample = TypeVar("Sample", bound=Batch)
 
 @dataclass
 class Trial(Batch):
-    """B episodes of N ways, and the labels that their predictions are scored against, for each value of scored_on."""
+    """B episodes of N ways, and the labels that their predictions are scored against."""
 
     ways: list[Episode]  # N one-class episodes of the same B queries; each query's classes ascend
     rows: list[tuple[int, ...]]  # of the index for each query: the query itself, then the supports of way after way
-    label: dict[str, list[Tensor]]  # scored_on -> B labels (H', W') uint8 in {0, .., N, 255}, of any sizes
-    base_label: dict[str, list[Tensor]]  # the same in base-class ids; empty for models without base labels
-    class_map: dict[str, list[Tensor]]  # the same in values of the masks: ids of all classes of the data set
-    shown: list[tuple[int, int]]  # height and width of each query within the network's input; the rest is padding
+    label: list[Tensor]  # B labels (H', W') uint8 in {0, .., N, 255}, of any sizes
+    base_label: list[Tensor]  # the same in base-class ids; empty for models without base labels
+    class_map: list[Tensor]  # the same in values of the masks: ids of all classes of the data set
+    shown: list[tuple[int, ...]]  # height and width of each query within the network's input; the rest is padding
 
     @property
     def episode(self) -> Episode:
@@ -44,10 +44,8 @@ def _stacked(parts: Sequence[Any]) -> Any:
 
 
 def _joined(parts: Sequence[Any]) -> Any:
-    """Return a field of a batch of trials: ways, entries of each query, or labels for each value of scored_on."""
+    """Return a field of a batch of trials: ways, or entries of each query."""
     first = parts[0]
-    if isinstance(first, dict):
-        return {scored_on: _joined([part[scored_on] for part in parts]) for scored_on in first}
-    if isinstance(first[0], Batch):
+    if first and isinstance(first[0], Batch):
         return [collate(episodes) for episodes in zip(*parts, strict=True)]
     return [*chain.from_iterable(parts)]

@@ -142,7 +142,7 @@ class _Marked(TrialDataset):
         if images.index.one_class_masks:
             raise UserError(f"calibrate: needs masks of all classes, but each of {run.config.data.name} shows one")
         sampler = HalfAbsent(images, "shuffle", run.config.data.shot, run.config.run.seed)
-        plain = trials(run, sampler, view, (LETTERBOX,))
+        plain = trials(run, sampler, view, LETTERBOX)
         return cls(plain.episodes, plain.scored_on, play_novel=True)
 
     def __getitem__(self, number: int) -> Trial:
@@ -174,9 +174,8 @@ class Collected:
 
     def add(self, numbers: list[int], batch: Trial, output: Output) -> None:
         """Collect one batch."""
-        (labels,) = batch.label.values()
         for item, number in enumerate(numbers):
-            label = labels[item]
+            label = batch.label[item]
             height, width = batch.shown[item]  # without padding
             background, foreground = output.logits[item, :, :height, :width].float()
             features = None if output.presence_features is None else output.presence_features[item, 0]

@@ -138,14 +138,14 @@ def two_ways(novel: ImageList, mini_data) -> TrialDataset:
     """Return trials of the classes 1 and 2 in one shot; images are stretched to 33 pixels."""
     sampler = EpisodeSampler(novel, "sequential", 1, 0, ways=2)
     episodes = EpisodeDataset(sampler, Fold.of(mini_data()), 33, view=STRETCHED)
-    return TrialDataset(episodes, ("original",))
+    return TrialDataset(episodes, "original")
 
 
 def test_ways_are_numbered_in_labels(two_ways: TrialDataset) -> None:
     for number in range(20):
         _, classes = two_ways.episodes.index.pair(two_ways.sampler(number).query)
         expected = np.where(np.isin(classes, [1, 2, IGNORE]), classes, 0)
-        assert np.array_equal(two_ways[number].label["original"][0].numpy(), expected)
+        assert np.array_equal(two_ways[number].label[0].numpy(), expected)
 
 
 def test_other_ways_pixels_are_ignored_in_supports(two_ways: TrialDataset) -> None:

@@ -127,8 +127,8 @@ def test_a_scored_map_is_counted_on_the_label_a_person_would_expect(photo, view:
     foreground = torch.from_numpy(seen == 1).float()
     target = torch.from_numpy(view.scored(label, scored_on))
     ways = [SimpleNamespace(class_id=torch.tensor([2]))]
-    board = Scoreboard(3, scored_on)
-    batch = SimpleNamespace(label={scored_on: [target]}, base_label={}, class_map={scored_on: [target]}, ways=ways)
+    board = Scoreboard(3)
+    batch = SimpleNamespace(label=[target], base_label=[], class_map=[target], ways=ways)
     board.add([0], batch, Output(torch.stack([1 - foreground, foreground])[None]))
     ((_, _, intersection, union, *_),) = board.records["final"][0].tolist()
     assert intersection / union > 0.75  # image and label are laid out alike
@@ -160,11 +160,11 @@ def test_original_sizes_reach_the_model_one_by_one(mini_yaml):
     run = Run(read_config(mini_yaml("prototype"), ["data.shot=2"]))
     protocol = run.config.protocols["ssp"]
     sampler = run_data.protocol_sampler(run, run_data.images_for_test(run, False), protocol, 0)
-    trials = run_data.trials(run, sampler, view_of(run.config, protocol), ("original",))
+    trials = run_data.trials(run, sampler, view_of(run.config, protocol), "original")
     assert trials.one_by_one
     for number in range(8):
         trial = trials[number]
         shapes = [read_mask(sampler.images.index.masks[row]).shape for row in sampler(number).rows]
         for image, shape in zip((trial.episode.query, *trial.episode.support), shapes, strict=True):
             assert image.shape[1:] == shape
-        assert trial.label["original"][0].shape == shapes[0]
+        assert trial.label[0].shape == shapes[0]

@@ -123,9 +123,8 @@ def why_not_published(
     """
     if protocol.draw == OWN:
         return ""
-    for seed in seeds or ():
-        if seed not in protocol.seeds:
-            return f"the published runs have no seed {seed}"
+    if others := [seed for seed in seeds or () if seed not in protocol.seeds]:
+        return f"the published runs have no seed {others[0]}"
     lists_of_folds = _published_lists()[protocol.draw].get(data.name, ())
     if data.fold >= len(lists_of_folds):
         return f"the published list of {data.name} is not known"

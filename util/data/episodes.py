@@ -138,7 +138,7 @@ class LabelledDataset(Dataset):
 
 @dataclass(eq=False)
 class TrialDataset(Dataset):
-    """The episodes of a test by number; ``scored_on`` names the labels to make.
+    """The episodes of a test by number; ``scored_on`` names the label to make.
 
     With ``play_novel`` they are of base classes that play novel ones: a base learner does not suppress
     that of an episode.
@@ -147,7 +147,7 @@ class TrialDataset(Dataset):
     """
 
     episodes: EpisodeDataset
-    scored_on: tuple[str, ...]
+    scored_on: str
     play_novel: bool = False
     last_support_first: bool = False
 
@@ -168,18 +168,16 @@ class TrialDataset(Dataset):
             key = replace(key, supports=key.supports[::-1])
         image, classes = episodes.index.pair(key.query)
         values = [episodes.index.value_of(class_id) for class_id in key.classes]
-        scored = {name: episodes.evaluation.scored(classes, name) for name in self.scored_on}
-        of_base = scored if episodes.base_labels else {}
+        scored = episodes.evaluation.scored(classes, self.scored_on)
         query = episodes.evaluation_view(key.query, image, classes)
         ways = [self._episode_of_way(way, query, key.classes) for way in key.ways]
-        height, width = episodes.evaluation.shown(image.shape)
         return Trial(
             ways,
             rows=[key.rows],
-            label={name: [numbered(ids, values)] for name, ids in scored.items()},
-            base_label={name: [relabelled(ids, episodes.fold.base_table)] for name, ids in of_base.items()},
-            class_map={name: [torch.from_numpy(ids)] for name, ids in scored.items()},
-            shown=[(height, width)],
+            label=[numbered(scored, values)],
+            base_label=[relabelled(scored, episodes.fold.base_table)] if episodes.base_labels else [],
+            class_map=[torch.from_numpy(scored)],
+            shown=[episodes.evaluation.shown(image.shape)],
         )
 
     def _episode_of_way(self, way: EpisodeKey, query: Sized, classes: list[int]) -> Episode:

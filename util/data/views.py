@@ -92,11 +92,13 @@ class View:
         return SQUARE if wanted == ORIGINAL and self.rule == LETTERBOX else wanted
 
     def scored(self, classes: np.ndarray, scored_on: str) -> np.ndarray:
-        """Return the map of class ids, (H', W') uint8, to whose size logits are resized for counting."""
-        kind = self.label_kind(scored_on)
-        if kind == LETTERBOX:
+        """Return the map of class ids, (H', W') uint8, to whose size logits are resized for counting.
+
+        ``scored_on`` is a kind of this view, as of ``label_kind``.
+        """
+        if scored_on == LETTERBOX:
             return self.label(classes, self.side if self.rule == LETTERBOX else self.label_side)
-        if kind == ORIGINAL:
+        if scored_on == ORIGINAL:
             return classes
         return padded(classes, max(classes.shape), IGNORE)  # the square's side corresponds to the letterbox's
 

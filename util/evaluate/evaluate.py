@@ -115,7 +115,7 @@ def _run(test: Scoring, world: ProcessGroup, store: TrialStore) -> None:
     for seed, episodes in test.episodes.items():
         score(
             test.prepared,
-            trials(test.run, test.samplers[seed], test.view, (test.scored_on,), last_support_first=backwards),
+            trials(test.run, test.samplers[seed], test.view, test.scored_on, last_support_first=backwards),
             episodes,
             [test.boards[seed]],
             world,

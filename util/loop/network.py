@@ -64,24 +64,19 @@ def prepare_network(
         precision: float32, tf32, bf16 or fp16; its float32 is that of the whole process.
         trained_by: the processes that train it together; in evaluation each has its own batches.
     """
-    together = trained_by if trained_by is not None and trained_by.size > 1 else None
     take_precision(precision, device)
     network = network.to(device)
     if device.type == CUDA:  # else its convolutions lay their kernels anew in every call
         # Full float32 is slower, and takes gigabytes, in the encoders' layout
         network.to(memory_format=torch.contiguous_format if precision == "float32" else MEMORY_FORMAT)
-    if together and device.type != "cpu":  # which has no SyncBatchNorm
-        synchronise_norms(network)
-    learner = _distributed(network, together) if together else network
+    learner: nn.Module = network
+    if trained_by is not None and trained_by.size > 1:
+        on_gpu = device.type != "cpu"
+        if on_gpu:  # a CPU has no SyncBatchNorm
+            synchronise_norms(network)
+        learner = DistributedDataParallel(network, device_ids=[device] if on_gpu else None)
+        learner.broadcast_buffers = not on_gpu  # norms' statistics that are not synchronised: the first process's count
     return PreparedNetwork(network, learner, device, precision)
-
-
-def _distributed(network: nn.Module, world: ProcessGroup) -> DistributedDataParallel:
-    """Return the module whose backward pass exchanges a network's gradients between processes."""
-    on_gpu = world.device.type != "cpu"
-    learner = DistributedDataParallel(network, device_ids=[world.device] if on_gpu else None)
-    learner.broadcast_buffers = not on_gpu  # norms' statistics that are not synchronised: the first process's count
-    return learner
 
 
 def _synchronised_kind(norm: nn.Module) -> type[nn.Module]:

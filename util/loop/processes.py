@@ -124,17 +124,9 @@ def explained_memory_errors(lower: str) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError, cv2.error, ConnectionError, TimeoutError) as error:
-        explained = _explained(error, lower)
-        if explained is None:
-            raise
-        raise explained from None
-
-
-def _explained(error: Exception, lower: str) -> UserError | None:
-    """Return an error of the machine as one of a line; None: it is another error."""
-    text = " ".join(str(error).split())
-    if isinstance(error, MemoryError) or any(phrase in text for phrase in NO_MEMORY):
-        return UserError(f"out of memory ({text.rstrip('. ')}); lower {lower}", local=True)
-    if isinstance(error, distributed.DistError | ConnectionError | TimeoutError) or "gloo" in text:
-        return PeerLost(f"this process cannot reach the others of the run ({text})")
-    return None
+        text = " ".join(str(error).split())
+        if isinstance(error, MemoryError) or any(phrase in text for phrase in NO_MEMORY):
+            raise UserError(f"out of memory ({text.rstrip('. ')}); lower {lower}", local=True) from None
+        if isinstance(error, distributed.DistError | ConnectionError | TimeoutError) or "gloo" in text:
+            raise PeerLost(f"this process cannot reach the others of the run ({text})") from None
+        raise

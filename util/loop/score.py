@@ -41,7 +41,6 @@ class Scoreboard:
     """The observer that counts every output: against the episode's classes, a base learner's in base labels."""
 
     classes: int  # of the data set
-    scored_on: str | None = None  # the name of the trial's label to count on; None takes the only one
     further: Sequence[str] = ()  # names of ``mask_metrics.METRICS`` that are counted too
     query_of: Callable[[int], str] = str  # the name of an episode's query by its number, for further metrics
     # what is counted: records of each episode by output
@@ -62,15 +61,14 @@ class Scoreboard:
 
     def _add_episode(self, number: int, item: int, trial: Trial, output: Output) -> None:
         """Count the episode of a number, which is an item of a batch."""
-        scored_on = self.scored_on or next(iter(trial.label))
-        label = trial.label[scored_on][item]
+        label = trial.label[item]
         of_item = {name: logits[item : item + 1].float() for name, logits in scored_outputs(output).items()}
         predictions = {name: metrics.predicted(resize(logits, label.shape)) for name, logits in of_item.items()}
         class_id_n = torch.stack([way.class_id[item] for way in trial.ways])
         base = predictions.pop(BASE, None)
         if base is not None and trial.base_label:
             channels = of_item[BASE].shape[1]
-            self.base.append(metrics.class_counts(base[0], trial.base_label[scored_on][item], channels))
+            self.base.append(metrics.class_counts(base[0], trial.base_label[item], channels))
         if len(class_id_n) == 1:
             predictions[ALL_FOREGROUND] = torch.ones_like(label)[None]
         further = counted_in_episodes(self.further)
@@ -82,7 +80,7 @@ class Scoreboard:
                 label,
                 further,
                 query=self.query_of(number) if further else "",
-                class_map_hw=trial.class_map[scored_on][item],
+                class_map_hw=trial.class_map[item],
             )
             self.records[name].append(records)
 

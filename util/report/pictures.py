@@ -110,14 +110,13 @@ def _drawn(rows: Sequence[dict[str, Any]], number: int) -> tuple | None:
 class Predictions:
     """The observer that keeps what a network makes of some episodes."""
 
-    scored_on: str
     masks: dict[int, dict[str, np.ndarray]] = field(default_factory=dict)  # by output, (H', W') uint8
     maps: dict[int, dict[str, Tensor]] = field(default_factory=dict)  # (h, w), in 0..1
 
     def add(self, numbers: list[int], batch: Trial, output: Output) -> None:
         """Keep the predictions at the size of the scored label, and the maps at their own size."""
         for item, number in enumerate(numbers):
-            size = batch.label[self.scored_on][item].shape
+            size = batch.label[item].shape
             self.maps[number] = {name: values[item].float().cpu() for name, values in output.maps.items()}
             self.masks[number] = {}
             for name, logits in scored_outputs(output).items():
@@ -138,8 +137,8 @@ def _boards(
             fix="test again with test.py",
         )
     sampler = test.samplers[row.result["seeds"][0]]
-    found = Predictions(test.scored_on)
-    data = Subset(trials(test.run, sampler, test.view, (test.scored_on,)), list(numbers))
+    found = Predictions()
+    data = Subset(trials(test.run, sampler, test.view, test.scored_on), list(numbers))
     score(test.prepared, data, len(numbers), [found], world, title=row.name)
     boards = []
     for place, number in enumerate(numbers):

@@ -201,7 +201,7 @@ def validation_episodes(run: Run, images: ImageList) -> TrialDataset:
         run,
         protocol_sampler(run, images, protocol, seed),
         view,
-        (view.label_kind(protocol.scored_on),),
+        view.label_kind(protocol.scored_on),
         play_novel=on_base_classes,
         last_support_first=protocol.draw == PFENET,
     )
@@ -234,12 +234,12 @@ def trials(
     run: Run,
     sampler: Sampler,
     view: View,
-    scored_on: tuple[str, ...],
+    scored_on: str,
     *,
     play_novel: bool = False,
     last_support_first: bool = False,
 ) -> TrialDataset:
-    """Return a sampler's episodes by number, sized by a view, with the labels that they are scored on."""
+    """Return a sampler's episodes by number, sized by a view, with the label that they are scored on."""
     return TrialDataset(
         _episodes(run, sampler, view.side, view=view),
         scored_on,

@@ -18,6 +18,7 @@ from util.files.errors import EXIT_INTERRUPTED, UserError, log
 from util.files.sizes import GIB
 from util.loop.device import compute_in_fixed_order, describe, episodes_at_once, free_memory
 from util.loop.loading import batches, training_numbers
+from util.loop.metrics import MIOU, per_class
 from util.loop.network import PreparedNetwork, prepare_network
 from util.loop.observers import TrainingObserver, registered_observers
 from util.loop.optim import EMA, StepSchedule, build_optimizers
@@ -50,8 +51,6 @@ from util.weights.checkpoint import Checkpoint
 from util.weights.code import code_of_run
 from util.weights.encoders import encoder_licence
 from util.weights.origin import Origin
-
-PER_CLASS = "per_class"  # of the scores of an output: class id -> IoU
 
 
 def train(config: Config, asked: Asked) -> int:
@@ -247,7 +246,7 @@ def _validate(
     )
     scores, _ = board.gather(world)
     curves.scalars("validation", points_of(scores, data.validation_classes), step)
-    return scores[FINAL if FINAL in scores else BASE]["miou"], scores
+    return scores[FINAL if FINAL in scores else BASE][MIOU], scores
 
 
 def _observers(
@@ -339,8 +338,8 @@ def points_of(scores: dict[str, dict[str, Any]], classes: list[str]) -> dict[str
     names = ["background", *classes]
     points = dict[str, float]()
     for output, values in scores.items():
-        points |= {f"{output}_{name}": value for name, value in values.items() if name != PER_CLASS}
+        points |= {f"{output}_{name}": value for name, value in values.items() if name != per_class(MIOU)}
         if output != BASE:
-            for class_id, iou in values[PER_CLASS].items():
+            for class_id, iou in values[per_class(MIOU)].items():
                 points[f"{output}_iou/{names[int(class_id)]}"] = iou
     return points
