@@ -16,7 +16,7 @@ from typing_extensions import Self
 
 from annotations.photo_files import PhotoFiles
 from annotations.pictures import header_of
-from annotations.shapes import compressed, decoded, has_area, polygons_of
+from annotations.shapes import compressed, decoded, polygons_of, with_area
 from util.files.errors import UserError, note
 from util.files.images import upright_size
 from util.files.mask_images import fitted_mask
@@ -229,7 +229,7 @@ def runs_of(shape: Shape, size: list[int]) -> dict[str, Any]:
         if shape["size"] != size:
             raise ValueError(f"its size is {shape['size']}, the image's {size}")
         return compressed(shape)
-    polygons = [polygon for polygon in shape if has_area((polygon,))]
+    polygons = [*with_area(shape)]
     if not polygons:
         return rle.encode(np.zeros(size, np.uint8, order="F"))
     return rle.merge(rle.frPyObjects(polygons, *size))
