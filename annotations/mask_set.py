@@ -1,4 +1,4 @@
-"""The meaning of the numbers in a set of masks: one check of names, values and colours of all, before any is used."""
+"""Check all masks of a set together, before any is used: whether their values, colours, edges and names agree."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,13 +9,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from annotations.mask_formats import Colours, indices_of, opened_mask
+from annotations.mask_formats import Colour, Colours, indices_of, opened_mask
 from annotations.mask_names import MaskNames
 from util.files.errors import UserError, note
 from util.files.palette import IGNORE, palette_of
 from util.files.parallel import attempt, parallel_map
 
-Colour = tuple[int, ...]  # red, green, blue
 SHOWN_VALUES = 8  # values in a line
 MANY = 0.1  # of all masks
 REACH = 4  # pixels from a band to both of its neighbours, at most

@@ -4,7 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from functools import cached_property, lru_cache
-from itertools import takewhile
+from os.path import commonprefix
 from pathlib import Path, PurePath, PureWindowsPath
 from typing import Any
 from urllib.parse import unquote
@@ -16,7 +16,6 @@ from util.files.photos import photos_below
 
 LOCAL_FILES = "?d="  # in Label Studio's address of a file on its own machine
 REPLACED = "left out: masks of photos that were replaced since"  # as ``is_same_file`` says
-BY_NAME = "photos are found by their names alone, in other folders"
 UPLOADED = re.compile(r"^(.*[/\\])?[0-9a-f]{8}-")  # Label Studio puts these digits before the name of an uploaded file
 
 
@@ -120,7 +119,10 @@ class PhotoFiles:
         stated_place = place_of(path.relative_to(path.anchor).parts[:-1])
         if not self._has_noted and are_other_places(place, stated_place):
             self._has_noted = True
-            note(f"{source}: {BY_NAME}, such as {photo} for {path.as_posix()}")
+            note(
+                f"{source}: photos are found by their names alone, in other folders, such as {photo} for "
+                f"{path.as_posix()}"
+            )
 
     def _candidates(self, path: PurePath) -> list[Path]:
         """Return the photos of a stated name; where photos lie in folders of the stated name, only those in these."""
@@ -133,8 +135,8 @@ class PhotoFiles:
         """Return whether a photo has the stated suffix, and how many folders above it have the stated names."""
         *folders, name = map(name_key, photo.relative_to(self.folder).parts)
         *stated_folders, stated_name = map(name_key, path.parts)
-        same = takewhile(lambda pair: pair[0] == pair[1], zip(reversed(folders), reversed(stated_folders)))
-        return name == stated_name, sum(1 for _ in same)
+        same = commonprefix([folders[::-1], stated_folders[::-1]])
+        return name == stated_name, len(same)
 
     def _missing(self, stated: str) -> str:
         """Return the words on a stated photo that is not there, with the nearest that is."""
