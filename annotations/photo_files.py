@@ -4,7 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from functools import cached_property, lru_cache
-from os.path import commonprefix
+from itertools import takewhile
 from pathlib import Path, PurePath, PureWindowsPath
 from typing import Any
 from urllib.parse import unquote
@@ -135,8 +135,8 @@ class PhotoFiles:
         """Return whether a photo has the stated suffix, and how many folders above it have the stated names."""
         *folders, name = map(name_key, photo.relative_to(self.folder).parts)
         *stated_folders, stated_name = map(name_key, path.parts)
-        same = commonprefix([folders[::-1], stated_folders[::-1]])
-        return name == stated_name, len(same)
+        same = takewhile(lambda pair: pair[0] == pair[1], zip(reversed(folders), reversed(stated_folders)))
+        return name == stated_name, sum(1 for _ in same)
 
     def _missing(self, stated: str) -> str:
         """Return the words on a stated photo that is not there, with the nearest that is."""

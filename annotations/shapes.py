@@ -73,9 +73,9 @@ def region_in(text: str, size: tuple[int, int]) -> np.ndarray:
 
 
 def with_area(shape: tuple[np.ndarray, ...] | dict[str, Any]) -> tuple[np.ndarray, ...] | dict[str, Any]:
-    """Return what of a shape covers something, () for nothing: run lengths with a pixel, else outlines that are no line.
+    """Return what of a shape covers an area, () for nothing.
 
-    Those have three points that are not on a line.
+    It is run lengths with a pixel, or the polygons (2 x points,) that have three points that are not on a line.
     """
     if isinstance(shape, dict):
         return shape if rle.area(shape) else ()
