@@ -178,7 +178,7 @@ def class_mask(photo: AnnotatedPhoto, table: Mapping[int, int], covered: Counter
 def _count_covered(covered: Counter[int], objects: Iterable[tuple[int, int, dict[str, Any]]], mask: np.ndarray) -> None:
     """Count the objects (area, class id, run lengths) of which a mask (H, W) shows no pixel of their class."""
     for area, class_id, runs in objects:
-        covered[class_id] += bool(area and not (mask[rle.decode(runs).view(bool)] == class_id).any())
+        covered[class_id] += area > 0 and class_id not in mask[rle.decode(runs).view(bool)]
 
 
 def outlines_of(shape: Shape) -> tuple[np.ndarray, ...]:

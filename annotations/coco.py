@@ -189,9 +189,9 @@ def _disagrees(shape: Shape, entry: dict[str, Any], has_outline: bool, photo: tu
         return False
     extent = extent_of(outlined)
     ends = np.array([x, y, x + width, y + height])
-    if all(abs(gap) <= SLACK for gap in extent - box) and np.abs(extent - ends).max() > SLACK:
-        return True
     left, top, right, bottom = extent.tolist()
+    if abs(right - width) <= SLACK and np.abs(extent - box).max() <= SLACK < np.abs(extent - ends).max():
+        return True
     photo_height, photo_width = photo
     overhangs = [  # of the outline, cut at the photo's edges, over the sides of the box
         x - max(left, 0),

@@ -107,7 +107,7 @@ def _check_edges(facts: Sequence[MaskFacts]) -> None:
     """Refuse (UserError) masks of which many have smooth edges, where values lie only in bands along these."""
     smooth = [mask for mask in facts if mask.bands]
     if smooth and len(smooth) >= MANY * len(facts):
-        in_bands = sorted(frozenset[int]().union(*(mask.bands for mask in smooth)))
+        in_bands = sorted({value for mask in smooth for value in mask.bands})
         raise UserError(
             f"{smooth[0].path}: values such as {', '.join(map(str, in_bands[:SHOWN_VALUES]))} lie only in thin bands "
             f"along edges, between others, as interpolation makes them ({len(smooth)} of {len(facts)} masks)",
@@ -118,7 +118,7 @@ def _check_edges(facts: Sequence[MaskFacts]) -> None:
 
 def _check_names(facts: Sequence[MaskFacts], known: MaskNames) -> None:
     """Refuse (UserError) names that seem to begin with that of 0; lines say which no mask shows, and the unknown."""
-    shown = frozenset[int]().union(*(mask.values for mask in facts))
+    shown = {value for mask in facts for value in mask.values}
     if known.unknown:
         note(f"{known.path}: unknown (255): {_named(known.unknown)}")
     absent = {value: name for value, name in known.classes.items() if value not in shown}
