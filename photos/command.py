@@ -30,8 +30,8 @@ OTHERS = (
 )
 
 
-def command(arguments: list[str]) -> int:
-    """Run a command line and return the exit code; what a command alone needs is imported for it."""
+def command(arguments: list[str]) -> int | None:
+    """Run a command line and return the exit code, None for 0; what a command alone needs is imported for it."""
     words = [SEGMENT, *arguments] if not arguments or arguments[0].startswith("-") else arguments
     check_known(words[0], COMMANDS, f"{words[0]}: no such command")
     parser = Parser(prog="predict.py")
@@ -42,7 +42,7 @@ def command(arguments: list[str]) -> int:
         for declare in groups:
             declare(of_command)
     asked = parser.parse_args(words)
-    return asked.run(asked) or 0
+    return asked.run(asked)
 
 
 def calibrate(asked: Namespace) -> None:
