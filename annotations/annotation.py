@@ -16,7 +16,7 @@ from typing_extensions import Self
 
 from annotations.photo_files import PhotoFiles
 from annotations.pictures import header_of
-from annotations.shapes import compressed, decoded, has_area, polygons_of
+from annotations.shapes import compressed, decoded, polygons_of, with_area
 from util.files.errors import UserError, note
 from util.files.images import upright_size
 from util.files.mask_images import fitted_mask
@@ -178,7 +178,7 @@ def class_mask(photo: AnnotatedPhoto, table: Mapping[int, int], covered: Counter
 def _count_covered(covered: Counter[int], objects: Iterable[tuple[int, int, dict[str, Any]]], mask: np.ndarray) -> None:
     """Count the objects (area, class id, run lengths) of which a mask (H, W) shows no pixel of their class."""
     for area, class_id, runs in objects:
-        covered[class_id] += bool(area and not (mask[rle.decode(runs).view(bool)] == class_id).any())
+        covered[class_id] += area > 0 and class_id not in mask[rle.decode(runs).view(bool)]
 
 
 def outlines_of(shape: Shape) -> tuple[np.ndarray, ...]:
@@ -229,7 +229,7 @@ def runs_of(shape: Shape, size: list[int]) -> dict[str, Any]:
         if shape["size"] != size:
             raise ValueError(f"its size is {shape['size']}, the image's {size}")
         return compressed(shape)
-    polygons = [polygon for polygon in shape if has_area((polygon,))]
+    polygons = [*with_area(shape)]
     if not polygons:
         return rle.encode(np.zeros(size, np.uint8, order="F"))
     return rle.merge(rle.frPyObjects(polygons, *size))

@@ -21,7 +21,7 @@ from annotations.annotation import (
     check_shape,
     content_errors,
 )
-from annotations.shapes import compressed, corners_of, extent_of, has_area, turned_outline
+from annotations.shapes import compressed, corners_of, extent_of, turned_outline, with_area
 from util.files.errors import UserError
 from util.files.folders import files_below
 from util.files.output_folders import link
@@ -180,18 +180,18 @@ def _disagrees(shape: Shape, entry: dict[str, Any], has_outline: bool, photo: tu
     (height, width). One without area, of at most a pixel, or of other than four numbers, says nothing.
     """
     box = np.array(entry.get("bbox") or (), np.float64)
-    if box.shape != (4,) or box[2:].max() <= 1 or not box[2:].all():
+    if box.shape != (4,) or max(box[2:]) <= 1 or not all(box[2:]):
         return False
     x, y, width, height = box.tolist()
     if not has_outline:
         return _is_of_corners_by_area(x, y, width, height, float(entry.get("area") or 0))
-    if not has_area(shape):
+    if not (outlined := with_area(shape)):
         return False
-    extent = extent_of(shape)
+    extent = extent_of(outlined)
     ends = np.array([x, y, x + width, y + height])
-    if np.abs(extent - box).max() <= SLACK < np.abs(extent - ends).max():
+    left, top, right, bottom = extent.tolist()
+    if abs(right - width) <= SLACK and np.abs(extent - box).max() <= SLACK < np.abs(extent - ends).max():
         return True
-    left, top, right, bottom = extent
     photo_height, photo_width = photo
     overhangs = [  # of the outline, cut at the photo's edges, over the sides of the box
         x - max(left, 0),
@@ -252,6 +252,9 @@ def write(folder: Path, predictions: Predictions) -> None:
                     **({} if predicted.by is None else {"by": predicted.by}),
                 }
             )
-    categories = [{"id": number, "name": name} for name, number in ids.items()]
-    content = {"images": images, "annotations": annotations, "categories": categories}
+    content = {
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": number, "name": name} for name, number in ids.items()],
+    }
     write_atomically(folder / "instances.json", json.dumps(content))

@@ -9,7 +9,7 @@ import numpy as np
 from annotations.annotation import AnnotatedPhoto, Annotations, Instance
 from annotations.mask_names import check_names
 from annotations.pictures import header_of
-from annotations.shapes import end_of, has_area
+from annotations.shapes import end_of, with_area
 from annotations.words import BACKGROUND, is_unknown
 from util.files.errors import UserError, note
 from util.files.images import upright_size
@@ -54,7 +54,7 @@ def _with_meaning(
     ignored: list[Instance] = []
     for instance in photo.instances:
         name = categories[instance.category]
-        if not has_area(instance.shape):
+        if not with_area(instance.shape):
             remarks["left out: objects that cover no area"][photo.name] += 1
         elif name.casefold() in BACKGROUND:
             remarks[f"left out: regions of {name}"][photo.name] += 1

@@ -128,11 +128,11 @@ def _shape(entry: dict[str, Any], kind: str, size: tuple[int, int]) -> Shape | N
 
 def _mask_shape(mask: np.ndarray, points: np.ndarray, size: tuple[int, int]) -> Shape:
     """Return a mask (h, w) bool, whose first of ``points`` (2, 2) is its upper left pixel, cut at its photo's edges."""
-    left, top = points.min(0).round().astype(int)
+    left_top = points.min(0).round().astype(int)
+    places = np.argwhere(mask) + left_top[::-1]  # row and column of each pixel
+    inside = places[((places >= 0) & (places < size)).all(1)]
     whole = np.zeros(size, bool)
-    rows, columns = np.argwhere(mask).T + np.array([[top], [left]])
-    is_inside = (rows >= 0) & (rows < size[0]) & (columns >= 0) & (columns < size[1])
-    whole[rows[is_inside], columns[is_inside]] = True
+    whole[tuple(inside.T)] = True
     return encoded(whole)
 
 
@@ -150,7 +150,7 @@ def write(folder: Path, predictions: Predictions) -> None:
                 for number, predicted in enumerate(photo.objects)
                 for polygon in predicted.polygons()
             ],
-            "imagePath": Path(os.path.relpath(photo.path, folder)).as_posix(),
+            "imagePath": os.path.relpath(photo.path, folder),
             "imageData": None,
             "imageHeight": photo.height,
             "imageWidth": photo.width,

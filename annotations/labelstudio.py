@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from io import StringIO
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -91,9 +92,8 @@ def _photo_of(task: dict[str, Any]) -> str:
 
     ValueError: it has several.
     """
-    photos: list[str] = []
-    for value in task["data"].values():
-        photos += filter(_names_photo, value if isinstance(value, list) else [value])
+    values = chain.from_iterable(value if isinstance(value, list) else [value] for value in task["data"].values())
+    photos = [*filter(_names_photo, values)]
     if len(photos) > 1:
         raise ValueError(f"several photos, {', '.join(photos)}; give each a task of its own")
     return photos[0] if photos else task["file_upload"]
@@ -166,20 +166,18 @@ def brush_mask(runs: list[int], size: tuple[int, int]) -> np.ndarray:
     def number(length: int) -> int:
         return int(bits.read(length), 2)
 
-    remaining = number(32)
+    stated = number(32)
     word = number(5) + 1
     sizes = [number(4) + 1 for _ in COUNT_BITS]
     pixels = np.zeros((*size, CHANNELS), np.uint8)
-    if remaining != pixels.size:
-        raise ValueError(f"a brush has {remaining} values, its photo {pixels.size}")
-    flat = pixels.reshape(-1)
-    while remaining > 0:
+    if stated != pixels.size:
+        raise ValueError(f"a brush has {stated} values, its photo {pixels.size}")
+    rest = pixels.reshape(-1)
+    while rest.size:
         is_repeated = number(1)
         length = number(sizes[number(2)]) + 1
-        values = number(word) if is_repeated else [number(word) for _ in range(length)]
-        start = flat.size - remaining
-        flat[start : start + length] = values
-        remaining -= length
+        rest[:length] = number(word) if is_repeated else [number(word) for _ in range(length)]
+        rest = rest[length:]
     return pixels[:, :, -1] > 0
 
 
@@ -239,8 +237,7 @@ def brush_runs(mask: np.ndarray) -> list[int]:
     flat = mask.reshape(-1)
     starts = np.concatenate([[0], np.flatnonzero(np.diff(flat)) + 1])
     lengths = np.diff(np.concatenate([starts, [flat.size]])) * CHANNELS
-    bits = [f"{flat.size * CHANNELS:032b}", f"{WORD_BITS - 1:05b}"]
-    bits += [f"{size - 1:04b}" for size in COUNT_BITS]
+    bits = [f"{flat.size * CHANNELS:032b}", f"{WORD_BITS - 1:05b}", *(f"{size - 1:04b}" for size in COUNT_BITS)]
     for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
         value = f"{255 * int(flat[start]):0{WORD_BITS}b}"
         for done in range(0, length, 2 ** COUNT_BITS[-1]):

@@ -1,7 +1,8 @@
-"""Which files are masks, and of which photos: by folders of usual names, and of classes."""
+"""Find the files that are masks, and the photo of each: the names of files and folders tell."""
 
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import NoReturn
 
@@ -22,7 +23,6 @@ from util.files.photos import photos_below
 LOSSLESS = (".tif", ".tiff", ".bmp", ".gif")  # suffixes of masks beside PNG
 NAMED_MASK = "_mask"  # ends the stem of a mask beside its photo
 NO_PHOTO = "left out: masks without a photo"
-LIKE_PHOTOS = "name masks like photos, photo.jpg: photo.png or photo_mask.png (no JPEG, which changes values)"
 
 
 def folders_in(path: Path, photos: Path | None = None) -> tuple[Path, Path]:
@@ -44,11 +44,9 @@ def folders_in(path: Path, photos: Path | None = None) -> tuple[Path, Path]:
 
 def _first_named(folders: Sequence[Path], kind: Sequence[str]) -> Path | None:
     """Return the folder with the first of some words as its name, also beside ``FOLDER_WORDS``; None: there is none."""
-    for word in kind:
-        for folder in folders:
-            if {word} == words_of(folder.name).difference(FOLDER_WORDS):
-                return folder
-    return None
+    candidates = product(kind, folders)
+    named = (folder for word, folder in candidates if {word} == words_of(folder.name).difference(FOLDER_WORDS))
+    return next(named, None)
 
 
 def folders_of(path: Path) -> list[Path]:
@@ -150,5 +148,6 @@ def _refuse_unpaired(photos: Path, masks: Path, mask_files: list[Path]) -> NoRet
     raise UserError(
         f"{masks}: none of its {len(mask_files)} masks has the name of a photo in {photos}, such as "
         f"{mask_files[0].name}",
-        fix=f"{LIKE_PHOTOS}, or name their folder (--photos)",
+        fix="name masks like photos, photo.jpg: photo.png or photo_mask.png (no JPEG, which changes values), or name "
+        "their folder (--photos)",
     )

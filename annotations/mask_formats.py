@@ -1,4 +1,4 @@
-"""Masks of any format as class indices: PNG, TIFF, BMP or GIF, of numbers, palettes or colours."""
+"""Read one mask of any format as class indices: PNG, TIFF, BMP or GIF, of numbers, a palette or colours."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +15,8 @@ from util.files.images import JPEG_FORMATS
 from util.files.mask_images import fitted_mask
 from util.files.palette import IGNORE, check_indices, refuse_few_bits
 
-Colours = Mapping[tuple[int, ...], int]  # red, green, blue in a mask -> class index
+Colour = tuple[int, ...]  # red, green, blue
+Colours = Mapping[Colour, int]  # in a mask -> class index
 note_once = cache(note)
 
 
@@ -91,9 +92,7 @@ def as_indices(values: np.ndarray, path: Path) -> np.ndarray:
 
 def _indices_of_colours(rgb: np.ndarray, colours: Colours) -> np.ndarray:
     """Return the class index of each colour of a mask (H, W, 3), (H, W) uint8."""
-    place_values = np.array([2**16, 2**8, 1])
-    codes = rgb.astype(np.int32) @ place_values
-    indices = np.zeros(codes.shape, np.uint8)
-    for colour, index in colours.items():
-        indices[codes == place_values @ colour] = index
-    return indices
+    place_values = np.array([2**16, 2**8, 1], np.int32)
+    index_of_code = np.zeros(2**24, np.uint8)
+    index_of_code[np.array([*colours]) @ place_values] = [*colours.values()]
+    return index_of_code[rgb @ place_values]

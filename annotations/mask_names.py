@@ -1,4 +1,4 @@
-"""Files with the names of the classes of masks, and their colours."""
+"""Read the file that names the classes of masks: which value, or which colour, is of which class."""
 
 import json
 import re

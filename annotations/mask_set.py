@@ -1,4 +1,4 @@
-"""The meaning of the numbers in a set of masks: one check of names, values and colours of all, before any is used."""
+"""Check all masks of a set together, before any is used: whether their values, colours, edges and names agree."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,13 +9,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from annotations.mask_formats import Colours, indices_of, opened_mask
+from annotations.mask_formats import Colour, Colours, indices_of, opened_mask
 from annotations.mask_names import MaskNames
 from util.files.errors import UserError, note
 from util.files.palette import IGNORE, palette_of
 from util.files.parallel import attempt, parallel_map
 
-Colour = tuple[int, ...]  # red, green, blue
 SHOWN_VALUES = 8  # values in a line
 MANY = 0.1  # of all masks
 REACH = 4  # pixels from a band to both of its neighbours, at most
@@ -108,7 +107,7 @@ def _check_edges(facts: Sequence[MaskFacts]) -> None:
     """Refuse (UserError) masks of which many have smooth edges, where values lie only in bands along these."""
     smooth = [mask for mask in facts if mask.bands]
     if smooth and len(smooth) >= MANY * len(facts):
-        in_bands = sorted(frozenset[int]().union(*(mask.bands for mask in smooth)))
+        in_bands = sorted({value for mask in smooth for value in mask.bands})
         raise UserError(
             f"{smooth[0].path}: values such as {', '.join(map(str, in_bands[:SHOWN_VALUES]))} lie only in thin bands "
             f"along edges, between others, as interpolation makes them ({len(smooth)} of {len(facts)} masks)",
@@ -119,7 +118,7 @@ def _check_edges(facts: Sequence[MaskFacts]) -> None:
 
 def _check_names(facts: Sequence[MaskFacts], known: MaskNames) -> None:
     """Refuse (UserError) names that seem to begin with value 0; print the names that no mask shows, and the unknown."""
-    shown = frozenset[int]().union(*(mask.values for mask in facts))
+    shown = {value for mask in facts for value in mask.values}
     if known.unknown:
         note(f"{known.path}: unknown (255): {_named(known.unknown)}")
     absent = {value: name for value, name in known.classes.items() if value not in shown}

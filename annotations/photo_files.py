@@ -16,7 +16,6 @@ from util.files.photos import photos_below
 
 LOCAL_FILES = "?d="  # in Label Studio's address of a file on its own machine
 REPLACED = "left out: masks of photos that were replaced since"  # as ``is_same_file`` says
-BY_NAME = "photos are found by their names alone, in other folders"
 UPLOADED = re.compile(r"^(.*[/\\])?[0-9a-f]{8}-")  # Label Studio puts these digits before the name of an uploaded file
 
 
@@ -120,7 +119,10 @@ class PhotoFiles:
         stated_place = place_of(path.relative_to(path.anchor).parts[:-1])
         if not self._has_noted and are_other_places(place, stated_place):
             self._has_noted = True
-            note(f"{source}: {BY_NAME}, such as {photo} for {path.as_posix()}")
+            note(
+                f"{source}: photos are found by their names alone, in other folders, such as {photo} for "
+                f"{path.as_posix()}"
+            )
 
     def _candidates(self, path: PurePath) -> list[Path]:
         """Return the photos of a stated name; where photos lie in folders of the stated name, only those in these."""

@@ -52,16 +52,11 @@ def opened(path: Path, what: str = "photo", content: bytes | None = None) -> Ite
         path.open("rb") if content is None else BytesIO(content) as file,
         Image.open(file, formats=formats) as image,
     ):
-        _turn_to_largest_page(image)
+        if image.format == "TIFF":  # to the first of its largest pages
+            sizes = [page.width * page.height for page in ImageSequence.Iterator(image)]
+            image.seek(sizes.index(max(sizes)))
         check_image(image, path)
         yield image
-
-
-def _turn_to_largest_page(image: Image.Image) -> None:
-    """Turn a TIFF to the first of its largest pages."""
-    if image.format == "TIFF":
-        sizes = [page.width * page.height for page in ImageSequence.Iterator(image)]
-        image.seek(sizes.index(max(sizes)))
 
 
 def header_of(path: Path) -> tuple[tuple[int, int], int]:

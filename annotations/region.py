@@ -1,4 +1,4 @@
-"""Masks of one class in any form: what of a mask is the object, and whether a mask seems to hold several classes."""
+"""Read one mask of a single class in any form: which pixels are the object, and whether several classes seem there."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from annotations.mask_formats import opened_mask
+from annotations.mask_formats import Colour, opened_mask
 from annotations.pictures import frame_of, header_of, values_in
 from util.files.errors import UserError
 from util.files.images import UPRIGHT, check_image
@@ -22,8 +22,6 @@ EDGES = 4  # levels; more are of soft edges
 LEVEL = 0.05  # of the object, that each of few levels covers; others are of soft edges
 SHOWN = 3  # values in a line
 FIX = "and nothing names them; paint the object alone, or name the classes (predict.py --mask-value takes one value)"
-
-Colour = tuple[int, ...]  # red, green, blue, sometimes opacity
 
 
 def read_region(mask: Any) -> tuple[np.ndarray, bool]:

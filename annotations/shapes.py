@@ -50,11 +50,11 @@ def turned_outline(outline: np.ndarray, degrees: float, pivot: np.ndarray) -> np
 
 
 def extent_of(shape: tuple[np.ndarray, ...] | dict[str, Any]) -> np.ndarray:
-    """Return the left, upper, right and lower end of a shape that has an area, (4,)."""
+    """Return the left, upper, right and lower end of a shape of ``with_area``, (4,)."""
     if isinstance(shape, dict):
         left, top, width, height = rle.toBbox(shape)
         return np.array([left, top, left + width, top + height])
-    points = np.concatenate([outline for outline in shape if has_area((outline,))]).reshape(-1, 2)
+    points = np.concatenate(shape).reshape(-1, 2)
     return np.concatenate([points.min(0), points.max(0)])
 
 
@@ -72,11 +72,14 @@ def region_in(text: str, size: tuple[int, int]) -> np.ndarray:
         raise ValueError(f"a mask is damaged ({error})") from None
 
 
-def has_area(shape: tuple[np.ndarray, ...] | dict[str, Any]) -> bool:
-    """Return whether run lengths cover a pixel, or a polygon (2 x points,) has three points that are not on a line."""
+def with_area(shape: tuple[np.ndarray, ...] | dict[str, Any]) -> tuple[np.ndarray, ...] | dict[str, Any]:
+    """Return what of a shape covers an area, () for nothing.
+
+    It is run lengths with a pixel, or the polygons (2 x points,) that have three points that are not on a line.
+    """
     if isinstance(shape, dict):
-        return bool(rle.area(shape))
-    return any(len(polygon) >= 6 and not _is_on_a_line(polygon) for polygon in shape)
+        return shape if rle.area(shape) else ()
+    return tuple(polygon for polygon in shape if len(polygon) >= 6 and not _is_on_a_line(polygon))
 
 
 def is_rectangle(outline: np.ndarray) -> bool:
@@ -91,11 +94,14 @@ def is_rectangle(outline: np.ndarray) -> bool:
 
 def end_of(shape: tuple[np.ndarray, ...] | dict[str, Any]) -> np.ndarray:
     """Return the right and lower end of outlines that have an area, or the width and height of run lengths, (2,)."""
-    return np.array(shape["size"][::-1]) if isinstance(shape, dict) else extent_of(shape)[2:]
+    return np.array(shape["size"][::-1]) if isinstance(shape, dict) else extent_of(with_area(shape))[2:]
 
 
 def _is_on_a_line(polygon: np.ndarray) -> bool:
     """Return whether all points of a polygon (2 x points,), at least three, are on a line."""
+    x, y, x_1, y_1, x_2, y_2 = polygon[:6].tolist()
+    if abs((x_1 - x) * (y_2 - y) - (x_2 - x) * (y_1 - y)) > 10 * MIN_AREA:  # most need no look at their other points
+        return False
     points = polygon.reshape(-1, 2) - polygon[:2]
     longest_x, longest_y = points[(points**2).sum(1).argmax()]
     return bool((np.abs(points @ (longest_y, -longest_x)) <= MIN_AREA).all())

@@ -136,12 +136,11 @@ def find_calibration(config: Config, source: str, weights: str) -> Calibration |
     """
     key = key_of(config, weights)
     path_of_run = calibration_path(config, source)
-    of_run = [path_of_run] if path_of_run.exists() else []
-    for path in (*of_run, *sorted(SHIPPED.glob("*.yaml"))):
+    for path in filter(Path.exists, (path_of_run, *sorted(SHIPPED.glob("*.yaml")))):
         calibration = _read(path)
         if calibration.made_for == key:
             return calibration
-    if of_run:
+    if path_of_run.exists():
         log.warning("%s: is of other weights or model settings, so it is not used; %s", path_of_run, MAKE_AGAIN)
     return None
 

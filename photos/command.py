@@ -2,7 +2,7 @@
 
 import sys
 from argparse import Namespace
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,13 @@ from photos.prediction import NETWORK, percent
 from photos.read_photos import photos_in
 from photos.results_folder import Results
 from photos.segmenter import Segmenter
-from util.cli import Parser, add_import, within
-from util.engine import import_by_option, load_engine
+from util.cli import Parser
+from util.engine import load_engine
 from util.files.errors import EXIT_USER_ERROR, UserError, check_known, note
 from util.files.progress import ProgressBar
 from util.loop.processes import explained_memory_errors
 
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}]"  # photos a second, however few
-MEMORY = "--set test.batch=1, --resize, the photo's size or the number of classes: each takes some 20 bytes a pixel"
 DOUBTFUL = 0.4  # a mask's score below which a person had better look at it first
 DOUBT = "too little or too much to learn from: mark an object beside background, or crop to it"
 SEGMENT = "segment"  # the command where none is named
@@ -31,50 +30,23 @@ OTHERS = (
 )
 
 
-def command(arguments: list[str]) -> int:
-    """Run a command line and return the exit code; what a command alone needs is imported for it."""
+def command(arguments: list[str]) -> int | None:
+    """Run a command line and return the exit code, None for 0; what a command alone needs is imported for it."""
     words = [SEGMENT, *arguments] if not arguments or arguments[0].startswith("-") else arguments
     check_known(words[0], COMMANDS, f"{words[0]}: no such command")
     parser = Parser(prog="predict.py")
     commands = parser.add_subparsers()
-    for name, (description, declare, run) in COMMANDS.items():
+    for name, (description, groups, run) in COMMANDS.items():
         of_command = commands.add_parser(name, description=f"{description} {OTHERS}")
-        declare(of_command)
         of_command.set_defaults(run=run)
+        for declare in groups:
+            declare(of_command)
     asked = parser.parse_args(words)
     return asked.run(asked)
 
 
-def _declare_segment(parser: Parser) -> None:
-    options.add_examples(parser)
-    options.add_photos(parser, required=True)
-    options.add_results(parser)
-    options.add_network(parser)
-
-
-def _declare_serve(parser: Parser) -> None:
-    options.add_examples(parser)
-    options.add_photos(parser, required=False)
-    options.add_network(parser)
-    parser.add_argument(
-        "--port", type=within(int, 1, 2**16 - 1), default=7860, help="port of the page; default %(default)s"
-    )
-    parser.set_defaults(out=Path("runs/page"))
-
-
-def _declare_calibrate(parser: Parser) -> None:
-    parser.add_argument("config", metavar="CONFIG", help="a YAML file, or words of an experiment")
-    options.add_weights(parser)
-
-
-def _declare_share(parser: Parser) -> None:
-    parser.add_argument("--checkpoint", required=True, help="weights of this project")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    add_import(parser, import_by_option)
-
-
-def calibrate(asked: Namespace) -> int:
-    """Fit a calibration of weights on a config's data, and return the exit code 0."""
+def calibrate(asked: Namespace) -> None:
+    """Fit a calibration of weights on a config's data."""
     from photos.calibrate import calibrate as fit  # whose packages take a second
 
     engine = load_engine(
@@ -82,17 +54,15 @@ def calibrate(asked: Namespace) -> int:
     )
     with explained_memory_errors("test.batch, data.size or data.workers"):
         fit(engine)
-    return 0
 
 
-def serve(asked: Namespace) -> int:
-    """Serve the page until it is interrupted, and return the exit code 0."""
+def serve(asked: Namespace) -> None:
+    """Serve the page until it is interrupted."""
     from photos.page.server import serve as serve_page
 
     examples, _ = options.examples_of(asked, absences=True)
     segmenter = options.segmenter_of(asked, [])
     serve_page(segmenter, asked.out, asked.port, photos=_queries(asked, examples), examples=examples)
-    return 0
 
 
 def predict(asked: Namespace) -> int:
@@ -115,7 +85,9 @@ def predict(asked: Namespace) -> int:
         results.continue_formats()
     results.check(queries, again=asked.resume)
     results.check_classes()
-    with explained_memory_errors(MEMORY):
+    with explained_memory_errors(
+        "--set test.batch=1, --resize, the photo's size or the number of classes: each takes some 20 bytes a pixel"
+    ):
         segmenter = options.segmenter_of(asked, examples)
         print(*_first_lines(segmenter), sep="\n")
         failed = _write_results(segmenter, results, queries, keep=asked.resume)
@@ -131,7 +103,7 @@ def _note_unusual(out: Path, queries: Sequence[Path], examples: Sequence[Example
     """Say that photos lie where results do, and that some are examples, too."""
     if out.resolve() in {query.resolve().parent for query in queries}:
         note(f"{out}: holds photos to segment; results are written among them")
-    photos = {Path(example.photo).resolve() for example in examples}
+    photos = {example.photo.resolve() for example in examples}
     if both := [query for query in queries if query.resolve() in photos]:
         note(
             f"{len(both)} of the photos are also examples, such as {both[0]}; results are the network's but for masks "
@@ -170,15 +142,14 @@ def _write_results(segmenter: Segmenter, results: Results, queries: Sequence[Pat
     complete = [query for query in queries if query not in failed]
     if complete:
         results.write_formats(complete, facts)
-    print(*_last_lines(results, segmenter, entries, (asked, kept, len(failed))), sep="\n")
+    print(*_last_lines(results, segmenter, entries, asked=asked, kept=kept, failed=len(failed)), sep="\n")
     return failed
 
 
 def _last_lines(
-    results: Results, segmenter: Segmenter, entries: Sequence[dict[str, Any]], counts: tuple[int, int, int]
+    results: Results, segmenter: Segmenter, entries: Sequence[dict[str, Any]], *, asked: int, kept: int, failed: int
 ) -> Iterator[str]:
     """Yield what was not found, what is doubtful, and how many photos were to be segmented, were kept, and failed."""
-    asked, kept, failed = counts
     yield from _not_found(entries, segmenter.decision.min_presence)
     if segmenter.calibration:
         yield from _doubtful(entries)
@@ -228,40 +199,52 @@ def _not_found(entries: Sequence[dict[str, Any]], least: float | None) -> Iterat
 
 def _doubtful(entries: Sequence[dict[str, Any]]) -> Iterator[str]:
     """Yield a line for each class with masks of low scores, by the entries of ``Results.write_summary``."""
-    scores = defaultdict[str, list[float]](list)
-    for entry in entries:
-        if entry["shown"] and entry["by"] == NETWORK:
-            scores[entry["class"]].append(entry["score"])
-    for name, found in scores.items():
-        if low := sum(score < DOUBTFUL for score in found):
-            which = "these first" if low < len(found) else "all: these scores say little"
-            yield f"{name}: {low} of {len(found)} masks have a score below {percent(DOUBTFUL)}; look at {which}"
+    found = [entry for entry in entries if entry["shown"] and entry["by"] == NETWORK]
+    doubtful = Counter(entry["class"] for entry in found if entry["score"] < DOUBTFUL)
+    for name, count in Counter(entry["class"] for entry in found).items():
+        if low := doubtful[name]:
+            which = "these first" if low < count else "all: these scores say little"
+            yield f"{name}: {low} of {count} masks have a score below {percent(DOUBTFUL)}; look at {which}"
 
 
-def share(asked: Namespace) -> int:
-    """Write a folder that ``Segmenter`` and ``--checkpoint`` load, and return the exit code 0."""
+def share(asked: Namespace) -> None:
+    """Write a folder that ``Segmenter`` and ``--checkpoint`` load."""
     from photos.share import share as write_shared
 
     write_shared(load_engine(asked.checkpoint, device="cpu"), asked.out)
     print(f"{asked.out}: {', '.join(sorted(path.name for path in asked.out.iterdir()))}")
-    return 0
 
 
-COMMANDS = {  # by name: what it does, its options, and the function that runs it
-    SEGMENT: ("Segment objects in photos, given a few annotated photos.", _declare_segment, predict),
+# By name: what it does, its options in groups, and the function that runs it
+COMMANDS = {
+    SEGMENT: (
+        "Segment objects in photos, given a few annotated photos.",
+        (
+            options.add_examples,
+            lambda parser: options.add_photos(parser, required=True),
+            options.add_results,
+            options.add_network,
+        ),
+        predict,
+    ),
     "serve": (
         "Serve a web page to annotate, segment and correct; it saves its work in --out, default runs/page.",
-        _declare_serve,
+        (
+            options.add_examples,
+            lambda parser: options.add_photos(parser, required=False),
+            options.add_network,
+            options.add_page,
+        ),
         serve,
     ),
     "calibrate": (
         "Fit presence scores and probabilities of weights on their base classes, and write them beside them.",
-        _declare_calibrate,
+        (options.add_data, options.add_weights),
         calibrate,
     ),
     "share": (
         "Write a checkpoint as a folder with a model card, which --checkpoint and Segmenter load.",
-        _declare_share,
+        (options.add_shared,),
         share,
     ),
 }

@@ -56,11 +56,11 @@ def encode_class(name: str | None, supports: Sequence[LoadedExample], model: Eng
 
 def _check_object(support: LoadedExample, label: Tensor, side: int) -> None:
     """Refuse (UserError) a support without a pixel of the object, also in its label at the network's input size."""
-    if not (support.label == 1).any():
+    if 1 not in support.label:
         raise UserError(
             f"{support.source}: the annotation has no pixel of the object; give a mask, outlines or box=x0,y0,x1,y1"
         )
-    if not (label == 1).any():
+    if 1 not in label:
         raise UserError(
             f"{support.source}: its object vanishes at {side} x {side} pixels, the network's input",
             fix="crop the photo closer to it, or take a larger side (--resize)",

@@ -40,8 +40,8 @@ def read_examples(
 
     UserError: a file is unreadable or in no known format, a class is missing, or a class has too many photos.
     """
-    examples = list[Example]()
-    categories = list[dict[int, str]]()
+    examples: list[Example] = []
+    categories: list[dict[int, str]] = []
     for text in texts:
         kind, path = recognise.recognise(text)
         if kind == recognise.MASKS:
@@ -123,11 +123,11 @@ def _refuse_255(facts: Sequence[MaskFacts], known: mask_names.MaskNames) -> None
 
 def _unnamed_masks(pairs: list[tuple[Path, Path]], name: str | None = None) -> Iterator[Example]:
     """Yield every mask that marks something; UserError: they seem to hold several classes."""
-    values = set[Any]()
+    values: set[Any] = set()
     for photo, mask in pairs:
         values |= classes_in(mask)
         _check_one_class(values, mask)
-        if (read_region_of(photo, mask) == 1).any():
+        if 1 in read_region_of(photo, mask):
             yield Example(name, photo, str(mask))
 
 
@@ -170,7 +170,7 @@ def _select(
     by_name: dict[str | None, list[Example]] = {name: [] for name in names.values()} or {None: []}
     for example in candidates:
         by_name[example.name].append(example)
-    selected = list[Example]()
+    selected: list[Example] = []
     for name, photos in by_name.items():
         if photos and (not classes or name in classes):
             shown = [example for example in photos if example.annotated is None or example.annotated.instances]

@@ -188,14 +188,10 @@ def drawn_labels(text: str, shape: tuple[int, int], origin: str) -> Iterator[np.
 
     Spaces separate them. UserError: the text has another form, or reaches beyond the photo; begins with ``origin``.
     """
-    height, width = shape
     for drawn in BETWEEN_KINDS.split(text):
         kind, _, numbers = drawn.partition("=")
         check_known(kind, DRAWN_KINDS, f"{origin}: '{kind}' is no kind of annotation")
-        points = _points_on_photo(kind, numbers, shape)
-        if points is None:
-            form = "x0,y0,x1,y1;... with x0 < x1 and y0 < y1" if kind == BOX else "x,y;x,y"
-            raise UserError(f"{origin}: write {kind}={form}, in pixels of the photo, which is {width} x {height}")
+        points = _points_on_photo(kind, numbers, shape, origin)
         if kind == BOX:
             label = np.zeros(shape, np.uint8)
             for left, top, right, bottom in points:
@@ -206,8 +202,8 @@ def drawn_labels(text: str, shape: tuple[int, int], origin: str) -> Iterator[np.
             yield np.where(label == 1, DENIED, 0).astype(np.uint8) if kind == NOT else label
 
 
-def _points_on_photo(kind: str, numbers: str, shape: tuple[int, int]) -> list[tuple[float, ...]] | None:
-    """Return points (x, y), or boxes (x0, y0, x1, y1), from a text; None: it has another form, or they lie outside."""
+def _points_on_photo(kind: str, numbers: str, shape: tuple[int, int], origin: str) -> list[tuple[float, ...]]:
+    """Return points (x, y), or boxes (x0, y0, x1, y1), from a text; raises as ``drawn_labels`` does."""
     height, width = shape
     try:
         points = [tuple(map(float, point.split(","))) for point in numbers.split(";")]
@@ -216,8 +212,11 @@ def _points_on_photo(kind: str, numbers: str, shape: tuple[int, int]) -> list[tu
         else:
             is_inside = all(0 <= x < width and 0 <= y < height for x, y in points)
     except ValueError:
-        return None
-    return points if is_inside else None
+        is_inside = False
+    if is_inside:
+        return points
+    form = "x0,y0,x1,y1;... with x0 < x1 and y0 < y1" if kind == BOX else "x,y;x,y"
+    raise UserError(f"{origin}: write {kind}={form}, in pixels of the photo, which is {width} x {height}")
 
 
 def box_between(corners: ArrayLike, shape: tuple[int, ...]) -> tuple[slice, slice]:

@@ -151,6 +151,26 @@ def add_results(parser: ArgumentParser) -> None:
     parser.add_argument("--instances", action="store_true", help="list the connected parts of a class as objects")
 
 
+def add_page(parser: ArgumentParser) -> None:
+    """Declare the page."""
+    parser.add_argument(
+        "--port", type=within(int, 1, 2**16 - 1), default=7860, help="port of the page; default %(default)s"
+    )
+    parser.set_defaults(out=Path("runs/page"))
+
+
+def add_data(parser: ArgumentParser) -> None:
+    """Declare the config whose data a calibration is fitted on."""
+    parser.add_argument("config", metavar="CONFIG", help="a YAML file, or words of an experiment")
+
+
+def add_shared(parser: ArgumentParser) -> None:
+    """Declare the weights that are shared, and their folder."""
+    parser.add_argument("--checkpoint", required=True, help="weights of this project")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    add_import(parser, import_by_option)
+
+
 def segmenter_of(asked: Namespace, examples: Sequence[Example]) -> Segmenter:
     """Return the segmenter of examples by the options of ``add_network``; UserError: as it, or no --model for --net."""
     config = asked.config

@@ -158,7 +158,7 @@ def over(found: Sequence[dict[str, Any]], said: Mapping[str, np.ndarray], order:
     """
     of_network = {row["name"]: row for row in found}
     is_said = np.any([*said.values()], axis=0)
-    rows = list[dict[str, Any]]()
+    rows: list[dict[str, Any]] = []
     for name in dict.fromkeys([*order, *of_network, *said]):
         row = {**of_network.get(name, {}), "name": name, "value": len(rows) + 1}
         if name in said:

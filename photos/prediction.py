@@ -143,7 +143,7 @@ class Prediction:
 
         A box is left, top, right, bottom; right and bottom are excluded.
         """
-        instances = list[Part]()
+        instances: list[Part] = []
         for index, name in enumerate(self.names):
             inside = (self.mask == index + 1).astype(np.uint8)
             count, parts, facts, _ = cv2.connectedComponentsWithStats(inside, connectivity=8)
@@ -210,8 +210,10 @@ class Prediction:
             if inside.any():
                 score = self._score(index, float(self._alone(index)[inside].mean(dtype=np.float64)))
             presence = None if self.presence is None else round(self.presence[index], DIGITS)
-            row = {"name": name, "value": index + 1, "by": NETWORK, "presence": presence, "score": score}
-            row |= extent_of(inside)
+            row = {
+                **{"name": name, "value": index + 1, "by": NETWORK, "presence": presence, "score": score},
+                **extent_of(inside),
+            }
             if masks:
                 row["runs"] = encoded(inside)
             if instances:

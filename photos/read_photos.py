@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -28,30 +29,23 @@ def photos_in(paths: Iterable[Path], recursive: bool = False, examples: Iterable
     Nor are the masks of ``examples``, which their sources name. UserError: a path is nowhere, or a folder holds no
     photo (``recursive``: nor do its sub-folders).
     """
-    photos: dict[Path, None] = {}
-    for path in paths:
-        if path.is_dir():
-            photos.update(dict.fromkeys(_photos_of_folder(path, recursive)))
-            continue
-        _check_there(path)
-        if not path.name.startswith("._") and path.name.lower() not in SYSTEM_FILES:  # a pattern of the shell has them
-            photos[path] = None
+    photos = dict.fromkeys(chain.from_iterable(_photos_at(path, recursive) for path in paths))
     masks = {Path(mask).resolve() for source in examples for mask in source.rpartition(":")[2].split(BETWEEN)}
     return [photo for photo in photos if photo.resolve() not in masks]
 
 
-def _check_there(path: Path) -> None:
-    if not path.exists() and not path.is_symlink():
-        quotes = "; write a pattern without quotes" if re.search(r"[*?[]", str(path)) else ""
-        raise UserError(f"{path}: no such photo or folder{quotes}")
-
-
-def _photos_of_folder(folder: Path, recursive: bool) -> list[Path]:
-    """Return the photos in a folder; UserError: there is none."""
-    photos = [path for path in photos_below(folder, recursive) if not _is_picture_of_result(path)]
+def _photos_at(path: Path, recursive: bool) -> list[Path]:
+    """Return a photo, or those in a folder; UserError: there is none."""
+    if not path.is_dir():
+        if not path.exists() and not path.is_symlink():
+            quotes = "; write a pattern without quotes" if re.search(r"[*?[]", str(path)) else ""
+            raise UserError(f"{path}: no such photo or folder{quotes}")
+        is_of_system = path.name.startswith("._") or path.name.lower() in SYSTEM_FILES  # which a shell's pattern has
+        return [] if is_of_system else [path]
+    photos = [photo for photo in photos_below(path, recursive) if not _is_picture_of_result(photo)]
     if not photos:
         raise UserError(
-            f"{folder}: this folder itself holds no photo ({', '.join(IMAGE_SUFFIXES)})",
+            f"{path}: this folder itself holds no photo ({', '.join(IMAGE_SUFFIXES)})",
             fix="name another folder" if recursive else "--recursive takes those of its sub-folders",
         )
     return photos
@@ -72,13 +66,15 @@ def read_photo(photo: GivenPhoto) -> np.ndarray:
         UserError: the file is missing, no image, too large (``check_size``), damaged or of 32-bit values, or the array
             has another form.
     """
-    if isinstance(photo, str | Path):
-        return read_image(Path(photo))
-    if isinstance(photo, Image.Image):
-        return _colours_of_image(photo)
-    if isinstance(photo, bytes):
-        return read_image(GIVEN, photo)
-    return _checked_array(photo)
+    match photo:
+        case str() | Path():
+            return read_image(Path(photo))
+        case Image.Image():
+            return _colours_of_image(photo)
+        case bytes():
+            return read_image(GIVEN, photo)
+        case _:
+            return _checked_array(photo)
 
 
 def read_with_facts(photo: GivenPhoto) -> tuple[np.ndarray, dict[str, Any]]:
@@ -86,8 +82,7 @@ def read_with_facts(photo: GivenPhoto) -> tuple[np.ndarray, dict[str, Any]]:
 
     They are taken before it is read: a photo that is replaced meanwhile is not the file that they are of.
     """
-    has_file = isinstance(photo, str | Path) and Path(photo).is_file()
-    of_file = file_facts(Path(str(photo))) if has_file else None
+    of_file = file_facts(Path(photo)) if isinstance(photo, str | Path) and Path(photo).is_file() else None
     return read_photo(photo), {QUERY_FILE: of_file}
 
 

@@ -8,8 +8,7 @@ import csv
 import io
 import json
 import os
-import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import numpy as np
 from annotations import recognise, yolo
 from annotations.annotation import PredictedObject, PredictedPhoto, Predictions
 from annotations.photo_files import is_same_file
+from annotations.words import name_key
 from photos import persons
 from photos.prediction import NETWORK, Prediction, paths_of, write_result
 from photos.read_photos import QUERY_FILE, read_with_facts
@@ -38,7 +38,6 @@ BOX_COLUMNS = ("x0", "y0", "x1", "y1")
 EXPORTED = ".exported.json"  # by photos: the digest of what persons had said when other formats were written
 SUMMARY = "summary.csv"
 REVIEW = "review.html"
-REVIEW_PAGE = Path(__file__).with_name(REVIEW)  # its template
 BEGINS = {SUMMARY: b"photo,class,shown", REVIEW: b"<title>Review of results</title>"}  # tells whose file it is
 RESULT_MARK = f'"{QUERY_FILE}"'.encode()  # the same in JSON files
 COLUMNS = ("photo", "class", "shown", "by", "pixels", "parts", "share", *BOX_COLUMNS, "score", "presence", "error")
@@ -107,17 +106,15 @@ class Results:
     @property
     def categories(self) -> dict[int, str]:
         """The classes by their ids in other formats: those of the supports' file, then the others."""
-        categories = dict(self.declared)
-        for name in self.names:
-            if name not in categories.values():
-                categories[max(categories, default=0) + 1] = name
-        return dict(sorted(categories.items()))
+        others = [name for name in self.names if name not in self.declared.values()]
+        of_others = dict(enumerate(others, max(self.declared, default=0) + 1))
+        return dict(sorted((self.declared | of_others).items()))
 
     def paths(self, query: Path) -> list[Path]:
         """Return ``paths_of`` a query's files."""
         return paths_of(self.out, query.stem, self.names)
 
-    def check(self, queries: Sequence[Path], again: bool) -> None:
+    def check(self, queries: Collection[Path], again: bool) -> None:
         """Refuse queries whose results would overwrite each other, the queries, or (without ``again``) earlier results.
 
         UserError: names the first conflict; or a file there is of another program.
@@ -147,7 +144,7 @@ class Results:
             if [*classes.values()] != [*self.categories.values()]:
                 raise UserError(f"{numbered}: was made with other classes; remove its folder, or name another --out")
 
-    def _distinct_paths(self, queries: Sequence[Path]) -> Iterator[Path]:
+    def _distinct_paths(self, queries: Collection[Path]) -> Iterator[Path]:
         """Yield the paths of all files of queries.
 
         UserError: two are one, also where case is ignored, or one is a query, or has a name that is too long.
@@ -158,7 +155,7 @@ class Results:
             for path in self.paths(query):
                 if len(os.fsencode(path.name)) > LONGEST:
                     raise UserError(f"{query}: its name is too long: a result would be ..{path.name[-40:]}; rename it")
-                key = unicodedata.normalize("NFC", str(path)).casefold()
+                key = name_key(str(path))
                 if path.resolve() in sources:
                     raise UserError(
                         f"{path}: is a photo to segment, but {query} would have this result",
@@ -282,7 +279,7 @@ class Results:
             record = read_json(self.paths(query)[0], "this result", "make it again")
             yield PredictedPhoto(
                 path=query,
-                name=Path(os.path.relpath(query, folder)).as_posix(),
+                name=os.path.relpath(query, folder),
                 height=record["height"],
                 width=record["width"],
                 objects=tuple(self._objects(record)),
@@ -314,7 +311,8 @@ class Results:
         write_atomically(self.out / SUMMARY, text.getvalue())
         shown = [entry for entry in entries if "overlay" in entry]
         if shown:
-            write_atomically(self.out / REVIEW, page_of(REVIEW_PAGE.read_text(encoding="utf-8"), entries=shown))
+            template = Path(__file__).with_name(REVIEW).read_text(encoding="utf-8")
+            write_atomically(self.out / REVIEW, page_of(template, entries=shown))
         return entries
 
     def _entries(self) -> Iterator[dict[str, Any]]:
@@ -331,7 +329,7 @@ class Results:
             return {}
         colour = class_colour(row["value"]) if len(record["classes"]) > 1 else PREDICTION_COLOUR
         return {
-            "href": quote(os.fsencode(Path(os.path.relpath(record["query"], self.out)).as_posix())),
+            "href": quote(os.fsencode(os.path.relpath(record["query"], self.out))),
             "overlay": quote(os.fsencode(record["overlay"])),
             "colour": f"rgb{colour}",
         }

@@ -108,7 +108,7 @@ class Segmenter:
             replace(support, label=np.where(support.label == BOXED, 1, support.label).astype(np.uint8))
             for support in supports
         ]
-        if not any((support.label == BOXED).any() for support in supports):
+        if not any(BOXED in support.label for support in supports):
             return filled
         searcher = self.without_classes()
         searcher.decision = Decision()
@@ -210,10 +210,9 @@ class Segmenter:
     def digest(self) -> str:
         """Return a digest of settings, weights, and examples as the network sees them; see ``facts``."""
         out = self.engine.decisive_digest()
-        for known in self.classes:
-            for batch in known.support_batches:
-                out.update(batch.image.cpu().numpy().tobytes())
-                out.update(batch.label.cpu().numpy().tobytes())
+        for batch in chain.from_iterable(known.support_batches for known in self.classes):
+            out.update(batch.image.cpu().numpy().tobytes())
+            out.update(batch.label.cpu().numpy().tobytes())
         return out.hexdigest()
 
     def scores(self, query: Tensor) -> Scores:

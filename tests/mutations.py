@@ -205,7 +205,7 @@ ROWS = [  # name, file, old, new, test
     (
         "a photo is found by its name without a word",
         "annotations/photo_files.py",
-        "                self._note_elsewhere(matches[0], path, source)\n",
+        "        self._note_elsewhere(photos[0], path, source)\n",
         "",
         "tests/annotations/test_photo_files.py",
     ),

@@ -4,15 +4,19 @@ Results are made again in a temporary folder, and name photos by their files alo
 format in a folder, with the photos where its programs look for them.
 """
 
+import shutil
 import zipfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from threading import RLock
 
 from annotations import recognise
 from annotations.photo_files import file_facts
+from photos import persons
+from photos.page.background import Background
 from photos.page.masks import PhotoMasks
-from photos.prediction import paths_of, write_result
+from photos.prediction import NETWORK, paths_of, write_result
 from photos.read_photos import QUERY_FILE, read_photo
 from photos.record import SAID
 from photos.results_folder import PICTURES, Results
@@ -23,27 +27,62 @@ from util.files.writing import writable, write_atomically
 PUBLIC = ("model", "input", "precision", "calibration", "decision", SAID)  # entries of a result that go into the zip
 
 
-def write_archive(file: Path, masks: PhotoMasks, lock: RLock, results: Results, photos: Sequence[Path]) -> Path:
-    """Write the zip of some photos' results, each by its masks of one moment, and return it.
+@dataclass
+class Archive:
+    """The zip of photos' results, and its file once it is written."""
 
-    UserError: a photo cannot be read or was changed meanwhile, or there is no space.
-    """
-    aside = results.out.parent
-    for photo in photos:
-        with lock:
-            _write_result(photo, masks, results)
-    for kind in results.formats:
-        if kind != PICTURES:
-            _write_format(kind, results, aside, photos)
-    results.write_summary({})
-    write_atomically(file, lambda path: _zip(path, aside, results.formats))
-    return file
+    masks: PhotoMasks
+    work: Background
+    lock: RLock
+    folder: Path  # of the page's own files
+    file: Path | None = None
+
+    def pack(self, formats: Sequence[str]) -> None:
+        """Write, in the background, a zip of the photos that were searched for every class that is known anywhere.
+
+        Their masks are each of one moment. UserError: there is none, or no format. A photo that cannot be read, or was
+        changed meanwhile, and a full disk end the work with a line.
+        """
+        if not formats:
+            raise UserError("nothing to download: tick a format")
+        known = {path: self.masks.looks(path).keys() for path in self.masks.photos.values()}
+        values = {value for of_photo in known.values() for value in of_photo}
+        complete = [path for path, of_photo in known.items() if values and values <= of_photo]
+        if not complete:
+            raise UserError("nothing to download: annotate a photo, and press Segment")
+        names = [name for name, value in persons.values(self.masks.out).items() if value in values]
+        results = Results(self.folder / "packing" / PICTURES, names, formats)
+        self.work.start("packed", lambda: self._pack(results, complete))
+
+    def _pack(self, results: Results, photos: Sequence[Path]) -> str:
+        """Pack photos in a folder of their own, which goes, and return what they are."""
+        self.file = None
+        aside = results.out.parent
+        shutil.rmtree(aside, ignore_errors=True)  # of a page that was killed
+        try:
+            for photo in photos:
+                with self.lock:
+                    _write_result(photo, self.masks, results)
+            for kind in results.formats:
+                if kind != PICTURES:
+                    _write_format(kind, results, photos)
+            results.write_summary({})
+            file = self.folder / "predictions.zip"
+            write_atomically(file, lambda path: _zip(path, aside, results.formats))
+            self.file = file
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+        unconfirmed = sum(
+            by == NETWORK and share > 0 for path in photos for by, share, *_ in self.masks.looks(path).values()
+        )
+        left_out = [name for name, path in self.masks.photos.items() if path not in photos]
+        rest = f"; {len(left_out)} not searched for every class, so left out: {left_out[0]} ..." if left_out else ""
+        return f"{len(photos)} photos packed, with {unconfirmed} masks that nobody confirmed{rest}"
 
 
 def _write_result(photo: Path, masks: PhotoMasks, results: Results) -> None:
     """Write a photo's result, without what says where it was made and without probabilities."""
-    facts = {key: value for key, value in masks.record(photo).items() if key in PUBLIC}
-    facts[QUERY_FILE] = {"digest": file_facts(photo)["digest"]}
+    public = {key: value for key, value in masks.record(photo).items() if key in PUBLIC}
     known = {row["name"]: row for row in masks.rows(photo)}
     if not known.keys() >= {*results.names}:
         raise UserError(f"{photo}: was changed meanwhile; press Segment, then Download zip again")
@@ -55,14 +94,14 @@ def _write_result(photo: Path, masks: PhotoMasks, results: Results) -> None:
         Path(photo.name),
         read_photo(photo),
         rows,
-        facts,
+        public | {QUERY_FILE: {"digest": file_facts(photo)["digest"]}},
         pictures=PICTURES in results.formats,
     )
 
 
-def _write_format(kind: str, results: Results, aside: Path, photos: Sequence[Path]) -> None:
+def _write_format(kind: str, results: Results, photos: Sequence[Path]) -> None:
     """Write one of the other formats, with the photos where its programs look for them."""
-    folder = aside / kind
+    folder = results.out.with_name(kind)
     home = folder if kind == recognise.LABELME else folder / "images"
     queries = [home / photo.name for photo in photos]
     for photo, query in zip(photos, queries, strict=True):

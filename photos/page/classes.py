@@ -30,7 +30,6 @@ class Classes:
     """
 
     masks: PhotoMasks
-    photos: Mapping[str, Path]
     work: Background
 
     @property
@@ -49,19 +48,16 @@ class Classes:
         found = [row["name"] for record in records for row in record["classes"] if row["by"] == NETWORK]
         known = {*self.names, *kept_json(self.masks.replaced)}
         self._keep([*self.names, *(name for name in dict.fromkeys(found) if name not in known)])
-        failed = [path for path in self.photos.values() if not self._follows(path)]
-        if not failed:
+        have_failed = False
+        for path in self.masks.photos.values():
+            try:
+                self.masks.keep_in_step(path)
+            except UserError as error:  # also of a full disk
+                self.masks.errors[path] = str(error)
+                note(error)
+                have_failed = True
+        if not have_failed:
             self.masks.replaced.unlink(missing_ok=True)
-
-    def _follows(self, path: Path) -> bool:
-        """Let a photo's result follow what is kept of persons; return whether it could, also where the disk is full."""
-        try:
-            self.masks.keep_in_step(path)
-        except UserError as error:
-            self.masks.errors[path] = str(error)
-            note(error)
-            return False
-        return True
 
     def _keep(self, names: Sequence[str]) -> None:
         """Keep the classes by their values, or ``REMOVED``; without any there is the unnamed one."""
@@ -73,29 +69,20 @@ class Classes:
 
     def add(self, name: str) -> None:
         """Add a class, in place of the unnamed one where nothing is known of that."""
-        name = self._free_name(name)
+        name = self.free_name(name)
         if len(persons.values(self.masks.out)) >= MAX_CLASSES or len(self.names) >= persons.MOST:
             raise UserError(f"{name}: a page has at most {MAX_CLASSES} classes; rename one, or name another --out")
         unnamed = persons.values(self.masks.out).get(UNNAMED)
         if unnamed and not self._photos_of(unnamed):
-            self._put(unnamed, name)
+            self.put(unnamed, name)
         else:
             self._keep([*self.names, name])
 
-    def rename(self, value: int, name: str) -> str:
-        """Rename a class; masks and results keep their pixels."""
-        new = self._free_name(name, self.name_of(value))
-        return f"{self._put(value, new)} is {new} now"
-
-    def remove(self, value: int) -> str:
-        """Remove a class from all photos; masks and results of the others stay."""
-        return f"{self._put(value, REMOVED)} is removed"
-
     def _photos_of(self, value: int) -> list[Path]:
         """Return the photos of which a class is known: by the network or by a person."""
-        return [path for path in self.photos.values() if value in self.masks.looks(path)]
+        return [path for path in self.masks.photos.values() if value in self.masks.looks(path)]
 
-    def _free_name(self, name: str, old: str = "") -> str:
+    def free_name(self, name: str, old: str = "") -> str:
         """Return a class name, stripped; UserError: it cannot be one, or is another class's than ``old``."""
         name = check_class_name(name, "the class name")
         if is_nothing(name) or is_unknown(name) or name.strip("\"'") != name:
@@ -105,7 +92,7 @@ class Classes:
                 raise UserError(f"{name}: this name, or that of its files, is taken by '{known}'; give another one")
         return name
 
-    def _put(self, value: int, new: str) -> str:
+    def put(self, value: int, new: str) -> str:
         """Put a name, or ``REMOVED``, in a class's place, and let results follow; return its former name."""
         self.work.check_idle()
         old = self.name_of(value)

@@ -1,4 +1,4 @@
-"""The masks of the page's photos: of each class by the network, by a person, or by a person "nothing here".
+"""Keep, for each photo of the page and each class, one mask: the network's, a person's, or a person's "nothing here".
 
 A photo's result shows the persons' masks over the network's, which it holds whole under ``FOUND``, so that a mask can
 be given back.
@@ -29,12 +29,17 @@ PHOTO_KEYS = ("query", "width", "height", "mask", "overlay", "classes")  # entri
 class PhotoMasks:
     """The masks of photos in a page's folder, of its classes.
 
-    ``replaced`` is a file, which is there while results have former names of classes: name -> the one by now, or "".
+    Args:
+        segmenter: of the network.
+        results: the folder.
+        photos: the open ones, by the names of their files.
+        replaced: a file, which is there while results have former names of classes: name -> the one by now, or "".
     """
 
-    def __init__(self, segmenter: Segmenter, results: Results, replaced: Path):
+    def __init__(self, segmenter: Segmenter, results: Results, photos: Mapping[str, Path], replaced: Path):
         self.segmenter = segmenter
         self.results = results
+        self.photos = photos
         self.replaced = replaced
         self.out = results.out
         self.errors: dict[Path, str] = {}  # why a photo cannot be read, "" where it can
@@ -83,12 +88,13 @@ class PhotoMasks:
         Its first part, of the result, only tells the browser to look again; the others are contents.
         """
         result = self.results.paths(path)[0]
-        parts = (
-            str(result.stat().st_mtime_ns) if result.exists() else "",
-            persons.digest_of(self.out, path),
-            str(path.stat().st_size) if path.exists() else "",
+        return "-".join(
+            (
+                str(result.stat().st_mtime_ns) if result.exists() else "",
+                persons.digest_of(self.out, path),
+                str(path.stat().st_size) if path.exists() else "",
+            )
         )
-        return "-".join(parts)
 
     def has_contents_of(self, path: Path, version: str) -> bool:
         """Return whether a photo and its persons' masks are those of a version; its result may be another."""
@@ -105,6 +111,14 @@ class PhotoMasks:
         """Keep what persons say of a photo, class -> (H, W) bool, and write its result with it."""
         persons.write_masks(self.out, path, masks)
         self.keep_in_step(path)
+
+    def say_absent(self, path: Path, name: str, absent: bool) -> None:
+        """Keep that nothing of a class is on a photo, but where persons have said something; or take that back."""
+        masks = persons.masks_of(self.out, path)
+        said = {known: mask for known, mask in masks.items() if known != name or mask.any()}
+        if absent:
+            said.setdefault(name, np.zeros(persons.size_of(path), bool))
+        self.say(path, said)
 
     def keep_in_step(self, path: Path) -> None:
         """Write a photo's result again where persons say something else by now."""

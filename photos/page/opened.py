@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +69,8 @@ class OpenPhotos:
         home = self.out / UPLOADS
         others = [path for path in home.glob("*") if path.name != name.name or path.read_bytes() != content]
         taken = {name_key(path.stem) for path in (*self.paths.values(), *others)}
-        stem, number = name.stem, 2
-        while name_key(stem) in taken:
-            stem, number = f"{name.stem}_{number}", number + 1
+        stems = chain([name.stem], (f"{name.stem}_{number}" for number in count(2)))
+        stem = next(stem for stem in stems if name_key(stem) not in taken)
         return home / f"{stem}{name.suffix}"
 
     def close(self, name: str) -> Path:

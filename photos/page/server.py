@@ -136,12 +136,13 @@ class Handler(BaseHTTPRequestHandler):
             return folder.archive, BYTES
         photo = query.get("photo", "")
         with folder.lock:
-            if name == "state":
-                return page_state(folder, query.get("seen", "")), JSON
-            if name == "mask":
-                return folder.scene(photo), JSON
-            if name == "thumb":
-                return jpeg(thumbnail(folder, photo)), "image/jpeg"
+            match name:
+                case "state":
+                    return page_state(folder, query.get("seen", "")), JSON
+                case "mask":
+                    return folder.scene(photo), JSON
+                case "thumb":
+                    return jpeg(thumbnail(folder, photo)), "image/jpeg"
         if name == "picture":
             return jpeg(picture(folder, photo, PREVIEW)), "image/jpeg"
         raise UserError(f"{name}: is nothing of this page")

@@ -50,7 +50,6 @@ class Scoring(Evaluation):
         names = self.images.index.names
         return Scoreboard(
             classes=len(self.config.data.classes),
-            scored_on=self.scored_on,
             further=self.config.test.metrics,
             query_of=lambda number: names[sampler(number).query],
         )
