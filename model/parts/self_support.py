@@ -10,6 +10,7 @@ from model.tensors.attention import Attention, attend
 from model.tensors.ops import choose, in_float32, mean_over
 
 TEMPERATURE = 10.0  # of the cosines, as logits
+EPS = 1e-8  # the least length of a vector, so that nothing has a cosine of 0 to everything
 CONFIDENT_FOREGROUND, CONFIDENT_BACKGROUND = 0.7, 0.6  # probabilities above which a position is confident
 OWN_FOREGROUND = 0.5  # share of the query's own prototype in the foreground
 OWN_BACKGROUND = 0.3  # share of the query's global prototype in the background; the rest is the adaptive one
@@ -21,8 +22,20 @@ def similarity(feature_bchw: Tensor, foreground: Tensor, background: Tensor) -> 
 
     Prototypes are (B, C), or (B, C, h, w) for one per position.
     """
-    each = [prototype if prototype.ndim == 4 else prototype[:, :, None, None] for prototype in (background, foreground)]
-    return TEMPERATURE * torch.stack([F.cosine_similarity(feature_bchw, prototype) for prototype in each], dim=1)
+    return TEMPERATURE * torch.stack([cosine(feature_bchw, each) for each in (background, foreground)], dim=1)
+
+
+def cosine(feature_bchw: Tensor, prototype: Tensor) -> Tensor:
+    """Return F P / (|F| |P|) at every position, (B, h, w): as ``F.cosine_similarity``, with fewer maps of C channels."""
+    length = _length(feature_bchw)
+    if prototype.ndim == 4:
+        return (feature_bchw * prototype).sum(1) / (length * _length(prototype))
+    return torch.einsum("bchw, bc -> bhw", feature_bchw, prototype) / (length * _length(prototype)[:, None, None])
+
+
+def _length(vectors: Tensor) -> Tensor:
+    """Return the lengths of vectors (B, C, ...) over C, at least ``EPS``."""
+    return vectors.norm(dim=1).clamp(min=EPS)
 
 
 class SelfPrototypes(NamedTuple):
