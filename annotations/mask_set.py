@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import cv2
@@ -118,7 +119,7 @@ def _check_edges(facts: Sequence[MaskFacts]) -> None:
 
 def _check_names(facts: Sequence[MaskFacts], known: MaskNames) -> None:
     """Refuse (UserError) names that seem to begin with value 0; print the names that no mask shows, and the unknown."""
-    shown = {value for mask in facts for value in mask.values}
+    shown = {*chain.from_iterable(mask.values for mask in facts)}
     if known.unknown:
         note(f"{known.path}: unknown (255): {_named(known.unknown)}")
     absent = {value: name for value, name in known.classes.items() if value not in shown}
