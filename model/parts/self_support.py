@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from model.tensors.attention import Attention, attend
 from model.tensors.ops import choose, in_float32, mean_over
@@ -26,7 +25,7 @@ def similarity(feature_bchw: Tensor, foreground: Tensor, background: Tensor) -> 
 
 
 def cosine(feature_bchw: Tensor, prototype: Tensor) -> Tensor:
-    """Return F P / (|F| |P|) at every position, (B, h, w): as ``F.cosine_similarity``, with fewer maps of C channels."""
+    """Return F P / (|F| |P|) at every position, (B, h, w), with fewer maps of C channels than ``F.cosine_similarity``."""
     length = _length(feature_bchw)
     if prototype.ndim == 4:
         return (feature_bchw * prototype).sum(1) / (length * _length(prototype))
