@@ -25,7 +25,7 @@ def similarity(feature_bchw: Tensor, foreground: Tensor, background: Tensor) -> 
 
 
 def cosine(feature_bchw: Tensor, prototype: Tensor) -> Tensor:
-    """Return F P / (|F| |P|) at every position, (B, h, w), with fewer maps of C channels than ``F.cosine_similarity``."""
+    """Return F P / (|F| |P|) at every position, (B, h, w): ``F.cosine_similarity`` with fewer maps of all channels."""
     length = _length(feature_bchw)
     if prototype.ndim == 4:
         return (feature_bchw * prototype).sum(1) / (length * _length(prototype))
