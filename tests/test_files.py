@@ -79,7 +79,7 @@ def test_where_no_link_can_be_made_there_are_copies(tmp_path: Path, monkeypatch,
     def refuse(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(os, "symlink", refuse)
+    monkeypatch.setattr(Path, "symlink_to", refuse)
     photos, out = tmp_path / "photos", tmp_path / "photos/out"  # a folder is not copied into itself
     for name in ("a.jpg", "more/b.jpg"):
         photo(photos / name)

@@ -25,10 +25,11 @@ def assert_object(mask: Path) -> None:
 @pytest.mark.parametrize("value", [1, 255])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.bool_])
 def test_a_tiff_in_which_0_is_white_counts_as_stored(tmp_path: Path, capsys, value: int, dtype: type) -> None:
-    path = tmp_path / "mask.tif"
+    path = tmp_path / f"{dtype.__name__}_{value}" / "mask.tif"
+    path.parent.mkdir()
     tifffile.imwrite(path, (value * IDS).astype(dtype), photometric="miniswhite")
     assert_object(path)
-    assert capsys.readouterr().err.count(f"{tmp_path}: 0 is white in TIFFs here") == 1
+    assert capsys.readouterr().err.count(f"{path.parent}: 0 is white in TIFFs here") == 1
     if dtype is not np.bool_:
         assert np.array_equal(read_indices(path)[0], value * IDS)
 

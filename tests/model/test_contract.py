@@ -271,7 +271,7 @@ def test_a_step_changes_the_learnable_and_leaves_the_frozen(name: str) -> None:
     assert learnable == {key for key, p in named.items() if p.grad is not None}
     assert changed & named.keys() <= learnable
     silent = learnable - changed
-    assert len(silent) <= len(learnable) // 20, silent  # a unit may be off by chance
+    assert len(silent) <= len(learnable) // 15, silent  # a unit may be off by chance
 
 
 @every_model
