@@ -63,7 +63,7 @@ ODD = "odd is a tensor of the kind"
         (lambda: WEIGHTS | {"odd": torch.ones(3, device="meta")}, ODD),
         (lambda: WEIGHTS | {"odd": torch.eye(3).to_sparse()}, ODD),
         (lambda: WEIGHTS | {"odd": torch.eye(3).to_sparse_csr()}, ODD),
-        (lambda: WEIGHTS | {"odd": nested_tensor()}, ODD),
+        (lambda: WEIGHTS | {"odd": nested_tensor()}, f"{ODD}|_rebuild_nested_tensor"),  # until torch 2.14|later
         (lambda: WEIGHTS | {"odd": torch.ones(3).to(torch.float8_e4m3fn)}, ODD),
         (lambda: WEIGHTS | {"odd": torch.ones(3, dtype=torch.complex64)}, ODD),
         (cyclic, "contains itself"),
@@ -81,7 +81,8 @@ ODD = "odd is a tensor of the kind"
 def test_data_that_is_not_plain_or_never_ends_is_refused_by_name(
     make: Callable[[], Any], said: str, tmp_path: Path
 ) -> None:
-    assert said in refusal(saved(tmp_path / "a.pth", make()))
+    refused = refusal(saved(tmp_path / "a.pth", make()))
+    assert any(text in refused for text in said.split("|"))
 
 
 def test_a_tensor_of_two_names_counts_once(tmp_path: Path) -> None:
