@@ -14,7 +14,7 @@ from annotations.mask_formats import Colour, Colours, indices_of, opened_mask
 from annotations.mask_names import MaskNames
 from util.files.errors import UserError, note
 from util.files.palette import IGNORE, palette_of
-from util.files.parallel import attempt, parallel_map
+from util.files.parallel import parallel_map, result_or_error
 
 SHOWN_VALUES = 8  # values in a line
 MANY = 0.1  # of all masks
@@ -79,7 +79,7 @@ def _count(values: np.ndarray) -> np.ndarray:
 
 def facts_of_all(masks: Sequence[Path], colours: Colours | None = None) -> list[MaskFacts | UserError]:
     """Return the facts of each mask, or why it does not hold class ids; a bar shows the progress."""
-    return [*parallel_map(partial(attempt, partial(facts_of, colours=colours)), masks, "masks")]
+    return [*parallel_map(partial(result_or_error, partial(facts_of, colours=colours)), masks, "masks")]
 
 
 def check_set(facts: Sequence[MaskFacts], known: MaskNames) -> None:

@@ -32,9 +32,9 @@ from util.config.settings import DataSettings
 from util.config.tree import flow
 from util.data.lists.image_list import rare_classes, test_list, train_list
 from util.data.lists.index import Index, load_index
-from util.files.errors import UserError, note, told
+from util.files.errors import UserError, as_user_error, note
 from util.files.output_folders import made_aside
-from util.files.parallel import attempt
+from util.files.parallel import result_or_error
 from util.files.writing import write_atomically
 
 CONFIG = Path(__file__).with_suffix(".yaml")  # a data set's, with its values in braces
@@ -124,7 +124,7 @@ def _refuse_options(options: CustomOptions) -> None:
         raise UserError(f"--name {options.name}: use lower-case letters, digits and _; reserved: {', '.join(RESERVED)}")
     if options.fold and options.folds not in (None, len(options.fold)):
         raise UserError(f"--folds {options.folds}: --fold is given {len(options.fold)} times; leave out --folds")
-    with told(re.error, before=f"--group {options.group}: is no regular expression (", after=")"):
+    with as_user_error(re.error, before=f"--group {options.group}: is no regular expression (", after=")"):
         re.compile(options.group or "")
     for option, folder in (("--images", options.images), ("--masks", options.masks)):
         if folder is not None and folder.resolve().is_relative_to(out.resolve()):
@@ -271,7 +271,7 @@ def _with_presence(data: DataSettings) -> DataSettings:
     indices = {part: load_index(data, part) for part in MAKERS if getattr(data, f"{part}_list")}
     for exclude_novel, min_pixels in itertools.product((True, False), (2048, 1024, 512, 256, 128, 64)):
         candidate = replace(data, min_pixels=min_pixels, exclude_novel=exclude_novel)
-        shortage = attempt(partial(_rare_classes, indices=indices), candidate)
+        shortage = result_or_error(partial(_rare_classes, indices=indices), candidate)
         if not shortage:
             return candidate
     raise UserError(str(shortage), fix=MORE)

@@ -21,7 +21,7 @@ from model.episode import IGNORE
 from util.files.digests import content_digest
 from util.files.errors import UserError, one_line
 from util.files.mask_images import fitted_mask
-from util.files.parallel import attempt, parallel_map
+from util.files.parallel import parallel_map, result_or_error
 
 CLASSES_OPTION = "--classes cat,dog, or names.txt with a class per line, the first is id 1"
 
@@ -116,7 +116,7 @@ def _class_indices(
     Pixels of ``unused`` classes are background; in masks of ``white`` 255 is the object. UserError: as ``labels`` and
     ``one_class``; or a value or a colour has no name.
     """
-    values = attempt(partial(read_mask_of, job.photo, colours=known.colours), job.source)
+    values = result_or_error(partial(read_mask_of, job.photo, colours=known.colours), job.source)
     counts_from_1 = [*known.classes] == [*range(1, len(known.names) + 1)]
     has_one_class = len(known.names) == 1 and known.colours is None
     if job.source in white or (isinstance(values, UserError) and has_one_class):
@@ -211,7 +211,7 @@ def _class_jobs(
 
 def _first_of_equal(photos: Sequence[Path]) -> dict[Path, Path]:
     """Return for each photo the first that is an equal file; one that cannot be read is its own, and reported later."""
-    digests = parallel_map(partial(attempt, content_digest), photos, "photos")
+    digests = parallel_map(partial(result_or_error, content_digest), photos, "photos")
     first_of_content: dict[bytes | UserError, Path] = {}  # each error is a content of its own
     return {photo: first_of_content.setdefault(digest, photo) for photo, digest in zip(photos, digests)}
 

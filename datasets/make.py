@@ -22,7 +22,7 @@ from util.files.folders import files_below
 from util.files.images import UPRIGHT, check_photo
 from util.files.mask_images import write_mask
 from util.files.output_folders import link, made_aside, refuse_other_files
-from util.files.parallel import attempt, parallel_map
+from util.files.parallel import parallel_map, result_or_error
 from util.files.reading import kept_json
 from util.files.writing import write_atomically
 
@@ -184,7 +184,7 @@ def run_jobs(plan: Plan, out: Path, skip_bad: bool) -> dict[str, Any]:
 def _make_all(plan: Plan, out: Path, skip_bad: bool) -> list[tuple[MaskJob, Made]]:
     """Run the jobs in parallel; return those that did not fail with what they made."""
     shared_plan = replace(plan, jobs=())  # what other processes get with each job
-    run_job = partial(attempt, partial(_write, plan=shared_plan, out=out))
+    run_job = partial(result_or_error, partial(_write, plan=shared_plan, out=out))
     results = [*parallel_map(run_job, plan.jobs, "photos and masks")]
     _refuse_or_report([result for result in results if isinstance(result, UserError)], skip_bad)
     return [(job, result) for job, result in zip(plan.jobs, results, strict=True) if isinstance(result, Made)]

@@ -19,7 +19,7 @@ from model.tensors.ops import resize
 from util.config.read import to_dict
 from util.config.same import deciding
 from util.config.settings import Config
-from util.files.errors import log, told
+from util.files.errors import as_user_error, log
 from util.files.project import REPOSITORY
 from util.files.reading import read_text
 from util.files.typecheck import Misfit, convert
@@ -149,5 +149,5 @@ def _read(path: Path) -> Calibration:
     """Return the calibration of a file; UserError if it is damaged, or none."""
     text = read_text(path, "this calibration", MAKE_AGAIN)
     damaged = f"{path}: no calibration of this project, or a damaged one ("
-    with told(ValueError, Misfit, before=damaged, after=f"); {MAKE_AGAIN}"):
+    with as_user_error(ValueError, Misfit, before=damaged, after=f"); {MAKE_AGAIN}"):
         return convert(Calibration, read_yaml(text), "")

@@ -14,7 +14,7 @@ from annotations.shapes import compressed, decoded, encoded
 from photos.examples import check_class_name
 from photos.read_photos import QUERY_FILE
 from util.files.names import own_name
-from util.files.parallel import attempt
+from util.files.parallel import result_or_error
 from util.files.reading import kept_json
 from util.files.writing import TEMPORARY
 
@@ -36,7 +36,7 @@ def own_record(path: Path) -> dict[str, Any]:
     record = kept_json(path)
     if not record.keys() >= RECORD_KEYS:
         return {}
-    problem = attempt(partial(_check_result, record), path)
+    problem = result_or_error(partial(_check_result, record), path)
     if problem is not None:
         note_once(f"{path}: {problem} and counts as none; remove it, or make it again")
     return {} if problem else record

@@ -27,7 +27,7 @@ from photos.record import FOUND, SAID, own_record, own_records, parts_in, pictur
 from util.files.errors import UserError, check_known, note
 from util.files.overlay import PREDICTION_COLOUR, class_colour
 from util.files.pages import page_of
-from util.files.parallel import attempt
+from util.files.parallel import result_or_error
 from util.files.progress import ProgressBar
 from util.files.reading import kept_json, read_json
 from util.files.writing import writable, write_atomically
@@ -177,7 +177,7 @@ class Results:
         """
         waiting = []
         for query in ProgressBar(queries, desc="check results", unit="photo", leave=False, delay=1):
-            is_waiting = attempt(partial(self._is_waiting, facts=facts), query)
+            is_waiting = result_or_error(partial(self._is_waiting, facts=facts), query)
             if isinstance(is_waiting, UserError):
                 unread[query] = str(is_waiting)
             elif is_waiting:

@@ -13,7 +13,7 @@ from util.files.folders import files_below, paths_below
 from util.files.names import own_name
 from util.files.output_folders import link, made_aside
 from util.files.pages import page_of
-from util.files.parallel import attempt
+from util.files.parallel import result_or_error
 from util.files.photos import photos_below
 from util.files.writing import write_atomically
 
@@ -125,4 +125,4 @@ def test_a_full_disk_is_not_counted_as_a_bad_file() -> None:
         raise WriteError("a.png: cannot be written")
 
     with pytest.raises(WriteError):
-        attempt(write, 0)
+        result_or_error(write, 0)

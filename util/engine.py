@@ -25,7 +25,7 @@ from util.config.read import from_dict, read_config, to_dict
 from util.config.tree import override
 from util.data.views import PHOTO_RULE, View, channels_first
 from util.evaluate.store import ShotStore, Support
-from util.files.errors import UserError, told
+from util.files.errors import UserError, as_user_error
 from util.files.project import REPOSITORY
 from util.loop.device import describe, pick_device
 from util.loop.network import autocast, check_prediction, prepare_network
@@ -155,7 +155,7 @@ class Engine(Loaded):
 
         UserError: the supports do not fit the method.
         """
-        with told(ModelMismatch), self.lock, autocast(self.device, self.precision):
+        with as_user_error(ModelMismatch), self.lock, autocast(self.device, self.precision):
             yield
 
     @torch.inference_mode()

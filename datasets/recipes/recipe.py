@@ -29,7 +29,7 @@ from util.files.errors import UserError
 from util.files.folders import paths_below
 from util.files.images import check_photo, turned
 from util.files.mask_images import fitted_mask, read_mask
-from util.files.parallel import attempt
+from util.files.parallel import result_or_error
 from util.files.pickles import RestrictedUnpickler
 from util.files.project import REPOSITORY
 
@@ -172,7 +172,7 @@ def labels(job: MaskJob, image: np.ndarray, classes: int) -> Piece:
 
 def is_read(read: Callable[[Path], object], file: Path) -> bool:
     """Return whether trainings and tests read a file as it is; else it is converted."""
-    return not isinstance(attempt(read, file), UserError)
+    return not isinstance(result_or_error(read, file), UserError)
 
 
 def check_masks(jobs: Sequence[MaskJob]) -> None:

@@ -54,7 +54,6 @@ class BAM(Corrected):
         self.fuse = Fusion()
         self.decoder = ASPPDecoder(WIDTH)
         self.ensemble = Ensemble()
-        self.freeze()
 
     def support(self, maps: Maps, mask: Mask) -> BAMShot:
         """Return what the weight, the prior and the prototype of n supports read."""

@@ -19,7 +19,7 @@ from photos.record import FOUND, SAID, own_record, pictures_of
 from photos.results_folder import Results
 from photos.segmenter import Segmenter
 from util.files.errors import UserError
-from util.files.parallel import attempt
+from util.files.parallel import result_or_error
 from util.files.reading import kept_json
 
 LOOKS = ("by", "share", "presence", "score")  # what the grid shows of a class: by whom its mask is, share and scores
@@ -68,7 +68,7 @@ class PhotoMasks:
     def looks(self, path: Path) -> dict[int, list[Any]]:
         """Return of each class that is known of a photo, by its value, what is in ``LOOKS``; nothing after an error."""
         values = persons.values(self.out)
-        rows = attempt(self.rows, path)
+        rows = result_or_error(self.rows, path)
         if isinstance(rows, UserError):
             self.errors[path] = str(rows)
             return {}

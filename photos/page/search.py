@@ -13,7 +13,7 @@ from photos.page.masks import PhotoMasks
 from photos.results_folder import Results
 from photos.segmenter import Segmenter
 from util.files.errors import UserError
-from util.files.parallel import attempt
+from util.files.parallel import result_or_error
 
 EXAMPLES = 10  # photos of a class that the network learns from, at most
 
@@ -67,7 +67,7 @@ def _examples(masks: PhotoMasks, wanted: Sequence[str]) -> dict[str, list[Exampl
     values = persons.values(masks.out)
     examples: dict[str, list[Example]] = {name: [] for name in wanted}
     for path in masks.photos.values():
-        said = attempt(partial(persons.masks_of, masks.out), path)
+        said = result_or_error(partial(persons.masks_of, masks.out), path)
         if isinstance(said, UserError):  # which the search says
             continue
         file = str(persons.file_of(masks.out, path))

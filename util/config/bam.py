@@ -61,7 +61,7 @@ TODAY = {  # their key -> what it is here, '' where it is nothing; none of them 
 }
 
 
-def as_today(name: str) -> str:
+def bam_hint(name: str) -> str:
     """Say what the name of an unknown key of a config is here, if it is one of theirs; '' if it is not."""
     today = TODAY.get(name, TODAY.get(name.upper()))
     if today is None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from model.episode import IGNORE
 from util.config.settings import BINARY, FOLD_RULES, DataSettings
-from util.files.errors import ask, nearest
+from util.files.errors import call_foreign, nearest
 
 LISTS = "lists"  # a fold rule
 MAX_INDEX = IGNORE - 1  # classes that masks of class indices can hold
@@ -77,7 +77,7 @@ class Fold:
 
 def _listed(data: DataSettings) -> list[list[str]]:
     """Return the names of the classes of each fold by the rule of the settings."""
-    return ask(f"fold_rule {data.fold_rule}", FOLD_RULES[data.fold_rule], data)
+    return call_foreign(f"fold_rule {data.fold_rule}", FOLD_RULES[data.fold_rule], data)
 
 
 def _with_photos(data: DataSettings) -> list[str]:

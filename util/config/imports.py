@@ -17,7 +17,7 @@ from model.registry import methods
 from util.config import registry  # noqa: F401  that all kinds are there
 from util.config.place import IMPORTS, found_import
 from util.config.tree import OVERRIDE, Leaf, Tree
-from util.files.errors import ask
+from util.files.errors import call_foreign
 
 PACKAGE = "symnet"  # the name of this project where it is installed
 
@@ -59,7 +59,7 @@ def import_named(names: Sequence[str], folder: Path, place: str) -> list[str]:
     for name in whole:
         load = _import_file if name.endswith(".py") else importlib.import_module
         fix = "mend it, or install what it imports"
-        ask(f"{place}: {name}", load, name, failed="cannot be imported", fix=fix)
+        call_foreign(f"{place}: {name}", load, name, failed="cannot be imported", fix=fix)
     return whole
 
 

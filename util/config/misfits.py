@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from util.config.bam import as_today
+from util.config.bam import bam_hint
 from util.config.compose import Source
 from util.config.same import settings_in
 from util.config.settings import Sections
@@ -32,8 +32,8 @@ def refusals(misfits: Sequence[Misfit], tree: Tree, source: Source, content: dic
 def _within(misfit: Misfit, content: dict[str, Any]) -> Iterator[Misfit]:
     """Yield a Misfit for each key of BAM's in a section of BAM's."""
     section = content.get(misfit.key)
-    if isinstance(section, dict) and as_today(misfit.key):
-        yield from (UnknownKey(f"{misfit.key}.{name}", UNKNOWN) for name in section if as_today(name))
+    if isinstance(section, dict) and bam_hint(misfit.key):
+        yield from (UnknownKey(f"{misfit.key}.{name}", UNKNOWN) for name in section if bam_hint(name))
 
 
 def _file_and_line(message: str) -> tuple[str, int]:
@@ -50,7 +50,7 @@ def _in_words(misfit: Misfit, content: dict[str, Any]) -> str:
         return str(misfit)
     if misfit.key in OF_FILES:
         return f"'{misfit.key}' is a key of files; {OF_FILES[misfit.key]}"
-    return as_today(misfit.key.rpartition(".")[2]) or _elsewhere(misfit.key, content) or str(misfit)
+    return bam_hint(misfit.key.rpartition(".")[2]) or _elsewhere(misfit.key, content) or str(misfit)
 
 
 def _elsewhere(key: str, content: dict[str, Any]) -> str:

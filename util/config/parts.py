@@ -69,31 +69,31 @@ def merged(files: Sequence[Path], encoder: Leaf | None = None, file: str = "") -
     encoder_files = with_bases([encoder_file(encoder)])
     names = [path.stem for path in encoder_files]  # the encoder's, and those that it extends
     paths = [*filterfalse(_is_encoder, with_bases(files))]
-    named, _ = _usual_and_written(paths, file)
-    place = max(map(paths.index, named), default=-1) + 1  # of the encoder
-    usual, written = paths[:place], paths[place:]
-    of_usual = [settings_of(content_of(path)) for path in usual]
-    changes = [change for path in usual for change in _changes(path, names)]
-    of_person = list[Tree]()
-    for path in written:
-        of_person += [settings_of(content_of(path)), *_changes(path, names)]
+    shipped, _ = _shipped_and_own(paths, file)
+    place = max(map(paths.index, shipped), default=-1) + 1  # of the encoder
+    before_encoder, after_encoder = paths[:place], paths[place:]
+    before = [settings_of(content_of(path)) for path in before_encoder]
+    changes = [change for path in before_encoder for change in _changes(path, names)]
+    after = list[Tree]()
+    for path in after_encoder:
+        after += [settings_of(content_of(path)), *_changes(path, names)]
     of_encoder = list[Tree]()
-    if takes_encoder(reduce(merge, [*of_usual, *changes, *of_person], {})):
+    if takes_encoder(reduce(merge, [*before, *changes, *after], {})):
         of_encoder += [settings_of(parse_file(path)) for path in encoder_files]
         if encoder.value.startswith(TIMM_PREFIX):
             of_encoder.append(nested(BACKBONE, encoder))
-    return reduce(merge, [*of_usual, *of_encoder, *changes, *of_person], {})
+    return reduce(merge, [*before, *of_encoder, *changes, *after], {})
 
 
-def _usual_and_written(paths: Sequence[Path], file: str = "") -> tuple[list[Path], list[Path]]:
+def _shipped_and_own(paths: Sequence[Path], file: str = "") -> tuple[list[Path], list[Path]]:
     """Return the files with the name of a data set or a method, which say what is usual, and those that a person wrote.
 
     Shipped files of other names, such as ``default.yaml``, are among the second, but name no encoder. ``file`` is a
     person's, whatever its name.
     """
     names = {*data_sets(), *method_names()}
-    usual = [path for path in paths if path.stem in names and str(path) != file]
-    return usual, [path for path in paths if path not in usual]
+    shipped = [path for path in paths if path.stem in names and str(path) != file]
+    return shipped, [path for path in paths if path not in shipped]
 
 
 def takes_encoder(tree: Tree) -> bool:
@@ -105,8 +105,8 @@ def takes_encoder(tree: Tree) -> bool:
 
 def encoder_of(files: Sequence[Path], file: str = "") -> Leaf:
     """Return the last encoder named in a person's files (``file`` is one), else in the files of method and data set."""
-    usual, written = _usual_and_written(with_bases(files), file)
-    named = [Leaf("resnet50", f"{NET} resnet50"), *filter(None, map(_named_in, [*usual, *written]))]
+    shipped, own = _shipped_and_own(with_bases(files), file)
+    named = [Leaf("resnet50", f"{NET} resnet50"), *filter(None, map(_named_in, [*shipped, *own]))]
     return named[-1]
 
 

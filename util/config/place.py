@@ -55,7 +55,7 @@ def folder_and_name(run: Path, stated: str) -> tuple[Path, str]:
     return run.parent, run.name
 
 
-def placed(tree: Tree, file: Path) -> Tree:
+def with_actual_place(tree: Tree, file: Path) -> Tree:
     """Return a config's tree with folder and name of the run that its file lies in, in place of those it states.
 
     Settings that are gone (``FORMER``) are left out of it.
@@ -71,10 +71,12 @@ def placed(tree: Tree, file: Path) -> Tree:
         path = Path(str(value_of(tree, key)))
         if path.is_relative_to(before):
             values[key] = run / path.relative_to(before)
-    return reduce(merge, [nested(key, Leaf(str(value), str(file))) for key, value in values.items()], of_today(tree))
+    return reduce(
+        merge, [nested(key, Leaf(str(value), str(file))) for key, value in values.items()], without_former(tree)
+    )
 
 
-def of_today(content: dict[str, Any]) -> dict[str, Any]:
+def without_former(content: dict[str, Any]) -> dict[str, Any]:
     """Return the content of a config that a run wrote without ``FORMER`` settings."""
     data = content.get("data")
     if not isinstance(data, dict):

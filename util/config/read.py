@@ -7,13 +7,13 @@ from typing import Any
 
 from model.code import keep_code
 from model.registry import methods
-from util.config.bam import as_today
+from util.config.bam import bam_hint
 from util.config.checks import checked
 from util.config.compose import Source, completed, file_source, read_tree, usual_files
 from util.config.folder import DEFAULT, LOCAL, in_configs
 from util.config.parts import merged
-from util.config.place import of_today, placed
-from util.config.same import Differences, changed, known_today
+from util.config.place import with_actual_place, without_former
+from util.config.same import Differences, changed, known_keys
 from util.config.settings import Config, DataSettings, EvaluationSettings, ProtocolSettings, RunSettings, Sections
 from util.config.tree import (
     Leaf,
@@ -26,7 +26,7 @@ from util.config.tree import (
     value_of,
     with_places,
 )
-from util.files.errors import UserError, told
+from util.files.errors import UserError, as_user_error
 from util.files.typecheck import Misfit, convert, required
 
 
@@ -40,7 +40,7 @@ def read_config(source: str | Path | Source, overrides: list[str] | None = None)
         source = file_source(Path(source))
     tree = tree_of(source, overrides or [])
     if not tree.keys() >= {*required(Sections)} and source.file and not bases_of(Path(source.file)):
-        theirs = next(filter(None, map(as_today, tree)), "")
+        theirs = next(filter(None, map(bam_hint, tree)), "")
         raise UserError(
             f"{source.file}: this file inherits nothing",
             fix=f"write base: with a recipe, such as base: config/pascal/symnet.yaml; {theirs}".rstrip("; "),
@@ -57,7 +57,7 @@ def read_config(source: str | Path | Source, overrides: list[str] | None = None)
 
 def tree_of(source: Source, overrides: list[str]) -> Tree:
     """Return the values of a config after overrides, and where each was written; raises as ``read_tree`` does."""
-    return completed(placed(read_tree(source), Path(source.file)), overrides)
+    return completed(with_actual_place(read_tree(source), Path(source.file)), overrides)
 
 
 def from_dict(content: dict[str, Any], origin: str, overrides: list[str] | None = None) -> Config:
@@ -66,30 +66,30 @@ def from_dict(content: dict[str, Any], origin: str, overrides: list[str] | None 
     Settings of tests and of the run that a former version had are left out: they decide no weights. Nothing is
     imported.
     """
-    with told(Misfit, before=f"{origin}: "):
+    with as_user_error(Misfit, before=f"{origin}: "):
         given = {key: convert(dict, content.get(key, {}), key) for key in ("data", "run", "test")}
         entries = convert(dict[str, dict], content.get("protocols", {}), "protocols")
-    recorded = of_today(
+    recorded = without_former(
         {
             **content,
             "data": given["data"],
-            "run": known_today(given["run"], RunSettings),
-            "test": known_today(given["test"], EvaluationSettings),
+            "run": known_keys(given["run"], RunSettings),
+            "test": known_keys(given["test"], EvaluationSettings),
             "protocols": {},
         }
     )
     for name, entry in entries.items():
-        protocol = known_today(entry, ProtocolSettings)
+        protocol = known_keys(entry, ProtocolSettings)
         if not any(value for key, value in entry.items() if key not in protocol):  # else it was another protocol
             recorded["protocols"][name] = protocol
     source = Source(origin, Path(origin).stem, (Path(origin),), file=origin)
-    tree = completed(placed(with_places(recorded, origin), Path(origin)), overrides or [])
+    tree = completed(with_actual_place(with_places(recorded, origin), Path(origin)), overrides or [])
     needed = ", ".join(map(str, recorded.get("imports") or []))
     hint = (
         f"; it was made with {needed}: name it in imports of a config (predict.py --config FILE), "
         "by --import of report.py or predict.py, or import it"
     )
-    with told(*[UserError] if needed else [], after=hint):  # else errors stay as they are
+    with as_user_error(*[UserError] if needed else [], after=hint):  # else errors stay as they are
         return _typed(tree, source, overrides or [])
 
 

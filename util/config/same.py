@@ -70,7 +70,7 @@ def deciding(
     return out
 
 
-def known_today(section: dict[str, Any], kind: Any) -> dict[str, Any]:
+def known_keys(section: dict[str, Any], kind: Any) -> dict[str, Any]:
     """Return a recorded section of a type without what this version lacks."""
     return {name: value for name, value in section.items() if name in kind.__dataclass_fields__}
 

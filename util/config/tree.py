@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from util.files.errors import UserError, told
+from util.files.errors import UserError, as_user_error
 from util.files.reading import read_text
 from util.files.yaml_text import Loader, Misplaced, composed, constructed
 
@@ -116,7 +116,7 @@ def override_tree(text: str) -> Tree:
     """Return the tree of one ``section.key=value``; UserError if it has another form, or its value is no YAML."""
     key, _, value = map(str.strip, text.partition("="))
     where = OVERRIDE + text
-    with told(ValueError, RecursionError, before=f"{where}: "):
+    with as_user_error(ValueError, RecursionError, before=f"{where}: "):
         if not key or not value:
             raise ValueError("write section.key=value (null for no value)")
         node = composed(value, LOADER) if value.startswith(QUOTED) else _word(value)

@@ -9,7 +9,7 @@ import numpy as np
 
 from model.episode import Modality
 from util.data.lists.index import Index
-from util.files.errors import UserError, ask
+from util.files.errors import UserError, call_foreign
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Source:
                 fix=f"name a registered source of it, data.modalities: {{{self.name}: SOURCE}}",
             )
         what = f"data.modalities.{self.name}: that of {index.images[row]}"
-        planes = ask(what, self._read, index.images[row], class_id)
+        planes = call_foreign(what, self._read, index.images[row], class_id)
         wanted = (self.modality.channels, *index.sizes[row].tolist())
         if planes.shape != wanted or not np.isfinite(planes).all():
             raise UserError(

@@ -13,7 +13,7 @@ import numpy as np
 
 from util.data.draws import PAIRS, Drawn
 from util.data.lists.image_list import ImageList
-from util.files.errors import UserError, ask
+from util.files.errors import UserError, call_foreign
 
 # Independent streams of random numbers for the different uses of one seed.
 ORDER, EPISODE, AUGMENT, CHOICE, FIXED = range(5)
@@ -93,7 +93,7 @@ class EpisodeSampler:
         """Return the episode of a number: a query, one of its classes, and K supports in which the class is present."""
         if self.draw is not None:
             what = f"sampler {self.query}: episode {number}"
-            query, class_id, supports = ask(what, self.draw, self.images, self, self.seed, number)
+            query, class_id, supports = call_foreign(what, self.draw, self.images, self, self.seed, number)
             return EpisodeKey(number, int(query), int(class_id), tuple(map(int, supports)))
         if self.references > 1:
             return self._with_reference(number)

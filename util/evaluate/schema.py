@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict, cast
 
 from util.config.place import RESULT, folder_and_name, run_of
-from util.config.same import known_today
+from util.config.same import known_keys
 from util.config.settings import ProtocolSettings
-from util.files.errors import UserError, told
+from util.files.errors import UserError, as_user_error
 from util.files.reading import read_json
 from util.files.typecheck import Misfit, convert
 from util.loop.mask_metrics import ScoreFacts
@@ -159,7 +159,9 @@ def check_result(content: Any, source: object) -> Result:
 
     UserError: names the first key that is missing, unknown or of the wrong type.
     """
-    with told(Misfit, before=f"{source}: is no result of a test (", after="); score the run again with test.py"):
+    with as_user_error(
+        Misfit, before=f"{source}: is no result of a test (", after="); score the run again with test.py"
+    ):
         result = cast(Result, convert(Result, content, ""))
         _check_sections(result)
         _check_scores(result)
@@ -171,7 +173,7 @@ def _check_sections(result: Result) -> None:
     for name in ("data", "model", "run", "test"):
         convert(dict, result["config"].get(name), f"config.{name}")
     convert(dict[str, dict], result["config"].get("protocols", {}), "config.protocols")
-    settings = known_today(result["protocol_settings"], ProtocolSettings)
+    settings = known_keys(result["protocol_settings"], ProtocolSettings)
     needed = dict.fromkeys(("query", "episodes", "seeds"), "missing")
     settings |= {"query": ProtocolSettings.query} if "query" in settings else {}  # it may be a sampler of others
     convert(ProtocolSettings, {**needed, **settings}, "protocol_settings", as_yaml=True)

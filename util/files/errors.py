@@ -66,7 +66,7 @@ class TooLarge(UserError):
 
 
 @contextmanager
-def told(
+def as_user_error(
     *kinds: type[Exception], before: str = "", after: str = "", refusal: type[UserError] = UserError
 ) -> Iterator[None]:
     """Turn an error of some kinds in the block into a UserError, with what stands before it and after."""
@@ -105,7 +105,7 @@ def unknown(kind: Any, name: str, others: Iterable[str] = ()) -> str | None:
     return None if name in known else f"no such {kind.title}{nearest(name, known)}"
 
 
-def ask(
+def call_foreign(
     what: str, function: Callable[..., Any], *arguments: Any, failed: str = "failed", fix: str = "mend its code"
 ) -> Any:
     """Return what a function returns, ``what`` in messages; UserError: it is, or runs, code of others and failed."""

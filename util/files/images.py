@@ -16,7 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.ExifTags import Base as Tag
 
 from util.files import sizes
-from util.files.errors import TooLarge, UserError, closest, told
+from util.files.errors import TooLarge, UserError, as_user_error, closest
 from util.files.jpeg import END_OF_IMAGE, check_jpeg
 from util.files.reading import stand_in
 from util.files.sizes import FIX, check_size
@@ -101,7 +101,7 @@ def check_image(image: Image.Image, path: Path) -> None:
     """Refuse (TooLarge) an image that is too large to be decoded, by its header: in all, or in a tile of a TIFF."""
     tags = getattr(image, "tag_v2", {})
     tile = (tags.get(Tag.TileLength, 1), tags.get(Tag.TileWidth, 1))
-    with told(ValueError, before=f"{path}: ", refusal=TooLarge):
+    with as_user_error(ValueError, before=f"{path}: ", refusal=TooLarge):
         for height, width in ((image.height, image.width), tile):
             check_size(height, width)
 

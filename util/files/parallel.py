@@ -75,7 +75,7 @@ def parallel_map(
         yield from ProgressBar(results, total=len(items), desc=title, unit="image", disable=not progress)
 
 
-def attempt(function: Callable[[Item], Result], item: Item) -> Result | UserError:
+def result_or_error(function: Callable[[Item], Result], item: Item) -> Result | UserError:
     """Return the function's result for the item, or its UserError, so that errors can be counted; write errors pass."""
     try:
         return function(item)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from model.episode import IGNORE
-from util.files.errors import ask
+from util.files.errors import call_foreign
 from util.loop.mask_metrics import METRICS, EpisodeCounts, Metric, SeenEpisode
 
 FINAL = "final"  # name of the output that is a model's prediction
@@ -75,7 +75,7 @@ def _parts_and_wholes(
         mask = (prediction == value) * labelled
         true = (label == value) * labelled
         seen = [episode] if metric.sees_episode else []
-        rows.append(ask(f"metric {metric.title}", _part_and_whole, metric, mask, true, labelled, *seen))
+        rows.append(call_foreign(f"metric {metric.title}", _part_and_whole, metric, mask, true, labelled, *seen))
     values = np.array(rows)
     kind = np.int64 if values.dtype.kind in "iub" else np.float64  # beside counts, which stay exact in both
     return torch.from_numpy(values.astype(kind)).to(label_hw.device)
@@ -124,7 +124,7 @@ def episode_scores(
         scores[per_class(name)] = counted
     counts = EpisodeCounts(*records[:, NUMBER : UNION + 1].T.astype(np.int64))
     for name in at_end:
-        score = ask(f"metric {name}", lambda name=name: _finite(METRICS[name].part_and_whole(counts)))
+        score = call_foreign(f"metric {name}", lambda name=name: _finite(METRICS[name].part_and_whole(counts)))
         scores[name] = METRICS[name].scale * float(score)
     return scores
 

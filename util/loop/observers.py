@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from model.code import code_of
 from model.tables import Kind
-from util.files.errors import UserError, ask, in_words, log
+from util.files.errors import UserError, call_foreign, in_words, log
 
 if TYPE_CHECKING:
     from util.loop.training import Training
@@ -82,7 +82,7 @@ def registered_observers(folder: Path, asked: Mapping[str, Any] | None = None) -
         make = OBSERVERS[name]
         settings = [(asked or {}).get(name) or make.Settings()] if hasattr(make, "Settings") else []
         try:
-            observer = ask(f"the observer {name}, as it is made,", make, folder, *settings)
+            observer = call_foreign(f"the observer {name}, as it is made,", make, folder, *settings)
         except UserError as error:
             raise UserError(str(error), local=True) from None
         observers.append(Guarded(name, observer, asdict(settings[0]) if settings else {}))

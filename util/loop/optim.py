@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from model.groups import ParamGroup
 from model.tables import Kind
-from util.files.errors import UserError, ask
+from util.files.errors import UserError, call_foreign
 from util.loop.optimizers import OPTIMIZERS
 
 POWER = 0.9  # of the schedule ``poly``
@@ -156,7 +156,7 @@ def set_learning_rates(
     rates = {}
     for name, optimizer in optimizers.items():
         kind = settings[name].schedule
-        factor = ask(f"schedule {kind}", SCHEDULES[kind], step, steps, history)
+        factor = call_foreign(f"schedule {kind}", SCHEDULES[kind], step, steps, history)
         for group in optimizer.param_groups:
             rate = settings[name].lr * group["factor"] * factor
             group["lr"] = rate

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, distributed
 from torch.distributed import distributed_c10d
 
-from util.files.errors import PeerLost, UserError, note, told
+from util.files.errors import PeerLost, UserError, as_user_error, note
 from util.files.launcher import FIX, OF_TORCHRUN, end_with_launcher, place_of_process
 from util.loop.device import CUDA, pick_device
 
@@ -102,7 +102,7 @@ def join(device_name: str, lower: str) -> Iterator[ProcessGroup]:
             says_so.start()
         if OF_TORCHRUN in os.environ:
             end_with_launcher()
-        with told(RuntimeError, before=f"see why {others} ended or did not begin: "):
+        with as_user_error(RuntimeError, before=f"see why {others} ended or did not begin: "):
             backend, gpu = ("nccl", device) if device.type == CUDA else ("gloo", None)
             distributed.init_process_group(backend, timeout=MEETING, device_id=gpu)
             world = ProcessGroup(distributed.get_rank(), place.size, device)

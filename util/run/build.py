@@ -9,7 +9,7 @@ from model.mismatch import ModelMismatch
 from model.registry import class_of
 from util.config.folds import Fold
 from util.config.settings import Config
-from util.files.errors import told
+from util.files.errors import as_user_error
 from util.loop.device import fast_bf16, has_tf32
 
 
@@ -31,11 +31,11 @@ def build_model(
         base_classes = len(Fold.of(data).base)
     task = Task(base_classes, data.shot, side or data.size, text_width, tuple(data.classes))
     fork = torch.random.fork_rng(devices=[])  # the caller's random numbers stay
-    with fork, told(ModelMismatch, before=f"{config.source}: "):
+    with fork, as_user_error(ModelMismatch, before=f"{config.source}: "):
         torch.default_generator.manual_seed(config.run.seed)
         model = class_of(config.model)
         network = model(config.model, task, *parts_of(model, config.model))
-        network.freeze(all_exist=True)
+        network.freeze()
         return network
 
 

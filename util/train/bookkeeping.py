@@ -14,7 +14,7 @@ from typing import Any
 from model.decides import Decides
 from util.config.same import differences
 from util.config.settings import StageSettings
-from util.files.errors import log, one_line, told
+from util.files.errors import as_user_error, log, one_line
 from util.loop.interrupt import Interrupted
 from util.loop.network import PreparedNetwork
 from util.loop.observers import TrainingObserver
@@ -277,7 +277,7 @@ def _restore_optimizers(training: Training, stored: Checkpoint) -> None:
     """Give a training the state of optimisers and EMA of its checkpoint; UserError: they do not fit it."""
     misfit = f"{stored.path}: its optimisers or EMA do not fit the model's parameters ("
     kinds = KeyError, ValueError, TypeError, AttributeError, RuntimeError
-    with told(*kinds, before=misfit, after="); start again with --overwrite"):
+    with as_user_error(*kinds, before=misfit, after="); start again with --overwrite"):
         load_optimizers(training.optimizers, stored.state.optimizers)
         copy_tensors(stored.state.ema, training.ema.average)
         if stored.state.scaler and training.scaler.is_enabled():

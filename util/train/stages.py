@@ -118,7 +118,7 @@ def train_stage(run: Run, task: StageTask, world: ProcessGroup, asked: Asked) ->
         with closing(Curves(task.folder if world.is_main else None, resumed_at)) as curves:
             validate = partial(_validate, training=training, data=setup.data, curves=curves, config=run.config)
             observers = _observers(task, checkpoints, curves, validate, registered)
-            finished = _do_steps(training, setup.data, observers, run.config.data.workers)
+            finished = _run_loop(training, setup.data, observers, run.config.data.workers)
     if finished and not world.any(training.interrupt.requested):
         _log_end(task, training.progress.best, run.config)
         return 0
@@ -261,7 +261,7 @@ def _observers(
     return [*observers, *registered, checkpoints]
 
 
-def _do_steps(training: Training, data: StageData, observers: list[TrainingObserver], workers: int) -> bool:
+def _run_loop(training: Training, data: StageData, observers: list[TrainingObserver], workers: int) -> bool:
     """Do the steps that are left and return whether all are done."""
     schedule = training.schedule
     world = training.world

@@ -15,7 +15,7 @@ from util.config.compose import PLAIN
 from util.config.folder import encoders as encoder_names
 from util.config.folds import Fold
 from util.config.read import to_dict
-from util.config.same import differences, in_words, known_today
+from util.config.same import differences, in_words, known_keys
 from util.config.settings import FOLD_RULES, Config, DataSettings
 from util.files.errors import UserError
 from util.files.project import project_path
@@ -169,7 +169,7 @@ def letters_of(name: str) -> str:
 
 def fold_of(recorded: dict[str, Any]) -> Fold:
     """Return the fold of the data settings of a checkpoint's config."""
-    data = known_today(recorded, DataSettings)
+    data = known_keys(recorded, DataSettings)
     return Fold.of(convert(DataSettings, data, "data"))
 
 

@@ -12,7 +12,7 @@ from model.encoders.layouts import load_encoder, recognise
 from model.mismatch import ModelMismatch
 from model.published import COUNTER
 from util.config.same import differences, in_words
-from util.files.errors import UserError, told
+from util.files.errors import UserError, as_user_error
 from util.weights.checkpoint import Checkpoint
 
 KEYS = "model.name, model.encoder and the model's other settings, data.name, data.folds, data.shot and data.text"
@@ -32,7 +32,7 @@ def fill(network: Trainable | Encoder, stored: Checkpoint, partial: bool = False
         UserError: the file is of another network, or a tensor is missing, unknown, of another shape or not finite.
     """
     if isinstance(network, Encoder):
-        with told(ModelMismatch, before=f"{stored.path}: "):
+        with as_user_error(ModelMismatch, before=f"{stored.path}: "):
             return load_encoder(network, stored.weights, partial)
     given = _under_names_of(network, stored)
     expected = network.stored_state()

@@ -26,7 +26,7 @@ from util.config.folds import has_class_maps
 from util.config.settings import BINARY, DataSettings
 from util.data.lists.listed import Listed, list_of, read_list
 from util.files.digests import DIGEST_BYTES, PHOTO_DIGITS, content_digest, state_of
-from util.files.errors import UserError, note, told
+from util.files.errors import UserError, as_user_error, note
 from util.files.images import check_photo
 from util.files.mask_images import CLASS_CHANNEL, VALUE, read_mask_of, read_stacked
 from util.files.parallel import parallel_map
@@ -210,7 +210,7 @@ def _measure_list(listed: Listed, data: DataSettings, part: str, classes: int, p
     asked = hashlib.sha256(f"{FORMAT} whole {classes} {Path(data.root).resolve()}\n{listed.text}".encode()).hexdigest()
     cache = Path(data.cache) / f"{data.name}-{part}-{asked[:16]}.npz"
     pairs = list(zip(listed.images, listed.masks, strict=True))
-    with told(UserError, before=f"{listed.path}: "):
+    with as_user_error(UserError, before=f"{listed.path}: "):
         states = np.array([list(map(state_of, pair)) for pair in pairs], np.int64)  # before anything is read
     table = _read_cache(cache, asked, states)
     if table is not None:

@@ -13,7 +13,7 @@ from collections import Counter
 from pathlib import Path, PurePosixPath
 
 from util.config.folds import Fold
-from util.files.errors import UserError, told
+from util.files.errors import UserError, as_user_error
 from util.files.photos import IMAGE_SUFFIXES
 from util.files.project import REPOSITORY, project_path
 from util.files.reading import lines_of, read_bytes
@@ -67,7 +67,7 @@ def _paths(pattern: str, fold: Fold) -> tuple[str, list[Path]]:
 def _rows(path: Path) -> list[Row]:
     """Return the rows of a list file; UserError if it is missing or in none of the supported forms."""
     content = read_bytes(path, "this list", "name a list file")
-    with told(
+    with as_user_error(
         *(OSError, EOFError, zlib.error, UnicodeDecodeError),
         before=f"{path}: is no list of text or .gz (",
         after="); name another",

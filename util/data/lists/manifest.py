@@ -23,7 +23,7 @@ from util.config.settings import DataSettings
 from util.data.lists.image_list import ImageList
 from util.data.sampling import EpisodeKey, ListedEpisodes, Sampler, problem_of
 from util.files.digests import state_of
-from util.files.errors import UserError, told
+from util.files.errors import UserError, as_user_error
 from util.files.reading import lines_of, read_text
 from util.files.typecheck import Misfit, convert
 
@@ -169,7 +169,7 @@ def replay(path: Path, images: ImageList, data: DataSettings, ways: int = 1) -> 
     seeds: dict[int, list[EpisodeKey]] = {}
     for line, episode in zip(manifest.lines, manifest.episodes, strict=True):
         keys = seeds.setdefault(episode["seed"], [])
-        with told(KeyError, before=f"{path}:{line}: image ", after=f" is not in {data.root}/{data.test_list}"):
+        with as_user_error(KeyError, before=f"{path}:{line}: image ", after=f" is not in {data.root}/{data.test_list}"):
             found = _episode_key(len(keys), episode, rows)
         if problem := problem_of(found, images, data.shot, ways):
             raise UserError(f"{path}:{line}: this episode {problem}; take it out, or change the test")

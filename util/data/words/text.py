@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from util.config.settings import DataSettings
-from util.files.errors import UserError, closest, told
+from util.files.errors import UserError, as_user_error, closest
 from util.files.pickles import load_plain
 from util.files.project import project_path
 from util.files.sizes import check_unpacked, largest_content
@@ -30,7 +30,7 @@ def read_vectors(path: Path, classes: list[str] | None = None) -> np.ndarray:
     """
     fix = "make them by prepare.py embeddings, or --set data.text=names"
     # a damaged pickle can raise any exception
-    with told(Exception, before=f"{path}: no text vectors that can be read safely (", after=f"); {fix}"):
+    with as_user_error(Exception, before=f"{path}: no text vectors that can be read safely (", after=f"); {fix}"):
         table, names = _read_table(path)
         if not isinstance(table, np.ndarray) or table.ndim != 2 or table.dtype.kind != "f":
             raise ValueError("no table (classes + 1, width) of numbers")
