@@ -24,7 +24,7 @@ from util.report.manifests import episodes_by_seed  # noqa: E402
 from util.report.row import Row  # noqa: E402
 
 SCORES = ("miou", "fb_iou", "per_class")
-MACHINE = r"/[\w./-]*/(?=(data|cache|runs)\b)"
+MACHINE = r"/[\w./-]*/(?=(data|cache|runs|initmodel)\b)"
 DRAWN = ("seed", "number", "query", "class", "supports")
 
 
