@@ -4,6 +4,7 @@ Shape letters: B episodes, K shots, C channels, H W grid, S image side, N base c
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, cast
 
@@ -77,11 +78,15 @@ class Trainable(nn.Module):
         learnable = [p for p in self.parameters() if p.requires_grad]
         return [ParamGroup("all", learnable)] if learnable else []
 
-    def freeze(self) -> None:
-        """Exclude the frozen parts from training; ``build_model`` calls this once all parts exist."""
-        for part in self.frozen():
-            part.requires_grad_(False)
-            part.eval()
+    def freeze(self, all_exist: bool = False) -> None:
+        """Exclude the frozen parts from training; a model calls this once its parts exist.
+
+        Those of a subclass do not exist yet where its base calls it. ``build_model`` calls it again: ``all_exist``.
+        """
+        with nullcontext() if all_exist else suppress(AttributeError):
+            for part in self.frozen():
+                part.requires_grad_(False)
+                part.eval()
 
     def train(self, mode: bool = True) -> Self:
         """Switch the mode of all parts but the frozen ones."""

@@ -106,7 +106,7 @@ class Results:
     @property
     def categories(self) -> dict[int, str]:
         """The classes by their ids in other formats: those of the supports' file, then the others."""
-        others = [name for name in self.names if name not in self.declared.values()]
+        others = [name for name in dict.fromkeys(self.names) if name not in self.declared.values()]
         of_others = dict(enumerate(others, max(self.declared, default=0) + 1))
         return dict(sorted((self.declared | of_others).items()))
 

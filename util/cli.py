@@ -35,7 +35,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, *arguments: Any, **options: Any):
         super().__init__(*arguments, **options)
-        self.register("type", Path, lambda text: Path(os.path.expanduser(text)))  # noqa: PTH111  of --out=~/x
+        self.register("type", Path, lambda text: Path(text).expanduser() if text.startswith("~/") else Path(text))
         if self.add_help:
             self.add_argument(
                 "--version", action="version", version=f"Sym-Net {version()}", help="print the project's version"

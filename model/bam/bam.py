@@ -54,6 +54,7 @@ class BAM(Corrected):
         self.fuse = Fusion()
         self.decoder = ASPPDecoder(WIDTH)
         self.ensemble = Ensemble()
+        self.freeze()
 
     def support(self, maps: Maps, mask: Mask) -> BAMShot:
         """Return what the weight, the prior and the prototype of n supports read."""

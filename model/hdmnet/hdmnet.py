@@ -90,6 +90,7 @@ class HDMNet(Corrected):
             self.fuse.append(nn.Sequential(conv, FixedNorm(CHANNELS), nn.ReLU(inplace=True)))
         self.decoder = LinearDecoder(CHANNELS, len(LEVELS))
         self.ensemble = Ensemble()
+        self.freeze()
 
     def support(self, maps: Maps, mask: Mask) -> HDMNetShot:
         """Return scene, prototype, directions and matched tokens of n supports."""

@@ -44,6 +44,7 @@ class TrainingFree(Method):
     def __init__(self, settings: TrainingFreeSettings, task: Task):
         self.wants = Wants(stages=tuple(settings.stages))
         super().__init__(settings, task)
+        self.freeze()
 
     @classmethod
     def needs(cls, settings: Any) -> Needs:

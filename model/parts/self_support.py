@@ -9,7 +9,7 @@ from model.tensors.attention import Attention, attend
 from model.tensors.ops import choose, in_float32, mean_over
 
 TEMPERATURE = 10.0  # of the cosines, as logits
-EPS = 1e-8  # the least length of a vector, so that nothing has a cosine of 0 to everything
+EPS = 1e-8  # the least length of a vector, so that the zero vector has cosine 0, not NaN
 CONFIDENT_FOREGROUND, CONFIDENT_BACKGROUND = 0.7, 0.6  # probabilities above which a position is confident
 OWN_FOREGROUND = 0.5  # share of the query's own prototype in the foreground
 OWN_BACKGROUND = 0.3  # share of the query's global prototype in the background; the rest is the adaptive one
@@ -21,20 +21,14 @@ def similarity(feature_bchw: Tensor, foreground: Tensor, background: Tensor) -> 
 
     Prototypes are (B, C), or (B, C, h, w) for one per position.
     """
-    return TEMPERATURE * torch.stack([cosine(feature_bchw, each) for each in (background, foreground)], dim=1)
+    each = [prototype if prototype.ndim == 4 else prototype[:, :, None, None] for prototype in (background, foreground)]
+    return TEMPERATURE * torch.stack([_cosine(feature_bchw, prototype) for prototype in each], dim=1)
 
 
-def cosine(feature_bchw: Tensor, prototype: Tensor) -> Tensor:
-    """Return F P / (|F| |P|) at every position, (B, h, w): ``F.cosine_similarity`` with fewer maps of all channels."""
-    length = _length(feature_bchw)
-    if prototype.ndim == 4:
-        return (feature_bchw * prototype).sum(1) / (length * _length(prototype))
-    return torch.einsum("bchw, bc -> bhw", feature_bchw, prototype) / (length * _length(prototype)[:, None, None])
-
-
-def _length(vectors: Tensor) -> Tensor:
-    """Return the lengths of vectors (B, C, ...) over C, at least ``EPS``."""
-    return vectors.norm(dim=1).clamp(min=EPS)
+def _cosine(feature_bchw: Tensor, prototype_bchw: Tensor) -> Tensor:
+    """Return F P / (|F| |P|), (B, h, w): ``F.cosine_similarity`` with a third of its maps of all channels."""
+    lengths = [vectors.norm(dim=1).clamp(min=EPS) for vectors in (feature_bchw, prototype_bchw)]
+    return (feature_bchw * prototype_bchw).sum(1) / (lengths[0] * lengths[1])
 
 
 class SelfPrototypes(NamedTuple):
@@ -57,11 +51,10 @@ def self_support(feature_bchw: Tensor, logits_b2hw: Tensor, before: SelfPrototyp
     background = _confident(background_bl, CONFIDENT_BACKGROUND)  # N, (B, L)
     foreground = _confident(foreground_bl, CONFIDENT_FOREGROUND)  # A, (B, L)
     attention = attend(feature.transpose(1, 2), background.bool(), before and before.attention)
-    adaptive = attention.mean.transpose(1, 2)  # (B, C, L)
     return SelfPrototypes(
         foreground=mean_over(feature, foreground),
         background=mean_over(feature, background),
-        adaptive=adaptive.unflatten(2, feature_bchw.shape[-2:]),
+        adaptive=attention.mean.transpose(1, 2).unflatten(2, feature_bchw.shape[-2:]),
         attention=attention,
     )
 

@@ -64,6 +64,7 @@ class PFENet(Method):
         self.project_query, self.project_support = self.projections()
         scales = settings.scales or default_scales(settings.encoder.grid(task.size))
         self.enrich = FeatureEnrichment(WIDTH, map_channels=1, scales=scales)
+        self.freeze()
 
     @classmethod
     def encoder_changes(cls, settings: PFENetSettings) -> bool:

@@ -75,6 +75,7 @@ class SSP(Method):
 
     def __init__(self, settings: SSPSettings, task: Task):
         super().__init__(settings, task)
+        self.freeze()  # of the encoder all but ``encoder_learns``
 
     def support(self, maps: Maps, mask: Mask) -> SSPShot:
         """Return the prototypes of n supports."""

@@ -82,6 +82,7 @@ class Archive:
 
 def _write_result(photo: Path, masks: PhotoMasks, results: Results) -> None:
     """Write a photo's result, without what says where it was made and without probabilities."""
+    digest = file_facts(photo)["digest"]  # before it is read: it may be replaced meanwhile
     public = {key: value for key, value in masks.record(photo).items() if key in PUBLIC}
     known = {row["name"]: row for row in masks.rows(photo)}
     if not known.keys() >= {*results.names}:
@@ -94,7 +95,7 @@ def _write_result(photo: Path, masks: PhotoMasks, results: Results) -> None:
         Path(photo.name),
         read_photo(photo),
         rows,
-        public | {QUERY_FILE: {"digest": file_facts(photo)["digest"]}},
+        public | {QUERY_FILE: {"digest": digest}},
         pictures=PICTURES in results.formats,
     )
 

@@ -37,11 +37,13 @@ def checked(config: Config, place_written: Callable[[str], str | None]) -> Confi
 
 
 def _without_effect(config: Config) -> dict[str, str]:
-    """Return by setting, or section, why it means nothing beside others; '': it means something."""
+    """Return why settings, or sections, mean nothing beside others, by their keys; '' for one that counts."""
     cls = class_of(config.model)
     encoder = config.model.encoder
     is_random = encoder is not None and encoder.weights is None
+    is_stretched = config.meta_stage.input == "stretch"
     return {
+        "meta_stage.augment": "meta_stage.input is stretch" if is_stretched else "",
         "data.modalities": "" if cls.modalities else f"{cls.title} reads colours alone",
         "base_stage": "" if cls.has_base_stage() else f"{cls.title} has no base learner and so no base stage",
         "meta_stage.views": f"{cls.title}'s encoder learns" if cls.encoder_changes(config.model) else "",

@@ -119,6 +119,8 @@ def _problems_of_rule(data: DataSettings) -> Iterator[tuple[str, str]]:
                 f"= {data.folds}: data.fold_rule is lists, which has one fold; write folds: 1, or another "
                 "data.fold_rule, such as interleaved",
             )
+    elif data.class_photos is not None and len(data.class_photos) != count:
+        yield "class_photos", f"has {len(data.class_photos)} numbers for {count} classes; write one for each"
     elif data.class_photos is not None:
         enough = len(_with_photos(data))
         if enough < data.folds or data.folds < 2:

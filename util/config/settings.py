@@ -175,7 +175,7 @@ class StageSettings:
     """One training stage: its length, batches (of images in the base stage, else of episodes) and optimisers."""
 
     optimizers: dict[str, OptimizerSettings]  # `main`, and those that a model names
-    augment: AugmentSettings = field(default_factory=AugmentSettings, metadata={"only": ("input", "crop")})
+    augment: AugmentSettings = field(default_factory=AugmentSettings)
     epochs: int = bounded(1, 1)
     epoch_length: int | None = bounded(None, 1)  # images or episodes; null: as many as the training list has
     # How training episodes are drawn: shuffle (the list in a new order each time), random (with

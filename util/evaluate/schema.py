@@ -173,6 +173,8 @@ def _check_sections(result: Result) -> None:
     for name in ("data", "model", "run", "test"):
         convert(dict, result["config"].get(name), f"config.{name}")
     convert(dict[str, dict], result["config"].get("protocols", {}), "config.protocols")
+    for stage in result["training"]:
+        convert(int | None, stage.get("seed"), "training.seed")
     settings = known_keys(result["protocol_settings"], ProtocolSettings)
     needed = dict.fromkeys(("query", "episodes", "seeds"), "missing")
     settings |= {"query": ProtocolSettings.query} if "query" in settings else {}  # it may be a sampler of others

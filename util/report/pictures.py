@@ -67,8 +67,9 @@ def chosen(text: str, rows: Sequence[dict[str, Any]]) -> list[int]:
 
 def iou_of(row: dict[str, Any], output: str) -> float:
     """Return the IoU of a manifest's episode in percent, its classes' pixels counted together."""
-    _, intersections, unions = zip(*counts_of(row, output))
-    return 100 * sum(intersections) / max(sum(unions), 1)
+    counts = counts_of(row, output)
+    intersection = sum(of_class for _, of_class, _ in counts)
+    return 100 * intersection / max(sum(union for *_, union in counts), 1)
 
 
 def draw_figure(paths: Sequence[Path], episodes: str, out: Path, protocol: str | None = None) -> list[Path]:
