@@ -104,6 +104,8 @@ def problems(data: DataSettings) -> Iterator[tuple[str, str]]:
         yield "classes", f"names '{twice}' twice; keep one"
     if data.fold >= data.folds:
         yield "fold", f"= {data.fold} does not exist; allowed: 0..{data.folds - 1}"
+    if len(data.class_photos or data.classes) != count:
+        yield "class_photos", f"has {len(data.class_photos or [])} numbers for {count} classes; write one for each"
     if count > MAX_INDEX and data.mask_form != BINARY:
         yield "classes", f"has {count} names; masks of class ids hold at most {MAX_INDEX}: write mask_form: binary"
     yield from _problems_of_rule(data)
@@ -119,8 +121,6 @@ def _problems_of_rule(data: DataSettings) -> Iterator[tuple[str, str]]:
                 f"= {data.folds}: data.fold_rule is lists, which has one fold; write folds: 1, or another "
                 "data.fold_rule, such as interleaved",
             )
-    elif data.class_photos is not None and len(data.class_photos) != count:
-        yield "class_photos", f"has {len(data.class_photos)} numbers for {count} classes; write one for each"
     elif data.class_photos is not None:
         enough = len(_with_photos(data))
         if enough < data.folds or data.folds < 2:
