@@ -17,7 +17,8 @@ from argparse import Namespace
 
 from util import cli
 from util.config import command_line
-from util.run.begin import Asked, dry_run
+from util.run.begin import Asked
+from util.run.rehearsal import dry_run
 from util.train.stages import train
 
 

@@ -32,9 +32,10 @@ from util.files.errors import Refusals, UserError
 from util.launch import read_words
 from util.loop.optim import StepSchedule
 from util.run import disk
-from util.run.begin import Asked, dry_run, stage_of, stages_asked
+from util.run.begin import Asked, stage_of, stages_asked
 from util.run.build import build_model
 from util.run.folder import BEST, ENVIRONMENT, LAST
+from util.run.rehearsal import dry_run
 from util.run.run import Run
 from util.train import stages
 from util.weights import checkpoint

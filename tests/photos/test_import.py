@@ -47,7 +47,7 @@ from model.encoders.settings import EncoderSettings, build_encoder
 build_encoder(EncoderSettings(backbone="resnet18"))
 import predict, photos.page.server
 assert not {SLOW!r} & {{*sys.modules}}, "a photo and the page wait for them"
-import util.launch, util.run.begin, util.benchmark
+import util.launch, util.run.rehearsal, util.benchmark
 assert "mallopt" not in called, "an import changes the allocator"
 states.append(state())
 from util.cli import configure_process

@@ -9,7 +9,8 @@ from torchvision import models
 
 from tests.helpers.read import config_of
 from util.files.errors import UserError
-from util.run.begin import Asked, dry_run
+from util.run.begin import Asked
+from util.run.rehearsal import dry_run
 from util.weights.sources import download
 
 

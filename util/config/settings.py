@@ -4,7 +4,7 @@ A field's ``metadata`` may hold bounds (see ``bounded``), which are checked wher
 of a model are a dataclass in its folder.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
@@ -42,29 +42,57 @@ FOLD_RULES = Kind("fold_rule", "data.fold_rule")
 MODALITIES = Kind("modality", "data.modalities")
 
 
-def bounded(default: Any, low: float | None = None, high: float | None = None, **others: Any) -> Any:
+def bounded(
+    default: Any,
+    low: float | None = None,
+    high: float | None = None,
+    *,
+    length: tuple[int, int | None] | None = None,
+    problem: Callable[[Any], str | None] | None = None,
+    only: tuple[str, Any] | None = None,
+    stage: str | None = None,
+    decides: Decides | None = None,
+    kind: Kind | None = None,
+    of_run: bool = False,
+    of_command: bool = False,
+) -> Any:
     """Return a dataclass field with a default and inclusive bounds (of each element for lists).
 
     Args:
         default: the value where none is set.
         low: the least value.
         high: the largest.
-        others: ``length``, shortest and longest list (None: any); ``problem``, a function that returns in words why a
-            value is impossible, None if it is possible; ``only``, (key, value) of the same section beside which alone
-            the setting means something, value True for any that is not 0, false or null; ``stage``, base or meta, the
-            only one that has the setting; ``decides``, see ``Decides``, default what the field of the section does;
-            ``kind``, of what the setting names; ``of_run``, true of a data setting that is the run's, whichever data
-            set it reads; ``of_command``, true of a setting that every command states anew.
+        length: the shortest and the longest list (None: any).
+        problem: a function that returns in words why a value is impossible, None if it is possible.
+        only: (key, value) of the same section beside which alone the setting means something; value True for any that
+            is not 0, false or null.
+        stage: base or meta, the only one that has the setting.
+        decides: see ``Decides``; default what the field of the section does.
+        kind: of what the setting names.
+        of_run: whether a data setting is the run's, whichever data set it reads.
+        of_command: whether every command states the setting anew.
     """
-    metadata = {"low": low, "high": high, **others}
+    facts = {
+        "length": length,
+        "problem": problem,
+        "only": only,
+        "stage": stage,
+        "decides": decides,
+        "kind": kind,
+        "of_run": of_run or None,
+        "of_command": of_command or None,
+    }
+    given = {name: fact for name, fact in facts.items() if fact is not None}  # readers ask which are there
+    metadata = {"low": low, "high": high, **given}
     if isinstance(default, list):
         return field(default_factory=default.copy, metadata=metadata)
     return field(default=default, metadata=metadata)
 
 
-def named(kind: Kind, default: str, *others: str, **facts: Any) -> Any:
-    """Return the field of a registered name, or of one of ``others``; ``facts`` as of ``bounded``."""
-    return bounded(default, problem=partial(unknown, kind, others=others), kind=kind, **facts)
+def named(kind: Kind, default: str, *others: str, stage: str | None = None, decides: Decides | None = None) -> Any:
+    """Return the field of a registered name, or of one of ``others``; ``stage`` and ``decides`` as of ``bounded``."""
+    problem = partial(unknown, kind, others=others)
+    return bounded(default, problem=problem, kind=kind, stage=stage, decides=decides)
 
 
 def _repeated(values: list[int] | None) -> str | None:

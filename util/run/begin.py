@@ -1,46 +1,20 @@
-"""The rehearsal of a training: before its first step, its stages begin by the code that will do them.
-
-The network has no memory for its tensors; lists, episodes, optimisers, schedule, start weights and room on the disk are
-those of the training. Independent refusals are said together. ``--dry-run`` ends here.
-"""
+"""What a training's command asks for: its stages, and what the folder of each holds of it already."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
-
-import torch
 
 from model.contract import FewShotMethod, Trainable
 from model.registry import class_of
-from util.config.compose import files_of
 from util.config.folds import MAX_INDEX, has_class_maps
 from util.config.place import ENVIRONMENT
-from util.config.settings import Config, DataSettings, StageSettings
-from util.data.draws import published_length
-from util.data.lists.image_list import ImageList
-from util.data.lists.index import load_index
-from util.data.lists.listed import read_list
-from util.data.sampling import SHUFFLED_PAIRS
-from util.data.words.text import NAMES, NO_TEXT
-from util.files.errors import Refusals, UserError
-from util.files.table import Table
-from util.loop.mask_metrics import check_metrics
-from util.loop.optim import StepSchedule, build_optimizers
-from util.run.build import build_model
-from util.run.data import epoch_length, stage_data
-from util.run.disk import Stored, room
+from util.config.settings import Config, StageSettings
+from util.files.errors import UserError
 from util.run.folder import BEST, StageFolder
 from util.run.run import ALLOW, Run
-from util.run.start import fill_at_start, why_not_used
+from util.run.start import why_not_used
 from util.weights import checkpoint
-
-COLUMNS = ["run", "stage", "state", "images", "steps", "px", "batch x processes", "disk GB"]
-
-Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -176,153 +150,6 @@ def _task_there(run: Run, stage: str, files: StageFolder, *, finished: bool, may
         return replace(task, state=", ".join([*stated, *run.shared(stored)]), finished=True, refusal=refusal)
     except UserError as error:
         return replace(task, state="no training", refusal=f"{error}; start again by train.sh --overwrite")
-
-
-@dataclass
-class Rehearsal:
-    """The stages of a training as they would begin, and all that would stop them."""
-
-    config: Config
-    rows: dict[str, list[str]]  # the cells of each stage in the table of a dry run
-    refusals: list[str]  # each once
-    stored: list[Stored] = field(default_factory=list)  # bytes of the checkpoints of the stages that have steps left
-    disk: str | None = None  # the room on it, in words
-    start: str = ""  # what the first of these stages starts from, and what is downloaded for that
-
-    def attempt(self, make: Callable[[], Made]) -> Made | None:
-        """Return what a step of the training makes; None: it was refused."""
-        try:
-            return make()
-        except UserError as error:
-            if str(error) not in self.refusals:
-                self.refusals.append(str(error))
-            return None
-
-    def check(self) -> None:
-        """Raise what was refused, all at once (UserError)."""
-        if self.refusals:
-            raise Refusals(self.refusals)
-
-    def __str__(self) -> str:
-        """Return the files of the config, a table of the stages, what they start from, and the room on the disk."""
-        table = Table(COLUMNS, [cells + [""] * (len(COLUMNS) - len(cells)) for cells in self.rows.values()])
-        lines = [f"config: {files_of(self.config.source)}", str(table), self.start, self.disk and f"disk: {self.disk}"]
-        return "\n".join(filter(None, lines))
-
-
-def dry_run(config: Config, asked: Asked, processes: int) -> None:
-    """Print what a training by so many processes on all machines would do; UserError: all that would stop it."""
-    run, stages = stages_asked(config, asked)
-    rehearsal = rehearse(run, stages, processes, asked)
-    print(rehearsal, flush=True)
-    rehearsal.check()
-
-
-def rehearse(run: Run, stages: list[str], processes: int, asked: Asked) -> Rehearsal:
-    """Begin the stages of a training, one after the other, without memory for a network, and return what came of it."""
-    tasks = [stage_of(run, stage, asked) for stage in stages]
-    rows = {task.stage: _cells_of(run.config, task) for task in tasks}
-    rehearsal = Rehearsal(run.config, rows, [*dict.fromkeys(task.refusal for task in tasks if task.refusal)])
-    left = [task for task in tasks if not task.finished]
-    if not left:
-        return rehearsal
-    rehearsal.attempt(partial(check_metrics, run.config.test.metrics, run.config.source))
-    read: Callable[[DataSettings, str], Any] = load_index
-    if rehearsal.attempt(lambda: run.text_width) is None:  # what follows does not depend on the vectors' values
-        run = Run(run.config.with_data(text=NAMES if run.model_class.reads_text else NO_TEXT))
-        read = read_list  # an index would take minutes
-    rehearsal.attempt(partial(_read_data, run, read))
-    for task in left:
-        rehearsal.rows[task.stage] += _rehearse_stage(
-            rehearsal,
-            run,
-            task,
-            processes,
-            has_data=read is load_index,
-            base=asked.checkpoint,
-            is_first=task is left[0],
-        )
-    rehearsal.disk = rehearsal.attempt(partial(room, run.config, rehearsal.stored, {task.folder for task in left}))
-    return rehearsal
-
-
-def _cells_of(config: Config, task: StageTask) -> list[str]:
-    """Return the first cells of a stage in the table of a dry run."""
-    shots = "" if task.stage == "base" else f", {config.data.shot}-shot"
-    state = f"finished, {task.state}" if task.finished else task.state or "not begun"
-    return [f"{config.run.name}{shots}", task.stage, state]
-
-
-def _read_data(run: Run, read: Callable[[DataSettings, str], Any]) -> None:
-    """Make the indices of a data set's lists where they are not there, under a bar, or read the lists alone."""
-    data = run.config.data
-    for part in ("train", "test"):
-        if getattr(data, f"{part}_list") is not None:
-            read(data, part)
-
-
-def _rehearse_stage(
-    rehearsal: Rehearsal,
-    run: Run,
-    task: StageTask,
-    processes: int,
-    *,
-    has_data: bool,
-    base: str | None,
-    is_first: bool,
-) -> list[str]:
-    """Begin a stage: its data, its network, what it starts from if that is now, its optimisers; return further cells.
-
-    There are none where its network cannot be built, and ``?`` stands for what is not known without its data.
-
-    Args:
-        rehearsal: of the training, which notes what is refused.
-        run: whose stage it is.
-        task: the stage.
-        processes: their number on all machines.
-        has_data: whether indices may be built.
-        base: a base stage's checkpoint, instead of the run's.
-        is_first: whether no other stage is trained before.
-    """
-    settings = task.settings
-    data = rehearsal.attempt(partial(stage_data, run, task.stage, progress=False)) if has_data else None
-    with torch.device("meta"):
-        model = rehearsal.attempt(partial(build_model, run.config, run.text_width))
-    if model is None:
-        return []
-    if is_first and not task.continues:  # a later one starts from what an earlier one makes
-        start = rehearsal.attempt(partial(fill_at_start, run, model, task.stage, base, downloads=False))
-        rehearsal.start = "" if start is None else start.note
-    network = trained_part(model, task.stage)
-    key = f"{task.stage}_stage"
-    rehearsal.attempt(
-        lambda: build_optimizers(network.param_groups(), settings.optimizers, f"{run.config.source}: {key}.optimizers")
-    )
-    rehearsal.stored.append(Stored.of(network, settings))
-    images, steps = _extent(rehearsal, run.config, task, None if data is None else data.images, processes)
-    parts = f" in {settings.accumulate} parts" if settings.accumulate > 1 else ""
-    return [
-        images,
-        steps,
-        str(run.config.stage_size(settings)),
-        f"{settings.batch / processes:g}{parts} x {processes}",
-        f"{rehearsal.stored[-1].final_bytes / 1e9:.2f}",
-    ]
-
-
-def _extent(
-    rehearsal: Rehearsal, config: Config, task: StageTask, images: ImageList | None, processes: int
-) -> tuple[str, str]:
-    """Return the cells of a stage's images and steps, ``?`` for what is not known, ``~`` before an estimate."""
-    settings = task.settings
-    is_published = settings.list_file is None and settings.query != SHUFFLED_PAIRS
-    length = published_length(config.data, settings.images == "all") if is_published else 0
-    length = (settings.epoch_length or length) if images is None else epoch_length(settings, images)
-    make = partial(StepSchedule.from_settings, settings, length, processes, f"{task.stage}_stage")
-    schedule = rehearsal.attempt(make)
-    about = "" if images or settings.epoch_length else "~"  # by the published list
-    steps = f"{about}{schedule.steps}" if schedule and length else "?"
-    return ("?" if images is None else str(len(images.queries))), steps
 
 
 def trained_part(model: FewShotMethod, stage: str) -> Trainable:

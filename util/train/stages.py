@@ -27,11 +27,12 @@ from util.loop.score import BASE, FINAL, Scoreboard, score
 from util.loop.train import train_to_end
 from util.loop.training import Progress, Training
 from util.run.alike import check_alike
-from util.run.begin import Asked, StageTask, rehearse, stage_of, stages_asked, trained_part
+from util.run.begin import Asked, StageTask, stage_of, stages_asked, trained_part
 from util.run.build import build_model, precision_of_training
 from util.run.data import StageData, epoch_length, stage_data
 from util.run.disk import Stored, checkpoint_bytes, free_on_disk
 from util.run.folder import BEST, OPTIONS, RUN, RunFolder, claim
+from util.run.rehearsal import rehearse
 from util.run.run import Run
 from util.run.start import Start, fill_at_start
 from util.train.bookkeeping import (
