@@ -271,7 +271,8 @@ def test_a_step_changes_the_learnable_and_leaves_the_frozen(name: str) -> None:
     assert learnable == {key for key, p in named.items() if p.grad is not None}
     assert changed & named.keys() <= learnable
     silent = learnable - changed
-    assert len(silent) <= len(learnable) // 15, silent  # a unit may be off by chance
+    share = 15 if torch.__version__.startswith("2.5.") else 20  # HMNet has one unit more that is off there
+    assert len(silent) <= len(learnable) // share, silent  # a unit may be off by chance
 
 
 @every_model

@@ -260,7 +260,8 @@ def test_a_run_that_ends_at_a_midway_validation_continues_to_the_unbroken_end(
     stopped = checkpoint.read(first.folder / LAST).entries["progress"]
     assert stopped["step"] == (13 if where == "signal" else 12)
     assert stopped["totals"]  # the sums of half an epoch
-    assert stopped["skipped"] == 0 or precision == "fp16"
+    overflows = precision == "fp16" and not torch.__version__.startswith("2.5.")  # whose gradients stay finite here
+    assert (stopped["skipped"] > 0) == overflows
     second = Run(tmp_path / "run", scores.get, precision=precision).resume()
     assert first.validated + second.validated == EVERY  # none twice, none lost
     assert second.record["best"] == {"score": 5, "epoch": 2.5}

@@ -85,12 +85,15 @@ def from_dict(content: dict[str, Any], origin: str, overrides: list[str] | None 
     source = Source(origin, Path(origin).stem, (Path(origin),), file=origin)
     tree = completed(with_actual_place(with_places(recorded, origin), Path(origin)), overrides or [])
     needed = ", ".join(map(str, recorded.get("imports") or []))
-    hint = (
-        f"; it was made with {needed}: name it in imports of a config (predict.py --config FILE), "
-        "by --import of report.py or predict.py, or import it"
-    )
-    with as_user_error(*[UserError] if needed else [], after=hint):  # else errors stay as they are
+    try:
         return _typed(tree, source, overrides or [])
+    except UserError as error:
+        if not needed:
+            raise
+        raise UserError(
+            f"{error}; it was made with {needed}: name it in imports of a config (predict.py --config FILE), by "
+            "--import of report.py or predict.py, or import it"
+        ) from None
 
 
 def read_data(path: str | Path) -> DataSettings:

@@ -15,7 +15,7 @@ from model.registry import methods
 from model.tables import Kind
 from util.config.place import RUNS
 from util.files.errors import unknown
-from util.files.typecheck import Misfit
+from util.files.typecheck import Misfit, leads_away, repeated
 from util.loop.mask_metrics import METRICS
 from util.loop.optim import SCHEDULES
 from util.loop.optimizers import OPTIMIZERS
@@ -95,20 +95,6 @@ def named(kind: Kind, default: str, *others: str, stage: str | None = None, deci
     return bounded(default, problem=problem, kind=kind, stage=stage, decides=decides)
 
 
-def _repeated(values: list[int] | None) -> str | None:
-    """Say that a list holds a value twice."""
-    given = values or []
-    twice = [value for value in given if given.count(value) > 1]
-    return f"holds {twice[0]} twice, which repeats its episodes; keep one" if twice else None
-
-
-def _leads_away(name: str | None) -> str | None:
-    """Say that a name would lead out of the folder that it names a folder or file in."""
-    if name is None or {"", ".", ".."}.isdisjoint(name.split("/")):
-        return None
-    return "must be a name, not a path"
-
-
 def _unknown_modality(sources: dict[str, str]) -> str | None:
     """Say which of the sources of modalities is not registered; None: all are."""
     return next(filter(None, (unknown(MODALITIES, source) for source in sources.values())), None)
@@ -119,7 +105,7 @@ class DataSettings:
     """The data set, the fold, and the size of episodes; lists, ``images`` and ``masks`` are relative to ``root``."""
 
     # In results, caches and vectors; other weights are refused
-    name: str = field(metadata={"problem": _leads_away, "decides": Decides.IDENTITY})
+    name: str = field(metadata={"problem": leads_away, "decides": Decides.IDENTITY})
     root: str = field(metadata={"decides": Decides.SCORES})
     train_list: str | None = field(metadata={"decides": Decides.SCORES})  # null: a data set for tests
     test_list: str | None = field(metadata={"decides": Decides.SCORES})
@@ -272,7 +258,7 @@ class ProtocolSettings:
     list_file: str | None = None
     # For each seed; a list has a number for each fold; null, with query: pairs: every pair once
     episodes: int | list[int] | None = bounded(1000, 1)
-    seeds: list[int] = bounded([0, 1, 2, 3, 4], 0, length=(1, None), problem=_repeated)
+    seeds: list[int] = bounded([0, 1, 2, 3, 4], 0, length=(1, None), problem=repeated)
     # How the network sees images. letterbox: longer side to `side`, aspect kept, at the top left of a square; stretch:
     # to side x side, aspect not kept; original: nothing resized, one episode at a time
     input: Literal["letterbox", "stretch", "original"] = "letterbox"
@@ -332,7 +318,7 @@ class EvaluationSettings:
     # Override the protocol's number for a quick look (marked as such)
     episodes: int | None = bounded(None, 1, decides=Decides.SCORES)
     # Override the protocol's
-    seeds: list[int] | None = bounded(None, 0, length=(1, None), problem=_repeated, decides=Decides.SCORES)
+    seeds: list[int] | None = bounded(None, 0, length=(1, None), problem=repeated, decides=Decides.SCORES)
     # data.name of the weights' data set, where it is another one: a cross-domain test
     trained_on: str | None = bounded(None, decides=Decides.SCORES)
     # boundary_iou, or one of yours (docs/evaluation.md)
@@ -346,7 +332,7 @@ class RunSettings:
     # Runs are kept under <folder>/<name>/{base,meta,test}
     folder: str = bounded(RUNS, decides=Decides.NOTHING, of_command=True)
     # Default: the name of the config file
-    name: str | None = bounded(None, problem=_leads_away, decides=Decides.NOTHING, of_command=True)
+    name: str | None = bounded(None, problem=leads_away, decides=Decides.NOTHING, of_command=True)
     # Of the base stage; default <folder>/<name>/base. Models may share one
     base_folder: str | None = bounded(None, decides=Decides.NOTHING)
     # auto (a GPU if there is one), cpu, cuda, cuda:1, mps

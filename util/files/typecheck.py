@@ -188,3 +188,17 @@ def _name_of(kind: Any) -> str:
     if origin in UNIONS:
         return " or ".join(map(_name_of, members))
     return NAMES.get(origin or kind, str(kind))
+
+
+def repeated(values: list[int] | None) -> str | None:
+    """Say that a list holds a value twice."""
+    given = values or []
+    twice = [value for value in given if given.count(value) > 1]
+    return f"holds {twice[0]} twice, which repeats its episodes; keep one" if twice else None
+
+
+def leads_away(name: str | None) -> str | None:
+    """Say that a name would lead out of the folder that it names a folder or file in."""
+    if name is None or {"", ".", ".."}.isdisjoint(name.split("/")):
+        return None
+    return "must be a name, not a path"
