@@ -21,14 +21,18 @@ def similarity(feature_bchw: Tensor, foreground: Tensor, background: Tensor) -> 
 
     Prototypes are (B, C), or (B, C, h, w) for one per position.
     """
-    each = [prototype if prototype.ndim == 4 else prototype[:, :, None, None] for prototype in (background, foreground)]
-    return TEMPERATURE * torch.stack([_cosine(feature_bchw, prototype) for prototype in each], dim=1)
+    feature = feature_bchw.movedim(1, -1)  # (B, h, w, C), as channels-last maps lie in memory
+    length = _length(feature)
+    cosines = []
+    for prototype in (background, foreground):
+        p = prototype.movedim(1, -1) if prototype.ndim == 4 else prototype[:, None, None]  # (B, h or 1, w or 1, C)
+        cosines.append((feature * p).sum(-1) / (length * _length(p)))  # F P / (|F| |P|)
+    return TEMPERATURE * torch.stack(cosines, dim=1)
 
 
-def _cosine(feature_bchw: Tensor, prototype_bchw: Tensor) -> Tensor:
-    """Return F P / (|F| |P|), (B, h, w): ``F.cosine_similarity`` with a third of its maps of all channels."""
-    lengths = [vectors.norm(dim=1).clamp(min=EPS) for vectors in (feature_bchw, prototype_bchw)]
-    return (feature_bchw * prototype_bchw).sum(1) / (lengths[0] * lengths[1])
+def _length(vectors: Tensor) -> Tensor:
+    """Return the lengths of vectors (..., C), at least ``EPS``."""
+    return vectors.norm(dim=-1).clamp(min=EPS)
 
 
 class SelfPrototypes(NamedTuple):
