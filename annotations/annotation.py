@@ -18,7 +18,7 @@ from annotations.photo_files import PhotoFiles
 from annotations.pictures import header_of
 from annotations.shapes import compressed, decoded, polygons_of, with_area
 from util.files.errors import UserError, note
-from util.files.images import upright_size
+from util.files.images import Frame
 from util.files.mask_images import fitted_mask
 from util.files.palette import IGNORE
 from util.files.progress import ProgressBar
@@ -202,17 +202,19 @@ def label_of(
         UserError: as ``class_mask``; the file, stored or upright, has another size than its annotations; or nothing
             tells which of both they are of.
     """
-    stored, orientation = check_stated(path, photo.height, photo.width)
-    return fitted_mask(class_mask(photo, table, covered), photo.is_upright, stored, orientation, path)
+    frame = check_stated(path, photo.height, photo.width)
+    return fitted_mask(class_mask(photo, table, covered), photo.is_upright, frame, path)
 
 
-def check_stated(path: Path, height: int, width: int) -> tuple[tuple[int, int], int]:
-    """Return the header of a photo whose size annotations state; UserError: as ``header_of``, or it has another."""
-    stored, orientation = header_of(path)
+def check_stated(path: Path, height: int, width: int) -> Frame:
+    """Return the frame of a photo whose size annotations state; UserError: as ``header_of``, or it has another."""
+    frame = header_of(path)
     stated = (height, width)
-    if stated not in (stored, upright_size(stored, orientation)):
-        raise UserError(f"{path}: image and annotations have different sizes (height, width): {stored} and {stated}")
-    return stored, orientation
+    if stated not in (frame.size, frame.upright_size):
+        raise UserError(
+            f"{path}: image and annotations have different sizes (height, width): {frame.size} and {stated}"
+        )
+    return frame
 
 
 def pixels_of(shape: Shape, size: list[int]) -> np.ndarray:
@@ -297,9 +299,19 @@ def content_errors(
     """
     try:
         yield
-    except KeyError as error:
-        raise kind(f"{before}{error} is missing{after}") from None
-    except (ValueError, RecursionError, OSError) as error:
-        raise kind(f"{before}{error}{after}") from None
-    except (TypeError, AttributeError, IndexError, OverflowError):
-        raise kind(f"{before}{expected}{after}") from None
+    except (
+        KeyError,
+        ValueError,
+        RecursionError,
+        OSError,
+        TypeError,
+        AttributeError,
+        IndexError,
+        OverflowError,
+    ) as error:
+        reason = expected
+        if isinstance(error, KeyError):
+            reason = f"{error} is missing"
+        elif isinstance(error, (ValueError, RecursionError, OSError)):
+            reason = str(error)
+        raise kind(f"{before}{reason}{after}") from None

@@ -11,6 +11,7 @@ shots. All else is decided here:
 Shape letters: B episodes, K shots, n supports, C channels, H W grid, S image side.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
@@ -43,7 +44,7 @@ from model.tensors.mask import Mask
 from model.tensors.ops import by_shot, joined
 
 
-class Method(FewShotMethod):
+class Method(FewShotMethod, ABC):
     """A method as its paper tells it, over one image encoder: ``support`` and ``predict``.
 
     A subclass builds its other parts, then calls ``freeze``. Where it ``wants`` a base learner, encoder and base
@@ -149,13 +150,13 @@ class Method(FewShotMethod):
         """Whether the maps of an image are the same for a query and for a support."""
         return not self.wants.blocks and self.wants.masked_after is None
 
+    @abstractmethod
     def support(self, maps: Maps, mask: Mask) -> Any:
         """Return the ``Shot`` of n supports from their maps and masks; in training with what the losses read."""
-        raise NotImplementedError
 
+    @abstractmethod
     def predict(self, maps: Maps, shots: Sequence[Any], episode: Episode) -> Output:
         """Return the output for B queries from their maps and K shots, of B supports each; in training with losses."""
-        raise NotImplementedError
 
     def predict_classes(self, maps: Maps, shots: Sequence[Sequence[Any]], episodes: Sequence[Episode]) -> Output:
         """Return the output for n classes that compete, from the maps of their queries and the K shots of each.

@@ -23,7 +23,6 @@ from photos.examples import check_class_name
 from photos.prediction import extent_of, remove
 from util.files.digests import content_digest, state_of
 from util.files.errors import UserError
-from util.files.images import upright_size
 from util.files.mask_images import read_mask, write_mask
 from util.files.names import own_name
 from util.files.reading import read_text
@@ -84,7 +83,7 @@ def file_of(out: Path, photo: Path) -> Path:
 
 def size_of(photo: Path) -> tuple[int, int]:
     """Return height and width of a photo as it is shown, by its header."""
-    return upright_size(*header_of(photo))
+    return header_of(photo).upright_size
 
 
 def values_of(out: Path, photo: Path) -> list[int]:
@@ -103,7 +102,7 @@ def masks_of(out: Path, photo: Path) -> dict[str, np.ndarray]:
     if not values:
         return {}
     file = file_of(out, photo)
-    if header_of(file)[0] != size_of(photo):
+    if header_of(file).size != size_of(photo):
         raise UserError(f"{file}: this mask is of another size than its photo; remove it")
     label = read_mask(file)
     classes = read(out).classes

@@ -5,6 +5,7 @@ They see whole photos, one after the other, instead of an encoder's maps. Otherw
 """
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,7 +40,7 @@ class FoundationSettings(ModelSettings):
         return "weights", f"names {len(self.weights)} network(s); the method has those of NET={names}, in this order"
 
 
-class Foundation(FewShotMethod):
+class Foundation(FewShotMethod, ABC):
     """A method over whole frozen networks from the hub or from folders (``pretrained_parts``); few learn anything."""
 
     learns = False
@@ -61,26 +62,20 @@ class Foundation(FewShotMethod):
         own = self.state_dict()
         return {name: tensor for name, tensor in own.items() if not name.startswith("networks.")}
 
+    @abstractmethod
     def support(self, image_3hw: Tensor, label_hw: Tensor) -> Shot:
         """Return what is kept of one support, which shows the object."""
-        raise NotImplementedError
 
+    @abstractmethod
     def see(self, image_3hw: Tensor) -> Any:
         """Return what ``predict`` reads of a query, once for all classes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def predict(self, query: Any, shots: Sequence[Any], episode: Episode, item: int) -> Output:
         """Return the output for one query, (1, 2, H, W), by the shots that show the object; there may be none."""
-        raise NotImplementedError
-
-    def learn(self, episode: Episode) -> Output:
-        """Return the output for B queries of one class in training, with gradients and losses."""
-        raise NotImplementedError
 
     def forward(self, episode: Episode) -> Output:
-        """Return the output for B queries of one class."""
-        if self.training and self.learns:
-            return self.learn(episode)
+        """Return the output for B queries of one class; a method that learns overrides it for its training."""
         return self.forward_classes([episode])
 
     @torch.no_grad()

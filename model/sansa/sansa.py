@@ -300,8 +300,10 @@ class SANSA(Foundation):
 
     # 5. Training
 
-    def learn(self, episode: Episode) -> Output:
-        """Return the output for B queries with its losses; all images pass the encoder in one call."""
+    def forward(self, episode: Episode) -> Output:
+        """Return the output for B queries; in training with losses, and all images pass the encoder in one call."""
+        if not self.training:
+            return super().forward(episode)
         images = torch.cat([episode.support, episode.query[:, None]], 1)
         count = images.shape[1]
         seen = self.features(images.flatten(0, 1))

@@ -91,7 +91,7 @@ def test_episodes_have_classes_beyond_255(data: DataSettings) -> None:
     fold = Fold.of(data)
     novel = novel_list(load_index(data, "test"), fold, data)
     sampler = EpisodeSampler(novel, "class_in_turn", 2, 0, with_replacement=True)
-    episodes = EpisodeDataset(sampler, fold, SIDE, view=View(STRETCH, SIDE, SIDE))
+    episodes = EpisodeDataset(sampler, fold, View(STRETCH, SIDE, SIDE))
     for number, class_id in enumerate(IDS["test"]):
         episode = episodes[number]
         assert int(episode.class_id) == class_id
@@ -126,7 +126,7 @@ def test_episodes_of_joined_masks_show_their_class_and_the_base_classes(given_fo
     index = load_index(given_folds, "train")
     fold = Fold.of(given_folds)
     sampler = EpisodeSampler(train_list(index, fold, given_folds), "pairs", 1, 0)
-    episodes = EpisodeDataset(sampler, fold, SIDE, base_labels=True, view=View(STRETCH, SIDE, SIDE))
+    episodes = EpisodeDataset(sampler, fold, View(STRETCH, SIDE, SIDE), base_labels=True)
     for number, rows, rows_of_class_2 in ((0, 11, 1), (1, 12, 12)):
         episode = episodes[number]
         assert int(episode.query_label.sum()) == rows * SIDE == int(episode.support_label.sum())

@@ -40,7 +40,9 @@ def lists(mini_lists) -> tuple[Fold, ImageList, ImageList]:
 
 def _episodes(images: ImageList, fold: Fold, augment: AugmentSettings | None, shots: int = 3, **options):
     query = "sequential" if augment is None else "shuffle"
-    return EpisodeDataset(EpisodeSampler(images, query, shots, 0), fold, SIZE, augment, **options)
+    return EpisodeDataset(
+        EpisodeSampler(images, query, shots, 0), fold, View("letterbox", SIZE, SIZE), augment, **options
+    )
 
 
 def _views(images: ImageList, row: int) -> tuple[np.ndarray, np.ndarray]:
@@ -104,7 +106,9 @@ def test_training_view_without_any_change_keeps_every_class_id(lists) -> None:
 def test_a_crop_keeps_the_class_of_its_episode(lists) -> None:
     """Photos are larger than the side, so that crops are drawn again."""
     fold, train, _ = lists
-    dataset = EpisodeDataset(EpisodeSampler(train, "shuffle", 1, 0), fold, SIZE // 2, STILL)
+    dataset = EpisodeDataset(
+        EpisodeSampler(train, "shuffle", 1, 0), fold, View("letterbox", SIZE // 2, SIZE // 2), STILL
+    )
     for number in range(20):
         key = dataset.sampler(number)
         views = []
@@ -171,7 +175,7 @@ def test_a_class_is_spared_in_a_validation_on_base_classes_alone(mini_yaml, clas
     trials = meta_stage_data(run, progress=False).validation
     for number in range(8):
         episode = trials[number].episode
-        key = trials.sampler(number)
+        key = trials.episodes.sampler(number)
         assert trials[number].rows == [(key.query, *key.supports[:: 1 if is_spared else -1])]
         assert episode.base_id == (number % len(run.fold.base) + 1 if is_spared else 0)
         assert episode.spared_class == (episode.base_id if is_spared else None)

@@ -33,7 +33,6 @@ from util.loop.processes import ProcessGroup
 from util.loop.train import train_to_end
 from util.loop.training import Training
 from util.run.folder import BEST, LAST, METRICS, RunFolder, StageFolder
-from util.run.start import Start
 from util.train.bookkeeping import Checkpoints, Losses, Patience, Validation, Watch, resume, schedule_to_continue
 from util.weights import checkpoint
 
@@ -328,7 +327,7 @@ def test_a_run_goes_on_without_a_photo_that_was_left_out(tmp_path: Path) -> None
     with pytest.raises(UserError, match=r"another list .*; --allow-changes continues with other photos"):
         again.resume()
     stored = checkpoint.read(tmp_path / "run" / LAST)
-    assert Start.before(stored).photos == {"a" * PHOTO_DIGITS}
+    assert stored.photos == {"a" * PHOTO_DIGITS}
     again.training.schedule = schedule_to_continue(StepSchedule(STEPS - 1, (STEPS - 1) * 4, BATCH), stored, "shorter")
     again.checkpoints.folder = RunFolder(tmp_path / "run")
     assert again.resume(allow_changes=True).outcome() == whole

@@ -110,13 +110,12 @@ def _procedure(scoring: Scoring) -> Procedure:
 
 def _training(evaluation: Evaluation) -> Trained:
     """Return the facts on the weights of a test and on their training."""
-    data = evaluation.config.data
     weights = evaluation.loaded
     parameters = [*weights.network.parameters()]
     learnt = [parameter for parameter in parameters if parameter.requires_grad and weights.is_trained]
     trained = weights.trained_with or {}
     return {
-        "exclude_novel": trained.get("exclude_novel", data.exclude_novel),
+        "exclude_novel": trained.get("exclude_novel", evaluation.config.data.exclude_novel),
         "encoder_licence": encoder_licence(weights.network),
         "weights": weights.digest,
         "parameters": sum(parameter.numel() for parameter in parameters),

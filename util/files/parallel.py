@@ -51,8 +51,9 @@ def _end_after(parent: BaseProcess) -> None:
     os._exit(1)
 
 
-def _start_pool_process() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C, which the first process handles
+def begin_as_helper() -> None:
+    """Prepare this process, which ``multiprocessing`` started: it ignores Ctrl-C, and ends with the first process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # which the first process handles
     end_with_parent()
 
 
@@ -69,7 +70,7 @@ def parallel_map(
     with contextlib.ExitStack() as stack:
         results: Iterable[Result] = map(function, items)
         if processes > 1 and len(items) >= FEW:
-            pool = stack.enter_context(ProcessPoolExecutor(processes, initializer=_start_pool_process))
+            pool = stack.enter_context(ProcessPoolExecutor(processes, initializer=begin_as_helper))
             stack.callback(pool.shutdown, cancel_futures=True)  # waits for the items that are being worked on
             results = pool.map(function, items, chunksize=CHUNK)
         yield from ProgressBar(results, total=len(items), desc=title, unit="image", disable=not progress)

@@ -81,10 +81,7 @@ def registered_observers(folder: Path, asked: Mapping[str, Any] | None = None) -
     for name in asked or OBSERVERS:
         make = OBSERVERS[name]
         settings = [(asked or {}).get(name) or make.Settings()] if hasattr(make, "Settings") else []
-        try:
-            observer = call_foreign(f"the observer {name}, as it is made,", make, folder, *settings)
-        except UserError as error:
-            raise UserError(str(error), local=True) from None
+        observer = call_foreign(f"the observer {name}, as it is made,", make, folder, *settings, local=True)
         observers.append(Guarded(name, observer, asdict(settings[0]) if settings else {}))
     return observers
 

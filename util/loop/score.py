@@ -94,7 +94,7 @@ class Scoreboard:
         records_by_rank, base_by_rank = zip(*world.gather((counted_here, base_here)))
 
         records = _joined_records(records_by_rank)
-        scales = {name: METRICS[name].scale for name in counted_in_episodes(self.further)}
+        scales = {name: METRICS[name].facts["scale"] for name in counted_in_episodes(self.further)}
         at_end = [name for name in self.further if METRICS[name].at_end]
         scores = {name: metrics.episode_scores(rows, self.classes, scales, at_end) for name, rows in records.items()}
         if base_counts := [counts for counts in base_by_rank if counts is not None]:
@@ -149,7 +149,7 @@ def score(
     network.eval()
     if getattr(dataset, "one_by_one", False):
         batch = 1
-    order = range(episodes) if store is None else store.order(dataset.sampler, episodes)
+    order = range(episodes) if store is None else store.order(dataset.episodes.sampler, episodes)
     numbers = evaluation_numbers(order, batch, world.rank, world.size)
     finite = torch.ones((), dtype=torch.bool, device=prepared.device)
     bar = ProgressBar(total=episodes, desc=title, unit="item", disable=not world.is_main, leave=False)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from util.data.draws import OWN
 from util.evaluate.schema import Result, find_results, read_result
@@ -40,8 +40,7 @@ AS_THEY_ARE = (
 
 def _entry(name: str, row: Row) -> Any:
     """Return an entry of a row's result."""
-    entries: Mapping[str, Any] = row.result
-    return entries[name]
+    return cast(Mapping[str, Any], row.result)[name]
 
 
 COLUMNS: dict[str, Callable[[Row], Any]] = {name: partial(_entry, name) for name in AS_THEY_ARE} | {

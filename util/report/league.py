@@ -21,6 +21,7 @@ from util.config.tree import key_of
 from util.evaluate.schema import Result
 from util.evaluate.titles import departures, protocol_title
 from util.files.errors import UserError
+from util.files.grouping import grouped
 from util.files.table import Table
 from util.loop.metrics import FINAL, MIOU
 from util.loop.observers import OBSERVERS
@@ -29,7 +30,6 @@ from util.report.frame import COLUMNS, rows_of
 from util.report.one_table import Term, check_one_table
 from util.report.published import MEAN, published
 from util.report.row import Row
-from util.report.shared_facts import grouped
 
 LEAGUE, NET, ENCODER = "laptop", "lite0", "EfficientNet-Lite0"  # the place of its terms, and the encoder of all
 REFERENCE = "ssp"  # the method that others are compared with

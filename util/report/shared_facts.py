@@ -2,17 +2,9 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
-T = TypeVar("T")
-
-
-def grouped(things: Iterable[T], fact: Callable[[T], Any]) -> dict[Any, list[T]]:
-    """Return things by the values of a fact, in order."""
-    groups: dict[Any, list[T]] = {}
-    for thing in things:
-        groups.setdefault(fact(thing), []).append(thing)
-    return groups
+from util.files.grouping import T, grouped
 
 
 def by_value(things: Iterable[T], fact: Callable[[T], Any]) -> dict[Any, T]:

@@ -99,24 +99,25 @@ def _lacking_stages(run: Run, asked: Asked) -> list[str]:
     It does not need it with a checkpoint of a base stage, or if it continues. A finished base stage is kept in the
     list even then, so that one which was trained otherwise is refused.
     """
-    stages = run.stages
     meta = run.at("meta")
     continues = asked.resume and (meta.begun or meta.finished)
     needs_base = asked.checkpoint is None and (not continues or run.at("base").finished)
-    return stages if needs_base or "meta" not in stages else ["meta"]
+    return run.stages if needs_base else ["meta"]
 
 
 def stage_of(run: Run, stage: str, asked: Asked) -> StageTask:
     """Return the task of a run's stage as a command asks for it, with a refusal if its folder has another training.
 
-    With changes, a finished training goes on only if an observer ended it.
+    With changes, a finished training goes on only if an observer ended it. One that is finished is kept where it is
+    resumed, or where another is asked for, which does not discard it.
     """
     files = run.at(stage)
     is_asked = stage in (asked.stage, "meta")
     may_differ = asked.allow_changes and (not is_asked or files.has_steps_left)
     finished = files.finished and not (is_asked and may_differ)
     task = _task_there(run, stage, files, finished=finished, may_differ=may_differ)
-    if _is_kept(task, asked, is_asked=is_asked, is_shared=bool(run.config.run.base_folder)):
+    is_discarded = asked.overwrite and not run.config.run.base_folder  # which runs may share
+    if task.finished and (asked.resume or not (is_asked or is_discarded)):
         return task
     if files.begun and asked.resume:
         return replace(task, continues=True)
@@ -124,11 +125,6 @@ def stage_of(run: Run, stage: str, asked: Asked) -> StageTask:
         state = task.state and f"{task.state}, discarded"
         return replace(task, state=state, finished=False, refusal="", discards=True)
     return replace(task, refusal=files.why_occupied)
-
-
-def _is_kept(task: StageTask, asked: Asked, *, is_asked: bool, is_shared: bool) -> bool:
-    """Return whether a finished stage is kept: it is resumed, or another is asked for, which does not discard it."""
-    return task.finished and (asked.resume or (not is_asked and (is_shared or not asked.overwrite)))
 
 
 def _task_there(run: Run, stage: str, files: StageFolder, *, finished: bool, may_differ: bool) -> StageTask:

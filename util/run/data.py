@@ -26,7 +26,7 @@ from util.data.lists.index import load_index
 from util.data.lists.listed import read_list
 from util.data.modalities import Source
 from util.data.sampling import SHUFFLED_PAIRS, EpisodeSampler, Sampler, check_contract
-from util.data.views import STRETCH, View
+from util.data.views import LETTERBOX, STRETCH, View
 from util.files.errors import UserError, log
 from util.files.project import project_path
 from util.run.input_size import view_of
@@ -180,8 +180,8 @@ def training_episodes(run: Run, images: ImageList) -> EpisodeDataset:
     size = run.config.stage_size(stage)
     sampler = _sampler(run, images, stage, run.config.run.seed)
     if stage.input == STRETCH:
-        return _episodes(run, sampler, size, view=View(STRETCH, size, size, smooth=True), views=1)
-    return _episodes(run, sampler, size, augment=stage.augment, views=stage.views)
+        return _episodes(run, sampler, View(STRETCH, size, size, smooth=True))
+    return _episodes(run, sampler, View(LETTERBOX, size, size), augment=stage.augment, views=stage.views)
 
 
 def validation_episodes(run: Run, images: ImageList) -> TrialDataset:
@@ -241,7 +241,7 @@ def trials(
 ) -> TrialDataset:
     """Return a sampler's episodes by number, sized by a view, with the label that they are scored on."""
     return TrialDataset(
-        _episodes(run, sampler, view.side, view=view),
+        _episodes(run, sampler, view),
         scored_on,
         play_novel=play_novel,
         last_support_first=last_support_first,
@@ -268,15 +268,14 @@ def _sampler(run: Run, images: ImageList, rule: StageSettings | ProtocolSettings
 def _episodes(
     run: Run,
     sampler: Sampler,
-    size: int,
+    view: View,
     *,
     augment: AugmentSettings | None = None,
-    view: View | None = None,
     views: int | None = None,
 ) -> EpisodeDataset:
     base_labels = run.model_class.reads_base_labels and has_class_maps(run.config.data)
     sources = sources_of(run, sampler.images)
-    return EpisodeDataset(sampler, run.fold, size, augment, run.vectors, base_labels, view, views, sources)
+    return EpisodeDataset(sampler, run.fold, view, augment, run.vectors, base_labels, views, sources)
 
 
 def sources_of(run: Run, images: ImageList) -> list[Source]:

@@ -97,8 +97,8 @@ class Rehearsal:
         if model is None:
             return
         if is_first and not task.continues:  # a later one starts from what an earlier one makes
-            start = self.attempt(partial(fill_at_start, self.run, model, task.stage, self.base, downloads=False))
-            self.start = "" if start is None else start.note
+            begun = self.attempt(partial(fill_at_start, self.run, model, task.stage, self.base, downloads=False))
+            self.start = begun[0] if begun else ""
         network = trained_part(model, task.stage)
         place = f"{config.source}: {task.stage}_stage.optimizers"
         self.attempt(lambda: build_optimizers(network.param_groups(), settings.optimizers, place))

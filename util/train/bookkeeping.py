@@ -50,7 +50,8 @@ class Losses(TrainingObserver):
 
     def record(self, training: Training, entry: dict[str, Any]) -> None:
         """Add the mean losses of an epoch that ends."""
-        entry["epoch"] = _epochs_done(training)
+        epochs = training.progress.step / training.schedule.steps_per_epoch
+        entry["epoch"] = int(epochs) if training.ends_epoch else round(epochs, 3)  # a whole one at the end of each
         if not training.ends_epoch:
             return
         progress = training.progress
@@ -308,9 +309,3 @@ class Watch:
         self.left -= len(numbers)
         if self.left > 0 and self.training.world.any(self.training.interrupt.requested):
             raise Interrupted
-
-
-def _epochs_done(training: Training) -> float:
-    """Return the number of epochs that are done, a whole one at the end of each."""
-    epochs = training.progress.step / training.schedule.steps_per_epoch
-    return int(epochs) if training.ends_epoch else round(epochs, 3)

@@ -3,7 +3,7 @@
 import math
 import shlex
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, cast
 
@@ -30,11 +30,11 @@ from util.run.alike import check_alike
 from util.run.begin import Asked, StageTask, stage_of, stages_asked, trained_part
 from util.run.build import build_model, precision_of_training
 from util.run.data import StageData, epoch_length, stage_data
-from util.run.disk import Stored, checkpoint_bytes, free_on_disk
+from util.run.disk import Stored, free_on_disk
 from util.run.folder import BEST, OPTIONS, RUN, RunFolder, claim
 from util.run.rehearsal import rehearse
 from util.run.run import Run
-from util.run.start import Start, fill_at_start
+from util.run.start import fill_at_start
 from util.train.bookkeeping import (
     Checkpoints,
     Losses,
@@ -132,7 +132,8 @@ class Setup:
     """The network and the data of a stage, and what it started from."""
 
     network: Trainable  # the model, or in the base stage its encoder and base learner
-    start: Start
+    start: Checkpoint  # of the files that it started from, see ``fill_at_start``
+    note: str  # a line for the log on these; '': it continues
     data: StageData
     schedule: StepSchedule
     stored: Checkpoint | None  # the one that it continues; None: it begins
@@ -143,7 +144,11 @@ def _set_up(run: Run, task: StageTask, world: ProcessGroup, asked: Asked) -> Set
     model = build_model(run.config, run.text_width)
     stored = run.at(task.stage).newest() if task.continues else None
     # Refused before photos are read
-    start = Start.before(stored) if stored else fill_at_start(run, model, task.stage, asked.checkpoint)
+    note, start = (
+        ("", replace(stored, training=stored.training[:-1]))
+        if stored
+        else fill_at_start(run, model, task.stage, asked.checkpoint)
+    )
     network = trained_part(model, task.stage)
     data = stage_data(run, task.stage, world.is_main)  # whose index the rehearsal has made
     schedule = StepSchedule.from_settings(
@@ -151,7 +156,7 @@ def _set_up(run: Run, task: StageTask, world: ProcessGroup, asked: Asked) -> Set
     )
     if stored and asked.allow_changes:
         schedule = schedule_to_continue(schedule, stored, data.images.digest)
-    return Setup(network, start, data, schedule, stored)
+    return Setup(network, start, note, data, schedule, stored)
 
 
 def _origins(run: Run, task: StageTask, world: ProcessGroup, setup: Setup) -> list[Origin]:
@@ -205,9 +210,9 @@ def _checkpoints(run: Run, task: StageTask, training: Training, setup: Setup) ->
         "list_note": why_not_whole(images, config.data.name),
         "content": images.files_digest,
         "photos": checkpoint.photos_text(images.photos, before=start.photos),
-        "classes": sorted({*start.classes, *(config.data.classes[c - 1] for c in images.classes)}),
+        "classes": sorted({*(start.classes or ()), *(config.data.classes[c - 1] for c in images.classes)}),
         "base": start.training,
-        "initial": start.initial,
+        "initial": start.origin.initial,
         "text": run.text_digest,
         "code": code_of_run(type(setup.network), config.model, config.data, task.settings),
         "networks": checkpoint.digest_of_rest(setup.network),
@@ -285,7 +290,7 @@ def _keep_maps(config: Config, task: StageTask, world: ProcessGroup, setup: Setu
     """
     network = cast(FewShotMethod, setup.network)
     needed = Stored.of(network, task.settings).peak_bytes
-    free = world.from_main(lambda: free_on_disk(config) + checkpoint_bytes([task.folder]) - needed)
+    free = world.from_main(lambda: free_on_disk(config, [task.folder]) - needed)
     gib = min(KEPT_GIB, max(free, 0) / 2 / GIB)
     network.kept_maps = KeptMaps(RecordFile(task.folder, gib / world.size))
 
@@ -308,8 +313,8 @@ def _log_start(training: Training, checkpoints: Checkpoints, run: Run, setup: Se
         precision=precision,
         **{OPTIONS: run.config.given, RUN: run.config.run.name},
     )
-    if setup.start.note:
-        log.info("%s", setup.start.note)
+    if setup.note:
+        log.info("%s", setup.note)
     speed = "faster" if precision == "bf16" else "no faster"
     chosen = f" (run.precision = auto: bf16 is {speed} here)" if run.config.run.precision == "auto" else ""
     log.info(

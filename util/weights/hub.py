@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from model.mismatch import ModelMismatch
+from util.files.errors import as_user_error
 from util.weights.sources import UNCONNECTED, fetch_from_hub
 
 
@@ -47,13 +48,13 @@ def load_from_hub(kind: str, weights: str) -> Any:
 
 def _class_of_transformers(name: str) -> Any:
     """Return a class of ``transformers``, which reports nothing by itself from now on."""
-    try:
+    with as_user_error(
+        *(ImportError, AttributeError),
+        before=f"this method needs {name} of the package transformers (",
+        after="): pip install 'transformers>=5' (Python 3.11 or later)",
+        refusal=ModelMismatch,
+    ):
         library = importlib.import_module("transformers")
         library.logging.set_verbosity_error()  # one line of ours reports it
         library.logging.disable_progress_bar()
         return getattr(library, name)
-    except (ImportError, AttributeError) as error:
-        raise ModelMismatch(
-            f"this method needs {name} of the package transformers ({error}): "
-            "pip install 'transformers>=5' (Python 3.11 or later)"
-        ) from None

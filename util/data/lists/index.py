@@ -27,6 +27,7 @@ from util.config.settings import BINARY, DataSettings
 from util.data.lists.listed import Listed, list_of, read_list
 from util.files.digests import DIGEST_BYTES, PHOTO_DIGITS, content_digest, state_of
 from util.files.errors import UserError, as_user_error, note
+from util.files.grouping import grouped
 from util.files.images import check_photo
 from util.files.mask_images import CLASS_CHANNEL, VALUE, read_mask_of, read_stacked
 from util.files.parallel import parallel_map
@@ -98,10 +99,7 @@ class Index:
     @cached_property
     def rows_by_photo(self) -> dict[Path, list[int]]:
         """The rows of each photo; one but with masks of one class each."""
-        rows: dict[Path, list[int]] = {}
-        for row, image in enumerate(self.images):
-            rows.setdefault(image, []).append(row)
-        return rows
+        return grouped(range(len(self)), self.images.__getitem__)
 
     def showing(self, classes: Sequence[int]) -> np.ndarray:
         """Return whether an image shows a pixel of one of some classes in any of its photo's masks, (images,) bool."""
