@@ -98,9 +98,7 @@ class ABCDFSS(Method):
 
     def _levels(self, maps: Maps) -> Levels:
         """Return the maps of images in all views."""
-        views = [maps]
-        for shear in self.shears:
-            views.append(self.maps_of(_sheared(maps.images, degrees=shear)))
+        views = [maps, *(self.maps_of(_sheared(maps.images, degrees=shear)) for shear in self.shears)]
         of_views = []
         for view in views:
             of_views.append([block.float() for _, block in view.blocks()])
@@ -130,9 +128,7 @@ class ABCDFSS(Method):
         """
         random = torch.Generator().manual_seed(seed)
         sheared_masks = torch.stack([_sheared(masks_k1ss, shear) for shear in self.shears])  # (V, K, 1, S, S)
-        scores = []
-        for maps in levels:
-            scores.append(self._level_score(maps.unbind(1), masks_k1ss, sheared_masks, random))
+        scores = [self._level_score(maps.unbind(1), masks_k1ss, sheared_masks, random) for maps in levels]
         finest = max(score.shape[-2:] for score in scores)
         return torch.stack([resize_cells(score, finest) for score in scores]).mean(0)
 

@@ -216,12 +216,10 @@ class MaskDecoder(nn.Module):
 
     def __init__(self, intermediate_counts: dict[int, int], channels: dict[int, int]):
         super().__init__()
-        self.enter = nn.ModuleDict()
-        for stage, kernels in KERNELS.items():
-            self.enter[str(stage)] = _block(intermediate_counts[stage], (16, 64, WIDTH), kernels)
-        self.merge = nn.ModuleDict()
-        for stage in (3, 2):
-            self.merge[str(stage)] = _block(WIDTH, (WIDTH,) * 3, KERNELS[4])
+        self.enter = nn.ModuleDict(
+            {str(stage): _block(intermediate_counts[stage], (16, 64, WIDTH), each) for stage, each in KERNELS.items()}
+        )
+        self.merge = nn.ModuleDict({str(stage): _block(WIDTH, (WIDTH,) * 3, KERNELS[4]) for stage in (3, 2)})
         skips = 2 * (channels[2] + channels[1])
         first = two_convolutions(WIDTH + skips, *MIXER[:2])
         second = two_convolutions(*MIXER[1:4])

@@ -175,7 +175,7 @@ def test_a_class_is_spared_in_a_validation_on_base_classes_alone(mini_yaml, clas
     trials = meta_stage_data(run, progress=False).validation
     for number in range(8):
         episode = trials[number].episode
-        key = trials.episodes.sampler(number)
+        key = trials.sampler(number)
         assert trials[number].rows == [(key.query, *key.supports[:: 1 if is_spared else -1])]
         assert episode.base_id == (number % len(run.fold.base) + 1 if is_spared else 0)
         assert episode.spared_class == (episode.base_id if is_spared else None)

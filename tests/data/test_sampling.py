@@ -143,7 +143,7 @@ def two_ways(novel: ImageList, mini_data) -> TrialDataset:
 
 def test_ways_are_numbered_in_labels(two_ways: TrialDataset) -> None:
     for number in range(20):
-        _, classes = two_ways.episodes.index.pair(two_ways.episodes.sampler(number).query)
+        _, classes = two_ways.episodes.index.pair(two_ways.sampler(number).query)
         expected = np.where(np.isin(classes, [1, 2, IGNORE]), classes, 0)
         assert np.array_equal(two_ways[number].label[0].numpy(), expected)
 
@@ -152,7 +152,7 @@ def test_other_ways_pixels_are_ignored_in_supports(two_ways: TrialDataset) -> No
     shows_other = set()
     for number in range(20):
         trial = two_ways[number]
-        for way, episode in zip(two_ways.episodes.sampler(number).ways, trial.ways, strict=True):
+        for way, episode in zip(two_ways.sampler(number).ways, trial.ways, strict=True):
             assert int(episode.class_id) == way.class_id
             assert torch.equal(episode.query, trial.episode.query)
             photo, classes = two_ways.episodes.index.pair(way.supports[0])

@@ -85,7 +85,7 @@ def encoded(mini_config, monkeypatch):
         store = TrialStore(gib)
         store.use_for(network)
         score(prepare_network(network, WORLD.device), data, EPISODES, [Scoreboard(8)], WORLD, title="test", store=store)
-        return sum(passes), [data.episodes.sampler(number) for number in range(EPISODES)]
+        return sum(passes), [data.sampler(number) for number in range(EPISODES)]
 
     return run
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -202,10 +203,7 @@ def test_the_average_decays_and_weights_are_restored() -> None:
 def numbers_of_steps(steps: range, **shares: int) -> list[int]:
     """Return the numbers of all batches of some steps, by default of one process in one part."""
     shares = {"batch": 8, "rank": 0, "processes": 1, "parts": 1} | shares
-    numbers = []
-    for batch in training_numbers(steps.start, steps.stop, **shares):
-        numbers += batch
-    return numbers
+    return [*chain.from_iterable(training_numbers(steps.start, steps.stop, **shares))]
 
 
 @pytest.mark.parametrize(("processes", "batch"), [(1, 8), (2, 8), (3, 7)])

@@ -59,11 +59,6 @@ class Fold:
         return cls(tuple(novel), tuple(base))
 
     @cached_property
-    def base_ids(self) -> dict[int, int]:
-        """The base-class id (1-based) of each base class."""
-        return {class_id: number for number, class_id in enumerate(self.base, 1)}
-
-    @cached_property
     def base_table(self) -> np.ndarray:
         """Lookup table (256,) uint8 from class id to base-class id: 1-based for base classes, else 0; 255 stays."""
         table = np.zeros(256, np.uint8)

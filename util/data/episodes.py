@@ -58,6 +58,7 @@ class EpisodeDataset(Dataset):
         Pixels of the classes ``ignored`` have the label 255 in the supports.
         """
         query, *supports = views
+        base = self.fold.base
         values = [self.index.value_of(key.class_id)]
         support_labels = [numbered(support.classes, values, ignored) for support in supports]
         episode_type: type[Episode] = Episode
@@ -71,7 +72,7 @@ class EpisodeDataset(Dataset):
             support=join([support.image for support in supports]),
             support_label=join(support_labels),
             class_id=torch.tensor(key.class_id),
-            base_id=torch.tensor(self.fold.base_ids.get(key.class_id, 0)),
+            base_id=torch.tensor(base.index(key.class_id) + 1 if key.class_id in base else 0),
             number=torch.tensor(key.number),
             query_base_label=relabelled(query.classes, self.fold.base_table) if self.base_labels else None,
             text=None if self.vectors is None else torch.from_numpy(self.vectors[key.class_id]),
@@ -148,6 +149,11 @@ class TrialDataset(Dataset):
     scored_on: str
     play_novel: bool = False
     last_support_first: bool = False
+
+    @property
+    def sampler(self) -> Sampler:
+        """The sampler of the episodes."""
+        return self.episodes.sampler
 
     @property
     def one_by_one(self) -> bool:

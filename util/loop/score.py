@@ -149,7 +149,7 @@ def score(
     network.eval()
     if getattr(dataset, "one_by_one", False):
         batch = 1
-    order = range(episodes) if store is None else store.order(dataset.episodes.sampler, episodes)
+    order = range(episodes) if store is None else store.order(dataset.sampler, episodes)
     numbers = evaluation_numbers(order, batch, world.rank, world.size)
     finite = torch.ones((), dtype=torch.bool, device=prepared.device)
     bar = ProgressBar(total=episodes, desc=title, unit="item", disable=not world.is_main, leave=False)

@@ -257,10 +257,15 @@ def _sampler(run: Run, images: ImageList, rule: StageSettings | ProtocolSettings
     with_replacement = rule.supports == "with_replacement"
     lists.check_shots(images, data, with_replacement)
     sampler = EpisodeSampler(
-        images, rule.query, data.shot, seed, with_replacement=with_replacement, first=rule.supports == "first"
+        images,
+        rule.query,
+        data.shot,
+        seed,
+        with_replacement=with_replacement,
+        first=rule.supports == "first",
+        draw=SAMPLERS.get(rule.query),
     )
-    if rule.query in SAMPLERS:
-        sampler = replace(sampler, draw=SAMPLERS[rule.query])
+    if sampler.draw is not None:
         check_contract(sampler)
     return sampler
 
