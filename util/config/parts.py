@@ -74,7 +74,9 @@ def merged(files: Sequence[Path], encoder: Leaf | None = None, file: str = "") -
     before_encoder, after_encoder = paths[:place], paths[place:]
     before = [settings_of(content_of(path)) for path in before_encoder]
     changes = [change for path in before_encoder for change in _changes(path, names)]
-    after = [tree for path in after_encoder for tree in (settings_of(content_of(path)), *_changes(path, names))]
+    after = list[Tree]()
+    for path in after_encoder:
+        after += [settings_of(content_of(path)), *_changes(path, names)]
     of_encoder = list[Tree]()
     if takes_encoder(reduce(merge, [*before, *changes, *after], {})):
         of_encoder += [settings_of(parse_file(path)) for path in encoder_files]

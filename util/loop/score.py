@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,13 +21,6 @@ from util.loop.mask_metrics import METRICS, counted_in_episodes
 from util.loop.metrics import ALL_FOREGROUND, BASE, FINAL
 from util.loop.network import PreparedNetwork, check_prediction
 from util.loop.processes import ProcessGroup
-
-
-class Observer(Protocol):
-    """Sees every batch of a pass that this process scores: counts, inputs of a calibration."""
-
-    def add(self, numbers: list[int], batch: Any, output: Output) -> None:
-        """See one batch, a ``Trial`` or ``LabelledImages``; ``numbers`` are those of its episodes."""
 
 
 def scored_outputs(output: Output) -> dict[str, Tensor]:
@@ -119,7 +112,7 @@ def score(
     prepared: PreparedNetwork,
     dataset: Any,
     episodes: int,
-    observers: Sequence[Observer],
+    observers: Sequence[Any],
     world: ProcessGroup,
     *,
     title: str,
@@ -136,7 +129,8 @@ def score(
         prepared: the network, which is left in its mode (training or evaluation).
         dataset: gives a ``Trial`` or ``LabelledImages`` by number.
         episodes: the number of items.
-        observers: each gets every batch that this process scores.
+        observers: each sees every batch that this process scores, a ``Trial`` or ``LabelledImages``, by
+            ``add(numbers, batch, output)``, with the numbers of its episodes.
         world: the processes; each runs over its share of the numbers.
         title: the label of the progress bar.
         batch: episodes at once; images of their original sizes come one by one, whatever it is.

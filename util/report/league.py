@@ -88,8 +88,10 @@ def check_terms(config: Config) -> None:
     observers = [name for name in config.observers or OBSERVERS if getattr(OBSERVERS[name], "decides", True)]
     others += [f"own observer {name}" for name in observers]
     if others:
-        fix = f"leave these out; a file of your own has base: config/{LEAGUE}/{LEAGUE}.yaml"
-        raise UserError(f"{config.source}: {NOT_ON_TERMS}: {'; '.join(others)}", fix=fix)
+        raise UserError(
+            f"{config.source}: {NOT_ON_TERMS}: {'; '.join(others)}",
+            fix=f"leave these out; a file of your own has base: config/{LEAGUE}/{LEAGUE}.yaml",
+        )
 
 
 def _other_terms(row: Row, overrides: Sequence[str]) -> list[str]:

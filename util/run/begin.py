@@ -55,8 +55,10 @@ def stages_asked(config: Config, asked: Asked) -> tuple[Run, list[str]]:
     if asked.stage is None:
         return run, _lacking_stages(run, asked)
     if asked.stage not in run.stages:
-        has = f"{run.model_class.title} has only the {' and '.join(run.stages)} stage"
-        raise UserError(f"{config.source}: {has}; leave out --stage {asked.stage}")
+        raise UserError(
+            f"{config.source}: {run.model_class.title} has only the {' and '.join(run.stages)} stage",
+            fix=f"leave out --stage {asked.stage}",
+        )
     return run, [asked.stage]
 
 
@@ -79,8 +81,10 @@ def _why_untrainable(config: Config) -> str:
     if not model_class.learns:
         return "this method has nothing to train; test it with test.sh"
     if model_class.reads_base_labels and not has_class_maps(data):
-        has = f"data set {data.name} has masks of one class each and no folds, or more classes"
-        return f"{model_class.title} learns from maps of at most {MAX_INDEX} base classes; {has}; {fix}"
+        return (
+            f"{model_class.title} learns from maps of at most {MAX_INDEX} base classes; data set {data.name} has masks "
+            f"of one class each and no folds, or more classes; {fix}"
+        )
     return f"data set {data.name} is for tests: data.train_list is null; {fix}" if data.train_list is None else ""
 
 
@@ -108,16 +112,14 @@ def _lacking_stages(run: Run, asked: Asked) -> list[str]:
 def stage_of(run: Run, stage: str, asked: Asked) -> StageTask:
     """Return the task of a run's stage as a command asks for it, with a refusal if its folder has another training.
 
-    With changes, a finished training goes on only if an observer ended it. One that is finished is kept where it is
-    resumed, or where another is asked for, which does not discard it.
+    With changes, a finished training goes on only if an observer ended it.
     """
     files = run.at(stage)
     is_asked = stage in (asked.stage, "meta")
     may_differ = asked.allow_changes and (not is_asked or files.has_steps_left)
     finished = files.finished and not (is_asked and may_differ)
     task = _task_there(run, stage, files, finished=finished, may_differ=may_differ)
-    is_discarded = asked.overwrite and not run.config.run.base_folder  # which runs may share
-    if task.finished and (asked.resume or not (is_asked or is_discarded)):
+    if _is_kept(task, asked, is_asked=is_asked, is_shared=bool(run.config.run.base_folder)):
         return task
     if files.begun and asked.resume:
         return replace(task, continues=True)
@@ -125,6 +127,11 @@ def stage_of(run: Run, stage: str, asked: Asked) -> StageTask:
         state = task.state and f"{task.state}, discarded"
         return replace(task, state=state, finished=False, refusal="", discards=True)
     return replace(task, refusal=files.why_occupied)
+
+
+def _is_kept(task: StageTask, asked: Asked, *, is_asked: bool, is_shared: bool) -> bool:
+    """Return whether a finished stage is kept: it is resumed, or another is asked for, which does not discard it."""
+    return task.finished and (asked.resume or (not is_asked and (is_shared or not asked.overwrite)))
 
 
 def _task_there(run: Run, stage: str, files: StageFolder, *, finished: bool, may_differ: bool) -> StageTask:

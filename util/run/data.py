@@ -139,8 +139,12 @@ def images_for_test(run: Run, progress: bool = True, protocol: ProtocolSettings 
     index = load_index(data, "test", progress)
     images = lists.test_list(index, run.fold, data, None if protocol is None else protocol.list_file)
     if progress and (shared := photos_listed(images, run)):
-        text = "%s of the %s test photos are in the training list too (data.train_list = %s)"
-        log.warning(text, shared, len(images.photos), data.train_list)
+        log.warning(
+            "%s of the %s test photos are in the training list too (data.train_list = %s)",
+            shared,
+            len(images.photos),
+            data.train_list,
+        )
     return _logged(data.classes, images, progress)
 
 
@@ -164,12 +168,11 @@ def _logged(classes: list[str], images: ImageList, warns: bool) -> ImageList:
     if images.note and warns:
         log.warning("%s", images.note)
     if images.rare and warns:
-        names = ", ".join(classes[c - 1] for c in images.rare)
         log.warning(
             "%s: %d classes have too few images and are left out: %s",
             images.source or images.index.listed,
             len(images.rare),
-            names,
+            ", ".join(classes[c - 1] for c in images.rare),
         )
     return images
 

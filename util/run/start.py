@@ -116,9 +116,12 @@ def why_not_used(run: Run, stage: str, stored: Checkpoint, finished: bool = True
     if not found:
         return ""
     other = "run.base_folder" if stage == "base" and run.config.run.base_folder else "run.name"
-    fix = f"undo the change, train it again by --stage {stage} --overwrite, or set another {other}"
-    is_continued = f"a training that is finished is not continued by {ALLOW}"
-    fix += f"; {is_continued}" if finished else f"; if its steps are the same, {ALLOW} continues it"
+    continued = (
+        f"a training that is finished is not continued by {ALLOW}"
+        if finished
+        else f"if its steps are the same, {ALLOW} continues it"
+    )
+    fix = f"undo the change, train it again by --stage {stage} --overwrite, or set another {other}; {continued}"
     return f"{stored.path.parent}: the {stage} stage was trained with {', '.join(found)}; {fix}"
 
 

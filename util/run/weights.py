@@ -166,8 +166,10 @@ def check_fits(stored: Checkpoint, config: Config, stage: str) -> None:
     for key, (given, wanted) in differences(stored.config, now, Decides.IDENTITY, may_differ).items():
         is_related = key == "model.name" and (stage == "base" or related(given, wanted))
         if not is_related:
-            fix = f"name a checkpoint of such a run{_other_data(key, given, stage)}"
-            raise UserError(f"{stored.path}: was trained with {key} = {given}, this run has {wanted}; {fix}")
+            raise UserError(
+                f"{stored.path}: was trained with {key} = {given}, this run has {wanted}",
+                fix=f"name a checkpoint of such a run{_other_data(key, given, stage)}",
+            )
 
 
 def _other_data(key: str, given: str, stage: str) -> str:

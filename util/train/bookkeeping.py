@@ -276,9 +276,11 @@ def resume(training: Training, stored: Checkpoint, state: dict[str, Any], allow_
 
 def _restore_optimizers(training: Training, stored: Checkpoint) -> None:
     """Give a training the state of optimisers and EMA of its checkpoint; UserError: they do not fit it."""
-    misfit = f"{stored.path}: its optimisers or EMA do not fit the model's parameters ("
-    kinds = KeyError, ValueError, TypeError, AttributeError, RuntimeError
-    with as_user_error(*kinds, before=misfit, after="); start again with --overwrite"):
+    with as_user_error(
+        *(KeyError, ValueError, TypeError, AttributeError, RuntimeError),
+        before=f"{stored.path}: its optimisers or EMA do not fit the model's parameters (",
+        after="); start again with --overwrite",
+    ):
         load_optimizers(training.optimizers, stored.state.optimizers)
         copy_tensors(stored.state.ema, training.ema.average)
         if stored.state.scaler and training.scaler.is_enabled():

@@ -16,7 +16,7 @@ from util.data.draws import why_not_whole
 from util.data.lists.manifest import digest
 from util.files.errors import EXIT_INTERRUPTED, UserError, log
 from util.files.sizes import GIB
-from util.loop.device import compute_in_fixed_order, describe, episodes_at_once, free_memory
+from util.loop.device import describe, episodes_at_once, free_memory
 from util.loop.loading import batches, training_numbers
 from util.loop.metrics import MIOU, per_class
 from util.loop.network import PreparedNetwork, prepare_network
@@ -63,23 +63,21 @@ def train(config: Config, asked: Asked) -> int:
     command works on it.
     """
     run, stages = stages_asked(config, asked)
-    with join(run.config.run.device, "meta_stage.batch (base_stage.batch), size or data.workers") as world:
+    with join(
+        run.config.run.device,
+        "meta_stage.batch (base_stage.batch), size or data.workers",
+        run.config.run.deterministic,
+    ) as world:
         check_alike(world, run.config, options={"stages": stages, "options": asdict(asked)})
-        if run.config.run.deterministic:
-            compute_in_fixed_order()
         world.from_main(lambda: rehearse(run, stages, world.size, asked).check())
         for stage in stages:
-            if code := _claim_and_train(run, stage, world, asked):
+            with ExitStack() as claims:  # no other command trains it meanwhile
+                task = world.from_main(partial(_claim_stage, claims, run, stage, asked))
+                code = 0 if task is None else max(world.gather(train_stage(run, task, world, asked)))
+            if code:
                 return code
             free_memory(world.device)
     return 0
-
-
-def _claim_and_train(run: Run, stage: str, world: ProcessGroup, asked: Asked) -> int:
-    """Train a stage, while no other command can, in as many processes as it takes; return the exit code of all."""
-    with ExitStack() as claims:
-        task = world.from_main(partial(_claim_stage, claims, run, stage, asked))
-        return 0 if task is None else max(world.gather(train_stage(run, task, world, asked)))
 
 
 def _claim_stage(claims: ExitStack, run: Run, stage: str, asked: Asked) -> StageTask | None:
@@ -105,7 +103,7 @@ def train_stage(run: Run, task: StageTask, world: ProcessGroup, asked: Asked) ->
     """Train a stage in some processes and return the exit code; UserError: what it needs is missing or wrong."""
     setup = _set_up(run, task, world, asked)
     check_alike(world, run.config, partial(_origins, run, task, world, setup))
-    training = _training(run, task, world, setup)
+    training = _training(run, task, world, setup, asked)
     checkpoints = _checkpoints(run, task, training, setup)
     with closing(checkpoints.folder):
         registered = registered_observers(task.folder, run.config.observers)
@@ -135,7 +133,6 @@ class Setup:
     start: Checkpoint  # of the files that it started from, see ``fill_at_start``
     note: str  # a line for the log on these; '': it continues
     data: StageData
-    schedule: StepSchedule
     stored: Checkpoint | None  # the one that it continues; None: it begins
 
 
@@ -151,12 +148,7 @@ def _set_up(run: Run, task: StageTask, world: ProcessGroup, asked: Asked) -> Set
     )
     network = trained_part(model, task.stage)
     data = stage_data(run, task.stage, world.is_main)  # whose index the rehearsal has made
-    schedule = StepSchedule.from_settings(
-        task.settings, epoch_length(task.settings, data.images), world.size, f"{task.stage}_stage"
-    )
-    if stored and asked.allow_changes:
-        schedule = schedule_to_continue(schedule, stored, data.images.digest)
-    return Setup(network, start, note, data, schedule, stored)
+    return Setup(network, start, note, data, stored)
 
 
 def _origins(run: Run, task: StageTask, world: ProcessGroup, setup: Setup) -> list[Origin]:
@@ -178,9 +170,13 @@ def _origin_of(examples: Any, length: int) -> Origin:
     return Origin(list=source.images.digest, content=source.images.files_digest, episode_digests=drawn)
 
 
-def _training(run: Run, task: StageTask, world: ProcessGroup, setup: Setup) -> Training:
+def _training(run: Run, task: StageTask, world: ProcessGroup, setup: Setup, asked: Asked) -> Training:
     """Return a training before its first step; UserError: settings do not fit."""
     stage = task.settings
+    images = setup.data.images
+    schedule = StepSchedule.from_settings(stage, epoch_length(stage, images), world.size, f"{task.stage}_stage")
+    if setup.stored and asked.allow_changes:
+        schedule = schedule_to_continue(schedule, setup.stored, images.digest)
     return Training(
         prepared=prepare_network(
             setup.network, world.device, precision_of_training(run.config, world.device), trained_by=world
@@ -188,7 +184,7 @@ def _training(run: Run, task: StageTask, world: ProcessGroup, setup: Setup) -> T
         optimizers=build_optimizers(setup.network.param_groups(), stage.optimizers),
         rules=stage.optimizers,
         ema=EMA(setup.network, stage.ema_decay),
-        schedule=setup.schedule,
+        schedule=schedule,
         world=world,
         accumulate=stage.accumulate,
         seed=run.config.run.seed,

@@ -32,10 +32,10 @@ def load_from_hub(kind: str, weights: str) -> Any:
         )
     except Exception as error:  # many kinds: gated, no network, no such name, no config, a damaged file
         reason = " ".join(str(error).split())[:200]
-        fix = "name a folder of config.json and model.safetensors, or a network of the hub that is open to you"
         raise ModelMismatch(
-            f"model.weights = {weights}: holds no such network ({reason}); {fix}; {UNCONNECTED}: "
-            f"{fetch_from_hub(weights)}"
+            f"model.weights = {weights}: holds no such network ({reason}); name a folder of config.json and "
+            "model.safetensors, or a network of the hub that is open to you; "
+            f"{UNCONNECTED}: {fetch_from_hub(weights)}"
         ) from None
     mismatched = {str(key) for key, *_ in facts["mismatched_keys"]}
     if lacking := sorted(mismatched.union(facts["missing_keys"])):

@@ -157,8 +157,7 @@ def _without_rare_classes(images: ImageList, shots: int) -> ImageList:
 
 def _by_pixels(index: Index, data: DataSettings, classes: tuple[int, ...], exclude: tuple[int, ...] = ()) -> ImageList:
     """Return the images in which one of ``classes`` covers ``data.min_pixels`` and ``exclude`` covers no pixel."""
-    is_excluded = index.showing(exclude)
-    present = (index.areas[:, classes] >= data.min_pixels) & ~is_excluded[:, None]  # (images, classes)
+    present = (index.areas[:, classes] >= data.min_pixels) & ~index.showing(exclude)[:, None]  # (images, classes)
     candidates = {c: np.flatnonzero(present[:, i]) for i, c in enumerate(classes)}
     return ImageList(index, classes, np.flatnonzero(present.any(1)), candidates)
 
