@@ -19,8 +19,8 @@ def how_made(row: Row) -> str:
         _training_text(row),
         _start_text(result),
         f"tested in {result['precision']}",
-        f"list {result['list'][:8]} of {result['list_images']}, weights {result['weights'][:8]}, {result['date'][:10]}, "
-        f"{result['device']}",
+        f"list {result['list'][:8]} of {result['list_images']}, weights {result['weights'][:8]}, "
+        f"{result['date'][:10]}, {result['device']}",
         seen_text(result),
     ]
     return f"{'; '.join(filter(None, clauses))}: {row.file}"

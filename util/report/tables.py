@@ -65,8 +65,8 @@ def score_table(row: Row) -> Table:
     )
     if len(result["seeds"]) > 1:
         out.notes.append(
-            f"+-: {DEVIATION} over {len(result['seeds'])} test seeds, of the same {result['list_images']} images, not over "
-            "others."
+            f"+-: {DEVIATION} over {len(result['seeds'])} test seeds, of the same {result['list_images']} images, "
+            "not over others."
         )
     return out
 
