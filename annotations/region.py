@@ -108,8 +108,7 @@ def _has_indices(image: Image.Image) -> bool:
 
 def read_region_of(image: Path | str | np.ndarray, mask: Any) -> np.ndarray:
     """Return ``read_region`` of a photo's mask for the upright photo; raises as that and ``fitted_mask`` do."""
-    is_array = isinstance(image, np.ndarray)
-    frame = Frame(image.shape[:2], UPRIGHT, turned=True) if is_array else header_of(Path(image))
+    frame = Frame(image.shape[:2], UPRIGHT, turned=True) if isinstance(image, np.ndarray) else header_of(Path(image))
     source = Path(mask if isinstance(mask, str | Path) else "an example's mask")
     return fitted_mask(*read_region(mask), frame, source)
 

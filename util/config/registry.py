@@ -8,7 +8,7 @@ from model import contract  # noqa: F401  methods
 from model.encoders import registry  # noqa: F401  encoders
 from model.tables import KINDS, Piece
 from util.config import settings  # noqa: F401  optimisers, schedules, samplers and fold rules
-from util.files.errors import check_known, unknown
+from util.files.errors import UserError, unknown
 from util.files.typecheck import Misfit, convert
 from util.loop import mask_metrics, observers  # noqa: F401  metrics and observers
 
@@ -26,7 +26,8 @@ def register(kind: str, name: str, *facts: Any, **others: Any) -> Callable[[Piec
         UserError: there is no such kind.
         ValueError: another module has registered the name.
     """
-    check_known(kind, KINDS, f"register: no such kind '{kind}'")
+    if kind not in KINDS:
+        raise UserError(f"register: no such kind '{kind}'; known: {', '.join(KINDS)}")
     return KINDS[kind].register(name, *facts, **others)
 
 

@@ -89,7 +89,8 @@ def read_mask_of(image: Path, mask: Path) -> np.ndarray:
 
     Raises as ``read_mask`` and ``read_stacked`` do.
     """
-    return fitted_mask(*_read_indices(mask), header_of(image), mask)
+    frame = header_of(image)
+    return fitted_mask(*_read_indices(mask), frame, mask)
 
 
 def read_stacked(image: Path, mask: Path, class_id: int = VALUE, below: Sequence[tuple[Path, int]] = ()) -> np.ndarray:
