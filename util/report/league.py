@@ -213,8 +213,12 @@ def _seeds(own: Sequence[Compared]) -> str:
 def _cost_cells(own: Sequence[Compared]) -> list[str]:
     """Return minutes, MiB, parameters and image side of a method."""
     minutes, memory = _costs(own, "processor_minutes"), _costs(own, "peak_mib")
-    cost = [f"{fmean(minutes):.1f}" if minutes else "-", f"{max(memory):.0f}" if memory else "-"]
-    return [*cost, own[0].parameters, str(own[0].result["input_side"] or "-")]
+    return [
+        f"{fmean(minutes):.1f}" if minutes else "-",
+        f"{max(memory):.0f}" if memory else "-",
+        own[0].parameters,
+        str(own[0].result["input_side"] or "-"),
+    ]
 
 
 def _name(own: Sequence[Compared]) -> str:
