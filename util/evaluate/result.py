@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
-from itertools import chain, count
+from itertools import count
 from typing import Any, cast
 
 import numpy as np
@@ -173,9 +173,10 @@ def _computation(scoring: Scoring, world: ProcessGroup) -> Computation:
 def manifest_of(scoring: Scoring, records: Sequence[dict[str, np.ndarray]], result: Result) -> Manifest:
     """Return every episode of a test with its counts, from each seed's records by output."""
     label_side = scoring.view.label_side if scoring.scored_on == LETTERBOX else None
-    by_seed = zip(scoring.samplers, records, strict=True)
-    episodes = chain.from_iterable(_episodes_of_seed(scoring, seed, outputs) for seed, outputs in by_seed)
-    return Manifest(_header(result, label_side), [*episodes])
+    manifest = Manifest(_header(result, label_side))
+    for seed, outputs in zip(scoring.samplers, records, strict=True):
+        manifest.episodes += _episodes_of_seed(scoring, seed, outputs)
+    return manifest
 
 
 def _header(result: Result, label_side: int | None) -> dict[str, Any]:
