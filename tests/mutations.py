@@ -121,8 +121,8 @@ ROWS = [  # name, file, old, new, test
     (
         "two foreign best.pth share a folder",
         "util/evaluate/evaluation.py",
-        "os.path.relpath(self.run.source, self.config.run.folder)",
-        "os.path.basename(self.run.source)",
+        "os.path.relpath(str(self.run.weights_file), self.config.run.folder)",
+        "os.path.basename(str(self.run.weights_file))",
         "tests/evaluate/test_done.py",
     ),
     (

@@ -33,7 +33,7 @@ from util.loop.processes import ProcessGroup
 from util.loop.train import train_to_end
 from util.loop.training import Training
 from util.run.folder import BEST, LAST, METRICS, RunFolder, StageFolder
-from util.train.bookkeeping import Checkpoints, Losses, Patience, Validation, Watch, resume, schedule_to_continue
+from util.train.bookkeeping import Checkpoints, Losses, Patience, StopOnSignal, Validation, resume, schedule_to_continue
 from util.weights import checkpoint
 
 WORLD = ProcessGroup(0, 1, torch.device("cpu"))
@@ -220,7 +220,7 @@ def test_a_signal_is_heard_between_the_batches_of_a_validation(tmp_path: Path, l
 
     def score(step: int) -> float:
         if step == 12:
-            watch = Watch(run.training, left)
+            watch = StopOnSignal(run.training, left)
             for batch in range(5):
                 validated_batches.append(batch)
                 if batch == 1:

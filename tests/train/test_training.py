@@ -34,8 +34,8 @@ from util.loop.train import optimiser_step
 from util.loop.training import Training
 from util.run.build import build_model
 from util.run.folder import BEST
+from util.run.initial_weights import initial_digest, load_initial
 from util.run.run import Run
-from util.run.start import fill_at_start, initial_digest
 from util.train import stages
 from util.weights import checkpoint
 from util.weights.encoders import digest_of_files, encoder_data, start_encoders
@@ -43,7 +43,7 @@ from util.weights.encoders import digest_of_files, encoder_data, start_encoders
 
 def begin(run: Run, base: Path | None = None) -> None:
     """Fill a network with what a run's meta stage starts from."""
-    fill_at_start(run, build_model(run.config, run.text_width), "meta", base)
+    load_initial(run, build_model(run.config, run.text_width), "meta", base)
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
@@ -143,7 +143,7 @@ def test_a_meta_stage_states_its_base_stage_and_refuses_one_with_other_settings(
     with pytest.raises(UserError, match=r"base_stage.epochs = 1, now 3"):
         begin(changed)
     begin(changed, changed.folder("base") / BEST)
-    start = fill_at_start(Run(config), build_model(config, text_width=300), "meta", None)
+    start = load_initial(Run(config), build_model(config, text_width=300), "meta", None)
     assert start.initial == initial_digest(Run(config), "meta") == checkpoint.digest_of(weights)
 
 

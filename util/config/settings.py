@@ -308,7 +308,7 @@ class EvaluationSettings:
     """The protocol and the weights of a test; a setting decides its scores unless it says otherwise."""
 
     protocol: str = bounded("symnet", decides=Decides.SCORES)  # an entry of `protocols`
-    # best, last, none (weights as initialised), or a file of this project or of the authors. Their digest decides
+    # best, last, none (weights as initialised), or a file, also of the authors. Another digest, not name, is another test
     checkpoint: str = bounded("best", decides=Decides.NOTHING)
     # Episodes at a time; results do not depend on it. auto: on a GPU as many as memory holds, at most 8; on a CPU 1.
     # Images of their original sizes come one by one
@@ -364,7 +364,7 @@ def _type_of_model(section: Any) -> type[ModelSettings]:
 class Sections:
     """What YAML files may set. ``model`` holds the settings class of the model it names."""
 
-    run: RunSettings = field(metadata={"decides": Decides.NOTHING})  # what states no other: one that is gone
+    run: RunSettings = field(metadata={"decides": Decides.NOTHING})  # also a key that is gone
     data: DataSettings
     model: ModelSettings = field(metadata={"type_of": _type_of_model})
     meta_stage: StageSettings

@@ -147,7 +147,7 @@ class Evaluation:
         """
         weights_mark = self.run.weights_mark
         if weights_mark == FOREIGN:  # many such files are called best.pth
-            place = os.path.relpath(self.run.source, self.config.run.folder)
+            place = os.path.relpath(str(self.run.weights_file), self.config.run.folder)
             weights_mark += f"-{sha256(place.encode()).hexdigest()[:6]}"
         seeds = self.config.test.seeds
         episodes = ""

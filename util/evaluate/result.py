@@ -87,7 +87,7 @@ def _subject(evaluation: Evaluation) -> Subject:
         "method": class_of(config.model).title,
         "encoder": title_of(config.model.backbone()),
         "run": str(config.run.name),
-        "checkpoint": str(evaluation.run.source),
+        "checkpoint": str(evaluation.run.weights_file or evaluation.run.no_weights),
         "weights_mark": evaluation.run.weights_mark,
         "code": code_of_test(evaluation),
         "config": to_dict(config),

@@ -1,4 +1,4 @@
-"""Stores, so that no support is encoded twice, of photos and of tests, and no query for each of its episodes."""
+"""Stores of encoded supports and query maps, for photos and for tests, so that no image is encoded twice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who looks at a training's steps: the calls of an observer, and observers of one's own."""
+"""Training observers: their calls, and those that a config registers."""
 
 from __future__ import annotations
 
@@ -80,12 +80,12 @@ def registered_observers(folder: Path, asked: Mapping[str, Any] | None = None) -
         make = OBSERVERS[name]
         settings = [(asked or {}).get(name) or make.Settings()] if hasattr(make, "Settings") else []
         observer = call_foreign(f"the observer {name}, as it is made,", make, folder, *settings, local=True)
-        observers.append(Guarded(name, observer, asdict(settings[0]) if settings else {}))
+        observers.append(ForeignObserver(name, observer, asdict(settings[0]) if settings else {}))
     return observers
 
 
-class Guarded:
-    """An observer of one's own: its first error ends the training, or if it only looks its looking.
+class ForeignObserver:
+    """A user's observer: its first error ends the training; with ``decides = False`` it is only left out.
 
     All processes share its answers.
     """

@@ -31,7 +31,7 @@ def scored_outputs(output: Output) -> dict[str, Tensor]:
 
 @dataclass(eq=False)
 class Scoreboard:
-    """The observer that counts every output: against the episode's classes, a base learner's in base labels."""
+    """Counts every output: against the episode's classes, a base learner's in base labels."""
 
     classes: int  # of the data set
     further: Sequence[str] = ()  # names of ``mask_metrics.METRICS`` that are counted too
@@ -112,7 +112,7 @@ def score(
     prepared: PreparedNetwork,
     dataset: Any,
     episodes: int,
-    observers: Sequence[Any],
+    counters: Sequence[Any],
     world: ProcessGroup,
     *,
     title: str,
@@ -120,7 +120,7 @@ def score(
     workers: int = 0,
     store: Any = None,
 ) -> None:
-    """Run a network once over items 0..episodes - 1 of a data set, shared out over processes, for several observers.
+    """Run a network once over items 0..episodes - 1 of a data set, shared out over processes, for several counters.
 
     Every prediction must be finite. The device notes whether it is; the note is read at the first batch, at every
     hundredth further one and at the last, since a GPU is waited for.
@@ -129,7 +129,7 @@ def score(
         prepared: the network, which is left in its mode (training or evaluation).
         dataset: gives a ``Trial`` or ``LabelledImages`` by number.
         episodes: the number of items.
-        observers: each sees every batch that this process scores, a ``Trial`` or ``LabelledImages``, by
+        counters: each sees every batch that this process scores, a ``Trial`` or ``LabelledImages``, by
             ``add(numbers, batch, output)``, with the numbers of its episodes.
         world: the processes; each runs over its share of the numbers.
         title: the label of the progress bar.
@@ -153,8 +153,8 @@ def score(
             finite &= torch.stack(output.logits.aminmax()).isfinite().all()  # NaN is both
             if done % 100 == 0 or numbers_of_batch is numbers[-1]:
                 check_prediction(finite)
-            for observer in observers:
-                observer.add(numbers_of_batch, item, output)
+            for counter in counters:
+                counter.add(numbers_of_batch, item, output)
             bar.update(min(len(numbers_of_batch) * world.size, episodes - bar.n))
     network.train(was_training)
 

@@ -30,8 +30,8 @@ from util.run.begin import Asked, StageTask, stage_of, stages_asked, trained_par
 from util.run.build import build_model
 from util.run.data import epoch_length, stage_data
 from util.run.disk import Stored, room
+from util.run.initial_weights import load_initial
 from util.run.run import Run
-from util.run.start import fill_at_start
 
 COLUMNS = ["run", "stage", "state", "images", "steps", "px", "batch x processes", "disk GB"]
 
@@ -96,7 +96,7 @@ class Rehearsal:
         if model is None:
             return
         if is_first and not task.continues:  # a later one starts from what an earlier one makes
-            begun = self.attempt(partial(fill_at_start, self.run, model, task.stage, self.base, downloads=False))
+            begun = self.attempt(partial(load_initial, self.run, model, task.stage, self.base, downloads=False))
             self.start = begun[0] if begun else ""
         network = trained_part(model, task.stage)
         self.attempt(

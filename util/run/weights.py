@@ -103,15 +103,15 @@ def load_weights(run: Run, side: int | None = None, stored: Checkpoint | None = 
             shots.
     """
     config = run.config
-    source = run.source
+    source = run.weights_file
     wanted = config.test.checkpoint
-    if source == TRAINING_FREE and wanted not in (*CHECKPOINTS, NO_CHECKPOINT):
+    if run.no_weights == TRAINING_FREE and wanted not in (*CHECKPOINTS, NO_CHECKPOINT):
         raise UserError(f"{wanted}: this method is not trained and loads no checkpoint; leave test.checkpoint out")
-    if isinstance(source, str):
+    if source is None:
         network = build_model(config, run.text_width, side)
         note, files = start_encoders(config, network)
         photos, classes = photos_of_encoders(files), classes_of(files, config.data.name)
-        return Loaded(run, network, Checkpoint(Path(source), {}, photos=photos, classes=classes), start=note)
+        return Loaded(run, network, Checkpoint(Path(run.no_weights), {}, photos=photos, classes=classes), start=note)
     _check_trained(run, source)
     if stored is None or stored.path != source:
         stored = checkpoint.read(source)
@@ -122,10 +122,9 @@ def load_weights(run: Run, side: int | None = None, stored: Checkpoint | None = 
     check_fits(stored, config, "meta")
     asked = Origin(vectors=run.text_digest, networks=checkpoint.digest_of_rest(network))
     if other := stored.origin.differences(asked):
-        raise UserError(
-            f"{source}: was trained with {', '.join(other)} than are set here",
-            fix=f"set those (data.text = {config.data.text}, model.weights = {config.model.backbone()})",
-        )
+        text = stored.config["data"]["text"] if stored.config else config.data.text
+        fix = "restore the files that the training read" if text == config.data.text else f"set data.text={text}"
+        raise UserError(f"{source}: was trained with {', '.join(other)}", fix=fix)
     fill(network, stored)
     classes = classes_of([stored], config.data.name)
     return Loaded(
@@ -136,7 +135,7 @@ def load_weights(run: Run, side: int | None = None, stored: Checkpoint | None = 
 def _check_trained(run: Run, source: Path) -> None:
     """Refuse (UserError) weights of the run that are not there."""
     if run.weights_mark != FOREIGN and not source.exists():
-        shots = "" if run.trained.name == "meta" else f" with --set data.shot={run.config.data.shot}"
+        shots = "" if run.tested_folder.name == "meta" else f" with --set data.shot={run.config.data.shot}"
         raise UserError(f"{source}: this run is not trained; train it by train.sh{shots}, or name other weights")
 
 

@@ -1,4 +1,4 @@
-"""The books of a training beside its steps, kept by observers: losses, validations, checkpoints and patience."""
+"""Built-in observers of a training: losses, validations, checkpoints and patience."""
 
 from __future__ import annotations
 
@@ -195,18 +195,14 @@ class Checkpoints(TrainingObserver):
             self.save(training, BEST, resumable=False)
 
     def save(self, training: Training, name: str = LAST, resumable: bool = True) -> None:
-        """Add to the training's cost what it took since the newest checkpoint; the main process writes a checkpoint.
+        """Let the main process write a checkpoint, with the training's cost up to now.
 
         The last one has the EMA beside the weights, and the record of the training with it; a resumable one has the
         state of the optimisers, and the one before it stays as ``previous.pth``. UserError: the folder was moved.
         """
         progress = training.progress
         folder = self.folder.path
-        now, processor = time.monotonic(), time.process_time()
-        progress.minutes += (now - self.saved_at) / 60
-        progress.processor_minutes += (processor - self.processor_at) / 60
-        self.saved_at, self.processor_at = now, processor
-        progress.peak_mib = max(progress.peak_mib, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / PEAK_UNIT)
+        self._count_cost(progress)
         if not training.world.is_main:
             return
         self.folder.check_place()
@@ -223,6 +219,14 @@ class Checkpoints(TrainingObserver):
         checkpoint.save(folder / name, content, previous=folder / PREVIOUS if resumable else None)
         if name == LAST:
             self._write_metrics(training, finished=False)
+
+    def _count_cost(self, progress: Progress) -> None:
+        """Add the time since the newest checkpoint, and the largest memory up to now."""
+        now, processor = time.monotonic(), time.process_time()
+        progress.minutes += (now - self.saved_at) / 60
+        progress.processor_minutes += (processor - self.processor_at) / 60
+        self.saved_at, self.processor_at = now, processor
+        progress.peak_mib = max(progress.peak_mib, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / PEAK_UNIT)
 
     def _write_metrics(self, training: Training, finished: bool) -> None:
         """Write the losses and scores so far."""
@@ -300,8 +304,8 @@ def schedule_to_continue(planned: StepSchedule, stored: Checkpoint, images: str)
 
 
 @dataclass
-class Watch:
-    """The observer of a validation that ends it after a signal to any process: in all of them after the same batch."""
+class StopOnSignal:
+    """Ends a validation after a signal to any process: in all processes after the same batch."""
 
     training: Training
     left: int  # examples that every process has left; a signal in a last batch takes effect at the end

@@ -32,16 +32,16 @@ from util.run.build import build_model, precision_of_training
 from util.run.data import StageData, epoch_length, stage_data
 from util.run.disk import Stored, free_on_disk
 from util.run.folder import BEST, OPTIONS, RUN, RunFolder, claim
+from util.run.initial_weights import load_initial
 from util.run.rehearsal import rehearse
 from util.run.run import Run
-from util.run.start import fill_at_start
 from util.train.bookkeeping import (
     Checkpoints,
     Losses,
     Patience,
+    StopOnSignal,
     Validate,
     Validation,
-    Watch,
     resume,
     schedule_to_continue,
 )
@@ -104,6 +104,8 @@ def train_stage(run: Run, task: StageTask, world: ProcessGroup, asked: Asked) ->
     setup = _set_up(run, task, world, asked)
     check_alike(world, run.config, partial(_origins, run, task, world, setup))
     training = _training(run, task, world, setup, asked)
+    if world.is_main and not task.continues:
+        run.discard_tests(task.stage)  # of weights that are about to be replaced
     checkpoints = _checkpoints(run, task, training, setup)
     with closing(checkpoints.folder):
         registered = registered_observers(task.folder, run.config.observers)
@@ -130,7 +132,7 @@ class Setup:
     """The network and the data of a stage, and what it started from."""
 
     network: Trainable  # the model, or in the base stage its encoder and base learner
-    start: Checkpoint  # of the files that it started from, see ``fill_at_start``
+    start: Checkpoint  # of the files that it started from, see ``load_initial``
     note: str  # a line for the log on these; '': it continues
     data: StageData
     stored: Checkpoint | None  # the one that it continues; None: it begins
@@ -139,12 +141,12 @@ class Setup:
 def _set_up(run: Run, task: StageTask, world: ProcessGroup, asked: Asked) -> Setup:
     """Return the network of a stage, filled where it begins, and its data; raises as both do."""
     model = build_model(run.config, run.text_width)
-    stored = run.at(task.stage).newest() if task.continues else None
+    stored = run.stage_folder(task.stage).newest() if task.continues else None
     # Refused before photos are read
     note, start = (
         ("", replace(stored, training=stored.training[:-1]))
         if stored
-        else fill_at_start(run, model, task.stage, asked.checkpoint)
+        else load_initial(run, model, task.stage, asked.checkpoint)
     )
     network = trained_part(model, task.stage)
     data = stage_data(run, task.stage, world.is_main)  # whose index the rehearsal has made
@@ -217,8 +219,6 @@ def _checkpoints(run: Run, task: StageTask, training: Training, setup: Setup) ->
         "trained_by": training.world.size,
         "computed_in": {**setup.stored.training[-1].get("computed_in", {})} if setup.stored else {},
     }
-    if training.world.is_main and not task.continues:
-        run.discard_tests(task.stage)
     return Checkpoints(
         folder=RunFolder(task.folder, training.world.is_main, fresh=task.discards),
         state=state,
@@ -237,7 +237,7 @@ def _validate(
         network,
         data.validation,
         length,
-        [board, Watch(training, length // world.size)],
+        [board, StopOnSignal(training, length // world.size)],
         world,
         title="validate",
         # The same in all processes, which tell each other after each whether a signal came

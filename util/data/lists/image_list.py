@@ -95,7 +95,7 @@ def test_list(index: Index, fold: Fold, data: DataSettings, list_file: str | Non
 
 
 def base_validation_list(index: Index, classes: tuple[int, ...], data: DataSettings, shot: int = 0) -> ImageList | None:
-    """Return the images that show one of some classes, without those of at most ``shot`` images; None: all are."""
+    """Return the images of the classes that have more than ``shot`` images; None: no class has."""
     counts = (index.areas[:, classes] >= data.min_pixels).sum(0)
     enough = tuple(c for c, count in zip(classes, counts) if count > shot)
     return _by_pixels(index, data, enough) if enough else None

@@ -31,7 +31,7 @@ from util.weights.origin import Origin
 from util.weights.sources import SOURCES
 
 
-def fill_at_start(
+def load_initial(
     run: Run, network: FewShotMethod, stage: str, base: str | Path | None = None, *, downloads: bool = True
 ) -> tuple[str, Checkpoint]:
     """Fill a new model with what a run's stage starts from; return a line for the log, and that.
@@ -89,12 +89,12 @@ def _fill_base_stage(run: Run, network: FewShotMethod, base: str | Path | None) 
     fill(network.base_stage(), stored)
     network.requires_grad_(True)  # which the base stage has left as it learns
     network.freeze()
-    if base is None and is_first_of_machine() and (refusal := why_not_used(run, "base", stored)):
+    if base is None and is_first_of_machine() and (refusal := why_refused(run, "base", stored)):
         raise UserError(refusal)
     return stored
 
 
-def why_not_used(run: Run, stage: str, stored: Checkpoint, finished: bool = True) -> str:
+def why_refused(run: Run, stage: str, stored: Checkpoint, finished: bool = True) -> str:
     """Explain why a run does not take a training of a stage that is there; '' if it does.
 
     It was trained with other settings, data, code or initial weights than are here today. A training that continues is
