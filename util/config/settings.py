@@ -308,7 +308,7 @@ class EvaluationSettings:
     """The protocol and the weights of a test; a setting decides its scores unless it says otherwise."""
 
     protocol: str = bounded("symnet", decides=Decides.SCORES)  # an entry of `protocols`
-    # best, last, none (weights as initialised), or a file, also of the authors. Another digest, not name, is another test
+    # best, last, none (weights as initialised), or a file, also of the authors. Its digest decides, not its name
     checkpoint: str = bounded("best", decides=Decides.NOTHING)
     # Episodes at a time; results do not depend on it. auto: on a GPU as many as memory holds, at most 8; on a CPU 1.
     # Images of their original sizes come one by one
