@@ -143,8 +143,8 @@ def test_a_meta_stage_states_its_base_stage_and_refuses_one_with_other_settings(
     with pytest.raises(UserError, match=r"base_stage.epochs = 1, now 3"):
         begin(changed)
     begin(changed, changed.folder("base") / BEST)
-    start = load_initial(Run(config), build_model(config, text_width=300), "meta", None)
-    assert start.initial == initial_digest(Run(config), "meta") == checkpoint.digest_of(weights)
+    _, start = load_initial(Run(config), build_model(config, text_width=300), "meta", None)
+    assert start.origin.initial == initial_digest(Run(config), "meta") == checkpoint.digest_of(weights)
 
 
 def epochs_of(folder: Path) -> dict[float, dict[str, Any]]:
