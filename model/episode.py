@@ -1,4 +1,4 @@
-"""The data between engine and models: episodes, what is kept of supports, labelled images, and outputs.
+"""The data between engine and methods: episodes, what is kept of supports, labelled images, and outputs.
 
 Shape letters: B episodes, K shots, n supports, C channels, H W grid, S image side, N base classes, T text width.
 """
@@ -131,8 +131,8 @@ class Episode(Batch):
     query_base_label: Tensor | None = None  # (B, S, S) uint8: base-class ids, 0 elsewhere, 255 ignored
     text: Tensor | None = None  # (B, T) float32, word vectors of the class names
     spared_class: Tensor | None = None  # (B,) int64, base class that plays a novel one; the base learner spares it
-    shots: list[Any] | None = None  # from ``encode``: what is kept of B * K supports, or of K that all queries share
-    maps: list[Any] | None = None  # from ``encode``: the maps of the B queries
+    shots: list[Any] | None = None  # ``encode_supports`` of B * K supports, or of K that all queries share
+    maps: list[Any] | None = None  # ``encode_queries`` of the B queries
     modalities: dict[str, Tensor] = field(default_factory=dict)  # those that the method reads, (B, C, S, S) float32
     support_modalities: list[dict[str, Tensor]] = field(default_factory=list)  # of the K shots; [] without any
 
@@ -155,7 +155,7 @@ class Episode(Batch):
 
 @dataclass
 class EpisodeOfOriginalSizes(Episode):
-    """One episode (B = 1) of images of their original sizes, for models with ``any_size``: a tensor for each shot."""
+    """One episode (B = 1) of images of their original sizes, for methods with ``any_size``: a tensor for each shot."""
 
     support: list[Tensor]  # type: ignore[assignment]  # K of (1, 3, H, W); the query is (1, 3, H, W)
     support_label: list[Tensor]  # type: ignore[assignment]  # K of (1, H, W) uint8 in {0, 1, 255}
@@ -163,7 +163,7 @@ class EpisodeOfOriginalSizes(Episode):
 
 @dataclass
 class NamedEpisode(Episode):
-    """Episodes of one class that the data set need not have, for models that read names."""
+    """Episodes of one class that the data set need not have, for methods that read names."""
 
     name: str | None = None
 
@@ -196,12 +196,12 @@ class LabelledImages(Batch):
 
 @dataclass
 class Output(Batch):
-    """A model's prediction, the logits of its base learner, further logits and maps, and in training its losses."""
+    """A method's prediction, the logits of its base learner, further logits, pictures, and in training its losses."""
 
     logits: Tensor  # (B, 2, S, S); of n classes (B, n + 1, S, S); of the base-learner stage (B, N + 1, S, S)
     base_logits: Tensor | None = None  # (B, N + 1, S, S), the base learner's own; None without a base learner
     extra: dict[str, Tensor] = field(default_factory=dict)  # name -> as ``logits``, scored like the prediction
-    maps: dict[str, Tensor] = field(default_factory=dict)  # name -> (B, h, w) in 0..1, for pictures only
+    pictures: dict[str, Tensor] = field(default_factory=dict)  # name -> (B, h, w) in 0..1, such as a prior; to look at
     losses: dict[str, Tensor] = field(default_factory=dict)  # name -> scalar; the engine minimises their sum
     image_losses: tuple[str, ...] = ()  # those of them that are means over images; others are means over valid pixels
     presence_features: Tensor | None = None  # (B, n, E), whether a query shows each class, beside the logits

@@ -1,4 +1,4 @@
-"""Registry of models by ``model.name``: any class in a module below ``model/`` that ``register`` decorates."""
+"""Methods by ``model.name``: every class in a module below ``model/`` that ``register`` decorates."""
 
 import functools
 import importlib
@@ -12,7 +12,7 @@ from model.published import Layout
 
 
 def class_of(settings: ModelSettings) -> type[FewShotMethod]:
-    """Return the model class that settings name."""
+    """Return the method's class that settings name."""
     return methods()[settings.name]
 
 
@@ -23,7 +23,7 @@ def described(settings: ModelSettings) -> str:
 
 
 def methods() -> dict[str, type[FewShotMethod]]:
-    """Return every registered model class by name, after importing all modules of methods below ``model/``."""
+    """Return every registered method's class by name, after importing all modules of methods below ``model/``."""
     _import_all(tuple(model.__path__))
     return contract.METHODS
 
@@ -37,7 +37,7 @@ def _import_all(folders: tuple[str, ...]) -> None:
 
 
 def related(first: str, second: str) -> bool:
-    """Return whether two names mean the same model, or a model and its subclass, so that weights may fit both."""
+    """Return whether two names mean the same method, or a method and its subclass, so that weights may fit both."""
     known = methods()
     if first not in known or second not in known:
         return first == second

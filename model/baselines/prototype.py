@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from model.contract import Episode, Output, Shot, register
-from model.encode import Maps
 from model.kinds.training_free import TrainingFree, TrainingFreeSettings
+from model.method import Maps
 from model.parts.self_support import TEMPERATURE, similarity
 from model.tensors.mask import Mask
 from model.tensors.ops import in_float32, masked_mean, mean_over_shots, resize

@@ -18,13 +18,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from model.contract import Episode, Output, Shot, Task, register
+from model.contract import Episode, Output, Shot, Task, WithEncoderSettings, register
 from model.dcama.published import LAYOUT
-from model.encode import Maps, Method, Wants
 from model.encoders.variant import EncoderVariant
+from model.method import HIGH, LOW, MID, Maps, Method, Wants
 from model.parts.layers import two_convolutions
 from model.parts.loss import mask_loss
-from model.parts.with_encoder import HIGH, LOW, MID, WithEncoderSettings
 from model.tensors.mask import Mask
 from model.tensors.ops import joined, resize
 from model.tensors.tokens import linear_over_map, split_heads
@@ -40,6 +39,9 @@ WIDTH = 128  # channels of the mixed masks
 KERNELS = {4: (3, 3, 3), 3: (5, 3, 3), 2: (5, 5, 3)}  # stage -> kernel sides of its stack's three convolutions
 GROUPS = 4  # of every group norm
 MIXER = (128, 64, 64, 16, 16, 2)  # output channels of the three mixers' convolutions, two each
+
+# torchvision's ResNet without dilation; of stage 1 only the last intermediate feature is of use.
+VARIANT = EncoderVariant(dilation={}, intermediate={1: 1, LOW: None, MID: None, HIGH: None})
 
 
 @dataclass
@@ -59,9 +61,7 @@ class DCAMA(Method):
     title = "DCAMA"
     protocol = "dcama"
     published = LAYOUT
-    # torchvision's ResNet without dilation; of stage 1 only the last intermediate feature is of use.
-    variant = EncoderVariant(dilation={}, intermediate={1: 1, LOW: None, MID: None, HIGH: None})
-    wants = Wants(stages=(HIGH,), blocks=True)
+    wants = Wants(stages=(HIGH,), blocks=True, variant=VARIANT)
     size_rule = (STRIDE, 0)
     shots_share_weights = True
 

@@ -17,10 +17,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from model.encoders.variant import LAST_STAGE, USUAL, EncoderVariant
 from model.episode import Batch
 from model.mismatch import ModelMismatch
+from model.tensors.batching import computed_together
 from model.tensors.frozen import half_type, made_once
-from model.tensors.groups import computed_together
-from model.tensors.layouts import with_gradient_in_layout
 from model.tensors.mask import Mask
+from model.tensors.memory_format import with_gradient_in_own_format
 from model.tensors.one_thread import pointwise, takes_one_thread
 from model.tensors.ops import IMAGENET_MEAN, IMAGENET_STD, normalise
 from model.tensors.windows import known_spans, window_around
@@ -107,7 +107,7 @@ class Encoder(nn.Module):
             out.intermediate[stage].append(feature)
         for i, x in out.stage.items():
             if x.requires_grad:
-                out.stage[i] = with_gradient_in_layout(x)
+                out.stage[i] = with_gradient_in_own_format(x)
         return out
 
     def steps(self, out: dict[int, Tensor], x: Tensor, intermediate: bool) -> Iterator[tuple[int, Tensor]]:

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from model.encoders.encoder import MEMORY_FORMAT
 from model.encoders.folded_conv import FoldedConv, FoldedConvSame, NormAfterFolded, place_norm
-from model.encoders.net import NET, NetEncoder
 from model.encoders.registry import LITES, register_encoder, title_of
+from model.encoders.timm_base import NET, TimmEncoderBase
 from model.encoders.variant import IMAGENET, STAGE_STRIDES, STRIDES, EncoderVariant, bare_name
 
 WIDTH_AND_DEPTH = {
@@ -149,7 +149,7 @@ def _rounded(width: float) -> int:
     return near if near >= 0.9 * width else near + 8
 
 
-class LiteEncoder(NetEncoder):
+class LiteEncoder(TimmEncoderBase):
     """An EfficientNet-Lite, ``net``, and how its input is normalised."""
 
     licence = "apache-2.0"
@@ -204,7 +204,7 @@ class LiteEncoder(NetEncoder):
         return STAGES[int(group[1])] if group else 0
 
     def of_timm(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """See :class:`NetEncoder`."""
+        """See :class:`TimmEncoderBase`."""
         built = {name for name in state if self.stage_of(NET + name) <= self.last_stage}
         return {name: x for name, x in state.items() if name in built and not name.startswith(CLASSIFIER)}
 

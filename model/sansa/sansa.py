@@ -229,7 +229,7 @@ class SANSA(Foundation):
             object_logits = 0 * query.coarse.float().sum() - query.coarse.new_full((1, *query.size), CERTAIN).float()
             presence_features = torch.zeros_like(object_logits[:, :1, :2])
         logits = torch.stack([torch.zeros_like(object_logits), object_logits], 1)
-        return Output(logits, maps={"probability": object_logits.sigmoid()}, presence_features=presence_features)
+        return Output(logits, pictures={"probability": object_logits.sigmoid()}, presence_features=presence_features)
 
     @staticmethod
     def _presence_features(logits_nhw: Tensor, ious_n3: Tensor) -> Tensor:

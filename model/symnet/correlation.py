@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from model.encode import of_each_shot
 from model.episode import Batch
+from model.method import of_each_shot
 from model.tensors.mask import Mask, Positions, inside
 from model.tensors.ops import resize, weighted_sums
 from model.tensors.products import products_with_maps

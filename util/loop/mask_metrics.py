@@ -12,7 +12,7 @@ from typing import Any, TypedDict
 import cv2
 import numpy as np
 
-from model.tables import Kind
+from model.registration import Registry
 from util.files.errors import check_known
 
 
@@ -80,7 +80,9 @@ def _check_name(name: str) -> None:
         raise ValueError(f"test.metrics '{name}' is a key of every result; rename it")
 
 
-METRICS = Kind("metric", "test.metrics", lambda _, count, title, **others: Metric(title, count, **others), _check_name)
+METRICS = Registry(
+    "metric", "test.metrics", lambda _, count, title, **others: Metric(title, count, **others), _check_name
+)
 
 
 @METRICS.register("boundary_iou", "boundary IoU")

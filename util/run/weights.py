@@ -124,7 +124,7 @@ def load_weights(run: Run, side: int | None = None, stored: Checkpoint | None = 
     if other := stored.origin.differences(asked):
         raise UserError(
             f"{source}: was trained with {', '.join(other)} than are set here",
-            fix=f"set those (data.text = {config.data.text}, model.weights = {config.model.backbone()})",
+            fix=f"set those (data.text = {config.data.text}, model.weights = {config.model.encoder_name()})",
         )
     fill(network, stored)
     classes = classes_of([stored], config.data.name)

@@ -11,7 +11,7 @@ from model.encoders.variant import EncoderVariant
 NET = "net."  # prefix of the network's tensors among the encoder's
 
 
-class NetEncoder(Encoder):
+class TimmEncoderBase(Encoder):
     """An encoder over a network, ``net``, which also holds how its input is normalised."""
 
     net: Any
