@@ -92,7 +92,7 @@ class Trainable(nn.Module):
         return iter(())
 
     def stored_state(self) -> dict[str, Tensor]:
-        """Return the tensors that a checkpoint holds: all, but those that always come whole from a file of others."""
+        """Return the tensors of a checkpoint: all but those that always come from another file (foundation models)."""
         return self.state_dict()
 
     def param_groups(self) -> list[ParamGroup]:
@@ -103,7 +103,7 @@ class Trainable(nn.Module):
     def freeze(self, all_exist: bool = False) -> None:
         """Exclude the frozen parts from training; a method calls this once its parts exist.
 
-        Those of a subclass do not exist yet where its base calls it. ``build_model`` calls it again: ``all_exist``.
+        A base class calls it before the parts of its subclass exist; ``build_model`` calls it again with ``all_exist``.
         """
         with nullcontext() if all_exist else suppress(AttributeError):
             for part in self.frozen():
@@ -131,13 +131,13 @@ class FewShotMethod(Trainable):
     learns: ClassVar[bool] = True  # False: nothing to train and no checkpoint to test
     reads_base_labels: ClassVar[bool] = False  # whether the method needs Episode.query_base_label
     reads_text: ClassVar[bool] = False  # whether the method needs Episode.text
-    # By name what it reads of each photo beside its colours, whose sources ``data.modalities`` of a config names
+    # What it reads beside each photo, by name; ``data.modalities`` of a config names the sources
     modalities: ClassVar[Mapping[str, Modality]] = {}
     size_rule: ClassVar[tuple[int, int]] = (1, 0)  # S % first == second
     any_size: ClassVar[bool] = False  # whether the method also takes an EpisodeOfOriginalSizes
     shots_share_weights: ClassVar[bool] = False  # whether one training serves every number of shots
     published: ClassVar[Layout | None] = None  # tensor names of the authors' checkpoints
-    # Classes of ``transformers`` that the method is built with, beside the task: their positions in ``weights``.
+    # Classes of ``transformers`` whose objects ``__init__`` gets after the task -> their positions in ``weights``.
     pretrained_parts: ClassVar[dict[str, int]] = {}
     licence: ClassVar[str | None] = None  # of the pretrained parts
     encoder: Any  # an ``Encoder``, of methods that have one
@@ -246,7 +246,7 @@ def competing(outputs: Sequence[Output]) -> Output:
 
 
 def _titled(name: str, cls: type[FewShotMethod]) -> type[FewShotMethod]:
-    """Return a method; if another has its title, perhaps since it is inherited, its name follows it in brackets."""
+    """Return the class; if another method has its title, as the class it derives from, add the name in brackets."""
     if any(other.title == cls.title for other in METHODS.values() if other is not cls):
         cls.title = f"{cls.title} ({name})"
     return cls

@@ -66,12 +66,12 @@ class Batch:
 
     @classmethod
     def join(cls, parts: "Sequence[Self]") -> Self:
-        """Return the rows of all parts, the tensors of one filled up with zeros where those of others are larger."""
+        """Return the rows of all parts in one batch; tensors are padded with zeros to the largest of the parts."""
         return cls.joined(parts, _joined)
 
     @classmethod
     def joined(cls, parts: "Sequence[Self]", join: Callable[[Sequence[Tensor]], Tensor]) -> Self:
-        """Return all parts as one, of whose tensors each is made of theirs."""
+        """Return one batch whose tensors are ``join`` of the parts' tensors at the same place."""
         if len(parts) == 1:
             return parts[0]
         of_tensors = zip(*(part.tensors() for part in parts), strict=True)
@@ -98,9 +98,9 @@ def _extended(x: Tensor, sides: Sequence[int]) -> Tensor:
 
 @dataclass(frozen=True)
 class Modality:
-    """One or several values a pixel that a method reads beside colours, warped, cut and flipped like the photo."""
+    """A map that a method reads beside the photo's colours; it is warped, cut and flipped like the photo."""
 
-    channels: int = 1
+    channels: int = 1  # values of each pixel
     nearest: bool = False  # whether pixels are sampled, as labels are, and not interpolated
     padding: float = 0.0  # the value of pixels outside the photo
 
@@ -179,7 +179,9 @@ class Shot(Batch):
     presence: Tensor | None = field(default=None, kw_only=True)  # inputs of the presence score, (n, C + 3)
 
     original: "Shot | None" = field(default=None, init=False)  # the stored shot that this one repeats for every query
-    finding: Any = field(default=None, init=False)  # ``Finding`` in several shots, the first of which is this one
+    shared_result: Any = field(
+        default=None, init=False
+    )  # a ``SharedResult`` whose first shot is this one (``once_for``)
 
 
 @dataclass

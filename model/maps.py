@@ -49,7 +49,7 @@ class Maps:
         base_learner: BaseLearner | None = None,
         pixels: Tensor | None = None,
     ):
-        self._stages = stages  # ``Passing`` blocks add to them
+        self._stages = stages  # of ``Passing`` blocks those that the images have passed so far
         self._blocks = blocks
         self.images: Any = images  # normalised, (n, 3, H, W); None where a training keeps maps
         self._base_learner = base_learner

@@ -36,7 +36,7 @@ class Registry(dict[str, Any]):
     def register(self, name: str, *facts: Any, **others: Any) -> Callable[[Piece], Piece]:
         """Return a decorator of a class or function that makes it available under a name.
 
-        The same piece of the same file, imported once more, takes its own place. ValueError: the name is another's.
+        The same object of the same file, imported once more, replaces itself. ValueError: the name is another's.
         """
 
         def add(piece: Piece) -> Piece:

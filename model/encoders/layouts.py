@@ -17,7 +17,7 @@ OWN = "encoder."  # prefix of the encoder's tensors in a whole model's state dic
 
 @dataclass
 class Fit:
-    """A state dict beside the encoder that it shall fill, by our names."""
+    """How a state dict fills an encoder, by our names."""
 
     given: dict[str, Tensor]  # the encoder's tensors that it holds
     foreign: list[str]  # its other tensors that belong to another encoder of the family

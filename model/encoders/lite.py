@@ -1,7 +1,8 @@
 """EfficientNet-Lite (Tan and Le 2019, without squeeze-and-excitation) under timm's names of networks and tensors.
 
-It is written out because the import of timm takes longer than a photo; the maps are those of timm. Strides 4, 8, 16 and
-32 end with groups 1, 2, 4 and 6 of ``net.blocks``, the stages. Their blocks' outputs are the intermediate features.
+It is written out because the import of timm takes longer than the segmentation of a photo; the maps equal timm's.
+Strides 4, 8, 16 and 32 end with groups 1, 2, 4 and 6 of ``net.blocks``, the stages. Their blocks' outputs are the
+intermediate features.
 """
 
 import re

@@ -25,7 +25,7 @@ class WithBaseLearner(Method):
 
     rest_group = "meta"
     ensemble: Ensemble
-    weighs_in_shot_order: ClassVar[bool] = True  # see ``ShotWeights``
+    weighs_in_shot_order: ClassVar[bool] = True  # ``in_shot_order`` of ``ShotWeights``
 
     def __init__(self, settings: Any, task: Task):
         super().__init__(settings, task)

@@ -1,6 +1,6 @@
 """Windows around the objects of supports: what is 0 outside an object is computed only where it reaches.
 
-And whether windows fill a grid (``uneven_grid``).
+And whether windows of attention or scans fill a grid: ``uneven_grid``.
 """
 
 from collections.abc import Sequence
