@@ -51,7 +51,7 @@ class Maps:
     ):
         self._stages = stages  # of ``Passing`` blocks those that the images have passed so far
         self._blocks = blocks
-        self.images: Any = images  # normalised, (n, 3, H, W); None where a training keeps maps
+        self.images: Any = images  # normalised, (n, 3, H, W); None where they are of a feature cache
         self._base_learner = base_learner
         self._pixels: Any = pixels  # of the images, RGB 0..255
 

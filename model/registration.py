@@ -12,7 +12,7 @@ class Registry(dict[str, Any]):
     """Classes and functions by the name that a config's key gives.
 
     Args:
-        title: what an entry is, such as "encoder"; the ``kind`` of ``register`` in ``util/config/registry.py``.
+        title: what an entry is, such as "encoder", in messages; the ``kind`` of ``util/config/registry.py``.
         key: the config's key.
         make_entry: builds the entry from (name, object, *facts); default: the object itself.
         before: is called with a name before it is registered.

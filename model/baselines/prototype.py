@@ -1,6 +1,6 @@
 """The training-free baseline: cosine of each query position to the supports' foreground and background prototypes.
 
-It is also the worked example of a new model: declarations, what is kept of supports, and the prediction.
+It is also the shortest example of a method: declarations, what is kept of supports, and the prediction.
 """
 
 from collections.abc import Sequence

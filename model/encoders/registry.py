@@ -71,7 +71,7 @@ def in_words(spec: EncoderSpec, stem: str) -> str:
 
 
 def title_of(backbone: str | None) -> str:
-    """Return an encoder's name in tables and messages; "" for a model without one."""
+    """Return an encoder's name in tables and messages; "" for a method without one."""
     if backbone is None:
         return ""
     _import_module_of(backbone)

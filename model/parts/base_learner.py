@@ -50,7 +50,7 @@ class BaseLearner(nn.Module):
         self.classify = nn.Sequential(
             nn.Conv2d(2 * channels, HEAD_CHANNELS, 3, padding=1, bias=False),
             nn.BatchNorm2d(HEAD_CHANNELS),
-            nn.ReLU(),  # not in place: models read its input
+            nn.ReLU(),  # not in place: methods read its input
             nn.Dropout2d(HEAD_DROPOUT),
             nn.Conv2d(HEAD_CHANNELS, base_classes + 1, 1),
         )

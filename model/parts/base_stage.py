@@ -24,7 +24,7 @@ class BaseSettings:
 
 @dataclass
 class WithBaseSettings(WithEncoderSettings):
-    """Settings that every model with a base learner has."""
+    """Base of the settings of every method with a base learner."""
 
     base: BaseSettings = field(default_factory=BaseSettings)
 
