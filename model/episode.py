@@ -179,9 +179,7 @@ class Shot(Batch):
     presence: Tensor | None = field(default=None, kw_only=True)  # inputs of the presence score, (n, C + 3)
 
     original: "Shot | None" = field(default=None, init=False)  # the stored shot that this one repeats for every query
-    shared_result: Any = field(
-        default=None, init=False
-    )  # a ``SharedResult`` whose first shot is this one (``once_for``)
+    shared_result: Any = field(default=None, init=False)  # a ``SharedResult``, whose first shot is this one
 
 
 @dataclass

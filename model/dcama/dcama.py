@@ -34,14 +34,13 @@ DROPOUT = 0.5  # of feature plus position encoding, and of the attention, where 
 WAVELENGTH = 10000.0  # of the slowest position sinusoid
 VALUE_WIDTH = 8  # columns of a value, one number and padding: GPU kernels need a multiple of 8 (``attended_mask``)
 MAX_SCORES = 2**21  # attention scores held at a time where no fused kernel exists
+# torchvision's ResNet without dilation; of stage 1 only the last intermediate feature is of use.
+VARIANT = EncoderVariant(dilation={}, intermediate={1: 1, LOW: None, MID: None, HIGH: None})
 # Of the decoder:
 WIDTH = 128  # channels of the mixed masks
 KERNELS = {4: (3, 3, 3), 3: (5, 3, 3), 2: (5, 5, 3)}  # stage -> kernel sides of its stack's three convolutions
 GROUPS = 4  # of every group norm
 MIXER = (128, 64, 64, 16, 16, 2)  # output channels of the three mixers' convolutions, two each
-
-# torchvision's ResNet without dilation; of stage 1 only the last intermediate feature is of use.
-VARIANT = EncoderVariant(dilation={}, intermediate={1: 1, LOW: None, MID: None, HIGH: None})
 
 
 @dataclass

@@ -63,7 +63,8 @@ class SSP(Method):
     Settings = SSPSettings
     title = "SSP"
     protocol = "ssp"
-    # f3 at stride 8: all blocks of stage 3 but the first are dilated, and its last block has no ReLU.
+    # f3 at stride 8: all blocks of stage 3 but the first are dilated, and its last block has no ReLU, so that features
+    # may be negative.
     wants = Wants(stages=(MID,), variant=EncoderVariant({MID: 2}, first_block_dilated=False, final_relu=False))
     encoder_learns = Learn(["2", "3"], lr_factor=1.0)  # the convolutions of these stages, at the full rate
     published = LAYOUT
