@@ -30,7 +30,7 @@ def methods() -> dict[str, type[FewShotMethod]]:
 
 @functools.cache
 def _import_all(folders: tuple[str, ...]) -> None:
-    """Import all modules of the package ``model`` but the encoders', which load timm, once for these folders of it."""
+    """Import the modules below ``model/`` once for these folders of the package, but the encoders', which load timm."""
     for module in pkgutil.walk_packages(folders, f"{model.__name__}."):
         if not module.name.startswith(f"{model.__name__}.encoders."):
             importlib.import_module(module.name)

@@ -150,7 +150,7 @@ class Encoder(nn.Module):
         return out
 
     def _reach(self, stage: int) -> int | None:
-        """Return how many cells all kernels of a stage in a row reach beyond a cell; None: it has strides, or no such limit."""
+        """Return how many cells a stage's kernels reach beyond a cell; None: it has strides, or no such limit."""
         if not self.local_stages:
             return None
         convolutions = [module for module in self.stage(stage).modules() if isinstance(module, nn.Conv2d)]

@@ -52,7 +52,7 @@ class TimmEncoder(TimmEncoderBase):
         self.channels = {i: self.facts.channels[i] for i in variant.returned_stages(last_stage)}
         self.every_block = self.facts.blocks
         self.intermediate_counts = {i: len(self.blocks_of(i)) for i in self.channels if i in variant.intermediate}
-        # The request of the current pass to the blocks and to a stage; the hooks answer it.
+        # What the current pass asks of the hooks: a list for the blocks' maps, and (stage, mask) to mask its output.
         self._given: list[tuple[int, Tensor]] | None = None
         self._mask: tuple[int, Tensor] | None = None
         self._unmasked: Tensor | None = None

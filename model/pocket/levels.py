@@ -55,7 +55,7 @@ class Views(Batch):
 
     @classmethod
     def beside(cls, parts: "Sequence[Views]") -> "Views":
-        """Return the views of the same supports as one."""
+        """Return several views of the same supports side by side, (n, V, ...)."""
         return cls.joined(parts, partial(torch.cat, dim=1))
 
 

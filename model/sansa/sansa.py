@@ -94,7 +94,7 @@ class Adapter(nn.Module):
 
 
 class Beside(nn.Module):
-    """The MLP of a block with its norm, and beside both, on the value before the norm, an adapter."""
+    """A block's norm and MLP, and an adapter whose output is added to theirs; it reads the value before the norm."""
 
     def __init__(self, norm: nn.Module, mlp: nn.Module, adapter: Adapter):
         super().__init__()
