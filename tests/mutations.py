@@ -183,7 +183,7 @@ ROWS = [  # name, file, old, new, test
     ),
     (
         "a class that plays a novel one suppresses itself",
-        "model/kinds/corrected.py",
+        "model/kinds/with_base_learner.py",
         "episode.base_id if self.training else episode.spared_class",
         "episode.base_id if self.training else None",
         "tests/model/test_symnet.py",

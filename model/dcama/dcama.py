@@ -18,13 +18,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from model.contract import Episode, Output, Shot, Task, register
+from model.contract import Episode, Output, Shot, Task, WithEncoderSettings, register
 from model.dcama.published import LAYOUT
-from model.encode import Maps, Method, Wants
 from model.encoders.variant import EncoderVariant
+from model.method import HIGH, LOW, MID, Maps, Method, Wants
 from model.parts.layers import two_convolutions
 from model.parts.loss import mask_loss
-from model.parts.with_encoder import HIGH, LOW, MID, WithEncoderSettings
 from model.tensors.mask import Mask
 from model.tensors.ops import joined, resize
 from model.tensors.tokens import linear_over_map, split_heads
@@ -35,6 +34,8 @@ DROPOUT = 0.5  # of feature plus position encoding, and of the attention, where 
 WAVELENGTH = 10000.0  # of the slowest position sinusoid
 VALUE_WIDTH = 8  # columns of a value, one number and padding: GPU kernels need a multiple of 8 (``attended_mask``)
 MAX_SCORES = 2**21  # attention scores held at a time where no fused kernel exists
+# torchvision's ResNet without dilation; of stage 1 only the last intermediate feature is of use.
+VARIANT = EncoderVariant(dilation={}, intermediate={1: 1, LOW: None, MID: None, HIGH: None})
 # Of the decoder:
 WIDTH = 128  # channels of the mixed masks
 KERNELS = {4: (3, 3, 3), 3: (5, 3, 3), 2: (5, 5, 3)}  # stage -> kernel sides of its stack's three convolutions
@@ -59,9 +60,7 @@ class DCAMA(Method):
     title = "DCAMA"
     protocol = "dcama"
     published = LAYOUT
-    # torchvision's ResNet without dilation; of stage 1 only the last intermediate feature is of use.
-    variant = EncoderVariant(dilation={}, intermediate={1: 1, LOW: None, MID: None, HIGH: None})
-    wants = Wants(stages=(HIGH,), blocks=True)
+    wants = Wants(stages=(HIGH,), blocks=True, variant=VARIANT)
     size_rule = (STRIDE, 0)
     shots_share_weights = True
 

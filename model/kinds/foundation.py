@@ -27,7 +27,7 @@ class FoundationSettings(ModelSettings):
     weights: list[str] = field(default_factory=list)  # of each network: a name on the hub, or a folder
     pretraining: str | None = None  # the data that the networks were trained on
 
-    def backbone(self) -> str | None:
+    def encoder_name(self) -> str | None:
         """Return the networks as ``NET`` names them."""
         return ",".join(self.weights)
 
@@ -89,16 +89,14 @@ class Foundation(FewShotMethod, ABC):
         return of_classes[0] if len(episodes) == 1 else competing(of_classes)
 
     @torch.no_grad()
-    def encode(
+    def encode_supports(
         self,
         image_n3hw: Tensor,
-        label_nhw: Tensor | None = None,
+        label_nhw: Tensor,
         maps: Sequence[Any] | None = None,
         modalities: Mapping[str, Tensor] | None = None,
     ) -> list[Shot]:
-        """Return the shot of each of n supports, without a tensor where the object is not shown; nothing of queries."""
-        if label_nhw is None:
-            return []
+        """Return the shot of each of n supports, without a tensor where the object is not shown."""
         supports = zip(image_n3hw, label_nhw, strict=True)
         return [self.support(image, label) if (label == 1).any() else Shot() for image, label in supports]
 
@@ -113,7 +111,7 @@ class Foundation(FewShotMethod, ABC):
         """Return the K shots of a query: those that the episode brings along, else of its supports."""
         supports = episode.supports_of(item)
         if episode.shots is None:
-            return [shot for support in supports for shot in self.encode(support.image, support.label)]
+            return [shot for support in supports for shot in self.encode_supports(support.image, support.label)]
         first = item * len(supports) % len(episode.shots)  # K shots are those of all queries
         return episode.shots[first : first + len(supports)]
 

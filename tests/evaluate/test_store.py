@@ -78,8 +78,8 @@ def encoded(mini_config, monkeypatch):
         network = build_model(run.config, run.text_width)
         data = validation_episodes(run, images_for_test(run, progress=False))
         passes = []
-        encode = network.encode  # as a method writes it that reads no modalities:
-        monkeypatch.setattr(network, "encode", lambda image, label=None, maps=None: encode(image, label, maps))
+        encode = network.encode_supports  # as a method writes it that reads no modalities:
+        monkeypatch.setattr(network, "encode_supports", lambda image, label, maps=None: encode(image, label, maps))
         normalise = network.encoder.normalise
         monkeypatch.setattr(network.encoder, "normalise", lambda image: passes.append(len(image)) or normalise(image))
         store = TrialStore(gib)

@@ -62,7 +62,7 @@ def test_the_class_that_plays_a_novel_one_suppresses_nothing() -> None:
     episode = drawn_episode("symnet", 1, BATCH)
     maps = drawn(0, BATCH, 2, *GRID), drawn(1, BATCH, BASE_CLASSES + 1, *GRID), drawn(2, BATCH)
     in_training, spared, plain = (
-        network.train(training).corrected(*maps, replace(episode, spared_class=spared)).logits
+        network.train(training).ensemble_with_base(*maps, replace(episode, spared_class=spared)).logits
         for training, spared in ((True, None), (False, episode.base_id), (False, None))
     )
     assert torch.equal(spared, in_training) and not torch.equal(spared, plain)

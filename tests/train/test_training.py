@@ -15,8 +15,8 @@ from model import contract
 from model.encoders.settings import EncoderSettings, build_encoder
 from model.encoders.variant import NOTHING
 from model.episode import Batch, Output
+from model.method import MID
 from model.parts.loss import batch_mean
-from model.parts.with_encoder import MID
 from model.ssp.ssp import SSP, SSPSettings
 from tests.helpers import spawned
 from tests.helpers.narrow import NARROW
@@ -127,7 +127,7 @@ def test_each_encoder_of_a_method_starts_from_its_weights(mini_yaml, tmp_path: P
     assert encoder_data(network, untrained) == f"{NOTHING}; beside: drawings"
     assert encoder_data(network, replace(untrained, is_unknown=True)) is None
     network.beside.mean.fill_(0.25)
-    normalised = network._maps(torch.full((1, 3, 33, 33), 255.0)).images_for(network.beside)
+    normalised = network._read(torch.full((1, 3, 33, 33), 255.0)).images_for(network.beside)
     assert (normalised * network.beside.std).allclose(torch.tensor(0.75))
     network.beside = nn.Identity()
     with pytest.raises(UserError, match=r"model.second.weights = .*second.pth is read by no encoder; set it to null"):

@@ -83,9 +83,9 @@ def _subject(evaluation: Evaluation) -> Subject:
         "min_pixels": data.min_pixels,
         "text": data.text,
         "model": config.model.name,
-        "backbone": config.model.backbone(),
+        "backbone": config.model.encoder_name(),
         "method": class_of(config.model).title,
-        "encoder": title_of(config.model.backbone()),
+        "encoder": title_of(config.model.encoder_name()),
         "run": str(config.run.name),
         "checkpoint": str(evaluation.run.weights_file or evaluation.run.no_weights),
         "weights_mark": evaluation.run.weights_mark,
@@ -229,7 +229,7 @@ def track_of_weights(weights: Loaded) -> Track:
     config = run.config
     trained = weights.trained_with
     track = Track(
-        encoder_data="" if config.model.backbone() is None else encoder_data(weights.network, weights.stored),
+        encoder_data="" if config.model.encoder_name() is None else encoder_data(weights.network, weights.stored),
         text=(run.model_class.reads_text and config.data.text != NO_TEXT) or config.model.reads_names,
         training=config.test.trained_on if weights.is_trained else "none",
         novel_photos=None,

@@ -100,7 +100,7 @@ def check_known(name: str, known: Collection[str], problem: str, fix: str = "") 
 
 
 def unknown(kind: Any, name: str, others: Iterable[str] = ()) -> str | None:
-    """Say that neither a ``Kind`` of names (``model/tables.py``) nor ``others`` have a name; None: one does."""
+    """Say that neither a ``Registry`` (``model/registration.py``) nor ``others`` have a name; None: one does."""
     known = [*others, *kind]
     return None if name in known else f"no such {kind.title}{nearest(name, known)}"
 

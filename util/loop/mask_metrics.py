@@ -12,7 +12,7 @@ from typing import Any, TypedDict
 import cv2
 import numpy as np
 
-from model.tables import Kind
+from model.registration import Registry
 from util.files.errors import check_known
 
 
@@ -83,7 +83,7 @@ def _metric(
     return Metric(part_and_whole, facts, **others)
 
 
-METRICS = Kind("metric", "test.metrics", _metric)
+METRICS = Registry("metric", "test.metrics", _metric)
 
 
 @METRICS.register("boundary_iou", "boundary IoU")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from model.code import code_of
-from model.tables import Kind
+from model.registration import Registry
 from util.files.errors import UserError, call_foreign, in_words, log
 from util.loop.training import Training
 
@@ -67,7 +67,7 @@ class TrainingObserver:
 
 
 # Classes, or functions that make an observer, of the folder of a stage and, where it has some, its ``Settings``.
-OBSERVERS = Kind("observer", "observers")
+OBSERVERS = Registry("observer", "observers")
 
 
 def registered_observers(folder: Path, asked: Mapping[str, Any] | None = None) -> list[Any]:

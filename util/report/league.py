@@ -81,7 +81,7 @@ def league_tables(paths: list[Path], protocols: Sequence[str] = (), overrides: S
 def check_terms(config: Config) -> None:
     """Refuse (UserError) a training whose results the table would refuse, whatever minutes it will take."""
     made, run = to_dict(config), str(config.run.name)
-    _, others = _terms_and_others(made, run, config.given, title_of(config.model.backbone()))
+    _, others = _terms_and_others(made, run, config.given, title_of(config.model.encoder_name()))
     number = config.protocols[config.test.protocol].number(config.data.fold)
     if config.test.episodes not in (None, number):
         others.append(f"quick look ({config.test.episodes} of {number} episodes)")

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, cast
 
 from model.contract import FewShotMethod, Trainable
+from model.method import Method
 from model.registry import described
 from util.config.compose import files_of
 from util.config.read import to_dict
@@ -284,11 +285,11 @@ def _keep_maps(config: Config, task: StageTask, world: ProcessGroup, setup: Setu
 
     The processes share half of what the checkpoints leave of the disk at most.
     """
-    network = cast(FewShotMethod, setup.network)
+    network = cast(Method, setup.network)
     needed = Stored.of(network, task.settings).peak_bytes
     free = world.from_main(lambda: free_on_disk(config, [task.folder]) - needed)
     gib = min(KEPT_GIB, max(free, 0) / 2 / GIB)
-    network.kept_maps = KeptMaps(RecordFile(task.folder, gib / world.size))
+    network.feature_cache = KeptMaps(RecordFile(task.folder, gib / world.size))
 
 
 def _log_start(training: Training, checkpoints: Checkpoints, run: Run, setup: Setup) -> None:

@@ -69,7 +69,7 @@ def start_encoders(
     _check_read(config, encoders)
     empty = {name: encoder for name, encoder in encoders.items() if name not in but}
     lines = [] if downloads else [*_to_fetch(config, network, empty)]
-    if networks := "" if encoders else config.model.backbone():
+    if networks := "" if encoders else config.model.encoder_name():
         lines.append(f"networks: {networks}; licence of the weights: {network.licence}")
     here = {name: encoder for name, encoder in empty.items() if downloads or encoder.start.weights not in SOURCES}
     started = [_start(config, name, encoder) for name, encoder in here.items()]

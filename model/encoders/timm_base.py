@@ -1,4 +1,4 @@
-"""The base of encoders whose network, ``net``, has timm's names of tensors."""
+"""Base class of encoders around a network with timm's tensor names: timm's own, and those written out here."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -12,8 +12,8 @@ from model.encoders.variant import EncoderVariant
 NET = "net."  # prefix of the network's tensors among the encoder's
 
 
-class NetEncoder(Encoder, ABC):
-    """An encoder over a network, ``net``, which also holds how its input is normalised."""
+class TimmEncoderBase(Encoder, ABC):
+    """An encoder around ``net``, a network with timm's tensor names; its weights include ``mean`` and ``std``."""
 
     net: Any
     variant: EncoderVariant
