@@ -152,7 +152,12 @@ def by_class(examples: Iterable[Example], name: str | None = None) -> dict[str |
 
 
 def as_examples(given: Iterable[GivenExample]) -> Iterator[Example]:
-    """Yield examples in the forms that Python gives; UserError: one has another form."""
+    """Yield examples in the forms that Python gives; UserError: they are no list, or one has another form."""
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise UserError(
+            f"examples: give a list of pairs (photo, annotation), not {given!r}",
+            fix="weights follow the examples: Segmenter(examples, checkpoint=FILE)",
+        )
     for example in given:
         match example:
             case (photo, annotation):

@@ -179,8 +179,8 @@ def segmenter_of(asked: Namespace, examples: Sequence[Example]) -> Segmenter:
     elif asked.net:
         raise UserError("--net: has no effect without --model; leave it out")
     segmenter = Segmenter(
-        asked.checkpoint,
         examples,
+        checkpoint=asked.checkpoint,
         config=config,
         overrides=asked.overrides,
         side=asked.side,

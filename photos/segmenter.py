@@ -30,17 +30,16 @@ from util.files.errors import UserError
 from util.files.progress import ProgressBar
 
 LITTLE = 0.1  # share of a box that is found in it; all of a box with less is the object
-Supports = Sequence[GivenExample] | Mapping[str, Sequence[GivenExample]]
+Examples = Sequence[GivenExample] | Mapping[str, Sequence[GivenExample]]
 
 
 class Segmenter:
     """A network with examples of classes, which it finds in photos. Threads may share one; they take turns.
 
     Args:
-        checkpoint: a file of weights. It may be left out, as in ``Segmenter({"cup": [...]})``: then the method of
-            ``config`` is used, or this repository's Pocket.
         supports: the examples: a list of pairs (photo, annotation), or of texts ``[class=]photo:annotation``; for
             several classes a dictionary of such lists.
+        checkpoint: a file of weights; default: those that ``config`` names, or without it this repository's Pocket.
         config: a YAML file, or words such as ``split0 pascal --model insid3``, if the checkpoint contains no config.
         overrides: settings to change, such as ``["run.precision=bf16"]``.
         side: the side of the network's square input in pixels; default as trained.
@@ -52,8 +51,8 @@ class Segmenter:
 
     def __init__(
         self,
-        checkpoint: str | Path | Supports | None = None,
-        supports: Supports = (),
+        supports: Examples = (),
+        checkpoint: str | Path | None = None,
         *,
         config: str | Path | None = None,
         overrides: Sequence[str] = (),
@@ -62,9 +61,6 @@ class Segmenter:
         decision: Decision | None = None,
     ):
         _use_one_thread_in_forks()
-        if checkpoint is not None and not isinstance(checkpoint, str | Path):  # it was left out
-            supports = checkpoint
-            checkpoint = None
         by_name = supports if isinstance(supports, Mapping) else by_class(as_examples(supports))
         self.engine = load_engine(checkpoint, config, overrides=overrides, side=side, device=device)
         decision = decision or Decision()
@@ -149,7 +145,9 @@ class Segmenter:
         if not self.classes:
             raise UserError("no example: annotate the object on at least one photo")
         if isinstance(photos, str | Path):
-            photos = photos_in([Path(photos)], examples=chain.from_iterable(known.sources for known in self.classes))
+            photos = photos_in(
+                [Path(photos)], examples=chain.from_iterable(encoded.sources for encoded in self.classes)
+            )
         now = copy.copy(self)
         now.classes = [*self.classes]  # other threads may add some meanwhile
         reading = _read(photos, unread)
@@ -158,12 +156,12 @@ class Segmenter:
 
     def _predictions(self, photos: list[tuple[np.ndarray, dict[str, Any], Path | None]]) -> Iterator[Prediction]:
         """Yield the predictions of photos, which pass the network together, what tells their files, and these."""
-        model = self.engine
-        sized = [model.sized(image, np.zeros(image.shape[:2], np.uint8)) for image, *_ in photos]
-        scores = self.scores(torch.stack([image for image, _ in sized]).to(model.device))
+        engine = self.engine
+        sized = [engine.sized(image, np.zeros(image.shape[:2], np.uint8)) for image, *_ in photos]
+        scores = self.scores(torch.stack([image for image, _ in sized]).to(engine.device))
         maps = scores.margins.cpu().numpy()
         for number, (image, of_file, file) in enumerate(photos):
-            margins = np.stack([model.back(of_class, image.shape[:2]) for of_class in maps[number]])
+            margins = np.stack([engine.back(of_class, image.shape[:2]) for of_class in maps[number]])
             features = None if scores.presence_features is None else scores.presence_features[number].cpu()
             yield replace(self._prediction(image, margins, features), photo=file, facts=self.facts | of_file)
 
@@ -189,28 +187,28 @@ class Segmenter:
     @property
     def names(self) -> list[str]:
         """The classes, in the order of their values in masks."""
-        return [known.name for known in self.classes]
+        return [encoded.name for encoded in self.classes]
 
     @property
     def facts(self) -> dict[str, Any]:
         """The entries of the JSON that are the same for every query: model, input, examples, text vectors."""
-        model = self.engine
+        engine = self.engine
         return {
-            "model": model.title,
-            "checkpoint": model.source,
-            "input": model.input,
-            "precision": model.precision,
+            "model": engine.title,
+            "checkpoint": engine.source,
+            "input": engine.input,
+            "precision": engine.precision,
             "calibration": None if self.calibration is None else asdict(self.calibration),
             "decision": asdict(self.decision),
-            "settings": model.settings,
-            "supports": {known.name: known.sources for known in self.classes},
-            "text": {known.name: known.text.note for known in self.classes if known.text.note},
+            "settings": engine.settings,
+            "supports": {encoded.name: encoded.sources for encoded in self.classes},
+            "text": {encoded.name: encoded.text.note for encoded in self.classes if encoded.text.note},
         }
 
     def digest(self) -> str:
         """Return a digest of settings, weights, and examples as the network sees them; see ``facts``."""
         out = self.engine.decisive_digest()
-        for batch in chain.from_iterable(known.support_batches for known in self.classes):
+        for batch in chain.from_iterable(encoded.support_batches for encoded in self.classes):
             out.update(batch.image.cpu().numpy().tobytes())
             out.update(batch.label.cpu().numpy().tobytes())
         return out.hexdigest()
@@ -220,9 +218,9 @@ class Segmenter:
 
         Raises as ``Engine.predict`` does.
         """
-        asked = [(batch, known.text) for known in self.classes for batch in known.support_batches]
+        asked = [(batch, encoded.text) for encoded in self.classes for batch in encoded.support_batches]
         scores = self.engine.predict(query, asked)
-        batches = [len(known.support_batches) for known in self.classes]
+        batches = [len(encoded.support_batches) for encoded in self.classes]
         features = scores.presence_features
         return Scores(_means(scores.margins, batches), None if features is None else _means(features, batches))
 

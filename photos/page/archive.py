@@ -13,13 +13,14 @@ from threading import RLock
 
 from annotations import recognise
 from annotations.photo_files import file_facts
-from photos import persons
+from photos import export, persons
 from photos.page.background import Background
 from photos.page.masks import PhotoMasks
 from photos.prediction import NETWORK, paths_of, write_result
 from photos.read_photos import QUERY_FILE, read_photo
 from photos.record import SAID
 from photos.results_folder import PICTURES, Results
+from photos.summary import write_summary
 from util.files.errors import UserError
 from util.files.output_folders import link
 from util.files.writing import writable, write_atomically
@@ -66,7 +67,7 @@ class Archive:
             for kind in results.formats:
                 if kind != PICTURES:
                     _write_format(kind, results, photos)
-            results.write_summary({})
+            write_summary(results.out, {})
             file = self.folder / "predictions.zip"
             write_atomically(file, lambda path: _zip(path, aside, results.formats))
             self.file = file
@@ -107,7 +108,7 @@ def _write_format(kind: str, results: Results, photos: Sequence[Path]) -> None:
     queries = [home / photo.name for photo in photos]
     for photo, query in zip(photos, queries, strict=True):
         link(photo, query)
-    results.write_format(kind, folder, queries, home)
+    export.write_format(results, kind, folder, queries, home)
 
 
 def _zip(path: Path, aside: Path, formats: Sequence[str]) -> None:

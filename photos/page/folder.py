@@ -28,6 +28,7 @@ from photos.read_photos import read_photo
 from photos.record import own_records
 from photos.results_folder import Results, below, refuse_links
 from photos.segmenter import Segmenter
+from photos.summary import write_summary
 from util.files.errors import UserError
 from util.files.writing import LONG_NAME, lock, write_atomically
 
@@ -227,4 +228,4 @@ class Folder:
         self.stop()
         if self.work.state:
             self.work.thread.join()
-        self.results.write_summary({})
+        write_summary(self.out, {})

@@ -12,6 +12,7 @@ from photos.page.background import Background
 from photos.page.masks import PhotoMasks
 from photos.results_folder import Results
 from photos.segmenter import Segmenter
+from photos.summary import write_summary
 from util.files.errors import UserError
 from util.files.parallel import result_or_error
 
@@ -40,7 +41,7 @@ def search(masks: PhotoMasks, work: Background, lock: RLock, first: str) -> str:
             if found and name in masks.photos:
                 results.write(found[0], facts)
         masks.errors[path] = unread.get(path, "")
-    results.write_summary({})
+    write_summary(masks.out, {})
     searched = results.made.intersection(paths.values())
     return "; ".join([f"{len(searched)} of {len(paths)} waiting photos searched", *islice(unread.values(), 3)])
 
