@@ -33,7 +33,7 @@ OTHERS = (
 
 
 def command(arguments: list[str]) -> int | None:
-    """Run a command line and return the exit code, None for 0; what a command alone needs is imported for it."""
+    """Run a command line and return the exit code, None for 0; each command imports what it alone needs."""
     words = [SEGMENT, *arguments] if not arguments or arguments[0].startswith("-") else arguments
     check_known(words[0], COMMANDS, f"{words[0]}: no such command")
     parser = Parser(prog="predict.py")

@@ -22,7 +22,7 @@ EXPORTED = ".exported.json"  # by photos: the digest of what persons had said wh
 def write_formats(results: Results, queries: Sequence[Path], facts: dict[str, Any]) -> None:
     """Write the other formats of queries whose results are complete, and of all others of these facts in the folder.
 
-    What persons have said of each photo is noted: it tells later whether a file here is older.
+    What persons have said of each photo is noted in ``EXPORTED``: a later export then sees what has changed.
     """
     others = [name for name in results.formats if name != PICTURES]
     if not others:
@@ -47,7 +47,8 @@ def write_formats(results: Results, queries: Sequence[Path], facts: dict[str, An
 def write_format(results: Results, name: str, folder: Path, queries: Sequence[Path], home: Path) -> None:
     """Write one of the other formats into a folder; ``home`` is the folder of all queries.
 
-    Files that were corrected there stay, where their photos were not segmented again, nor corrected here.
+    A file there, which another program may have corrected, stays if its photo was neither segmented again nor corrected
+    here.
     """
     photos = _predicted(results, queries, home)
     recognise.WRITERS[name](folder, Predictions(photos, home, results.categories, _read(results, queries[0])["model"]))
@@ -59,7 +60,7 @@ def _read(results: Results, query: Path) -> dict[str, Any]:
 
 
 def _predicted(results: Results, queries: Sequence[Path], home: Path) -> Iterator[PredictedPhoto]:
-    """Yield the objects in the JSON files of queries, whose names are relative to the folder of all."""
+    """Yield the objects in the JSON files of queries, whose names are paths from the folder of all."""
     said = kept_json(results.out / EXPORTED)
     for query in ProgressBar(queries, desc="write formats", unit="photo", leave=False):
         record = _read(results, query)

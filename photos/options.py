@@ -1,4 +1,4 @@
-"""The options of ``predict.py`` in groups, and what becomes of them: a segmenter, examples."""
+"""The options of ``predict.py`` in groups, and the segmenter and the examples that they give."""
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
@@ -120,7 +120,7 @@ def _class_names(text: str) -> tuple[str, ...]:
 
 
 def add_photos(parser: ArgumentParser, required: bool) -> None:
-    """Declare the photos to segment, and the folder of what becomes of them."""
+    """Declare the photos to segment, and the folder of their results."""
     parser.add_argument(
         "--query",
         dest="queries",

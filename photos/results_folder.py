@@ -43,7 +43,7 @@ def below(folders: Iterable[Path]) -> list[Path]:
 
 
 def refuse_links(paths: Iterable[Path]) -> None:
-    """Refuse (UserError) links, but COCO's to the photos: in a folder that somebody sent they may lead anywhere."""
+    """Refuse (UserError) links, except COCO's to the photos: in a folder that somebody sent they may lead anywhere."""
     for path in paths:
         if path.is_symlink() and path.parts[-2:] != (recognise.COCO, "images"):
             raise UserError(f"{path}: is a link, which a folder of results must not hold; remove it")
@@ -81,7 +81,7 @@ class Results:
         self.made = set[Path]()  # the queries whose results were written since
 
     def continue_formats(self) -> None:
-        """Write also the formats of an earlier command in the folder, whose files would be older than the results.
+        """Add the formats of an earlier command in the folder, whose files would otherwise be older than the results.
 
         UserError: as ``refuse_links``.
         """
@@ -117,7 +117,7 @@ class Results:
                 raise UserError(f"{path}: was not written by this program and would be overwritten; name another --out")
 
     def check_classes(self) -> None:
-        """Refuse (UserError) a folder of results of other classes, or with a data file of YOLO that numbers others."""
+        """Refuse (UserError) a folder with results of other classes, or with a data file of YOLO for other classes."""
         for path, record in own_records(self.out):
             for row in record["classes"]:
                 if row["by"] == NETWORK and row["name"] not in self.names:
@@ -160,7 +160,7 @@ class Results:
     def waiting(self, queries: Sequence[Path], facts: dict[str, Any], unread: dict[Path, str]) -> list[Path]:
         """Return the queries to segment; those that cannot be join ``unread``, query -> reason.
 
-        Those of which all classes are persons' are written, where their results do not hold what persons have said.
+        If persons have said something of all classes of a query, its result is written here, without the network.
         """
         waiting = []
         for query in ProgressBar(queries, desc="check results", unit="photo", leave=False, delay=1):
@@ -208,8 +208,8 @@ class Results:
     def write_rows(self, query: Path, image: np.ndarray, found: list[dict[str, Any]], facts: dict[str, Any]) -> None:
         """Write mask, overlay and JSON of a photo: the rows that the network has found, persons' masks over them.
 
-        ``facts`` are entries of the JSON, with those of the file that was read: persons' masks of a later one are not
-        its.
+        ``facts`` are entries of the JSON, with those of the file that was read: if it was replaced since, persons'
+        masks of the new file are left out.
         """
         self.made.add(query)
         said = persons.masks_of(self.out, query) if is_same_file(facts[QUERY_FILE], query) else {}
@@ -225,5 +225,5 @@ class Results:
         )
 
     def _has_pictures(self, query: Path) -> bool:
-        """Return whether a query's result has pictures: those of an earlier one stay, whatever is asked for."""
+        """Return whether a query's result gets pictures: if they are asked for, or if its earlier result has some."""
         return PICTURES in self.formats or bool(pictures_of(own_record(self.paths(query)[0])))

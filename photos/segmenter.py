@@ -82,9 +82,9 @@ class Segmenter:
     def add(self, name: str | None, supports: Sequence[GivenExample]) -> None:
         """Add a class by its name and all its examples.
 
-        Predictions under way in other threads are without it.
+        Predictions that other threads have begun do not have it.
 
-        UserError: the examples, or their number, do not fit the model, or the class was added before.
+        UserError: the examples, or their number, do not fit the method, or the class was added before.
         """
         name = None if name is None else check_class_name(name, "class:")
         examples = [*chain.from_iterable(by_class(as_examples(supports), name).values())]
@@ -99,7 +99,7 @@ class Segmenter:
             self.notes += [note for note in (encoded.text.note, outlook) if note and note not in self.notes]
 
     def boxes_to_masks(self, name: str | None, supports: Sequence[LoadedExample]) -> list[LoadedExample]:
-        """Return supports in whose boxes the network has looked for the object, given all of them."""
+        """Return supports whose boxes are replaced by what the network finds in them, given all supports."""
         filled = [  # all of a box is the object
             replace(support, label=np.where(support.label == BOXED, 1, support.label).astype(np.uint8))
             for support in supports
@@ -112,7 +112,7 @@ class Segmenter:
         return [searcher._search_boxes(support) for support in supports]
 
     def _search_boxes(self, support: LoadedExample) -> LoadedExample:
-        """Return a support whose object is what is found in its boxes; all of a box in which little is found."""
+        """Return a support whose object is what is found in its boxes; a box in which little is found is the object."""
         in_box = support.label == BOXED
         if not in_box.any():
             return support
@@ -124,7 +124,7 @@ class Segmenter:
         return replace(support, label=label.astype(np.uint8))
 
     def without_classes(self) -> Segmenter:
-        """Return one of this network without examples."""
+        """Return a segmenter with this network and without classes."""
         out = copy.copy(self)
         out.classes = []
         out.notes = []
@@ -155,7 +155,7 @@ class Segmenter:
             yield from now._predictions(read)
 
     def _predictions(self, photos: list[tuple[np.ndarray, dict[str, Any], Path | None]]) -> Iterator[Prediction]:
-        """Yield the predictions of photos, which pass the network together, what tells their files, and these."""
+        """Yield the predictions of photos that pass the network together; each comes with its file's facts and path."""
         engine = self.engine
         sized = [engine.sized(image, np.zeros(image.shape[:2], np.uint8)) for image, *_ in photos]
         scores = self.scores(torch.stack([image for image, _ in sized]).to(engine.device))
@@ -166,7 +166,7 @@ class Segmenter:
             yield replace(self._prediction(image, margins, features), photo=file, facts=self.facts | of_file)
 
     def _prediction(self, image: np.ndarray, margins: np.ndarray, features: Tensor | None) -> Prediction:
-        """Return the prediction of a photo by its maps (n, H, W) float32 and the model's numbers (n, E) on classes."""
+        """Return a photo's prediction by its classes' margins (n, H, W) float32 and presence features (n, E)."""
         presence = None
         if self.calibration is not None:
             presence = list[float]()
@@ -191,7 +191,7 @@ class Segmenter:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The entries of the JSON that are the same for every query: model, input, examples, text vectors."""
+        """The entries of the JSON that are the same for every query: method, input, examples, text vectors."""
         engine = self.engine
         return {
             "model": engine.title,
@@ -227,7 +227,7 @@ class Segmenter:
 
 @cache
 def _use_one_thread_in_forks() -> None:
-    """Let torch compute in one thread in processes that are forked off this one: its others would be waited for."""
+    """Let torch use one thread in processes forked off this one: they would wait forever for threads that they lack."""
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
 
@@ -235,7 +235,7 @@ def _use_one_thread_in_forks() -> None:
 def _read(
     photos: Iterable[GivenPhoto], unread: dict[Path, str] | None
 ) -> Iterator[tuple[np.ndarray, dict[str, Any], Path | None]]:
-    """Yield photos (H, W, 3) uint8, what tells their files, and these; raises as ``Segmenter.many`` does."""
+    """Yield photos (H, W, 3) uint8, each with its file's facts and path; raises as ``Segmenter.many`` does."""
     for given in photos:
         file = Path(given) if isinstance(given, str | Path) else None
         try:

@@ -41,8 +41,8 @@ class Archive:
     def pack(self, formats: Sequence[str]) -> None:
         """Write, in the background, a zip of the photos that were searched for every class that is known anywhere.
 
-        Their masks are each of one moment. UserError: there is none, or no format. A photo that cannot be read, or was
-        changed meanwhile, and a full disk end the work with a line.
+        The masks of a photo are all of one moment. UserError: there is no such photo, or no format. A photo that cannot
+        be read, or was changed meanwhile, and a full disk end the work with a line.
         """
         if not formats:
             raise UserError("nothing to download: tick a format")
@@ -56,7 +56,7 @@ class Archive:
         self.work.start("packed", lambda: self._pack(results, complete))
 
     def _pack(self, results: Results, photos: Sequence[Path]) -> str:
-        """Pack photos in a folder of their own, which goes, and return what they are."""
+        """Pack photos by way of a temporary folder, and return a line on them."""
         self.file = None
         aside = results.out.parent
         shutil.rmtree(aside, ignore_errors=True)  # of a page that was killed
@@ -82,7 +82,7 @@ class Archive:
 
 
 def _write_result(photo: Path, masks: PhotoMasks, results: Results) -> None:
-    """Write a photo's result, without what says where it was made and without probabilities."""
+    """Write a photo's result without paths of this machine and without probabilities."""
     digest = file_facts(photo)["digest"]  # before it is read: it may be replaced meanwhile
     public = {key: value for key, value in masks.record(photo).items() if key in PUBLIC}
     known = {row["name"]: row for row in masks.rows(photo)}
@@ -112,7 +112,7 @@ def _write_format(kind: str, results: Results, photos: Sequence[Path]) -> None:
 
 
 def _zip(path: Path, aside: Path, formats: Sequence[str]) -> None:
-    """Write the files of all formats; links to folders, such as COCO's to the photos, are none."""
+    """Write the files of all formats, without links to folders, such as COCO's to the photos."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as out:
         for kind in formats:
             made = aside / kind

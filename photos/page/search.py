@@ -1,4 +1,4 @@
-"""The page's search: the network looks on every photo for the classes that are not a person's there."""
+"""The page's search: the network looks on every photo for the classes that have no mask by a person there."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -47,7 +47,7 @@ def search(masks: PhotoMasks, work: Background, lock: RLock, first: str) -> str:
 
 
 def _wanted(masks: PhotoMasks) -> list[str]:
-    """Return the classes that are not a person's on some photo."""
+    """Return the classes that have no mask by a person on at least one photo."""
     said = [persons.values_of(masks.out, path) for path in masks.photos.values()]
     return [name for name, value in persons.values(masks.out).items() if not all(value in values for values in said)]
 

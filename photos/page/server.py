@@ -72,7 +72,7 @@ class Handler(BaseHTTPRequestHandler):
     timeout = PATIENCE
 
     def do_GET(self) -> None:
-        """Answer a request, with what is looked at, or with what an action says."""
+        """Answer a GET by ``look``, and a POST by ``act``."""
         url = urlsplit(self.path)
         answer = self.look if self.command == "GET" else self.act
         try:
