@@ -156,7 +156,7 @@ def as_examples(given: Iterable[GivenExample]) -> Iterator[Example]:
     if isinstance(given, str) or not isinstance(given, Iterable):
         raise UserError(
             f"examples: give a list of pairs (photo, annotation), not {given!r}",
-            fix="weights follow the examples: Segmenter(examples, checkpoint=FILE)",
+            fix="name weights by checkpoint=, as in Segmenter(examples, checkpoint=FILE)",
         )
     for example in given:
         match example:
