@@ -54,12 +54,12 @@ class AnnotatedPhoto(NamedTuple):
     known: Mapping[int, bool] | None = None  # categories that are on it or not, whether by a person; None: all
 
     def knows(self, categories: Set[int]) -> bool:
-        """Return whether it is known of each of some categories whether it is on the photo."""
+        """Return whether it is known, for each of some categories, if the photo shows it."""
         return self.known is None or categories <= self.known.keys()
 
     @property
     def stated(self) -> set[int]:
-        """The categories that are on it, or known not to be."""
+        """The categories that the photo is known to show, or known not to show."""
         return {instance.category for instance in self.instances} if self.known is None else {*self.known}
 
 
@@ -106,7 +106,7 @@ class Annotations:
             self.wrong.append(str(error))
 
     def checked(self) -> Self:
-        """Return these; a line says how many photos are left out, and why the first. UserError: many are, or all."""
+        """Return the annotations; a line says how many photos are left out, and why. UserError: many are, or all."""
         if self.wrong:
             photos = len(self.wrong) + len(self.annotated)
             what = f"{len(self.wrong)} of {photos} annotated photos have an entry that is damaged or contradicts itself"
@@ -116,7 +116,7 @@ class Annotations:
         return self
 
     def category(self, name: str) -> int:
-        """Return the id of a category, whose name counts without spaces around it; a new one gets the next, from 1."""
+        """Return the id of a category by its name without spaces around it; a new category gets the next id, from 1."""
         name = name.strip()
         if name not in self.categories.values():
             self.categories[len(self.categories) + 1] = name
@@ -130,10 +130,10 @@ class Annotations:
         is_upright: bool = False,
         known: Mapping[int, bool] | None = None,
     ) -> None:
-        """Take the instances of a photo, and the rest of an ``AnnotatedPhoto``.
+        """Add a photo with its instances and the other fields of an ``AnnotatedPhoto``.
 
-        They are made after the stated ``size`` (height, width) was compared with the photo's: painting at it could take
-        all memory. UserError: as ``check_stated``.
+        Instances are made after the stated ``size`` (height, width) was compared with the photo's: painting at it could
+        take all memory. UserError: as ``check_stated``.
         """
         check_stated(photo, *size)
         self.photos.append(
@@ -259,7 +259,7 @@ class PredictedPhoto(NamedTuple):
     """A photo and the objects predicted on it."""
 
     path: Path
-    name: str  # its path from the folder of all
+    name: str  # its path from the folder of all photos
     height: int  # upright
     width: int
     objects: tuple[PredictedObject, ...]
@@ -277,7 +277,7 @@ class Predictions:
 
 
 def write_of_photo(photo: PredictedPhoto, path: Path, text: str) -> None:
-    """Write a photo's file of a format that has one for each, unless it is there and to be kept."""
+    """Write the file of one photo in a format of a file for each, unless it exists and the photo says ``keep``."""
     if not (photo.keep and path.is_file()):
         write_atomically(path, text)
 
@@ -289,7 +289,7 @@ def content_errors(
     expected: str = "a value is of another kind than expected",
     kind: type[Exception] = UserError,
 ) -> Iterator[None]:
-    """Turn an error of Python about the content of a file into one of a ``kind`` that says it in words.
+    """Turn Python's errors about the content of a file into an error of a ``kind`` that users understand.
 
     Args:
         before: what the line says before the reason.

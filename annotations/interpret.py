@@ -1,4 +1,4 @@
-"""The meaning of annotations in any format: which of their entries mark objects, and of which form of a photo."""
+"""The meaning of annotations in any format: which entries mark objects, and on the stored or the upright photo."""
 
 from collections import Counter
 from collections.abc import Mapping

@@ -114,9 +114,9 @@ def read_region_of(image: Path | str | np.ndarray, mask: Any) -> np.ndarray:
 
 
 def classes_in(mask: Path) -> set[Any]:
-    """Return what may tell classes apart in a mask, where nothing names them; empty if nothing does.
+    """Return what may tell classes apart in a mask without a list of names; empty if nothing does.
 
-    It is the small numbers of grey values, or the colours (red, green, blue) of a palette's indices or of objects.
+    These are the small numbers of grey values, or the colours (red, green, blue) of a palette's indices or of objects.
     """
     with opened_mask(mask) as image:
         has_indices = _has_indices(image)

@@ -1,7 +1,7 @@
 """Changes of the code that a test must find: ``python -m tests.mutations [NAME ...]`` tries them in a copy.
 
-It prints for each whether its test fails, as it should, and exits with 1 where one passes. No check runs it: what each
-run found is in ``tests/README.md``.
+It prints for each whether its test fails, as it should, and exits with 1 where one passes. No check runs it: when
+all were found last is in ``tests/README.md``.
 """
 
 import functools

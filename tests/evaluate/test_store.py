@@ -51,7 +51,7 @@ def bytes_of(store: TrialStore) -> int:
 
 
 @pytest.mark.train
-def test_kept_shots_change_no_count_whatever_fits_and_no_support_is_encoded_twice(run) -> None:
+def test_kept_shots_change_no_count(run) -> None:
     expected = run(None)
     store = TrialStore(1)
     assert np.array_equal(run(store), expected)
@@ -91,7 +91,7 @@ def encoded(mini_config, monkeypatch):
 
 
 @pytest.mark.train
-def test_an_image_passes_the_encoder_once_and_a_query_of_several_episodes_where_nothing_fits(encoded) -> None:
+def test_how_often_an_image_passes_the_encoder(encoded) -> None:
     passes, episodes = encoded(ORIGINAL_SIZES, "ssp", gib=1)
     assert passes == len({row for key in episodes for row in (key.query, *key.supports)}) < 3 * EPISODES
     passes, episodes = encoded(WITH_BLOCKS, "symnet", gib=0)

@@ -128,7 +128,7 @@ def schedule(dataset: str, method: str, stage: str, processes: int) -> StepSched
     return StepSchedule.from_settings(getattr(config, stage), 3200, processes, stage)
 
 
-def test_a_batch_that_more_processes_cannot_split_is_refused_with_their_greatest_number():
+def test_a_batch_that_processes_cannot_split_is_refused():
     """Of 12 images in all a process takes two in the base stage, one episode in the meta stage."""
     assert schedule("pascal", "symnet", "base_stage", 6).batch == 12
     for method, stage, most in (("symnet", "base", 6), ("ssp", "meta", 4)):

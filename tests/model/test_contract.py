@@ -276,7 +276,7 @@ def test_a_step_changes_the_learnable_and_leaves_the_frozen(name: str) -> None:
 
 
 @every_model
-def test_the_learnable_parameters_are_in_one_group_and_the_frozen_parts_in_evaluation(name: str) -> None:
+def test_learnable_parameters_are_in_one_group(name: str) -> None:
     network = fresh_model(name).train()
     groups = network.param_groups()
     assert len(groups) == len({group.name for group in groups})

@@ -153,9 +153,7 @@ def test_a_prototype_is_aligned_by_the_papers_bilinear_attention() -> None:
 @pytest.mark.parametrize(
     "empty, low, high", [("foreground", 0, 0.6), ("ambiguous", 0.56, 0.9), ("background", 0.41, 1), (None, 0, 1)]
 )
-def test_query_prototypes_are_means_by_the_prior_and_an_empty_set_takes_twelve_positions(
-    empty: str | None, low: float, high: float
-) -> None:
+def test_query_prototypes_are_means_by_the_prior(empty: str | None, low: float, high: float) -> None:
     values = np.random.default_rng(1).permutation(np.linspace(low, high, 36)).astype(np.float32)
     order = np.argsort(-values)
     by_rank = {"foreground": order[:12], "ambiguous": order[12:24], "background": order[-12:]}

@@ -16,7 +16,7 @@ from photos import persons, prediction
 from photos.example_files import read_examples
 from photos.examples import parse_example
 from photos.page.background import Background
-from photos.results_folder import SUMMARY
+from photos.summary import SUMMARY
 from tests.helpers import spawned
 from tests.helpers.browser import IN_BOX, Page, unpacked
 from tests.helpers.read import json_of, write_json
