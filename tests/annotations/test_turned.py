@@ -40,15 +40,15 @@ def two_turned(folder: Path, first: tuple[int, ...], second: tuple[int, ...], **
 
 
 @pytest.mark.parametrize(
-    ("box", "size", "orientation", "upright"),
-    [(UPRIGHT, {}, 5, [UPRIGHT, SQUARE]), (STORED, EXCHANGED, TURNED, [(17, 50, 52, 90), (42, 5, 67, 30)])],
+    ("box", "form", "upright"),
+    [(UPRIGHT, {"orientation": 5}, [UPRIGHT, SQUARE]), (STORED, EXCHANGED, [(17, 50, 52, 90), (42, 5, 67, 30)])],
     ids=["stored", "upright"],
 )
 def test_outlines_beyond_the_stated_size_tell_its_form(
-    tmp_path: Path, capsys, box: tuple, size: dict, orientation: int, upright: list[tuple]
+    tmp_path: Path, capsys, box: tuple, form: dict, upright: list[tuple]
 ) -> None:
     """One unambiguous outline decides for all."""
-    supports, _ = read_examples([f"{turned(tmp_path, box, SQUARE, orientation, **size)}"])
+    supports, _ = read_examples([f"{turned(tmp_path, box, SQUARE, **form)}"])
     for support, (x0, y0, x1, y1) in zip(supports, upright, strict=True):
         expected = np.zeros((WIDTH, HEIGHT), np.uint8)
         expected[y0:y1, x0:x1] = 1
