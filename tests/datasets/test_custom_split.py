@@ -25,7 +25,6 @@ SOURCES = ["masks", "coco", "labelme", "yolo"]
 
 
 PETS = ["cat", "dog", "cow"]
-UNKNOWN = np.tri(60, k=-59, dtype=bool)  # a pixel of each mask of class ids
 
 
 def stripe(class_id: int) -> np.ndarray:
@@ -48,12 +47,12 @@ def annotated(folder: Path, source: str, shown: dict[str, Sequence[int]]) -> tup
 
 
 def write_masks(folder: Path, shown: dict[str, Sequence[int]]) -> tuple[object, ...]:
-    """Write masks of class ids and a file of names; return the options that name them."""
+    """Write masks of class ids, with an unknown pixel, and a file of names; return the options that name them."""
     for name, classes in shown.items():
         mask = np.zeros((60, 60), np.uint8)
         for class_id in classes:
             mask[stripe(class_id)] = class_id
-        save(folder / f"masks/{name}.png", np.where(UNKNOWN, np.uint8(255), mask))
+        save(folder / f"masks/{name}.png", np.where(np.tri(60, k=-59), np.uint8(255), mask))
     class_count = max(map(max, shown.values()))
     (folder / "names.txt").write_text("\n".join(PETS[:class_count]))
     return "--masks", f"{folder}/masks", "--classes", f"{folder}/names.txt"
