@@ -89,7 +89,12 @@ def test_the_short_form_of_an_export_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "first", [{"result": []}, {"result": [entry(DOG, "cat")], "was_cancelled": True}, {"result": [entry(DOG, "cat")]}]
+    "first",
+    [
+        {"result": []},
+        {"result": [entry(DOG, "cat")], "was_cancelled": True, "ground_truth": True},
+        {"result": [entry(DOG, "cat")]},
+    ],
 )
 def test_the_annotation_of_a_task_is_the_ground_truth_or_the_first_with_regions(tmp_path: Path, first: dict) -> None:
     truth = {"result": [entry(CAT, "cat")], "ground_truth": True}
