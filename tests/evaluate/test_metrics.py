@@ -131,7 +131,7 @@ def test_a_metric_may_see_the_episode_or_all_counts_at_the_end(monkeypatch: pyte
         assert counts.number.tolist() == [0, 0, 1, 1] and counts.class_id.tolist() == [2, 5, 2, 5]
         return float(np.ptp(counts.intersection / counts.union))
 
-    monkeypatch.setitem(METRICS, "class", metric("class", twice_class, "class", scale=1, sees_episode=True))
+    monkeypatch.setitem(METRICS, "class", metric("twice", twice_class, "class", scale=1, sees_episode=True))
     monkeypatch.setitem(METRICS, "spread", metric("spread", spread, "spread", at_end=True))
     label = torch.tensor([[0, 1], [2, 2]])
     of_all = torch.tensor([[0, 2], [5, 4]])
