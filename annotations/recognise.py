@@ -10,7 +10,7 @@ from annotations.interpret import interpret
 from annotations.mask_files import folders_in, masks_below, masks_in
 from util.files.errors import UserError
 from util.files.folders import files_below, visible
-from util.files.grouping import grouped
+from util.files.parallel import grouped
 
 COCO = "coco"
 YOLO = "yolo"

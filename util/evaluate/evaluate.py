@@ -93,8 +93,14 @@ def _announce(scorings: list[Scoring], world: ProcessGroup) -> None:
     log.info("%s", described(config.model))
     for test in scorings:
         sizes = ", ".join(f"{n} episodes" for n in sorted(set(test.episodes.values())))
-        of_what = f"{test.loaded.source} by {test.name}: {len(test.images.queries)} images"
-        log.info("test %s, %s, seeds %s", of_what, sizes, list(test.samplers))
+        log.info(
+            "test %s by %s: %d images, %s, seeds %s",
+            test.loaded.source,
+            test.name,
+            len(test.images.queries),
+            sizes,
+            list(test.samplers),
+        )
         if seen := test.classes_trained_on:
             log.warning("of the tested classes the weights were trained on %s: these are not novel", ", ".join(seen))
     for note in filter(None, dict.fromkeys(scoring.loaded.note for scoring in scorings)):

@@ -1,4 +1,4 @@
-"""The cores and the memory of a process, and a function over many items in several processes with one progress bar."""
+"""The cores and the memory of a process; many items: a function over them in several processes, what they share."""
 
 import contextlib
 import ctypes
@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.process import BaseProcess
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from util.files.errors import UserError, WriteError
 
@@ -74,6 +74,14 @@ def parallel_map(
             stack.callback(pool.shutdown, cancel_futures=True)  # waits for the items that are being worked on
             results = pool.map(function, items, chunksize=CHUNK)
         yield from ProgressBar(results, total=len(items), desc=title, unit="image", disable=not progress)
+
+
+def grouped(items: Iterable[Item], fact: Callable[[Item], Any]) -> dict[Any, list[Item]]:
+    """Return items by the values of a fact, in order."""
+    groups: dict[Any, list[Item]] = {}
+    for item in items:
+        groups.setdefault(fact(item), []).append(item)
+    return groups
 
 
 def result_or_error(function: Callable[[Item], Result], item: Item) -> Result | UserError:

@@ -66,7 +66,7 @@ class Metric:
 RESERVED = {"miou", "fb_iou", "per_class", "seed", "number", "query", "class", "others", "supports", "outputs"}
 
 
-def _metric(
+def metric(
     name: str,
     part_and_whole: Callable[..., Any],
     title: str,
@@ -83,7 +83,7 @@ def _metric(
     return Metric(part_and_whole, facts, **others)
 
 
-METRICS = Registry("metric", "test.metrics", _metric)
+METRICS = Registry("metric", "test.metrics", metric)
 
 
 @METRICS.register("boundary_iou", "boundary IoU")

@@ -8,12 +8,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from model.code import code_of
 from model.registration import Registry
 from util.files.errors import UserError, call_foreign, in_words, log
-from util.loop.training import Training
+
+if TYPE_CHECKING:
+    from util.loop.training import Training
 
 QUESTIONS = ("skips", "is_record_due", "ends")  # to which an answer decides something
 

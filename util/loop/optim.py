@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import Any
 
 import torch
@@ -16,7 +15,6 @@ from torch.optim import Optimizer
 from model.contract import ParamGroup
 from model.registration import Registry
 from util.files.errors import UserError, call_foreign
-from util.files.grouping import grouped
 from util.loop.optimizers import OPTIMIZERS
 
 POWER = 0.9  # of the schedule ``poly``
@@ -35,7 +33,9 @@ def build_optimizers(
     UserError: the names differ from those of the config, which has them under ``key``, or the model has nothing to
     train.
     """
-    members = grouped(groups, attrgetter("optimizer"))
+    members = dict[str, list[ParamGroup]]()
+    for group in groups:
+        members.setdefault(group.optimizer, []).append(group)
     if members.keys() != settings.keys():
         names = ", ".join(members) or "none: it has nothing to train, test it directly"
         named = ", ".join(f"{key}.{name}" for name in sorted(settings.keys() ^ members.keys()))

@@ -6,7 +6,7 @@ pandas is imported where the first frame is made.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -40,7 +40,7 @@ AS_THEY_ARE = (
 
 def _entry(name: str, row: Row) -> Any:
     """Return an entry of a row's result."""
-    return cast(Mapping[str, Any], row.result)[name]
+    return cast(Any, row.result)[name]
 
 
 COLUMNS: dict[str, Callable[[Row], Any]] = {name: partial(_entry, name) for name in AS_THEY_ARE} | {

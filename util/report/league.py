@@ -21,7 +21,7 @@ from util.config.tree import key_of
 from util.evaluate.schema import Result
 from util.evaluate.titles import departures, protocol_title
 from util.files.errors import UserError
-from util.files.grouping import grouped
+from util.files.parallel import grouped
 from util.files.table import Table
 from util.loop.metrics import FINAL, MIOU
 from util.loop.observers import OBSERVERS

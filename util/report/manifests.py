@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from util.data.lists.manifest import counts_of, read_manifest
 from util.evaluate.schema import MANIFEST
 from util.files.errors import UserError, check_known
-from util.files.grouping import grouped
+from util.files.parallel import grouped
 from util.report.row import Row
 
 if TYPE_CHECKING:

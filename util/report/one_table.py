@@ -12,7 +12,7 @@ from typing import Any
 from util.evaluate.schema import NOT_STATED
 from util.evaluate.titles import departures, protocol_title, track_text
 from util.files.errors import UserError
-from util.files.grouping import grouped
+from util.files.parallel import grouped
 from util.report.frame import COLUMNS, rows_of
 from util.report.provenance import trained_precision
 from util.report.published import MEAN

@@ -9,7 +9,7 @@ from operator import attrgetter
 from pathlib import Path
 from string import ascii_lowercase
 
-from util.files.grouping import grouped
+from util.files.parallel import grouped
 from util.files.table import Marked, Table
 from util.loop.mask_metrics import ScoreFacts
 from util.loop.metrics import FINAL, MIOU

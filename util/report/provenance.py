@@ -12,9 +12,9 @@ def how_made(row: Row) -> str:
     """Return the line that says how a measured number was made, and of which photos its weights learnt."""
     result = row.result
     seeds = ", ".join(map(str, result["seeds"]))
+    place = f"{result['dataset']} fold {result['fold']}"
     clauses = [
-        f"{row.name}, {result['shot']}-shot, {result['dataset']} fold {result['fold']}: "
-        f"{result['episodes']} episodes, seeds {seeds}",
+        f"{row.name}, {result['shot']}-shot, {place}: {result['episodes']} episodes, seeds {seeds}",
         result["input"],
         _training_text(row),
         _start_text(result),

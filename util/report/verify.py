@@ -22,7 +22,7 @@ from util.evaluate.result import photos_trained_on
 from util.evaluate.schema import Result, SeedScores, over_seeds
 from util.evaluate.titles import classes_in_no_mean, departures, draw_text, seen_text, title
 from util.files.errors import UserError
-from util.files.grouping import grouped
+from util.files.parallel import grouped
 from util.files.table import Table
 from util.loop.mask_metrics import METRICS, check_metrics
 from util.loop.metrics import BASE, CLASS, episode_scores

@@ -11,7 +11,6 @@ from util.config.folds import Fold
 from util.config.settings import Config
 from util.files.errors import as_user_error
 from util.loop.device import fast_bf16, has_tf32
-from util.weights.hub import load_from_hub
 
 
 def build_model(
@@ -42,6 +41,8 @@ def build_model(
 
 def parts_of(model: type[FewShotMethod], settings: Any) -> list[Any]:
     """Return the pretrained parts of a model; ModelMismatch: they cannot be had."""
+    from util.weights.hub import load_from_hub  # for methods on foundation models
+
     return [load_from_hub(kind, settings.weights[number]) for kind, number in model.pretrained_parts.items()]
 
 

@@ -281,7 +281,11 @@ def resume(training: Training, stored: Checkpoint, state: dict[str, Any], allow_
 def _restore_optimizers(training: Training, stored: Checkpoint) -> None:
     """Give a training the state of optimisers and EMA of its checkpoint; UserError: they do not fit it."""
     with as_user_error(
-        *(KeyError, ValueError, TypeError, AttributeError, RuntimeError),
+        KeyError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
         before=f"{stored.path}: its optimisers or EMA do not fit the model's parameters (",
         after="); start again with --overwrite",
     ):

@@ -71,8 +71,11 @@ def start_encoders(
     lines = [] if downloads else [*_to_fetch(config, network, empty)]
     if networks := "" if encoders else config.model.encoder_name():
         lines.append(f"networks: {networks}; licence of the weights: {network.licence}")
-    here = {name: encoder for name, encoder in empty.items() if downloads or encoder.start.weights not in SOURCES}
-    started = [_start(config, name, encoder) for name, encoder in here.items()]
+    started = [
+        _start(config, name, encoder)
+        for name, encoder in empty.items()
+        if downloads or encoder.start.weights not in SOURCES
+    ]
     lines += [line for line, _ in started]
     return "; ".join(lines), [file for _, file in started if file is not None]
 

@@ -49,7 +49,8 @@ def load_from_hub(kind: str, weights: str) -> Any:
 def _class_of_transformers(name: str) -> Any:
     """Return a class of ``transformers``, which reports nothing by itself from now on."""
     with as_user_error(
-        *(ImportError, AttributeError),
+        ImportError,
+        AttributeError,
         before=f"this method needs {name} of the package transformers (",
         after="): pip install 'transformers>=5' (Python 3.11 or later)",
         refusal=ModelMismatch,

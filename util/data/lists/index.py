@@ -27,10 +27,9 @@ from util.config.settings import BINARY, DataSettings
 from util.data.lists.listed import Listed, list_of, read_list
 from util.files.digests import DIGEST_BYTES, PHOTO_DIGITS, content_digest, state_of
 from util.files.errors import UserError, as_user_error, note
-from util.files.grouping import grouped
 from util.files.images import check_photo
 from util.files.mask_images import CLASS_CHANNEL, VALUE, read_mask_of, read_stacked
-from util.files.parallel import parallel_map
+from util.files.parallel import grouped, parallel_map
 from util.files.writing import write_atomically
 
 FORMAT = 4  # raise when the stored content changes
