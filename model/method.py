@@ -64,6 +64,11 @@ class Method(FewShotMethod, ABC):
     # calls encode(images, mask) and stores them. None: every image is encoded anew
     feature_cache: Callable[[Tensor, Mask | None, Callable[[Tensor, Mask | None], Features]], Features] | None = None
 
+    def __init_subclass__(cls, **others: Any):
+        super().__init_subclass__(**others)
+        if stated := {"grids", "variant"} & vars(cls).keys():  # which no longer would say anything
+            raise TypeError(f"{cls.__name__}: state {' and '.join(sorted(stated))} in `wants`, as Wants(...)")
+
     def __init__(self, settings: Any, task: Task):
         super().__init__(settings, task)
         self.wants = self.wants_with(settings)

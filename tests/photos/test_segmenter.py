@@ -113,11 +113,13 @@ def test_supports_of_a_class_are_a_list_of_pairs(baseline: Path, photos: list[Pa
         with pytest.raises(UserError, match=f"{end}$"):
             segmenter(wrong)
     not_lists = [(image, image[..., 0] > 9), [], [image], [(image, image[:9, :9, 0] > 9)], [(image, None)]]
-    for wrong in (*not_lists, "cup.jpg:box=9,9,50,50", ("cup.jpg", "box=9,9,50,50")):
-        with pytest.raises(UserError):
-            Segmenter({"cup": wrong}, config=baseline)
-    with pytest.raises(UserError, match=r"not 'best\.pth'; .*checkpoint="):
-        Segmenter("best.pth", {"cup": [(image, "box=9,9,50,50")]})
+    not_lists += ["cup.jpg:box=9,9,50,50", ("cup.jpg", "box=9,9,50,50")]
+    for wrong, words in (
+        *(({"cup": examples}, "") for examples in not_lists),
+        ("best.pth", "'best.pth'; .*checkpoint="),
+    ):
+        with pytest.raises(UserError, match=words):
+            Segmenter(wrong, config=baseline)
 
 
 def test_presence_does_not_depend_on_refined_edges(baseline: Path, photos) -> None:

@@ -39,8 +39,12 @@ def train_to_end(training: Training, batches: Iterator[Any], observers: Sequence
     There are ``training.accumulate`` batches for each of the steps that are left.
     """
     training.prepared.network.train()
-    steps, done = training.schedule.steps, training.progress.step
-    bar = ProgressBar(total=steps, initial=done, unit="step", disable=not training.world.is_main)
+    bar = ProgressBar(
+        total=training.schedule.steps,
+        initial=training.progress.step,
+        unit="step",
+        disable=not training.world.is_main,
+    )
     with training.interrupt, bar, suppress(Interrupted):
         _do_steps(training, batches, observers, bar)
         return True
@@ -109,8 +113,7 @@ def optimiser_step(
         losses = backward(training.prepared, training.scaler, batch, share, last=i == len(parts) - 1)
         for name, value in losses.items():
             means[name] = means.get(name, 0) + value
-    answers = [observer.skips(training) for observer in observers]
-    if any(answers):
+    if sum(observer.skips(training) for observer in observers) > 0:  # all are asked, as ``any`` would not
         training.progress.skipped += 1
     else:
         _change_weights(training)

@@ -111,9 +111,8 @@ class Run:
 
         They are told by the stage's folder that they state, wherever the run lay then.
         """
-        results = Path(self.config.run.folder, str(self.config.run.name)).glob(f"test*/*/{RESULT}")
         count = 0
-        for path in results:
+        for path in Path(self.config.run.folder, str(self.config.run.name)).glob(f"test*/*/{RESULT}"):
             result = kept_json(path)
             is_own = result.get("weights_mark") in ("", "last")
             if is_own and Path(str(result.get("checkpoint"))).parent.name == self.folder(stage).name:
@@ -142,8 +141,7 @@ class Run:
         """'' if a test scores the run's best weights, else the mark of its result: last, untrained, foreign."""
         if self.weights_file is None:
             return UNTRAINED if self.no_weights == UNTRAINED else ""
-        folder = self.tested_folder
-        marks = {(folder / BEST).resolve(): "", (folder / LAST).resolve(): "last"}
+        marks = {(self.tested_folder / BEST).resolve(): "", (self.tested_folder / LAST).resolve(): "last"}
         return marks.get(self.weights_file.resolve(), FOREIGN)
 
     def with_training_options(self, stage: str) -> Run:

@@ -122,9 +122,10 @@ def load_weights(run: Run, side: int | None = None, stored: Checkpoint | None = 
     check_fits(stored, config, "meta")
     asked = Origin(vectors=run.text_digest, networks=checkpoint.digest_of_rest(network))
     if other := stored.origin.differences(asked):
-        text = stored.config["data"]["text"] if stored.config else config.data.text
-        fix = "restore the files that the training read" if text == config.data.text else f"set data.text={text}"
-        raise UserError(f"{source}: was trained with {', '.join(other)}", fix=fix)
+        raise UserError(
+            f"{source}: was trained with {', '.join(other)}",
+            fix="restore the files that its training read, or set data.text as the training's config.yaml has it",
+        )
     fill(network, stored)
     classes = classes_of([stored], config.data.name)
     return Loaded(

@@ -186,9 +186,8 @@ class Checkpoints(TrainingObserver):
         """Let a checkpoint of a training that is done say so, and what it took, as copies of it then do."""
         stored = checkpoint.read(path)
         cost = stored.cost if stored.finished else progress.cost  # one that is asked for again has used what it had
-        observers = self.state.get("observers", {})
-        end = {"finished": True, "ended_by": progress.ended_by, "observers": observers, "cost": cost}
-        checkpoint.save(path, {**stored.entries, **end})
+        end = {"finished": True, "ended_by": progress.ended_by, "cost": cost}
+        checkpoint.save(path, {**stored.entries, "observers": self.state.get("observers", {}), **end})
 
     def _save_best(self, training: Training) -> None:
         with training.ema.applied():
