@@ -112,7 +112,7 @@ def test_supports_of_a_class_are_a_list_of_pairs(baseline: Path, photos: list[Pa
     for end, wrong in wrong_photos.items():
         with pytest.raises(UserError, match=f"{end}$"):
             segmenter(wrong)
-    not_lists = [(image, image[..., 0] > 9), [], [image], [(image, image[:9, :9, 0] > 9)], [(image, None)]]
+    not_pairs = [(image, image[..., 0] > 9), [], [image], [(image, image[:9, :9, 0] > 9)], [(image, None)]]
     not_lists += ["cup.jpg:box=9,9,50,50", ("cup.jpg", "box=9,9,50,50")]
     for wrong, words in (
         *(({"cup": examples}, "") for examples in not_lists),
