@@ -112,14 +112,10 @@ def test_supports_of_a_class_are_a_list_of_pairs(baseline: Path, photos: list[Pa
     for end, wrong in wrong_photos.items():
         with pytest.raises(UserError, match=f"{end}$"):
             segmenter(wrong)
-    not_pairs = [(image, image[..., 0] > 9), [], [image], [(image, image[:9, :9, 0] > 9)], [(image, None)]]
-    not_lists += ["cup.jpg:box=9,9,50,50", ("cup.jpg", "box=9,9,50,50")]
-    for wrong, words in (
-        *(({"cup": examples}, "") for examples in not_lists),
-        ("best.pth", "'best.pth'; .*checkpoint="),
-    ):
-        with pytest.raises(UserError, match=words):
-            Segmenter(wrong, config=baseline)
+    not_lists = [(image, image[..., 0] > 9), [], [image], [(image, image[:9, :9, 0] > 9)], [(image, None)]]
+    for wrong in (*not_lists, "cup.jpg:box=9,9,50,50", ("cup.jpg", "box=9,9,50,50"), None):
+        with pytest.raises(UserError, match="" if wrong is not None else r"not 'best\.pth'; .*checkpoint="):
+            Segmenter({"cup": wrong} if wrong is not None else "best.pth", config=baseline)
 
 
 def test_presence_does_not_depend_on_refined_edges(baseline: Path, photos) -> None:
