@@ -124,7 +124,8 @@ def load_weights(run: Run, side: int | None = None, stored: Checkpoint | None = 
     if other := stored.origin.differences(asked):
         raise UserError(
             f"{source}: was trained with {', '.join(other)}",
-            fix="restore the files that its training read, or set data.text as the training's config.yaml has it",
+            fix="restore the files that its training read "
+            f"(model.weights = {config.model.encoder_name()}), or set data.text as its config.yaml has it",
         )
     fill(network, stored)
     classes = classes_of([stored], config.data.name)
