@@ -38,7 +38,7 @@ while [ "$words" -gt 0 ]; do # the overrides are what is left of "$@"
     shift
     words=$((words - 1))
     [ "$option" = --dry-run ] && only_check=yes && continue
-    [ "$words" -gt 0 ] || refuse "$option: unknown, or without a value"
+    [ "$words" -gt 0 ] && [ -n "$1" ] || refuse "$option: unknown, or without a value"
     case $option in
         --models) models=$1 ;;
         --shot) shots=$1 ;;
@@ -101,10 +101,16 @@ for model in $(list "$models"); do # wrong names are refused before any index is
     of_method=$(launch test "$dataset" "$@" --print-whole-config) || exit
     config=${config:-$of_method}
 done
-model=${models%%,*}
-for fold in $(list "$folds"); do launch test "$dataset" "$@" --print-config >/dev/null || exit; done
-folds=${folds:-$(seq -s , 0 $(($(setting data folds) - 1)))}
 protocol=${protocol:-$(setting test protocol)}
+read_again() { launch test "$dataset" "$@" --print-config >/dev/null || exit; }
+for model in $(list "$models"); do
+    for one in $(list "$protocol"); do read_again "$@" --set test.protocol="$one"; done
+done
+model=${models%%,*}
+for shot in $(list "$shots"); do read_again "$@"; done
+for seed in $(list "$seeds"); do read_again "$@"; done
+for fold in $(list "$folds"); do read_again "$@"; done
+folds=${folds:-$(seq -s , 0 $(($(setting data folds) - 1)))}
 others=""
 [ "$dataset" != crossdomain ] || others=fss1000,deepglobe,isic,chestxray
 trained_on=$(setting data name)

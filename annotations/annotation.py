@@ -18,7 +18,7 @@ from annotations.photo_files import PhotoFiles
 from annotations.pictures import header_of
 from annotations.shapes import compressed, decoded, polygons_of, with_area
 from util.files.errors import UserError, note
-from util.files.images import upright_size
+from util.files.images import Frame
 from util.files.mask_images import fitted_mask
 from util.files.palette import IGNORE
 from util.files.progress import ProgressBar
@@ -54,12 +54,12 @@ class AnnotatedPhoto(NamedTuple):
     known: Mapping[int, bool] | None = None  # categories that are on it or not, whether by a person; None: all
 
     def knows(self, categories: Set[int]) -> bool:
-        """Return whether it is known of each of some categories whether it is on the photo."""
+        """Return whether it is known, for each of some categories, if the photo shows it."""
         return self.known is None or categories <= self.known.keys()
 
     @property
     def stated(self) -> set[int]:
-        """The categories that are on it, or known not to be."""
+        """The categories that the photo is known to show, or known not to show."""
         return {instance.category for instance in self.instances} if self.known is None else {*self.known}
 
 
@@ -106,7 +106,7 @@ class Annotations:
             self.wrong.append(str(error))
 
     def checked(self) -> Self:
-        """Return these; a line says how many photos are left out, and why the first. UserError: many are, or all."""
+        """Return the annotations; a line says how many photos are left out, and why. UserError: many are, or all."""
         if self.wrong:
             photos = len(self.wrong) + len(self.annotated)
             what = f"{len(self.wrong)} of {photos} annotated photos have an entry that is damaged or contradicts itself"
@@ -116,7 +116,7 @@ class Annotations:
         return self
 
     def category(self, name: str) -> int:
-        """Return the id of a category, whose name counts without spaces around it; a new one gets the next, from 1."""
+        """Return the id of a category by its name without spaces around it; a new category gets the next id, from 1."""
         name = name.strip()
         if name not in self.categories.values():
             self.categories[len(self.categories) + 1] = name
@@ -130,10 +130,10 @@ class Annotations:
         is_upright: bool = False,
         known: Mapping[int, bool] | None = None,
     ) -> None:
-        """Take the instances of a photo, and the rest of an ``AnnotatedPhoto``.
+        """Add a photo with its instances and the other fields of an ``AnnotatedPhoto``.
 
-        They are made after the stated ``size`` (height, width) was compared with the photo's: painting at it could take
-        all memory. UserError: as ``check_stated``.
+        Instances are made after the stated ``size`` (height, width) was compared with the photo's: painting at it could
+        take all memory. UserError: as ``check_stated``.
         """
         check_stated(photo, *size)
         self.photos.append(
@@ -202,17 +202,19 @@ def label_of(
         UserError: as ``class_mask``; the file, stored or upright, has another size than its annotations; or nothing
             tells which of both they are of.
     """
-    stored, orientation = check_stated(path, photo.height, photo.width)
-    return fitted_mask(class_mask(photo, table, covered), photo.is_upright, stored, orientation, path)
+    frame = check_stated(path, photo.height, photo.width)
+    return fitted_mask(class_mask(photo, table, covered), photo.is_upright, frame, path)
 
 
-def check_stated(path: Path, height: int, width: int) -> tuple[tuple[int, int], int]:
-    """Return the header of a photo whose size annotations state; UserError: as ``header_of``, or it has another."""
-    stored, orientation = header_of(path)
+def check_stated(path: Path, height: int, width: int) -> Frame:
+    """Return the frame of a photo whose size annotations state; UserError: as ``header_of``, or it has another."""
+    frame = header_of(path)
     stated = (height, width)
-    if stated not in (stored, upright_size(stored, orientation)):
-        raise UserError(f"{path}: image and annotations have different sizes (height, width): {stored} and {stated}")
-    return stored, orientation
+    if stated not in (frame.size, frame.upright_size):
+        raise UserError(
+            f"{path}: image and annotations have different sizes (height, width): {frame.size} and {stated}"
+        )
+    return frame
 
 
 def pixels_of(shape: Shape, size: list[int]) -> np.ndarray:
@@ -257,7 +259,7 @@ class PredictedPhoto(NamedTuple):
     """A photo and the objects predicted on it."""
 
     path: Path
-    name: str  # its path from the folder of all
+    name: str  # its path from the folder of all photos
     height: int  # upright
     width: int
     objects: tuple[PredictedObject, ...]
@@ -275,7 +277,7 @@ class Predictions:
 
 
 def write_of_photo(photo: PredictedPhoto, path: Path, text: str) -> None:
-    """Write a photo's file of a format that has one for each, unless it is there and to be kept."""
+    """Write the file of one photo in a format of a file for each, unless it exists and the photo says ``keep``."""
     if not (photo.keep and path.is_file()):
         write_atomically(path, text)
 
@@ -287,7 +289,7 @@ def content_errors(
     expected: str = "a value is of another kind than expected",
     kind: type[Exception] = UserError,
 ) -> Iterator[None]:
-    """Turn an error of Python about the content of a file into one of a ``kind`` that says it in words.
+    """Turn Python's errors about the content of a file into an error of a ``kind`` that users understand.
 
     Args:
         before: what the line says before the reason.
@@ -297,9 +299,19 @@ def content_errors(
     """
     try:
         yield
-    except KeyError as error:
-        raise kind(f"{before}{error} is missing{after}") from None
-    except (ValueError, RecursionError, OSError) as error:
-        raise kind(f"{before}{error}{after}") from None
-    except (TypeError, AttributeError, IndexError, OverflowError):
-        raise kind(f"{before}{expected}{after}") from None
+    except (
+        KeyError,
+        ValueError,
+        RecursionError,
+        OSError,
+        TypeError,
+        AttributeError,
+        IndexError,
+        OverflowError,
+    ) as error:
+        reason = expected
+        if isinstance(error, KeyError):
+            reason = f"{error} is missing"
+        elif isinstance(error, (ValueError, RecursionError, OSError)):
+            reason = str(error)
+        raise kind(f"{before}{reason}{after}") from None

@@ -65,7 +65,7 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
 
 
 def _read_file(file: Path, annotations: Annotations, place: Path) -> None:
-    """Take the photos of a JSON file, whose names count from a ``place`` below the folder of all.
+    """Add the photos of a JSON file; their names are paths from ``place``, below the folder of all.
 
     Polygons become arrays while it is parsed: as lists of numbers those of train2014 would take many gigabytes.
     """
@@ -168,13 +168,13 @@ def _instance(entry: dict[str, Any], categories: dict[int, str], size: tuple[int
 
 
 def _rotation(attributes: Any) -> float:
-    """Return by how many degrees a box is turned; users of CVAT may have a text of this name."""
+    """Return by how many degrees a box is turned: 0 for a text, since users of CVAT may name an attribute so."""
     rotation = attributes.get("rotation") if isinstance(attributes, dict) else 0
     return rotation if isinstance(rotation, int | float) else 0.0
 
 
 def _disagrees(shape: Shape, entry: dict[str, Any], has_outline: bool, photo: tuple[int, int]) -> bool:
-    """Return whether an outline leaves the box of its entry, or the box is of two corners, by outline or area.
+    """Return whether an outline leaves its entry's box, or outline or area tell that the box is two corners.
 
     A box may be larger than what is outlined, as of objects that are partly hidden, or end at the edges of the photo
     (height, width). One without area, of at most a pixel, or of other than four numbers, says nothing.

@@ -1,4 +1,4 @@
-"""The meaning of annotations in any format: which of their entries mark objects, and of which form of a photo."""
+"""The meaning of annotations in any format: which entries mark objects, and on the stored or the upright photo."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -12,7 +12,6 @@ from annotations.pictures import header_of
 from annotations.shapes import end_of, with_area
 from annotations.words import BACKGROUND, is_unknown
 from util.files.errors import UserError, note
-from util.files.images import upright_size
 
 MARGIN = 2  # pixels by which outlines may reach beyond a photo without a word
 
@@ -101,10 +100,10 @@ def _fits(photo: AnnotatedPhoto) -> bool:
 def _exchanged(photo: AnnotatedPhoto, annotations: Annotations) -> AnnotatedPhoto:
     """Return a photo with height and width exchanged if its EXIF orientation turns it by 90 degrees, else unchanged."""
     try:
-        stored, orientation = header_of(annotations.path_of(photo))
+        frame = header_of(annotations.path_of(photo))
     except UserError:
         return photo
-    if orientation < 5:  # upright, or upside down
+    if frame.orientation < 5:  # upright, or upside down
         return photo
     height, width = photo.width, photo.height
-    return photo._replace(height=height, width=width, is_upright=(height, width) == upright_size(stored, orientation))
+    return photo._replace(height=height, width=width, is_upright=(height, width) == frame.upright_size)

@@ -43,7 +43,7 @@ def read_mask_of(image: Path, mask: Path, colours: Colours | None = None) -> np.
 
     UserError: a file is missing or damaged, the mask stores colours that have no class, or does not fit its photo.
     """
-    return fitted_mask(*read_indices(mask, colours), *header_of(image), mask)
+    return fitted_mask(*read_indices(mask, colours), header_of(image), mask)
 
 
 def read_indices(path: Path, colours: Colours | None = None) -> tuple[np.ndarray, bool]:

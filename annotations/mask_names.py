@@ -1,4 +1,4 @@
-"""Read the file that names the classes of masks: which value, or which colour, is of which class."""
+"""Read the file that names the classes of masks: which value, or which colour, stands for which class."""
 
 import json
 import re
@@ -53,9 +53,9 @@ def names_beside(masks: Path) -> MaskNames | None:
 
 
 def photos_of_masks(masks: Path) -> dict[str, Any]:
-    """Return marks of the photos of persons' masks, by stems, from the first line of the file of names.
+    """Return what the first line of the file of names says of the photos of persons' masks, by stems.
 
-    Other masks state nothing.
+    {} for masks of other programs.
     """
     with suppress(OSError, ValueError, TypeError, RecursionError):
         first = (masks / NAME_FILES[0]).read_text(encoding="utf-8").partition("\n")[0]

@@ -78,12 +78,12 @@ def _count(values: np.ndarray) -> np.ndarray:
 
 
 def facts_of_all(masks: Sequence[Path], colours: Colours | None = None) -> list[MaskFacts | UserError]:
-    """Return the facts of each mask, or why it does not hold class ids; a bar shows the progress."""
+    """Return the facts of each mask, or the UserError that says why it holds no class ids; a bar shows the progress."""
     return [*parallel_map(partial(result_or_error, partial(facts_of, colours=colours)), masks, "masks")]
 
 
 def check_set(facts: Sequence[MaskFacts], known: MaskNames) -> None:
-    """Refuse (UserError) masks whose colours, edges or names leave open what their values are; lines say the rest."""
+    """Refuse (UserError) masks whose colours, edges or names leave open what their values are; notes tell the rest."""
     check_palettes(facts)
     _check_edges(facts)
     _check_names(facts, known)

@@ -1,4 +1,4 @@
-"""The photos of a folder, the one rule that finds the photo that a file of annotations states, and what tells it."""
+"""The photos of a folder, the rule that finds the photo that an annotation states, and the facts of a photo's file."""
 
 import re
 from collections import defaultdict
@@ -54,7 +54,7 @@ class PhotoFiles:
         return photos
 
     def find(self, stated: str, source: Path) -> Path:
-        """Return the photo that a file states: the place, else the only one of its name, or the one in like folders.
+        """Return the photo that a file states: at its path, else the only one of its name, or the one in like folders.
 
         Case, and how accents are composed, count only among several. A line says that one lies in another folder than
         is stated.
@@ -80,7 +80,7 @@ class PhotoFiles:
         return photo
 
     def _found(self, paths: Sequence[PurePath], source: Path) -> Path | None:
-        """Return the photo of the first of some stated paths that has one by its name, in the most like folders."""
+        """Return the photo named by the first stated path that has one; of several, that in the most like folders."""
         for path in paths:
             candidates = self._candidates(path)
             best = max((self._fit(photo, path) for photo in candidates), default=None)
@@ -89,7 +89,7 @@ class PhotoFiles:
         return None
 
     def of_mask(self, paths: Sequence[PurePath], source: Path) -> Path | None:
-        """Return the photo of the first of a mask's names that one has: the one in the same folders, or the only one.
+        """Return the photo of a mask by the first of its possible names: that in the same folders, or the only one.
 
         UserError: there are several.
         """
@@ -112,7 +112,7 @@ class PhotoFiles:
         return photos[0]
 
     def _note_elsewhere(self, photo: Path, path: PurePath, source: Path) -> None:
-        """Say of the first photo that is found by its name, but in another folder than the stated, that it is."""
+        """Say once that a photo was found by its name, in another folder than the stated one."""
         is_of_another_machine = bool(path.root) or ":" in path.parts[0]  # or an address
         root = [] if is_of_another_machine else [self.folder.resolve().name]
         place = place_of([*root, *photo.relative_to(self.folder).parts[:-1]])
@@ -125,7 +125,7 @@ class PhotoFiles:
             )
 
     def _candidates(self, path: PurePath) -> list[Path]:
-        """Return the photos of a stated name; where photos lie in folders of the stated name, only those in these."""
+        """Return the photos of a stated name; if folders have the stated folder's name, only those in them."""
         photos = self._by_name.get(name_key(path.name), [])
         if _is_within(path) and path.parent.name in self.names_of_folders:
             return [photo for photo in photos if photo.parent.name == path.parent.name]
@@ -139,7 +139,7 @@ class PhotoFiles:
         return name == stated_name, sum(1 for _ in same)
 
     def _missing(self, stated: str) -> str:
-        """Return the words on a stated photo that is not there, with the nearest that is."""
+        """Return the message that a stated photo is missing, with the nearest one that is there."""
         last = PureWindowsPath(possible_names(stated)[-1])
         missing = last.as_posix() if _is_within(last) else last.name
         places = {path.relative_to(self.folder).as_posix() for path in self.paths if path.name == last.name}
@@ -149,7 +149,7 @@ class PhotoFiles:
 
 
 def _is_within(path: PurePath) -> bool:
-    """Return whether a stated path leads nowhere but down."""
+    """Return whether a stated path stays below its start: no root, no drive and no ``..``."""
     return not (path.root or path.drive or ".." in path.parts)
 
 
@@ -162,7 +162,7 @@ def possible_names(stated: str) -> list[str]:
 
 @lru_cache(maxsize=10_000)
 def digest_in(photo: Path, state: tuple[int, ...]) -> str:
-    """Return the digest of the content of a photo's file in a state; UserError: it cannot be read."""
+    """Return the digest of a photo's content; ``state`` tells the cache of changes. UserError: it cannot be read."""
     return content_digest(photo).hex()
 
 
@@ -173,7 +173,7 @@ def file_facts(photo: Path) -> dict[str, Any]:
 
 
 def is_same_file(facts: Any, photo: Path) -> bool:
-    """Return whether a photo's file holds what its ``file_facts`` say; it is read where its state is another one."""
+    """Return whether a photo's file is that of some ``file_facts``; its content is read only if its state differs."""
     if not (isinstance(facts, dict) and photo.is_file()):
         return False
     return facts.get("state") == [*state_of(photo)] or facts.get("digest") == file_facts(photo)["digest"]

@@ -59,11 +59,10 @@ def opened(path: Path, what: str = "photo", content: bytes | None = None) -> Ite
         yield image
 
 
-def header_of(path: Path) -> tuple[tuple[int, int], int]:
-    """Return (height, width) of a photo's stored pixels, and its orientation; raises as ``opened`` does."""
+def header_of(path: Path) -> Frame:
+    """Return a photo's frame; raises as ``opened`` does."""
     with opened(path) as image:
-        frame = frame_of(image)
-        return frame.size, frame.orientation
+        return frame_of(image)
 
 
 def read_image(path: Path, content: bytes | None = None) -> np.ndarray:

@@ -10,6 +10,7 @@ from annotations.interpret import interpret
 from annotations.mask_files import folders_in, masks_below, masks_in
 from util.files.errors import UserError
 from util.files.folders import files_below, visible
+from util.files.parallel import grouped
 
 COCO = "coco"
 YOLO = "yolo"
@@ -143,8 +144,6 @@ def _files_in(folder: Path) -> dict[str, list[Path]]:
 
 def _by_format(paths: list[Path]) -> dict[str, list[Path]]:
     """Return the files of each format."""
-    files: dict[str, list[Path]] = {}
-    for path in paths:
-        if kind := _format_of(path):
-            files.setdefault(kind, []).append(path)
+    files = grouped(paths, _format_of)
+    files.pop(None, None)  # those of others
     return files

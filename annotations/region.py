@@ -9,7 +9,7 @@ from PIL import Image
 from annotations.mask_formats import Colour, opened_mask
 from annotations.pictures import frame_of, header_of, values_in
 from util.files.errors import UserError
-from util.files.images import UPRIGHT, check_image
+from util.files.images import UPRIGHT, Frame, check_image
 from util.files.mask_images import fitted_mask
 from util.files.palette import DARK, IGNORE, has_sorted_palette, palette_of
 
@@ -108,18 +108,15 @@ def _has_indices(image: Image.Image) -> bool:
 
 def read_region_of(image: Path | str | np.ndarray, mask: Any) -> np.ndarray:
     """Return ``read_region`` of a photo's mask for the upright photo; raises as that and ``fitted_mask`` do."""
-    if isinstance(image, np.ndarray):
-        stored, orientation = image.shape[:2], UPRIGHT
-    else:
-        stored, orientation = header_of(Path(image))
+    frame = Frame(image.shape[:2], UPRIGHT, turned=True) if isinstance(image, np.ndarray) else header_of(Path(image))
     source = Path(mask if isinstance(mask, str | Path) else "an example's mask")
-    return fitted_mask(*read_region(mask), stored, orientation, source)
+    return fitted_mask(*read_region(mask), frame, source)
 
 
 def classes_in(mask: Path) -> set[Any]:
-    """Return what may tell classes apart in a mask, where nothing names them; empty if nothing does.
+    """Return what may tell classes apart in a mask without a list of names; empty if nothing does.
 
-    It is the small numbers of grey values, or the colours (red, green, blue) of a palette's indices or of objects.
+    These are the small numbers of grey values, or the colours (red, green, blue) of a palette's indices or of objects.
     """
     with opened_mask(mask) as image:
         has_indices = _has_indices(image)

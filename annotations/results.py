@@ -22,7 +22,7 @@ TAKEN = "taken: masks that nobody confirmed, so scores that follow from them are
 def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     """Return the objects of a result, or of all results in a folder.
 
-    The photos are found by name in ``folder``, default where each result states its photo, from the working folder or
+    The photos are found by name in ``folder``, default: where each result states its photo, from the working folder or
     from the folder above the results. Results of photos that were replaced since are left out and counted. UserError: a
     file is unreadable, or a photo or its mask is missing.
     """

@@ -18,7 +18,7 @@ from pycocotools import mask as rle
 
 from annotations.mask_formats import opened_mask
 from annotations.region import read_region
-from util.files.errors import UserError
+from util.files.errors import UserError, as_user_error
 from util.files.palette import IGNORE
 from util.files.sizes import check_size
 
@@ -63,13 +63,13 @@ def region_in(text: str, size: tuple[int, int]) -> np.ndarray:
 
     ValueError: it is damaged, or has more pixels than its photo of a size (height, width).
     """
-    try:
-        with opened_mask(Path("PNG"), content=base64.b64decode(text.rpartition(",")[2])) as image:
-            if image.width * image.height > size[0] * size[1]:
-                raise UserError(f"{image.width} x {image.height} pixels, its photo {size[1]} x {size[0]}")
-            return read_region(image)[0] == 1
-    except (UserError, ValueError) as error:
-        raise ValueError(f"a mask is damaged ({error})") from None
+    with (
+        as_user_error(UserError, ValueError, before="a mask is damaged (", after=")", refusal=ValueError),
+        opened_mask(Path("PNG"), content=base64.b64decode(text.rpartition(",")[2])) as image,
+    ):
+        if image.width * image.height > size[0] * size[1]:
+            raise UserError(f"{image.width} x {image.height} pixels, its photo {size[1]} x {size[0]}")
+        return read_region(image)[0] == 1
 
 
 def with_area(shape: tuple[np.ndarray, ...] | dict[str, Any]) -> tuple[np.ndarray, ...] | dict[str, Any]:

@@ -62,11 +62,11 @@ def part_of(name: str) -> set[str]:
 
 
 def place_of(folders: Iterable[str]) -> tuple[str, ...]:
-    """Return the names of folders without case, and without what says that they are of photos or masks."""
+    """Return the names of folders in lower case, without words that mean photos or masks."""
     names = (" ".join(sorted(part_of(name))) if is_of_set(name) else name_key(name) for name in folders)
     return tuple(filter(None, names))
 
 
 def are_other_places(place: tuple[str, ...], other: tuple[str, ...]) -> bool:
-    """Return whether two ``place_of`` differ in a folder, from the innermost on as far as both have some."""
+    """Return whether two results of ``place_of`` differ, compared from the innermost folder on while both have one."""
     return any(name != other_name for name, other_name in zip(reversed(place), reversed(other)))

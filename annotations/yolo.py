@@ -28,7 +28,6 @@ from annotations.shapes import corners_of, is_rectangle
 from annotations.words import part_of
 from util.files.errors import UserError
 from util.files.folders import files_below, visible
-from util.files.images import upright_size
 from util.files.output_folders import link
 from util.files.reading import read_text
 from util.files.writing import write_atomically
@@ -62,7 +61,7 @@ def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
         parts = file.relative_to(root).with_suffix("").parts
         stated = "/".join(IMAGES if part == LABELS else part for part in parts)
         photo = annotations.files.find(stated, file)
-        size = upright_size(*header_of(photo))
+        size = header_of(photo).upright_size
         rows = _rows(file, size, names, confirmed=file.name not in unconfirmed)
         with annotations.reading():
             annotations.add(photo, size, rows, is_upright=content.get(UPRIGHT) == "true")

@@ -225,12 +225,12 @@ def _print_unused(lacking: str, files: Collection[Path]) -> None:
 def one_class(job: MaskJob, image: np.ndarray) -> Piece | None:
     """Return a mask of one class; raises as ``read_region`` and ``fitted_mask`` do."""
     label, is_upright = read_region(job.source)
-    stored, orientation = header_of(job.photo)
-    if label.shape not in (stored, image.shape[:2]):
+    frame = header_of(job.photo)
+    if label.shape not in (frame.size, image.shape[:2]):
         raise UserError(
             f"{job.source}: is {label.shape} (height, width), its photo {image.shape[:2]}",
             fix="export it in the photo's size",
         )
     if not (label == 1).any():
         return None
-    return Piece(fitted_mask(label, is_upright, stored, orientation, job.source))
+    return Piece(fitted_mask(label, is_upright, frame, job.source))

@@ -241,7 +241,7 @@ def _write(job: MaskJob, plan: Plan, out: Path) -> Made:
         _, encoded = cv2.imencode(photo.suffix if is_plain else ".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
         write_atomically(photo, encoded.tobytes())
     if isinstance(piece.mask, np.ndarray):
-        write_mask(mask, piece.mask, stated=pixels is None and header_of(job.photo)[1] != UPRIGHT)
+        write_mask(mask, piece.mask, stated=pixels is None and header_of(job.photo).orientation != UPRIGHT)
     elif mask.resolve() != piece.mask.resolve():
         mask.unlink(missing_ok=True)  # from an earlier preparation
         link(piece.mask, mask)

@@ -1,4 +1,4 @@
-"""The contract between engine and models: the questions that a model answers, and the properties that it declares.
+"""The contract between engine and methods: what a method declares, and the questions of the engine that it answers.
 
 Shape letters: B episodes, K shots, C channels, H W grid, S image side, N base classes, T text width.
 """
@@ -14,36 +14,36 @@ from typing_extensions import Self
 
 from model.decides import Decides
 from model.encoders.registry import spec_of
+from model.encoders.settings import EncoderSettings
 from model.episode import Episode as Episode  # for methods, which import all that they exchange from here
 from model.episode import Modality as Modality
 from model.episode import Output as Output
 from model.episode import Shot as Shot
 from model.episode import against_background
-from model.groups import ParamGroup as ParamGroup
 from model.published import Layout
-from model.tables import Kind
+from model.registration import Registry
 
 
 @dataclass
 class ModelSettings:
-    """Base of every model's settings dataclass: the method's name, and what the engine asks before a network exists."""
+    """Base of every method's settings: the method's name, and what the engine asks before a network exists."""
 
     # Of the method; two methods may share one class of settings
     name: str = field(default="", kw_only=True, metadata={"decides": Decides.IDENTITY})
-    encoder = cast(Any, None)  # a field, an ``EncoderSettings`` where the model has an encoder of this project
-    pretraining = cast(Any, None)  # a field where the model has pretrained parts: the data that trained them
+    encoder = cast(Any, None)  # a field, an ``EncoderSettings`` where the method has an encoder of this project
+    pretraining = cast(Any, None)  # a field where the method has pretrained parts: the data that trained them
 
     @property
     def reads_names(self) -> bool:
         """Whether class names themselves are read: ``Task.classes``, ``NamedEpisode``."""
         return False
 
-    def backbone(self) -> str | None:
+    def encoder_name(self) -> str | None:
         """Return the name of the encoder's architecture, for results and messages."""
         return None if self.encoder is None else self.encoder.backbone
 
     def sides(self) -> tuple[int, ...] | None:
-        """Return the only image sides that the encoder takes; None for all that the model's size rule allows."""
+        """Return the only image sides that the encoder takes; None for all that the method's size rule allows."""
         return None if self.encoder is None else spec_of(self.encoder.backbone).sides
 
     def problem(self, size: int) -> tuple[str, str] | None:
@@ -51,15 +51,37 @@ class ModelSettings:
         return None
 
 
+@dataclass
+class WithEncoderSettings(ModelSettings):
+    """Base of the settings of every method with an encoder."""
+
+    encoder: EncoderSettings = field(default_factory=EncoderSettings)
+
+
 @dataclass(frozen=True)
 class Task:
-    """The task that a model is built for; its settings do not depend on it."""
+    """The task that a method is built for; its settings do not depend on it."""
 
     base_classes: int  # N
     shots: int  # K
     size: int  # S, side of the square input in pixels
-    text_width: int  # T, 0 for models that read no text
-    classes: tuple[str, ...] = ()  # names by class id, for models that read them
+    text_width: int  # T, 0 for methods that read no text
+    classes: tuple[str, ...] = ()  # names by class id, for methods that read them
+
+
+@dataclass(frozen=True)
+class ParamGroup:
+    """Parameters with the same learning-rate factor and optimiser (a key of the stage's ``optimizers``)."""
+
+    name: str
+    params: list[nn.Parameter]
+    factor: float = 1.0
+    optimizer: str = "main"
+
+
+def learnable(*parts: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters of parts that learn."""
+    return [p for part in parts for p in part.parameters() if p.requires_grad]
 
 
 class Trainable(nn.Module):
@@ -70,18 +92,18 @@ class Trainable(nn.Module):
         return iter(())
 
     def stored_state(self) -> dict[str, Tensor]:
-        """Return the tensors that a checkpoint holds: all, but those that always come whole from a file of others."""
+        """Return the tensors of a checkpoint: all but those that always come from another file (foundation models)."""
         return self.state_dict()
 
     def param_groups(self) -> list[ParamGroup]:
         """Return the learnable parameters in groups; by default all in one."""
-        learnable = [p for p in self.parameters() if p.requires_grad]
-        return [ParamGroup("all", learnable)] if learnable else []
+        params = learnable(self)
+        return [ParamGroup("all", params)] if params else []
 
     def freeze(self, all_exist: bool = False) -> None:
-        """Exclude the frozen parts from training; a model calls this once its parts exist.
+        """Exclude the frozen parts from training; a method calls this once its parts exist.
 
-        Those of a subclass do not exist yet where its base calls it. ``build_model`` calls it again: ``all_exist``.
+        A base class calls it before the parts of its subclass exist; ``build_model`` calls it again with ``all_exist``.
         """
         with nullcontext() if all_exist else suppress(AttributeError):
             for part in self.frozen():
@@ -97,7 +119,7 @@ class Trainable(nn.Module):
 
 
 class FewShotMethod(Trainable):
-    """A few-shot segmentation model: ``forward(Episode) -> Output``, and ``forward_classes`` for several classes.
+    """A few-shot segmentation method: ``forward(Episode) -> Output``, and ``forward_classes`` for several classes.
 
     Subclasses register under the name that ``model.name`` uses (see ``model/registry.py``) and set the class attributes
     below. Their training settings, such as learning rates and episode sampling, are in ``config/model/<name>.yaml``.
@@ -107,21 +129,18 @@ class FewShotMethod(Trainable):
     title: ClassVar[str]  # the method's name in results and messages
     protocol: ClassVar[str] = "symnet"  # of tests, unless a recipe or data set states another
     learns: ClassVar[bool] = True  # False: nothing to train and no checkpoint to test
-    reads_base_labels: ClassVar[bool] = False  # whether the model needs Episode.query_base_label
-    reads_text: ClassVar[bool] = False  # whether the model needs Episode.text
-    # By name what it reads of each photo beside its colours, whose sources ``data.modalities`` of a config names
+    reads_base_labels: ClassVar[bool] = False  # whether the method needs Episode.query_base_label
+    reads_text: ClassVar[bool] = False  # whether the method needs Episode.text
+    # What it reads beside each photo, by name; ``data.modalities`` of a config names the sources
     modalities: ClassVar[Mapping[str, Modality]] = {}
     size_rule: ClassVar[tuple[int, int]] = (1, 0)  # S % first == second
-    any_size: ClassVar[bool] = False  # whether the model also takes an EpisodeOfOriginalSizes
+    any_size: ClassVar[bool] = False  # whether the method also takes an EpisodeOfOriginalSizes
     shots_share_weights: ClassVar[bool] = False  # whether one training serves every number of shots
     published: ClassVar[Layout | None] = None  # tensor names of the authors' checkpoints
-    # Classes of ``transformers`` that the method is built with, beside the task: their positions in ``weights``.
+    # Classes of ``transformers`` whose objects ``__init__`` gets after the task -> their positions in ``weights``.
     pretrained_parts: ClassVar[dict[str, int]] = {}
     licence: ClassVar[str | None] = None  # of the pretrained parts
     encoder: Any  # an ``Encoder``, of methods that have one
-    # Returns the kept features of a training's images, which come again, from the images, the mask of supports, and
-    # what encodes them (``Method``); None: a training keeps none
-    kept_maps: Any = None
 
     def __init__(self, settings: Any, task: Task):
         super().__init__()
@@ -129,12 +148,12 @@ class FewShotMethod(Trainable):
 
     @classmethod
     def rule(cls, settings: Any) -> tuple[int, int]:
-        """Return (step, rest) of the image sides that the model takes with these settings, S % step == rest."""
+        """Return (step, rest) of the image sides that the method takes with these settings, S % step == rest."""
         return cls.size_rule
 
     @classmethod
     def encoder_problem(cls, settings: Any) -> tuple[str, str] | None:
-        """Return (key, what is wrong and how to fix it) if the model does not take an encoder, or not this stride."""
+        """Return (key, what is wrong and how to fix it) if the method does not take an encoder, or not this stride."""
         return None
 
     @classmethod
@@ -144,19 +163,19 @@ class FewShotMethod(Trainable):
 
     @classmethod
     def takes_any_size(cls, settings: Any) -> bool:
-        """Return whether the model also takes an EpisodeOfOriginalSizes with these settings."""
+        """Return whether the method also takes an EpisodeOfOriginalSizes with these settings."""
         return cls.any_size
 
     @classmethod
     def sizes_around(cls, size: int, settings: Any) -> tuple[int, int]:
-        """Return the nearest image sides that the model takes: one of at most ``size``, and the next larger one."""
+        """Return the nearest image sides that the method takes: one of at most ``size``, and the next larger one."""
         step, rest = cls.rule(settings)
         below = (size - rest) // step * step + rest
         return below, below + step
 
     @classmethod
     def nearest_side(cls, size: int, settings: Any) -> int | None:
-        """Return the nearest image side that the model takes, of ``sizes_around`` or the encoder's; None: none fits."""
+        """Return the nearest image side that the method takes, of ``sizes_around`` or the encoder's; None: no side."""
         step, rest = cls.rule(settings)
         sides = settings.sides() or cls.sizes_around(size, settings)
         follow_rule = [side for side in sides if side > 0 and side % step == rest % step]
@@ -168,9 +187,9 @@ class FewShotMethod(Trainable):
     def forward_classes(self, episodes: Sequence[Episode]) -> Output:
         """Return the output for n competing classes and background, from an episode for each with the same B queries.
 
-        This is the rule for models of one class: channel c of the logits (B, n + 1, S, S) is the foreground logit of
-        episode c minus its background logit, and channel 0 is 0. A model that compares several classes itself overrides
-        it.
+        This is the rule for methods of one class: channel c of the logits (B, n + 1, S, S) is the foreground logit of
+        episode c minus its background logit, and channel 0 is 0. A method that compares several classes itself
+        overrides it.
         """
         return competing([self(episode) for episode in episodes])
 
@@ -180,29 +199,33 @@ class FewShotMethod(Trainable):
         return False
 
     def base_stage(self) -> Trainable:
-        """Return the network of the base-learner stage, which shares this model's tensors (``has_base_stage`` only)."""
+        """Return the network of the base-learner stage, which shares the method's tensors (``has_base_stage`` only)."""
         raise NotImplementedError
 
     @property
     def supports_enter_as_queries(self) -> bool:
-        """Whether what ``encode`` keeps of an image is the same for a query and for a support."""
+        """Whether the maps of an image are the same for a query and for a support (``maps`` of ``encode_supports``)."""
         return False
 
-    def encode(
+    def encode_supports(
         self,
         image_n3hw: Tensor,
-        label_nhw: Tensor | None = None,
+        label_nhw: Tensor,
         maps: Sequence[Any] | None = None,
         modalities: Mapping[str, Tensor] | None = None,
     ) -> list[Any]:
-        """Return what may be kept of each of n supports, for ``Episode.shots``, or without labels of n queries.
+        """Return what is stored of each of n supports, for ``Episode.shots``; [] if the method stores nothing.
 
-        [] if this model keeps nothing. ``forward`` predicts the same with and without it. ``maps`` are the supports'
-        maps as queries: with ``supports_enter_as_queries`` the supports need not pass the encoder again.
+        ``forward`` predicts the same with and without it. ``maps`` are the supports' maps from ``encode_queries``: with
+        ``supports_enter_as_queries`` the supports need not pass the encoder again.
         """
         return []
 
-    def shots_of(self, state: dict[str, Tensor]) -> int | None:
+    def encode_queries(self, image_n3hw: Tensor) -> list[Any]:
+        """Return what is stored of each of n queries, for ``Episode.maps``; [] if the method stores nothing."""
+        return []
+
+    def trained_shots(self, state: dict[str, Tensor]) -> int | None:
         """Return the number of shots that a state dict was trained for; None if it serves any number."""
         return None
 
@@ -210,7 +233,7 @@ class FewShotMethod(Trainable):
 def competing(outputs: Sequence[Output]) -> Output:
     """Return the output for n classes that compete from that of each, against the background.
 
-    Base logits and maps are those of the first class.
+    Base logits and pictures are those of the first class.
     """
     first = outputs[0]
     extra = {}
@@ -223,11 +246,11 @@ def competing(outputs: Sequence[Output]) -> Output:
 
 
 def _titled(name: str, cls: type[FewShotMethod]) -> type[FewShotMethod]:
-    """Return a method; if another has its title, perhaps since it is inherited, its name follows it in brackets."""
+    """Return the class; if another method has its title, as the class it derives from, add the name in brackets."""
     if any(other.title == cls.title for other in METHODS.values() if other is not cls):
         cls.title = f"{cls.title} ({name})"
     return cls
 
 
-METHODS = Kind("method", "model.name", _titled)
+METHODS = Registry("method", "model.name", _titled)
 register = METHODS.register

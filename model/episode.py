@@ -1,4 +1,4 @@
-"""The data between engine and models: episodes, what is kept of supports, labelled images, and outputs.
+"""The data between engine and methods: episodes, what is kept of supports, labelled images, and outputs.
 
 Shape letters: B episodes, K shots, n supports, C channels, H W grid, S image side, N base classes, T text width.
 """
@@ -66,12 +66,12 @@ class Batch:
 
     @classmethod
     def join(cls, parts: "Sequence[Self]") -> Self:
-        """Return the rows of all parts, the tensors of one filled up with zeros where those of others are larger."""
+        """Return the rows of all parts in one batch; tensors are padded with zeros to the largest of the parts."""
         return cls.joined(parts, _joined)
 
     @classmethod
     def joined(cls, parts: "Sequence[Self]", join: Callable[[Sequence[Tensor]], Tensor]) -> Self:
-        """Return all parts as one, of whose tensors each is made of theirs."""
+        """Return one batch whose tensors are ``join`` of the parts' tensors at the same place."""
         if len(parts) == 1:
             return parts[0]
         of_tensors = zip(*(part.tensors() for part in parts), strict=True)
@@ -98,9 +98,9 @@ def _extended(x: Tensor, sides: Sequence[int]) -> Tensor:
 
 @dataclass(frozen=True)
 class Modality:
-    """One or several values a pixel that a method reads beside colours, warped, cut and flipped like the photo."""
+    """A map that a method reads beside the photo's colours; it is warped, cut and flipped like the photo."""
 
-    channels: int = 1
+    channels: int = 1  # values of each pixel
     nearest: bool = False  # whether pixels are sampled, as labels are, and not interpolated
     padding: float = 0.0  # the value of pixels outside the photo
 
@@ -131,8 +131,8 @@ class Episode(Batch):
     query_base_label: Tensor | None = None  # (B, S, S) uint8: base-class ids, 0 elsewhere, 255 ignored
     text: Tensor | None = None  # (B, T) float32, word vectors of the class names
     spared_class: Tensor | None = None  # (B,) int64, base class that plays a novel one; the base learner spares it
-    shots: list[Any] | None = None  # from ``encode``: what is kept of B * K supports, or of K that all queries share
-    maps: list[Any] | None = None  # from ``encode``: the maps of the B queries
+    shots: list[Any] | None = None  # ``encode_supports`` of B * K supports, or of K that all queries share
+    maps: list[Any] | None = None  # ``encode_queries`` of the B queries
     modalities: dict[str, Tensor] = field(default_factory=dict)  # those that the method reads, (B, C, S, S) float32
     support_modalities: list[dict[str, Tensor]] = field(default_factory=list)  # of the K shots; [] without any
 
@@ -155,7 +155,7 @@ class Episode(Batch):
 
 @dataclass
 class EpisodeOfOriginalSizes(Episode):
-    """One episode (B = 1) of images of their original sizes, for models with ``any_size``: a tensor for each shot."""
+    """One episode (B = 1) of images of their original sizes, for methods with ``any_size``: a tensor for each shot."""
 
     support: list[Tensor]  # type: ignore[assignment]  # K of (1, 3, H, W); the query is (1, 3, H, W)
     support_label: list[Tensor]  # type: ignore[assignment]  # K of (1, H, W) uint8 in {0, 1, 255}
@@ -163,7 +163,7 @@ class EpisodeOfOriginalSizes(Episode):
 
 @dataclass
 class NamedEpisode(Episode):
-    """Episodes of one class that the data set need not have, for models that read names."""
+    """Episodes of one class that the data set need not have, for methods that read names."""
 
     name: str | None = None
 
@@ -179,7 +179,7 @@ class Shot(Batch):
     presence: Tensor | None = field(default=None, kw_only=True)  # inputs of the presence score, (n, C + 3)
 
     original: "Shot | None" = field(default=None, init=False)  # the stored shot that this one repeats for every query
-    finding: Any = field(default=None, init=False)  # ``Finding`` in several shots, the first of which is this one
+    shared_result: Any = field(default=None, init=False)  # a ``SharedResult``, whose first shot is this one
 
 
 @dataclass
@@ -196,12 +196,12 @@ class LabelledImages(Batch):
 
 @dataclass
 class Output(Batch):
-    """A model's prediction, the logits of its base learner, further logits and maps, and in training its losses."""
+    """A method's prediction, the logits of its base learner, further logits, pictures, and in training its losses."""
 
     logits: Tensor  # (B, 2, S, S); of n classes (B, n + 1, S, S); of the base-learner stage (B, N + 1, S, S)
     base_logits: Tensor | None = None  # (B, N + 1, S, S), the base learner's own; None without a base learner
     extra: dict[str, Tensor] = field(default_factory=dict)  # name -> as ``logits``, scored like the prediction
-    maps: dict[str, Tensor] = field(default_factory=dict)  # name -> (B, h, w) in 0..1, for pictures only
+    pictures: dict[str, Tensor] = field(default_factory=dict)  # name -> (B, h, w) in 0..1, such as a prior; to look at
     losses: dict[str, Tensor] = field(default_factory=dict)  # name -> scalar; the engine minimises their sum
     image_losses: tuple[str, ...] = ()  # those of them that are means over images; others are means over valid pixels
     presence_features: Tensor | None = None  # (B, n, E), whether a query shows each class, beside the logits

@@ -5,7 +5,6 @@ Shape letters: n images, C channels, h w grid, H W image.
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -14,23 +13,11 @@ from torch import Tensor
 
 from model.encoders.encoder import Encoder
 from model.parts.base_learner import BaseLearner
-from model.parts.with_encoder import HIGH, LOW, MID
-from model.tensors.layouts import with_gradient_in_layout
+from model.tensors.memory_format import with_gradient_in_own_format
 from model.tensors.ops import resize
+from model.wants import HIGH, LOW, MID
 
-IMAGE = -1  # stands for the image itself among the stages
 Block = tuple[int, Tensor]  # stage, and the map (n, C, h, w) of a block inside it
-
-
-@dataclass(frozen=True)
-class Wants:
-    """The maps of the encoder that a method reads."""
-
-    stages: tuple[int, ...] = (LOW, MID, HIGH)  # stages whose outputs it reads; the encoder ends with the deepest
-    blocks: bool = False  # whether it also reads the maps inside the stages
-    # The stage (or ``IMAGE``) whose output is masked in supports, so that the next stage sees only the object.
-    masked_after: int | None = None
-    base_learner: bool = False  # whether it has a base learner and reads ``maps.base``
 
 
 class Passing:
@@ -62,9 +49,9 @@ class Maps:
         base_learner: BaseLearner | None = None,
         pixels: Tensor | None = None,
     ):
-        self._stages = stages  # ``Passing`` blocks add to them
+        self._stages = stages  # of ``Passing`` blocks those that the images have passed so far
         self._blocks = blocks
-        self.images: Any = images  # normalised, (n, 3, H, W); None where a training keeps maps
+        self.images: Any = images  # normalised, (n, 3, H, W); None where they are of a feature cache
         self._base_learner = base_learner
         self._pixels: Any = pixels  # of the images, RGB 0..255
 
@@ -91,7 +78,7 @@ class Maps:
         if stage not in self._stages and isinstance(self._blocks, Passing):
             self._blocks.finish()
         x = self._stages[stage]
-        return with_gradient_in_layout(x) if x.requires_grad else x
+        return with_gradient_in_own_format(x) if x.requires_grad else x
 
     def __len__(self) -> int:
         return len(next(iter(self._stages.values())))

@@ -1,5 +1,5 @@
-"""The error of weights and sizes that do not fit a model."""
+"""The error of weights and sizes that do not fit a method."""
 
 
 class ModelMismatch(ValueError):
-    """Weights or sizes that do not fit the model; the message names them and the expected ones."""
+    """Weights or sizes that do not fit the method; the message names them and the expected ones."""

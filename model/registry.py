@@ -1,4 +1,4 @@
-"""Registry of models by ``model.name``: any class in a module below ``model/`` that ``register`` decorates."""
+"""Methods by ``model.name``: every class in a module below ``model/`` that ``register`` decorates."""
 
 import functools
 import importlib
@@ -12,7 +12,7 @@ from model.published import Layout
 
 
 def class_of(settings: ModelSettings) -> type[FewShotMethod]:
-    """Return the model class that settings name."""
+    """Return the method's class that settings name."""
     return methods()[settings.name]
 
 
@@ -23,21 +23,21 @@ def described(settings: ModelSettings) -> str:
 
 
 def methods() -> dict[str, type[FewShotMethod]]:
-    """Return every registered model class by name, after importing all modules of methods below ``model/``."""
+    """Return every registered method's class by name, after importing all modules of methods below ``model/``."""
     _import_all(tuple(model.__path__))
     return contract.METHODS
 
 
 @functools.cache
 def _import_all(folders: tuple[str, ...]) -> None:
-    """Import all modules of the package ``model`` but the encoders', which load timm, once for these folders of it."""
+    """Import the modules below ``model/`` once for these folders of the package, but the encoders', which load timm."""
     for module in pkgutil.walk_packages(folders, f"{model.__name__}."):
         if not module.name.startswith(f"{model.__name__}.encoders."):
             importlib.import_module(module.name)
 
 
 def related(first: str, second: str) -> bool:
-    """Return whether two names mean the same model, or a model and its subclass, so that weights may fit both."""
+    """Return whether two names mean the same method, or a method and its subclass, so that weights may fit both."""
     known = methods()
     if first not in known or second not in known:
         return first == second

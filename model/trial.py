@@ -20,7 +20,7 @@ class Trial(Batch):
     ways: list[Episode]  # N one-class episodes of the same B queries; each query's classes ascend
     rows: list[tuple[int, ...]]  # of the index for each query: the query itself, then the supports of way after way
     label: list[Tensor]  # B labels (H', W') uint8 in {0, .., N, 255}, of any sizes
-    base_label: list[Tensor]  # the same in base-class ids; empty for models without base labels
+    base_label: list[Tensor]  # the same in base-class ids; empty for methods without base labels
     class_map: list[Tensor]  # the same in values of the masks: ids of all classes of the data set
     shown: list[tuple[int, ...]]  # height and width of each query within the network's input; the rest is padding
 

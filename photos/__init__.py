@@ -1,4 +1,4 @@
-"""Segment a user's own photos with a trained model: ``Segmenter(checkpoint, supports)(photo).mask``."""
+"""Segment a user's own photos with a trained network: ``Segmenter({"cup": [(photo, mask)]})(photo).mask``."""
 
 from photos.prediction import Prediction
 from photos.segmenter import Segmenter

@@ -10,10 +10,12 @@ from typing import Any
 from photos import options
 from photos.encoded_class import MOST, TINY
 from photos.examples import UNNAMED, Example, by_class
+from photos.export import write_formats
 from photos.prediction import NETWORK, percent
 from photos.read_photos import photos_in
 from photos.results_folder import Results
 from photos.segmenter import Segmenter
+from photos.summary import write_summary
 from util.cli import Parser
 from util.engine import load_engine
 from util.files.errors import EXIT_USER_ERROR, UserError, check_known, note
@@ -31,7 +33,7 @@ OTHERS = (
 
 
 def command(arguments: list[str]) -> int | None:
-    """Run a command line and return the exit code, None for 0; what a command alone needs is imported for it."""
+    """Run a command line and return the exit code, None for 0; each command imports what it alone needs."""
     words = [SEGMENT, *arguments] if not arguments or arguments[0].startswith("-") else arguments
     check_known(words[0], COMMANDS, f"{words[0]}: no such command")
     parser = Parser(prog="predict.py")
@@ -136,12 +138,12 @@ def _write_results(segmenter: Segmenter, results: Results, queries: Sequence[Pat
         print(f"{results.out}: {written} of {len(waiting)} photos are done; --resume goes on", file=sys.stderr)
         raise
     finally:  # also when it is interrupted
-        entries = results.write_summary(failed)
+        entries = write_summary(results.out, failed)
         for reason in failed.values():
             print(f"error: {reason}", file=sys.stderr)
     complete = [query for query in queries if query not in failed]
     if complete:
-        results.write_formats(complete, facts)
+        write_formats(results, complete, facts)
     print(*_last_lines(results, segmenter, entries, asked=asked, kept=kept, failed=len(failed)), sep="\n")
     return failed
 
@@ -163,8 +165,8 @@ def _first_lines(segmenter: Segmenter) -> Iterator[str]:
     """Yield what a person wants to know before the first photo."""
     least = segmenter.decision.min_presence
     rule = f"photos with a presence score below {percent(least)} get no mask" if least else "every photo gets a mask"
-    for known in segmenter.classes:
-        yield f"{known.name}: {coverage_of(known.shares)}; {rule}"
+    for encoded in segmenter.classes:
+        yield f"{encoded.name}: {coverage_of(encoded.shares)}; {rule}"
     if segmenter.calibration is None:
         yield "no presence scores: these weights have no calibration; python predict.py calibrate CONFIG makes one"
     yield from segmenter.notes
@@ -181,7 +183,7 @@ def coverage_of(shares: Sequence[float]) -> str:
 
 
 def _not_found(entries: Sequence[dict[str, Any]], least: float | None) -> Iterator[str]:
-    """Yield a line for each class that was not found in some photos, by the entries of ``Results.write_summary``.
+    """Yield a line for each class that was not found in some photos, by the entries of ``write_summary``.
 
     A class may have no mask at a sufficient presence score: its pixels are another class's, or too few.
     """
@@ -198,7 +200,7 @@ def _not_found(entries: Sequence[dict[str, Any]], least: float | None) -> Iterat
 
 
 def _doubtful(entries: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """Yield a line for each class with masks of low scores, by the entries of ``Results.write_summary``."""
+    """Yield a line for each class with masks of low scores, by the entries of ``write_summary``."""
     found = [entry for entry in entries if entry["shown"] and entry["by"] == NETWORK]
     doubtful = Counter(entry["class"] for entry in found if entry["score"] < DOUBTFUL)
     for name, count in Counter(entry["class"] for entry in found).items():

@@ -1,7 +1,7 @@
 """The classes of a segmenter, whose supports are encoded once.
 
-A model whose weights serve any number of shots, or exactly the given number, sees all supports together. A model
-trained for one shot sees each support alone, and the logits are averaged. Other numbers of supports are refused.
+Weights that serve any number of shots, or exactly the given number, see all supports together. Weights that were
+trained for one shot see each support alone, and the logits are averaged. Other numbers of supports are refused.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class EncodedClass:
     shares: tuple[float, ...]  # of each support's photo that the object covers
 
 
-def encode_class(name: str | None, supports: Sequence[LoadedExample], model: Engine) -> EncodedClass:
+def encode_class(name: str | None, supports: Sequence[LoadedExample], engine: Engine) -> EncodedClass:
     """Return a class of supports, sized as the evaluation does.
 
     UserError: no supports, as ``shots_per_batch``, or no pixel of the object at the input size.
@@ -38,17 +38,17 @@ def encode_class(name: str | None, supports: Sequence[LoadedExample], model: Eng
     shown_name = name or UNNAMED
     if not supports:
         raise UserError(f"{shown_name}: no example; give at least one annotated photo")
-    sized = [model.sized(support.image, support.label) for support in supports]
+    sized = [engine.sized(support.image, support.label) for support in supports]
     for support, (_, label) in zip(supports, sized, strict=True):
-        _check_object(support, label, model.view.side)
-    images = torch.stack([image for image, _ in sized])[None].to(model.device)  # (1, K, 3, S, S)
-    labels = torch.stack([label for _, label in sized])[None].to(model.device)  # (1, K, S, S)
-    together = shots_per_batch(shown_name, len(supports), model)
+        _check_object(support, label, engine.view.side)
+    images = torch.stack([image for image, _ in sized])[None].to(engine.device)  # (1, K, 3, S, S)
+    labels = torch.stack([label for _, label in sized])[None].to(engine.device)  # (1, K, S, S)
+    together = shots_per_batch(shown_name, len(supports), engine)
     batches = zip(images.split(together, 1), labels.split(together, 1), strict=True)
     return EncodedClass(
         name=shown_name,
-        text=model.read_name(name),
-        support_batches=[SupportBatch(image, label, model.shots(image[0], label[0])) for image, label in batches],
+        text=engine.read_name(name),
+        support_batches=[SupportBatch(image, label, engine.shots(image[0], label[0])) for image, label in batches],
         sources=[support.source for support in supports],
         shares=tuple(float((support.label != 0).mean()) for support in supports),  # with what is unknown
     )
@@ -67,13 +67,13 @@ def _check_object(support: LoadedExample, label: Tensor, side: int) -> None:
         )
 
 
-def shots_per_batch(name: str, supports: int, model: Engine) -> int:
-    """Return how many supports of a class the model sees together: all, or one; UserError: another fixed number."""
-    trained_shots = model.trained_shots
+def shots_per_batch(name: str, supports: int, engine: Engine) -> int:
+    """Return how many supports of a class the network sees together: all, or one; UserError: another fixed number."""
+    trained_shots = engine.trained_shots
     if trained_shots in (None, 1, supports):
         return 1 if trained_shots == 1 else supports
     raise UserError(
-        f"{name}: has {supports} example(s), but {model.source} was trained with {trained_shots} shots "
+        f"{name}: has {supports} example(s), but {engine.source} was trained with {trained_shots} shots "
         "and its weights accept no other number",
         fix=f"give {trained_shots} examples, or a checkpoint trained with one shot, which accepts any number",
     )

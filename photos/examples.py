@@ -74,12 +74,12 @@ class Example:
 
     @property
     def source(self) -> str:
-        """Its files, or that it is in memory."""
+        """Its files as ``photo:annotation``, or "array" if one of them is in memory."""
         are_files = all(isinstance(part, str | Path) for part in (self.photo, self.annotation))
         return f"{self.photo}:{self.annotation}" if are_files else "array"
 
     def read(self) -> LoadedExample:
-        """Return the support; UserError: photo and annotation do not fit."""
+        """Return the photo and its label; UserError: photo and annotation do not fit."""
         image = read_photo(self.photo)
         labels = chain.from_iterable(example._labels(image) for example in (self, *self.others))
         sources = [self.source, *(str(other.annotation) for other in self.others)]
@@ -140,7 +140,7 @@ def check_class_name(name: str, origin: str = "the class") -> str:
 
 
 def by_class(examples: Iterable[Example], name: str | None = None) -> dict[str | None, list[Example]]:
-    """Return the examples of each class, ``name`` of those without one, in order; one for a class on a photo."""
+    """Return the examples by class, ``name`` for those without one, in order; a class has one example a photo."""
     classes: dict[str | None, dict[Any, Example]] = {}
     for example in examples:
         photos = classes.setdefault(example.name or name, {})
@@ -152,7 +152,12 @@ def by_class(examples: Iterable[Example], name: str | None = None) -> dict[str |
 
 
 def as_examples(given: Iterable[GivenExample]) -> Iterator[Example]:
-    """Yield examples in the forms that Python gives; UserError: one has another form."""
+    """Yield examples from any form of ``GivenExample``; UserError: they are no list, or one has another form."""
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise UserError(
+            f"examples: give a list of pairs (photo, annotation), not {given!r}",
+            fix="name weights by checkpoint=, as in Segmenter(examples, checkpoint=FILE)",
+        )
     for example in given:
         match example:
             case (photo, annotation):

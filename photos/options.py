@@ -1,4 +1,4 @@
-"""The options of ``predict.py`` in groups, and what becomes of them: a segmenter, examples."""
+"""The options of ``predict.py`` in groups, and the segmenter and the examples that they give."""
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
@@ -120,7 +120,7 @@ def _class_names(text: str) -> tuple[str, ...]:
 
 
 def add_photos(parser: ArgumentParser, required: bool) -> None:
-    """Declare the photos to segment, and the folder of what becomes of them."""
+    """Declare the photos to segment, and the folder of their results."""
     parser.add_argument(
         "--query",
         dest="queries",
@@ -179,8 +179,8 @@ def segmenter_of(asked: Namespace, examples: Sequence[Example]) -> Segmenter:
     elif asked.net:
         raise UserError("--net: has no effect without --model; leave it out")
     segmenter = Segmenter(
-        asked.checkpoint,
         examples,
+        checkpoint=asked.checkpoint,
         config=config,
         overrides=asked.overrides,
         side=asked.side,

@@ -1,9 +1,9 @@
-"""Persons' words on photos: ``persons/<photo>.png`` holds masks, ``persons/names.txt`` all that is no pixel.
+"""What persons have said of photos: their masks are in ``persons/<photo>.png``, all else in ``persons/names.txt``.
 
 A mask has the size of the upright photo and holds class values, 0 for none. The file of names has a line for each
 class, ``value: name``, and above them, in a comment, which classes of which photos a person has confirmed: one without
-pixels is not there. ``--supports`` and ``prepare.py custom`` read both. A mask counts for the photo that it was made
-on: where that was replaced, it says nothing.
+pixels is not on the photo. ``--supports`` and ``prepare.py custom`` read both. A mask counts only for the photo that it
+was made on, not for one that replaced it.
 """
 
 import json
@@ -23,7 +23,6 @@ from photos.examples import check_class_name
 from photos.prediction import extent_of, remove
 from util.files.digests import content_digest, state_of
 from util.files.errors import UserError
-from util.files.images import upright_size
 from util.files.mask_images import read_mask, write_mask
 from util.files.names import own_name
 from util.files.reading import read_text
@@ -50,7 +49,7 @@ def read(out: Path) -> Said:
 
 @lru_cache(maxsize=4)
 def _parsed(path: Path, state: tuple[int, ...]) -> Said:
-    """Return the content of a file of names in a state."""
+    """Return the content of a file of names, whose ``state_of`` tells the cache when it has changed."""
     text = read_text(path, "the class names", "restore it")
     with content_errors(f"{path}: is no file of persons' masks (", "); restore it, or name another folder"):
         first, *lines = text.splitlines()
@@ -84,18 +83,18 @@ def file_of(out: Path, photo: Path) -> Path:
 
 def size_of(photo: Path) -> tuple[int, int]:
     """Return height and width of a photo as it is shown, by its header."""
-    return upright_size(*header_of(photo))
+    return header_of(photo).upright_size
 
 
 def values_of(out: Path, photo: Path) -> list[int]:
-    """Return the values of the classes that a person has confirmed on a photo; of one that was replaced none."""
+    """Return the values of the classes that a person has confirmed on a photo; none if it was replaced since."""
     entry = read(out).confirmed.get(photo.stem)
     is_there = is_same_file(entry, photo) and file_of(out, photo).is_file()
     return entry["classes"] if entry and is_there else []
 
 
 def masks_of(out: Path, photo: Path) -> dict[str, np.ndarray]:
-    """Return a person's masks of a photo, class -> (H, W) bool; of a photo that was replaced none.
+    """Return a person's masks of a photo, class -> (H, W) bool; none if the photo was replaced since.
 
     UserError: a file is damaged, or the mask is of another size than its photo.
     """
@@ -103,7 +102,7 @@ def masks_of(out: Path, photo: Path) -> dict[str, np.ndarray]:
     if not values:
         return {}
     file = file_of(out, photo)
-    if header_of(file)[0] != size_of(photo):
+    if header_of(file).size != size_of(photo):
         raise UserError(f"{file}: this mask is of another size than its photo; remove it")
     label = read_mask(file)
     classes = read(out).classes
@@ -169,7 +168,7 @@ def over(found: Sequence[dict[str, Any]], said: Mapping[str, np.ndarray], order:
 
 
 def _with_mask(row: dict[str, Any], inside: np.ndarray) -> dict[str, Any]:
-    """Return the row of a class with a mask (H, W) bool; the numbers and the parts of another mask go."""
+    """Return a class's row with a mask (H, W) bool; numbers and parts of another mask in it are replaced or removed."""
     runs = encoded(inside)
     if row.get("runs") != runs:
         row = {**row, **extent_of(inside), "runs": runs}

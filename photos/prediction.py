@@ -175,7 +175,7 @@ class Prediction:
             row["probability"] = file.name
 
     def to_supervision(self) -> Any:
-        """Return ``instances()`` as ``Detections`` of the package supervision; ids are places in ``names``."""
+        """Return ``instances()`` as ``Detections`` of the package supervision; ids are indices of ``names``."""
         import supervision
 
         parts = self.instances()
@@ -194,7 +194,7 @@ class Prediction:
     def summary(self, masks: bool = False, instances: bool = False) -> list[dict[str, Any]]:
         """Return a dictionary of each class: name, value in the mask, by, presence, pixels, parts, share, box, score.
 
-        ``by`` is whom the mask is by, ``parts`` the number of connected parts, ``share`` that of the photo. With
+        ``by`` is "network", ``parts`` the number of connected parts, ``share`` the mask's share of the photo. With
         ``masks`` there are ``runs`` too, the mask as COCO's run lengths, which JSON can hold, and with ``instances``
         these of each connected part.
 
@@ -245,7 +245,7 @@ def write_result(
     *,
     pictures: bool = True,
 ) -> None:
-    """Write JSON, overlay and mask of a photo by the rows of its classes; no mask is of another JSON, nor is one lost.
+    """Write JSON, overlay and mask of a photo by the rows of its classes; a kill leaves no mask of another JSON.
 
     Args:
         paths: as ``paths_of``.

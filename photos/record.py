@@ -29,9 +29,9 @@ ROW_KINDS = {  # of the entries of a class in a result; numbers with a point are
 
 
 def own_record(path: Path) -> dict[str, Any]:
-    """Return the content of a photo's result; empty if there is none, or that of another program.
+    """Return the content of a photo's result; empty if there is none, or if it is another program's.
 
-    So is a damaged one, which a line names.
+    It is also empty, and a line says so, if the result is damaged.
     """
     record = kept_json(path)
     if not record.keys() >= RECORD_KEYS:
@@ -43,7 +43,7 @@ def own_record(path: Path) -> dict[str, Any]:
 
 
 def own_records(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Yield the results in a folder with their files, without what was being written when a program was killed."""
+    """Yield the files of results in a folder with their content, without files that a kill left half written."""
     for path in sorted(folder.glob("*.json")):
         if not path.match(f".*{TEMPORARY}*") and (record := own_record(path)):
             yield path, record

@@ -1,46 +1,33 @@
-"""The results of a command in a folder: mask, overlay, probabilities and JSON of each photo, other formats, overview.
+"""The results of a command in a folder: mask, overlay, probabilities and JSON of each photo.
 
-Each file is written atomically, the JSON of a photo last. It holds the masks as run lengths too, so that every other
-format is written from the JSON files alone, one photo at a time.
+Each file is written atomically, the JSON of a photo last. It holds the masks as run lengths too, so that other formats
+(``export.py``) and the summary (``summary.py``) are written from the JSON files alone.
 """
 
-import csv
-import io
-import json
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 
 from annotations import recognise, yolo
-from annotations.annotation import PredictedObject, PredictedPhoto, Predictions
 from annotations.photo_files import is_same_file
 from annotations.words import name_key
 from photos import persons
 from photos.prediction import NETWORK, Prediction, paths_of, write_result
 from photos.read_photos import QUERY_FILE, read_with_facts
-from photos.record import FOUND, SAID, own_record, own_records, parts_in, pictures_of
-from util.files.errors import UserError, check_known, note
-from util.files.overlay import PREDICTION_COLOUR, class_colour
-from util.files.pages import page_of
+from photos.record import FOUND, SAID, own_record, own_records, pictures_of
+from photos.summary import REVIEW, SUMMARY
+from util.files.errors import UserError, check_known
 from util.files.parallel import result_or_error
 from util.files.progress import ProgressBar
-from util.files.reading import kept_json, read_json
-from util.files.writing import writable, write_atomically
 
 PICTURES = "png"  # masks, overlays and probabilities
 FORMATS = (PICTURES, *recognise.WRITERS)
-BOX_COLUMNS = ("x0", "y0", "x1", "y1")
-EXPORTED = ".exported.json"  # by photos: the digest of what persons had said when other formats were written
-SUMMARY = "summary.csv"
-REVIEW = "review.html"
 BEGINS = {SUMMARY: b"photo,class,shown", REVIEW: b"<title>Review of results</title>"}  # tells whose file it is
 RESULT_MARK = f'"{QUERY_FILE}"'.encode()  # the same in JSON files
-COLUMNS = ("photo", "class", "shown", "by", "pixels", "parts", "share", *BOX_COLUMNS, "score", "presence", "error")
 LONGEST = 255  # bytes of a file's name
 
 
@@ -56,7 +43,7 @@ def below(folders: Iterable[Path]) -> list[Path]:
 
 
 def refuse_links(paths: Iterable[Path]) -> None:
-    """Refuse (UserError) links, but COCO's to the photos: in a folder that somebody sent they may lead anywhere."""
+    """Refuse (UserError) links, except COCO's to the photos: in a folder that somebody sent they may lead anywhere."""
     for path in paths:
         if path.is_symlink() and path.parts[-2:] != (recognise.COCO, "images"):
             raise UserError(f"{path}: is a link, which a folder of results must not hold; remove it")
@@ -94,7 +81,7 @@ class Results:
         self.made = set[Path]()  # the queries whose results were written since
 
     def continue_formats(self) -> None:
-        """Write also the formats of an earlier command in the folder, whose files would be older than the results.
+        """Add the formats of an earlier command in the folder, whose files would otherwise be older than the results.
 
         UserError: as ``refuse_links``.
         """
@@ -130,7 +117,7 @@ class Results:
                 raise UserError(f"{path}: was not written by this program and would be overwritten; name another --out")
 
     def check_classes(self) -> None:
-        """Refuse (UserError) a folder of results of other classes, or with a data file of YOLO that numbers others."""
+        """Refuse (UserError) a folder with results of other classes, or with a data file of YOLO for other classes."""
         for path, record in own_records(self.out):
             for row in record["classes"]:
                 if row["by"] == NETWORK and row["name"] not in self.names:
@@ -173,7 +160,7 @@ class Results:
     def waiting(self, queries: Sequence[Path], facts: dict[str, Any], unread: dict[Path, str]) -> list[Path]:
         """Return the queries to segment; those that cannot be join ``unread``, query -> reason.
 
-        Those of which all classes are persons' are written, where their results do not hold what persons have said.
+        If persons have said something of all classes of a query, its result is written here, without the network.
         """
         waiting = []
         for query in ProgressBar(queries, desc="check results", unit="photo", leave=False, delay=1):
@@ -221,8 +208,8 @@ class Results:
     def write_rows(self, query: Path, image: np.ndarray, found: list[dict[str, Any]], facts: dict[str, Any]) -> None:
         """Write mask, overlay and JSON of a photo: the rows that the network has found, persons' masks over them.
 
-        ``facts`` are entries of the JSON, with those of the file that was read: persons' masks of a later one are not
-        its.
+        ``facts`` are entries of the JSON, with those of the file that was read: if it was replaced since, persons'
+        masks of the new file are left out.
         """
         self.made.add(query)
         said = persons.masks_of(self.out, query) if is_same_file(facts[QUERY_FILE], query) else {}
@@ -238,98 +225,5 @@ class Results:
         )
 
     def _has_pictures(self, query: Path) -> bool:
-        """Return whether a query's result has pictures: those of an earlier one stay, whatever is asked for."""
+        """Return whether a query's result gets pictures: if they are asked for, or if its earlier result has some."""
         return PICTURES in self.formats or bool(pictures_of(own_record(self.paths(query)[0])))
-
-    def write_formats(self, queries: Sequence[Path], facts: dict[str, Any]) -> None:
-        """Write the other formats for queries whose results are complete, and for all others of these facts there.
-
-        What persons had said of these is noted.
-        """
-        others = [name for name in self.formats if name != PICTURES]
-        if not others:
-            return
-        known = dict.fromkeys([*queries, *sorted(Path(record["query"]) for _, record in own_records(self.out))])
-        photos = [photo for photo in known if self.is_complete(photo, facts)]
-        if without := sorted(known.keys() - photos):
-            note(
-                f"{self.out}: {', '.join(others)}: without {len(without)} photos whose results are of other examples, "
-                f"weights or options, or whose files went or were replaced, such as {without[0]}"
-            )
-        if not photos:
-            return
-        home = Path(os.path.commonpath([photo.parent.absolute() for photo in photos]))
-        for name in others:
-            self.write_format(name, self.out / name, photos, home)
-        said = {photo.stem: persons.digest_of(self.out, photo) for photo in photos}
-        write_atomically(self.out / EXPORTED, json.dumps({**kept_json(self.out / EXPORTED), **said}))
-
-    def write_format(self, name: str, folder: Path, queries: Sequence[Path], home: Path) -> None:
-        """Write one of the other formats into a folder; ``home`` is the folder of all queries.
-
-        Files that were corrected there stay, where their photos were not segmented again, nor corrected here.
-        """
-        model = read_json(self.paths(queries[0])[0], "this result", "make it again")["model"]
-        recognise.WRITERS[name](folder, Predictions(self._found(queries, home), home, self.categories, model))
-
-    def _found(self, queries: Sequence[Path], folder: Path) -> Iterator[PredictedPhoto]:
-        """Yield the objects in the JSON files of queries, whose names are relative to the folder of all."""
-        said = kept_json(self.out / EXPORTED)
-        for query in ProgressBar(queries, desc="write formats", unit="photo", leave=False):
-            record = read_json(self.paths(query)[0], "this result", "make it again")
-            yield PredictedPhoto(
-                path=query,
-                name=os.path.relpath(query, folder),
-                height=record["height"],
-                width=record["width"],
-                objects=tuple(self._objects(record)),
-                keep=query not in self.made and said.get(query.stem) in (None, record[SAID]),
-            )
-
-    def _objects(self, record: dict[str, Any]) -> Iterator[PredictedObject]:
-        """Yield the classes with pixels, or their parts where those are listed."""
-        known = self.categories.values()
-        for row in record["classes"]:
-            if row["name"] in known and row["pixels"]:  # others are a person's, of a class that was not asked for
-                for entry in parts_in(row) if self.instances else [row]:
-                    yield PredictedObject(row["name"], entry["score"], entry["runs"], row["by"])
-
-    def write_summary(self, failed: dict[Path, str]) -> list[dict[str, Any]]:
-        """Write a table of all results in the folder, if there are any, and a page of their pictures.
-
-        The table has a row for each photo and class, and for each photo with an error. Returns what both say of each
-        photo and class.
-        """
-        entries = [*self._entries()]
-        if not entries:
-            return []
-        errors = [{"photo": str(photo), "error": reason} for photo, reason in failed.items()]
-        text = io.StringIO()
-        table = csv.DictWriter(text, COLUMNS, extrasaction="ignore")
-        table.writeheader()
-        table.writerows([*entries, *errors])
-        write_atomically(self.out / SUMMARY, text.getvalue())
-        shown = [entry for entry in entries if "overlay" in entry]
-        if shown:
-            template = Path(__file__).with_name(REVIEW).read_text(encoding="utf-8")
-            write_atomically(self.out / REVIEW, page_of(template, entries=shown))
-        return entries
-
-    def _entries(self) -> Iterator[dict[str, Any]]:
-        """Yield what table and page say of each class of each result in the folder."""
-        for _, record in own_records(self.out):
-            for row in record["classes"]:
-                numbers = {key: value for key, value in row.items() if key != "runs"}
-                named = {"photo": writable(record["query"]), "class": row["name"], "shown": bool(row["pixels"])}
-                yield {**numbers, **named, **dict(zip(BOX_COLUMNS, row["box"] or ())), **self._picture(record, row)}
-
-    def _picture(self, record: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
-        """Return what ``review.html`` shows of a class of a result beside the columns of the table."""
-        if "overlay" not in record:
-            return {}
-        colour = class_colour(row["value"]) if len(record["classes"]) > 1 else PREDICTION_COLOUR
-        return {
-            "href": quote(os.fsencode(os.path.relpath(record["query"], self.out))),
-            "overlay": quote(os.fsencode(record["overlay"])),
-            "colour": f"rgb{colour}",
-        }

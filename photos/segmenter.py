@@ -30,17 +30,16 @@ from util.files.errors import UserError
 from util.files.progress import ProgressBar
 
 LITTLE = 0.1  # share of a box that is found in it; all of a box with less is the object
-Supports = Sequence[GivenExample] | Mapping[str, Sequence[GivenExample]]
+Examples = Sequence[GivenExample] | Mapping[str, Sequence[GivenExample]]
 
 
 class Segmenter:
     """A network with examples of classes, which it finds in photos. Threads may share one; they take turns.
 
     Args:
-        checkpoint: a file of weights. It may be left out, as in ``Segmenter({"cup": [...]})``: then the method of
-            ``config`` is used, or this repository's Pocket.
         supports: the examples: a list of pairs (photo, annotation), or of texts ``[class=]photo:annotation``; for
             several classes a dictionary of such lists.
+        checkpoint: a file of weights; default: those that ``config`` names, or without it this repository's Pocket.
         config: a YAML file, or words such as ``split0 pascal --model insid3``, if the checkpoint contains no config.
         overrides: settings to change, such as ``["run.precision=bf16"]``.
         side: the side of the network's square input in pixels; default as trained.
@@ -52,8 +51,8 @@ class Segmenter:
 
     def __init__(
         self,
-        checkpoint: str | Path | Supports | None = None,
-        supports: Supports = (),
+        supports: Examples = (),
+        checkpoint: str | Path | None = None,
         *,
         config: str | Path | None = None,
         overrides: Sequence[str] = (),
@@ -62,9 +61,6 @@ class Segmenter:
         decision: Decision | None = None,
     ):
         _use_one_thread_in_forks()
-        if checkpoint is not None and not isinstance(checkpoint, str | Path):  # it was left out
-            supports = checkpoint
-            checkpoint = None
         by_name = supports if isinstance(supports, Mapping) else by_class(as_examples(supports))
         self.engine = load_engine(checkpoint, config, overrides=overrides, side=side, device=device)
         decision = decision or Decision()
@@ -86,9 +82,9 @@ class Segmenter:
     def add(self, name: str | None, supports: Sequence[GivenExample]) -> None:
         """Add a class by its name and all its examples.
 
-        Predictions under way in other threads are without it.
+        Predictions that other threads have begun do not have it.
 
-        UserError: the examples, or their number, do not fit the model, or the class was added before.
+        UserError: the examples, or their number, do not fit the method, or the class was added before.
         """
         name = None if name is None else check_class_name(name, "class:")
         examples = [*chain.from_iterable(by_class(as_examples(supports), name).values())]
@@ -103,7 +99,7 @@ class Segmenter:
             self.notes += [note for note in (encoded.text.note, outlook) if note and note not in self.notes]
 
     def boxes_to_masks(self, name: str | None, supports: Sequence[LoadedExample]) -> list[LoadedExample]:
-        """Return supports in whose boxes the network has looked for the object, given all of them."""
+        """Return supports whose boxes are replaced by what the network finds in them, given all supports."""
         filled = [  # all of a box is the object
             replace(support, label=np.where(support.label == BOXED, 1, support.label).astype(np.uint8))
             for support in supports
@@ -116,7 +112,7 @@ class Segmenter:
         return [searcher._search_boxes(support) for support in supports]
 
     def _search_boxes(self, support: LoadedExample) -> LoadedExample:
-        """Return a support whose object is what is found in its boxes; all of a box in which little is found."""
+        """Return a support whose object is what is found in its boxes; a box in which little is found is the object."""
         in_box = support.label == BOXED
         if not in_box.any():
             return support
@@ -128,7 +124,7 @@ class Segmenter:
         return replace(support, label=label.astype(np.uint8))
 
     def without_classes(self) -> Segmenter:
-        """Return one of this network without examples."""
+        """Return a segmenter with this network and without classes."""
         out = copy.copy(self)
         out.classes = []
         out.notes = []
@@ -149,7 +145,9 @@ class Segmenter:
         if not self.classes:
             raise UserError("no example: annotate the object on at least one photo")
         if isinstance(photos, str | Path):
-            photos = photos_in([Path(photos)], examples=chain.from_iterable(known.sources for known in self.classes))
+            photos = photos_in(
+                [Path(photos)], examples=chain.from_iterable(encoded.sources for encoded in self.classes)
+            )
         now = copy.copy(self)
         now.classes = [*self.classes]  # other threads may add some meanwhile
         reading = _read(photos, unread)
@@ -157,18 +155,18 @@ class Segmenter:
             yield from now._predictions(read)
 
     def _predictions(self, photos: list[tuple[np.ndarray, dict[str, Any], Path | None]]) -> Iterator[Prediction]:
-        """Yield the predictions of photos, which pass the network together, what tells their files, and these."""
-        model = self.engine
-        sized = [model.sized(image, np.zeros(image.shape[:2], np.uint8)) for image, *_ in photos]
-        scores = self.scores(torch.stack([image for image, _ in sized]).to(model.device))
+        """Yield the predictions of photos that pass the network together; each comes with its file's facts and path."""
+        engine = self.engine
+        sized = [engine.sized(image, np.zeros(image.shape[:2], np.uint8)) for image, *_ in photos]
+        scores = self.scores(torch.stack([image for image, _ in sized]).to(engine.device))
         maps = scores.margins.cpu().numpy()
         for number, (image, of_file, file) in enumerate(photos):
-            margins = np.stack([model.back(of_class, image.shape[:2]) for of_class in maps[number]])
+            margins = np.stack([engine.back(of_class, image.shape[:2]) for of_class in maps[number]])
             features = None if scores.presence_features is None else scores.presence_features[number].cpu()
             yield replace(self._prediction(image, margins, features), photo=file, facts=self.facts | of_file)
 
     def _prediction(self, image: np.ndarray, margins: np.ndarray, features: Tensor | None) -> Prediction:
-        """Return the prediction of a photo by its maps (n, H, W) float32 and the model's numbers (n, E) on classes."""
+        """Return a photo's prediction by its classes' margins (n, H, W) float32 and presence features (n, E)."""
         presence = None
         if self.calibration is not None:
             presence = list[float]()
@@ -189,28 +187,28 @@ class Segmenter:
     @property
     def names(self) -> list[str]:
         """The classes, in the order of their values in masks."""
-        return [known.name for known in self.classes]
+        return [encoded.name for encoded in self.classes]
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The entries of the JSON that are the same for every query: model, input, examples, text vectors."""
-        model = self.engine
+        """The entries of the JSON that are the same for every query: method, input, examples, text vectors."""
+        engine = self.engine
         return {
-            "model": model.title,
-            "checkpoint": model.source,
-            "input": model.input,
-            "precision": model.precision,
+            "model": engine.title,
+            "checkpoint": engine.source,
+            "input": engine.input,
+            "precision": engine.precision,
             "calibration": None if self.calibration is None else asdict(self.calibration),
             "decision": asdict(self.decision),
-            "settings": model.settings,
-            "supports": {known.name: known.sources for known in self.classes},
-            "text": {known.name: known.text.note for known in self.classes if known.text.note},
+            "settings": engine.settings,
+            "supports": {encoded.name: encoded.sources for encoded in self.classes},
+            "text": {encoded.name: encoded.text.note for encoded in self.classes if encoded.text.note},
         }
 
     def digest(self) -> str:
         """Return a digest of settings, weights, and examples as the network sees them; see ``facts``."""
         out = self.engine.decisive_digest()
-        for batch in chain.from_iterable(known.support_batches for known in self.classes):
+        for batch in chain.from_iterable(encoded.support_batches for encoded in self.classes):
             out.update(batch.image.cpu().numpy().tobytes())
             out.update(batch.label.cpu().numpy().tobytes())
         return out.hexdigest()
@@ -220,16 +218,16 @@ class Segmenter:
 
         Raises as ``Engine.predict`` does.
         """
-        asked = [(batch, known.text) for known in self.classes for batch in known.support_batches]
+        asked = [(batch, encoded.text) for encoded in self.classes for batch in encoded.support_batches]
         scores = self.engine.predict(query, asked)
-        batches = [len(known.support_batches) for known in self.classes]
+        batches = [len(encoded.support_batches) for encoded in self.classes]
         features = scores.presence_features
         return Scores(_means(scores.margins, batches), None if features is None else _means(features, batches))
 
 
 @cache
 def _use_one_thread_in_forks() -> None:
-    """Let torch compute in one thread in processes that are forked off this one: its others would be waited for."""
+    """Let torch use one thread in processes forked off this one: they would wait forever for threads that they lack."""
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
 
@@ -237,7 +235,7 @@ def _use_one_thread_in_forks() -> None:
 def _read(
     photos: Iterable[GivenPhoto], unread: dict[Path, str] | None
 ) -> Iterator[tuple[np.ndarray, dict[str, Any], Path | None]]:
-    """Yield photos (H, W, 3) uint8, what tells their files, and these; raises as ``Segmenter.many`` does."""
+    """Yield photos (H, W, 3) uint8, each with its file's facts and path; raises as ``Segmenter.many`` does."""
     for given in photos:
         file = Path(given) if isinstance(given, str | Path) else None
         try:

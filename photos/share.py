@@ -53,7 +53,7 @@ def _card(run: Run, stage: StageFolder, weights: Loaded) -> str:
     config = run.config
     data = config.data
     method = class_of(config.model)
-    encoder = title_of(config.model.backbone())
+    encoder = title_of(config.model.encoder_name())
     stage_line = "{stage}, epochs {settings[epochs]}, batch {settings[batch]}, side {size} px, seed {seed}"
     template = Path(__file__).with_name("card.md").read_text()
     return template.format(

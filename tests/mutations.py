@@ -1,7 +1,7 @@
 """Changes of the code that a test must find: ``python -m tests.mutations [NAME ...]`` tries them in a copy.
 
-It prints for each whether its test fails, as it should, and exits with 1 where one passes. No check runs it: what each
-run found is in ``tests/README.md``.
+It prints for each whether its test fails, as it should, and exits with 1 where one passes. No check runs it: when
+all were found last is in ``tests/README.md``.
 """
 
 import functools
@@ -121,8 +121,8 @@ ROWS = [  # name, file, old, new, test
     (
         "two foreign best.pth share a folder",
         "util/evaluate/evaluation.py",
-        "os.path.relpath(self.run.source, self.config.run.folder)",
-        "os.path.basename(self.run.source)",
+        "os.path.relpath(str(self.run.weights_file), self.config.run.folder)",
+        "os.path.basename(str(self.run.weights_file))",
         "tests/evaluate/test_done.py",
     ),
     (
@@ -183,7 +183,7 @@ ROWS = [  # name, file, old, new, test
     ),
     (
         "a class that plays a novel one suppresses itself",
-        "model/kinds/corrected.py",
+        "model/kinds/with_base_learner.py",
         "episode.base_id if self.training else episode.spared_class",
         "episode.base_id if self.training else None",
         "tests/model/test_symnet.py",

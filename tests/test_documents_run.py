@@ -49,8 +49,8 @@ NARROW_ENCODER = f"--set imports=[tests/helpers/narrow.py] --set model.encoder.b
 FEW_IMAGES = "prepare.py mini --images 48"
 SMALL_PHOTOS = "side=129"  # as a network sees them
 INSTEAD = {  # words of a line: what stands for them on a machine without GPU and network
-    "prepare.py pascal --voc data/raw --sbd data/sbd": "prepare.py pascal --voc made/VOC2012",
-    "sh train.sh split0 pascal 4": f"NET=resnet10 sh train.sh split0 pascal 0 {NARROW_ENCODER}",
+    "prepare.py pascal --voc data/raw --sbd data/sbd": "prepare.py pascal --voc made/VOC2012\n"
+    f"NET=resnet10 sh train.sh split0 pascal 0 {NARROW_ENCODER} $SHORT $BASE",  # the training that the page begins with
     "sh test.sh split0 pascal 1 --protocol": f"NET=resnet10 sh test.sh split0 pascal 0 {NARROW_ENCODER} --protocol",
     "--models pocket": "--models pocket --folds 0",
     "split0 pascal 1": "split0 pascal 0",

@@ -51,9 +51,9 @@ def command() -> None:
         if method.learns or stage == "evaluation":
             with get_context("spawn").Pool(1) as pool:  # inherits no memory
                 milliseconds, mib, weights = pool.apply(measure, (config, stage))
-            shown = f"{method.title} {config.model.backbone()}, {config.data.size} px, {config.data.shot}-shot {stage}"
+            shown = f"{method.title} {config.model.encoder_name()}, {config.data.size} px"
             costs = f"{milliseconds:.2f} ms, {mib:.1f} MiB above network and episodes"
-            print(f"{shown}, batch {BATCH[stage]}: {costs}; {weights}", flush=True)
+            print(f"{shown}, {config.data.shot}-shot {stage}, batch {BATCH[stage]}: {costs}; {weights}", flush=True)
 
 
 def _case(name: str, stage: str, shot: int, overrides: list[str]) -> tuple[Config, str]:

@@ -122,7 +122,7 @@ class Engine(Loaded):
     @property
     def trained_shots(self) -> int | None:
         """The number of shots that its weights were trained for; None if they serve any number."""
-        return self.network.shots_of(self.network.state_dict())
+        return self.network.trained_shots(self.network.state_dict())
 
     def outlook(self, name: str | None) -> str:
         """Return the line on classes that the shipped weights were not trained on; empty for others and other weights.

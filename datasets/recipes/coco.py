@@ -92,11 +92,11 @@ def photo_of(root: Path, split: str, name: str) -> Path:
 def draw(job: MaskJob, image: np.ndarray) -> Piece:
     """Return the mask of a photo's annotations, which are of its stored pixels; UserError: they do not fit it."""
     photo, class_ids = job.source
-    shape, orientation = header_of(job.photo)
+    frame = header_of(job.photo)
     stated = (photo.height, photo.width)
-    if shape != stated:
-        raise UserError(f"{job.photo}: is {shape} (height, width), its annotations are for {stated}; restore it")
-    return Piece(turned(class_mask(photo, class_ids), orientation))
+    if frame.size != stated:
+        raise UserError(f"{job.photo}: is {frame.size} (height, width), its annotations are for {stated}; restore it")
+    return Piece(turned(class_mask(photo, class_ids), frame.orientation))
 
 
 RECIPE = Recipe(

@@ -149,8 +149,7 @@ def read(job: MaskJob, image: np.ndarray) -> Piece:
         mask = read_mask(job.source)
         with Image.open(job.source) as stored:
             linked = stored.mode == "P"
-    stored_size, orientation = header_of(job.photo)
-    mask = fitted_mask(mask, False, stored_size, orientation, job.source)
+    mask = fitted_mask(mask, False, header_of(job.photo), job.source)
     count_classes(mask, job.source, classes=CLASSES)
     return Piece(job.source if linked else mask)
 

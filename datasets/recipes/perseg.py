@@ -52,8 +52,7 @@ def any_grey(job: MaskJob, image: np.ndarray) -> Piece | None:
     """Return the mask that all values but 0 make; UserError: it does not fit, or is the support's and empty."""
     with opened_mask(job.source) as stored:
         mask = (np.asarray(stored.convert("L")) > 0).astype(np.uint8)
-    stored_size, orientation = header_of(job.photo)
-    mask = fitted_mask(mask, False, stored_size, orientation, job.source)
+    mask = fitted_mask(mask, False, header_of(job.photo), job.source)
     if mask.any():
         return Piece(mask)
     if job.name.endswith(f"/{SUPPORT}"):

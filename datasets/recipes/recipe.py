@@ -199,9 +199,9 @@ def grey(job: MaskJob, image: np.ndarray) -> Piece | None:
 
 def fitted(job: MaskJob, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Return a mask (H, W) uint8 upright and in the size of its photo."""
-    stored, orientation = header_of(job.photo)
-    if mask.shape in (stored, image.shape[:2]):
-        return fitted_mask(mask, False, stored, orientation, job.source)
+    frame = header_of(job.photo)
+    if mask.shape in (frame.size, image.shape[:2]):
+        return fitted_mask(mask, False, frame, job.source)
     height, width = image.shape[:2]
     return cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
 
@@ -213,9 +213,9 @@ def region(job: MaskJob, image: np.ndarray) -> Piece | None:
     keeps the whole photo. UserError: a shape does not fit the photo.
     """
     shapes, box = job.source
-    (height, width), orientation = header_of(job.photo)
-    photo = AnnotatedPhoto(str(job.photo), height, width, tuple(Instance(1, shape) for shape in shapes))
-    mask = turned(class_mask(photo, {1: 1}), orientation)
+    frame = header_of(job.photo)
+    photo = AnnotatedPhoto(str(job.photo), *frame.size, tuple(Instance(1, shape) for shape in shapes))
+    mask = turned(class_mask(photo, {1: 1}), frame.orientation)
     pixels = None
     if box is not None:
         left, top, right, bottom = (max(side, 0) for side in box)

@@ -22,10 +22,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.contract import Episode, Output, Shot, Task, competing, register
-from model.encode import Maps, Method, Wants
+from model.contract import Episode, Output, Shot, Task, WithEncoderSettings, competing, register
 from model.encoders.variant import EncoderVariant
-from model.parts.with_encoder import HIGH, WithEncoderSettings
+from model.method import HIGH, Maps, Method, Wants
 from model.tensors.cells import resize_cells
 from model.tensors.mask import Mask
 from model.tensors.ops import in_float32
@@ -70,8 +69,8 @@ class ABCDFSS(Method):
     title = "ABCDFSS"
     learns = False
     size_rule = (1, 0)
-    variant = EncoderVariant(dilation={}, any_width=True)  # torchvision's ResNet without dilation; all blocks
-    wants = Wants(stages=(HIGH,), blocks=True)
+    # torchvision's ResNet without dilation; all blocks
+    wants = Wants(stages=(HIGH,), blocks=True, variant=EncoderVariant(dilation={}, any_width=True))
     settings: ABCDFSSSettings
 
     def __init__(self, settings: ABCDFSSSettings, task: Task):
@@ -98,9 +97,7 @@ class ABCDFSS(Method):
 
     def _levels(self, maps: Maps) -> Levels:
         """Return the maps of images in all views."""
-        views = [maps]
-        for shear in self.shears:
-            views.append(self.maps_of(_sheared(maps.images, degrees=shear)))
+        views = [maps, *(self.read_normalised(_sheared(maps.images, degrees=shear)) for shear in self.shears)]
         of_views = []
         for view in views:
             of_views.append([block.float() for _, block in view.blocks()])
@@ -130,9 +127,7 @@ class ABCDFSS(Method):
         """
         random = torch.Generator().manual_seed(seed)
         sheared_masks = torch.stack([_sheared(masks_k1ss, shear) for shear in self.shears])  # (V, K, 1, S, S)
-        scores = []
-        for maps in levels:
-            scores.append(self._level_score(maps.unbind(1), masks_k1ss, sheared_masks, random))
+        scores = [self._level_score(maps.unbind(1), masks_k1ss, sheared_masks, random) for maps in levels]
         finest = max(score.shape[-2:] for score in scores)
         return torch.stack([resize_cells(score, finest) for score in scores]).mean(0)
 

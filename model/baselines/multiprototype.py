@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from model.contract import Episode, Output, Shot, register
-from model.encode import Maps
 from model.kinds.training_free import OnCells, TrainingFreeSettings, cells_of
+from model.method import Maps
 from model.tensors.cells import resize_cells
 from model.tensors.mask import Mask, positions_of
 from model.tensors.ops import in_float32

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from model.contract import Episode, Output, Shot, register
-from model.encode import Maps
 from model.episode import IGNORE
 from model.kinds.training_free import OnCells, TrainingFreeSettings
+from model.method import Maps
 from model.parts.linear import LinearHead, logistic
 from model.parts.once import once_for
 from model.tensors.cells import resize_cells

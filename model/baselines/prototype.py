@@ -1,6 +1,6 @@
 """The training-free baseline: cosine of each query position to the supports' foreground and background prototypes.
 
-It is also the worked example of a new model: declarations, what is kept of supports, and the prediction.
+It is also the shortest example of a method: declarations, what is kept of supports, and the prediction.
 """
 
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from model.contract import Episode, Output, Shot, register
-from model.encode import Maps
 from model.kinds.training_free import TrainingFree, TrainingFreeSettings
+from model.method import Maps
 from model.parts.self_support import TEMPERATURE, similarity
 from model.tensors.mask import Mask
 from model.tensors.ops import in_float32, masked_mean, mean_over_shots, resize

@@ -18,13 +18,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from model.contract import Episode, Output, Shot, Task, register
+from model.contract import Episode, Output, Shot, Task, WithEncoderSettings, register
 from model.dcama.published import LAYOUT
-from model.encode import Maps, Method, Wants
 from model.encoders.variant import EncoderVariant
+from model.method import HIGH, LOW, MID, Maps, Method, Wants
 from model.parts.layers import two_convolutions
 from model.parts.loss import mask_loss
-from model.parts.with_encoder import HIGH, LOW, MID, WithEncoderSettings
 from model.tensors.mask import Mask
 from model.tensors.ops import joined, resize
 from model.tensors.tokens import linear_over_map, split_heads
@@ -35,6 +34,8 @@ DROPOUT = 0.5  # of feature plus position encoding, and of the attention, where 
 WAVELENGTH = 10000.0  # of the slowest position sinusoid
 VALUE_WIDTH = 8  # columns of a value, one number and padding: GPU kernels need a multiple of 8 (``attended_mask``)
 MAX_SCORES = 2**21  # attention scores held at a time where no fused kernel exists
+# torchvision's ResNet without dilation; of stage 1 only the last intermediate feature is of use.
+VARIANT = EncoderVariant(dilation={}, intermediate={1: 1, LOW: None, MID: None, HIGH: None})
 # Of the decoder:
 WIDTH = 128  # channels of the mixed masks
 KERNELS = {4: (3, 3, 3), 3: (5, 3, 3), 2: (5, 5, 3)}  # stage -> kernel sides of its stack's three convolutions
@@ -59,9 +60,7 @@ class DCAMA(Method):
     title = "DCAMA"
     protocol = "dcama"
     published = LAYOUT
-    # torchvision's ResNet without dilation; of stage 1 only the last intermediate feature is of use.
-    variant = EncoderVariant(dilation={}, intermediate={1: 1, LOW: None, MID: None, HIGH: None})
-    wants = Wants(stages=(HIGH,), blocks=True)
+    wants = Wants(stages=(HIGH,), blocks=True, variant=VARIANT)
     size_rule = (STRIDE, 0)
     shots_share_weights = True
 
@@ -216,12 +215,10 @@ class MaskDecoder(nn.Module):
 
     def __init__(self, intermediate_counts: dict[int, int], channels: dict[int, int]):
         super().__init__()
-        self.enter = nn.ModuleDict()
-        for stage, kernels in KERNELS.items():
-            self.enter[str(stage)] = _block(intermediate_counts[stage], (16, 64, WIDTH), kernels)
-        self.merge = nn.ModuleDict()
-        for stage in (3, 2):
-            self.merge[str(stage)] = _block(WIDTH, (WIDTH,) * 3, KERNELS[4])
+        self.enter = nn.ModuleDict(
+            {str(stage): _block(intermediate_counts[stage], (16, 64, WIDTH), each) for stage, each in KERNELS.items()}
+        )
+        self.merge = nn.ModuleDict({str(stage): _block(WIDTH, (WIDTH,) * 3, KERNELS[4]) for stage in (3, 2)})
         skips = 2 * (channels[2] + channels[1])
         first = two_convolutions(WIDTH + skips, *MIXER[:2])
         second = two_convolutions(*MIXER[1:4])

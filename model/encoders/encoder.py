@@ -17,10 +17,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from model.encoders.variant import LAST_STAGE, USUAL, EncoderVariant
 from model.episode import Batch
 from model.mismatch import ModelMismatch
+from model.tensors.batching import computed_together
 from model.tensors.frozen import half_type, made_once
-from model.tensors.groups import computed_together
-from model.tensors.layouts import with_gradient_in_layout
 from model.tensors.mask import Mask
+from model.tensors.memory_format import with_gradient_in_own_format
 from model.tensors.one_thread import pointwise, takes_one_thread
 from model.tensors.ops import IMAGENET_MEAN, IMAGENET_STD, normalise
 from model.tensors.windows import known_spans, window_around
@@ -107,7 +107,7 @@ class Encoder(nn.Module):
             out.intermediate[stage].append(feature)
         for i, x in out.stage.items():
             if x.requires_grad:
-                out.stage[i] = with_gradient_in_layout(x)
+                out.stage[i] = with_gradient_in_own_format(x)
         return out
 
     def steps(self, out: dict[int, Tensor], x: Tensor, intermediate: bool) -> Iterator[tuple[int, Tensor]]:
@@ -150,7 +150,7 @@ class Encoder(nn.Module):
         return out
 
     def _reach(self, stage: int) -> int | None:
-        """Return how far all kernels of a stage in a row reach; None: no window of its input decides a part of it."""
+        """Return how many cells a stage's kernels reach beyond a cell; None: it has strides, or no such limit."""
         if not self.local_stages:
             return None
         convolutions = [module for module in self.stage(stage).modules() if isinstance(module, nn.Conv2d)]
@@ -198,9 +198,9 @@ class Encoder(nn.Module):
 
 
 def folded(conv: nn.Conv2d, norm: Any) -> Sequence[Tensor]:
-    """Return kernels and bias of a convolution and a norm with fixed statistics together, in the type of the pass.
+    """Return kernels and bias of the convolution that equals ``norm(conv(x))``, in the type of the pass; see ``fold``.
 
-    A norm in training writes its statistics without a new version, but counts its batches.
+    The count of batches is among the sources since a norm in training writes its statistics without a new version.
     """
     batches = getattr(norm, "num_batches_tracked", None)
     statistics = [norm.running_mean, norm.running_var, batches]
@@ -210,7 +210,7 @@ def folded(conv: nn.Conv2d, norm: Any) -> Sequence[Tensor]:
 
 
 def fold(conv: nn.Conv2d, norm: Any) -> tuple[Tensor, Tensor]:
-    """Return kernels and bias of a convolution and a norm with fixed statistics together."""
+    """Return kernels and bias of the one convolution that equals ``norm(conv(x))`` with fixed statistics."""
     scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
     bias = norm.bias if conv.bias is None else torch.addcmul(norm.bias, conv.bias, scale)
     kernels = conv.weight * scale.view(-1, 1, 1, 1)
@@ -225,7 +225,7 @@ def conv_norm(conv: nn.Conv2d, norm: _BatchNorm, x: Tensor) -> Tensor:
 
 
 def convolved(conv: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Return a convolution with other kernels, of 1x1 ones by oneDNN: with one thread torch takes a slower way."""
+    """Return ``conv`` of x with other kernels and bias; in one thread oneDNN computes 1x1 ones, faster than torch."""
     in_float32 = x.is_cpu and x.dtype == weight.dtype == torch.float32  # no automatic mixed precision: see ``folded``
     is_pointwise = conv.kernel_size == (1, 1) and conv.padding == (0, 0)
     if in_float32 and is_pointwise and takes_one_thread():

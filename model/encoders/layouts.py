@@ -12,12 +12,12 @@ from model.encoders.registry import build, encoders, in_words, spec_of
 from model.mismatch import ModelMismatch
 from model.published import COUNTER
 
-OWN = "encoder."  # prefix of the encoder's tensors in a whole model's state dict
+OWN = "encoder."  # prefix of the encoder's tensors in a whole method's state dict
 
 
 @dataclass
 class Fit:
-    """A state dict beside the encoder that it shall fill, by our names."""
+    """How a state dict fills an encoder, by our names."""
 
     given: dict[str, Tensor]  # the encoder's tensors that it holds
     foreign: list[str]  # its other tensors that belong to another encoder of the family
@@ -42,7 +42,7 @@ def fit(encoder: Encoder, state: dict[str, Tensor]) -> Fit:
 
 
 def _unprefixed(name: str, names: Collection[str]) -> str:
-    """Return a tensor's name without what stands before it in a file, as far as it is none of the encoder's names."""
+    """Return a tensor's name without the prefixes that files put before it, down to one that the encoder has."""
     for prefix in ("module.", OWN, "backbone."):
         if name in names:
             break
@@ -90,12 +90,12 @@ def _whose(state: dict[str, Tensor]) -> str:
 
 
 def encoder_part(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors of the encoder if a state dict is of a whole model of ours, otherwise all of them."""
+    """Return the tensors of the encoder if a state dict is of a whole method of ours, otherwise all of them."""
     return {k: v for k, v in state.items() if k.startswith(OWN)} or state
 
 
 def load_encoder(encoder: Encoder, state: dict[str, Tensor], partial: bool) -> list[str]:
-    """Fill ``encoder`` from a file's tensors (float16 or float32), of itself or of a whole model of ours.
+    """Fill ``encoder`` from a file's tensors (float16 or float32), of itself or of a whole method of ours.
 
     Returns:
         The names of its tensors that were not filled.

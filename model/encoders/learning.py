@@ -10,7 +10,9 @@ from model.mismatch import ModelMismatch
 
 
 def frozen_beside(encoder: Encoder, parts: Sequence[str], depthwise: bool = True) -> Iterator[nn.Module]:
-    """Yield modules that hold all but some parts; also their batch norms and, unless ``depthwise``, such kernels.
+    """Yield modules that together hold what does not learn: all outside some parts, and inside these the batch norms.
+
+    Unless ``depthwise``, depthwise kernels inside them do not learn either.
 
     Parts are stages by number, such as ``4``, or modules by name, such as ``net.blocks.11``; ModelMismatch for an
     unknown one.
@@ -28,7 +30,7 @@ def frozen_beside(encoder: Encoder, parts: Sequence[str], depthwise: bool = True
 
 
 def _others_of(module: nn.Module, learning: set[int]) -> Iterator[nn.Module]:
-    """Yield a module with the parameters of one that also holds a learning part, but for those that learn."""
+    """Yield a new module with those parameters of a module itself, not of its children, that do not learn."""
     frozen = nn.Module()
     for name, parameter in module.named_parameters(recurse=False):
         if id(parameter) not in learning:

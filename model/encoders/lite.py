@@ -1,7 +1,8 @@
 """EfficientNet-Lite (Tan and Le 2019, without squeeze-and-excitation) under timm's names of networks and tensors.
 
-It is written out because the import of timm takes longer than a photo; the maps are those of timm. Strides 4, 8, 16 and
-32 end with groups 1, 2, 4 and 6 of ``net.blocks``, the stages. Their blocks' outputs are the intermediate features.
+It is written out because the import of timm takes longer than the segmentation of a photo; the maps equal timm's.
+Strides 4, 8, 16 and 32 end with groups 1, 2, 4 and 6 of ``net.blocks``, the stages. Their blocks' outputs are the
+intermediate features.
 """
 
 import re
@@ -14,8 +15,8 @@ from torch import Tensor, nn
 
 from model.encoders.encoder import MEMORY_FORMAT
 from model.encoders.folded_conv import FoldedConv, FoldedConvSame, NormAfterFolded, place_norm
-from model.encoders.net import NET, NetEncoder
 from model.encoders.registry import LITES, register_encoder, title_of
+from model.encoders.timm_base import NET, TimmEncoderBase
 from model.encoders.variant import IMAGENET, STAGE_STRIDES, STRIDES, EncoderVariant, bare_name
 
 WIDTH_AND_DEPTH = {
@@ -149,7 +150,7 @@ def _rounded(width: float) -> int:
     return near if near >= 0.9 * width else near + 8
 
 
-class LiteEncoder(NetEncoder):
+class LiteEncoder(TimmEncoderBase):
     """An EfficientNet-Lite, ``net``, and how its input is normalised."""
 
     licence = "apache-2.0"
@@ -204,7 +205,7 @@ class LiteEncoder(NetEncoder):
         return STAGES[int(group[1])] if group else 0
 
     def of_timm(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """See :class:`NetEncoder`."""
+        """See :class:`TimmEncoderBase`."""
         built = {name for name in state if self.stage_of(NET + name) <= self.last_stage}
         return {name: x for name, x in state.items() if name in built and not name.startswith(CLASSIFIER)}
 

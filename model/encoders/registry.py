@@ -11,7 +11,7 @@ from typing import Any
 from model.encoders.encoder import Encoder
 from model.encoders.spec import EncoderSpec, timm_title
 from model.encoders.variant import LAST_STAGE, PLAIN, PREFIX, USUAL, EncoderVariant
-from model.tables import Kind
+from model.registration import Registry
 
 RESNETS = ("resnet10", "resnet18", "resnet34", "resnet50", "resnet101")
 LITES = tuple(f"{PREFIX}tf_efficientnet_lite{size}{tag}" for size in range(5) for tag in ("", ".in1k"))
@@ -26,7 +26,7 @@ def _import_module_of(backbone: str) -> None:
 
 
 # Of the modules that are imported; a registration states a title, and fields of ``EncoderSpec`` by name.
-ENCODERS = Kind(
+ENCODERS = Registry(
     "encoder",
     "model.encoder.backbone",
     lambda _, cls, title, **offered: EncoderSpec(title, cls, **offered),
@@ -71,7 +71,7 @@ def in_words(spec: EncoderSpec, stem: str) -> str:
 
 
 def title_of(backbone: str | None) -> str:
-    """Return an encoder's name in tables and messages; "" for a model without one."""
+    """Return an encoder's name in tables and messages; "" for a method without one."""
     if backbone is None:
         return ""
     _import_module_of(backbone)

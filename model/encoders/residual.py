@@ -1,7 +1,7 @@
 """The layers of ResNet (He et al. 2016; v1.5, whose blocks have their stride at the 3x3 convolution), and variants.
 
-Names of tensors and the order of random values are torchvision's, whose import takes longer than a photo. The
-computation of the layers is written in ``resnet.py``.
+They are written out because the import of torchvision takes longer than the segmentation of a photo. Tensor names and
+the order of random values are torchvision's. ``resnet.py`` computes the layers.
 """
 
 from collections.abc import Callable, Sequence

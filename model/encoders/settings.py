@@ -1,4 +1,4 @@
-"""The ``encoder`` section of the models' settings: which encoder, the weights that it starts from, and what learns."""
+"""The ``encoder`` section of the methods' settings: which encoder, the weights that it starts from, and what learns."""
 
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -20,7 +20,7 @@ class Learn:
 
 @dataclass
 class EncoderSettings:
-    """Which encoder, and its start; ``Method`` declares what fits it."""
+    """Which encoder, and the weights that it starts from; ``Method.wants`` decides which encoders fit."""
 
     # resnet10 .. resnet101, vgg16, swin_b, or timm/<name>
     backbone: str = field(default="resnet50", metadata={"decides": Decides.IDENTITY, "kind": ENCODERS})

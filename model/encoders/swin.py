@@ -15,7 +15,7 @@ from model.encoders.variant import LAST_STAGE, EncoderVariant
 SWIN_SIDE = 384  # pixels; every grid is then a whole number of windows and stage 4 is a single one
 PATCH, WINDOW = 4, 12
 WIDTH, DEPTHS, HEADS = 128, (2, 2, 18, 2), (4, 8, 16, 32)
-# Names in the published weights -> ours, as regular expressions. Their patch merging closes a stage, ours opens none.
+# Names in the published weights -> ours, as regular expressions. Their patch merging is a part of a stage.
 SWIN_NAMES = [(r"patch_embed\.proj\.(.*)", r"layer0.0.\1"), (r"patch_embed\.norm\.(.*)", r"layer0.2.\1")]
 for _i in range(LAST_STAGE):
     _theirs, _ours = rf"layers\.{_i}", f"layer{_i + 1}"

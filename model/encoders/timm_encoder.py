@@ -17,15 +17,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.encoders.encoder import MEMORY_FORMAT, Features
-from model.encoders.net import NET, NetEncoder
 from model.encoders.spec import EncoderSpec, timm_title
+from model.encoders.timm_base import NET, TimmEncoderBase
 from model.encoders.timm_facts import can_have, create, facts, pretraining_of_tag
 from model.encoders.variant import LAST_STAGE, STAGE_STRIDES, STRIDES, EncoderVariant, bare_name
 from model.tensors.mask import Mask
 from model.tensors.ops import resize
 
 
-class TimmEncoder(NetEncoder):
+class TimmEncoder(TimmEncoderBase):
     """A network of timm, ``net``, and how its input is normalised; ModelMismatch: no such network or stride."""
 
     def __init__(self, backbone: str, stem: str, last_stage: int, variant: EncoderVariant):
@@ -52,7 +52,7 @@ class TimmEncoder(NetEncoder):
         self.channels = {i: self.facts.channels[i] for i in variant.returned_stages(last_stage)}
         self.every_block = self.facts.blocks
         self.intermediate_counts = {i: len(self.blocks_of(i)) for i in self.channels if i in variant.intermediate}
-        # The request of the current pass to the blocks and to a stage; the hooks answer it.
+        # What the current pass asks of the hooks: a list for the blocks' maps, and (stage, mask) to mask its output.
         self._given: list[tuple[int, Tensor]] | None = None
         self._mask: tuple[int, Tensor] | None = None
         self._unmasked: Tensor | None = None
@@ -186,7 +186,7 @@ class TimmEncoder(NetEncoder):
         return stages
 
     def of_timm(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """See :class:`NetEncoder`; also of a file that timm translates."""
+        """See :class:`TimmEncoderBase`; also of a file that timm translates."""
         translate = getattr(sys.modules[type(self.net).__module__], "checkpoint_filter_fn", None)
         if translate is not None:
             with suppress(Exception):  # a layout that it does not know

@@ -80,7 +80,8 @@ class GFSAM(Foundation):
             filtered = maps.filtered.unflatten(0, grid)
             presence_features = self._presence_features(maps, mask)
         logits = torch.stack([0.5 - share, share - 0.5])
-        return Output(logits[None], maps={"filtered": filtered[None]}, presence_features=presence_features[None, None])
+        pictures = {"filtered": filtered[None]}
+        return Output(logits[None], pictures=pictures, presence_features=presence_features[None, None])
 
     def _presence_features(self, maps: SimilarityMaps, mask_ss: Tensor) -> Tensor:
         """Return numbers (2,): the largest similarity of a patch, and the mean one within the mask."""

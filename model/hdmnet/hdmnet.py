@@ -19,19 +19,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
-from model.contract import Episode, Output, ParamGroup, Shot, Task, register
-from model.encode import IMAGE, Maps, Wants, low_features, mid_features
-from model.encoders.needs import ONE_GRID
-from model.groups import learnable
+from model.contract import Episode, Output, ParamGroup, Shot, Task, learnable, register
 from model.hdmnet.decoder import FixedNorm, LinearDecoder
 from model.hdmnet.published import LAYOUT
 from model.hdmnet.transformer import CHANNELS, LEVELS, QueryMatching, TokenPyramid, correlation_distillation
-from model.kinds.corrected import Corrected
+from model.kinds.with_base_learner import WithBaseLearner
+from model.method import HIGH, IMAGE, ONE_GRID, Maps, Wants, low_features, mid_features
 from model.parts.base_learner import Ensemble, cross_entropies, gram
 from model.parts.base_stage import WithBaseSettings
 from model.parts.layers import WIDTH, pointwise
 from model.parts.prototype import COSINE_EPS, greatest_cosine
-from model.parts.with_encoder import HIGH
 from model.tensors.mask import Mask, Positions, positions_of
 from model.tensors.ops import joined, masked_mean, mean_over_shots, resize
 
@@ -64,15 +61,14 @@ class HDMNetShot(Shot):
 
 
 @register("hdmnet")
-class HDMNet(Corrected):
+class HDMNet(WithBaseLearner):
     """The published method; every module below is one of its ideas."""
 
     Settings = HDMNetSettings
     title = "HDMNet"
     protocol = "hdmnet"
     published = LAYOUT
-    wants = Wants(masked_after=IMAGE, base_learner=True)
-    grids = ONE_GRID
+    wants = Wants(masked_after=IMAGE, base_learner=True, grids=ONE_GRID)
     reads_base_labels = True
     weighs_in_shot_order = False  # published weights follow the rank of a distance and are applied by position
     settings: HDMNetSettings
@@ -124,7 +120,7 @@ class HDMNet(Corrected):
         """Return final, base and (in ``extra``) ``meta`` logits (B, 2 or N + 1, S, S), and in training the losses."""
         # The base learner, the distance of the scenes, and the similarity to the supports.
         base_logits = self.base_logits(maps.base)  # (B, N + 1, h, w)
-        scene, _ = self.scene(low_features(maps), shots)  # e, (B,)
+        scene, _ = self.shot_weights_by_scene(low_features(maps), shots)  # e, (B,)
         in_h5 = torch.stack([greatest_cosine(maps.base, shot.h5) for shot in shots], dim=1)  # (B, K, h, w)
         in_f4 = torch.stack([greatest_cosine(maps[HIGH], shot.f4) for shot in shots], dim=1)
         similarity = torch.stack([in_h5.mean(1), in_f4.mean(1)], dim=1)  # A = [A_5; A_4], (B, 2, h, w)
@@ -146,8 +142,8 @@ class HDMNet(Corrected):
             fused.append(fuse(torch.cat([matched, level_similarity], dim=1)))
             correlation.append(logits)
         meta = self.decoder(fused)
-        output = self.corrected(meta, base_logits, scene, episode)
-        output.maps |= {"similarity": similarity.mean(1), "correlation": correlation[0].detach().sigmoid()}
+        output = self.ensemble_with_base(meta, base_logits, scene, episode)
+        output.pictures |= {"similarity": similarity.mean(1), "correlation": correlation[0].detach().sigmoid()}
         if self.training:
             even = self.settings.even_teacher
             output.losses = cross_entropies(output, episode)

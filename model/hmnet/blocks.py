@@ -123,7 +123,7 @@ class Core(nn.Module):
         return _resized(y.unflatten(1, (grid // SIDE, -1)), grid)
 
     def _scanned(self, x_bggd: Tensor, recaps: Sequence[Recap], side: int = 1) -> Tensor:
-        """Return the sum of the four directions' outputs on the map, (B, G, G, D); for gradients only it is kept."""
+        """Return the sum of the four directions' outputs on the map, (B, G, G, D); the backward pass keeps it alone."""
         y = self._skip() * x_bggd
         for turn, recap in enumerate(recaps):
             make = partial(_sequences_of_map, side, turn)
@@ -241,7 +241,7 @@ class HybridBlock(nn.Module):
         return self._after(self.query, x_bggc, y, gate)
 
     def _after(self, branch: Branch, x_bggc: Tensor, y_bggd: Tensor, gate_bggd: Tensor) -> Tensor:
-        """Return tokens with a block's two residual parts: the gated scan, and the MLP; for gradients made again."""
+        """Return tokens plus a block's residual parts, gated scan and MLP, which the backward pass computes again."""
 
         def made(x_bggc: Tensor, y_bggd: Tensor, gate_bggd: Tensor) -> Tensor:
             x = x_bggc + branch.leave(self.core_norm(y_bggd) * F.silu(gate_bggd))

@@ -16,22 +16,20 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from model.contract import Episode, Output, ParamGroup, Shot, Task, register
-from model.encode import Maps, Wants, low_features, mid_features
-from model.encoders.needs import ONE_GRID
-from model.groups import learnable
+from model.contract import Episode, Output, ParamGroup, Shot, Task, learnable, register
 from model.hmnet.blocks import SIDE, HybridBlock, HybridBlocks, OfSupport
 from model.hmnet.published import LAYOUT
-from model.kinds.corrected import Corrected
+from model.kinds.with_base_learner import WithBaseLearner
+from model.method import HIGH, ONE_GRID, Maps, Wants, low_features, mid_features
 from model.parts.aspp import ASPPDecoder, Fusion
 from model.parts.base_learner import Ensemble, gram
 from model.parts.base_stage import WithBaseSettings
 from model.parts.layers import WIDTH
 from model.parts.loss import dice_loss, mask_loss
 from model.parts.once import once_for
-from model.parts.with_encoder import HIGH, uneven_grid
 from model.tensors.mask import Mask
 from model.tensors.ops import in_float32, masked_mean, mean_over_shots, min_max, resize
+from model.tensors.windows import uneven_grid
 
 EPS = 1e-7
 SHARPENED = 10.0  # factor of the prior among the query's inputs
@@ -64,15 +62,14 @@ class HMNetShot(Shot):
 
 
 @register("hmnet")
-class HMNet(Corrected):
+class HMNet(WithBaseLearner):
     """The published method. Shots are averaged before the blocks, and the support's part serves all its queries."""
 
     Settings = HMNetSettings
     title = "HMNet"
     protocol = "hmnet"
     published = LAYOUT
-    wants = Wants(base_learner=True)
-    grids = ONE_GRID
+    wants = Wants(base_learner=True, grids=ONE_GRID)
     size_rule = (1, 0)
     weighs_in_shot_order = False  # published weights follow the rank of a distance and are applied by position
     settings: HMNetSettings
@@ -106,7 +103,7 @@ class HMNet(Corrected):
 
         # The base learner, the distance of the scenes, and the prior.
         base_logits = self.base_logits(resize(maps.base, grid))  # (B, N + 1, G, G)
-        scene, _ = self.scene(low_features(maps), shots)  # e, (B,)
+        scene, _ = self.shot_weights_by_scene(low_features(maps), shots)  # e, (B,)
         f4 = torch.stack([shot.f4 for shot in shots], dim=1)  # (B, K, 2, C)
         h5 = torch.stack([shot.h5 for shot in shots], dim=1)
         prior = prior_of(Likeness.of(maps[HIGH], f4, grid), Likeness.of(maps.base, h5, grid))  # (B, 2, G, G)
@@ -119,8 +116,8 @@ class HMNet(Corrected):
         meta = self.decoder(self._scanned(query_map, of_support))
 
         # Correct the prediction by the base learner's.
-        output = self.corrected(meta, base_logits, scene, episode)
-        output.maps = {"prior": prior[:, 0], "difference": prior[:, 1]}
+        output = self.ensemble_with_base(meta, base_logits, scene, episode)
+        output.pictures = {"prior": prior[:, 0], "difference": prior[:, 1]}
         if self.training:
             output.losses = {
                 "main": mask_loss(output.logits, episode.query_label),

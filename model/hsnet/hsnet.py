@@ -24,14 +24,12 @@ import torch
 from torch import Tensor, nn
 
 from model.contract import Episode, Output, Shot, Task, register
-from model.encode import Maps, Method, Wants, of_each_shot
-from model.encoders.needs import PYRAMID
 from model.hsnet.published import LAYOUT
 from model.hsnet.settings import STRIDES, VARIANT, HSNetSettings
+from model.method import HIGH, LOW, MID, PYRAMID, Maps, Method, Wants, of_each_shot
 from model.parts.conv4d import CentrePivotConv4d
 from model.parts.layers import two_convolutions
 from model.parts.loss import mask_loss
-from model.parts.with_encoder import HIGH, LOW, MID
 from model.tensors.mask import Mask, touched
 from model.tensors.ops import in_float32, resize
 from model.tensors.windows import known_spans
@@ -59,10 +57,9 @@ class HSNet(Method):
     title = "HSNet"
     protocol = "hsnet"
     published = LAYOUT
-    grids = PYRAMID  # each level's is coarser than the one before
+    # The blocks alone, up to level 4; each level's grid is coarser than the one before.
+    wants = Wants(stages=(HIGH,), blocks=True, grids=PYRAMID, variant=VARIANT)
     size_rule = (1, 0)  # every image side
-    variant = VARIANT
-    wants = Wants(stages=(HIGH,), blocks=True)  # the blocks alone, up to level 4
     shots_share_weights = True
 
     def __init__(self, settings: HSNetSettings, task: Task):
@@ -101,7 +98,7 @@ class HSNet(Method):
         if len(shots) == 1:
             return Output(logits[:, 0], losses=losses, image_losses=(*losses,))
         voted, votes = vote(logits)
-        return Output(voted, maps={"votes": votes / len(shots)}, losses=losses, image_losses=(*losses,))
+        return Output(voted, pictures={"votes": votes / len(shots)}, losses=losses, image_losses=(*losses,))
 
 
 @in_float32

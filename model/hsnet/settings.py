@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
+from model.contract import WithEncoderSettings
 from model.encoders.variant import EncoderVariant
-from model.parts.with_encoder import HIGH, LOW, MID, WithEncoderSettings
+from model.method import HIGH, LOW, MID
 
 STRIDES = {HIGH: (2, 2, 2), MID: (4, 2, 2), LOW: (4, 4, 2)}  # level -> its kernels' strides over the support
 VARIANT = EncoderVariant(dilation={}, batch_norm=False)  # torchvision's networks

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from model.contract import Episode, Output, Shot, Task, register
-from model.encode import Maps
 from model.insid3.positions import PositionalBases, debiased
 from model.insid3.segmentation import MAX_PATCHES, Patches, Reference, class_logits, segment
 from model.kinds.training_free import OnCells, TrainingFreeSettings, cells_of
+from model.method import Maps
 from model.tensors.mask import Mask
 
 
@@ -84,7 +84,7 @@ class INSID3(OnCells):
         output.presence_features = torch.stack(presence).unflatten(0, (-1, count))
         pictures = [x.pictures(0) for x in segmentations]
         for name in pictures[0]:
-            output.maps[name] = torch.stack([maps_of[name] for maps_of in pictures])
+            output.pictures[name] = torch.stack([of_item[name] for of_item in pictures])
         return output
 
     def _basis(self, maps: Maps, size: Sequence[int]) -> Tensor | None:
@@ -92,7 +92,7 @@ class INSID3(OnCells):
 
         def blank() -> Tensor:
             black = self.encoder.normalise(torch.zeros_like(maps.images[:1]))
-            return self.compared(self.maps_of(black))[0]
+            return self.compared(self.read_normalised(black))[0]
 
         return self.bases.of(size, self.encoder, blank)
 

@@ -1,1 +1,1 @@
-"""Kinds of methods: corrected by a base learner, without training, on foundation models."""
+"""Base classes of kinds of methods: with a base learner, without training, on foundation models."""

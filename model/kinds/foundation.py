@@ -5,6 +5,7 @@ They see whole photos, one after the other, instead of an encoder's maps. Otherw
 """
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,7 +27,7 @@ class FoundationSettings(ModelSettings):
     weights: list[str] = field(default_factory=list)  # of each network: a name on the hub, or a folder
     pretraining: str | None = None  # the data that the networks were trained on
 
-    def backbone(self) -> str | None:
+    def encoder_name(self) -> str | None:
         """Return the networks as ``NET`` names them."""
         return ",".join(self.weights)
 
@@ -39,7 +40,7 @@ class FoundationSettings(ModelSettings):
         return "weights", f"names {len(self.weights)} network(s); the method has those of NET={names}, in this order"
 
 
-class Foundation(FewShotMethod):
+class Foundation(FewShotMethod, ABC):
     """A method over whole frozen networks from the hub or from folders (``pretrained_parts``); few learn anything."""
 
     learns = False
@@ -61,26 +62,20 @@ class Foundation(FewShotMethod):
         own = self.state_dict()
         return {name: tensor for name, tensor in own.items() if not name.startswith("networks.")}
 
+    @abstractmethod
     def support(self, image_3hw: Tensor, label_hw: Tensor) -> Shot:
         """Return what is kept of one support, which shows the object."""
-        raise NotImplementedError
 
+    @abstractmethod
     def see(self, image_3hw: Tensor) -> Any:
         """Return what ``predict`` reads of a query, once for all classes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def predict(self, query: Any, shots: Sequence[Any], episode: Episode, item: int) -> Output:
         """Return the output for one query, (1, 2, H, W), by the shots that show the object; there may be none."""
-        raise NotImplementedError
-
-    def learn(self, episode: Episode) -> Output:
-        """Return the output for B queries of one class in training, with gradients and losses."""
-        raise NotImplementedError
 
     def forward(self, episode: Episode) -> Output:
-        """Return the output for B queries of one class."""
-        if self.training and self.learns:
-            return self.learn(episode)
+        """Return the output for B queries of one class; a method that learns overrides it for its training."""
         return self.forward_classes([episode])
 
     @torch.no_grad()
@@ -94,16 +89,14 @@ class Foundation(FewShotMethod):
         return of_classes[0] if len(episodes) == 1 else competing(of_classes)
 
     @torch.no_grad()
-    def encode(
+    def encode_supports(
         self,
         image_n3hw: Tensor,
-        label_nhw: Tensor | None = None,
+        label_nhw: Tensor,
         maps: Sequence[Any] | None = None,
         modalities: Mapping[str, Tensor] | None = None,
     ) -> list[Shot]:
-        """Return the shot of each of n supports, without a tensor where the object is not shown; nothing of queries."""
-        if label_nhw is None:
-            return []
+        """Return the shot of each of n supports, without a tensor where the object is not shown."""
         supports = zip(image_n3hw, label_nhw, strict=True)
         return [self.support(image, label) if (label == 1).any() else Shot() for image, label in supports]
 
@@ -118,7 +111,7 @@ class Foundation(FewShotMethod):
         """Return the K shots of a query: those that the episode brings along, else of its supports."""
         supports = episode.supports_of(item)
         if episode.shots is None:
-            return [shot for support in supports for shot in self.encode(support.image, support.label)]
+            return [shot for support in supports for shot in self.encode_supports(support.image, support.label)]
         first = item * len(supports) % len(episode.shots)  # K shots are those of all queries
         return episode.shots[first : first + len(supports)]
 

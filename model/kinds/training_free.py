@@ -1,4 +1,4 @@
-"""Methods that learn nothing: they compare stages of a frozen encoder. Their settings and their way to the features."""
+"""Base classes of methods that learn nothing: they compare the outputs of stages of a frozen encoder."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -8,12 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.contract import Task
-from model.encode import Maps, Method, Wants
-from model.encoders.needs import Needs
+from model.contract import Task, WithEncoderSettings
 from model.encoders.registry import spec_of
 from model.episode import Episode, Output
-from model.parts.with_encoder import WithEncoderSettings
+from model.method import Maps, Method, Wants
 from model.tensors.cells import on_cells, resize_cells
 from model.tensors.ops import in_float32, resize
 
@@ -42,14 +40,13 @@ class TrainingFree(Method):
     settings: Any  # a TrainingFreeSettings
 
     def __init__(self, settings: TrainingFreeSettings, task: Task):
-        self.wants = Wants(stages=tuple(settings.stages))
         super().__init__(settings, task)
         self.freeze()
 
     @classmethod
-    def needs(cls, settings: Any) -> Needs:
+    def wants_with(cls, settings: Any) -> Wants:
         """See :class:`Method`; the stages are those of the settings."""
-        return replace(super().needs(settings), stages=tuple(settings.stages))
+        return replace(cls.wants, stages=tuple(settings.stages))
 
     def compared(self, maps: Maps) -> Tensor:
         """Return the maps of the chosen stages on the first one's grid, concatenated, (n, C, h, w)."""

@@ -50,7 +50,7 @@ class BaseLearner(nn.Module):
         self.classify = nn.Sequential(
             nn.Conv2d(2 * channels, HEAD_CHANNELS, 3, padding=1, bias=False),
             nn.BatchNorm2d(HEAD_CHANNELS),
-            nn.ReLU(),  # not in place: models read its input
+            nn.ReLU(),  # not in place: methods read its input
             nn.Dropout2d(HEAD_DROPOUT),
             nn.Conv2d(HEAD_CHANNELS, base_classes + 1, 1),
         )
@@ -102,7 +102,8 @@ def gram_distance(query_gram_bcc: Tensor, support_gram_bkcc: Tensor) -> Tensor:
 class ShotWeights(nn.Module):
     """Learned shot weights from the sorted scene distances; a single shot has weight 1 and needs no parameters.
 
-    Each weight belongs to the shot of its distance; HDMNet's published checkpoints give that of rank r to position r.
+    Each shot gets the weight of its own distance. Unless ``in_shot_order``, shot r gets that of the r-th smallest
+    distance, as HDMNet's published checkpoints have it.
     """
 
     def __init__(self, shots: int, in_shot_order: bool = True):
@@ -134,7 +135,11 @@ class Ensemble(nn.Module):
 
     @in_float32
     def forward(self, meta_b2hw: Tensor, base_bnhw: Tensor, scene_b: Tensor, own_class_b: Tensor | None) -> Tensor:
-        """Return final logits (B, 2, h, w) from meta and base logits and scenes; the own class suppresses nothing."""
+        """Return final logits (B, 2, h, w) from meta and base logits and the distance of the scenes, (B,).
+
+        ``own_class_b`` is the base channel of the class that is segmented, whose probability suppresses nothing; 0 or
+        None: it has none.
+        """
         probability = base_bnhw.softmax(dim=1)
         base = probability[:, 1:].sum(1, keepdim=True)  # of any base class, (B, 1, h, w)
         if own_class_b is not None:

@@ -5,12 +5,11 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from model.contract import ParamGroup, Trainable
+from model.contract import ParamGroup, Trainable, WithEncoderSettings, learnable
 from model.encoders.encoder import Encoder
 from model.episode import LabelledImages, Output
 from model.parts.base_learner import BaseLearner
 from model.parts.loss import mask_loss
-from model.parts.with_encoder import WithEncoderSettings
 from model.tensors.ops import logits_at
 
 
@@ -25,7 +24,7 @@ class BaseSettings:
 
 @dataclass
 class WithBaseSettings(WithEncoderSettings):
-    """Settings that every model with a base learner has."""
+    """Base of the settings of every method with a base learner."""
 
     base: BaseSettings = field(default_factory=BaseSettings)
 
@@ -46,7 +45,7 @@ class BaseStage(Trainable):
 
     def param_groups(self) -> list[ParamGroup]:
         """Return the encoder's learnable stages (learning-rate factor 1) and the head (``head_lr_factor``)."""
-        encoder = [p for p in self.encoder.parameters() if p.requires_grad]
+        encoder = learnable(self.encoder)
         head = ParamGroup("head", list(self.base_learner.parameters()), factor=self.head_lr_factor)
         return [ParamGroup("encoder", encoder), head] if encoder else [head]
 

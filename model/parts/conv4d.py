@@ -82,8 +82,8 @@ class CentrePivotConv4d(nn.Module):
         return window.place(total, bias, grid)
 
     def convolve(self, x: Tensor, channels: slice) -> Tensor:
-        """Return the part of the output, without bias, that some input channels contribute, which ``x`` holds alone."""
-        # In the default layout, which the maps have: 3D convolutions take that of the kernel.
+        """Return what some input channels add to the output, without bias; ``x`` holds these channels alone."""
+        # In the default memory format, as the maps: the output of a 3D convolution has that of the kernel.
         of_query, of_support = (conv.weight[:, channels].contiguous() for conv in (self.over_query, self.over_support))
         pivots = x[:, :, :: self.stride, :: self.stride]
         padding = self.over_query.kernel_size[0] // 2

@@ -7,7 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model.encoders.encoder import Encoder
 from model.tensors.ops import resize
+from model.wants import LOW, MID
 
 WIDTH = 256  # channels of projected features and prototypes
 DROPOUT, HEAD_DROPOUT = 0.5, 0.1  # of whole channels, in training
@@ -21,6 +23,12 @@ def pointwise(channels: int, out: int) -> nn.Sequential:
 def projection(channels: int) -> nn.Sequential:
     """Return a 1x1 convolution without bias to ``WIDTH`` channels, ReLU and channel dropout."""
     return nn.Sequential(*pointwise(channels, WIDTH), nn.Dropout2d(DROPOUT))
+
+
+def feature_projections(encoder: Encoder) -> tuple[nn.Sequential, nn.Sequential]:
+    """Return the projections of ``mid_features`` of queries and of supports."""
+    channels = encoder.channels[MID] + encoder.channels[LOW]
+    return projection(channels), projection(channels)
 
 
 def fuse(weight_oc11: Tensor, feature_bchw: Tensor, prototype_bc: Tensor, *maps_bnhw: Tensor) -> Tensor:

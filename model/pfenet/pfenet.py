@@ -13,13 +13,11 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from model.contract import Episode, Output, Shot, Task, register
-from model.encode import Maps, Method, Wants, mid_features
-from model.encoders.needs import ONE_GRID
-from model.parts.layers import WIDTH, FeatureEnrichment, default_scales
+from model.contract import Episode, Output, Shot, Task, WithEncoderSettings, register
+from model.method import HIGH, MID, ONE_GRID, Maps, Method, Wants, mid_features
+from model.parts.layers import WIDTH, FeatureEnrichment, default_scales, feature_projections
 from model.parts.loss import mask_loss
 from model.parts.prototype import object_directions, prior
-from model.parts.with_encoder import HIGH, MID, WithEncoderSettings
 from model.pfenet.published import LAYOUT
 from model.tensors.mask import Mask
 from model.tensors.ops import logits_at, masked_mean, mean_over_shots
@@ -54,14 +52,13 @@ class PFENet(Method):
     title = "PFENet"
     protocol = "pfenet"
     published = LAYOUT
-    grids = ONE_GRID
-    wants = Wants(masked_after=MID)  # f4_k = stage 4 of (f3_k m_k)
+    wants = Wants(masked_after=MID, grids=ONE_GRID)  # f4_k = stage 4 of (f3_k m_k)
     shots_share_weights = True
     settings: PFENetSettings
 
     def __init__(self, settings: PFENetSettings, task: Task):
         super().__init__(settings, task)
-        self.project_query, self.project_support = self.projections()
+        self.project_query, self.project_support = feature_projections(self.encoder)
         scales = settings.scales or default_scales(settings.encoder.grid(task.size))
         self.enrich = FeatureEnrichment(WIDTH, map_channels=1, scales=scales)
         self.freeze()
@@ -98,7 +95,7 @@ class PFENet(Method):
         feature = self.project_query(mid_features(maps))  # X_Q, (B, 256, h, w)
         logits, auxiliary = self.enrich(feature, prototype, prior_mask)
 
-        output = Output(logits_at(logits, episode.query.shape[-2:]), maps={"prior": prior_mask[:, 0]})
+        output = Output(logits_at(logits, episode.query.shape[-2:]), pictures={"prior": prior_mask[:, 0]})
         if self.training:
             inner = torch.stack([mask_loss(x, episode.query_label) for x in auxiliary]).mean()
             main = mask_loss(output.logits, episode.query_label)

@@ -108,7 +108,7 @@ class Comparison(nn.Module):
         return Compared(*(x.unflatten(2, size) for x in (guess, second, all_cosines)))
 
     def _greatest_cosines(self, level: int, x_bcl: Tensor, shots_bkcl: Tensor, excluded_b2m: Tensor) -> Tensor:
-        """Return the greatest cosines to object and to background, (B, 2, L), which teach the learnt level alone."""
+        """Return the greatest cosines to object and to background, (B, 2, L); only the learnt level has gradients."""
         with torch.set_grad_enabled(level == self.learnt and torch.is_grad_enabled()):
             positions_bmc = shots_bkcl.transpose(2, 3).flatten(1, 2)
             cosine_bml = positions_bmc @ x_bcl

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from model.parts.layers import two_convolutions
 from model.pocket.comparison import Compared
 from model.pocket.levels import Levels
-from model.tensors.layouts import layout_of
+from model.tensors.memory_format import memory_format_of
 from model.tensors.ops import resize
 
 WIDTH = 64
@@ -62,7 +62,7 @@ class Decoder(nn.Module):
         of_object = feature * self.project_object(object_bc[:, :, None, None])
         guess, second = compared.guess * LOGIT_GAIN, compared.second * LOGIT_GAIN
         inputs = torch.cat([compared.maps * COSINE_GAIN, guess, second, extra_behw, feature, of_object], dim=1)
-        x = self.residual(self.mix(inputs.contiguous(memory_format=layout_of(query.joint))))
+        x = self.residual(self.mix(inputs.contiguous(memory_format=memory_format_of(query.joint))))
         coarse = compared.match + self.correct(x).float()
 
         size = query.fine.shape[-2:]

@@ -14,12 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.encode import Maps
 from model.encoders.encoder import Encoder
 from model.encoders.variant import EncoderVariant
 from model.episode import Batch
 from model.kinds.training_free import unit
-from model.parts.with_encoder import HIGH, LOW, MID
+from model.method import HIGH, LOW, MID, Maps
 from model.tensors.ops import background_mask, foreground_mask, in_float32, masked_mean
 
 VARIANT = EncoderVariant(intermediate={HIGH: 2}, any_width=True)
@@ -56,7 +55,7 @@ class Views(Batch):
 
     @classmethod
     def beside(cls, parts: "Sequence[Views]") -> "Views":
-        """Return the views of the same supports as one."""
+        """Return several views of the same supports side by side, (n, V, ...)."""
         return cls.joined(parts, partial(torch.cat, dim=1))
 
 

@@ -16,14 +16,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from model.contract import Episode, Output, Shot, Task, register
-from model.encode import Maps, Method, Wants
-from model.encoders.needs import ONE_GRID
+from model.contract import Episode, Output, Shot, Task, WithEncoderSettings, register
 from model.episode import IGNORE
+from model.method import LOW, ONE_GRID, Maps, Method, Wants
 from model.parts.loss import cross_entropy, foreground_dice, mask_loss
 from model.parts.once import once_for
 from model.parts.presence import presence_features, support_summary
-from model.parts.with_encoder import LOW, WithEncoderSettings
 from model.pocket.closeup import closeup
 from model.pocket.comparison import Comparison, probe, probe_with_query
 from model.pocket.decoder import Decoder
@@ -39,7 +37,7 @@ from model.pocket.levels import (
     joint_of,
     view_of,
 )
-from model.tensors.groups import in_groups
+from model.tensors.batching import in_groups
 from model.tensors.mask import Mask
 from model.tensors.ops import mean_over_shots, resize
 
@@ -80,8 +78,7 @@ class Pocket(Method):
     reads_base_labels = True
     shots_share_weights = True
     presence_of_maps = False
-    grids, variant = ONE_GRID, VARIANT
-    wants = Wants(blocks=True)
+    wants = Wants(blocks=True, grids=ONE_GRID, variant=VARIANT)
     settings: PocketSettings
 
     def __init__(self, settings: PocketSettings, task: Task):
@@ -99,7 +96,7 @@ class Pocket(Method):
         views = view_of(levels, mask.label)
         close = None if self.training else closeup(mask.label)
         if close is not None:
-            enlarged = self.levels(self.maps_of(close.of(maps.images)), self.base_classes.classify)
+            enlarged = self.levels(self.read_normalised(close.of(maps.images)), self.base_classes.classify)
             views = Views.beside([views, view_of(enlarged, close.label)])
         presence = None if self.training else support_summary(levels.of_encoder, mask.foreground)
         return PocketShot(views, levels.classes, levels.fine, mask.label, presence=presence)

@@ -107,7 +107,7 @@ class SAM3(Foundation):
             presence_features = torch.stack(numbers).mean(0)
         half = (best - self.settings.threshold) / 2
         logits = torch.stack([-half, half])
-        return Output(logits[None], maps={"score": best[None]}, presence_features=presence_features[None, None])
+        return Output(logits[None], pictures={"score": best[None]}, presence_features=presence_features[None, None])
 
     def _on_canvas(self, query: np.ndarray, shots: Sequence[SAM3Shot], prompt: Tensor) -> tuple[Tensor, Tensor]:
         """Return c (H, W) of a query and its numbers on presence (2,), by the shots on a canvas."""

@@ -94,7 +94,7 @@ class Adapter(nn.Module):
 
 
 class Beside(nn.Module):
-    """The MLP of a block with its norm, and beside both, on the value before the norm, an adapter."""
+    """A block's norm and MLP, and an adapter whose output is added to theirs; it reads the value before the norm."""
 
     def __init__(self, norm: nn.Module, mlp: nn.Module, adapter: Adapter):
         super().__init__()
@@ -229,7 +229,7 @@ class SANSA(Foundation):
             object_logits = 0 * query.coarse.float().sum() - query.coarse.new_full((1, *query.size), CERTAIN).float()
             presence_features = torch.zeros_like(object_logits[:, :1, :2])
         logits = torch.stack([torch.zeros_like(object_logits), object_logits], 1)
-        return Output(logits, maps={"probability": object_logits.sigmoid()}, presence_features=presence_features)
+        return Output(logits, pictures={"probability": object_logits.sigmoid()}, presence_features=presence_features)
 
     @staticmethod
     def _presence_features(logits_nhw: Tensor, ious_n3: Tensor) -> Tensor:
@@ -300,8 +300,10 @@ class SANSA(Foundation):
 
     # 5. Training
 
-    def learn(self, episode: Episode) -> Output:
-        """Return the output for B queries with its losses; all images pass the encoder in one call."""
+    def forward(self, episode: Episode) -> Output:
+        """Return the output for B queries; in training with losses, and all images pass the encoder in one call."""
+        if not self.training:
+            return super().forward(episode)
         images = torch.cat([episode.support, episode.query[:, None]], 1)
         count = images.shape[1]
         seen = self.features(images.flatten(0, 1))

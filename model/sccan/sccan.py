@@ -16,14 +16,12 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from model.contract import Episode, Output, ParamGroup, Shot, Task, register
-from model.encode import Maps, Method, mid_features, of_each_shot
+from model.contract import Episode, Output, ParamGroup, Shot, Task, WithEncoderSettings, learnable, register
 from model.encoders.variant import EncoderVariant
-from model.groups import learnable
+from model.method import HIGH, Maps, Method, Wants, mid_features, of_each_shot
 from model.parts.aspp import ASPPDecoder, Fusion
-from model.parts.layers import WIDTH
+from model.parts.layers import WIDTH, feature_projections
 from model.parts.loss import dice_loss, mask_loss
-from model.parts.with_encoder import HIGH, WithEncoderSettings, uneven_grid
 from model.sccan.attention import WINDOW, CalibratedBlock, SelfCalibratedAttention
 from model.sccan.published import LAYOUT
 from model.tensors.mask import Mask
@@ -37,6 +35,7 @@ from model.tensors.ops import (
     resize,
     weighted_sums,
 )
+from model.tensors.windows import uneven_grid
 
 EPS = 1e-7
 MAX_SCORES = 2**21  # attention scores held at a time
@@ -73,14 +72,14 @@ class SCCAN(Method):
     title = "SCCAN"
     protocol = "sccan"
     # Dilation as in torchvision: a stage's first block has the dilation of the stage before it.
-    variant = EncoderVariant(first_block_dilated=False)
+    wants = Wants(variant=EncoderVariant(first_block_dilated=False))
     published = LAYOUT
     rest_group = "convolutions"
     settings: SCCANSettings
 
     def __init__(self, settings: SCCANSettings, task: Task):
         super().__init__(settings, task)
-        self.project_query, self.project_support = self.projections()
+        self.project_query, self.project_support = feature_projections(self.encoder)
         self.fuse_query = Fusion()
         self.fuse_support = Fusion()
         self.attend = SelfCalibratedAttention(WIDTH, settings.blocks)
@@ -117,7 +116,7 @@ class SCCAN(Method):
         attended = self.attend(query_map, support_map, mask)
         logits = logits_at(self.decoder(attended), episode.query.shape[-2:])
 
-        output = Output(logits, maps={"prior": prior[:, 0]})
+        output = Output(logits, pictures={"prior": prior[:, 0]})
         if self.training:
             output.losses = {"main": mask_loss(logits, episode.query_label, dice_loss)}
             output.image_losses = ("main",)

@@ -23,13 +23,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from model.contract import Episode, Output, Shot, Task, register
-from model.encode import Maps, Method, Wants
+from model.contract import Episode, Output, Shot, Task, WithEncoderSettings, register
 from model.encoders.settings import Learn
 from model.encoders.variant import EncoderVariant
+from model.method import MID, Maps, Method, Wants
 from model.parts.loss import mask_loss
 from model.parts.self_support import self_support, similarity, with_own
-from model.parts.with_encoder import MID, WithEncoderSettings
 from model.ssp.published import LAYOUT
 from model.tensors.mask import Mask
 from model.tensors.ops import masked_mean, mean_over_shots, resize
@@ -64,9 +63,9 @@ class SSP(Method):
     Settings = SSPSettings
     title = "SSP"
     protocol = "ssp"
-    wants = Wants(stages=(MID,))  # at stride 8
-    # All blocks of stage 3 but the first are dilated, and its last block has no ReLU: features may be negative.
-    variant = EncoderVariant(dilation={MID: 2}, first_block_dilated=False, final_relu=False)
+    # f3 at stride 8: all blocks of stage 3 but the first are dilated, and its last block has no ReLU, so that features
+    # may be negative.
+    wants = Wants(stages=(MID,), variant=EncoderVariant({MID: 2}, first_block_dilated=False, final_relu=False))
     encoder_learns = Learn(["2", "3"], lr_factor=1.0)  # the convolutions of these stages, at the full rate
     published = LAYOUT
     any_size = True  # also images of any height and width, as they are, where the encoder takes them

@@ -1,7 +1,7 @@
 """Sym-Net's hyper-correlation: the similarity of query and support at every intermediate feature map.
 
 For query position i and a support position j inside the object it is c_ij = max(0, <q_i, s_j> / (|q_i| |s_j|)). A head
-reduces it over the support's positions at once, as a weighted sum, to a few maps for each encoder stage. Of a support
+reduces it at once to a few maps for each encoder stage, weighted sums over the support's positions. Of a support
 only the m of L = h w positions inside the object are kept, with C channels 4 m C bytes of each map.
 """
 
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from model.encode import of_each_shot
 from model.episode import Batch
+from model.method import of_each_shot
 from model.tensors.mask import Mask, Positions, inside
 from model.tensors.ops import resize, weighted_sums
 from model.tensors.products import products_with_maps
@@ -64,9 +64,9 @@ def correlation(query_bchw: Tensor, shots: Sequence[ObjectMap]) -> Tensor:
 class PooledCorrelation(nn.Module):
     """The published head: one map per intermediate feature map, the mean over support positions inside the mask.
 
-    Of each intermediate feature map of a query the part of its correlation that is kept is found as the encoder
-    produces the map, without gradient. ``squeeze`` reduces each stage's kept parts; ``out_counts`` are the numbers of
-    maps that it gives. Another head has other ``weights``, and overrides both.
+    The correlation of each feature map is reduced as soon as the encoder yields the map, without gradient. ``squeeze``
+    makes of a stage's reduced correlations its maps, ``out_counts[stage]`` of them. Another head has other ``weights``,
+    ``squeeze`` and ``out_counts``.
     """
 
     def __init__(self, intermediate_counts: dict[int, int]):

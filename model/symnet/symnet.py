@@ -2,7 +2,7 @@
 
 Read ``SymNet.support`` and ``SymNet.predict``; they follow the paper. ``correlation.py`` has its hyper-correlation,
 ``steps.py`` its prior, query prototypes and alignment A with text. The decoder is PFENet's (``FeatureEnrichment``);
-projections, shots' weights, base learner and ensemble are BAM's (``model/kinds/corrected.py``,
+projections, shots' weights, base learner and ensemble are BAM's (``model/kinds/with_base_learner.py``,
 ``model/parts/base_learner.py``).
 
 The authors' code reduces the 4D hyper-correlation to its mean over the support's object: one map of each feature map,
@@ -22,13 +22,11 @@ import torch
 from torch import Tensor
 
 from model.contract import Episode, Output, Shot, Task, register
-from model.encode import Maps, Wants, mid_features
-from model.encoders.needs import ONE_GRID
-from model.kinds.corrected import Corrected
+from model.kinds.with_base_learner import WithBaseLearner
+from model.method import HIGH, LOW, ONE_GRID, Maps, Wants, mid_features
 from model.parts.base_learner import Ensemble, gram
 from model.parts.base_stage import WithBaseSettings
 from model.parts.layers import WIDTH, FeatureEnrichment, default_scales
-from model.parts.with_encoder import HIGH, LOW
 from model.symnet import steps
 from model.symnet.correlation import OUT_CHANNELS, CorrelationFusion, ObjectMaps, PooledCorrelation
 from model.symnet.correlation4d import Conv4dCorrelation
@@ -74,15 +72,14 @@ class SymNetShot(Shot):
 
 
 @register("symnet")
-class SymNet(Corrected):
+class SymNet(WithBaseLearner):
     """The published method: ``support`` reads the annotated images, ``predict`` segments the query."""
 
     Settings = SymNetSettings
     title = "Sym-Net"
     published = LAYOUT
     reads_text = True
-    wants = Wants(blocks=True, base_learner=True)
-    grids = ONE_GRID
+    wants = Wants(blocks=True, base_learner=True, grids=ONE_GRID)
     reads_base_labels = True
     settings: SymNetSettings
 
@@ -120,7 +117,7 @@ class SymNet(Corrected):
         hyper = self.fuse_correlation(stage_maps)  # H, (B, 48, h, w)
 
         # The weight of each shot, by the distance of its scene from the query's.
-        scene_distance, weight = self.scene(maps[LOW], shots)  # e, (B,), and w_k, (B, K)
+        scene_distance, weight = self.shot_weights_by_scene(maps[LOW], shots)  # e, (B,), and w_k, (B, K)
 
         # The self-activation prior: a pseudo mask of the query.
         directions = torch.stack([shot.pooled_directions for shot in shots], dim=1)  # (B, K, 3, C_4)
@@ -138,8 +135,8 @@ class SymNet(Corrected):
         # The four-scale decoder, and the ensemble with the base learner.
         meta, auxiliary = self.decoder(query_feature, prototype, hyper, prior)  # (B, 2, h, w), and those of every scale
         base_logits = self.base_logits(maps.base)  # (B, N + 1, h, w)
-        output = self.corrected(meta, base_logits, scene_distance, episode)
-        output.maps["prior"] = prior[:, 0].float()
+        output = self.ensemble_with_base(meta, base_logits, scene_distance, episode)
+        output.pictures["prior"] = prior[:, 0].float()
         if self.training:  # cross-entropies of final, meta, base and every scale's logits; triplets of r_s and of r_q
             support_features = torch.stack([cast(Tensor, shot.feature) for shot in shots], dim=1)  # (B, K, 256, h, w)
             support_loss = support_triplet(support_vector, support_features, foreground_mask(episode.support_label))

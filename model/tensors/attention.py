@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from model.tensors.batching import groups_of
 from model.tensors.frozen import half_type
-from model.tensors.groups import groups_of
 from model.tensors.mask import Positions, positions_of
 from model.tensors.ops import FP16_SHARE, joined
 

@@ -1,4 +1,4 @@
-"""Tensors that are made of frozen ones are made once: kernels with their norm, in another layout or precision."""
+"""Cache of tensors that are made of frozen ones: kernels folded with their norm, in another layout or precision."""
 
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
@@ -20,11 +20,11 @@ def half_type(device: torch.device) -> torch.dtype | None:
 def made_once(
     make: Callable[[], Sequence[Tensor]], sources: Sequence[Tensor], key: Hashable, *, keep: bool = True
 ) -> Sequence[Tensor]:
-    """Return what ``make`` makes of tensors and of ``key``, in the type of the pass, or what an earlier call made.
+    """Return ``make()`` in the type of the pass, or the stored result of an earlier call with these sources and key.
 
-    It is kept as long as nothing that it is made of is written to or is another tensor. Kept sources hold their memory,
-    so no other tensor can have their address. A fused optimizer writes without a new version, so a pass with gradients
-    keeps nothing of what learns.
+    A stored result holds until a source is written to or replaced. It keeps the sources' memory, so that no other
+    tensor can have their address. A fused optimizer writes without a new version: a pass with gradients stores nothing
+    that is made of learning tensors.
     """
     half = half_type(sources[0].device)
     if not keep or torch.compiler.is_compiling() or _may_change(sources):

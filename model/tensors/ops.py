@@ -36,7 +36,7 @@ def resize(x: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def logits_at(logits_bnhw: Tensor, size: Sequence[int]) -> Tensor:
-    """Resize logits (B, N, h, w) as ``resize`` does, in float32, channel after channel: losses read them like that."""
+    """Resize logits (B, N, h, w) as ``resize`` does, in float32 and the default memory format, which losses read."""
     logits = logits_bnhw.float().contiguous()
     if logits.is_cpu or not logits.requires_grad:
         return resize(logits, size)

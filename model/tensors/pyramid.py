@@ -53,7 +53,7 @@ def convolve_at(x_bchw: Tensor, levels: Sequence[Tensor], weight: Tensor, positi
 
 
 def _halves(weight: Tensor) -> Sequence[Tensor]:
-    """Return a kernel's halves for map and levels, which are no dense tensors; those of a frozen one are kept dense."""
+    """Return a kernel's halves, for map and levels; of a frozen kernel dense copies, which are made once."""
     halves = weight.chunk(2, dim=1)
 
     def laid_out() -> Sequence[Tensor]:

@@ -1,4 +1,4 @@
-"""Tensors from and to a GPU: each transfer makes Python wait for it, unless it fetches pinned memory itself."""
+"""Transfers from and to a GPU, as few as possible: Python waits for each, but for a copy from pinned memory."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,7 @@
-"""Windows around the objects of supports: what is 0 outside an object is computed only where it reaches."""
+"""Windows around the objects of supports: what is 0 outside an object is computed only where it reaches.
+
+And whether windows of attention or scans fill a grid: ``uneven_grid``.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.tensors.layouts import layout_of
+from model.tensors.memory_format import memory_format_of
 from model.tensors.ops import joined
 
 
@@ -45,7 +48,7 @@ class Window:
             return x
         batch, channels, _, _, *others = x.shape
         background = background_c.to(x.dtype).view(1, channels, 1, 1, *[1] * len(others))
-        out = background.expand(batch, -1, *cells, *others).clone(memory_format=layout_of(x))
+        out = background.expand(batch, -1, *cells, *others).clone(memory_format=memory_format_of(x))
         for i, (top, left) in enumerate(self.corners):
             out[i, :, top : top + self.rows, left : left + self.columns] = x[i]
         return out
@@ -89,3 +92,11 @@ def window_around(
         corners.append([min(begin, last_corner) for begin, _ in ranges])
         extents.append(longest)
     return Window(list(zip(*corners)), extents[0], extents[1], stride)
+
+
+def uneven_grid(grid: int, window: int) -> tuple[str, str] | None:
+    """Return (key, problem and remedy) if windows do not fill a working grid, both given by their sides; else None."""
+    below = grid // window * window
+    if below == grid:
+        return None
+    return "grid", f"= {grid} is not a multiple of {window}; nearest: {below}, {below + window}"

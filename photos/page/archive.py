@@ -13,13 +13,14 @@ from threading import RLock
 
 from annotations import recognise
 from annotations.photo_files import file_facts
-from photos import persons
+from photos import export, persons
 from photos.page.background import Background
 from photos.page.masks import PhotoMasks
 from photos.prediction import NETWORK, paths_of, write_result
 from photos.read_photos import QUERY_FILE, read_photo
 from photos.record import SAID
 from photos.results_folder import PICTURES, Results
+from photos.summary import write_summary
 from util.files.errors import UserError
 from util.files.output_folders import link
 from util.files.writing import writable, write_atomically
@@ -40,8 +41,8 @@ class Archive:
     def pack(self, formats: Sequence[str]) -> None:
         """Write, in the background, a zip of the photos that were searched for every class that is known anywhere.
 
-        Their masks are each of one moment. UserError: there is none, or no format. A photo that cannot be read, or was
-        changed meanwhile, and a full disk end the work with a line.
+        The masks of a photo are all of one moment. UserError: there is no such photo, or no format. A photo that cannot
+        be read, or was changed meanwhile, and a full disk end the work with a line.
         """
         if not formats:
             raise UserError("nothing to download: tick a format")
@@ -55,7 +56,7 @@ class Archive:
         self.work.start("packed", lambda: self._pack(results, complete))
 
     def _pack(self, results: Results, photos: Sequence[Path]) -> str:
-        """Pack photos in a folder of their own, which goes, and return what they are."""
+        """Pack photos by way of a temporary folder, and return a line on them."""
         self.file = None
         aside = results.out.parent
         shutil.rmtree(aside, ignore_errors=True)  # of a page that was killed
@@ -66,7 +67,7 @@ class Archive:
             for kind in results.formats:
                 if kind != PICTURES:
                     _write_format(kind, results, photos)
-            results.write_summary({})
+            write_summary(results.out, {})
             file = self.folder / "predictions.zip"
             write_atomically(file, lambda path: _zip(path, aside, results.formats))
             self.file = file
@@ -81,7 +82,7 @@ class Archive:
 
 
 def _write_result(photo: Path, masks: PhotoMasks, results: Results) -> None:
-    """Write a photo's result, without what says where it was made and without probabilities."""
+    """Write a photo's result without paths of this machine and without probabilities."""
     digest = file_facts(photo)["digest"]  # before it is read: it may be replaced meanwhile
     public = {key: value for key, value in masks.record(photo).items() if key in PUBLIC}
     known = {row["name"]: row for row in masks.rows(photo)}
@@ -107,11 +108,11 @@ def _write_format(kind: str, results: Results, photos: Sequence[Path]) -> None:
     queries = [home / photo.name for photo in photos]
     for photo, query in zip(photos, queries, strict=True):
         link(photo, query)
-    results.write_format(kind, folder, queries, home)
+    export.write_format(results, kind, folder, queries, home)
 
 
 def _zip(path: Path, aside: Path, formats: Sequence[str]) -> None:
-    """Write the files of all formats; links to folders, such as COCO's to the photos, are none."""
+    """Write the files of all formats, without links to folders, such as COCO's to the photos."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as out:
         for kind in formats:
             made = aside / kind

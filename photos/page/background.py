@@ -13,7 +13,7 @@ from util.loop.processes import explained_memory_errors
 class WorkState(NamedTuple):
     """How far a piece of work is."""
 
-    word: str  # what becomes of the photos
+    word: str  # what was done with the photos, such as "segmented"
     done: int = 0  # photos
     waiting: Sequence[str] | None = None  # photos that are left; None: it is not known yet
     seconds: float | None = None  # that are left
@@ -34,7 +34,7 @@ class Background:
             raise UserError("wait until the work is done, or press Stop")
 
     def start(self, word: str, work: Callable[[], str]) -> None:
-        """Do a piece of work, which returns a line for the user; raises as ``check_idle`` does."""
+        """Do a piece of work in the background, which returns a line for the user; raises as ``check_idle`` does."""
         self.check_idle()
         self.state = WorkState(word)
         self.is_stopped = False
@@ -62,7 +62,7 @@ class Background:
 
 
 def line_of(error: Exception) -> str:
-    """Return an error as one line; one that is not the user's is printed whole on the terminal."""
+    """Return an error as one line; other errors than ``UserError`` are also printed whole on the terminal."""
     if isinstance(error, UserError):
         return str(error)
     traceback.print_exception(error)

@@ -1,4 +1,4 @@
-"""The list of a page's classes: classes are added, renamed and removed, and a change that was killed is one state."""
+"""A page's classes: they are added, renamed and removed; the next start completes a change that was killed."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -25,8 +25,8 @@ MAX_CLASSES = 8  # the colours of more are alike
 class Classes:
     """The classes of a page's photos, which persons' file of names keeps by their values in masks.
 
-    What is kept of persons changes in that one file, and the results, which name classes, follow: where this is
-    killed, at the next ``begin``.
+    A change is written to that one file first. Then the results, which name classes, are written again: after a kill
+    by the next ``begin``.
     """
 
     masks: PhotoMasks
@@ -44,7 +44,7 @@ class Classes:
         return self.names[value - 1]
 
     def begin(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """Take the classes that results in the folder have found, and let results follow what is kept of persons."""
+        """Add the classes of the folder's results, and write results again that differ from what persons have said."""
         found = [row["name"] for record in records for row in record["classes"] if row["by"] == NETWORK]
         known = {*self.names, *kept_json(self.masks.replaced)}
         self._keep([*self.names, *(name for name in dict.fromkeys(found) if name not in known)])
@@ -68,7 +68,7 @@ class Classes:
         self.masks.results.names = [*persons.values(self.masks.out)]
 
     def add(self, name: str) -> None:
-        """Add a class, in place of the unnamed one where nothing is known of that."""
+        """Add a class; it replaces the unnamed one if that has no mask on any photo."""
         name = self.free_name(name)
         if len(persons.values(self.masks.out)) >= MAX_CLASSES or len(self.names) >= persons.MOST:
             raise UserError(f"{name}: a page has at most {MAX_CLASSES} classes; rename one, or name another --out")
@@ -79,11 +79,11 @@ class Classes:
             self._keep([*self.names, name])
 
     def _photos_of(self, value: int) -> list[Path]:
-        """Return the photos of which a class is known: by the network or by a person."""
+        """Return the photos that have a mask of a class, by the network or by a person."""
         return [path for path in self.masks.photos.values() if value in self.masks.looks(path)]
 
     def free_name(self, name: str, old: str = "") -> str:
-        """Return a class name, stripped; UserError: it cannot be one, or is another class's than ``old``."""
+        """Return a class name, stripped; UserError: it is no class name, or the name of a class other than ``old``."""
         name = check_class_name(name, "the class name")
         if is_nothing(name) or is_unknown(name) or name.strip("\"'") != name:
             raise UserError(f"{name}: is read as no class in lists of names; give another name, without quotes")
@@ -93,13 +93,13 @@ class Classes:
         return name
 
     def put(self, value: int, new: str) -> str:
-        """Put a name, or ``REMOVED``, in a class's place, and let results follow; return its former name."""
+        """Rename a class, or remove it by the name ``REMOVED``; write its results again, and return its former name."""
         self.work.check_idle()
         old = self.name_of(value)
         photos = self._photos_of(value)
         earlier = {name: new if now == old else now for name, now in kept_json(self.masks.replaced).items()}
         write_atomically(self.masks.replaced, json.dumps({**earlier, old: new}))
-        self._keep([new if known == old else known for known in self.names])
+        self._keep([new if name == old else name for name in self.names])
         for path in photos:
             self.masks.write(path, self.masks.found(path))
         if not earlier:  # else of a change that failed, as on a full disk, which the next ``begin`` ends

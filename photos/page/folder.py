@@ -28,6 +28,7 @@ from photos.read_photos import read_photo
 from photos.record import own_records
 from photos.results_folder import Results, below, refuse_links
 from photos.segmenter import Segmenter
+from photos.summary import write_summary
 from util.files.errors import UserError
 from util.files.writing import LONG_NAME, lock, write_atomically
 
@@ -70,7 +71,7 @@ class Folder:
         return self.download.file
 
     def row(self, name: str) -> dict[str, Any]:
-        """Return what the grid shows of a photo: of each class by whom it is, its share and scores."""
+        """Return what the grid shows of a photo: by whom the mask of each class is, its share and scores."""
         path = self.photos[name]
         state = self.masks.version(path), tuple(self.classes.names)
         if name not in self._rows or self._rows[name][0] != state:
@@ -130,7 +131,7 @@ class Folder:
         return "paint over the coins on one photo, then press Segment"
 
     def save(self, photo: str, runs: list[int], persons_values: list[int], version: str) -> dict[str, str]:
-        """Take a photo's mask as the browser has drawn it: of the classes named, each is a person's now.
+        """Keep a photo's mask as the browser has drawn it; those of the classes ``persons_values`` are a person's now.
 
         Returns the photo's version, on which the browser's next change is.
 
@@ -144,7 +145,7 @@ class Folder:
         return {"version": self.masks.version(path)}
 
     def absent(self, value: int, photos: list[str], absent: bool) -> dict[str, Any]:
-        """Say of some photos that nothing of a class is there, but where a person has said something of the class.
+        """Say that some photos show nothing of a class, except where a person has said something of it.
 
         Where ``absent`` is false, take that back. Returns the photos that change, in the background.
         """
@@ -156,7 +157,7 @@ class Folder:
         return {"photos": changed}
 
     def _mark(self, photos: list[str], name: str, absent: bool) -> str:
-        """Say of photos that nothing of a class is there, or take that back."""
+        """Say that photos show nothing of a class, or take that back."""
         for photo in self.work.each("marked", photos):
             with self.lock:
                 self.masks.say_absent(self.opened.path(photo), name, absent)
@@ -208,7 +209,7 @@ class Folder:
         return {"runs": runs_by_row(region.astype(np.uint8))}
 
     def segment(self, photo: str = "") -> None:
-        """Search every photo for every class that is not a person's there, the photo named first."""
+        """Search every photo for every class that has no mask by a person there, the photo named first."""
         if not self.photos:
             raise UserError("no photo is open: add one")
         self.results.check(self.photos.values(), again=True)
@@ -227,4 +228,4 @@ class Folder:
         self.stop()
         if self.work.state:
             self.work.thread.join()
-        self.results.write_summary({})
+        write_summary(self.out, {})

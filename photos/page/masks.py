@@ -33,7 +33,7 @@ class PhotoMasks:
         segmenter: of the network.
         results: the folder.
         photos: the open ones, by the names of their files.
-        replaced: a file, which is there while results have former names of classes: name -> the one by now, or "".
+        replaced: a file that is there while results have former names of classes: former name -> present one, or "".
     """
 
     def __init__(self, segmenter: Segmenter, results: Results, photos: Mapping[str, Path], replaced: Path):
@@ -60,13 +60,13 @@ class PhotoMasks:
         return [row for row in renamed if row["name"] in names]
 
     def rows(self, path: Path) -> list[dict[str, Any]]:
-        """Return the rows of all classes that are known of a photo, by the network or by a person."""
+        """Return the rows of all classes with a mask on a photo, by the network or by a person."""
         found = self.found(path)
         said = persons.masks_of(self.out, path)
         return persons.over(found, said, [*persons.values(self.out)]) if said else found
 
     def looks(self, path: Path) -> dict[int, list[Any]]:
-        """Return of each class that is known of a photo, by its value, what is in ``LOOKS``; nothing after an error."""
+        """Return value -> ``LOOKS`` of each class with a mask on a photo; {} after an error, which is noted."""
         values = persons.values(self.out)
         rows = result_or_error(self.rows, path)
         if isinstance(rows, UserError):
@@ -113,22 +113,22 @@ class PhotoMasks:
         self.keep_in_step(path)
 
     def say_absent(self, path: Path, name: str, absent: bool) -> None:
-        """Keep that nothing of a class is on a photo, but where persons have said something; or take that back."""
+        """Keep that a photo shows nothing of a class, unless a person has drawn it there; or take that back."""
         masks = persons.masks_of(self.out, path)
-        said = {known: mask for known, mask in masks.items() if known != name or mask.any()}
+        said = {other: mask for other, mask in masks.items() if other != name or mask.any()}
         if absent:
             said.setdefault(name, np.zeros(persons.size_of(path), bool))
         self.say(path, said)
 
     def keep_in_step(self, path: Path) -> None:
-        """Write a photo's result again where persons say something else by now."""
+        """Write a photo's result again if persons have said something else since."""
         written = own_record(self.results.paths(path)[0])
         is_of_these = {row["name"] for row in written.get("classes", [])} == {row["name"] for row in self.rows(path)}
         if not is_of_these or written.get(SAID, "") != persons.digest_of(self.out, path):
             self.write(path, self.found(path))
 
     def write(self, path: Path, found: list[dict[str, Any]]) -> None:
-        """Write a photo's result by the rows that the network has found; without these and persons' masks it goes."""
+        """Write a photo's result by the network's rows; without rows and persons' masks the result is removed."""
         if not found and not persons.values_of(self.out, path):
             self.forget(path)
             return

@@ -27,9 +27,9 @@ class OpenPhotos:
     paths: dict[str, Path] = field(default_factory=dict)  # by the names of their files
 
     def open_again(self, records: list[dict[str, Any]]) -> None:
-        """Open the photos that were sent, and of those elsewhere, which the folder may state at will, the same files.
+        """Open the photos that were sent, and those elsewhere whose files are unchanged: the folder may state any path.
 
-        A line says which are others by now; ``records`` are the results in the folder.
+        A line says which have changed; ``records`` are the results in the folder.
         """
         kept = kept_json(self.file)
         self.removed = [Path(name).name for name in kept.get("removed", [])]
@@ -44,7 +44,7 @@ class OpenPhotos:
             note(f"{self.out}: {len(closed)} photos are not as they were, such as {min(closed)}; name them by --query")
 
     def take(self, paths: Iterable[Path]) -> int:
-        """Open the photos whose results have names of their own and that nobody removed; return how many."""
+        """Open photos, except removed ones and those whose results would have another's names; return how many."""
         first_of_stem = {name_key(path.stem): path for path in self.paths.values()}
         before = len(self.paths)
         for path in paths:

@@ -1,4 +1,4 @@
-"""The page's search: the network looks on every photo for the classes that are not a person's there."""
+"""The page's search: the network looks on every photo for the classes that have no mask by a person there."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -12,6 +12,7 @@ from photos.page.background import Background
 from photos.page.masks import PhotoMasks
 from photos.results_folder import Results
 from photos.segmenter import Segmenter
+from photos.summary import write_summary
 from util.files.errors import UserError
 from util.files.parallel import result_or_error
 
@@ -40,13 +41,13 @@ def search(masks: PhotoMasks, work: Background, lock: RLock, first: str) -> str:
             if found and name in masks.photos:
                 results.write(found[0], facts)
         masks.errors[path] = unread.get(path, "")
-    results.write_summary({})
+    write_summary(masks.out, {})
     searched = results.made.intersection(paths.values())
     return "; ".join([f"{len(searched)} of {len(paths)} waiting photos searched", *islice(unread.values(), 3)])
 
 
 def _wanted(masks: PhotoMasks) -> list[str]:
-    """Return the classes that are not a person's on some photo."""
+    """Return the classes that have no mask by a person on at least one photo."""
     said = [persons.values_of(masks.out, path) for path in masks.photos.values()]
     return [name for name, value in persons.values(masks.out).items() if not all(value in values for values in said)]
 

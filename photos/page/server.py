@@ -72,7 +72,7 @@ class Handler(BaseHTTPRequestHandler):
     timeout = PATIENCE
 
     def do_GET(self) -> None:
-        """Answer a request, with what is looked at, or with what an action says."""
+        """Answer a GET by ``look``, and a POST by ``act``."""
         url = urlsplit(self.path)
         answer = self.look if self.command == "GET" else self.act
         try:
@@ -166,11 +166,11 @@ class Handler(BaseHTTPRequestHandler):
 
 def page_state(folder: Folder, seen: str) -> dict[str, Any]:
     """Return what the browser shows; only its digest where that was ``seen``."""
-    model = folder.segmenter.engine
+    engine = folder.segmenter.engine
     classes = {value: name for value, name in enumerate(folder.classes.names, 1) if name}
     state = {
-        "title": f"{model.title}, {Path(model.source).name}",
-        "untrained": [value for value, name in classes.items() if model.outlook(name)],
+        "title": f"{engine.title}, {Path(engine.source).name}",
+        "untrained": [value for value, name in classes.items() if engine.outlook(name)],
         "out": str(folder.out),
         "formats": FORMATS,
         "most": MOST,

@@ -89,7 +89,12 @@ def test_the_short_form_of_an_export_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "first", [{"result": []}, {"result": [entry(DOG, "cat")], "was_cancelled": True}, {"result": [entry(DOG, "cat")]}]
+    "first",
+    [
+        {"result": []},
+        {"result": [entry(DOG, "cat")], "was_cancelled": True, "ground_truth": True},
+        {"result": [entry(DOG, "cat")]},
+    ],
 )
 def test_the_annotation_of_a_task_is_the_ground_truth_or_the_first_with_regions(tmp_path: Path, first: dict) -> None:
     truth = {"result": [entry(CAT, "cat")], "ground_truth": True}
@@ -136,7 +141,7 @@ def test_unlabelled_regions_and_other_tools_regions_are_counted(tmp_path: Path, 
     assert "regions of 'keypointlabels' (1)" in said
 
 
-def test_a_brush_may_have_a_value_for_each_pixel_of_which_all_but_0_are_of_the_object() -> None:
+def test_values_above_0_of_a_brush_are_the_object() -> None:
     opacities = [0, 100, 128, 255]
     values = [value for opacity in opacities for value in (0, 0, 0, opacity)]
     bits = f"{len(values):032b}" + f"{7:05b}" + "".join(f"{size - 1:04b}" for size in (3, 4, 8, 16))

@@ -77,7 +77,7 @@ def test_all_readers_turn_a_photo_alike(upright, tmp_path: Path, orientation: in
     stored = _stored(photo, orientation)
     forms = {"deep.tif": stored.astype(np.uint16) * 257, "grey.tif": stored[..., 0]}
     path = _save(tmp_path / f"a{suffix}", forms.get(suffix, stored), orientation)
-    assert header_of(path) == (stored.shape[:2], orientation)
+    assert (header_of(path).size, header_of(path).orientation) == (stored.shape[:2], orientation)
     with Image.open(path) as lazy:
         _assert_alike(read_photo(lazy), photo)
     _assert_alike(read_photo(path), photo)

@@ -78,7 +78,7 @@ def test_yolos_folder_may_have_classes_in_place_of_a_data_file(tmp_path: Path, n
 
 @pytest.mark.parametrize(("by", "beside"), [("network", 255), ("person", 0)])
 @pytest.mark.parametrize("shown", [drawn.CAT, (0, 0, 0, 0)])
-def test_what_nobody_confirmed_is_unknown_for_trainings_and_what_is_not_there_is_known(
+def test_unconfirmed_masks_are_unknown_for_trainings(
     tmp_path: Path, by: str, beside: int, shown: tuple[int, ...]
 ) -> None:
     drawn.results(tmp_path)

@@ -128,7 +128,7 @@ def test_several_files_of_coco_are_parts_of_one_set(
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png"])
-def test_masks_of_roboflow_lie_beside_their_photos_with_the_names_of_their_values(tmp_path: Path, suffix: str) -> None:
+def test_masks_of_roboflow_lie_beside_their_photos(tmp_path: Path, suffix: str) -> None:
     for part in ("train", "valid"):
         photo(tmp_path / part / PHOTO).rename(tmp_path / part / f"a.{suffix}")
         index_mask(tmp_path / part / "a_mask.png", region(*BOXES.values()))

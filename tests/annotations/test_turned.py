@@ -7,7 +7,7 @@ import pytest
 
 from annotations import recognise
 from photos.example_files import read_examples
-from tests.annotations.drawn import HEIGHT, WIDTH, coco_json, outline, photo
+from tests.annotations.drawn import HEIGHT, TURNED, WIDTH, coco_json, outline, photo
 from tests.helpers.read import json_of, write_json
 
 UPRIGHT = (20, 50, 55, 90)  # x0, y0, x1, y1 within 72 x 96
@@ -16,9 +16,11 @@ SQUARE = (5, 5, 30, 30)  # within both
 EXCHANGED = {"width": HEIGHT, "height": WIDTH}
 
 
-def turned(folder: Path, first: tuple[int, ...], second: tuple[int, ...], **size: int) -> Path:
+def turned(
+    folder: Path, first: tuple[int, ...], second: tuple[int, ...], orientation: int = TURNED, **size: int
+) -> Path:
     """Write annotations of two boxes on a photo with an EXIF orientation, which may state another ``size``."""
-    photo(folder / "p0.jpg", turned=True)
+    photo(folder / "p0.jpg", orientation=orientation)
     path = coco_json(folder, {"segmentation": [outline(first)]}, {"segmentation": [outline(second)]})
     content = json_of(path)
     content["images"][0] |= size
@@ -38,15 +40,15 @@ def two_turned(folder: Path, first: tuple[int, ...], second: tuple[int, ...], **
 
 
 @pytest.mark.parametrize(
-    ("box", "size", "upright"),
-    [(UPRIGHT, {}, [UPRIGHT, SQUARE]), (STORED, EXCHANGED, [(17, 50, 52, 90), (42, 5, 67, 30)])],
+    ("box", "form", "upright"),
+    [(UPRIGHT, {"orientation": 5}, [UPRIGHT, SQUARE]), (STORED, EXCHANGED, [(17, 50, 52, 90), (42, 5, 67, 30)])],
     ids=["stored", "upright"],
 )
 def test_outlines_beyond_the_stated_size_tell_its_form(
-    tmp_path: Path, capsys, box: tuple, size: dict, upright: list[tuple]
+    tmp_path: Path, capsys, box: tuple, form: dict, upright: list[tuple]
 ) -> None:
     """One unambiguous outline decides for all."""
-    supports, _ = read_examples([f"{turned(tmp_path, box, SQUARE, **size)}"])
+    supports, _ = read_examples([f"{turned(tmp_path, box, SQUARE, **form)}"])
     for support, (x0, y0, x1, y1) in zip(supports, upright, strict=True):
         expected = np.zeros((WIDTH, HEIGHT), np.uint8)
         expected[y0:y1, x0:x1] = 1

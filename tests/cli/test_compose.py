@@ -108,7 +108,7 @@ def test_a_network_of_timm_names_its_run_and_fits_its_sides(backbone: str, sides
     for method, side in zip(("dcama", "ssp", "insid3"), sides):
         config = read("split1", "mini", method, backbone)
         assert config.run.name == f"mini_split1_{method}_{backbone.replace('/', '-')}"
-        assert (config.model.backbone(), config.model.encoder.weights) == (backbone, "timm")
+        assert (config.model.encoder_name(), config.model.encoder.weights) == (backbone, "timm")
         assert config.data.size == side
     with pytest.raises(UserError, match=r"--set data.size=80: data.size = 80 is not "):
         read_config(find_config("split1", "mini", "ssp", backbone), ["data.size=80"])
@@ -409,7 +409,7 @@ def test_a_working_folder_begins_configs_of_its_own(tmp_path: Path, monkeypatch:
     before = (CONFIGS / "mini/mini.yaml").read_text()
     write_atomically(Path("config/mini/mini.yaml"), before.replace("net: resnet10", "net: lite0"))
     assert (CONFIGS / "mini/mini.yaml").read_text() == before
-    assert read("split0", "mini").model.backbone() == "timm/tf_efficientnet_lite0"
+    assert read("split0", "mini").model.encoder_name() == "timm/tf_efficientnet_lite0"
     shutil.rmtree(tmp_path / "config")
     assert read_config("config/pascal/ssp.yaml").data.name == "pascal"  # as it is named in the project's folder
 
@@ -427,6 +427,6 @@ def test_a_file_in_the_working_folder_may_have_a_project_file_as_base(
     (tmp_path / "config/mini/ssp.yaml").write_text("base: mine.yaml\n")
     assert [read("split2", "mini", method, "lite0").data.size for method in ("symnet", "ssp")] == [97, 97]
     config = read("mine", "mini")
-    assert config.data.size == 97 and config.model.backbone() == "timm/tf_efficientnet_lite0"
+    assert config.data.size == 97 and config.model.encoder_name() == "timm/tf_efficientnet_lite0"
     assert read_config("config/mini/mini_demo.yaml").data.size == 129  # the project's
     assert read_config(find_config("config/mini/mini_demo.yaml", "mini")).data.size == 129

@@ -39,7 +39,7 @@ def test_a_config_in_a_copied_run_names_the_copy(run: Path) -> None:
     shutil.copytree(run, copy)
     for place in (copy, run):
         file = place / "meta/config.yaml"
-        assert Run(read_config(file)).source == place / "meta" / BEST
+        assert Run(read_config(file)).weights_file == place / "meta" / BEST
         for stage in ("test", "base"):
             assert folder_of(file, stage=stage) == place / stage
 

@@ -57,7 +57,7 @@ def hsnet_list(dataset: str, fold: int) -> tuple[ImageList, Config]:
     config = read_config(REPOSITORY / f"config/{dataset}/hsnet.yaml", [f"data.fold={fold}"])
     split = Fold.of(config.data)
     file = config.protocols["hsnet"].list_file
-    _, listed = read_fold_list(file, split)
+    _, listed = read_fold_list(file, config.data)
     pairs = [(PREFIX[dataset] + stem, c) for stem, c in listed]
     names = sorted({name for name, _ in pairs})
     return novel_list(made_index(names, pairs, len(config.data.classes)), split, config.data, file), config
@@ -183,7 +183,7 @@ def test_a_draw_with_other_rules_is_refused(settings: dict) -> None:
 
 def test_an_episode_may_have_its_last_support_first(novel: ImageList, mini_data) -> None:
     sampler = published(novel, PFENET, "sequential", 2, SEED)
-    episodes = EpisodeDataset(sampler, Fold.of(mini_data()), 33, view=View("stretch", 33, 33))
+    episodes = EpisodeDataset(sampler, Fold.of(mini_data()), View("stretch", 33, 33))
     forward = TrialDataset(episodes, ("original",))[40]
     backward = TrialDataset(episodes, ("original",), last_support_first=True)[40]
     ((query, first, last),) = forward.rows

@@ -40,7 +40,9 @@ def lists(mini_lists) -> tuple[Fold, ImageList, ImageList]:
 
 def _episodes(images: ImageList, fold: Fold, augment: AugmentSettings | None, shots: int = 3, **options):
     query = "sequential" if augment is None else "shuffle"
-    return EpisodeDataset(EpisodeSampler(images, query, shots, 0), fold, SIZE, augment, **options)
+    return EpisodeDataset(
+        EpisodeSampler(images, query, shots, 0), fold, View("letterbox", SIZE, SIZE), augment, **options
+    )
 
 
 def _views(images: ImageList, row: int) -> tuple[np.ndarray, np.ndarray]:
@@ -104,7 +106,9 @@ def test_training_view_without_any_change_keeps_every_class_id(lists) -> None:
 def test_a_crop_keeps_the_class_of_its_episode(lists) -> None:
     """Photos are larger than the side, so that crops are drawn again."""
     fold, train, _ = lists
-    dataset = EpisodeDataset(EpisodeSampler(train, "shuffle", 1, 0), fold, SIZE // 2, STILL)
+    dataset = EpisodeDataset(
+        EpisodeSampler(train, "shuffle", 1, 0), fold, View("letterbox", SIZE // 2, SIZE // 2), STILL
+    )
     for number in range(20):
         key = dataset.sampler(number)
         views = []

@@ -205,7 +205,7 @@ def test_a_replaced_file_is_read_again_though_size_and_time_are_equal(
     assert [row for row in range(6) if second.content(row) != first.content(row)] == [2]
 
 
-FOLD = Fold(3, 0, "contiguous", novel=(1,), base=(2, 3))
+FOLD = Fold(novel=(1,), base=(2, 3))
 
 
 def test_copied_files_with_other_times_are_the_same_data_set(tiny: DataSettings, tmp_path: Path) -> None:

@@ -167,8 +167,8 @@ def test_the_configs_name_the_published_lists_of_their_fold(dataset: str, fold: 
     split = Fold.of(config.data)
     files = {name: config.protocols[name].list_file for name in ("hsnet", "dcama", "symnet")}
     assert (files["dcama"], files["symnet"]) == (files["hsnet"], None)
-    _, test = read_fold_list(files["hsnet"], split)
-    _, train = read_fold_list(config.meta_stage.list_file, split)
+    _, test = read_fold_list(files["hsnet"], config.data)
+    _, train = read_fold_list(config.meta_stage.list_file, config.data)
     counted = train if dataset == "pascal" else {stem for stem, _ in train}
     assert (len(test), len(counted)) == (TEST_PAIRS[dataset][fold], EPOCHS[dataset][fold])
     for rows, classes in ((test, split.novel), (train, split.base)):

@@ -137,7 +137,7 @@ STRETCHED = View("stretch", 33, 33)
 def two_ways(novel: ImageList, mini_data) -> TrialDataset:
     """Return trials of the classes 1 and 2 in one shot; images are stretched to 33 pixels."""
     sampler = EpisodeSampler(novel, "sequential", 1, 0, ways=2)
-    episodes = EpisodeDataset(sampler, Fold.of(mini_data()), 33, view=STRETCHED)
+    episodes = EpisodeDataset(sampler, Fold.of(mini_data()), STRETCHED)
     return TrialDataset(episodes, "original")
 
 
@@ -172,7 +172,9 @@ def test_workers_and_batch_size_change_no_tensor(mini_lists, augment) -> None:
     sampler = EpisodeSampler(images, "shuffle", 2, 321)
     sources = [Source("red", Modality(), lambda photo, _: read_image(photo)[..., 0])]
     vectors = name_vectors(list(CLASS_NAMES))
-    dataset = EpisodeDataset(sampler, fold, 65, augment, vectors, base_labels=True, sources=sources)
+    dataset = EpisodeDataset(
+        sampler, fold, View("letterbox", 65, 65), augment, vectors, base_labels=True, sources=sources
+    )
     fours = [range(40, 44), range(44, 48), range(48, 52)]
     expected = collate([dataset[number] for number in range(40, 52)])
     assert expected.number.tolist() == [*range(40, 52)]

@@ -81,7 +81,7 @@ def test_hsnet_squeezes_photo_and_label_to_400(photo) -> None:
     assert 255 in scored
 
 
-def test_a_row_of_a_stretched_label_is_the_floor_also_where_opencv_rounds_below_it() -> None:
+def test_a_row_of_a_stretched_label_is_the_floor() -> None:
     """Row 9 is row 9 * 22 / 18 = 11, for which OpenCV's nearest neighbour takes row 10."""
     label = View("stretch", 18, 18).label(np.arange(22, dtype=np.uint8)[:, None], 18)
     assert label[:, 0].tolist() == [0, 1, 2, 3, 4, 6, 7, 8, 9, 11, 12, 13, 14, 15, 17, 18, 19, 20]

@@ -32,8 +32,8 @@ def test_paco_part_cuts_out_an_object_drawn_at_random(made: Made, tmp_path: Path
     for seed, name in names.items():
         save_photo(root / "coco" / name, seed)
     entries = [{key: name} for key, name in names.items()] * 2  # each photo twice
-    parts = [part for class_id in range(10, 18) for part in paco_parts(class_id)]
-    content = {"cid2img": dict.fromkeys(range(10, 18), entries), "img2anno": dict.fromkeys(names, parts)}
+    parts = [part for class_id in range(10, 20) for part in paco_parts(class_id)]
+    content = {"cid2img": dict.fromkeys(range(10, 20), entries), "img2anno": dict.fromkeys(names, parts)}
     (root / "paco").mkdir()
     for split in ("train", "val"):
         (root / f"paco/paco_part_{split}.pkl").write_bytes(pickle.dumps(content))
@@ -58,7 +58,7 @@ def write_pascal_part(root: Path) -> dict[str, Any]:
     folder = root / "Annotations_Part_json_merged_part_classes"
     folder.mkdir(parents=True)
     tail = {"name": "TAIL", "mask": [runs(slice(5, 9), slice(5, 9))]}
-    box = {"xmin": "2", "ymin": "3", "xmax": "32", "ymax": "30"}
+    box = {"xmin": "-2", "ymin": "3", "xmax": "32", "ymax": "30"}
     objects = [{"name": name, "bndbox": box, "parts": [tail]} for name in THINGS.values()]
     for seed, stem in enumerate(STEMS):
         save_photo(root / f"JPEGImages/{stem}.jpg", seed)
@@ -81,7 +81,7 @@ def test_pascal_part(made: Made, tmp_path: Path) -> None:
     content = write_pascal_part(root)
     assert_done(made("pascalpart", f"{tmp_path}/Pascal-Part"), "8 masks show no pixel")
     assert len(list_lines(tmp_path / "data")) == 3 * 2
-    assert read_mask(tmp_path / f"data/masks/1/{STEMS[0]}.png").shape == (27, 30)
+    assert read_mask(tmp_path / f"data/masks/1/{STEMS[0]}.png").shape == (27, 32)
     assert "aeroplane+TAIL" not in (tmp_path / "config/pascalpart/pascalpart.yaml").read_text()
     shutil.rmtree(tmp_path / "data")
     content["animals"]["object"]["bird"]["part"]["BODY"] = {"train": STEMS, "val": ["../../../outside"]}

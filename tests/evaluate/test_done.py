@@ -102,7 +102,7 @@ def test_a_result_that_is_damaged_or_lacks_its_episodes_is_scored_again(tested) 
     assert reason(config) == "the result there cannot be read"
 
 
-def test_text_vectors_decide_and_foreign_weights_of_one_name_have_folders_of_their_own(mini_yaml) -> None:
+def test_text_vectors_and_foreign_weights_tell_tests_apart(mini_yaml) -> None:
     path = mini_yaml("symnet", data={"text": "names"})
     tests = [Evaluation(read_config(path, [f"test.checkpoint={place}/best.pth"])) for place in "ab"]
     assert Origin(vectors="a").differences(Origin(vectors=done.facts_today(tests[0])["vectors"]()))

@@ -136,7 +136,7 @@ def test_a_test_that_fails_while_it_writes_leaves_no_result(config, monkeypatch:
     assert not path.exists()
 
 
-def test_an_unfinished_training_is_marked_and_of_its_weights_the_moving_average_is_scored(config, tmp_path: Path):
+def test_the_moving_average_of_an_unfinished_training_is_scored(config, tmp_path: Path):
     path = new_checkpoint(config(SYMNET), tmp_path / "half/last.pth")
     content = checkpoint.read(path).entries | {"schedule": {"steps": 8}, "progress": {"step": 2}}
     weights = content["weights"]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from util.files.errors import UserError
-from util.loop.mask_metrics import METRICS, EpisodeCounts, Metric, SeenEpisode, counted_in_episodes
+from util.loop.mask_metrics import METRICS, EpisodeCounts, SeenEpisode, counted_in_episodes, metric
 from util.loop.metrics import class_counts, class_scores, episode_records, episode_scores, mean_iou
 
 NOVEL = (2, 5)
@@ -64,13 +64,13 @@ def test_boundary_iou_is_summed_by_class_and_sees_labelled_pixels_alone():
     union = np.zeros(6)
     label = np.full((80, 80), 255)
     label[:60] = 0
-    label[5:40, 10:50] = 1
+    label[5:40, :50] = 1
     label[20:23] = 255
     true_band = inner_band(label == 1)
     for number, class_id in enumerate((*NOVEL, *NOVEL)):
         prediction = random.integers(0, 2, (80, 80))  # outside the labels without effect
         prediction[:60] = 0
-        prediction[9 - number : 44, 12:70] = 1
+        prediction[9 - number : 44, 12:] = 1
         band = inner_band((prediction == 1) & (label != 255))
         intersection[class_id] += (band & true_band).sum()
         union[class_id] += (band | true_band).sum()
@@ -104,7 +104,7 @@ def test_a_mean_of_episodes_is_averaged_within_its_class_first(whole: float, mon
     def count(mask: np.ndarray, true: np.ndarray, _: np.ndarray) -> tuple:
         return (kind((true > mask).sum() * whole), whole) if true.any() else (0, 0)
 
-    monkeypatch.setitem(METRICS, "missed", Metric("missed", count, unit="px", scale=1))
+    monkeypatch.setitem(METRICS, "missed", metric("missed", count, "missed", unit="px", scale=1))
     label = torch.zeros(60, 80, dtype=torch.long)
     label[20:40, 20:40] = 1
     records = []
@@ -131,8 +131,8 @@ def test_a_metric_may_see_the_episode_or_all_counts_at_the_end(monkeypatch: pyte
         assert counts.number.tolist() == [0, 0, 1, 1] and counts.class_id.tolist() == [2, 5, 2, 5]
         return float(np.ptp(counts.intersection / counts.union))
 
-    monkeypatch.setitem(METRICS, "class", Metric("class", twice_class, scale=1, sees_episode=True))
-    monkeypatch.setitem(METRICS, "spread", Metric("spread", spread, at_end=True))
+    monkeypatch.setitem(METRICS, "class", metric("twice", twice_class, "class", scale=1, sees_episode=True))
+    monkeypatch.setitem(METRICS, "spread", metric("spread", spread, "spread", at_end=True))
     label = torch.tensor([[0, 1], [2, 2]])
     of_all = torch.tensor([[0, 2], [5, 4]])
     class_ids = torch.tensor([2, 5])
@@ -153,7 +153,7 @@ ANSWERS = {"nan": (float("nan"), 1), "of nothing": (0.5, 0), "alone": 0.5, "none
 
 @pytest.mark.parametrize("answer", ANSWERS.values(), ids=list(ANSWERS))
 def test_an_own_metric_that_counts_no_part_of_a_whole_is_refused(answer: Any, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(METRICS, "own", Metric("own", lambda *_: answer))
+    monkeypatch.setitem(METRICS, "own", metric("own", lambda *_: answer, "own"))
     label = torch.ones(2, 2, dtype=torch.long)
     with pytest.raises(UserError, match="metric own failed: "):
         episode_records(0, torch.tensor([2]), label, label, ["own"])

@@ -61,7 +61,7 @@ def test_a_short_training_and_a_test_at_one_and_two_shots(config, model: str) ->
     check_results(short, model)
     if cls.shots_share_weights:
         two_shots = short.with_data(shot=2)
-        assert Run(two_shots).trained == Run(short).trained != Run(two_shots).folder("meta")
+        assert Run(two_shots).tested_folder == Run(short).tested_folder != Run(two_shots).folder("meta")
         assert score(two_shots)[0]["checkpoint"].endswith("meta/best.pth")
 
 

@@ -51,7 +51,7 @@ def bytes_of(store: TrialStore) -> int:
 
 
 @pytest.mark.train
-def test_kept_shots_change_no_count_whatever_fits_and_no_support_is_encoded_twice(run) -> None:
+def test_kept_shots_change_no_count(run) -> None:
     expected = run(None)
     store = TrialStore(1)
     assert np.array_equal(run(store), expected)
@@ -78,8 +78,8 @@ def encoded(mini_config, monkeypatch):
         network = build_model(run.config, run.text_width)
         data = validation_episodes(run, images_for_test(run, progress=False))
         passes = []
-        encode = network.encode  # as a method writes it that reads no modalities:
-        monkeypatch.setattr(network, "encode", lambda image, label=None, maps=None: encode(image, label, maps))
+        encode = network.encode_supports  # as a method writes it that reads no modalities:
+        monkeypatch.setattr(network, "encode_supports", lambda image, label, maps=None: encode(image, label, maps))
         normalise = network.encoder.normalise
         monkeypatch.setattr(network.encoder, "normalise", lambda image: passes.append(len(image)) or normalise(image))
         store = TrialStore(gib)
@@ -91,7 +91,7 @@ def encoded(mini_config, monkeypatch):
 
 
 @pytest.mark.train
-def test_an_image_passes_the_encoder_once_and_a_query_of_several_episodes_where_nothing_fits(encoded) -> None:
+def test_how_often_an_image_passes_the_encoder(encoded) -> None:
     passes, episodes = encoded(ORIGINAL_SIZES, "ssp", gib=1)
     assert passes == len({row for key in episodes for row in (key.query, *key.supports)}) < 3 * EPISODES
     passes, episodes = encoded(WITH_BLOCKS, "symnet", gib=0)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import Mock
 
 import pytest
@@ -127,7 +128,7 @@ def schedule(dataset: str, method: str, stage: str, processes: int) -> StepSched
     return StepSchedule.from_settings(getattr(config, stage), 3200, processes, stage)
 
 
-def test_a_batch_that_more_processes_cannot_split_is_refused_with_their_greatest_number():
+def test_a_batch_that_processes_cannot_split_is_refused():
     """Of 12 images in all a process takes two in the base stage, one episode in the meta stage."""
     assert schedule("pascal", "symnet", "base_stage", 6).batch == 12
     for method, stage, most in (("symnet", "base", 6), ("ssp", "meta", 4)):
@@ -184,7 +185,7 @@ def test_words_that_mean_nothing_are_refused_before_anything_starts(words: list[
 def test_a_training_that_does_not_fit_on_the_disk_is_refused_at_its_start(mini_config, monkeypatch, capsys):
     """Before the base stage, by the numbers of the plan; files that the training replaces count as free."""
     config = mini_config("bam", data={"text": "none"})
-    monkeypatch.setattr(disk, "free_on_disk", lambda _: 10**5)
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: SimpleNamespace(free=10**5))
     says = r"the disk is too small: checkpoints will take .* while training; 0\.0 GB are free; free some"
     with pytest.raises(UserError, match=says):
         stages.train(config, Asked())

@@ -27,9 +27,18 @@ def test_its_help_names_its_options_and_words_that_mean_nothing_are_refused() ->
     named = set(re.findall("^  (--[a-z-]+)", reproduced("--help").stdout, re.MULTILINE))
     read = set(re.findall(r"(--[a-z-]+)\)(?! \|\|)", (REPOSITORY / "reproduce.sh").read_text()))
     assert named == read | {"--dry-run"}
-    for words in (["\u00b2"], ["0", "--fold", "1"], ["0", "-x"], ["0", "--folds", "0,9"]):
-        ended = reproduced("pascal", "resnet50", *words)
-        assert ended.returncode == 2 and ended.stderr.startswith("error: ") and ended.stderr.count("\n") == 1
+    for words in (
+        "\u00b2",
+        "0 --fold 1",
+        "0 -x",
+        "0 --models ",
+        "0 --folds 0,9",
+        "0 --seeds x",
+        "0 --shot 1,0",
+        "0 --protocol nope",
+    ):
+        ended = reproduced("pascal", "resnet50", *words.split(" "))
+        assert (ended.returncode, ended.stdout, ended.stderr.count("\n"), ended.stderr[:7]) == (2, "", 1, "error: ")
 
 
 @pytest.mark.train

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from model.encode import Method
 from model.episode import Episode, Shot
+from model.method import Method
 from tests.helpers.pretend import tensors_in
 
 SUMS = 3  # with signs drawn anew
@@ -22,7 +22,7 @@ def kept(network: Method, episode: Episode) -> dict[str, np.ndarray]:
     shots = []
     images, labels = (x.flatten(0, 1).split(1) for x in (episode.support, episode.support_label))
     for image, label in zip(images, labels, strict=True):  # a GPU would fill up the smaller of several objects
-        shots += network.encode(image, label)
+        shots += network.encode_supports(image, label)
     return {KEPT: figures_of_each(Shot.join(shots).tensors())} if shots else {}
 
 

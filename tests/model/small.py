@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from model.contract import FewShotMethod, Task
-from model.encode import Method
 from model.encoders.residual import SMALL
 from model.encoders.settings import EncoderSettings
 from model.episode import IGNORE, Episode
+from model.method import Method
 from model.registry import methods
 from tests.helpers.narrow import NARROW
 from tests.model.tiny import networks_of

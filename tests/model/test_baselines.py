@@ -19,7 +19,7 @@ def test_several_stages_are_concatenated() -> None:
     episode = drawn_episode("prototype", shots=1, batch=2)
     alone, listed, both = (small_model("prototype", 1, stage=stage) for stage in (3, [3], [3, 4]))
     assert close(listed(episode).logits, alone(episode).logits)
-    maps = [both._maps(images) for images in (episode.query, episode.support[:, 0])]
+    maps = [both._read(images) for images in (episode.query, episode.support[:, 0])]
     query, support = (torch.cat([x[3], x[4]], dim=1) for x in maps)
     mask = F.interpolate((episode.support_label == 1).float(), support.shape[-2:], mode="bilinear", align_corners=True)
     prototype = (support * mask).sum((2, 3)) / (mask.sum((2, 3)) + 5e-4)
@@ -33,11 +33,11 @@ def test_classes_share_the_background_of_all_supports() -> None:
     other = drawn_episode("multiprototype", 1, batch=1, seed=1)
     other = dataclasses.replace(other, query=one.query)
     logits = network.forward_classes([one, other]).logits
-    shots = [network.encode(x.support[:, 0], x.support_label[:, 0])[0] for x in (one, other)]
+    shots = [network.encode_supports(x.support[:, 0], x.support_label[:, 0])[0] for x in (one, other)]
     background = torch.cat([shot.features[shot.is_background] for shot in shots])
     objects = [shot.features[shot.is_object] for shot in shots]
     centres = [spherical_kmeans(points, network.settings.k) for points in (background, *objects)]
-    query = network.compared(network._maps(one.query))[0]
+    query = network.compared(network._read(one.query))[0]
     torch.testing.assert_close(logits[0], class_scores(query, centres, one.query.shape[-2:]))
 
 
@@ -60,10 +60,10 @@ def test_photos_that_share_kept_supports_share_the_fit(monkeypatch: pytest.Monke
     network, episode, fits = small_model("probe", 2), drawn_episode("probe", 2, 1), []
     monkeypatch.setattr(probe, "fit", lambda *given: fits.append(0) or fit(*given))
     alone = network(episode).logits
-    episode.shots = network.encode(episode.support[0], episode.support_label[0])
+    episode.shots = network.encode_supports(episode.support[0], episode.support_label[0])
     for _ in range(2):
         torch.testing.assert_close(network(episode).logits, alone)
     assert len(fits) == 2  # of the supports as images, and of those that were encoded
     episode.support_label = 1 - episode.support_label.clamp(max=1)  # the same images may support another class
-    episode.shots = network.encode(episode.support[0], episode.support_label[0])
+    episode.shots = network.encode_supports(episode.support[0], episode.support_label[0])
     assert not torch.allclose(network(episode).logits, alone) and len(fits) == 3

@@ -232,7 +232,7 @@ def test_classes_compete_over_queries_that_are_encoded_once(name: str) -> None:
 def test_shots_computed_one_image_at_a_time_give_the_same_prediction(name: str) -> None:
     network, episode = fresh_model(name), episode_of(name)
     want = scored_outputs(network.eval()(episode))
-    shots = network.encode(episode.support.flatten(0, 1), episode.support_label.flatten(0, 1))
+    shots = network.encode_supports(episode.support.flatten(0, 1), episode.support_label.flatten(0, 1))
     if not shots:
         return  # this model keeps nothing
     assert len(shots) == BATCH * SHOTS and all(shot.nbytes > 0 for shot in shots)
@@ -276,7 +276,7 @@ def test_a_step_changes_the_learnable_and_leaves_the_frozen(name: str) -> None:
 
 
 @every_model
-def test_the_learnable_parameters_are_in_one_group_and_the_frozen_parts_in_evaluation(name: str) -> None:
+def test_learnable_parameters_are_in_one_group(name: str) -> None:
     network = fresh_model(name).train()
     groups = network.param_groups()
     assert len(groups) == len({group.name for group in groups})

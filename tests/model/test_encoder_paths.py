@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from model.encoders.needs import ONE_GRID, PYRAMID
 from model.encoders.settings import EncoderSettings, Learn
 from model.registry import methods
 from model.tensors.mask import Mask
+from model.wants import ONE_GRID, PYRAMID
 from tests.helpers.narrow import NARROW
 from tests.model.seeded import seeded_model
 from tests.model.small import WITH_ENCODER, drawn_episode
@@ -23,7 +23,8 @@ REFUSED = {ONE_GRID: ["swin_b"], PYRAMID: [TRANSFORMER]}  # whose grids are othe
 
 def refused_by(method: str) -> list[str]:
     """Return the encoders that a method refuses."""
-    return REFUSED.get(methods()[method].grids, ["vgg16"] if method == "dcama" else [])  # VGG: no map inside stage 1
+    # VGG: no map inside stage 1
+    return REFUSED.get(methods()[method].wants.grids, ["vgg16"] if method == "dcama" else [])
 
 
 PAIRS = [(name, NARROW, "deep") for name in WITH_ENCODER]
@@ -41,7 +42,7 @@ def test_a_support_that_is_all_object_has_the_features_of_a_query(name: str, bac
     network = seeded_model(name, 1, backbone, stem)
     image = torch.from_numpy(np.random.RandomState(0).randint(0, 256, (1, 3, *[network.task.size] * 2)))
     all_object = Mask(torch.ones(1, *image.shape[-2:], dtype=torch.uint8))
-    support, query = network._maps(image, all_object), network._maps(image)
+    support, query = network._read(image, all_object), network._read(image)
     if network.wants.blocks:
         for (_, one), (stage, other) in zip(support.blocks(), query.blocks(), strict=True):
             _assert_close(one, other, f"block of {stage}")
@@ -78,7 +79,7 @@ def test_an_encoder_is_refused_only_where_it_lacks_what_the_method_needs(name: s
     backbones = ("resnet10", "vgg16", "swin_b", CONVOLUTIONS, TRANSFORMER)
     problems = {b: method.encoder_problem(method.Settings(encoder=EncoderSettings(b))) for b in backbones}
     assert [backbone for backbone, problem in problems.items() if problem] == refused_by(name)
-    needed = method.grids.words or "the maps inside stages 1, 2, 3 and 4"
+    needed = method.wants.grids.words or "the maps inside stages 1, 2, 3 and 4"
     for key, message in filter(None, problems.values()):
         assert key == "backbone"
         assert re.search(f"{method.title}: it needs {needed}; .* offers .*it takes resnet10", message)

@@ -55,7 +55,7 @@ def _of_output(output: Output) -> dict[str, np.ndarray]:
     """Return the logits on small grids, and the figures of the maps."""
     small = {key: F.adaptive_avg_pool2d(logits.float(), 12) for key, logits in scored_outputs(output).items()}
     out = {key: logits.cpu().numpy().astype(np.float32) for key, logits in small.items()}
-    for key, values in output.maps.items():
+    for key, values in output.pictures.items():
         out[f"{middle.MAP} {key}"] = middle.figures_of_each([values])
     return out
 

@@ -6,8 +6,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from model.episode import IGNORE
+from model.method import HIGH
 from model.parts.presence import presence_features, support_summary
-from model.parts.with_encoder import HIGH
 from model.pocket.closeup import CONTEXT, MOST, closeup
 from model.pocket.comparison import GAIN, RIDGE, probe
 from model.pocket.levels import Levels, Views
@@ -73,7 +73,7 @@ def test_a_kept_support_serves_alone_among_others_and_for_several_queries() -> N
     episode.support_label[1, 0, 20:30, 20:30] = 1  # small: with a close-up
     with torch.no_grad():
         want = network(episode).logits
-        large, small = network.encode(episode.support[:, 0], episode.support_label[:, 0])
+        large, small = network.encode_supports(episode.support[:, 0], episode.support_label[:, 0])
         assert [len(shot.views.objects[0]) for shot in (large, small)] == [1, 2]
         episode.shots = [large, small]
         torch.testing.assert_close(network(episode).logits, want, atol=1e-4, rtol=1e-4)
@@ -91,7 +91,7 @@ def test_the_decoder_is_judged_once_for_queries_that_share_kept_supports() -> No
     network._decoder_helps = lambda classes: judged.append(len(classes[0])) or judge(classes)
     with torch.no_grad():
         want = network(episode).logits
-        episode.shots = network.encode(episode.support[0], episode.support_label[0])
+        episode.shots = network.encode_supports(episode.support[0], episode.support_label[0])
         for _ in range(2):
             torch.testing.assert_close(network(episode).logits, want, atol=1e-4, rtol=1e-4)
         assert judged == [3, 3]  # of the supports as images, and of those that are kept
@@ -166,7 +166,7 @@ def test_the_presence_score_compares_every_level_of_the_encoder() -> None:
     with torch.no_grad():
         found = network(episode).presence_features
         query, support = (  # all levels but the learnt one, side by side
-            torch.cat(network.levels(network._maps(image), network.base_classes.classify).unit[:-1], dim=1)
+            torch.cat(network.levels(network._read(image), network.base_classes.classify).unit[:-1], dim=1)
             for image in (episode.query, episode.support[:, 0])
         )
         summary = support_summary(support, (episode.support_label == 1).float())

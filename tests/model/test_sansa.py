@@ -167,7 +167,7 @@ def test_a_checkpoint_holds_what_learns_and_knows_the_rest_by_its_digest(mini_ro
 def test_of_many_supports_the_first_and_the_last_six_are_remembered() -> None:
     network = small_model("sansa", 8)
     episode = drawn_episode("sansa", 8, 1)
-    shots = network.encode(episode.support[0], episode.support_label[0])
+    shots = network.encode_supports(episode.support[0], episode.support_label[0])
     keys, _, pointers = network._memories(shots)
     memories = [shot.memory.flatten(2).permute(2, 0, 1) for shot in shots]
     used = torch.cat([memories[number] for number in (0, 2, 3, 4, 5, 6, 7)])

@@ -109,7 +109,7 @@ def test_each_of_three_shots_has_the_weight_of_its_distance_in_any_order() -> No
 
 def test_vgg_takes_torchvisions_names_and_refuses_weights_with_batch_norm() -> None:
     with torch.device("meta"):
-        encoder = build_encoder(EncoderSettings("vgg16"), variant=HSNet.variant)
+        encoder = build_encoder(EncoderSettings("vgg16"), variant=HSNet.wants.variant)
     names = encoder.own_names(
         {f"features.{i}.weight": torch.empty(0) for i in (0, 7, 17, 28)} | {"classifier.0.bias": 1}
     )

@@ -62,7 +62,7 @@ def test_the_class_that_plays_a_novel_one_suppresses_nothing() -> None:
     episode = drawn_episode("symnet", 1, BATCH)
     maps = drawn(0, BATCH, 2, *GRID), drawn(1, BATCH, BASE_CLASSES + 1, *GRID), drawn(2, BATCH)
     in_training, spared, plain = (
-        network.train(training).corrected(*maps, replace(episode, spared_class=spared)).logits
+        network.train(training).ensemble_with_base(*maps, replace(episode, spared_class=spared)).logits
         for training, spared in ((True, None), (False, episode.base_id), (False, None))
     )
     assert torch.equal(spared, in_training) and not torch.equal(spared, plain)
@@ -153,9 +153,7 @@ def test_a_prototype_is_aligned_by_the_papers_bilinear_attention() -> None:
 @pytest.mark.parametrize(
     "empty, low, high", [("foreground", 0, 0.6), ("ambiguous", 0.56, 0.9), ("background", 0.41, 1), (None, 0, 1)]
 )
-def test_query_prototypes_are_means_by_the_prior_and_an_empty_set_takes_twelve_positions(
-    empty: str | None, low: float, high: float
-) -> None:
+def test_query_prototypes_are_means_by_the_prior(empty: str | None, low: float, high: float) -> None:
     values = np.random.default_rng(1).permutation(np.linspace(low, high, 36)).astype(np.float32)
     order = np.argsort(-values)
     by_rank = {"foreground": order[:12], "ambiguous": order[12:24], "background": order[-12:]}

@@ -107,7 +107,7 @@ def sam3_case(inputs: Arrays) -> Mapping[str, Any]:
     on_calls(canvas, "draw_instances", lambda given, result: drawn.append(given))
     given_boxes = iter(boxes)
     with mock.patch.object(canvas, "box_of", lambda _: next(given_boxes)):
-        (best,) = model(_episode_of_original_sizes(inputs, shots)).maps["score"]
+        (best,) = model(_episode_of_original_sizes(inputs, shots)).pictures["score"]
     mock.patch.stopall()
     hook.remove()
     [((pasted, norm_boxes, *_), (union, (presence, _)))] = searches

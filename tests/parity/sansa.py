@@ -61,7 +61,7 @@ def drawn_episodes(inputs: Arrays) -> Episode:
 def _forward(network: SANSA, episodes: Episode) -> dict[str, Any]:
     """Return the outputs of an episode and the values on the way to them."""
     supports = Supports.join(episodes.supports_of(0))
-    shots = network.encode(supports.image, supports.label)
+    shots = network.encode_supports(supports.image, supports.label)
     query = network.see(episodes.query[0])
     conditioned = network.condition(query, shots)
     masks, ious = (x[:, 1:] for x in network.decode(query, conditioned))

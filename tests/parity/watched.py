@@ -85,7 +85,7 @@ def hsnet(network: Any) -> Collect:
         for name, maps in each.items():
             of_shots = [part for x in maps for part in x.split(len(output.logits))]  # also where all shots are at once
             out[name] = torch.stack(of_shots, dim=1).flatten(0, 1)  # row b K + k
-        return out | {name: (x * len(of_shots)).round().to(torch.uint8) for name, x in output.maps.items()}  # votes
+        return out | {name: (x * len(of_shots)).round().to(torch.uint8) for name, x in output.pictures.items()}  # votes
 
     return collect
 

@@ -72,7 +72,7 @@ def empty_segmenter(make_checkpoint, made: Made) -> Callable[[str], Segmenter]:
 
     def give(model: str = "") -> Segmenter:
         if model not in made.segmenters:
-            made.segmenters[model] = Segmenter(make_checkpoint(model), device="cpu")
+            made.segmenters[model] = Segmenter(checkpoint=make_checkpoint(model), device="cpu")
         return made.segmenters[model].without_classes()
 
     return give

@@ -70,7 +70,7 @@ def test_a_calibration_is_made_on_training_images(mini_yaml, tmp_path: Path, pre
     file = tmp_path / "runs/tiny" / FILE
     assert f"calibration: {file}" in outcome.output and "presence accuracy" in outcome.output
     made = convert(Calibration, yaml.safe_load(file.read_text()), "")
-    assert (made.scale > 0, len(made.weights), made.precision) == (True, 6, "float32")
+    assert (made.scale > 0, made.threshold < 0.5, len(made.weights), made.precision) == (True, True, 6, "float32")
     assert "base classes of fold 0, 160 episodes" in made.made_on
     with caplog.at_level("WARNING"):
         assert find_calibration(read_config(path), TRAINING_FREE, "other weights") is None

@@ -24,7 +24,7 @@ def test_net_names_the_networks(name: str) -> None:
     networks = [f"/models/my_{i}/net-{i}.v1" for i in range(len(SHAPES[name]))]
     config = config_of("split2", "pascal", name, ",".join(networks))
     assert (config.model.weights, config.data.fold) == (networks, 2)
-    assert "/" not in config.run.name and config.model.backbone() == ",".join(networks)
+    assert "/" not in config.run.name and config.model.encoder_name() == ",".join(networks)
     with pytest.raises(UserError, match=r"names 3 network\(s\); the method has those of NET=facebook"):
         config_of("split0", "pascal", name, "a/b,c/d,e/f")
 

@@ -55,16 +55,16 @@ def test_drawn_marks_are_discs_and_lines_with_an_unknown_border(example_texts: d
 def test_marks_of_one_photo_join(example_texts: dict[str, str]) -> None:
     photo = example_texts["box"].partition(":")[0]
     points = _label(f"{photo}:points=15,20;40,20")
-    denied = _label(f"{photo}:points=30,10;6,6")
+    denied = _label(f"{photo}:points=30,10;16,20")
     boxes = np.zeros((HEIGHT, WIDTH), bool)
     boxes[3:20, 2:20] = boxes[3:20, 30:50] = boxes[1:9, 1:9] = True
-    marks = ("box=2,3,20,20;30,3,50,20 not=30,10", "points=15,20; 40,20 not=6,6", "box=1,1,9,9")
+    marks = ("box=2,3,20,20;30,3,50,20 not=30,10", "points=15,20; 40,20 not=16,20", "box=1,1,9,9")
     (joined,) = by_class([parse_example(f"{photo}:{text}") for text in marks], "cat")["cat"]
     support = joined.read()
     assert np.array_equal(support.label == BOXED, boxes & (points != 1) & (denied != 1))
     assert np.array_equal(support.label == 1, (points == 1) & (denied != 1))
     assert np.array_equal(support.label == IGNORE, (points == IGNORE) & ~boxes & (denied != 1))
-    assert support.source.endswith("not=6,6 + box=1,1,9,9")
+    assert support.source.endswith("not=16,20 + box=1,1,9,9")
 
 
 def test_a_text_is_split_into_class_photo_and_annotation(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_the_weights_say_how_many_shots_the_model_reads_together(
     segmenter.add("cat", supports)
     assert [batch.image.shape[1] for batch in segmenter.classes[0].support_batches] == [3]
     assert segmenter(photos[0]).mask.shape == read_photo(photos[0]).shape[:2]
-    of_five = Segmenter(make_checkpoint("", "data.shot=5"), device="cpu")
+    of_five = Segmenter(checkpoint=make_checkpoint("", "data.shot=5"), device="cpu")
     with pytest.raises(UserError, match=r"2 example.* trained with 5 shots"):
         of_five.add("cat", supports[:2])
     of_five.add("cat", [*supports, *supports[:2]])
@@ -98,7 +98,7 @@ def test_supports_and_queries_may_be_in_memory(kind: str, baseline: Path, drawn_
     in_form = forms[kind]
     pair = (in_form(path), masks.get(kind, mask_path))
     expected = Segmenter(config=baseline, supports=[drawn_support, f"dog={path}:{mask_path}"])
-    prediction = Segmenter(None, {CLASS_NAMES[0]: [pair], "dog": [pair]}, config=baseline)(in_form(photos[1]))
+    prediction = Segmenter({CLASS_NAMES[0]: [pair], "dog": [pair]}, config=baseline)(in_form(photos[1]))
     assert prediction.names == [CLASS_NAMES[0], "dog"]
     assert close(prediction.probability, expected(photos[1]).probability)
 
@@ -113,12 +113,12 @@ def test_supports_of_a_class_are_a_list_of_pairs(baseline: Path, photos: list[Pa
         with pytest.raises(UserError, match=f"{end}$"):
             segmenter(wrong)
     not_lists = [(image, image[..., 0] > 9), [], [image], [(image, image[:9, :9, 0] > 9)], [(image, None)]]
-    for wrong in (*not_lists, "cup.jpg:box=9,9,50,50", ("cup.jpg", "box=9,9,50,50")):
-        with pytest.raises(UserError):
-            Segmenter(None, {"cup": wrong}, config=baseline)
+    for wrong in (*not_lists, "cup.jpg:box=9,9,50,50", ("cup.jpg", "box=9,9,50,50"), None):
+        with pytest.raises(UserError, match="" if wrong is not None else r"not 'best\.pth'; .*checkpoint="):
+            Segmenter({"cup": wrong} if wrong is not None else "best.pth", config=baseline)
 
 
-def test_presence_is_that_of_the_networks_margins_whether_edges_are_moved_or_not(baseline: Path, photos) -> None:
+def test_presence_does_not_depend_on_refined_edges(baseline: Path, photos) -> None:
     segmenter = Segmenter([(photos[0], "box=9,9,50,50")], config=baseline)
     segmenter.calibration = Calibration(FORMAT, "", "", "", 1.0, 0.0, [1.0] * 6, 0.0, 0.5)
     refined = segmenter(photos[1])

@@ -23,7 +23,7 @@ def test_a_published_folder_is_the_checkpoint(predict, weights: Path, tmp_path: 
     folder = tmp_path / "published"
     words = ("share", "--checkpoint", weights, "--out", folder)
     assert predict(*words).code == 0
-    before, after = checkpoint.read(weights).entries, Segmenter(folder, device="cpu").engine
+    before, after = checkpoint.read(weights).entries, Segmenter(checkpoint=folder, device="cpu").engine
     assert checkpoint.digest_of(before["weights"]) == after.digest
     config = read_config(folder / "config.json")
     assert to_dict(config) == to_dict(from_dict(before["config"], "weights"))
@@ -39,4 +39,4 @@ def test_the_calibration_is_shared(predict, weights: Path, tmp_path: Path) -> No
     calibration = Calibration(FORMAT, "x", key, "x", 1.0, 0.0, [1.0] + [0.0] * 5, 0.0, 0.5)
     (tmp_path / FILE).write_text(yaml.safe_dump(asdict(calibration), sort_keys=False))
     assert predict("share", "--checkpoint", weights, "--out", f"{tmp_path}/shared").code == 0
-    assert Segmenter(tmp_path / "shared", device="cpu").calibration == calibration
+    assert Segmenter(checkpoint=tmp_path / "shared", device="cpu").calibration == calibration

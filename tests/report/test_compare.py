@@ -90,7 +90,7 @@ def test_training_runs_are_compared_by_their_mean(leave):
     assert r"mIoU \% & A: Sym-Net ResNet-50 & B: Sym-Net ResNet-50 & A - B" in f"{compared:latex}"
 
 
-def test_the_interval_has_the_spread_of_trainings_and_repeats_of_one_tell_no_more(leave):
+def test_the_interval_has_the_spread_of_trainings(leave):
     """Episodes tell much here: what is left is Student's t of three trainings of each, times their standard error."""
     skills = np.array([[0.3, 0.5, 0.4], [0.35, 0.6, 0.4]])
     runs = [leave(f"run{i}", counts(20 + i, 900, skill)) for i, skill in enumerate(skills.T.flat)]

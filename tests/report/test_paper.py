@@ -191,7 +191,7 @@ def test_training_seeds_share_a_row_with_their_mean_and_deviation(leave):
     assert cells(runs, "Sym-Net ResNet-50")["1-shot mean"] == "56.5"
 
 
-def test_seeds_that_were_trained_in_different_precisions_are_marked_in_each_fold(leave) -> None:
+def test_seeds_of_different_precisions_are_marked(leave) -> None:
     printed = text(of_seeds(leave, 1, 2, precision="bf16"))
     assert "41.5 +- 0.7*?" in printed and "trained in different precisions: not stated; bf16" in printed
     assert "trained: meta stage 500 steps with batch 8, seed 2, bf16; tested in float32" in printed

@@ -61,11 +61,8 @@ def test_methods_are_drawn_beside_each_other_on_equal_episodes(mini_yaml, tmp_pa
 
 @pytest.mark.train
 def test_results_that_cannot_be_drawn_are_refused(mini_yaml, tmp_path: Path) -> None:
-    folders = []
-    for fold in (0, 1):
-        folders.append(
-            scored_folder(quick_config(mini_yaml, PROTOTYPE, f"run.name=fold{fold}", f"data.fold={fold}", *FEW))
-        )
+    settings = [(f"run.name=fold{fold}", f"data.fold={fold}", *FEW) for fold in (0, 1)]
+    folders = [scored_folder(quick_config(mini_yaml, PROTOTYPE, *of_fold)) for of_fold in settings]
     path = folders[1] / "result.json"
     with pytest.raises(UserError, match="have different episodes under these numbers"):
         draw_figure(folders, "1", tmp_path / "figure")

@@ -182,7 +182,7 @@ def test_weights_of_another_training_are_marked(mini_yaml, capsys) -> None:
     assert "not finished, trained with other settings" in " ".join(capsys.readouterr().out.split())
 
 
-def test_code_and_weights_are_checked_without_the_data_and_the_data_can_be_elsewhere(result: Path, tmp_path: Path):
+def test_code_and_weights_are_checked_without_the_data(result: Path, tmp_path: Path):
     path = result / RESULT
     data = Path(read_result(path)["config"]["data"]["root"])
     edit(path, ["config", "data", "root"], f"{tmp_path}/gone")

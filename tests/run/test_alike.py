@@ -30,7 +30,7 @@ def test_a_process_that_differs_is_named_with_what_differs(
     overrides: list[str], facts: Origin, said: str, mini_yaml, monkeypatch
 ):
     """The same may lie in other places."""
-    monkeypatch.setattr(alike, "KINDS", {})  # which has code of other tests, too
+    monkeypatch.setattr(alike, "REGISTRIES", {})  # which has code of other tests, too
     path = mini_yaml("ssp", data={"size": 33})
     gathered: list[object] = []  # the second process tells what it has after the first one
     world = Mock(size=2, gather=lambda value: gathered.append(value) or gathered)

@@ -79,7 +79,7 @@ def test_both_stages_their_resumption_tests_and_predictions(
     check_tests(path, gpu)
     first, *_, last = sorted((mini_root / "JPEGImages").iterdir())
     supports = [(np.asarray(Image.open(photo)), "box=5,5,40,40") for photo in (first, last)]
-    segmenter = Segmenter(folder / "best.pth", {"thing": supports}, device="cuda")
+    segmenter = Segmenter({"thing": supports}, checkpoint=folder / "best.pth", device="cuda")
     assert segmenter(first).mask.shape == supports[0][0].shape[:2]
 
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from model import contract, registry
-from model.tables import KINDS
+from model.registration import REGISTRIES
 from tests.helpers import spawned
 from tests.helpers.method_of_mine import METHOD
 from tests.helpers.paths import REPOSITORY
@@ -35,7 +35,7 @@ class Bare(FewShotMethod):
 def mine(mini_yaml, tmp_path: Path) -> Iterator[Path]:
     """Return a folder of another repository with a method in ``code/mylab/mine.py``, and a config that names it."""
     registry.methods()
-    before = {title: dict(kind) for title, kind in KINDS.items()}
+    before = {title: dict(kind) for title, kind in REGISTRIES.items()}
     modules, paths = set(sys.modules), list(sys.path)
     folder = tmp_path / "repository"
     (folder / "code/mylab").mkdir(parents=True)
@@ -48,7 +48,7 @@ def mine(mini_yaml, tmp_path: Path) -> Iterator[Path]:
     content["data"] |= {"workers": 2, "modalities": {"grey": "grey_of_mine"}}
     (folder / "mine.yaml").write_text(yaml.safe_dump({"imports": ["./code/mylab/mine.py"], **content}))
     yield folder
-    for title, kind in KINDS.items():
+    for title, kind in REGISTRIES.items():
         kind.clear()
         kind.update(before[title])
     for name in {*sys.modules} - modules:

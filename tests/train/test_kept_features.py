@@ -48,7 +48,7 @@ def weights_after(config) -> dict[str, torch.Tensor]:
 @pytest.mark.train
 @pytest.mark.parametrize(
     ("model", "settings", "patched", "given"),
-    [("pfenet", ["model.scales=[3]"], "free_on_disk", lambda _: 2**20), ("dcama", [], "KEPT_GIB", 0.0002)],
+    [("pfenet", ["model.scales=[3]"], "free_on_disk", lambda *_: 2**20), ("dcama", [], "KEPT_GIB", 0.0002)],
 )
 def test_weights_depend_on_the_pixels_and_not_on_what_is_kept(
     config, monkeypatch, *, model: str, settings: list[str], patched: str, given: object

@@ -33,8 +33,7 @@ from util.loop.processes import ProcessGroup
 from util.loop.train import train_to_end
 from util.loop.training import Training
 from util.run.folder import BEST, LAST, METRICS, RunFolder, StageFolder
-from util.run.start import Start
-from util.train.bookkeeping import Checkpoints, Losses, Patience, Validation, Watch, resume, schedule_to_continue
+from util.train.bookkeeping import Checkpoints, Losses, Patience, StopOnSignal, Validation, resume, schedule_to_continue
 from util.weights import checkpoint
 
 WORLD = ProcessGroup(0, 1, torch.device("cpu"))
@@ -221,7 +220,7 @@ def test_a_signal_is_heard_between_the_batches_of_a_validation(tmp_path: Path, l
 
     def score(step: int) -> float:
         if step == 12:
-            watch = Watch(run.training, left)
+            watch = StopOnSignal(run.training, left)
             for batch in range(5):
                 validated_batches.append(batch)
                 if batch == 1:
@@ -328,7 +327,7 @@ def test_a_run_goes_on_without_a_photo_that_was_left_out(tmp_path: Path) -> None
     with pytest.raises(UserError, match=r"another list .*; --allow-changes continues with other photos"):
         again.resume()
     stored = checkpoint.read(tmp_path / "run" / LAST)
-    assert Start.before(stored).photos == {"a" * PHOTO_DIGITS}
+    assert stored.photos == {"a" * PHOTO_DIGITS}
     again.training.schedule = schedule_to_continue(StepSchedule(STEPS - 1, (STEPS - 1) * 4, BATCH), stored, "shorter")
     again.checkpoints.folder = RunFolder(tmp_path / "run")
     assert again.resume(allow_changes=True).outcome() == whole

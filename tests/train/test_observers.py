@@ -64,9 +64,7 @@ def test_a_step_that_an_observer_skips_changes_no_weights(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("every", [0, 1])
-def test_an_observer_that_ends_a_training_inside_an_epoch_is_named_and_its_weights_are_kept(
-    tmp_path: Path, every: int, caplog
-) -> None:
+def test_an_observer_may_end_a_training_inside_an_epoch(tmp_path: Path, every: int, caplog) -> None:
     @OBSERVERS.register("seven")
     class Seven(TrainingObserver):
         def __init__(self, folder: Path):
@@ -150,9 +148,7 @@ SAID = {
 
 
 @pytest.mark.parametrize("what", LINES)
-def test_an_observer_that_fails_ends_the_training_or_if_it_only_looks_is_left_out(
-    tmp_path: Path, caplog, what: str
-) -> None:
+def test_a_failing_observer_ends_the_training_or_is_left_out(tmp_path: Path, caplog, what: str) -> None:
     scope = {"TrainingObserver": TrainingObserver}
     exec(FAILS.format(line=LINES[what], decides=True), scope)
     OBSERVERS.register("broken")(scope["Fails"])
@@ -203,9 +199,7 @@ class Energy(TrainingObserver):
         return training.progress.step >= self.joules
 
 
-def test_settings_of_an_observer_are_typed_stated_and_the_same_when_a_training_continues(
-    mini_yaml, tmp_path: Path
-) -> None:
+def test_settings_of_an_observer_are_typed_and_kept(mini_yaml, tmp_path: Path) -> None:
     OBSERVERS.register("energy")(Energy)
     OBSERVERS.register("unasked")(Energy)
     path = mini_yaml("ssp")

@@ -40,7 +40,7 @@ def test_the_gradients_of_an_optimiser_are_clipped_together() -> None:
     assert [weight.grad.item() for weight in weights.values()] == pytest.approx([0.06, 0.08, 5], rel=1e-4)
 
 
-def test_a_groups_rate_is_its_factor_times_the_schedules_which_counts_steps_from_1() -> None:
+def test_a_groups_rate_is_its_factor_times_the_schedules() -> None:
     groups = [
         ParamGroup(name, [torch.nn.Parameter(torch.ones(1))], factor) for name, factor in {"a": 1, "b": 10}.items()
     ]

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from model import contract
 from model.encoders.settings import EncoderSettings, build_encoder
 from model.encoders.variant import NOTHING
 from model.episode import Batch, Output
+from model.method import MID
 from model.parts.loss import batch_mean
-from model.parts.with_encoder import MID
 from model.ssp.ssp import SSP, SSPSettings
 from tests.helpers import spawned
 from tests.helpers.narrow import NARROW
@@ -33,8 +34,8 @@ from util.loop.train import optimiser_step
 from util.loop.training import Training
 from util.run.build import build_model
 from util.run.folder import BEST
+from util.run.initial_weights import initial_digest, load_initial
 from util.run.run import Run
-from util.run.start import fill_at_start, initial_digest
 from util.train import stages
 from util.weights import checkpoint
 from util.weights.encoders import digest_of_files, encoder_data, start_encoders
@@ -42,7 +43,7 @@ from util.weights.encoders import digest_of_files, encoder_data, start_encoders
 
 def begin(run: Run, base: Path | None = None) -> None:
     """Fill a network with what a run's meta stage starts from."""
-    fill_at_start(run, build_model(run.config, run.text_width), "meta", base)
+    load_initial(run, build_model(run.config, run.text_width), "meta", base)
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
@@ -126,7 +127,7 @@ def test_each_encoder_of_a_method_starts_from_its_weights(mini_yaml, tmp_path: P
     assert encoder_data(network, untrained) == f"{NOTHING}; beside: drawings"
     assert encoder_data(network, replace(untrained, is_unknown=True)) is None
     network.beside.mean.fill_(0.25)
-    normalised = network._maps(torch.full((1, 3, 33, 33), 255.0)).images_for(network.beside)
+    normalised = network._read(torch.full((1, 3, 33, 33), 255.0)).images_for(network.beside)
     assert (normalised * network.beside.std).allclose(torch.tensor(0.75))
     network.beside = nn.Identity()
     with pytest.raises(UserError, match=r"model.second.weights = .*second.pth is read by no encoder; set it to null"):
@@ -142,8 +143,8 @@ def test_a_meta_stage_states_its_base_stage_and_refuses_one_with_other_settings(
     with pytest.raises(UserError, match=r"base_stage.epochs = 1, now 3"):
         begin(changed)
     begin(changed, changed.folder("base") / BEST)
-    start = fill_at_start(Run(config), build_model(config, text_width=300), "meta", None)
-    assert start.initial == initial_digest(Run(config), "meta") == checkpoint.digest_of(weights)
+    _, start = load_initial(Run(config), build_model(config, text_width=300), "meta", None)
+    assert start.origin.initial == initial_digest(Run(config), "meta") == checkpoint.digest_of(weights)
 
 
 def epochs_of(folder: Path) -> dict[float, dict[str, Any]]:
@@ -202,10 +203,7 @@ def test_the_average_decays_and_weights_are_restored() -> None:
 def numbers_of_steps(steps: range, **shares: int) -> list[int]:
     """Return the numbers of all batches of some steps, by default of one process in one part."""
     shares = {"batch": 8, "rank": 0, "processes": 1, "parts": 1} | shares
-    numbers = []
-    for batch in training_numbers(steps.start, steps.stop, **shares):
-        numbers += batch
-    return numbers
+    return [*chain.from_iterable(training_numbers(steps.start, steps.stop, **shares))]
 
 
 @pytest.mark.parametrize(("processes", "batch"), [(1, 8), (2, 8), (3, 7)])

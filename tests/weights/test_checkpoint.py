@@ -28,8 +28,8 @@ from util.engine import load_engine
 from util.files.errors import UserError
 from util.run.build import build_model
 from util.run.folder import BEST, LAST, PREVIOUS, StageFolder
+from util.run.initial_weights import why_refused
 from util.run.run import Run, check_continues
-from util.run.start import why_not_used
 from util.run.weights import check_fits
 from util.weights import checkpoint
 from util.weights.checkpoint import Checkpoint
@@ -334,8 +334,8 @@ def test_a_training_with_other_settings_is_not_continued(mini_config, setting: s
     del config["data"]["exclude_novel"]  # as of a file that was written before the setting existed
     config["data"]["decoded_gib"] = 8.0  # which exists no more, and decided nothing
     stored = Checkpoint.of({"stage": "meta", "config": config, "weights": {}}, Path(LAST))
-    said = why_not_used(run, "meta", stored, finished=False)
+    said = why_refused(run, "meta", stored, finished=False)
     assert f" was trained with {setting} = {theirs}, now {ours}; " in said
     assert said.endswith("--allow-changes continues it")
     section[last] = ours
-    assert why_not_used(run, "meta", stored, finished=False) == ""
+    assert why_refused(run, "meta", stored, finished=False) == ""

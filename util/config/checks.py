@@ -168,5 +168,5 @@ def _side_problems(model: ModelSettings, key: str, size: int) -> Iterator[tuple[
         yield key, f"= {size} is not {rule}; nearest: {below}, {above}"
     sides = model.sides()
     if sides is not None and size not in sides:
-        takes = f"{cls.title} takes with {model.backbone()}; valid: {', '.join(map(str, sides))}"
+        takes = f"{cls.title} takes with {model.encoder_name()}; valid: {', '.join(map(str, sides))}"
         yield key, f"= {size} is no image side that {takes}"

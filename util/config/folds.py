@@ -47,9 +47,6 @@ def of_lists(data: DataSettings) -> list[list[str]]:
 class Fold:
     """One split of classes 1..n into novel and base ones, each of which by the rule ``lists`` may be either."""
 
-    folds: int
-    number: int
-    rule: str
     novel: tuple[int, ...]  # ids (1-based, ascending) of the classes that are tested and never trained on
     base: tuple[int, ...]  # and of those that are trained on
 
@@ -59,12 +56,7 @@ class Fold:
         ids = {name: class_id for class_id, name in enumerate(data.classes, 1)}
         novel = sorted(ids[name] for name in _listed(data)[data.fold])
         base = [c for c in ids.values() if data.fold_rule == LISTS or c not in novel]
-        return cls(data.folds, data.fold, data.fold_rule, tuple(novel), tuple(base))
-
-    @cached_property
-    def base_ids(self) -> dict[int, int]:
-        """The base-class id (1-based) of each base class."""
-        return {class_id: number for number, class_id in enumerate(self.base, 1)}
+        return cls(tuple(novel), tuple(base))
 
     @cached_property
     def base_table(self) -> np.ndarray:

@@ -58,8 +58,9 @@ def import_named(names: Sequence[str], folder: Path, place: str) -> list[str]:
     whole = [str(found_import(name, folder, place)) if name.endswith(".py") else name for name in names]
     for name in whole:
         load = _import_file if name.endswith(".py") else importlib.import_module
-        fix = "mend it, or install what it imports"
-        call_foreign(f"{place}: {name}", load, name, failed="cannot be imported", fix=fix)
+        call_foreign(
+            f"{place}: {name}", load, name, failed="cannot be imported", fix="mend it, or install what it imports"
+        )
     return whole
 
 

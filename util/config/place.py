@@ -90,9 +90,8 @@ def imports_beside(names: Sequence[str], folder: Path) -> list[str]:
     That is where both lie below the working folder, so that they may be moved together; other names stay.
     """
     here = Path().resolve()
-    if not folder.resolve().is_relative_to(here):
-        return [*names]
-    return [os.path.relpath(name, folder) if Path(name).is_relative_to(here) else name for name in names]
+    is_here = folder.resolve().is_relative_to(here)
+    return [os.path.relpath(name, folder) if is_here and Path(name).is_relative_to(here) else name for name in names]
 
 
 def found_import(name: str, folder: Path, place: str) -> Path:

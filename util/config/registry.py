@@ -6,7 +6,7 @@ from typing import Any
 
 from model import contract  # noqa: F401  methods
 from model.encoders import registry  # noqa: F401  encoders
-from model.tables import KINDS, Piece
+from model.registration import REGISTRIES, Piece
 from util.config import settings  # noqa: F401  optimisers, schedules, samplers and fold rules
 from util.files.errors import UserError, unknown
 from util.files.typecheck import Misfit, convert
@@ -26,9 +26,9 @@ def register(kind: str, name: str, *facts: Any, **others: Any) -> Callable[[Piec
         UserError: there is no such kind.
         ValueError: another module has registered the name.
     """
-    if kind not in KINDS:
-        raise UserError(f"register: no such kind '{kind}'; known: {', '.join(KINDS)}")
-    return KINDS[kind].register(name, *facts, **others)
+    if kind not in REGISTRIES:
+        raise UserError(f"register: no such kind '{kind}'; known: {', '.join(REGISTRIES)}")
+    return REGISTRIES[kind].register(name, *facts, **others)
 
 
 @dataclass

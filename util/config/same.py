@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import Field, is_dataclass
 from typing import Any, cast, get_args, get_origin
 
+from model.contract import WithEncoderSettings
 from model.decides import Decides
-from model.parts.with_encoder import WithEncoderSettings
 from model.registry import methods
 from util.config.place import FORMER
 from util.config.settings import Sections

@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from model.contract import ModelSettings
 from model.decides import Decides
+from model.registration import Registry
 from model.registry import methods
-from model.tables import Kind
 from util.config.place import RUNS
 from util.files.errors import unknown
 from util.files.typecheck import Misfit, leads_away, repeated
@@ -37,9 +37,9 @@ FITTING_LABELS = {  # values of scored_on by those of input
 # ``fold_classes`` would list.
 # The source of a modality (``Modality`` of model/contract.py) takes the path of a photo and a class id, and returns an
 # array (H, W) or (H, W, C) on the pixels of the upright photo.
-SAMPLERS = Kind("sampler", "query")
-FOLD_RULES = Kind("fold_rule", "data.fold_rule")
-MODALITIES = Kind("modality", "data.modalities")
+SAMPLERS = Registry("sampler", "query")
+FOLD_RULES = Registry("fold_rule", "data.fold_rule")
+MODALITIES = Registry("modality", "data.modalities")
 
 
 def bounded(
@@ -52,7 +52,7 @@ def bounded(
     only: tuple[str, Any] | None = None,
     stage: str | None = None,
     decides: Decides | None = None,
-    kind: Kind | None = None,
+    kind: Registry | None = None,
     of_run: bool = False,
     of_command: bool = False,
 ) -> Any:
@@ -89,7 +89,7 @@ def bounded(
     return field(default=default, metadata=metadata)
 
 
-def named(kind: Kind, default: str, *others: str, stage: str | None = None, decides: Decides | None = None) -> Any:
+def named(kind: Registry, default: str, *others: str, stage: str | None = None, decides: Decides | None = None) -> Any:
     """Return the field of a registered name, or of one of ``others``; ``stage`` and ``decides`` as of ``bounded``."""
     problem = partial(unknown, kind, others=others)
     return bounded(default, problem=problem, kind=kind, stage=stage, decides=decides)
@@ -308,7 +308,7 @@ class EvaluationSettings:
     """The protocol and the weights of a test; a setting decides its scores unless it says otherwise."""
 
     protocol: str = bounded("symnet", decides=Decides.SCORES)  # an entry of `protocols`
-    # best, last, none (weights as initialised), or a file of this project or of the authors. Their digest decides
+    # best, last, none (weights as initialised), or a file, also of the authors. Its digest decides, not its name
     checkpoint: str = bounded("best", decides=Decides.NOTHING)
     # Episodes at a time; results do not depend on it. auto: on a GPU as many as memory holds, at most 8; on a CPU 1.
     # Images of their original sizes come one by one
@@ -364,7 +364,7 @@ def _type_of_model(section: Any) -> type[ModelSettings]:
 class Sections:
     """What YAML files may set. ``model`` holds the settings class of the model it names."""
 
-    run: RunSettings = field(metadata={"decides": Decides.NOTHING})  # what states no other: one that is gone
+    run: RunSettings = field(metadata={"decides": Decides.NOTHING})  # also a key that is gone
     data: DataSettings
     model: ModelSettings = field(metadata={"type_of": _type_of_model})
     meta_stage: StageSettings

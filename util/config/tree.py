@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import yaml
@@ -15,22 +16,19 @@ from util.files.yaml_text import Loader, Misplaced, composed, constructed
 Tree = dict[str, Any]  # section or key -> Tree or Leaf
 
 
-@dataclass(frozen=True)
-class _AsPrinted:
-    """The rule of a number's word: others, such as 010 and 2026_11_29, stay text until the setting's type is known."""
-
-    kind: type
-
-    def match(self, word: str) -> bool:
-        """Return whether a word is a number as Python prints it."""
-        try:
-            return str(self.kind(word)) == word
-        except ValueError:
-            return False
+def _is_as_printed(kind: type, word: str) -> bool:
+    """Return whether a word is a number as Python prints it."""
+    try:
+        return str(kind(word)) == word
+    except ValueError:
+        return False
 
 
 TAG = "tag:yaml.org,2002:"
-OTHERS = {f"{TAG}int": _AsPrinted(int), f"{TAG}float": _AsPrinted(float)}  # of YAML's rules
+# Of YAML's rules; further words, such as 010 and 2026_11_29, stay text until the setting's type is known
+OTHERS = {
+    f"{TAG}{kind.__name__}": SimpleNamespace(match=functools.partial(_is_as_printed, kind)) for kind in (int, float)
+}
 # Of what a word of YAML is, by its first letter; a date is text.
 RULES = {
     first: [(tag, OTHERS.get(tag, rule)) for tag, rule in rules if tag != f"{TAG}timestamp"]

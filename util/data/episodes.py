@@ -1,7 +1,7 @@
 """Episodes, trials of a test and labelled images as torch data sets: item n depends on the number n alone."""
 
 from collections.abc import Sequence
-from dataclasses import InitVar, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -37,16 +37,14 @@ class EpisodeDataset(Dataset):
 
     sampler: Sampler
     fold: Fold  # maps labels to base classes
-    size: int  # side S of the square images
+    view: View  # of evaluation; training views have its side
     augment: AugmentSettings | None = None
     vectors: np.ndarray | None = None  # (classes + 1, T) float32 text vectors
     base_labels: bool = False  # whether ``query_base_label`` is filled
-    view: InitVar[View | None] = None  # of evaluation; default a letterbox of side S
     views: int | None = None  # fixed training views of each image and class, one for an episode; None: always new ones
     sources: Sequence[Source] = ()  # of the modalities that the method reads
 
-    def __post_init__(self, view: View | None) -> None:
-        self.evaluation = view or View(LETTERBOX, self.size, self.size)
+    def __post_init__(self) -> None:
         self.index = self.sampler.images.index
 
     def __getitem__(self, number: int) -> Episode:
@@ -60,11 +58,12 @@ class EpisodeDataset(Dataset):
         Pixels of the classes ``ignored`` have the label 255 in the supports.
         """
         query, *supports = views
+        base = self.fold.base
         values = [self.index.value_of(key.class_id)]
         support_labels = [numbered(support.classes, values, ignored) for support in supports]
         episode_type: type[Episode] = Episode
         join: Any = torch.stack
-        if self.evaluation.rule == ORIGINAL:
+        if self.view.rule == ORIGINAL:
             episode_type = EpisodeOfOriginalSizes
             join = list
         return episode_type(
@@ -73,7 +72,7 @@ class EpisodeDataset(Dataset):
             support=join([support.image for support in supports]),
             support_label=join(support_labels),
             class_id=torch.tensor(key.class_id),
-            base_id=torch.tensor(self.fold.base_ids.get(key.class_id, 0)),
+            base_id=torch.tensor(base.index(key.class_id) + 1 if key.class_id in base else 0),
             number=torch.tensor(key.number),
             query_base_label=relabelled(query.classes, self.fold.base_table) if self.base_labels else None,
             text=None if self.vectors is None else torch.from_numpy(self.vectors[key.class_id]),
@@ -83,8 +82,8 @@ class EpisodeDataset(Dataset):
 
     def evaluation_view(self, row: int, image: np.ndarray, classes: np.ndarray) -> Sized:
         """Return an image (H, W, 3) and its map of class ids (H, W), uint8, in the evaluation view."""
-        image, classes = self.evaluation.apply(image, classes)
-        return Sized(channels_first(image), classes, row, self.evaluation)
+        image, classes = self.view.apply(image, classes)
+        return Sized(channels_first(image), classes, row, self.view)
 
     def _modalities(self, sized: Sized, class_id: int) -> dict[str, Tensor]:
         """Return what the method reads of an image beside its colours, sized alike, (C, S, S) float32 each."""
@@ -104,7 +103,7 @@ class EpisodeDataset(Dataset):
             number = int(random_stream(self.sampler.seed, CHOICE, key.number, slot).integers(self.views))
             random = random_stream(self.sampler.seed, FIXED, row, key.class_id, number)
         value = self.index.value_of(key.class_id)
-        image, classes, cut = warp_training(self.index.stacked(row), self.size, self.augment, random, value)
+        image, classes, cut = warp_training(self.index.stacked(row), self.view.side, self.augment, random, value)
         return Sized(image, classes, row, cut)
 
 
@@ -159,7 +158,7 @@ class TrialDataset(Dataset):
     @property
     def one_by_one(self) -> bool:
         """Whether images keep their original sizes, so that a batch can hold only one episode."""
-        return self.episodes.evaluation.rule == ORIGINAL
+        return self.episodes.view.rule == ORIGINAL
 
     def __getitem__(self, number: int) -> Trial:
         episodes = self.episodes
@@ -168,7 +167,7 @@ class TrialDataset(Dataset):
             key = replace(key, supports=key.supports[::-1])
         image, classes = episodes.index.pair(key.query)
         values = [episodes.index.value_of(class_id) for class_id in key.classes]
-        scored = episodes.evaluation.scored(classes, self.scored_on)
+        scored = episodes.view.scored(classes, self.scored_on)
         query = episodes.evaluation_view(key.query, image, classes)
         ways = [self._episode_of_way(way, query, key.classes) for way in key.ways]
         return Trial(
@@ -177,7 +176,7 @@ class TrialDataset(Dataset):
             label=[numbered(scored, values)],
             base_label=[relabelled(scored, episodes.fold.base_table)] if episodes.base_labels else [],
             class_map=[torch.from_numpy(scored)],
-            shown=[episodes.evaluation.shown(image.shape)],
+            shown=[episodes.view.shown(image.shape)],
         )
 
     def _episode_of_way(self, way: EpisodeKey, query: Sized, classes: list[int]) -> Episode:

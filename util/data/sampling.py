@@ -21,8 +21,6 @@ REFERENCE = 6
 SHUFFLED_PAIRS = "shuffled_pairs"  # a query rule
 
 Way = tuple[int, tuple[int, ...]]  # a class (1-based) and its supports, as rows of the index
-# Of a list, the sampler of the settings, a seed and a number: query, class and supports.
-Draw = Callable[["ImageList", "EpisodeSampler", int, int], Drawn]
 
 
 def random_stream(seed: int, stream: int, *key: int) -> np.random.Generator:
@@ -87,13 +85,15 @@ class EpisodeSampler:
     first: bool = False  # whether a class's first K images are the supports of all its episodes, and no queries (pairs)
     ways: int = 1
     references: int = 1  # episodes in a row of one query, each with other supports
-    draw: Draw | None = None  # of a published run, or a registered one, in place of all these rules
+    # Of a published run, or a registered one, in place of all these rules: takes list, sampler, seed and number
+    draw: Callable[[ImageList, EpisodeSampler, int, int], Drawn] | None = None
 
     def __call__(self, number: int) -> EpisodeKey:
         """Return the episode of a number: a query, one of its classes, and K supports in which the class is present."""
         if self.draw is not None:
-            what = f"sampler {self.query}: episode {number}"
-            query, class_id, supports = call_foreign(what, self.draw, self.images, self, self.seed, number)
+            query, class_id, supports = call_foreign(
+                f"sampler {self.query}: episode {number}", self.draw, self.images, self, self.seed, number
+            )
             return EpisodeKey(number, int(query), int(class_id), tuple(map(int, supports)))
         if self.references > 1:
             return self._with_reference(number)

@@ -22,8 +22,10 @@ FOLDERS = ("model", *(f"model/{name}" for name in SHARED), "util/data", "util/ev
 def code_of_test(evaluation: Evaluation) -> dict[str, str]:
     """Return the digests of what a test runs through: each module of its method and of others, each shared folder."""
     config = evaluation.config
-    own = code_of_run(evaluation.run.model_class, config.model, config.data, config.test, evaluation.protocol)
-    return {**own, **shared_code()}
+    return {
+        **code_of_run(evaluation.run.model_class, config.model, config.data, config.test, evaluation.protocol),
+        **shared_code(),
+    }
 
 
 @cache

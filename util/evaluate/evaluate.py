@@ -19,7 +19,7 @@ from util.evaluate.store import TrialStore
 from util.evaluate.titles import score_line
 from util.files.errors import check_known, log
 from util.files.parallel import KEEP_ALL, set_allocator
-from util.loop.device import compute_in_fixed_order, describe, episodes_at_once
+from util.loop.device import describe, episodes_at_once
 from util.loop.mask_metrics import check_metrics
 from util.loop.processes import ProcessGroup, join
 from util.loop.score import score
@@ -54,10 +54,8 @@ def evaluate(
     check_metrics(config.test.metrics, config.source)
     for name in protocols:
         check_known(name, config.protocols, f"protocol '{name}' is unknown")
-    with join(config.run.device, "test.batch, data.size or data.workers") as world:
+    with join(config.run.device, "test.batch, data.size or data.workers", config.run.deterministic) as world:
         check_alike(world, config, options={"--protocol": protocols, "--shot": shots, "--overwrite": not keep})
-        if config.run.deterministic:
-            compute_in_fixed_order()
         scorings = scorings_of(config, world, protocols, shots, manifest, stored=stored)
         check_alike(world, config, lambda: [Origin.today(facts_today(scoring)) for scoring in scorings])
         results = world.from_main(partial(_done, scorings)) if keep else {}
@@ -95,8 +93,14 @@ def _announce(scorings: list[Scoring], world: ProcessGroup) -> None:
     log.info("%s", described(config.model))
     for test in scorings:
         sizes = ", ".join(f"{n} episodes" for n in sorted(set(test.episodes.values())))
-        of_what = f"{test.loaded.source} by {test.name}: {len(test.images.queries)} images"
-        log.info("test %s, %s, seeds %s", of_what, sizes, list(test.samplers))
+        log.info(
+            "test %s by %s: %d images, %s, seeds %s",
+            test.loaded.source,
+            test.name,
+            len(test.images.queries),
+            sizes,
+            list(test.samplers),
+        )
         if seen := test.classes_trained_on:
             log.warning("of the tested classes the weights were trained on %s: these are not novel", ", ".join(seen))
     for note in filter(None, dict.fromkeys(scoring.loaded.note for scoring in scorings)):

@@ -76,8 +76,10 @@ class Evaluation:
     @cached_property
     def images(self) -> ImageList:
         """Its list, of a replay too."""
-        key = "list", self.shot, self.protocol.list_file
-        return self.shared.once(key, lambda: images_for_test(self.run, self.progress, self.protocol))
+        return self.shared.once(
+            ("list", self.shot, self.protocol.list_file),
+            lambda: images_for_test(self.run, self.progress, self.protocol),
+        )
 
     @cached_property
     def samplers(self) -> dict[int, Sampler]:
@@ -127,8 +129,7 @@ class Evaluation:
     def loaded(self) -> Loaded:
         """The network with its weights, one for all tests of a command with this number of shots and this side."""
         side = self.view.side or None
-        key = "network", self.shot, side
-        return self.shared.once(key, lambda: load_weights(self.run, side, self.shared.stored))
+        return self.shared.once(("network", self.shot, side), lambda: load_weights(self.run, side, self.shared.stored))
 
     @property
     def classes_trained_on(self) -> list[str]:
@@ -146,7 +147,7 @@ class Evaluation:
         """
         weights_mark = self.run.weights_mark
         if weights_mark == FOREIGN:  # many such files are called best.pth
-            place = os.path.relpath(self.run.source, self.config.run.folder)
+            place = os.path.relpath(str(self.run.weights_file), self.config.run.folder)
             weights_mark += f"-{sha256(place.encode()).hexdigest()[:6]}"
         seeds = self.config.test.seeds
         episodes = ""

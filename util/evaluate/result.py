@@ -83,11 +83,11 @@ def _subject(evaluation: Evaluation) -> Subject:
         "min_pixels": data.min_pixels,
         "text": data.text,
         "model": config.model.name,
-        "backbone": config.model.backbone(),
+        "backbone": config.model.encoder_name(),
         "method": class_of(config.model).title,
-        "encoder": title_of(config.model.backbone()),
+        "encoder": title_of(config.model.encoder_name()),
         "run": str(config.run.name),
-        "checkpoint": str(evaluation.run.source),
+        "checkpoint": str(evaluation.run.weights_file or evaluation.run.no_weights),
         "weights_mark": evaluation.run.weights_mark,
         "code": code_of_test(evaluation),
         "config": to_dict(config),
@@ -110,13 +110,12 @@ def _procedure(scoring: Scoring) -> Procedure:
 
 def _training(evaluation: Evaluation) -> Trained:
     """Return the facts on the weights of a test and on their training."""
-    data = evaluation.config.data
     weights = evaluation.loaded
     parameters = [*weights.network.parameters()]
     learnt = [parameter for parameter in parameters if parameter.requires_grad and weights.is_trained]
     trained = weights.trained_with or {}
     return {
-        "exclude_novel": trained.get("exclude_novel", data.exclude_novel),
+        "exclude_novel": trained.get("exclude_novel", evaluation.config.data.exclude_novel),
         "encoder_licence": encoder_licence(weights.network),
         "weights": weights.digest,
         "parameters": sum(parameter.numel() for parameter in parameters),
@@ -230,7 +229,7 @@ def track_of_weights(weights: Loaded) -> Track:
     config = run.config
     trained = weights.trained_with
     track = Track(
-        encoder_data="" if config.model.backbone() is None else encoder_data(weights.network, weights.stored),
+        encoder_data="" if config.model.encoder_name() is None else encoder_data(weights.network, weights.stored),
         text=(run.model_class.reads_text and config.data.text != NO_TEXT) or config.model.reads_names,
         training=config.test.trained_on if weights.is_trained else "none",
         novel_photos=None,

@@ -1,4 +1,4 @@
-"""Stores, so that no support is encoded twice, of photos and of tests, and no query for each of its episodes."""
+"""Stores of encoded supports and query maps, for photos and for tests, so that no image is encoded twice."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ class ShotStore:
         return [shot for content in contents for shot in self._encode(content)]
 
     def _encode(self, content: Supports, maps: list[Any] | None = None) -> list[Any]:
-        further = (content.modalities,) if content.modalities else ()  # else an ``encode`` need not take any
-        return self.network.encode(content.image, content.label, maps, *further)
+        further = (content.modalities,) if content.modalities else ()  # else an ``encode_supports`` need not take any
+        return self.network.encode_supports(content.image, content.label, maps, *further)
 
     def _keep(self, kept: dict[Any, Any], key: Hashable, value: Any) -> None:
         """Keep a value as what was used last."""
@@ -116,7 +116,7 @@ class TrialStore(ShotStore):
         """Return the maps of an image, kept or new; None of a method without maps."""
         maps = self.maps.get(row, self.of_queries.get(row))
         if maps is None:
-            [maps] = self.network.encode(image_1chw) or [None]
+            [maps] = self.network.encode_queries(image_1chw) or [None]
         if self.network.supports_enter_as_queries:  # else no support reads them
             self._keep(self.maps, row, maps)
         return maps

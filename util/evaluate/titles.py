@@ -30,8 +30,10 @@ def classes_in_no_mean(result: Result) -> list[str]:
     """Return in words, a line each, which novel classes have too few images, and how many others have no episode."""
     lines = []
     if left_out := result["left_out"]:
-        reason = "have too few images and are left out (data.rare_classes: skip)"
-        lines.append(f"{len(left_out)} classes {reason}: {', '.join(left_out)}")
+        lines.append(
+            f"{len(left_out)} classes have too few images and are left out (data.rare_classes: skip): "
+            f"{', '.join(left_out)}"
+        )
     if missing := result["classes_without_episodes"]:
         other = " other" if left_out else ""
         lines.append(f"{missing}{other} classes have no episode and are excluded from every mean")

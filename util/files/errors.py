@@ -67,9 +67,9 @@ class TooLarge(UserError):
 
 @contextmanager
 def as_user_error(
-    *kinds: type[Exception], before: str = "", after: str = "", refusal: type[UserError] = UserError
+    *kinds: type[Exception], before: str = "", after: str = "", refusal: type[Exception] = UserError
 ) -> Iterator[None]:
-    """Turn an error of some kinds in the block into a UserError, with what stands before it and after."""
+    """Turn an error of some kinds in the block into a ``refusal``, with what stands before it and after."""
     try:
         yield
     except kinds as error:
@@ -100,19 +100,24 @@ def check_known(name: str, known: Collection[str], problem: str, fix: str = "") 
 
 
 def unknown(kind: Any, name: str, others: Iterable[str] = ()) -> str | None:
-    """Say that neither a ``Kind`` of names (``model/tables.py``) nor ``others`` have a name; None: one does."""
+    """Say that neither a ``Registry`` (``model/registration.py``) nor ``others`` have a name; None: one does."""
     known = [*others, *kind]
     return None if name in known else f"no such {kind.title}{nearest(name, known)}"
 
 
 def call_foreign(
-    what: str, function: Callable[..., Any], *arguments: Any, failed: str = "failed", fix: str = "mend its code"
+    what: str,
+    function: Callable[..., Any],
+    *arguments: Any,
+    failed: str = "failed",
+    fix: str = "mend its code",
+    local: bool = False,
 ) -> Any:
     """Return what a function returns, ``what`` in messages; UserError: it is, or runs, code of others and failed."""
     try:
         return function(*arguments)
     except (Exception, SystemExit) as error:
-        raise UserError(f"{what} {failed}: {in_words(error)}", fix=fix) from None
+        raise UserError(f"{what} {failed}: {in_words(error)}", fix=fix, local=local) from None
 
 
 def in_words(error: BaseException) -> str:

@@ -45,6 +45,11 @@ class Frame(NamedTuple):
         """The orientation of the stored pixels."""
         return self.stated or UPRIGHT
 
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """Height and width of the upright image."""
+        return self.size if self.orientation < 5 else (self.size[1], self.size[0])
+
     def upright(self, decoded: np.ndarray) -> np.ndarray:
         """Return upright pixels (H, W) or (H, W, C) from those that the decoder returns."""
         return decoded if self.turned else turned(decoded, self.orientation)
@@ -129,11 +134,6 @@ def turned(array: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(np.flip(array, backwards))
 
 
-def upright_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
-    """Return (height, width) of the upright image from those of the stored one."""
-    return size if orientation < 5 else (size[1], size[0])
-
-
 def check_photo(path: Path) -> None:
     """Refuse (UserError) a photo that ``read_image`` refuses, as far as its header and its end tell.
 
@@ -183,8 +183,7 @@ def decode(content: bytes, page: int = 0) -> np.ndarray:
     return cv2.cvtColor(colours, cv2.COLOR_BGR2RGB)
 
 
-def header_of(path: Path) -> tuple[tuple[int, int], int]:
-    """Return (height, width) of a photo's stored pixels, and its orientation; raises as ``opened`` does."""
+def header_of(path: Path) -> Frame:
+    """Return a photo's frame; raises as ``opened`` does."""
     with opened(path) as image:
-        frame = frame_of(image)
-        return frame.size, frame.orientation
+        return frame_of(image)

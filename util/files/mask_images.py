@@ -19,12 +19,12 @@ from util.files.errors import UserError
 from util.files.images import (
     JPEG_FORMATS,
     UPRIGHT,
+    Frame,
     frame_of,
     header_of,
     opened,
     read_with_frame,
     turned,
-    upright_size,
 )
 from util.files.palette import IGNORE, check_indices, refuse_few_bits, voc_palette
 from util.files.writing import write_atomically
@@ -53,33 +53,32 @@ def _read_indices(path: Path) -> tuple[np.ndarray, bool]:
     return frame.upright(indices), frame.stated is not None
 
 
-def fitted_mask(mask: np.ndarray, tagged: bool, stored: tuple[int, int], orientation: int, path: Path) -> np.ndarray:
+def fitted_mask(mask: np.ndarray, tagged: bool, photo: Frame, path: Path) -> np.ndarray:
     """Return a photo's mask (H, W) for the upright photo.
 
     Args:
         mask: (H, W), drawn on the upright photo or on the stored one.
         tagged: whether it has been turned as its own EXIF data say.
-        stored: height and width of the photo in its file.
-        orientation: of the photo, 1 to 8 as in EXIF.
+        photo: its frame.
         path: of the mask, for messages.
 
     Raises:
         UserError: the sizes differ, or nothing tells whether the mask was drawn on the upright photo.
     """
-    upright = upright_size(stored, orientation)
-    fits_upright = mask.shape == upright
-    fits_stored = mask.shape == stored
-    if fits_upright and (tagged or orientation == UPRIGHT or not fits_stored):
+    fits_upright = mask.shape == photo.upright_size
+    fits_stored = mask.shape == photo.size
+    if fits_upright and (tagged or photo.orientation == UPRIGHT or not fits_stored):
         return mask
     if tagged or not fits_stored:
         raise UserError(
-            f"{path}: image and mask have different sizes (height, width): {upright} and {mask.shape}",
+            f"{path}: image and mask have different sizes (height, width): {photo.upright_size} and {mask.shape}",
             fix="give the mask the photo's size, pixel by pixel",
         )
-    turned_mask = turned(mask, orientation)
+    turned_mask = turned(mask, photo.orientation)
     if fits_upright and not np.array_equal(turned_mask, mask):
         raise UserError(
-            f"{path}: its photo has EXIF orientation {orientation}, and this mask fits it as stored and upright alike",
+            f"{path}: its photo has EXIF orientation {photo.orientation}, and this mask fits it as stored and upright "
+            "alike",
             fix="save the photo upright without that entry (mogrify -auto-orient), and the mask too",
         )
     return turned_mask
@@ -90,8 +89,8 @@ def read_mask_of(image: Path, mask: Path) -> np.ndarray:
 
     Raises as ``read_mask`` and ``read_stacked`` do.
     """
-    stored, orientation = header_of(image)
-    return fitted_mask(*_read_indices(mask), stored, orientation, mask)
+    frame = header_of(image)
+    return fitted_mask(*_read_indices(mask), frame, mask)
 
 
 def read_stacked(image: Path, mask: Path, class_id: int = VALUE, below: Sequence[tuple[Path, int]] = ()) -> np.ndarray:
@@ -102,12 +101,12 @@ def read_stacked(image: Path, mask: Path, class_id: int = VALUE, below: Sequence
     kind, or they do not fit each other.
     """
     photo, frame = read_with_frame(image)
-    classes = fitted_mask(*_read_indices(mask), frame.size, frame.orientation, mask)
+    classes = fitted_mask(*_read_indices(mask), frame, mask)
     if class_id != VALUE or below:
         top = classes
         classes = np.where(top == IGNORE, top, 0)
         for path, lower_id in below:
-            lower = fitted_mask(*_read_indices(path), frame.size, frame.orientation, path)
+            lower = fitted_mask(*_read_indices(path), frame, path)
             classes[(lower == VALUE) & (top == 0)] = lower_id
         classes[top == VALUE] = class_id
     return cv2.insertChannel(classes, cv2.cvtColor(photo, cv2.COLOR_RGB2RGBA), CLASS_CHANNEL)

@@ -1,4 +1,4 @@
-"""The cores and the memory of a process, and a function over many items in several processes with one progress bar."""
+"""The cores and the memory of a process; many items: a function over them in several processes, what they share."""
 
 import contextlib
 import ctypes
@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.process import BaseProcess
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from util.files.errors import UserError, WriteError
 
@@ -51,8 +51,9 @@ def _end_after(parent: BaseProcess) -> None:
     os._exit(1)
 
 
-def _start_pool_process() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C, which the first process handles
+def begin_as_helper() -> None:
+    """Prepare this process, which ``multiprocessing`` started: it ignores Ctrl-C, and ends with the first process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # which the first process handles
     end_with_parent()
 
 
@@ -69,10 +70,18 @@ def parallel_map(
     with contextlib.ExitStack() as stack:
         results: Iterable[Result] = map(function, items)
         if processes > 1 and len(items) >= FEW:
-            pool = stack.enter_context(ProcessPoolExecutor(processes, initializer=_start_pool_process))
+            pool = stack.enter_context(ProcessPoolExecutor(processes, initializer=begin_as_helper))
             stack.callback(pool.shutdown, cancel_futures=True)  # waits for the items that are being worked on
             results = pool.map(function, items, chunksize=CHUNK)
         yield from ProgressBar(results, total=len(items), desc=title, unit="image", disable=not progress)
+
+
+def grouped(items: Iterable[Item], fact: Callable[[Item], Any]) -> dict[Any, list[Item]]:
+    """Return items by the values of a fact, in order."""
+    groups: dict[Any, list[Item]] = {}
+    for item in items:
+        groups.setdefault(fact(item), []).append(item)
+    return groups
 
 
 def result_or_error(function: Callable[[Item], Result], item: Item) -> Result | UserError:

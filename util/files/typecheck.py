@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -108,7 +108,8 @@ def _entry(kind: Any, name: str, value: Any, place: str, as_yaml: bool) -> Any:
     metadata = kind.__dataclass_fields__[name].metadata
     own_kind = metadata["type_of"](value) if "type_of" in metadata else hints[name]
     converted = convert(own_kind, value, place, as_yaml)
-    _check(converted, place, metadata)
+    if problem := next(_problems(converted, metadata), None):
+        raise Misfit(place, f"{place} = {problem}")
     return converted
 
 
@@ -156,28 +157,26 @@ def _shown(value: Any) -> str:
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 
-def _check(value: Any, key: str, metadata: Mapping[str, Any]) -> None:
-    """Refuse a value, or an item of a list, that a field's ``metadata`` does not allow."""
+def _problems(value: Any, metadata: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a value, or an item of a list, with what a field's ``metadata`` does not allow of it."""
     shortest, longest = metadata.get("length", (0, None))
     if isinstance(value, list) and not shortest <= len(value) <= (longest or len(value)):
         allowed = f"at least {shortest}" if longest is None else f"{shortest} to {longest}"
-        raise Misfit(key, f"{key} = {_shown(value)} has {len(value)} values; allowed: {allowed}")
+        yield f"{_shown(value)} has {len(value)} values; allowed: {allowed}"
     problem = metadata.get("problem")
     if problem is not None and (reason := problem(value)):
-        raise Misfit(key, f"{key} = {value!r}: {reason}")
+        yield f"{value!r}: {reason}"
     for item in value if isinstance(value, list) else [value]:
-        _check_range(item, key, metadata.get("low"), metadata.get("high"))
+        yield from _out_of_range(item, metadata.get("low"), metadata.get("high"))
 
 
-def _check_range(value: Any, key: str, low: float | None, high: float | None) -> None:
-    """Refuse a number outside low..high; where one is None, outside the numbers that a tensor holds."""
-    if not isinstance(value, (int, float)):
-        return
+def _out_of_range(value: Any, low: float | None, high: float | None) -> Iterator[str]:
+    """Yield a number outside low..high; where one is None, outside the numbers that a tensor holds."""
     least = -MAX_NUMBER if low is None else low
     most = MAX_NUMBER if high is None else high
-    if not least <= value <= most:  # NaN is in no range
+    if isinstance(value, (int, float)) and not least <= value <= most:  # NaN is in no range
         allowed = f"at least {least}" if high is None else f"between {least} and {high}"
-        raise Misfit(key, f"{key} = {str(value)[:MAX_SHOWN]} is out of range; allowed: {allowed}")
+        yield f"{str(value)[:MAX_SHOWN]} is out of range; allowed: {allowed}"
 
 
 def _name_of(kind: Any) -> str:

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from model.episode import Batch
 from model.trial import collate
 from util.files.errors import UserError
-from util.files.parallel import end_with_parent, usable_cores
+from util.files.parallel import begin_as_helper, usable_cores
 
 # Phrases of the errors of a loader process that was killed, or that cannot pass a batch on
 FAILED = ("DataLoader worker (", "shared memory", "unable to resize file", "Too many open files", "ancdata")
@@ -105,10 +105,9 @@ def _start_worker(_: int) -> None:
 
     The main process decides when it ends, and takes it along when it is killed.
     """
-    end_with_parent()
+    begin_as_helper()
     # Else a batch that cannot be passed on is waited for
     Queue._on_queue_feeder_error = lambda *_: os._exit(1)  # type: ignore[attr-defined]
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
             signal.signal(number, lambda *_: signal.alarm(60))

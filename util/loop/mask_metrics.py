@@ -12,7 +12,7 @@ from typing import Any, TypedDict
 import cv2
 import numpy as np
 
-from model.tables import Kind
+from model.registration import Registry
 from util.files.errors import check_known
 
 
@@ -56,31 +56,34 @@ class Metric:
     ``at_end`` takes the ``EpisodeCounts`` instead, and returns the score of all classes without its scale.
     """
 
-    title: str  # of its columns
     part_and_whole: Callable[..., Any]
-    unit: str = "%"
-    scale: float = 100.0  # 100: percent
-    smaller_is_better: bool = False
+    facts: ScoreFacts  # with the scale; results state them
     sees_episode: bool = False
     at_end: bool = False
-
-    @property
-    def facts(self) -> ScoreFacts:
-        """The form that results state."""
-        return ScoreFacts(title=self.title, unit=self.unit, scale=self.scale, smaller_is_better=self.smaller_is_better)
 
 
 # Keys of results and of their episodes, beside which a metric has its own
 RESERVED = {"miou", "fb_iou", "per_class", "seed", "number", "query", "class", "others", "supports", "outputs"}
 
 
-def _check_name(name: str) -> None:
-    """Refuse (ValueError) a metric's name that would hide another number of a result."""
+def metric(
+    name: str,
+    part_and_whole: Callable[..., Any],
+    title: str,
+    *,
+    unit: str = "%",
+    scale: float = 100.0,
+    smaller_is_better: bool = False,
+    **others: bool,
+) -> Metric:
+    """Return a metric as it is registered, by default in percent; ValueError: its name is a key of every result."""
     if name in RESERVED:
         raise ValueError(f"test.metrics '{name}' is a key of every result; rename it")
+    facts = ScoreFacts(title=title, unit=unit, scale=scale, smaller_is_better=smaller_is_better)
+    return Metric(part_and_whole, facts, **others)
 
 
-METRICS = Kind("metric", "test.metrics", lambda _, count, title, **others: Metric(title, count, **others), _check_name)
+METRICS = Registry("metric", "test.metrics", metric)
 
 
 @METRICS.register("boundary_iou", "boundary IoU")

@@ -75,7 +75,9 @@ def _parts_and_wholes(
         mask = (prediction == value) * labelled
         true = (label == value) * labelled
         seen = [episode] if metric.sees_episode else []
-        rows.append(call_foreign(f"metric {metric.title}", _part_and_whole, metric, mask, true, labelled, *seen))
+        rows.append(
+            call_foreign(f"metric {metric.facts['title']}", _part_and_whole, metric, mask, true, labelled, *seen)
+        )
     values = np.array(rows)
     kind = np.int64 if values.dtype.kind in "iub" else np.float64  # beside counts, which stay exact in both
     return torch.from_numpy(values.astype(kind)).to(label_hw.device)
@@ -125,7 +127,7 @@ def episode_scores(
     counts = EpisodeCounts(*records[:, NUMBER : UNION + 1].T.astype(np.int64))
     for name in at_end:
         score = call_foreign(f"metric {name}", lambda name=name: _finite(METRICS[name].part_and_whole(counts)))
-        scores[name] = METRICS[name].scale * float(score)
+        scores[name] = METRICS[name].facts["scale"] * float(score)
     return scores
 
 

@@ -1,4 +1,4 @@
-"""Who looks at a training's steps: the calls of an observer, and observers of one's own."""
+"""Training observers: their calls, and those that a config registers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from model.code import code_of
-from model.tables import Kind
+from model.registration import Registry
 from util.files.errors import UserError, call_foreign, in_words, log
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class TrainingObserver:
 
 
 # Classes, or functions that make an observer, of the folder of a stage and, where it has some, its ``Settings``.
-OBSERVERS = Kind("observer", "observers")
+OBSERVERS = Registry("observer", "observers")
 
 
 def registered_observers(folder: Path, asked: Mapping[str, Any] | None = None) -> list[Any]:
@@ -81,16 +81,13 @@ def registered_observers(folder: Path, asked: Mapping[str, Any] | None = None) -
     for name in asked or OBSERVERS:
         make = OBSERVERS[name]
         settings = [(asked or {}).get(name) or make.Settings()] if hasattr(make, "Settings") else []
-        try:
-            observer = call_foreign(f"the observer {name}, as it is made,", make, folder, *settings)
-        except UserError as error:
-            raise UserError(str(error), local=True) from None
-        observers.append(Guarded(name, observer, asdict(settings[0]) if settings else {}))
+        observer = call_foreign(f"the observer {name}, as it is made,", make, folder, *settings, local=True)
+        observers.append(ForeignObserver(name, observer, asdict(settings[0]) if settings else {}))
     return observers
 
 
-class Guarded:
-    """An observer of one's own: its first error ends the training, or if it only looks its looking.
+class ForeignObserver:
+    """A user's observer: its first error ends the training; with ``decides = False`` it is only left out.
 
     All processes share its answers.
     """

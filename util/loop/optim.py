@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from model.groups import ParamGroup
-from model.tables import Kind
+from model.contract import ParamGroup
+from model.registration import Registry
 from util.files.errors import UserError, call_foreign
 from util.loop.optimizers import OPTIMIZERS
 
@@ -118,7 +118,7 @@ class StepSchedule:
 
 # A schedule returns the factor of the learning rate in step 0..steps - 1, a pure function of the step and of the
 # records of the training so far (``Progress.history``), which hold its validations.
-SCHEDULES = Kind("schedule", "optimizers.main.schedule")
+SCHEDULES = Registry("schedule", "optimizers.main.schedule")
 
 
 @SCHEDULES.register("poly")

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from model.tables import Kind
+from model.registration import Registry
 
 MOMENTUM = 0.9  # of SGD
 
@@ -21,7 +21,7 @@ class OptimizerKind:
 
 
 # A function or class takes groups of parameters, the learning rate and ``weight_decay``.
-OPTIMIZERS = Kind("optimizer", "optimizers.main.kind", lambda _, make, moments: OptimizerKind(make, moments))
+OPTIMIZERS = Registry("optimizer", "optimizers.main.kind", lambda _, make, moments: OptimizerKind(make, moments))
 
 
 @OPTIMIZERS.register("sgd", moments=1)

@@ -17,7 +17,7 @@ from torch.distributed import distributed_c10d
 
 from util.files.errors import PeerLost, UserError, as_user_error, note
 from util.files.launcher import FIX, OF_TORCHRUN, end_with_launcher, place_of_process
-from util.loop.device import CUDA, pick_device
+from util.loop.device import CUDA, compute_in_fixed_order, pick_device
 
 # Phrases in the messages of torch's CPU allocator, cuDNN, cuBLAS and OpenCV when there is no memory, whose types are
 # those of any other error.
@@ -83,14 +83,16 @@ class ProcessGroup:
 
 
 @contextmanager
-def join(device_name: str, lower: str) -> Iterator[ProcessGroup]:
+def join(device_name: str, lower: str, fixed_order: bool = False) -> Iterator[ProcessGroup]:
     """Join the process group that the environment describes (``torchrun``); without one, the world is this process.
 
-    UserError: its variables do not fit, or no such device; in the block, as
-    ``explained_memory_errors(lower)``.
+    ``fixed_order``: of operators, see ``compute_in_fixed_order``. UserError: its variables do not fit, or no such
+    device; in the block, as ``explained_memory_errors(lower)``.
     """
     place = place_of_process()
     device = pick_device(device_name, place.local_rank)
+    if fixed_order:
+        compute_in_fixed_order()
     with explained_memory_errors(lower):
         if place.size == 1:
             yield ProcessGroup(0, 1, device)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,13 +23,6 @@ from util.loop.network import PreparedNetwork, check_prediction
 from util.loop.processes import ProcessGroup
 
 
-class Observer(Protocol):
-    """Sees every batch of a pass that this process scores: counts, inputs of a calibration."""
-
-    def add(self, numbers: list[int], batch: Any, output: Output) -> None:
-        """See one batch, a ``Trial`` or ``LabelledImages``; ``numbers`` are those of its episodes."""
-
-
 def scored_outputs(output: Output) -> dict[str, Tensor]:
     """Return every output that is scored, by its key in results: ``final``, the names of ``extra``, ``base``."""
     base = {} if output.base_logits is None else {BASE: output.base_logits}
@@ -38,7 +31,7 @@ def scored_outputs(output: Output) -> dict[str, Tensor]:
 
 @dataclass(eq=False)
 class Scoreboard:
-    """The observer that counts every output: against the episode's classes, a base learner's in base labels."""
+    """Counts every output: against the episode's classes, a base learner's in base labels."""
 
     classes: int  # of the data set
     further: Sequence[str] = ()  # names of ``mask_metrics.METRICS`` that are counted too
@@ -94,7 +87,7 @@ class Scoreboard:
         records_by_rank, base_by_rank = zip(*world.gather((counted_here, base_here)))
 
         records = _joined_records(records_by_rank)
-        scales = {name: METRICS[name].scale for name in counted_in_episodes(self.further)}
+        scales = {name: METRICS[name].facts["scale"] for name in counted_in_episodes(self.further)}
         at_end = [name for name in self.further if METRICS[name].at_end]
         scores = {name: metrics.episode_scores(rows, self.classes, scales, at_end) for name, rows in records.items()}
         if base_counts := [counts for counts in base_by_rank if counts is not None]:
@@ -119,7 +112,7 @@ def score(
     prepared: PreparedNetwork,
     dataset: Any,
     episodes: int,
-    observers: Sequence[Observer],
+    counters: Sequence[Any],
     world: ProcessGroup,
     *,
     title: str,
@@ -127,7 +120,7 @@ def score(
     workers: int = 0,
     store: Any = None,
 ) -> None:
-    """Run a network once over items 0..episodes - 1 of a data set, shared out over processes, for several observers.
+    """Run a network once over items 0..episodes - 1 of a data set, shared out over processes, for several counters.
 
     Every prediction must be finite. The device notes whether it is; the note is read at the first batch, at every
     hundredth further one and at the last, since a GPU is waited for.
@@ -136,7 +129,8 @@ def score(
         prepared: the network, which is left in its mode (training or evaluation).
         dataset: gives a ``Trial`` or ``LabelledImages`` by number.
         episodes: the number of items.
-        observers: each gets every batch that this process scores.
+        counters: each sees every batch that this process scores, a ``Trial`` or ``LabelledImages``, by
+            ``add(numbers, batch, output)``, with the numbers of its episodes.
         world: the processes; each runs over its share of the numbers.
         title: the label of the progress bar.
         batch: episodes at once; images of their original sizes come one by one, whatever it is.
@@ -159,8 +153,8 @@ def score(
             finite &= torch.stack(output.logits.aminmax()).isfinite().all()  # NaN is both
             if done % 100 == 0 or numbers_of_batch is numbers[-1]:
                 check_prediction(finite)
-            for observer in observers:
-                observer.add(numbers_of_batch, item, output)
+            for counter in counters:
+                counter.add(numbers_of_batch, item, output)
             bar.update(min(len(numbers_of_batch) * world.size, episodes - bar.n))
     network.train(was_training)
 

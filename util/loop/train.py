@@ -39,8 +39,12 @@ def train_to_end(training: Training, batches: Iterator[Any], observers: Sequence
     There are ``training.accumulate`` batches for each of the steps that are left.
     """
     training.prepared.network.train()
-    steps, done = training.schedule.steps, training.progress.step
-    bar = ProgressBar(total=steps, initial=done, unit="step", disable=not training.world.is_main)
+    bar = ProgressBar(
+        total=training.schedule.steps,
+        initial=training.progress.step,
+        unit="step",
+        disable=not training.world.is_main,
+    )
     with training.interrupt, bar, suppress(Interrupted):
         _do_steps(training, batches, observers, bar)
         return True
@@ -56,14 +60,16 @@ def _do_steps(
     progress = training.progress
     for observer in observers:
         observer.begin(training, progress.step)
-    _record_or_end(training, observers)  # the run may have ended between a step and its validation
+    _record_if_due(training, observers)  # the run may have ended between a step and its validation
+    _ask_to_end(training, observers)
     while progress.step < training.schedule.steps and not progress.ended_by:
         _training_step(training, batches, observers, bar)
         if training.interrupt.agreed:
             for observer in observers:
                 observer.interrupted(training)
             raise Interrupted
-        _record_or_end(training, observers)
+        _record_if_due(training, observers)
+        _ask_to_end(training, observers)
     for observer in observers:
         observer.finished(training)
 
@@ -107,8 +113,7 @@ def optimiser_step(
         losses = backward(training.prepared, training.scaler, batch, share, last=i == len(parts) - 1)
         for name, value in losses.items():
             means[name] = means.get(name, 0) + value
-    answers = [observer.skips(training) for observer in observers]
-    if any(answers):
+    if sum(observer.skips(training) for observer in observers) > 0:  # all are asked, as ``any`` would not
         training.progress.skipped += 1
     else:
         _change_weights(training)
@@ -186,7 +191,7 @@ def _means_over_processes(training: Training, losses: dict[str, Tensor]) -> dict
     return by_name
 
 
-def _record(training: Training, observers: Sequence[TrainingObserver]) -> None:
+def _record_if_due(training: Training, observers: Sequence[TrainingObserver]) -> None:
     """Let the observers write a record at the end of an epoch, and where one of them finds it due."""
     progress = training.progress
     is_due = training.ends_epoch or any(observer.is_record_due(training) for observer in observers)
@@ -200,13 +205,12 @@ def _record(training: Training, observers: Sequence[TrainingObserver]) -> None:
         observer.recorded(training, entry)
 
 
-def _record_or_end(training: Training, observers: Sequence[TrainingObserver]) -> None:
-    """Let a record be written if one is due; note the observer that ends the training here: its last step has one."""
+def _ask_to_end(training: Training, observers: Sequence[TrainingObserver]) -> None:
+    """Note the observer that ends the training after this step, which then has a record."""
     progress = training.progress
-    _record(training, observers)
     if progress.step == training.schedule.steps or progress.ended_by:
         return
     progress.ended_by = next((observer.name for observer in observers if observer.ends(training)), "")
     if progress.ended_by:
         log.info("ended after step %d of %d by %s", progress.step, training.schedule.steps, progress.ended_by)
-        _record(training, observers)
+        _record_if_due(training, observers)

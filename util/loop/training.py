@@ -25,8 +25,8 @@ class Progress:
     best: float = -math.inf
     best_epoch: float = 0  # n - 0.5 is the middle of epoch n
     minutes: float = 0.0
-    processor_minutes: float = 0.0  # of this process on all cores, and of the base stage that it started from
-    peak_mib: float = 0.0  # largest memory of a process of these, without a GPU's
+    processor_minutes: float = 0.0  # of the processor, with those of the base stage
+    peak_mib: float = 0.0  # the largest memory of a process, without a GPU's
     history: list[dict[str, Any]] = field(default_factory=list)  # a record per epoch and per validation midway
     totals: dict[str, float] = field(default_factory=dict)  # sums of the losses since the epoch began
     counts: dict[str, int] = field(default_factory=dict)  # steps since then that had each loss

@@ -129,11 +129,10 @@ def _difference_line(delta: Difference, which: str, of_a: Sequence[Compared]) ->
     pairs = len(of_a)
     episodes = pairs * len(of_a[0].episodes)
     of_pairs, further = (f", mean of {pairs} pairs", "; and over trainings, by Student's t") if pairs > 1 else ("", "")
-    query_images = of_a[0].sums.shape[1]
     return (
         f"A - B = {delta.a - delta.b:+.2f} mIoU points of the {which}{of_pairs}, "
         f"95 % interval [{delta.low:+.2f}, {delta.high:+.2f}] over {episodes} paired episodes ({DRAWS} bootstrap "
-        f"samples of their {query_images} query images, each with all its episodes{further})"
+        f"samples of their {of_a[0].sums.shape[1]} query images, each with all its episodes{further})"
     )
 
 

@@ -6,11 +6,11 @@ pandas is imported where the first frame is made.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from util.data.draws import OWN
 from util.evaluate.schema import Result, find_results, read_result
@@ -40,8 +40,7 @@ AS_THEY_ARE = (
 
 def _entry(name: str, row: Row) -> Any:
     """Return an entry of a row's result."""
-    entries: Mapping[str, Any] = row.result
-    return entries[name]
+    return cast(Any, row.result)[name]
 
 
 COLUMNS: dict[str, Callable[[Row], Any]] = {name: partial(_entry, name) for name in AS_THEY_ARE} | {

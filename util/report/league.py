@@ -21,6 +21,7 @@ from util.config.tree import key_of
 from util.evaluate.schema import Result
 from util.evaluate.titles import departures, protocol_title
 from util.files.errors import UserError
+from util.files.parallel import grouped
 from util.files.table import Table
 from util.loop.metrics import FINAL, MIOU
 from util.loop.observers import OBSERVERS
@@ -29,7 +30,6 @@ from util.report.frame import COLUMNS, rows_of
 from util.report.one_table import Term, check_one_table
 from util.report.published import MEAN, published
 from util.report.row import Row
-from util.report.shared_facts import grouped
 
 LEAGUE, NET, ENCODER = "laptop", "lite0", "EfficientNet-Lite0"  # the place of its terms, and the encoder of all
 REFERENCE = "ssp"  # the method that others are compared with
@@ -81,15 +81,17 @@ def league_tables(paths: list[Path], protocols: Sequence[str] = (), overrides: S
 def check_terms(config: Config) -> None:
     """Refuse (UserError) a training whose results the table would refuse, whatever minutes it will take."""
     made, run = to_dict(config), str(config.run.name)
-    _, others = _terms_and_others(made, run, config.given, title_of(config.model.backbone()))
+    _, others = _terms_and_others(made, run, config.given, title_of(config.model.encoder_name()))
     number = config.protocols[config.test.protocol].number(config.data.fold)
     if config.test.episodes not in (None, number):
         others.append(f"quick look ({config.test.episodes} of {number} episodes)")
     observers = [name for name in config.observers or OBSERVERS if getattr(OBSERVERS[name], "decides", True)]
     others += [f"own observer {name}" for name in observers]
     if others:
-        fix = f"leave these out; a file of your own has base: config/{LEAGUE}/{LEAGUE}.yaml"
-        raise UserError(f"{config.source}: {NOT_ON_TERMS}: {'; '.join(others)}", fix=fix)
+        raise UserError(
+            f"{config.source}: {NOT_ON_TERMS}: {'; '.join(others)}",
+            fix=f"leave these out; a file of your own has base: config/{LEAGUE}/{LEAGUE}.yaml",
+        )
 
 
 def _other_terms(row: Row, overrides: Sequence[str]) -> list[str]:
@@ -211,8 +213,12 @@ def _seeds(own: Sequence[Compared]) -> str:
 def _cost_cells(own: Sequence[Compared]) -> list[str]:
     """Return minutes, MiB, parameters and image side of a method."""
     minutes, memory = _costs(own, "processor_minutes"), _costs(own, "peak_mib")
-    cost = [f"{fmean(minutes):.1f}" if minutes else "-", f"{max(memory):.0f}" if memory else "-"]
-    return [*cost, own[0].parameters, str(own[0].result["input_side"] or "-")]
+    return [
+        f"{fmean(minutes):.1f}" if minutes else "-",
+        f"{max(memory):.0f}" if memory else "-",
+        own[0].parameters,
+        str(own[0].result["input_side"] or "-"),
+    ]
 
 
 def _name(own: Sequence[Compared]) -> str:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from util.data.lists.manifest import counts_of, read_manifest
 from util.evaluate.schema import MANIFEST
 from util.files.errors import UserError, check_known
+from util.files.parallel import grouped
 from util.report.row import Row
-from util.report.shared_facts import grouped
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from util.config.read import published_side
 from util.evaluate.titles import protocol_title, track_text
+from util.files.parallel import grouped
 from util.report.frame import COLUMNS, SECONDS, check_output, frame_of
 from util.report.one_table import are_across, are_repeated, doubts_by_place
 from util.report.published import MEAN, Number, published
 from util.report.row import Row
-from util.report.shared_facts import grouped
 
 if TYPE_CHECKING:
     from pandas import DataFrame

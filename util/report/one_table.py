@@ -12,11 +12,12 @@ from typing import Any
 from util.evaluate.schema import NOT_STATED
 from util.evaluate.titles import departures, protocol_title, track_text
 from util.files.errors import UserError
+from util.files.parallel import grouped
 from util.report.frame import COLUMNS, rows_of
 from util.report.provenance import trained_precision
 from util.report.published import MEAN
 from util.report.row import Row
-from util.report.shared_facts import by_value, differences, grouped, text_of, without
+from util.report.shared_facts import by_value, differences, text_of, without
 
 CELL = ("row", "protocol", "shot", "dataset", "fold", "training_seed")
 COLUMN = ("dataset", "fold", "shot")  # rare classes that are skipped depend on shots

@@ -9,6 +9,7 @@ from operator import attrgetter
 from pathlib import Path
 from string import ascii_lowercase
 
+from util.files.parallel import grouped
 from util.files.table import Marked, Table
 from util.loop.mask_metrics import ScoreFacts
 from util.loop.metrics import FINAL, MIOU
@@ -18,7 +19,6 @@ from util.report.one_table import are_across, rows_by_table
 from util.report.provenance import how_made
 from util.report.published import DOUBTFUL, MEAN, MEASURED, Number
 from util.report.row import Row
-from util.report.shared_facts import grouped
 
 Column = tuple[int, str, str]  # number of shots, place and score
 COLUMNS_NOTE = (

@@ -118,7 +118,7 @@ class Predictions:
         """Keep the predictions at the size of the scored label, and the maps at their own size."""
         for item, number in enumerate(numbers):
             size = batch.label[item].shape
-            self.maps[number] = {name: values[item].float().cpu() for name, values in output.maps.items()}
+            self.maps[number] = {name: values[item].float().cpu() for name, values in output.pictures.items()}
             self.masks[number] = {}
             for name, logits in scored_outputs(output).items():
                 prediction = predicted(resize(logits[item : item + 1].float(), size))

@@ -13,14 +13,14 @@ def how_made(row: Row) -> str:
     result = row.result
     seeds = ", ".join(map(str, result["seeds"]))
     place = f"{result['dataset']} fold {result['fold']}"
-    of_list = f"list {result['list'][:8]} of {result['list_images']}"
     clauses = [
         f"{row.name}, {result['shot']}-shot, {place}: {result['episodes']} episodes, seeds {seeds}",
         result["input"],
         _training_text(row),
         _start_text(result),
         f"tested in {result['precision']}",
-        f"{of_list}, weights {result['weights'][:8]}, {result['date'][:10]}, {result['device']}",
+        f"list {result['list'][:8]} of {result['list_images']}, weights {result['weights'][:8]}, "
+        f"{result['date'][:10]}, {result['device']}",
         seen_text(result),
     ]
     return f"{'; '.join(filter(None, clauses))}: {row.file}"

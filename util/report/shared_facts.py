@@ -2,26 +2,18 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
-T = TypeVar("T")
-
-
-def grouped(things: Iterable[T], fact: Callable[[T], Any]) -> dict[Any, list[T]]:
-    """Return things by the values of a fact, in order."""
-    groups: dict[Any, list[T]] = {}
-    for thing in things:
-        groups.setdefault(fact(thing), []).append(thing)
-    return groups
+from util.files.parallel import Item, grouped
 
 
-def by_value(things: Iterable[T], fact: Callable[[T], Any]) -> dict[Any, T]:
+def by_value(things: Iterable[Item], fact: Callable[[Item], Any]) -> dict[Any, Item]:
     """Return the first thing of each value of a fact; None and '' are not known, and no values."""
     groups = grouped(things, fact)
     return {value: group[0] for value, group in groups.items() if value not in (None, "")}
 
 
-def differences(things: Sequence[T], facts: Mapping[str, Callable[[T], Any]]) -> dict[str, str]:
+def differences(things: Sequence[Item], facts: Mapping[str, Callable[[Item], Any]]) -> dict[str, str]:
     """Return in which of some facts things differ, by names in words, with the values."""
     found = {name: by_value(things, fact) for name, fact in facts.items()}
     return {name: "; ".join(map(str, values)) for name, values in found.items() if len(values) > 1}

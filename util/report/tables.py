@@ -64,8 +64,10 @@ def score_table(row: Row) -> Table:
         )
     )
     if len(result["seeds"]) > 1:
-        images = f"the same {result['list_images']} images, not over others"
-        out.notes.append(f"+-: {DEVIATION} over {len(result['seeds'])} test seeds, of {images}.")
+        out.notes.append(
+            f"+-: {DEVIATION} over {len(result['seeds'])} test seeds, of the same {result['list_images']} images, "
+            "not over others."
+        )
     return out
 
 

@@ -22,13 +22,13 @@ from util.evaluate.result import photos_trained_on
 from util.evaluate.schema import Result, SeedScores, over_seeds
 from util.evaluate.titles import classes_in_no_mean, departures, draw_text, seen_text, title
 from util.files.errors import UserError
+from util.files.parallel import grouped
 from util.files.table import Table
 from util.loop.mask_metrics import METRICS, check_metrics
 from util.loop.metrics import BASE, CLASS, episode_scores
 from util.report.frame import rows_of, scores_of
 from util.report.manifests import episodes_by_seed
 from util.report.row import Row
-from util.report.shared_facts import grouped
 from util.report.tables import wrapped
 from util.run.data import photos_listed
 from util.run.folder import UNKNOWN, environment
@@ -115,14 +115,19 @@ def checks_of(row: Row, overrides: Sequence[str] = ()) -> Checks:
     if any(BASE in outputs for outputs in result["per_seed"]):
         checks[BASE] = _check(lambda: _base_difference(test()))
     if foreign := [name for name in result.get("metrics", {}) if name not in METRICS]:
-        checks["metrics at end"] = _check(lambda: _refuse_uncounted(foreign, rows()))
+        # Of those that run at the end episodes hold nothing
+        checks["metrics at end"] = _check(
+            lambda: check_metrics(
+                [name for name in foreign if name not in rows()[0][0]], "report.py verify --import FILE"
+            )
+        )
     return checks
 
 
 def _check(
-    difference: Callable[[], str], on_error: str = UNCHECKED, agreed: str = "", differs: str = DIFFERS
+    difference: Callable[[], str | None], on_error: str = UNCHECKED, agreed: str = "", differs: str = DIFFERS
 ) -> tuple[str, str]:
-    """Return outcome and reason of a check, which returns a difference in words, or '' for none.
+    """Return outcome and reason of a check, which returns a difference in words, or nothing.
 
     A UserError says why it cannot be done; ``agreed``: what is said where there is no difference; ``differs``: the
     outcome where there is one.
@@ -236,12 +241,6 @@ def _difference(stated: Any, counted: Any, place: str = "") -> str:
     is_number = isinstance(counted, float) and isinstance(stated, float)
     is_equal = math.isclose(stated, counted, abs_tol=1e-6) if is_number else stated == counted
     return "" if is_equal else f"{place} is {stated}, config and episodes have {counted}"
-
-
-def _refuse_uncounted(foreign: list[str], by_seed: list[list[dict[str, Any]]]) -> str:
-    """Refuse (UserError) metrics that are not registered here and run at the end: episodes do not hold theirs."""
-    check_metrics([name for name in foreign if name not in by_seed[0][0]], "report.py verify --import FILE")
-    return ""
 
 
 def _scores_of_outputs(rows: list[dict[str, Any]], result: Result, stated: SeedScores) -> SeedScores:

@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Any
 
 from model.decides import Decides
-from model.tables import KINDS
+from model.registration import REGISTRIES
 from util.config.read import to_dict
 from util.config.same import differences, in_words
 from util.config.settings import Config
@@ -61,7 +61,7 @@ def _code() -> Origin:
     """Return the digests of this project's code, and of the code of others that is registered."""
     files = chain.from_iterable((REPOSITORY / house).rglob("*.py") for house in ("model", "util"))
     of_files = {path.relative_to(REPOSITORY).as_posix(): content_digest(path).hex() for path in files}
-    of_others = code_of_others(chain.from_iterable(kind.pieces.values() for kind in KINDS.values()))
+    of_others = code_of_others(chain.from_iterable(kind.pieces.values() for kind in REGISTRIES.values()))
     return Origin(code=of_files | of_others)
 
 

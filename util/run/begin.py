@@ -12,8 +12,8 @@ from util.config.place import ENVIRONMENT
 from util.config.settings import Config, StageSettings
 from util.files.errors import UserError
 from util.run.folder import BEST, StageFolder
+from util.run.initial_weights import why_refused
 from util.run.run import ALLOW, Run
-from util.run.start import why_not_used
 from util.weights import checkpoint
 
 
@@ -55,8 +55,10 @@ def stages_asked(config: Config, asked: Asked) -> tuple[Run, list[str]]:
     if asked.stage is None:
         return run, _lacking_stages(run, asked)
     if asked.stage not in run.stages:
-        has = f"{run.model_class.title} has only the {' and '.join(run.stages)} stage"
-        raise UserError(f"{config.source}: {has}; leave out --stage {asked.stage}")
+        raise UserError(
+            f"{config.source}: {run.model_class.title} has only the {' and '.join(run.stages)} stage",
+            fix=f"leave out --stage {asked.stage}",
+        )
     return run, [asked.stage]
 
 
@@ -79,8 +81,10 @@ def _why_untrainable(config: Config) -> str:
     if not model_class.learns:
         return "this method has nothing to train; test it with test.sh"
     if model_class.reads_base_labels and not has_class_maps(data):
-        has = f"data set {data.name} has masks of one class each and no folds, or more classes"
-        return f"{model_class.title} learns from maps of at most {MAX_INDEX} base classes; {has}; {fix}"
+        return (
+            f"{model_class.title} learns from maps of at most {MAX_INDEX} base classes; data set {data.name} has masks "
+            f"of one class each and no folds, or more classes; {fix}"
+        )
     return f"data set {data.name} is for tests: data.train_list is null; {fix}" if data.train_list is None else ""
 
 
@@ -88,8 +92,8 @@ def _needs_none(run: Run) -> str:
     """Return why a run that is resumed needs no training; '' if it needs one."""
     if not run.model_class.learns:
         return "this method has nothing to train"
-    if run.trained != run.folder("meta") and StageFolder(run.trained).finished:
-        return f"{run.trained / BEST} serves any number of shots"
+    if run.tested_folder != run.folder("meta") and StageFolder(run.tested_folder).finished:
+        return f"{run.tested_folder / BEST} serves any number of shots"
     return ""
 
 
@@ -99,11 +103,10 @@ def _lacking_stages(run: Run, asked: Asked) -> list[str]:
     It does not need it with a checkpoint of a base stage, or if it continues. A finished base stage is kept in the
     list even then, so that one which was trained otherwise is refused.
     """
-    stages = run.stages
-    meta = run.at("meta")
+    meta = run.stage_folder("meta")
     continues = asked.resume and (meta.begun or meta.finished)
-    needs_base = asked.checkpoint is None and (not continues or run.at("base").finished)
-    return stages if needs_base or "meta" not in stages else ["meta"]
+    needs_base = asked.checkpoint is None and (not continues or run.stage_folder("base").finished)
+    return run.stages if needs_base else ["meta"]
 
 
 def stage_of(run: Run, stage: str, asked: Asked) -> StageTask:
@@ -111,7 +114,7 @@ def stage_of(run: Run, stage: str, asked: Asked) -> StageTask:
 
     With changes, a finished training goes on only if an observer ended it.
     """
-    files = run.at(stage)
+    files = run.stage_folder(stage)
     is_asked = stage in (asked.stage, "meta")
     may_differ = asked.allow_changes and (not is_asked or files.has_steps_left)
     finished = files.finished and not (is_asked and may_differ)
@@ -140,7 +143,7 @@ def _task_there(run: Run, stage: str, files: StageFolder, *, finished: bool, may
         stored = checkpoint.read(files.path / BEST) if finished else files.newest()
         if not stored.training:
             raise UserError(f"{files.path}: holds only weights")
-        refusal = "" if may_differ else why_not_used(run, stage, stored, finished)
+        refusal = "" if may_differ else why_refused(run, stage, stored, finished)
         facts = stored.training[-1]
         if not finished:
             return replace(task, state=f"step {facts['step']} of {facts['steps']}", refusal=refusal)

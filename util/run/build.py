@@ -41,8 +41,6 @@ def build_model(
 
 def parts_of(model: type[FewShotMethod], settings: Any) -> list[Any]:
     """Return the pretrained parts of a model; ModelMismatch: they cannot be had."""
-    if not model.pretrained_parts:
-        return []
     from util.weights.hub import load_from_hub  # for methods on foundation models
 
     return [load_from_hub(kind, settings.weights[number]) for kind, number in model.pretrained_parts.items()]

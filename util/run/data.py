@@ -26,7 +26,7 @@ from util.data.lists.index import load_index
 from util.data.lists.listed import read_list
 from util.data.modalities import Source
 from util.data.sampling import SHUFFLED_PAIRS, EpisodeSampler, Sampler, check_contract
-from util.data.views import STRETCH, View
+from util.data.views import LETTERBOX, STRETCH, View
 from util.files.errors import UserError, log
 from util.files.project import project_path
 from util.run.input_size import view_of
@@ -139,8 +139,12 @@ def images_for_test(run: Run, progress: bool = True, protocol: ProtocolSettings 
     index = load_index(data, "test", progress)
     images = lists.test_list(index, run.fold, data, None if protocol is None else protocol.list_file)
     if progress and (shared := photos_listed(images, run)):
-        text = "%s of the %s test photos are in the training list too (data.train_list = %s)"
-        log.warning(text, shared, len(images.photos), data.train_list)
+        log.warning(
+            "%s of the %s test photos are in the training list too (data.train_list = %s)",
+            shared,
+            len(images.photos),
+            data.train_list,
+        )
     return _logged(data.classes, images, progress)
 
 
@@ -164,12 +168,11 @@ def _logged(classes: list[str], images: ImageList, warns: bool) -> ImageList:
     if images.note and warns:
         log.warning("%s", images.note)
     if images.rare and warns:
-        names = ", ".join(classes[c - 1] for c in images.rare)
         log.warning(
             "%s: %d classes have too few images and are left out: %s",
             images.source or images.index.listed,
             len(images.rare),
-            names,
+            ", ".join(classes[c - 1] for c in images.rare),
         )
     return images
 
@@ -180,8 +183,8 @@ def training_episodes(run: Run, images: ImageList) -> EpisodeDataset:
     size = run.config.stage_size(stage)
     sampler = _sampler(run, images, stage, run.config.run.seed)
     if stage.input == STRETCH:
-        return _episodes(run, sampler, size, view=View(STRETCH, size, size, smooth=True), views=1)
-    return _episodes(run, sampler, size, augment=stage.augment, views=stage.views)
+        return _episodes(run, sampler, View(STRETCH, size, size, smooth=True))
+    return _episodes(run, sampler, View(LETTERBOX, size, size), augment=stage.augment, views=stage.views)
 
 
 def validation_episodes(run: Run, images: ImageList) -> TrialDataset:
@@ -241,7 +244,7 @@ def trials(
 ) -> TrialDataset:
     """Return a sampler's episodes by number, sized by a view, with the label that they are scored on."""
     return TrialDataset(
-        _episodes(run, sampler, view.side, view=view),
+        _episodes(run, sampler, view),
         scored_on,
         play_novel=play_novel,
         last_support_first=last_support_first,
@@ -257,10 +260,15 @@ def _sampler(run: Run, images: ImageList, rule: StageSettings | ProtocolSettings
     with_replacement = rule.supports == "with_replacement"
     lists.check_shots(images, data, with_replacement)
     sampler = EpisodeSampler(
-        images, rule.query, data.shot, seed, with_replacement=with_replacement, first=rule.supports == "first"
+        images,
+        rule.query,
+        data.shot,
+        seed,
+        with_replacement=with_replacement,
+        first=rule.supports == "first",
+        draw=SAMPLERS.get(rule.query),
     )
-    if rule.query in SAMPLERS:
-        sampler = replace(sampler, draw=SAMPLERS[rule.query])
+    if sampler.draw is not None:
         check_contract(sampler)
     return sampler
 
@@ -268,15 +276,14 @@ def _sampler(run: Run, images: ImageList, rule: StageSettings | ProtocolSettings
 def _episodes(
     run: Run,
     sampler: Sampler,
-    size: int,
+    view: View,
     *,
     augment: AugmentSettings | None = None,
-    view: View | None = None,
     views: int | None = None,
 ) -> EpisodeDataset:
     base_labels = run.model_class.reads_base_labels and has_class_maps(run.config.data)
     sources = sources_of(run, sampler.images)
-    return EpisodeDataset(sampler, run.fold, size, augment, run.vectors, base_labels, view, views, sources)
+    return EpisodeDataset(sampler, run.fold, view, augment, run.vectors, base_labels, views, sources)
 
 
 def sources_of(run: Run, images: ImageList) -> list[Source]:

@@ -32,29 +32,24 @@ class Stored(NamedTuple):
         return cls(final_bytes=2 * weights + average, peak_bytes=4 * weights + 3 * (moments + average))
 
 
-def free_on_disk(config: Config) -> int:
-    """Return the bytes that are free on the disk of the run folders."""
+def free_on_disk(config: Config, folders: Iterable[Path]) -> int:
+    """Return the bytes that are free on the disk of the run folders; the checkpoints in ``folders`` count as free."""
     root = Path(config.run.folder).absolute()
     existing = next(folder for folder in (root, *root.parents) if folder.exists())
-    return shutil.disk_usage(existing).free
-
-
-def checkpoint_bytes(folders: Iterable[Path]) -> int:
-    """Return the bytes of the checkpoints in folders."""
-    total = 0
+    free = shutil.disk_usage(existing).free
     for folder in folders:
         for file in folder.glob("*.pth"):
             with suppress(FileNotFoundError):  # another run saves there at this time, and is refused later
-                total += file.stat().st_size
-    return total
+                free += file.stat().st_size
+    return free
 
 
 def room(config: Config, stages: Sequence[Stored], folders: Iterable[Path]) -> str:
     """Return a sentence on the disk space that stages need, and have; UserError: it is too little.
 
-    The checkpoints in ``folders``, which they replace, count as free.
+    They replace the checkpoints in ``folders``.
     """
-    free = free_on_disk(config) + checkpoint_bytes(folders)
+    free = free_on_disk(config, folders)
     kept = sum(stage.final_bytes for stage in stages)
     extra = max((stage.peak_bytes - stage.final_bytes for stage in stages), default=0)
     says = (

@@ -54,7 +54,7 @@ class StageFolder:
 
     @property
     def has_steps_left(self) -> bool:
-        """Whether its training has: it is not finished, or an observer ended it."""
+        """Whether its training can go on: it is unfinished, or an observer ended it early."""
         return not self.finished or "ended_by" in kept_json(self.path / METRICS)
 
     @property

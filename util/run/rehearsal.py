@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
@@ -25,16 +25,15 @@ from util.files.errors import Refusals, UserError
 from util.files.table import Table
 from util.loop.mask_metrics import check_metrics
 from util.loop.optim import StepSchedule, build_optimizers
+from util.loop.processes import Made
 from util.run.begin import Asked, StageTask, stage_of, stages_asked, trained_part
 from util.run.build import build_model
 from util.run.data import epoch_length, stage_data
 from util.run.disk import Stored, room
+from util.run.initial_weights import load_initial
 from util.run.run import Run
-from util.run.start import fill_at_start
 
 COLUMNS = ["run", "stage", "state", "images", "steps", "px", "batch x processes", "disk GB"]
-
-Made = TypeVar("Made")
 
 
 @dataclass
@@ -97,11 +96,14 @@ class Rehearsal:
         if model is None:
             return
         if is_first and not task.continues:  # a later one starts from what an earlier one makes
-            start = self.attempt(partial(fill_at_start, self.run, model, task.stage, self.base, downloads=False))
-            self.start = "" if start is None else start.note
+            begun = self.attempt(partial(load_initial, self.run, model, task.stage, self.base, downloads=False))
+            self.start = begun[0] if begun else ""
         network = trained_part(model, task.stage)
-        place = f"{config.source}: {task.stage}_stage.optimizers"
-        self.attempt(lambda: build_optimizers(network.param_groups(), settings.optimizers, place))
+        self.attempt(
+            lambda: build_optimizers(
+                network.param_groups(), settings.optimizers, f"{config.source}: {task.stage}_stage.optimizers"
+            )
+        )
         stored = Stored.of(network, settings)
         self.stored.append(stored)
         parts = f" in {settings.accumulate} parts" if settings.accumulate > 1 else ""

@@ -86,7 +86,7 @@ class Run:
             return Path(run.base_folder)
         return Path(run.folder) / str(run.name) / stage_name(stage, self.config.data.shot)
 
-    def at(self, stage: str) -> StageFolder:
+    def stage_folder(self, stage: str) -> StageFolder:
         """Return the folder and state of a stage (base, meta)."""
         return StageFolder(self.folder(stage))
 
@@ -96,7 +96,7 @@ class Run:
         return ["meta"] if self.config.base_stage is None else ["base", "meta"]
 
     @property
-    def trained(self) -> Path:
+    def tested_folder(self) -> Path:
         """The folder of the stage, the meta stage, that a test loads its weights from.
 
         It is the folder of the test's number of shots, or the 1-shot folder if the model's shots share their weights.
@@ -111,9 +111,8 @@ class Run:
 
         They are told by the stage's folder that they state, wherever the run lay then.
         """
-        results = Path(self.config.run.folder, str(self.config.run.name)).glob(f"test*/*/{RESULT}")
         count = 0
-        for path in results:
+        for path in Path(self.config.run.folder, str(self.config.run.name)).glob(f"test*/*/{RESULT}"):
             result = kept_json(path)
             is_own = result.get("weights_mark") in ("", "last")
             if is_own and Path(str(result.get("checkpoint"))).parent.name == self.folder(stage).name:
@@ -123,23 +122,27 @@ class Run:
             print(f"tests of the weights that were there, kept as {DISCARDED} and in no table: {count}", flush=True)
 
     @property
-    def source(self) -> Path | str:
-        """The path of the checkpoint that ``test.checkpoint`` means, or why there is none."""
-        wanted = self.config.test.checkpoint
+    def no_weights(self) -> str:
+        """Why a test loads no checkpoint: training-free, or untrained; '' if it loads one."""
         if not self.model_class.learns:
             return TRAINING_FREE
-        if wanted == NO_CHECKPOINT:
-            return UNTRAINED
-        return self.trained / CHECKPOINTS[wanted] if wanted in CHECKPOINTS else checkpoint.file_of(wanted)
+        return UNTRAINED if self.config.test.checkpoint == NO_CHECKPOINT else ""
+
+    @property
+    def weights_file(self) -> Path | None:
+        """The checkpoint that ``test.checkpoint`` means; None: see ``no_weights``."""
+        wanted = self.config.test.checkpoint
+        if self.no_weights:
+            return None
+        return self.tested_folder / CHECKPOINTS[wanted] if wanted in CHECKPOINTS else checkpoint.file_of(wanted)
 
     @property
     def weights_mark(self) -> str:
         """'' if a test scores the run's best weights, else the mark of its result: last, untrained, foreign."""
-        source = self.source
-        if isinstance(source, str):
-            return source if source == UNTRAINED else ""
-        marks = {(self.trained / BEST).resolve(): "", (self.trained / LAST).resolve(): "last"}
-        return marks.get(source.resolve(), FOREIGN)
+        if self.weights_file is None:
+            return UNTRAINED if self.no_weights == UNTRAINED else ""
+        marks = {(self.tested_folder / BEST).resolve(): "", (self.tested_folder / LAST).resolve(): "last"}
+        return marks.get(self.weights_file.resolve(), FOREIGN)
 
     def with_training_options(self, stage: str) -> Run:
         """Return the run with the options that a stage's training was begun with and that the command does not name.
@@ -147,19 +150,19 @@ class Run:
         A base stage that another run, which shares it, trained last has options of that run.
         """
         is_shared = stage == "base" and self.config.run.base_folder
-        if is_shared and self.at(stage).run != self.config.run.name:
+        if is_shared and self.stage_folder(stage).run != self.config.run.name:
             return self
-        return self._with(self.at(stage).options, self.folder(stage))
+        return self._with(self.stage_folder(stage).options, self.folder(stage))
 
     def as_tested(self) -> tuple[Run, Checkpoint | None]:
         """Return the run as a test takes it, and its checkpoint; None: there is none, or it is missing.
 
-        It has data and model of its checkpoint, whose run it may be or another; of weights that learnt from another
-        data set the model alone. All options that its run was trained with hold too, but in the sections of tests. The
-        fold, what the command names, and settings of the training itself, which a result names where they differ, stay.
+        Settings come from the first that has them: the command; of the run's own weights the options of their training,
+        but for tests; the checkpoint's sections ``data`` and ``model``, of weights from another data set ``model``
+        alone; the config. The fold and the training's own settings are always those of the config.
         """
-        source = self.source
-        if isinstance(source, str) or not source.exists():
+        source = self.weights_file
+        if source is None or not source.exists():
             return self, None
         is_own = self.weights_mark in ("", "last")
         stored = checkpoint.read(source)
@@ -213,7 +216,7 @@ class Run:
 
 
 def check_continues(stored: Checkpoint, now: Origin, allow_changes: bool) -> None:
-    """Refuse a checkpoint that a training does not continue; its settings are compared before (``why_not_used``).
+    """Refuse a checkpoint that a training does not continue; its settings are compared before (``why_refused``).
 
     Args:
         stored: the checkpoint.

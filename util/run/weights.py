@@ -103,15 +103,15 @@ def load_weights(run: Run, side: int | None = None, stored: Checkpoint | None = 
             shots.
     """
     config = run.config
-    source = run.source
+    source = run.weights_file
     wanted = config.test.checkpoint
-    if source == TRAINING_FREE and wanted not in (*CHECKPOINTS, NO_CHECKPOINT):
+    if run.no_weights == TRAINING_FREE and wanted not in (*CHECKPOINTS, NO_CHECKPOINT):
         raise UserError(f"{wanted}: this method is not trained and loads no checkpoint; leave test.checkpoint out")
-    if isinstance(source, str):
+    if source is None:
         network = build_model(config, run.text_width, side)
         note, files = start_encoders(config, network)
         photos, classes = photos_of_encoders(files), classes_of(files, config.data.name)
-        return Loaded(run, network, Checkpoint(Path(source), {}, photos=photos, classes=classes), start=note)
+        return Loaded(run, network, Checkpoint(Path(run.no_weights), {}, photos=photos, classes=classes), start=note)
     _check_trained(run, source)
     if stored is None or stored.path != source:
         stored = checkpoint.read(source)
@@ -123,8 +123,9 @@ def load_weights(run: Run, side: int | None = None, stored: Checkpoint | None = 
     asked = Origin(vectors=run.text_digest, networks=checkpoint.digest_of_rest(network))
     if other := stored.origin.differences(asked):
         raise UserError(
-            f"{source}: was trained with {', '.join(other)} than are set here",
-            fix=f"set those (data.text = {config.data.text}, model.weights = {config.model.backbone()})",
+            f"{source}: was trained with {', '.join(other)}",
+            fix="restore the files that its training read "
+            f"(model.weights = {config.model.encoder_name()}), or set data.text as its config.yaml has it",
         )
     fill(network, stored)
     classes = classes_of([stored], config.data.name)
@@ -136,7 +137,7 @@ def load_weights(run: Run, side: int | None = None, stored: Checkpoint | None = 
 def _check_trained(run: Run, source: Path) -> None:
     """Refuse (UserError) weights of the run that are not there."""
     if run.weights_mark != FOREIGN and not source.exists():
-        shots = "" if run.trained.name == "meta" else f" with --set data.shot={run.config.data.shot}"
+        shots = "" if run.tested_folder.name == "meta" else f" with --set data.shot={run.config.data.shot}"
         raise UserError(f"{source}: this run is not trained; train it by train.sh{shots}, or name other weights")
 
 
@@ -166,8 +167,10 @@ def check_fits(stored: Checkpoint, config: Config, stage: str) -> None:
     for key, (given, wanted) in differences(stored.config, now, Decides.IDENTITY, may_differ).items():
         is_related = key == "model.name" and (stage == "base" or related(given, wanted))
         if not is_related:
-            fix = f"name a checkpoint of such a run{_other_data(key, given, stage)}"
-            raise UserError(f"{stored.path}: was trained with {key} = {given}, this run has {wanted}; {fix}")
+            raise UserError(
+                f"{stored.path}: was trained with {key} = {given}, this run has {wanted}",
+                fix=f"name a checkpoint of such a run{_other_data(key, given, stage)}",
+            )
 
 
 def _other_data(key: str, given: str, stage: str) -> str:

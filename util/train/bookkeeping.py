@@ -1,4 +1,4 @@
-"""The books of a training beside its steps, kept by observers: losses, validations, checkpoints and patience."""
+"""Built-in observers of a training: losses, validations, checkpoints and patience."""
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ class Losses(TrainingObserver):
 
     def record(self, training: Training, entry: dict[str, Any]) -> None:
         """Add the mean losses of an epoch that ends."""
-        entry["epoch"] = _epochs_done(training)
+        epochs = training.progress.step / training.schedule.steps_per_epoch
+        entry["epoch"] = int(epochs) if training.ends_epoch else round(epochs, 3)  # a whole one at the end of each
         if not training.ends_epoch:
             return
         progress = training.progress
@@ -185,27 +186,22 @@ class Checkpoints(TrainingObserver):
         """Let a checkpoint of a training that is done say so, and what it took, as copies of it then do."""
         stored = checkpoint.read(path)
         cost = stored.cost if stored.finished else progress.cost  # one that is asked for again has used what it had
-        observers = self.state.get("observers", {})
-        end = {"finished": True, "ended_by": progress.ended_by, "observers": observers, "cost": cost}
-        checkpoint.save(path, {**stored.entries, **end})
+        end = {"finished": True, "ended_by": progress.ended_by, "cost": cost}
+        checkpoint.save(path, {**stored.entries, "observers": self.state.get("observers", {}), **end})
 
     def _save_best(self, training: Training) -> None:
         with training.ema.applied():
             self.save(training, BEST, resumable=False)
 
     def save(self, training: Training, name: str = LAST, resumable: bool = True) -> None:
-        """Add to the training's cost what it took since the newest checkpoint; the main process writes a checkpoint.
+        """Let the main process write a checkpoint, with the training's cost up to now.
 
         The last one has the EMA beside the weights, and the record of the training with it; a resumable one has the
         state of the optimisers, and the one before it stays as ``previous.pth``. UserError: the folder was moved.
         """
         progress = training.progress
         folder = self.folder.path
-        now, processor = time.monotonic(), time.process_time()
-        progress.minutes += (now - self.saved_at) / 60
-        progress.processor_minutes += (processor - self.processor_at) / 60
-        self.saved_at, self.processor_at = now, processor
-        progress.peak_mib = max(progress.peak_mib, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / PEAK_UNIT)
+        self._count_cost(progress)
         if not training.world.is_main:
             return
         self.folder.check_place()
@@ -222,6 +218,14 @@ class Checkpoints(TrainingObserver):
         checkpoint.save(folder / name, content, previous=folder / PREVIOUS if resumable else None)
         if name == LAST:
             self._write_metrics(training, finished=False)
+
+    def _count_cost(self, progress: Progress) -> None:
+        """Add the time since the newest checkpoint, and the largest memory up to now."""
+        now, processor = time.monotonic(), time.process_time()
+        progress.minutes += (now - self.saved_at) / 60
+        progress.processor_minutes += (processor - self.processor_at) / 60
+        self.saved_at, self.processor_at = now, processor
+        progress.peak_mib = max(progress.peak_mib, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / PEAK_UNIT)
 
     def _write_metrics(self, training: Training, finished: bool) -> None:
         """Write the losses and scores so far."""
@@ -275,9 +279,15 @@ def resume(training: Training, stored: Checkpoint, state: dict[str, Any], allow_
 
 def _restore_optimizers(training: Training, stored: Checkpoint) -> None:
     """Give a training the state of optimisers and EMA of its checkpoint; UserError: they do not fit it."""
-    misfit = f"{stored.path}: its optimisers or EMA do not fit the model's parameters ("
-    kinds = KeyError, ValueError, TypeError, AttributeError, RuntimeError
-    with as_user_error(*kinds, before=misfit, after="); start again with --overwrite"):
+    with as_user_error(
+        KeyError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+        before=f"{stored.path}: its optimisers or EMA do not fit the model's parameters (",
+        after="); start again with --overwrite",
+    ):
         load_optimizers(training.optimizers, stored.state.optimizers)
         copy_tensors(stored.state.ema, training.ema.average)
         if stored.state.scaler and training.scaler.is_enabled():
@@ -297,8 +307,8 @@ def schedule_to_continue(planned: StepSchedule, stored: Checkpoint, images: str)
 
 
 @dataclass
-class Watch:
-    """The observer of a validation that ends it after a signal to any process: in all of them after the same batch."""
+class StopOnSignal:
+    """Ends a validation after a signal to any process: in all processes after the same batch."""
 
     training: Training
     left: int  # examples that every process has left; a signal in a last batch takes effect at the end
@@ -308,9 +318,3 @@ class Watch:
         self.left -= len(numbers)
         if self.left > 0 and self.training.world.any(self.training.interrupt.requested):
             raise Interrupted
-
-
-def _epochs_done(training: Training) -> float:
-    """Return the number of epochs that are done, a whole one at the end of each."""
-    epochs = training.progress.step / training.schedule.steps_per_epoch
-    return int(epochs) if training.ends_epoch else round(epochs, 3)

@@ -3,11 +3,12 @@
 import math
 import shlex
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, cast
 
 from model.contract import FewShotMethod, Trainable
+from model.method import Method
 from model.registry import described
 from util.config.compose import files_of
 from util.config.read import to_dict
@@ -16,7 +17,7 @@ from util.data.draws import why_not_whole
 from util.data.lists.manifest import digest
 from util.files.errors import EXIT_INTERRUPTED, UserError, log
 from util.files.sizes import GIB
-from util.loop.device import compute_in_fixed_order, describe, episodes_at_once, free_memory
+from util.loop.device import describe, episodes_at_once, free_memory
 from util.loop.loading import batches, training_numbers
 from util.loop.metrics import MIOU, per_class
 from util.loop.network import PreparedNetwork, prepare_network
@@ -30,18 +31,18 @@ from util.run.alike import check_alike
 from util.run.begin import Asked, StageTask, stage_of, stages_asked, trained_part
 from util.run.build import build_model, precision_of_training
 from util.run.data import StageData, epoch_length, stage_data
-from util.run.disk import Stored, checkpoint_bytes, free_on_disk
+from util.run.disk import Stored, free_on_disk
 from util.run.folder import BEST, OPTIONS, RUN, RunFolder, claim
+from util.run.initial_weights import load_initial
 from util.run.rehearsal import rehearse
 from util.run.run import Run
-from util.run.start import Start, fill_at_start
 from util.train.bookkeeping import (
     Checkpoints,
     Losses,
     Patience,
+    StopOnSignal,
     Validate,
     Validation,
-    Watch,
     resume,
     schedule_to_continue,
 )
@@ -63,23 +64,21 @@ def train(config: Config, asked: Asked) -> int:
     command works on it.
     """
     run, stages = stages_asked(config, asked)
-    with join(run.config.run.device, "meta_stage.batch (base_stage.batch), size or data.workers") as world:
+    with join(
+        run.config.run.device,
+        "meta_stage.batch (base_stage.batch), size or data.workers",
+        run.config.run.deterministic,
+    ) as world:
         check_alike(world, run.config, options={"stages": stages, "options": asdict(asked)})
-        if run.config.run.deterministic:
-            compute_in_fixed_order()
         world.from_main(lambda: rehearse(run, stages, world.size, asked).check())
         for stage in stages:
-            if code := _claim_and_train(run, stage, world, asked):
+            with ExitStack() as claims:  # no other command trains it meanwhile
+                task = world.from_main(partial(_claim_stage, claims, run, stage, asked))
+                code = 0 if task is None else max(world.gather(train_stage(run, task, world, asked)))
+            if code:
                 return code
             free_memory(world.device)
     return 0
-
-
-def _claim_and_train(run: Run, stage: str, world: ProcessGroup, asked: Asked) -> int:
-    """Train a stage, while no other command can, in as many processes as it takes; return the exit code of all."""
-    with ExitStack() as claims:
-        task = world.from_main(partial(_claim_stage, claims, run, stage, asked))
-        return 0 if task is None else max(world.gather(train_stage(run, task, world, asked)))
 
 
 def _claim_stage(claims: ExitStack, run: Run, stage: str, asked: Asked) -> StageTask | None:
@@ -105,7 +104,9 @@ def train_stage(run: Run, task: StageTask, world: ProcessGroup, asked: Asked) ->
     """Train a stage in some processes and return the exit code; UserError: what it needs is missing or wrong."""
     setup = _set_up(run, task, world, asked)
     check_alike(world, run.config, partial(_origins, run, task, world, setup))
-    training = _training(run, task, world, setup)
+    training = _training(run, task, world, setup, asked)
+    if world.is_main and not task.continues:
+        run.discard_tests(task.stage)  # of weights that are about to be replaced
     checkpoints = _checkpoints(run, task, training, setup)
     with closing(checkpoints.folder):
         registered = registered_observers(task.folder, run.config.observers)
@@ -132,26 +133,25 @@ class Setup:
     """The network and the data of a stage, and what it started from."""
 
     network: Trainable  # the model, or in the base stage its encoder and base learner
-    start: Start
+    start: Checkpoint  # of the files that it started from, see ``load_initial``
+    note: str  # a line for the log on these; '': it continues
     data: StageData
-    schedule: StepSchedule
     stored: Checkpoint | None  # the one that it continues; None: it begins
 
 
 def _set_up(run: Run, task: StageTask, world: ProcessGroup, asked: Asked) -> Setup:
     """Return the network of a stage, filled where it begins, and its data; raises as both do."""
     model = build_model(run.config, run.text_width)
-    stored = run.at(task.stage).newest() if task.continues else None
+    stored = run.stage_folder(task.stage).newest() if task.continues else None
     # Refused before photos are read
-    start = Start.before(stored) if stored else fill_at_start(run, model, task.stage, asked.checkpoint)
+    note, start = (
+        ("", replace(stored, training=stored.training[:-1]))
+        if stored
+        else load_initial(run, model, task.stage, asked.checkpoint)
+    )
     network = trained_part(model, task.stage)
     data = stage_data(run, task.stage, world.is_main)  # whose index the rehearsal has made
-    schedule = StepSchedule.from_settings(
-        task.settings, epoch_length(task.settings, data.images), world.size, f"{task.stage}_stage"
-    )
-    if stored and asked.allow_changes:
-        schedule = schedule_to_continue(schedule, stored, data.images.digest)
-    return Setup(network, start, data, schedule, stored)
+    return Setup(network, start, note, data, stored)
 
 
 def _origins(run: Run, task: StageTask, world: ProcessGroup, setup: Setup) -> list[Origin]:
@@ -173,9 +173,13 @@ def _origin_of(examples: Any, length: int) -> Origin:
     return Origin(list=source.images.digest, content=source.images.files_digest, episode_digests=drawn)
 
 
-def _training(run: Run, task: StageTask, world: ProcessGroup, setup: Setup) -> Training:
+def _training(run: Run, task: StageTask, world: ProcessGroup, setup: Setup, asked: Asked) -> Training:
     """Return a training before its first step; UserError: settings do not fit."""
     stage = task.settings
+    images = setup.data.images
+    schedule = StepSchedule.from_settings(stage, epoch_length(stage, images), world.size, f"{task.stage}_stage")
+    if setup.stored and asked.allow_changes:
+        schedule = schedule_to_continue(schedule, setup.stored, images.digest)
     return Training(
         prepared=prepare_network(
             setup.network, world.device, precision_of_training(run.config, world.device), trained_by=world
@@ -183,7 +187,7 @@ def _training(run: Run, task: StageTask, world: ProcessGroup, setup: Setup) -> T
         optimizers=build_optimizers(setup.network.param_groups(), stage.optimizers),
         rules=stage.optimizers,
         ema=EMA(setup.network, stage.ema_decay),
-        schedule=setup.schedule,
+        schedule=schedule,
         world=world,
         accumulate=stage.accumulate,
         seed=run.config.run.seed,
@@ -205,9 +209,9 @@ def _checkpoints(run: Run, task: StageTask, training: Training, setup: Setup) ->
         "list_note": why_not_whole(images, config.data.name),
         "content": images.files_digest,
         "photos": checkpoint.photos_text(images.photos, before=start.photos),
-        "classes": sorted({*start.classes, *(config.data.classes[c - 1] for c in images.classes)}),
+        "classes": sorted({*(start.classes or ()), *(config.data.classes[c - 1] for c in images.classes)}),
         "base": start.training,
-        "initial": start.initial,
+        "initial": start.origin.initial,
         "text": run.text_digest,
         "code": code_of_run(type(setup.network), config.model, config.data, task.settings),
         "networks": checkpoint.digest_of_rest(setup.network),
@@ -216,8 +220,6 @@ def _checkpoints(run: Run, task: StageTask, training: Training, setup: Setup) ->
         "trained_by": training.world.size,
         "computed_in": {**setup.stored.training[-1].get("computed_in", {})} if setup.stored else {},
     }
-    if training.world.is_main and not task.continues:
-        run.discard_tests(task.stage)
     return Checkpoints(
         folder=RunFolder(task.folder, training.world.is_main, fresh=task.discards),
         state=state,
@@ -236,7 +238,7 @@ def _validate(
         network,
         data.validation,
         length,
-        [board, Watch(training, length // world.size)],
+        [board, StopOnSignal(training, length // world.size)],
         world,
         title="validate",
         # The same in all processes, which tell each other after each whether a signal came
@@ -283,11 +285,11 @@ def _keep_maps(config: Config, task: StageTask, world: ProcessGroup, setup: Setu
 
     The processes share half of what the checkpoints leave of the disk at most.
     """
-    network = cast(FewShotMethod, setup.network)
+    network = cast(Method, setup.network)
     needed = Stored.of(network, task.settings).peak_bytes
-    free = world.from_main(lambda: free_on_disk(config) + checkpoint_bytes([task.folder]) - needed)
+    free = world.from_main(lambda: free_on_disk(config, [task.folder]) - needed)
     gib = min(KEPT_GIB, max(free, 0) / 2 / GIB)
-    network.kept_maps = KeptMaps(RecordFile(task.folder, gib / world.size))
+    network.feature_cache = KeptMaps(RecordFile(task.folder, gib / world.size))
 
 
 def _log_start(training: Training, checkpoints: Checkpoints, run: Run, setup: Setup) -> None:
@@ -308,8 +310,8 @@ def _log_start(training: Training, checkpoints: Checkpoints, run: Run, setup: Se
         precision=precision,
         **{OPTIONS: run.config.given, RUN: run.config.run.name},
     )
-    if setup.start.note:
-        log.info("%s", setup.start.note)
+    if setup.note:
+        log.info("%s", setup.note)
     speed = "faster" if precision == "bf16" else "no faster"
     chosen = f" (run.precision = auto: bf16 is {speed} here)" if run.config.run.precision == "auto" else ""
     log.info(

@@ -35,7 +35,7 @@ from model.contract import Trainable
 from model.published import DDP_PREFIX
 from model.registry import published_layout
 from util.files.digests import PHOTO_DIGITS
-from util.files.errors import UserError
+from util.files.errors import UserError, as_user_error
 from util.files.project import project_path
 from util.files.writing import write_atomically
 from util.weights.content import SAFETENSORS, load
@@ -120,11 +120,9 @@ def save(path: Path, content: dict[str, Any], previous: Path | None = None) -> N
     """
 
     def write(temporary: Path) -> None:
-        try:
-            with open(temporary, "wb") as file:  # a file and not a path, which torch would write into the archive
-                torch.save({"format": FORMAT, **on_cpu(content)}, file)
-        except RuntimeError as error:  # of torch's writer
-            raise OSError(str(error)) from None
+        of_torch = as_user_error(RuntimeError, refusal=OSError)
+        with of_torch, open(temporary, "wb") as file:  # a file and not a path, which torch would write into the archive
+            torch.save({"format": FORMAT, **on_cpu(content)}, file)
 
     write_atomically(path, write, durable=True, previous=previous)
 

@@ -69,15 +69,15 @@ def start_encoders(
     _check_read(config, encoders)
     empty = {name: encoder for name, encoder in encoders.items() if name not in but}
     lines = [] if downloads else [*_to_fetch(config, network, empty)]
-    if networks := "" if encoders else config.model.backbone():
+    if networks := "" if encoders else config.model.encoder_name():
         lines.append(f"networks: {networks}; licence of the weights: {network.licence}")
-    files = []
-    for name, encoder in empty.items():
-        if downloads or encoder.start.weights not in SOURCES:
-            line, file = _start(config, name, encoder)
-            lines.append(line)
-            files.append(file)
-    return "; ".join(lines), [file for file in files if file is not None]
+    started = [
+        _start(config, name, encoder)
+        for name, encoder in empty.items()
+        if downloads or encoder.start.weights not in SOURCES
+    ]
+    lines += [line for line, _ in started]
+    return "; ".join(lines), [file for _, file in started if file is not None]
 
 
 def _to_fetch(config: Config, network: FewShotMethod, encoders: dict[str, Encoder]) -> Iterator[str]:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from model.mismatch import ModelMismatch
+from util.files.errors import as_user_error
 from util.weights.sources import UNCONNECTED, fetch_from_hub
 
 
@@ -31,10 +32,10 @@ def load_from_hub(kind: str, weights: str) -> Any:
         )
     except Exception as error:  # many kinds: gated, no network, no such name, no config, a damaged file
         reason = " ".join(str(error).split())[:200]
-        fix = "name a folder of config.json and model.safetensors, or a network of the hub that is open to you"
         raise ModelMismatch(
-            f"model.weights = {weights}: holds no such network ({reason}); {fix}; {UNCONNECTED}: "
-            f"{fetch_from_hub(weights)}"
+            f"model.weights = {weights}: holds no such network ({reason}); name a folder of config.json and "
+            "model.safetensors, or a network of the hub that is open to you; "
+            f"{UNCONNECTED}: {fetch_from_hub(weights)}"
         ) from None
     mismatched = {str(key) for key, *_ in facts["mismatched_keys"]}
     if lacking := sorted(mismatched.union(facts["missing_keys"])):
@@ -47,13 +48,14 @@ def load_from_hub(kind: str, weights: str) -> Any:
 
 def _class_of_transformers(name: str) -> Any:
     """Return a class of ``transformers``, which reports nothing by itself from now on."""
-    try:
+    with as_user_error(
+        ImportError,
+        AttributeError,
+        before=f"this method needs {name} of the package transformers (",
+        after="): pip install 'transformers>=5' (Python 3.11 or later)",
+        refusal=ModelMismatch,
+    ):
         library = importlib.import_module("transformers")
         library.logging.set_verbosity_error()  # one line of ours reports it
         library.logging.disable_progress_bar()
         return getattr(library, name)
-    except (ImportError, AttributeError) as error:
-        raise ModelMismatch(
-            f"this method needs {name} of the package transformers ({error}): "
-            "pip install 'transformers>=5' (Python 3.11 or later)"
-        ) from None

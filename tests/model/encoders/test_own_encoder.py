@@ -62,7 +62,7 @@ def test_methods_accept_an_own_encoder_by_what_it_offers(plain_stack: ModuleType
     _, message = problems["hsnet"]
     assert "HSNet: it needs stages 2, 3 and 4 at strides that double; " in message
     assert "Plain stack offers stages 2, 3 and 4 at strides 8, 16 and 16; it takes resnet10" in message
-    assert build("plain_stack", variant=methods()["pocket"].variant).intermediate_counts == {4: 1}
+    assert build("plain_stack", variant=methods()["pocket"].wants.variant).intermediate_counts == {4: 1}
     settings.output_stride = 8
     assert methods()["bam"].encoder_problem(methods()["bam"].Settings(encoder=settings)) == (
         "output_stride",

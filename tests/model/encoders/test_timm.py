@@ -10,11 +10,11 @@ import torch
 from safetensors.torch import save_file
 
 from model.encoders.learning import frozen_beside
-from model.encoders.needs import ANY_GRIDS, ONE_GRID, Needs, problem_of
 from model.encoders.registry import spec_of
 from model.encoders.residual import SMALL
 from model.encoders.settings import EncoderSettings, build_encoder
 from model.encoders.variant import EncoderVariant
+from model.wants import ANY_GRIDS, ONE_GRID, Wants, problem_of
 from tests.helpers.close import close
 from util.files.errors import UserError
 from util.weights import checkpoint
@@ -83,7 +83,7 @@ def test_a_stages_blocks_end_where_the_stage_ends() -> None:
     ],
 )
 def test_an_encoder_that_does_not_fit_is_refused_in_one_line(backbone: str, one_grid: bool, parts: tuple) -> None:
-    problem = problem_of(backbone, Needs((4,), grids=ONE_GRID if one_grid else ANY_GRIDS), "SSP")
+    problem = problem_of(backbone, Wants((4,), grids=ONE_GRID if one_grid else ANY_GRIDS), "SSP")
     assert problem is not None and "\n" not in problem and all(part in problem for part in parts), problem
 
 

@@ -118,7 +118,7 @@ def test_weights_of_another_encoder_are_refused_by_a_message_that_names_both(cas
 
 def test_both_spellings_of_swins_tensors_are_read() -> None:
     with torch.device("meta"):
-        encoder = build_encoder(EncoderSettings(backbone="swin_b"), variant=DCAMA.variant)
+        encoder = build_encoder(EncoderSettings(backbone="swin_b"), variant=DCAMA.wants.variant)
     own, theirs, timm = encoder.state_dict(), {}, {}
     for ours, tensor in own.items():
         name = ours.replace(".mlp.0.", ".mlp.fc1.").replace(".mlp.3.", ".mlp.fc2.")

@@ -42,8 +42,8 @@ def test_the_basis_is_found_once_for_each_size_and_state_of_the_encoder() -> Non
     first = network(episode)
     assert (len(encoded), black()) == (4 + 1, 1)
     assert close(network(episode).logits, first.logits)
-    assert (black(), first.maps.keys()) == (1, {"sim_forward", "candidates", "cluster_score"})
-    for values in first.maps.values():
+    assert (black(), first.pictures.keys()) == (1, {"sim_forward", "candidates", "cluster_score"})
+    for values in first.pictures.values():
         assert values.shape == (2, 5, 5)
         assert torch.equal(values, values.clamp(0, 1))
     network.encoder.load_state_dict(small_model("insid3", 1, seed=1).encoder.state_dict())

@@ -81,21 +81,21 @@ def train_list(index: Index, fold: Fold, data: DataSettings, list_file: str | No
     Raises:
         UserError: the list is empty, or a file that is not a published list does not fit the data.
     """
-    return _make_list(index, fold, data, list_file, classes=fold.base, exclude=left_out(fold, data))
+    return _make_list(index, data, list_file, classes=fold.base, exclude=left_out(fold, data))
 
 
 def left_out(fold: Fold, data: DataSettings) -> tuple[int, ...]:
     """Return the classes of which no image of a training list that is made from the masks shows a pixel."""
-    return fold.novel if data.exclude_novel and fold.rule != LISTS else ()
+    return fold.novel if data.exclude_novel and data.fold_rule != LISTS else ()
 
 
 def test_list(index: Index, fold: Fold, data: DataSettings, list_file: str | None = None) -> ImageList:
     """Return the images to test on: a novel class is present; else as ``train_list``."""
-    return _make_list(index, fold, data, list_file, classes=fold.novel)
+    return _make_list(index, data, list_file, classes=fold.novel)
 
 
 def base_validation_list(index: Index, classes: tuple[int, ...], data: DataSettings, shot: int = 0) -> ImageList | None:
-    """Return the images that show one of some classes, without those of at most ``shot`` images; None: all are."""
+    """Return the images of the classes that have more than ``shot`` images; None: no class has."""
     counts = (index.areas[:, classes] >= data.min_pixels).sum(0)
     enough = tuple(c for c, count in zip(classes, counts) if count > shot)
     return _by_pixels(index, data, enough) if enough else None
@@ -113,7 +113,6 @@ def whole_list(index: Index, fold: Fold) -> ImageList:
 
 def _make_list(
     index: Index,
-    fold: Fold,
     data: DataSettings,
     list_file: str | None,
     *,
@@ -124,13 +123,13 @@ def _make_list(
 
     ``exclude``: classes of which no image shows a pixel, where no file is the list.
     """
-    if fold.rule == LISTS:  # lists part the classes
+    if data.fold_rule == LISTS:  # lists part the classes
         classes = tuple(c for c in classes if (index.areas[:, c] > 0).any())
     if list_file is None:
         images = _by_pixels(index, data, classes, exclude)
     else:
         try:
-            images = _list_of_file(index, classes, *read_fold_list(list_file, fold))
+            images = _list_of_file(index, classes, *read_fold_list(list_file, data))
         except UserError as error:
             if not is_published(list_file):
                 raise
@@ -158,8 +157,7 @@ def _without_rare_classes(images: ImageList, shots: int) -> ImageList:
 
 def _by_pixels(index: Index, data: DataSettings, classes: tuple[int, ...], exclude: tuple[int, ...] = ()) -> ImageList:
     """Return the images in which one of ``classes`` covers ``data.min_pixels`` and ``exclude`` covers no pixel."""
-    is_excluded = index.showing(exclude)
-    present = (index.areas[:, classes] >= data.min_pixels) & ~is_excluded[:, None]  # (images, classes)
+    present = (index.areas[:, classes] >= data.min_pixels) & ~index.showing(exclude)[:, None]  # (images, classes)
     candidates = {c: np.flatnonzero(present[:, i]) for i, c in enumerate(classes)}
     return ImageList(index, classes, np.flatnonzero(present.any(1)), candidates)
 

@@ -29,7 +29,7 @@ from util.files.digests import DIGEST_BYTES, PHOTO_DIGITS, content_digest, state
 from util.files.errors import UserError, as_user_error, note
 from util.files.images import check_photo
 from util.files.mask_images import CLASS_CHANNEL, VALUE, read_mask_of, read_stacked
-from util.files.parallel import parallel_map
+from util.files.parallel import grouped, parallel_map
 from util.files.writing import write_atomically
 
 FORMAT = 4  # raise when the stored content changes
@@ -98,10 +98,7 @@ class Index:
     @cached_property
     def rows_by_photo(self) -> dict[Path, list[int]]:
         """The rows of each photo; one but with masks of one class each."""
-        rows: dict[Path, list[int]] = {}
-        for row, image in enumerate(self.images):
-            rows.setdefault(image, []).append(row)
-        return rows
+        return grouped(range(len(self)), self.images.__getitem__)
 
     def showing(self, classes: Sequence[int]) -> np.ndarray:
         """Return whether an image shows a pixel of one of some classes in any of its photo's masks, (images,) bool."""

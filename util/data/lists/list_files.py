@@ -12,7 +12,7 @@ import zlib
 from collections import Counter
 from pathlib import Path, PurePosixPath
 
-from util.config.folds import Fold
+from util.config.settings import DataSettings
 from util.files.errors import UserError, as_user_error
 from util.files.photos import IMAGE_SUFFIXES
 from util.files.project import REPOSITORY, project_path
@@ -27,18 +27,18 @@ COCO_PARTS = {"t": "train", "v": "val"}  # v294163 is COCO_val2014_000000294163
 Row = tuple[str, int]  # an image's name without folder and suffix, and a class (1-based)
 
 
-def read_fold_list(pattern: str, fold: Fold) -> tuple[str, list[Row]]:
+def read_fold_list(pattern: str, data: DataSettings) -> tuple[str, list[Row]]:
     """Return the path of a fold's list file, or of several with ``{others}`` or ``*``, and its rows.
 
     Args:
         pattern: path of the file, from here or from the project's folder. ``{fold}`` stands for the fold's number,
             ``{others}`` for that of every other fold, whose files are joined; so are all files that a ``*`` stands for.
-        fold: the fold, whose number is put in.
+        data: with the number of the fold, which is put in, and that of all.
 
     Raises:
         UserError: a file is missing or in none of the supported forms, all are empty, or a pair occurs twice.
     """
-    name, paths = _paths(pattern, fold)
+    name, paths = _paths(pattern, data)
     rows = [row for path in paths for row in _rows(path)]
     for (stem, class_id), count in Counter(rows).items():
         if count > 1:  # a photo could be two supports of one episode
@@ -53,14 +53,14 @@ def is_published(name: str) -> bool:
     return name.startswith(PUBLISHED)
 
 
-def _paths(pattern: str, fold: Fold) -> tuple[str, list[Path]]:
+def _paths(pattern: str, data: DataSettings) -> tuple[str, list[Path]]:
     """Return the name of a fold's list, with ``{others}`` or ``*``, and the paths of its files."""
-    name = pattern.replace("{fold}", str(fold.number))
+    name = pattern.replace("{fold}", str(data.fold))
     if "*" in name:
         return name, sorted(Path().glob(name)) or sorted(REPOSITORY.glob(name))
     if "{others}" not in name:
         return name, [project_path(name)]
-    others = [number for number in range(fold.folds) if number != fold.number]
+    others = [number for number in range(data.folds) if number != data.fold]
     return name, [project_path(name.replace("{others}", str(number))) for number in others]
 
 

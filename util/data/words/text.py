@@ -28,9 +28,11 @@ def read_vectors(path: Path, classes: list[str] | None = None) -> np.ndarray:
     UserError: the file is missing or damaged, holds anything but one numeric table, has rows of other classes, or a
     class's row that is zero or not finite. The background's row is read by no method, and may be anything.
     """
-    fix = "make them by prepare.py embeddings, or --set data.text=names"
-    # a damaged pickle can raise any exception
-    with as_user_error(Exception, before=f"{path}: no text vectors that can be read safely (", after=f"); {fix}"):
+    with as_user_error(
+        Exception,  # which a damaged pickle can raise, of any kind
+        before=f"{path}: no text vectors that can be read safely (",
+        after="); make them by prepare.py embeddings, or --set data.text=names",
+    ):
         table, names = _read_table(path)
         if not isinstance(table, np.ndarray) or table.ndim != 2 or table.dtype.kind != "f":
             raise ValueError("no table (classes + 1, width) of numbers")

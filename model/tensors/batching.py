@@ -1,4 +1,4 @@
-"""The groups that are computed in one call: a batch at once on a GPU, on a CPU one by one."""
+"""How much one call computes: on a GPU all items of a batch together, on a CPU one item at a time."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -9,16 +9,15 @@ T = TypeVar("T")
 
 
 def computed_together(x: Tensor) -> bool:
-    """Return whether images, shots and episodes beside ``x`` are computed in one call, as one tensor.
+    """Return whether images, shots and episodes on the device of ``x`` are computed in one call, as one tensor.
 
-    A GPU is then asked for one kernel where it would be asked for many. A CPU gains nothing: it takes them one by one,
-    with less memory and without padding.
+    A GPU saves kernel launches. A CPU gains nothing: one by one they take less memory and no padding.
     """
     return not x.is_cpu
 
 
 def in_groups(items: Sequence[T], join: Callable[[Sequence[T]], T], beside: Tensor) -> Sequence[T]:
-    """Return items as they are computed beside a tensor: all as one of ``join``, or each by itself."""
+    """Return items joined to one where the device of ``beside`` computes them in one call, else each by itself."""
     return [join(items)] if computed_together(beside) else items
 
 

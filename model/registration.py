@@ -1,20 +1,20 @@
-"""Tables of the parts that configs name, such as methods, encoders and optimisers, and one way to enter them."""
+"""Registries of what a config names, such as methods, encoders and optimisers."""
 
 import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 Piece = TypeVar("Piece")
-KINDS: dict[str, "Kind"] = {}  # by their titles
+REGISTRIES: dict[str, "Registry"] = {}  # by title
 
 
-class Kind(dict[str, Any]):
-    """Parts that the values of a config's key name: the entries by their names.
+class Registry(dict[str, Any]):
+    """Classes and functions by the name that a config's key gives.
 
     Args:
-        title: of one of them, in messages and for ``register`` of ``util/config/registry.py``.
-        key: of configs.
-        form: makes an entry from its name, its class or function, and what the registration states; None: it is that.
+        title: what an entry is, such as "encoder", in messages; the ``kind`` of ``util/config/registry.py``.
+        key: the config's key.
+        make_entry: builds the entry from (name, object, *facts); default: the object itself.
         before: is called with a name before it is registered.
     """
 
@@ -22,21 +22,21 @@ class Kind(dict[str, Any]):
         self,
         title: str,
         key: str,
-        form: Callable[..., Any] | None = None,
+        make_entry: Callable[..., Any] | None = None,
         before: Callable[[str], None] | None = None,
     ):
         super().__init__()
         self.title = title
         self.key = key
-        self.pieces = dict[str, Any]()  # classes and functions
-        self._form = form
+        self.pieces = dict[str, Any]()  # the registered objects by name; an entry may be made of one
+        self._make_entry = make_entry
         self._before = before
-        KINDS[title] = self
+        REGISTRIES[title] = self
 
     def register(self, name: str, *facts: Any, **others: Any) -> Callable[[Piece], Piece]:
         """Return a decorator of a class or function that makes it available under a name.
 
-        The same piece of the same file, imported once more, takes its own place. ValueError: the name is another's.
+        The same object of the same file, imported once more, replaces itself. ValueError: the name is another's.
         """
 
         def add(piece: Piece) -> Piece:
@@ -46,7 +46,7 @@ class Kind(dict[str, Any]):
             if _place(former) != _place(piece):
                 both = f"{_words(former)} and {_words(piece)}"
                 raise ValueError(f"{self.key} '{name}' is registered twice, by {both}; rename one")
-            self[name] = piece if self._form is None else self._form(name, piece, *facts, **others)
+            self[name] = piece if self._make_entry is None else self._make_entry(name, piece, *facts, **others)
             self.pieces[name] = piece
             return piece
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from model.tensors.layouts import layout_of, with_gradient_in_layout
+from model.tensors.memory_format import memory_format_of, with_gradient_in_own_format
 from model.tensors.ops import logits_at, resize
 from tests.helpers.pretend import GPU, pretend_cuda
 
@@ -16,8 +16,8 @@ def test_a_gradient_enters_the_encoder_in_the_layout_of_its_map(layout: torch.me
     below.register_hook(entered.append)
     other = torch.channels_last if layout == torch.contiguous_format else torch.contiguous_format
     factor = torch.rand(2, 3, 4, 5).contiguous(memory_format=other)
-    (with_gradient_in_layout(below).contiguous(memory_format=other) * factor).sum().backward()
-    assert [layout_of(gradient) for gradient in entered] == [layout]
+    (with_gradient_in_own_format(below).contiguous(memory_format=other) * factor).sum().backward()
+    assert [memory_format_of(gradient) for gradient in entered] == [layout]
     torch.testing.assert_close(entered[0], factor, rtol=0, atol=0)
 
 

@@ -1,5 +1,6 @@
-"""The base of encoders whose network, ``net``, has timm's names of tensors."""
+"""Base class of encoders around a network with timm's tensor names: timm's own, and those written out here."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,8 +12,8 @@ from model.encoders.variant import EncoderVariant
 NET = "net."  # prefix of the network's tensors among the encoder's
 
 
-class NetEncoder(Encoder):
-    """An encoder over a network, ``net``, which also holds how its input is normalised."""
+class TimmEncoderBase(Encoder, ABC):
+    """An encoder around ``net``, a network with timm's tensor names; its weights include ``mean`` and ``std``."""
 
     net: Any
     variant: EncoderVariant
@@ -38,9 +39,9 @@ class NetEncoder(Encoder):
         of_network = {name: x for name, x in state.items() if name not in constants}
         return constants | {NET + name: x for name, x in self.of_timm(of_network).items()}
 
+    @abstractmethod
     def of_timm(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the tensors of timm's file that ``net`` may have, under timm's names."""
-        raise NotImplementedError
 
     def foreign(self, names: Iterable[str]) -> list[str]:
         """Return the names, of tensors that this encoder lacks, that belong to a network of timm."""

@@ -1,7 +1,6 @@
 """The start of a training's stage, and whether a run takes the training of a stage that is there already."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -32,35 +31,14 @@ from util.weights.origin import Origin
 from util.weights.sources import SOURCES
 
 
-@dataclass(frozen=True)
-class Start:
-    """The files that a stage starts from, beside random values and the weights of known releases."""
-
-    note: str = ""  # a line for the log
-    initial: str | None = None  # digest of the weights, where the run decides them; None: of no file, or of a named one
-    photos: frozenset[str] | None = frozenset()  # that they were trained on; None: not known
-    classes: Sequence[str] = ()  # names of those that they were trained on
-    training: list[dict[str, Any]] = field(default_factory=list)  # of the base stage, see ``Checkpoint``
-    cost: dict[str, Any] = field(default_factory=dict)  # of the base stage, see ``Checkpoint``
-
-    @classmethod
-    def before(cls, stored: Checkpoint) -> "Start":
-        """Return what the training of a checkpoint, which continues, started from and learnt from so far."""
-        return cls(
-            initial=stored.origin.initial,
-            photos=stored.photos,
-            classes=stored.classes or (),
-            training=stored.training[:-1],
-        )
-
-
-def fill_at_start(
+def load_initial(
     run: Run, network: FewShotMethod, stage: str, base: str | Path | None = None, *, downloads: bool = True
-) -> Start:
-    """Fill a new model with what a run's stage starts from, and return that.
+) -> tuple[str, Checkpoint]:
+    """Fill a new model with what a run's stage starts from; return a line for the log, and that.
 
     The base stage, and a model without one, start from the encoder's weights; the meta stage otherwise starts from the
-    base stage's checkpoint.
+    base stage's checkpoint. All files together, beside those of known releases, are returned as one checkpoint without
+    tensors; its ``origin.initial`` is None where they are none, or where ``base`` alone is one.
 
     Args:
         run: whose stage it is.
@@ -76,9 +54,10 @@ def fill_at_start(
         filled = encoders_of(network.base_stage())  # before, since it lets them learn
         stored = _fill_base_stage(run, network, base)
         note, files = start_encoders(run.config, network, filled, downloads=downloads)
-        return Start(
-            note="; ".join(filter(None, [f"base stage: {stored.path}", note])),
-            initial=digest_of_files(files if base else [stored, *files]),
+        return "; ".join(filter(None, [f"base stage: {stored.path}", note])), Checkpoint(
+            stored.path,
+            {},
+            origin=Origin(initial=digest_of_files(files if base else [stored, *files])),
             photos=None if stored.photos is None else photos_of_encoders([stored, *files]),
             classes=classes_of([stored, *files], run.config.data.name),
             training=stored.training,
@@ -88,7 +67,13 @@ def fill_at_start(
     if stage == "base":  # which methods share, whatever else they have
         beside = encoders_of(network).keys() - encoders_of(network.base_stage()).keys()
     note, files = start_encoders(run.config, network, beside, downloads=downloads)
-    return Start(note, digest_of_files(files), photos_of_encoders(files), classes_of(files, run.config.data.name))
+    return note, Checkpoint(
+        Path(),
+        {},
+        origin=Origin(initial=digest_of_files(files)),
+        photos=photos_of_encoders(files),
+        classes=classes_of(files, run.config.data.name),
+    )
 
 
 def _fill_base_stage(run: Run, network: FewShotMethod, base: str | Path | None) -> Checkpoint:
@@ -104,12 +89,12 @@ def _fill_base_stage(run: Run, network: FewShotMethod, base: str | Path | None) 
     fill(network.base_stage(), stored)
     network.requires_grad_(True)  # which the base stage has left as it learns
     network.freeze()
-    if base is None and is_first_of_machine() and (refusal := why_not_used(run, "base", stored)):
+    if base is None and is_first_of_machine() and (refusal := why_refused(run, "base", stored)):
         raise UserError(refusal)
     return stored
 
 
-def why_not_used(run: Run, stage: str, stored: Checkpoint, finished: bool = True) -> str:
+def why_refused(run: Run, stage: str, stored: Checkpoint, finished: bool = True) -> str:
     """Explain why a run does not take a training of a stage that is there; '' if it does.
 
     It was trained with other settings, data, code or initial weights than are here today. A training that continues is
@@ -131,9 +116,12 @@ def why_not_used(run: Run, stage: str, stored: Checkpoint, finished: bool = True
     if not found:
         return ""
     other = "run.base_folder" if stage == "base" and run.config.run.base_folder else "run.name"
-    fix = f"undo the change, train it again by --stage {stage} --overwrite, or set another {other}"
-    is_continued = f"a training that is finished is not continued by {ALLOW}"
-    fix += f"; {is_continued}" if finished else f"; if its steps are the same, {ALLOW} continues it"
+    continued = (
+        f"a training that is finished is not continued by {ALLOW}"
+        if finished
+        else f"if its steps are the same, {ALLOW} continues it"
+    )
+    fix = f"undo the change, train it again by --stage {stage} --overwrite, or set another {other}; {continued}"
     return f"{stored.path.parent}: the {stage} stage was trained with {', '.join(found)}; {fix}"
 
 
