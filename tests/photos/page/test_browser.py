@@ -161,6 +161,7 @@ def test_undo_and_redo_bring_nothing_back_over_what_another_tab_says(served: Pag
 def test_what_is_pressed_waits_with_its_class_and_photo(served: Page, tab: Tab) -> None:
     for name in ("edge", "dish"):
         served.do("add_class", name=name)
+    tab.page.wait_for_selector("#grid button >> nth=1")
     with served.folder.lock:  # which the photo waits for
         tab.page.click("#grid button >> nth=1")
         tab.paint(157, 50)
