@@ -286,7 +286,8 @@ class Method(FewShotMethod, ABC):
     @classmethod
     def encoder_changes(cls, settings: Any) -> bool:
         """See :class:`FewShotMethod`."""
-        return bool(settings.encoder.learn or cls.encoder_learns)
+        learn = settings.encoder.learn or cls.encoder_learns
+        return bool(learn and learn.parts)
 
     @property
     def learn(self) -> Learn | None:

@@ -109,3 +109,4 @@ def test_fixed_views_repeat_and_differ_from_each_other(config) -> None:
 def test_an_encoder_that_learns_has_no_fixed_views(config) -> None:
     with pytest.raises(UserError, match=r"meta_stage\.views has no effect: SCCAN's encoder learns"):
         config("refused", "model.encoder.learn.parts=[4]", model="sccan")
+    assert config("frozen", "model.encoder.learn.parts=[]", model="sccan").meta_stage.views == 2
