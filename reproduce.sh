@@ -114,6 +114,11 @@ folds=${folds:-$(seq -s , 0 $(($(setting data folds) - 1)))}
 others=""
 [ "$dataset" != crossdomain ] || others=fss1000,deepglobe,isic,chestxray
 trained_on=$(setting data name)
+for other in $(list "$others"); do
+    config=$(launch test "$other" "$@" --print-whole-config) || exit
+    root=$(setting data root)
+    [ -d "$root" ] || refuse "$root: this data folder does not exist; set data.root, or make it by prepare.py $other"
+done
 league="" imports=""
 if [ "$dataset" = laptop ]; then
     league=--league

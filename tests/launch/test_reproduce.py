@@ -28,16 +28,17 @@ def test_its_help_names_its_options_and_words_that_mean_nothing_are_refused() ->
     read = set(re.findall(r"(--[a-z-]+)\)(?! \|\|)", (REPOSITORY / "reproduce.sh").read_text()))
     assert named == read | {"--dry-run"}
     for words in (
-        "\u00b2",
-        "0 --fold 1",
-        "0 -x",
-        "0 --models ",
-        "0 --folds 0,9",
-        "0 --seeds x",
-        "0 --shot 1,0",
-        "0 --protocol nope",
+        "pascal resnet50 \u00b2",
+        "pascal resnet50 0 --fold 1",
+        "pascal resnet50 0 -x",
+        "pascal resnet50 0 --models ",
+        "pascal resnet50 0 --folds 0,9",
+        "pascal resnet50 0 --seeds x",
+        "pascal resnet50 0 --shot 1,0",
+        "pascal resnet50 0 --protocol nope",
+        "crossdomain resnet50 0 --models hsnet --shot 1 --set data.root=nowhere",
     ):
-        ended = reproduced("pascal", "resnet50", *words.split(" "))
+        ended = reproduced(*words.split(" "))
         assert (ended.returncode, ended.stdout, ended.stderr.count("\n"), ended.stderr[:7]) == (2, "", 1, "error: ")
 
 
