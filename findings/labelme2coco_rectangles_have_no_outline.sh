@@ -3,7 +3,7 @@
 # Guess: labelme's shapes become objects of a COCO file with as many pixels, and polygons that share a group_id, the
 #   parts of one object, become one object.
 # Behaviour: a rectangle becomes an object with box and area, but without an outline, of which pycocotools makes no mask
-#   (IndexError). A circle becomes an outline of corners. The parts of a group become an object each.
+#   (IndexError). The parts of a group become an object each.
 # Seen on 1 December 2026, outlines and area by class: cat, two polygons of a group: [(1, 100), (1, 100)], dog, a
 #   rectangle: [(0, 300)]
 set -e
