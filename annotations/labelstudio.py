@@ -40,10 +40,11 @@ COUNT_BITS = (3, 4, 8, 16)  # a run states in two bits which of these sizes its 
 def read_annotations(path: Path, folder: Path | None = None) -> Annotations:
     """Return the annotations of a JSON export, one of each task; of a task that nobody annotated a prediction.
 
-    Predictions are unconfirmed, and left out and counted where their photo is not found. Of several it is the first
-    that has regions, of the ground truth if there is one. Regions of other tools, such as key points, and those without
-    a label, are left out and counted. The photos are found by name in ``folder``, default the file's own. UserError:
-    the file is unreadable or in another format, the photo of an annotation is missing, or as ``checked``.
+    In a task as it was written here, predictions stand beside what a person confirmed. Predictions are unconfirmed, and
+    left out and counted where their photo is not found. Of several it is the first that has regions, of the ground
+    truth if there is one. Regions of other tools, such as key points, and those without a label, are left out and
+    counted. The photos are found by name in ``folder``, default the file's own. UserError: the file is unreadable or in
+    another format, the photo of an annotation is missing, or as ``checked``.
     """
     annotations = Annotations.begin(path, path.parent, folder)
     tasks = read_json(path, "these annotations", "export them again")
@@ -71,11 +72,17 @@ def _read_task(task: dict[str, Any], name: str, annotations: Annotations) -> Non
         annotations.remarks["left out: predictions whose photo is not found"][name] += 1
         return
     size = int(entries[0]["original_height"]), int(entries[0]["original_width"])
+    is_upright = task["data"].get(UPRIGHT) is True
+    is_as_written = is_upright and not any("id" in annotation for annotation in finished)
+    beside = _regions_of(task["predictions"]) if finished and is_as_written else []
     annotations.add(
         photo,
         size,
-        instances_of(entries, photo.name, size, annotations, confirmed=bool(finished)),
-        is_upright=task["data"].get(UPRIGHT) is True,
+        chain(
+            instances_of(entries, photo.name, size, annotations, confirmed=bool(finished)),
+            instances_of(beside, photo.name, size, annotations, confirmed=False),
+        ),
+        is_upright=is_upright,
     )
 
 

@@ -12,7 +12,7 @@ const element = (id) => document.getElementById(id), grid = element("grid"), can
 const context = canvas.getContext("2d");
 let state = { photos: [], classes: [], untrained: [], done: {}, seen: "" };
 let rows = new Map(), tiles = new Map(), order = []; // of photos, by name; the names that the grid shows
-let value = 1; // the class
+let value = 1; // the class; 0: the chosen one was removed, elsewhere
 let scene = new Scene(""); // the open photo
 const scenes = new Map(); // by name: the open one, and those that a press waits for, or that are not saved
 const queue = []; // presses that are not done; the first is under way
@@ -25,7 +25,7 @@ let around = []; // the names that the grid showed with the open photo
 const isOld = (row, known = value) => state.job?.[0] === "segmented" && (state.job[2]?.includes(row.name) ?? true) && row.classes[known]?.[0] === "network";
 const isStroke = ({ kind }) => ["brush", "eraser"].includes(kind);
 const isMarking = () => state.job?.[0] === "marked";
-const nameOf = (known) => state.classes.find(([one]) => one === known)?.[1] ?? "object";
+const nameOf = (known) => state.classes.find(([one]) => one === known)?.[1] ?? (known ? "object" : "no class");
 const percent = (share) => (share > 0 && share < 0.01 ? "<\u00a01\u00a0%" : `${Math.round(100 * share)}\u00a0%`);
 const extent = (share) => `${percent(share)} of the photo${share > state.most ? ", too much to learn from" : ""}`;
 const firstOf = (lines) => [...lines.slice(0, 3), ...(lines.length > 3 ? [`and ${lines.length - 3} more`] : [])].join("; ");
@@ -34,7 +34,18 @@ const radius = () => (element("size").value / 1000) * Math.max(scene.width, scen
 const pressed = () => ({ scene, photo: scene.name, of: value, title: nameOf(value), list: order });
 
 // Say that a photo is not there to be marked
-const sayAway = ({ name }) => say(rows.get(name)?.error || `${name} is not shown yet; press again when it is`, "error");
+const sayAway = ({ name }) => say(rows.get(name)?.error || (name ? `${name} is not shown yet; press again when it is` : "no photo is open; press one in the grid"), "error");
+
+// whether a person sees the photo and its mask
+const isShown = (one) => Boolean(one.label && one.picture.naturalWidth);
+
+// Say why nothing can be marked now: no class is chosen, or the next one is not there yet; false if something can
+function sayClassless() {
+  const added = queue.find((press) => press.work === RUNS.add_class && press.of === value);
+  if (value && !added) return false;
+  say(added ? `the class ${added.name} is added; press again when it is chosen` : "choose a class first", "error");
+  return true;
+}
 
 function made(tag, properties, ...children) {
   const out = Object.assign(document.createElement(tag), properties);
@@ -47,7 +58,7 @@ const say = (text, kind = "") => Object.assign(element("note"), { textContent: t
 
 // Return the server's answer, however long it does not answer
 async function request(path, body, type = "application/json") {
-  const options = body === undefined ? {} : { method: "POST", headers: { "Content-Type": type }, body };
+  const options = { headers: { "Content-Type": type, ...(state.folder && { "Page-Folder": state.folder }) }, ...(body !== undefined && { method: "POST", body }) };
   for (let isLost = false; ; isLost = true)
     try {
       const answer = await (await fetch(path, options)).json();
@@ -241,6 +252,7 @@ function draw() {
 }
 
 function begin(at, shift) {
+  if (sayClassless()) return;
   const kind = tool() === "click" && shift ? "eraser" : tool(), points = kind === "box" ? [at, at] : [at];
   drag = { ...pressed(), kind, radius: radius(), points, work: isStroke({ kind }) ? stroke : ask };
   if (kind === "click") end();
@@ -259,7 +271,7 @@ function end() {
 const cancel = () => [(drag = null), draw()];
 
 canvas.onpointerdown = (event) => {
-  if (!scene.label) return sayAway(scene);
+  if (!isShown(scene)) return sayAway(scene);
   event.preventDefault();
   canvas.focus();
   canvas.setPointerCapture(event.pointerId);
@@ -286,7 +298,7 @@ canvas.onwheel = (event) => {
 };
 
 function drawByKey(event) {
-  if (!scene.label) return event.key === " " && Boolean(sayAway(scene));
+  if (!isShown(scene)) return event.key === " " && Boolean(sayAway(scene));
   cross = cross || [scene.view.x, scene.view.y];
   if (event.key in MOVES) {
     const far = Math.max(scene.width, scene.height) / (event.shiftKey ? 200 : 50) / scene.view.zoom;
@@ -360,13 +372,16 @@ async function look() {
     state = answer;
     rows = new Map(state.photos.map((row) => [row.name, row]));
     tiles = new Map(state.photos.map((row) => [row.name, tiles.get(row.name) || tileOf(row.name)]));
-    if (JSON.stringify(before.classes) !== JSON.stringify(state.classes)) showClasses();
+    if (JSON.stringify(before.classes) !== JSON.stringify(state.classes)) showClasses(before.classes);
     if (!element("formats").firstChild) showFormats();
     if (state.done.number > before.done.number) finish(before.job?.[0] === "segmented");
     state.photos.forEach(fill);
     arrange();
-    const wanted = decodeURIComponent(location.hash.slice(1));
-    if (!rows.has(scene.name)) open(rows.has(wanted) ? wanted : (state.photos[0]?.name ?? ""));
+    const wanted = decodeURIComponent(location.hash.slice(1)), first = state.photos[0]?.name ?? "", gone = scene.name;
+    const isOwn = queue[0]?.work === RUNS.remove && queue[0].photo === gone;
+    if (gone && !rows.has(gone)) open(isOwn ? first : "");
+    else if (!gone && (rows.has(wanted) || !before.photos.length)) open(rows.has(wanted) ? wanted : first);
+    if (gone && !scene.name) say(`${gone} was removed, in another window; open another photo`, "error");
   }
   const row = rows.get(scene.name);
   if (row && scene.label && row.version !== scene.version && !scene.isDrawn) await load(scene);
@@ -387,8 +402,11 @@ async function pack() {
   if ((await act("pack", { formats })).error) packing = false;
 }
 
-function showClasses() {
-  if (!state.classes.some(([known]) => known === value)) value = state.classes[0][0];
+function showClasses(before) {
+  const isGone = !state.classes.some(([known]) => known === value), was = before.find(([known]) => known === value);
+  const isOwn = queue[0]?.work === RUNS.remove_class && queue[0].of === value;
+  if (isGone) value = was && !isOwn ? 0 : state.classes[0][0];
+  if (isGone && !value) say(`the class ${was[1]} was removed, in another window; choose a class`, "error");
   setColours(state.classes);
   const radio = (known) => made("input", { type: "radio", name: "class", value: known, checked: known === value });
   const chipOf = ([known, name]) => made("label", {}, radio(known), made("i", { style: `background: ${colourOf(known)}` }), name);
@@ -493,6 +511,8 @@ function choose(known) {
 }
 
 const AT_ONCE = ["pick", "larger", "smaller", "stop", "previous", "next"];
+const OF_CLASS = ["accept", "empty", "back", "absent", "onwards", "rename_class", "remove_class"];
+const HELD = ["larger", "smaller", "previous", "next", "undo", "redo"]; // what a key that is held does again
 const RUNS = {
   pick: () => element("files").click(),
   larger: () => zoom(1.5),
@@ -519,6 +539,7 @@ const RUNS = {
 // Do what a button or a key says: at once, or when the presses before it are done
 function run(action) {
   if (AT_ONCE.includes(action)) return RUNS[action]();
+  if (OF_CLASS.includes(action) && sayClassless()) return;
   say(action === "segment" ? SEARCHING : "");
   enqueue({ ...pressed(), name: element("name").value.trim(), work: RUNS[action] });
 }
@@ -536,6 +557,7 @@ function press(event) {
   const titled = [...document.querySelectorAll("[title]")].find((one) => one.title === letter && one.checkVisibility());
   const action = isControl ? { Z: "undo", Y: "redo" }[letter] : letter === "P" ? "previous" : titled?.dataset.do;
   if (event.altKey || !(action || (!isControl && (digit || titled)))) return false;
+  if (event.repeat && !HELD.includes(action)) return true;
   if (action) run(action);
   else if (digit) choose(Number(digit.value));
   else titled.control.click(); // a label would take the focus
@@ -544,6 +566,7 @@ function press(event) {
 
 document.onkeydown = (event) => {
   if (event.target.matches("select, input:not([type])")) return;
+  if (event.repeat && [" ", "Enter"].includes(event.key)) return event.preventDefault();
   const taken = event.target === canvas ? drawByKey(event) : grid.contains(event.target) && wander(event);
   if (taken || press(event)) event.preventDefault();
 };

@@ -18,7 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 import cv2
 import numpy as np
@@ -76,7 +76,7 @@ class Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         answer = self.look if self.command == "GET" else self.act
         try:
-            self._check_host()
+            self._check_address()
             content, kind = answer(url.path, dict(parse_qsl(url.query)))
         except Exception as error:
             self._send(400, {"error": line_of(error), "kind": type(error).__name__}, JSON)
@@ -85,12 +85,17 @@ class Handler(BaseHTTPRequestHandler):
 
     do_POST = do_GET
 
-    def _check_host(self) -> None:
-        """Refuse (UserError) a request to the server by another name."""
-        host = re.sub(r":\d+$", "", self.headers.get("Host", HOSTS[0]))
-        if host not in HOSTS:
-            self.close_connection = True
-            raise UserError("open this page as http://localhost; from another machine by ssh -L PORT:localhost:PORT")
+    def _check_address(self) -> None:
+        """Refuse (UserError) a request to the server by another name, or of the page of another folder."""
+        folder, host = identity_of(self.server.folder), re.sub(r":\d+$", "", self.headers.get("Host", HOSTS[0]))
+        if host in HOSTS and self.headers.get("Page-Folder", folder) == folder:
+            return
+        self.close_connection = True
+        raise UserError(
+            f"this page was of another folder, the server has {self.server.folder.out} now; load the page again"
+            if host in HOSTS
+            else "open this page as http://localhost; from another machine by ssh -L PORT:localhost:PORT"
+        )
 
     def _send(self, code: int, content: Any, kind: str) -> None:
         """Send an answer: its code, its media type, and its content."""
@@ -164,6 +169,11 @@ class Handler(BaseHTTPRequestHandler):
         return answer if isinstance(answer, dict) else {"note": answer or ""}, JSON
 
 
+def identity_of(folder: Folder) -> str:
+    """Return what tells the page of a folder from those of others that were served at the same port."""
+    return quote(str(folder.out.resolve()))
+
+
 def page_state(folder: Folder, seen: str) -> dict[str, Any]:
     """Return what the browser shows; only its digest where that was ``seen``."""
     engine = folder.segmenter.engine
@@ -172,6 +182,7 @@ def page_state(folder: Folder, seen: str) -> dict[str, Any]:
         "title": f"{engine.title}, {Path(engine.source).name}",
         "untrained": [value for value, name in classes.items() if engine.outlook(name)],
         "out": str(folder.out),
+        "folder": identity_of(folder),
         "formats": FORMATS,
         "most": MOST,
         "job": folder.work.state,

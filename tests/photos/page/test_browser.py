@@ -5,6 +5,7 @@ They run where a Chromium is installed.
 
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from zipfile import ZipFile
 
 import pytest
@@ -161,11 +162,6 @@ def test_undo_and_redo_bring_nothing_back_over_what_another_tab_says(served: Pag
 def test_what_is_pressed_waits_with_its_class_and_photo(served: Page, tab: Tab) -> None:
     for name in ("edge", "dish"):
         served.do("add_class", name=name)
-    tab.page.wait_for_selector("#grid button >> nth=1")
-    with served.folder.lock:  # which the photo waits for
-        tab.page.click("#grid button >> nth=1")
-        tab.paint(157, 50)
-        tab.shows("note", "coins_2.jpg is not shown yet; press again when it is")
     tab.open(0)
     tab.shows("about", "dish: not searched")
     tab.page.click("label:has-text('Click')")
@@ -182,6 +178,34 @@ def test_what_is_pressed_waits_with_its_class_and_photo(served: Page, tab: Tab) 
     label, _ = served.mask("coins_1.jpg")
     assert (label[50, 157], label[140, 30], label.max()) == (1, 2, 2)
     assert served.known("coins_2.jpg") == {"edge": ("person", False)}
+
+
+def test_nothing_is_marked_that_nobody_sees(served: Page, tab: Tab) -> None:
+    paint = partial(tab.paint, 157, 50)
+    tab.open(0)
+    tab.page.fill("#name", "dish")
+    with served.folder.lock:  # which the new class waits for
+        tab.press("add_class")
+        paint()
+        tab.shows("note", "the class dish is added; press again when it is chosen")
+    tab.shows("about", "dish: not searched")
+    tab.page.route("**/picture*", lambda _: None)  # it is not answered
+    keys = tab.page.keyboard
+    for act, note in (
+        (partial(served.do, "remove_class", value=2), "the class dish was removed, in another window"),
+        (paint, "choose a class first"),
+        (partial(served.do, "remove", photo="coins_1.jpg"), "coins_1.jpg was removed, in another window"),
+        (paint, "no photo is open"),
+        (lambda: [keys.press("1"), tab.open(0), paint()], "coins_2.jpg is not shown yet"),
+        (lambda: [tab.page.check("#onward"), *map(keys.down, "00000")], "coin on coins_2.jpg is not there, by you"),
+        (
+            lambda: [setattr(served.folder, "out", served.folder.out / "b"), keys.up("0"), keys.press("0")],
+            "another folder",
+        ),
+    ):
+        act()
+        tab.shows("note", note)
+    assert [*map(served.known, ("coins_2.jpg", "coins_3.jpg"))] == [{"coin": ("person", False)}, {}]
 
 
 def test_a_list_is_one_step_that_is_undone_and_done_again(served: Page, tab: Tab) -> None:

@@ -221,7 +221,9 @@ def test_a_mask_is_checked_before_it_is_kept(page: Page) -> None:
     label[IN_BOX] = 1
     assert "does not fit" in page.save("a.jpg", label[1:], [1], scene["version"])
     assert "no longer there" in page.save("a.jpg", label, [7], scene["version"])
-    assert "was changed meanwhile" in page.save("a.jpg", label, [1], "other")
+    _, before = page.mask("b.jpg")
+    page.paint("b.jpg", place=None)
+    assert "was changed meanwhile" in page.save("b.jpg", label, [1], before["version"])
     for runs in ([1, -5], [300, 9], "x", [[1]], [1], [1, 2**62] * 4 + [1, label.size]):
         assert page.do("save", photo="a.jpg", runs=runs, persons_values=[1], version=scene["version"])
     assert page.known("a.jpg") == {}
