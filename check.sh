@@ -10,7 +10,7 @@ set -e
 cd "$(dirname "$0")"
 quick="not process and not train and not parity and not benchmark"
 export OMP_NUM_THREADS=1
-unset PYTHONDONTWRITEBYTECODE
+unset PYTHONDONTWRITEBYTECODE PYTHONSAFEPATH  # with the latter Python would not find this folder
 
 run_tests() { # MARKS [pytest options], with $environment
     marks=$1

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, cast
 
-from model.contract import FewShotMethod, Trainable
+from model.contract import Trainable
 from model.method import Method
 from model.registry import described
 from util.config.compose import files_of
@@ -111,13 +111,12 @@ def train_stage(run: Run, task: StageTask, world: ProcessGroup, asked: Asked) ->
     with closing(checkpoints.folder):
         registered = registered_observers(task.folder, run.config.observers)
         checkpoints.state["observers"] = {observer.name: observer.facts for observer in registered}
-        if task.settings.views is not None and is_frozen(cast(FewShotMethod, setup.network)):
-            _keep_maps(run.config, task, world, setup)
+        _keep_maps(run.config, task, world, setup)
         if setup.stored:
             resume(training, setup.stored, checkpoints.state, asked.allow_changes)
         _log_start(training, checkpoints, run, setup)
-        resumed_at = training.progress.step + 1 if task.continues else None  # later points of the curves are replaced
-        with closing(Curves(task.folder if world.is_main else None, resumed_at)) as curves:
+        first = training.progress.step + 1 if task.continues else None  # points of the curves from here on are replaced
+        with closing(Curves(task.folder if world.is_main else None, first)) as curves:
             validate = partial(_validate, training=training, data=setup.data, curves=curves, config=run.config)
             observers = _observers(task, checkpoints, curves, validate, registered)
             finished = _run_loop(training, setup.data, observers, run.config.data.workers)
@@ -281,11 +280,13 @@ def _run_loop(training: Training, data: StageData, observers: list[TrainingObser
 
 
 def _keep_maps(config: Config, task: StageTask, world: ProcessGroup, setup: Setup) -> None:
-    """Let the network of a meta stage keep its encoder's maps in a file on the disk of the stage's folder.
+    """Let a meta stage with fixed views keep its frozen encoder's maps in a file on the disk of the stage's folder.
 
     The processes share half of what the checkpoints leave of the disk at most.
     """
     network = cast(Method, setup.network)
+    if task.settings.views is None or not is_frozen(network):
+        return
     needed = Stored.of(network, task.settings).peak_bytes
     free = world.from_main(lambda: free_on_disk(config, [task.folder]) - needed)
     gib = min(KEPT_GIB, max(free, 0) / 2 / GIB)
@@ -327,8 +328,11 @@ def _log_start(training: Training, checkpoints: Checkpoints, run: Run, setup: Se
 
 def _log_end(task: StageTask, best: float, config: Config) -> None:
     """Log where the weights of a finished stage are, their best validation if there was one, and how to test them."""
-    which = "the last weights" if math.isinf(best) else f"best validation {best:.2f} % mIoU"
-    log.info("finished: %s, %s", task.folder / BEST, which)
+    log.info(
+        "finished: %s, %s",
+        task.folder / BEST,
+        "the last weights" if math.isinf(best) else f"best validation {best:.2f} % mIoU",
+    )
     if task.stage == "meta":
         log.info("next: python test.py %s", " --set ".join([str(config.source), *map(shlex.quote, config.given)]))
 
