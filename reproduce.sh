@@ -38,7 +38,7 @@ while [ "$words" -gt 0 ]; do # the overrides are what is left of "$@"
     shift
     words=$((words - 1))
     [ "$option" = --dry-run ] && only_check=yes && continue
-    [ "$words" -gt 0 ] && [ -n "$1" ] || refuse "$option: unknown, or without a value"
+    [ "$words" -gt 0 ] && [ -n "${1#,}" ] || refuse "$option: unknown, or without a value"
     case $option in
         --models) models=$1 ;;
         --shot) shots=$1 ;;

@@ -84,6 +84,10 @@ def learnable(*parts: nn.Module) -> list[nn.Parameter]:
     return [p for part in parts for p in part.parameters() if p.requires_grad]
 
 
+# Attributes that methods had, and what stands for them
+FORMER = {"encode": "encode_supports", "shots_of": "trained_shots", "grids": "in `wants`", "variant": "in `wants`"}
+
+
 class Trainable(nn.Module):
     """A network that the engine can train; it declares its frozen parts and keeps them in evaluation mode."""
 
@@ -141,6 +145,12 @@ class FewShotMethod(Trainable):
     pretrained_parts: ClassVar[dict[str, int]] = {}
     licence: ClassVar[str | None] = None  # of the pretrained parts
     encoder: Any  # an ``Encoder``, of methods that have one
+
+    def __init_subclass__(cls, **others: Any):
+        super().__init_subclass__(**others)
+        if stated := FORMER.keys() & vars(cls).keys():  # which no longer would say anything
+            said = ", ".join(f"{name} is now {FORMER[name]}" for name in sorted(stated))
+            raise TypeError(f"{cls.__name__}: {said}; see CHANGELOG.md")
 
     def __init__(self, settings: Any, task: Task):
         super().__init__()

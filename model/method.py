@@ -64,11 +64,6 @@ class Method(FewShotMethod, ABC):
     # calls encode(images, mask) and stores them. None: every image is encoded anew
     feature_cache: Callable[[Tensor, Mask | None, Callable[[Tensor, Mask | None], Features]], Features] | None = None
 
-    def __init_subclass__(cls, **others: Any):
-        super().__init_subclass__(**others)
-        if stated := {"grids", "variant"} & vars(cls).keys():  # which no longer would say anything
-            raise TypeError(f"{cls.__name__}: state {' and '.join(sorted(stated))} in `wants`, as Wants(...)")
-
     def __init__(self, settings: Any, task: Task):
         super().__init__(settings, task)
         self.wants = self.wants_with(settings)
@@ -276,7 +271,7 @@ class Method(FewShotMethod, ABC):
     @classmethod
     def rule(cls, settings: Any) -> tuple[int, int]:
         """Return (step, rest) of the image sides: the encoder's rule where it has one, else the method's."""
-        return settings.encoder.size_rule(cls.wants.variant.output_stride) or cls.size_rule
+        return settings.encoder.size_rule(cls.wants_with(settings).variant.output_stride) or cls.size_rule
 
     @classmethod
     def takes_any_size(cls, settings: Any) -> bool:

@@ -32,6 +32,7 @@ def test_its_help_names_its_options_and_words_that_mean_nothing_are_refused() ->
         "pascal resnet50 0 --fold 1",
         "pascal resnet50 0 -x",
         "pascal resnet50 0 --models ",
+        "pascal resnet50 0 --shot ,",
         "pascal resnet50 0 --folds 0,9",
         "pascal resnet50 0 --seeds x",
         "pascal resnet50 0 --shot 1,0",

@@ -110,6 +110,11 @@ def test_a_config_imports_files_beside_it_once(mine: Path, monkeypatch: pytest.M
         ),
         (
             "bad.py",
+            "from model.contract import *\nclass A(FewShotMethod):\n  grids = shots_of = 1",
+            "TypeError: A: grids is now in `wants`, shots_of is now trained_shots; see CHANGELOG.md",
+        ),
+        (
+            "bad.py",
             "from symnet.util.config.registry import register\nregister('optimizer', 'sgd', 1)(lambda: 0)",
             r"kind 'sgd' is registered twice, by util.loop.optimizers \(.*\) and bad ",
         ),

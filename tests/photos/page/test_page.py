@@ -125,7 +125,7 @@ def test_a_mask_given_back_is_the_networks_again(page: Page) -> None:
     page.paint("b.jpg", place=None)
     label, scene = page.mask("b.jpg")
     page.save("b.jpg", label, [], scene["version"])
-    assert np.array_equal(page.mask("b.jpg")[0], found)
+    assert np.array_equal(page.mask("b.jpg")[0], found) and page.known("b.jpg")["object"][0] == "network"
     page.do("add_class", name="dish")
     page.paint("b.jpg", value=2, place=(slice(None), slice(None)))
     assert page.known("b.jpg")["object"] == ("network", False)  # all of its pixels are a person's
