@@ -177,8 +177,7 @@ def labelstudio(folder: Path) -> Path:
     result = [{"type": kind, "value": value, **common} for kind, value in values.items()]
     annotations = [{"result": [], "was_cancelled": True}, {"result": result}]
     data = {"image": f"/data/upload/1/0123abcd-{PHOTO}"}
-    tasks = [{"data": data, "annotations": annotations}, {"data": {}}]
-    write_json(folder / "export.json", tasks)
+    write_json(folder / "export.json", [{"data": data, "annotations": annotations}, {"data": {}}])
     return folder / "export.json"
 
 

@@ -197,8 +197,7 @@ def test_names_that_no_mask_holds_are_left_out_with_a_note(tmp_path: Path, capsy
 
 @pytest.mark.parametrize("save", [Image.fromarray, whole(VOC)], ids=["grey", "palette"])
 def test_masks_of_255_beside_class_ids_are_asked_about(tmp_path: Path, save: Save) -> None:
-    masks = [save(ids((CAT, 1))), save(ids((CAT, 255)))]
-    folder = write(tmp_path, masks, "cat")
+    folder = write(tmp_path, [save(ids((CAT, 1))), save(ids((CAT, 255)))], "cat")
     assert_refused(folder, "1 mask(s), such as p1.png, hold only 255")
     _, made = custom(folder, white_is_object=True)
     assert [int((mask == 1).sum()) for mask in made] == [AREAS["cat"]] * 2

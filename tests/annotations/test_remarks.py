@@ -126,8 +126,7 @@ BACK = "_background_"
 def test_labelmes_background_cuts_a_hole_into_lower_shapes(
     tmp_path: Path, capsys, shapes: list, expected: dict
 ) -> None:
-    outlines = [shape(label, box) for label, box in shapes]
-    assert areas(labelme_json(tmp_path, *outlines)) == expected
+    assert areas(labelme_json(tmp_path, *[shape(label, box) for label, box in shapes])) == expected
     assert "holes in the objects below: regions of " in capsys.readouterr().err
 
 

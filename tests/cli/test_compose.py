@@ -356,8 +356,7 @@ def test_a_printed_config_reads_back_equal(tmp_path: Path, capsys, words: str) -
     if not options.print_whole_config:
         config = replace(config, protocols={"symnet": config.protocols["symnet"]})
         assert len(lines) < 60 and "smooth" not in text
-    assert to_dict(copy) == to_dict(config)
-    assert first == f"# {files_of(config.source)}"
+    assert (to_dict(copy), first) == (to_dict(config), f"# {files_of(config.source)}")
     assert [line for line in lines if not re.search(":$|  # ", line)] == []
 
 

@@ -137,8 +137,7 @@ STRETCHED = View("stretch", 33, 33)
 def two_ways(novel: ImageList, mini_data) -> TrialDataset:
     """Return trials of the classes 1 and 2 in one shot; images are stretched to 33 pixels."""
     sampler = EpisodeSampler(novel, "sequential", 1, 0, ways=2)
-    episodes = EpisodeDataset(sampler, Fold.of(mini_data()), STRETCHED)
-    return TrialDataset(episodes, "original")
+    return TrialDataset(EpisodeDataset(sampler, Fold.of(mini_data()), STRETCHED), "original")
 
 
 def test_ways_are_numbered_in_labels(two_ways: TrialDataset) -> None:

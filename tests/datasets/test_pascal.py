@@ -98,8 +98,7 @@ def out(tmp_path: Path) -> Path:
 
 def assert_prepared(voc: Path, out: Path) -> None:
     """Check the lists of training, and the masks and photos of all images: VOC's come first."""
-    assert names(out, "train") == TRAIN
-    assert names(out, "trainaug") == TRAINAUG
+    assert (names(out, "train"), names(out, "trainaug")) == (TRAIN, TRAINAUG)
     for name in TRAINAUG + list(VOC_VAL):
         path = out / f"SegmentationClassAug/{name}.png"
         assert np.array_equal(read_mask(path), mask_of(name, name in VOC_TRAIN + VOC_VAL)), name

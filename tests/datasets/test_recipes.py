@@ -140,8 +140,7 @@ def test_lvis_has_other_folds_for_five_shots(made: Made, tmp_path: Path) -> None
     mask = read_mask(tmp_path / "data/masks/1/000000000002.png")
     assert (mask[:8, :8].sum(), mask[10, 10], mask[30, 30]) == (64, 1, 0)
     data = read_data(tmp_path / "config/lvis92i/lvis92i.yaml")
-    assert data.classes[5] == "lvis_7"  # class 5 has one photo
-    assert data.class_photos == [2, *[6] * 19]
+    assert (data.classes[5], data.class_photos) == ("lvis_7", [2, *[6] * 19])
     five_shots = replace(data, shot=5)
     assert [Fold.of(replace(data, fold=fold)).novel for fold in (0, 1)] == [(1, 11), (2, 12)]
     # 19 classes are left: one a fold, the rest is dropped

@@ -32,8 +32,7 @@ def test_scores_of_episodes_equal_a_recount(seed: int, ways: int):
     """The classes of an episode are 2 and 5, or one of them in turn."""
     random = np.random.default_rng(seed)
     labels = random.choice([*range(ways + 1), 1, 255], size=(12, 9, 7))
-    predictions = random.integers(0, ways + 1, size=labels.shape)
-    pairs = [*zip(predictions, labels)]
+    pairs = [*zip(random.integers(0, ways + 1, size=labels.shape), labels)]
     records = []
     of_class = {"2": [], "5": []}  # prediction and label of each episode of a class, which is 1 there
     for number, pair in enumerate(pairs):

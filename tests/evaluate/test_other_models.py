@@ -122,8 +122,7 @@ def test_a_base_stage_may_train_on_all_images(config) -> None:
     index = all_images.index
     assert len(all_images.queries) == len(index.names) > len(fold_images.queries)
     assert data["all"].validation_length > data["fold"].validation_length
-    novel = list(Run(config("bam")).fold.novel)
-    row = int((index.areas[:, novel] > 0).any(1).nonzero()[0][0])
+    row = int((index.areas[:, list(Run(config("bam")).fold.novel)] > 0).any(1).nonzero()[0][0])
     assert row in all_images.queries
     assert row not in fold_images.queries
 

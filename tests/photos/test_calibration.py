@@ -31,8 +31,7 @@ from util.weights.encoders import start_encoders
 def test_the_regression_is_where_its_gradient_vanishes_and_tells_probabilities() -> None:
     random = np.random.default_rng(0)
     x = random.normal([3, -50], [0.1, 20], (4000, 2))
-    logits = (x - [3, -50]) @ [8, -0.05] + 0.5
-    true = np.array([*map(sigmoid, logits)])
+    true = np.array([*map(sigmoid, (x - [3, -50]) @ [8, -0.05] + 0.5)])
     y = random.random(4000) < true
     weights, bias = fit_logistic(x, y)
     fitted = np.array([*map(sigmoid, x @ weights + bias)])

@@ -76,8 +76,7 @@ def test_weights_without_a_config_predict_like_a_checkpoint_of_this_project(
     assert predict("--checkpoint", with_config, *words, f"{tmp_path}/a").code == 0
     assert predict("--config", mini_yaml("ssp"), "--checkpoint", without, *words, f"{tmp_path}/b").code == 0
     a, b = ({path.name: path.read_bytes() for path in (tmp_path / name).glob("*.*g")} for name in "ab")
-    assert len(a) == 3
-    assert a == b
+    assert (len(a), a) == (3, b)
     assert "contains no config" in predict("--checkpoint", without, *words, f"{tmp_path}/c").error
 
 
@@ -206,8 +205,7 @@ def test_files_of_other_programs_are_not_overwritten(
     assert (out / name).read_text().startswith('{"shapes"')
     assert len([*out.iterdir()]) == 1
     (out / name).unlink()
-    assert predict(*words).code == 0
-    assert predict(*words, "--resume").code == 0
+    assert (predict(*words).code, predict(*words, "--resume").code) == (0, 0)
 
 
 def test_a_folder_of_results_of_another_class_is_refused(

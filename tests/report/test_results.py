@@ -106,5 +106,4 @@ def test_a_training_that_is_not_finished_says_the_steps_that_it_did(tmp_path) ->
     assert stages_text(half) == "meta stage 3 of 8 steps with batch 4"
     assert "trained: meta stage 3 of 8 steps with batch 4" in how_made(Row(tmp_path, half))
     assert title(half).startswith("NOT FINISHED (step 3 of 8): ")
-    best_before_the_end = result(training=[stage], finished=True)
-    assert stages_text(best_before_the_end) == "meta stage 8 steps with batch 4"
+    assert stages_text(result(training=[stage], finished=True)) == "meta stage 8 steps with batch 4"

@@ -272,8 +272,7 @@ def test_a_schedule_of_the_validations_continues_to_the_unbroken_end(tmp_path: P
 
     def plateau(_: int, steps: int, history: list[dict[str, Any]]) -> float:
         weights = [entry["validation"]["weight"] for entry in history if "validation" in entry]
-        no_better = [after <= before for before, after in pairwise(weights)]
-        return 100 / steps / 2 ** sum(no_better)
+        return 100 / steps / 2 ** sum(after <= before for before, after in pairwise(weights))
 
     monkeypatch.setitem(SCHEDULES, "plateau", plateau)
     options = {"optimizers": dict.fromkeys(("main", "other"), OptimizerSettings(lr=0.01, schedule="plateau"))}
