@@ -53,7 +53,7 @@ def score_table(row: Row) -> Table:
     name = heading.where(scores["class"] == "", scores["class"] + ", " + heading).str.removesuffix(", mIoU %")
     ordered = scores.assign(name=name).sort_values("class", key=lambda names: names != "", kind="stable")
     of_seeds = ordered.groupby(["name", "output"], sort=False)["value"]
-    spread = of_seeds.std().map(" +- {:.2f}".format, na_action="ignore").fillna("")
+    spread = of_seeds.std().map(" +- {:.2f}".format, na_action="ignore").astype(object).fillna("")
     cells = (of_seeds.mean().map("{:.2f}".format, na_action="ignore") + spread).unstack()
     outputs = cells.reindex(index=ordered["name"].unique(), columns=[*result["mean"]])
     shown = outputs.rename(columns={BASE: f"{BASE} (base classes)"}).fillna("-")
