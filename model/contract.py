@@ -150,7 +150,7 @@ class FewShotMethod(Trainable):
         super().__init_subclass__(**others)
         if stated := FORMER.keys() & vars(cls).keys():  # which no longer would say anything
             said = ", ".join(f"{name} is now {FORMER[name]}" for name in sorted(stated))
-            raise TypeError(f"{cls.__name__}: {said}; see CHANGELOG.md")
+            raise TypeError(f"{cls.__name__}: {said}; see CHANGELOG.md in the repository")
 
     def __init__(self, settings: Any, task: Task):
         super().__init__()
