@@ -3,19 +3,27 @@
 import itertools
 import operator
 import re
+import shutil
 from pathlib import Path
 from statistics import mean, stdev
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from model.registry import methods
 from tests.helpers.paths import REPOSITORY
 from tests.report.conftest import counts
 from util.config.compose import find_config
 from util.config.read import read_config, to_dict
+from util.config.same import changed
 from util.evaluate.schema import read_result
 from util.files.errors import UserError
+from util.files.mask_images import write_mask
 from util.report.compare import difference, read_scored
 from util.report.league import check_terms, league_tables
+from util.run.begin import Asked
+from util.run.rehearsal import dry_run
 
 TITLES = {"ssp": "SSP", "hsnet": "HSNet", "pfenet": "PFENet"}
 
@@ -122,6 +130,29 @@ def test_what_the_table_would_refuse_is_refused_before_the_training() -> None:
     config = read_config(find_config("split0", "laptop", "ssp", "resnet50"), ["test.episodes=20"])
     with pytest.raises(UserError, match=r"= resnet50, not timm.*encoder ResNet-50, not Eff.*quick look \(20 of 1000"):
         check_terms(config)
+
+
+@pytest.fixture
+def voc_root(mini_root: Path, tmp_path: Path) -> Path:
+    """Return a data set in VOC's layout with two training photos of each of its classes."""
+    root = shutil.copytree(mini_root, tmp_path / "VOC2012")
+    for name in ("train", "val"):
+        for number, image in enumerate((root / f"ImageSets/Segmentation/{name}.txt").read_text().split()):
+            path = root / f"SegmentationClassAug/{image}.png"
+            write_mask(path, np.full_like(Image.open(path), 1 + number % 20))
+    return root
+
+
+@pytest.mark.parametrize("fold", [1, 2, 3])
+def test_the_terms_are_those_of_fold_0_and_stop_no_training(voc_root: Path, tmp_path: Path, capsys, fold: int) -> None:
+    places = [f"data.root={voc_root}", f"data.cache={tmp_path}/cache", f"run.folder={tmp_path}/runs"]
+    for method in filter(lambda name: (REPOSITORY / f"config/laptop/{name}.yaml").is_file(), methods()):
+        first, config = (read_config(find_config(f"split{of}", "laptop", method, "lite0"), places) for of in (0, fold))
+        differ = {key for key, _ in changed(to_dict(first), to_dict(config))}
+        assert differ <= {"data.fold", "run.name", "run.base_folder"}
+        check_terms(config)
+        dry_run(config, Asked(), processes=1)
+        assert f"{config.run.name}, 1-shot |  meta | not begun |" in capsys.readouterr().out
 
 
 NAMES_IN_DOCUMENTS = {
