@@ -255,12 +255,17 @@ def competing(outputs: Sequence[Output]) -> Output:
     return replace(first, logits=logits, extra=extra, presence_features=features)
 
 
-def _titled(name: str, cls: type[FewShotMethod]) -> type[FewShotMethod]:
-    """Return the class; if another method has its title, as the class it derives from, add the name in brackets."""
+def _whole_and_titled(name: str, cls: type[FewShotMethod]) -> type[FewShotMethod]:
+    """Return the class; if another method has its title, as the class it derives from, add the name in brackets.
+
+    TypeError: the class lacks a function that its base leaves to it, such as ``predict``.
+    """
+    if lacking := sorted(getattr(cls, "__abstractmethods__", ())):
+        raise TypeError(f"{cls.__name__} lacks the function {' and '.join(lacking)}")
     if any(other.title == cls.title for other in METHODS.values() if other is not cls):
         cls.title = f"{cls.title} ({name})"
     return cls
 
 
-METHODS = Registry("method", "model.name", _titled)
+METHODS = Registry("method", "model.name", _whole_and_titled)
 register = METHODS.register

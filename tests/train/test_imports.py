@@ -115,6 +115,11 @@ def test_a_config_imports_files_beside_it_once(mine: Path, monkeypatch: pytest.M
         ),
         (
             "bad.py",
+            "from model.contract import *\nfrom model.method import *\n@register('a')\nclass A(Method):\n  title = 'A'",
+            "bad.py cannot be imported: TypeError: A lacks the function predict and support",
+        ),
+        (
+            "bad.py",
             "from symnet.util.config.registry import register\nregister('optimizer', 'sgd', 1)(lambda: 0)",
             r"kind 'sgd' is registered twice, by util.loop.optimizers \(.*\) and bad ",
         ),
