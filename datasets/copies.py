@@ -66,7 +66,8 @@ def _names_of_groups(index: Index, pattern: str | None) -> list[str]:
     if all(_has_enough(index.areas[:, class_id], names, photos) for class_id in range(1, index.areas.shape[1])):
         return [*map(str, names)]
     example = next(photo.name for photo, name in zip(photos, names) if photo != name)
-    note(f"photos such as {example} look like frames of films, too few to keep them together; see --group")
+    few = "together they would leave a class too few groups to divide, so each is by itself; see --group"
+    note(f"photos such as {example} look like frames of a film; {few}")
     return [*map(str, photos)]
 
 

@@ -213,10 +213,10 @@ def _settings(options: CustomOptions, plan: Plan, out: Path) -> DataSettings:
 
 def _refuse_folds(data: DataSettings, options: CustomOptions) -> None:
     """Refuse (UserError) folds that the classes cannot make, before a photo is converted."""
-    if data.folds > 1 == len(data.classes):
+    if data.folds > len(data.classes):
         raise UserError(
-            f"--folds, --fold: '{data.classes[0]}' is the only class",
-            fix="annotate another class for training, or leave out the folds for a data set that is only tested",
+            f"--folds, --fold: {data.folds} folds need as many classes; there is only {', '.join(data.classes)}",
+            fix="annotate another class, or leave out the folds; a data set of one class is only tested",
         )
     if data.fold_rule == LISTS:
         return

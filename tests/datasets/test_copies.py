@@ -51,11 +51,11 @@ VERSIONS = [f"{n}_jpg.rf.{letter}{n:031x}" for n in range(12) for letter in "abc
     [
         (FRAMES, (), "20 photos in 5 groups"),
         (FRAMES, ("--group", ".+"), ""),
-        (FRAMES[:12], (), "photos such as clip0_000 look like frames of films, too few"),
+        (FRAMES[:12], (), "photos such as clip0_000 look like frames of a film; together they would leave"),
         ([f"{n:05d}" for n in range(20)], (), ""),
         (TURNS, (), "80 photos in 20 groups"),
         (VERSIONS, (), "36 photos in 12 groups"),
-        ([f"2026_aug_{n}" for n in range(20)], (), "too few to keep them together"),
+        ([f"2026_aug_{n}" for n in range(20)], (), "look like frames of a film; together"),
         ([f"{n:02d}_{letter}" for letter in "ab" for n in range(8)], ("--group", r"^\d+"), "16 photos in 8 groups"),
     ],
 )

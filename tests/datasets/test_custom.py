@@ -75,7 +75,7 @@ def test_a_data_set_that_is_there_is_left_alone(prepare, project: Path, toy_mask
         (("--name", "pascal"), "reserved:"),
         (("--fold", "striped disk", "--fold", "dotted ring"), "did you mean 'striped disc'"),
         (("--folds", 3, "--fold", "dotted ring"), "--folds 3"),
-        (("--folds", 9), "fold_classes must list"),
+        (("--folds", 9), "9 folds need as many classes"),
         (("--images", "nowhere"), "does not exist"),
         (("--masks", "nowhere"), "does not exist"),
         (("--classes", "nowhere.txt"), "cannot read the class names"),
@@ -240,7 +240,7 @@ def test_white_masks_have_one_class_and_one_fold(prepare, project: Path, white: 
     data = config_of("split0", "cracks", "multiprototype").data
     assert load_index(data, "test", progress=False).areas[:, 1].tolist() == [60 * 50, 60 * 51, 60 * 52, 60 * 53]
     parted = prepare(*white, "parted", "--white-is-object", "--folds", 3)
-    assert "'crack' is the only class; annotate another class for training" in parted.error
+    assert "3 folds need as many classes; there is only crack; annotate another class" in parted.error
     assert "photos and masks" not in parted.errors  # the bar of the conversion
     (tmp_path / "names.txt").write_text("crack\nhole\n")
     assert "do not tell 2 classes apart" in prepare(*white, "both").error
