@@ -3,6 +3,9 @@
 In training, folding saves a pass over the widest maps in each direction; EfficientNet-Lite0 takes half of the time.
 For depthwise kernels of 5 x 5, a CPU computes the gradient of a convolution ten times as slowly as the convolution.
 Where the kernels do not learn, the gradient of the input is computed as a convolution with the mirrored kernels.
+
+Under autocast these convolutions keep float32 where nothing learns, as in tests: bf16 moved the mIoU of five methods
+over EfficientNet-Lite0 by 0.13 to 0.34.
 """
 
 from typing import Any
@@ -13,6 +16,8 @@ from torch.nn import functional as F
 
 from model.encoders.encoder import convolved, folded
 from model.encoders.learning import is_depthwise
+from model.tensors.frozen import half_type
+from model.tensors.ops import in_float32
 
 
 class _ActivationAlone(nn.Module):
@@ -42,6 +47,11 @@ class FoldedConv(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the map (B, C, H, W), normalised while the norm is frozen."""
+        is_test_in_half = half_type(input.device) is not None and not torch.is_grad_enabled()
+        return self._map_in_float32(input) if is_test_in_half else self._map(input)
+
+    def _map(self, input: Tensor) -> Tensor:
+        """Return the map in the precision of the pass."""
         if self.norm_after[0].training:
             return super().forward(input)
         weight, bias = folded(self, self.norm_after[0])
@@ -50,6 +60,8 @@ class FoldedConv(nn.Conv2d):
             with torch.autocast("cpu", enabled=False):
                 return _Depthwise.apply(input.to(weight.dtype), weight, bias, self.dilation[0])
         return convolved(self, input, weight, bias)
+
+    _map_in_float32 = in_float32(_map)
 
     def _keeps_size(self) -> bool:
         """Return whether the map has the size of the input."""

@@ -32,6 +32,8 @@ def test_lite_equals_the_network_of_timm(size: str, last_stage: int, output_stri
         masked = encoder.forward_masked(image, mask, last_stage - 1)
         seen += [maps.stage, maps.intermediate, masked.stage[last_stage - 1], masked.stage[last_stage]]
     torch.testing.assert_close(given, wanted)
+    with torch.autocast("cpu", torch.bfloat16):  # a test keeps float32
+        torch.testing.assert_close(ours(image).stage, wanted[0])
 
     names = [NET + name for name in ours.net.state_dict()]
     for ask in (
