@@ -1,4 +1,4 @@
-"""Charts: pixels, SVG and PDF whose bytes repeat and whose texts stay texts; outlines on any ground; panels."""
+"""Charts: pixels, SVG and PDF whose bytes repeat and whose texts stay texts; outlines on any ground."""
 
 import io
 from pathlib import Path
@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from util.files.overlay import SUPPORT_COLOUR, overlay
-from util.report.charts import CAPTION, GAP, PANEL_HEIGHT, draw, write_figure
+from util.report.charts import CAPTION, PANEL_HEIGHT, draw, write_figure
 
 SVG = "{http://www.w3.org/2000/svg}"
 NAMES = "mIoU <é> & Ω самолёт $x_1$"
@@ -43,9 +43,3 @@ def test_an_outline_shows_on_any_ground(ground) -> None:
     assert (out[19, 22:38] == 0).all()
     assert (out[21, 22:38] == 0).all()
     assert (out[5, 5] == image[5, 5]).all()
-
-
-def test_panels_of_a_place_stand_below_each_other(tmp_path: Path) -> None:
-    panels = [(f"panel {n}", np.zeros((100, 300, 3), np.uint8)) for n in range(5)]
-    write_figure(tmp_path / "board.png", draw([panels, panels]))
-    assert Image.open(tmp_path / "board.png").height == 2 * (CAPTION + PANEL_HEIGHT + GAP)
