@@ -73,9 +73,8 @@ def _whole_file(kind: str, folder: Path, found: list[Path]) -> Path:
         return folder
     if len(found) != 1:
         names = ", ".join(file.relative_to(folder).as_posix() for file in found[:4])
-        if kind == YOLO:
-            raise UserError(f"{folder}: holds {len(found)} data files with the class names ({names}); name one of them")
-        raise UserError(f"{folder}: holds {len(found)} files of {kind} ({names}); name one, or join them first")
+        what = "data files with the class names" if kind == YOLO else f"files of {kind}"
+        raise UserError(f"{folder}: holds {len(found)} {what} ({names}); name one, or join them first")
     return found[0]
 
 
