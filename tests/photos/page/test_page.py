@@ -147,7 +147,7 @@ def test_classes_are_renamed_and_removed_and_the_others_stay(page: Page, copies,
     dish = page.known("b.jpg")["dish"]
     page.do("remove_class", value=1)
     assert page.known("a.jpg") == {"dish": YOURS} and page.known("b.jpg") == {"dish": dish}
-    assert "taken" in page.do("add_class", name="dish")
+    assert "taken" in page.do("add_class", name="dish") and "read as no class" in page.do("add_class", name="unknown")
     assert "no longer there" in page.do("remove_class", value=1)
     (example,), _ = read_examples([f"{tmp_path}/out/persons"], copies[0].parent)
     assert example.name == "dish" and "unknown (255): ignored class (1)" in capfd.readouterr().err
