@@ -216,9 +216,10 @@ def _points_on_photo(kind: str, numbers: str, shape: tuple[int, int], origin: st
             is_inside = all(0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height for x0, y0, x1, y1 in points)
         else:
             is_inside = all(0 <= x < width and 0 <= y < height for x, y in points)
+        are_shares = all(n <= 1 for point in points for n in point) and any(n % 1 for point in points for n in point)
     except ValueError:
-        is_inside = False
-    if is_inside:
+        is_inside = are_shares = False
+    if is_inside and not are_shares:
         return points
     form = "x0,y0,x1,y1;... with x0 < x1 and y0 < y1" if kind == BOX else "x,y;x,y"
     raise UserError(f"{origin}: write {kind}={form}, in pixels of the photo, which is {width} x {height}")

@@ -34,7 +34,7 @@ def test_marks_that_cannot_be_read_are_refused(baseline: Path, example_texts: di
     segmenter = Segmenter(config=baseline, device="cpu")
     photo = example_texts["box"].partition(":")[0]
     wrong = "box=1,2,3|box=1,2,3,4;1,2,x,4|box=0,0,61,44|box=nan,0,9,9|points=|points=1,2;99,3|scribble=1;2"
-    wrong += "|points=9,9 nott=9,3|box=1,2,30,40 mask.png|gone.png|not=30,9|box=2,2,3,3"
+    wrong += "|points=9,9 nott=9,3|box=1,2,30,40 mask.png|gone.png|points=0.4,0.5|not=30,9|box=2,2,3,3"
     for marks in wrong.split("|"):
         with pytest.raises(UserError, match=re.escape(marks)):
             segmenter.add(None, [f"{photo}:{marks}"])
