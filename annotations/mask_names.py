@@ -138,12 +138,11 @@ def _names_of_values(entries: list[tuple[int, str]], path: Path) -> dict[int, st
     for value, name in entries:
         if value in (-1, 0, IGNORE) and (is_unknown(name) or is_nothing(name)):
             continue
-        if value in names:
-            raise UserError(f"{path}: '{name}' has the value {value}, which is that of another class")
-        if not 0 < value < IGNORE or (is_nothing(name) and not is_unknown(name)):
+        if value in names or not 0 < value < IGNORE or (is_nothing(name) and not is_unknown(name)):
+            others = f", as '{names[value]}'" if value in names else ""
             raise UserError(
-                f"{path}: '{name}' has the value {value}",
-                fix="0 is the background, 255 is unknown, classes have 1 to 254, in the masks too",
+                f"{path}: '{name}' has the value {value}{others}",
+                fix="0 is the background, 255 is unknown, classes have 1 to 254, each another, in the masks too",
             )
         names[value] = name
     check_names([name for name in names.values() if not is_unknown(name)], path)

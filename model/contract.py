@@ -4,7 +4,6 @@ Shape letters: B episodes, K shots, C channels, H W grid, S image side, N base c
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, cast
 
@@ -84,10 +83,6 @@ def learnable(*parts: nn.Module) -> list[nn.Parameter]:
     return [p for part in parts for p in part.parameters() if p.requires_grad]
 
 
-# Attributes that methods had, and what stands for them
-FORMER = {"encode": "encode_supports", "shots_of": "trained_shots", "grids": "in `wants`", "variant": "in `wants`"}
-
-
 class Trainable(nn.Module):
     """A network that the engine can train; it declares its frozen parts and keeps them in evaluation mode."""
 
@@ -104,21 +99,16 @@ class Trainable(nn.Module):
         params = learnable(self)
         return [ParamGroup("all", params)] if params else []
 
-    def freeze(self, all_exist: bool = False) -> None:
-        """Exclude the frozen parts from training; a method calls this once its parts exist.
-
-        A base class calls it before the parts of its subclass exist; ``build_model`` calls it again with ``all_exist``.
-        """
-        with nullcontext() if all_exist else suppress(AttributeError):
-            for part in self.frozen():
-                part.requires_grad_(False)
-                part.eval()
+    def freeze(self) -> None:
+        """Exclude the frozen parts from training; ``build_model`` calls it once all parts exist."""
+        for part in self.frozen():
+            part.requires_grad_(False)
+            part.eval()
 
     def train(self, mode: bool = True) -> Self:
         """Switch the mode of all parts but the frozen ones."""
         super().train(mode)
-        for part in self.frozen():
-            part.eval()
+        self.freeze()
         return self
 
 
@@ -145,12 +135,6 @@ class FewShotMethod(Trainable):
     pretrained_parts: ClassVar[dict[str, int]] = {}
     licence: ClassVar[str | None] = None  # of the pretrained parts
     encoder: Any  # an ``Encoder``, of methods that have one
-
-    def __init_subclass__(cls, **others: Any):
-        super().__init_subclass__(**others)
-        if stated := FORMER.keys() & vars(cls).keys():  # which no longer would say anything
-            said = ", ".join(f"{name} is now {FORMER[name]}" for name in sorted(stated))
-            raise TypeError(f"{cls.__name__}: {said}; see CHANGELOG.md in the repository")
 
     def __init__(self, settings: Any, task: Task):
         super().__init__()
@@ -255,13 +239,23 @@ def competing(outputs: Sequence[Output]) -> Output:
     return replace(first, logits=logits, extra=extra, presence_features=features)
 
 
+# Attributes that methods had, and what stands for them
+FORMER = {"encode": "encode_supports", "shots_of": "trained_shots", "grids": "in `wants`", "variant": "in `wants`"}
+
+
 def _whole_and_titled(name: str, cls: type[FewShotMethod]) -> type[FewShotMethod]:
     """Return the class; if another method has its title, as the class it derives from, add the name in brackets.
 
-    TypeError: the class lacks a function that its base leaves to it, such as ``predict``.
+    TypeError: the class lacks what its base leaves to it, such as ``predict``, or has what no longer says anything.
     """
-    if lacking := sorted(getattr(cls, "__abstractmethods__", ())):
-        raise TypeError(f"{cls.__name__} lacks the function {' and '.join(lacking)}")
+    stated = {attribute for base in cls.__mro__ for attribute in vars(base)}
+    said = [f"{former} is now {new}" for former, new in FORMER.items() if former in stated]
+    lacking = {"title", "Settings"} - stated | {*getattr(cls, "__abstractmethods__", ())}
+    said += [f"{attribute} is missing" for attribute in sorted(lacking)]
+    if "Settings" in stated and "__dataclass_fields__" not in vars(cls.Settings):
+        said.append("Settings is not a @dataclass")
+    if said:
+        raise TypeError(f"{cls.__name__}: {', '.join(said)}; see docs/new_method.md in the repository")
     if any(other.title == cls.title for other in METHODS.values() if other is not cls):
         cls.title = f"{cls.title} ({name})"
     return cls

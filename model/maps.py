@@ -77,6 +77,7 @@ class Maps:
     def __getitem__(self, stage: int) -> Tensor:
         if stage not in self._stages and isinstance(self._blocks, Passing):
             self._blocks.finish()
+        assert stage in self._stages, f"declare it: Wants(stages=(..., {stage}))"
         x = self._stages[stage]
         return with_gradient_in_own_format(x) if x.requires_grad else x
 
@@ -103,7 +104,8 @@ class Maps:
         if len(parts) == 1:
             return first
         stages = {stage: torch.cat([part._stages[stage] for part in parts]) for stage in first._stages}
-        blocks = [_joined_block(of_parts) for of_parts in zip(*(part._blocks for part in parts), strict=True)]
+        of_blocks = zip(*(part._blocks for part in parts), strict=True)
+        blocks = [(same[0][0], torch.cat([x for _, x in same])) for same in of_blocks]
         images = torch.cat([part.images for part in parts])
         pixels = torch.cat([part._pixels for part in parts])
         out = Maps(stages, blocks, images, first._base_learner, pixels)
@@ -121,9 +123,3 @@ def mid_features(maps: Maps, low_first: bool = False) -> Tensor:
 def low_features(maps: Maps) -> Tensor:
     """Return f2 on f3's grid, as published also for Gram matrices; VGG's f2 is finer."""
     return resize(maps[LOW], maps[MID].shape[-2:])
-
-
-def _joined_block(parts: "Sequence[tuple[int, Tensor]]") -> tuple[int, Tensor]:
-    """Return a block's stage and its maps of several images."""
-    stage, _ = parts[0]
-    return stage, torch.cat([x for _, x in parts])

@@ -49,8 +49,8 @@ from model.wants import problem_of, stride_problem
 class Method(FewShotMethod, ABC):
     """A method as its paper tells it, over one image encoder: ``support`` and ``predict``.
 
-    A subclass builds its other parts, then calls ``freeze``. Where it ``wants`` a base learner, encoder and base
-    learner come from a base stage and are frozen.
+    A subclass builds its other parts. Where it ``wants`` a base learner, encoder and base learner come from a base
+    stage and are frozen.
     """
 
     wants: Wants = Wants()

@@ -11,12 +11,23 @@ import re
 import signal
 import sys
 import textwrap
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 from model.mismatch import ModelMismatch
-from util.files.errors import EXIT_INTERRUPTED, EXIT_UNREAD, EXIT_USER_ERROR, PeerLost, UserError, closest, one_line
+from util.files.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_UNREAD,
+    EXIT_USER_ERROR,
+    PeerLost,
+    UserError,
+    closest,
+    in_words,
+    one_line,
+    places_of_others,
+)
 from util.files.launcher import is_first_of_machine
 from util.files.parallel import KEEP_ALL, KEEP_SMALL, set_allocator
 from util.files.project import REPOSITORY
@@ -99,12 +110,12 @@ def comma_separated(text: str) -> tuple[str, ...]:
 def numbers(text: str) -> tuple[int, ...]:
     """Return the whole numbers of a comma-separated list; the type of an option.
 
-    ArgumentTypeError: something else is in it, or a number below 1.
+    ArgumentTypeError: something else is in it, nothing, or a number below 1.
     """
-    for name in comma_separated(text):
-        if not name.isdecimal() or int(name) < 1:
-            raise argparse.ArgumentTypeError(f"'{name}' is not a whole number of at least 1")
-    return tuple(map(int, comma_separated(text)))
+    names = comma_separated(text)
+    if not names or not all(name.isdecimal() and int(name) > 0 for name in names):
+        raise argparse.ArgumentTypeError(f"'{text}' is no list of whole numbers from 1 on, such as 1,5")
+    return tuple(map(int, names))
 
 
 def within(kind: Callable[[str], Any], low: float, high: float = math.inf) -> Callable[[str], Any]:
@@ -158,7 +169,8 @@ def main(command: Callable[[], int | None], training: bool = False, writes_files
 
     An error that the user can correct, or of a file, becomes one line and exit code 2, Ctrl-C exit code 130. An output
     that is no longer read (``... | head -1``) ends a command that writes no files with exit code 141, as it does other
-    programs. For ``training`` see ``configure_process``.
+    programs. An error in the code of others, such as a method that a config imports, has its traceback before the line.
+    For ``training`` see ``configure_process``.
     """
     configure_process(training)
     if writes_files:
@@ -179,6 +191,12 @@ def main(command: Callable[[], int | None], training: bool = False, writes_files
     except OSError as error:
         _print_file_error(error)
         code = EXIT_USER_ERROR
+    except Exception as error:
+        if not places_of_others(error):
+            raise
+        traceback.print_exc()
+        _print_user_error(UserError(in_words(error), fix="mend its code"))
+        code = EXIT_USER_ERROR
     LastingOutput(sys.stdout).flush()  # what cannot be written would raise again at the end of the process
     gc.freeze()  # the end of Python would search torch's objects for garbage: half a second that frees nothing
     sys.exit(code)
@@ -194,10 +212,9 @@ def _print_user_error(error: UserError | ModelMismatch) -> None:
 
 def _print_file_error(error: OSError) -> None:
     """Print an error of a file with its name, or what else is known of its place."""
-    place = error.filename
-    if not place and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        place = "the output could not be written"
-    print(one_line(f"error: {place or type(error).__name__}: {error.strerror or error}"), file=sys.stderr)
+    is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    place = error.filename or ("the output could not be written" if is_full else type(error).__name__)
+    print(one_line(f"error: {place}: {error.strerror or error}"), file=sys.stderr)
 
 
 def heed_stops() -> None:

@@ -77,7 +77,6 @@ class ABCDFSS(Method):
         super().__init__(settings, task)
         random = torch.Generator().manual_seed(SEED)
         self.shears = torch.randint(-DEGREES, DEGREES + 1, (VIEWS, 2), generator=random).tolist()
-        self.freeze()
 
     def support(self, maps: Maps, mask: Mask) -> ABCDFSSShot:
         """Return the maps of n supports in all views, and their masks."""

@@ -20,7 +20,7 @@ from model.parts.aspp import ASPPDecoder, Fusion
 from model.parts.base_learner import Ensemble, cross_entropies, gram
 from model.parts.base_stage import WithBaseSettings
 from model.parts.layers import WIDTH
-from model.parts.prototype import object_directions, prior
+from model.parts.prior import object_directions, prior
 from model.tensors.mask import Mask
 from model.tensors.ops import masked_mean, mean_over_shots
 
@@ -50,7 +50,6 @@ class BAM(WithBaseLearner):
         self.fuse = Fusion()
         self.decoder = ASPPDecoder(WIDTH)
         self.ensemble = Ensemble()
-        self.freeze()
 
     def support(self, maps: Maps, mask: Mask) -> BAMShot:
         """Return what the weight, the prior and the prototype of n supports read."""

@@ -69,7 +69,6 @@ class DCAMA(Method):
         channels = self.encoder.channels
         self.aggregate = nn.ModuleDict({str(i): MaskAggregation(channels[i]) for i in (LOW, MID, HIGH)})
         self.decoder = MaskDecoder(self.encoder.intermediate_counts, channels)
-        self.freeze()
 
     def support(self, maps: Maps, mask: Mask) -> DCAMAShot:
         """Return keys, masks and skips of n supports."""

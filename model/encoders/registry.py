@@ -1,4 +1,4 @@
-"""Encoders by the name that configs give them: how each is built, and what it offers to methods (``needs.py``).
+"""Encoders by the name that configs give them: how each is built, and what it offers to methods (``model/wants.py``).
 
 A module registers its encoders by ``register_encoder``, one of another repository too. ``MODULES`` says where those of
 this project are, so that a name imports no other one. Networks of timm need no entry: any one that gives the maps of an

@@ -28,7 +28,7 @@ from model.method import HIGH, IMAGE, ONE_GRID, Maps, Wants, low_features, mid_f
 from model.parts.base_learner import Ensemble, cross_entropies, gram
 from model.parts.base_stage import WithBaseSettings
 from model.parts.layers import WIDTH, pointwise
-from model.parts.prototype import COSINE_EPS, greatest_cosine
+from model.parts.prior import COSINE_EPS, greatest_cosine
 from model.tensors.mask import Mask, Positions, positions_of
 from model.tensors.ops import joined, masked_mean, mean_over_shots, resize
 
@@ -86,7 +86,6 @@ class HDMNet(WithBaseLearner):
             self.fuse.append(nn.Sequential(conv, FixedNorm(CHANNELS), nn.ReLU(inplace=True)))
         self.decoder = LinearDecoder(CHANNELS, len(LEVELS))
         self.ensemble = Ensemble()
-        self.freeze()
 
     def support(self, maps: Maps, mask: Mask) -> HDMNetShot:
         """Return scene, prototype, directions and matched tokens of n supports."""

@@ -81,7 +81,6 @@ class HMNet(WithBaseLearner):
         self.scan = HybridBlocks(WIDTH, settings.blocks)
         self.decoder = ASPPDecoder(WIDTH)
         self.ensemble = Ensemble()
-        self.freeze()
 
     def support(self, maps: Maps, mask: Mask) -> HMNetShot:
         """Return scene, masked features, mask and prototypes of n supports."""

@@ -66,7 +66,6 @@ class HSNet(Method):
         super().__init__(settings, task)
         self.squeeze = HypercorrelationSqueeze(self.encoder.intermediate_counts)
         self.decoder = Decoder()
-        self.freeze()  # the encoder
 
     def support(self, maps: Maps, mask: Mask) -> HSNetShot:
         """Return the objects of n supports at every block of levels 2 to 4."""

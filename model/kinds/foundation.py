@@ -51,7 +51,6 @@ class Foundation(FewShotMethod, ABC):
     def __init__(self, settings: FoundationSettings, task: Task, *networks: nn.Module):
         super().__init__(settings, task)
         self.networks = nn.ModuleList(networks)
-        self.freeze()
 
     def frozen(self) -> Iterator[nn.Module]:
         """Yield the networks."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.contract import Task, WithEncoderSettings
+from model.contract import WithEncoderSettings
 from model.encoders.registry import spec_of
 from model.episode import Episode, Output
 from model.method import Maps, Method, Wants
@@ -38,10 +38,6 @@ class TrainingFree(Method):
     any_size = True
     presence_of_maps = False
     settings: Any  # a TrainingFreeSettings
-
-    def __init__(self, settings: TrainingFreeSettings, task: Task):
-        super().__init__(settings, task)
-        self.freeze()
 
     @classmethod
     def wants_with(cls, settings: Any) -> Wants:

@@ -37,7 +37,6 @@ class BaseStage(Trainable):
         self.encoder, self.base_learner = encoder, base_learner
         self.frozen_stages, self.head_lr_factor = frozen_stages, head_lr_factor
         self.requires_grad_(True)
-        self.freeze()
 
     def frozen(self) -> Iterator[nn.Module]:
         """Yield the encoder stages that do not learn."""

@@ -17,7 +17,7 @@ from model.contract import Episode, Output, Shot, Task, WithEncoderSettings, reg
 from model.method import HIGH, MID, ONE_GRID, Maps, Method, Wants, mid_features
 from model.parts.layers import WIDTH, FeatureEnrichment, default_scales, feature_projections
 from model.parts.loss import mask_loss
-from model.parts.prototype import object_directions, prior
+from model.parts.prior import object_directions, prior
 from model.pfenet.published import LAYOUT
 from model.tensors.mask import Mask
 from model.tensors.ops import logits_at, masked_mean, mean_over_shots
@@ -61,7 +61,6 @@ class PFENet(Method):
         self.project_query, self.project_support = feature_projections(self.encoder)
         scales = settings.scales or default_scales(settings.encoder.grid(task.size))
         self.enrich = FeatureEnrichment(WIDTH, map_channels=1, scales=scales)
-        self.freeze()
 
     @classmethod
     def encoder_changes(cls, settings: PFENetSettings) -> bool:

@@ -88,7 +88,6 @@ class Pocket(Method):
         self.base_classes = BaseClasses(joint, task.base_classes)
         self.comparison = Comparison(count + 1)
         self.decoder = Decoder(self.comparison.maps, BASE_MAPS, joint, self.encoder.channels[LOW])
-        self.freeze()
 
     def support(self, maps: Maps, mask: Mask) -> PocketShot:
         """Return the views of n supports: in tests a small object is seen once more, enlarged."""

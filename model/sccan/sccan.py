@@ -84,7 +84,6 @@ class SCCAN(Method):
         self.fuse_support = Fusion()
         self.attend = SelfCalibratedAttention(WIDTH, settings.blocks)
         self.decoder = ASPPDecoder(WIDTH)
-        self.freeze()
 
     def support(self, maps: Maps, mask: Mask) -> SCCANShot:
         """Return masked features, prototype, mask and keys of n supports."""

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from model.contract import Episode, Output, Shot, Task, WithEncoderSettings, register
+from model.contract import Episode, Output, Shot, WithEncoderSettings, register
 from model.encoders.settings import Learn
 from model.encoders.variant import EncoderVariant
 from model.method import MID, Maps, Method, Wants
@@ -71,10 +71,6 @@ class SSP(Method):
     any_size = True  # also images of any height and width, as they are, where the encoder takes them
     size_rule = (1, 0)  # squares of any side: side % 1 == 0
     settings: SSPSettings
-
-    def __init__(self, settings: SSPSettings, task: Task):
-        super().__init__(settings, task)
-        self.freeze()  # of the encoder all but ``encoder_learns``
 
     def support(self, maps: Maps, mask: Mask) -> SSPShot:
         """Return the prototypes of n supports."""

@@ -91,7 +91,6 @@ class SymNet(WithBaseLearner):
         scales = settings.scales or default_scales(settings.encoder.grid(task.size))
         self.decoder = FeatureEnrichment(WIDTH, MAP_CHANNELS, scales)
         self.ensemble = Ensemble()
-        self.freeze()  # encoder and base learner
 
     def support(self, maps: Maps, mask: Mask) -> SymNetShot:
         """Return what the paper's steps read of n supports."""

@@ -13,7 +13,6 @@ from model.tensors.products import bin_means_by_products, resized_by_products
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 FALLBACK = 12  # positions taken by rank where no position qualifies
-BACKGROUND_CHANNEL, FOREGROUND_CHANNEL = 0, 1  # of two-class logits
 SUPPORT_EPS = 5e-4  # added to the sum of a support's mask
 FP16_SHARE = 2.0**-8  # of values whose sums would leave fp16's range; a power of 2 changes no other digit
 

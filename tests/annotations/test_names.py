@@ -55,7 +55,7 @@ REFUSED_NAMES = {
     "0: cat\n1: dog": "'cat' has the value 0; 0 is the background",
     "1: background\n2: cat": "'background' has the value 1",
     "cat\ndog\nbackground": "'background' has the value 3",
-    "1: cat\n1: dog": "'dog' has the value 1, which is that of another class",
+    "1: cat\n1: dog": "'dog' has the value 1, as 'cat'; 0 is the background",
     "0: none\n255: cat": "'cat' has the value 255",
     "1: cat\n2: cat": "the class names 'cat' and 'cat' are alike",
     "cat:48,112,32::\ndog:48,112,32::\n": "'dog' has the colour (48, 112, 32) of another class",

@@ -3,6 +3,7 @@
 import ast
 import io
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -61,6 +62,17 @@ def test_an_error_without_a_file_does_not_name_the_output(error: OSError, ended)
         raise error
 
     assert ended(command) == (EXIT_USER_ERROR, f"error: OSError: {error.strerror or error}\n")
+
+
+def test_an_error_in_the_code_of_others_is_a_traceback_and_a_line_with_its_place(ended, tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text("\n{}['x']")
+    code, said = ended(lambda: runpy.run_path(str(path)))
+    assert (code, said[:9], said.splitlines()[-1]) == (
+        EXIT_USER_ERROR,
+        "Traceback",
+        f"error: KeyError: 'x' ({path}, line 2); mend its code",
+    )
 
 
 def test_a_name_that_the_output_cannot_encode_does_not_end_a_command(ended) -> None:

@@ -15,7 +15,7 @@ from util.config.settings import Config, ProtocolSettings, StageSettings
 from util.config.tree import find
 from util.data.augmentation import CHANCE, KEEP_TRIES, ROTATION
 from util.loop.optim import POWER
-from util.loop.optimizers import MOMENTUM
+from util.loop.optimizer_kinds import MOMENTUM
 
 PAGE = (REPOSITORY / "config/README.md").read_text()
 COLUMNS = ("px", "epochs", "batch", "rate", "optimiser", "scale", "keep", "validation", "patience")

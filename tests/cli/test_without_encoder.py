@@ -27,7 +27,6 @@ class Toy(FewShotMethod):
     def __init__(self, settings: Any, task: Any) -> None:
         super().__init__(settings, task)
         self.layer = nn.Conv2d(3, 2, 1)
-        self.freeze()
 
 
 def test_a_method_without_encoder_is_chosen_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

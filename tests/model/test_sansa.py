@@ -72,7 +72,7 @@ def test_a_measured_case_of_drawn_images_is_reproduced(stem: str) -> None:
     ],
 )
 def test_so_many_values_learn_as_published(size: str, factor: float, learnable: int) -> None:
-    network = of_size(size, factor)
+    network = of_size(size, factor).train()
     assert sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad) == learnable
     assert network.stored_state().keys() == {name for name, p in network.named_parameters() if p.requires_grad}
 

@@ -1,14 +1,18 @@
-"""Steps of single methods: maps that are read, HDMNet's teacher, HSNet on VGG-16, HMNet's sizes, related methods."""
+"""Steps of single methods: outputs, maps that are read, HDMNet's teacher, HSNet on VGG-16, HMNet's sizes, relations."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import permutations
 
 import pytest
 import torch
+from torch import nn
 
 from model import contract
+from model.checked import checked
 from model.encoders.layouts import load_encoder
 from model.encoders.settings import EncoderSettings, build_encoder
+from model.episode import Output
 from model.hdmnet.transformer import true_distribution
 from model.hmnet.hmnet import HMNetSettings
 from model.hsnet.hsnet import HSNet, vote
@@ -122,3 +126,25 @@ def test_models_are_related_to_those_they_extend_alone(monkeypatch: pytest.Monke
     monkeypatch.setitem(contract.METHODS, "own", type("Own", (contract.METHODS["symnet"],), {}))
     assert related("symnet", "own") and related("own", "symnet") and related("ssp", "ssp")
     assert not related("symnet", "hdmnet") and not related("own", "prototype")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (lambda x: x.logits, "Identity .*linear.py.: predict's output is a Tensor; return Output"),
+        (lambda x: replace(x, logits=x.logits[:, :1]), r"has logits of shape \(2, 1, 9, 9\); return \(B, 2, S, S\)"),
+        (lambda x: replace(x, extra={"p": x.logits[:, 0]}), r"has p of shape \(2, 9, 9\); .* other maps as pictures"),
+        (lambda x: replace(x, losses={}), "has no losses in training"),
+        (lambda x: replace(x, losses={"main": 1.0}), r"has losses\['main'\] of type float"),
+        (
+            lambda x: replace(x, losses={"main": torch.ones(2)}),
+            r"has losses\['main'\] of shape \(2,\); return its mean",
+        ),
+        (lambda x: replace(x, image_losses=("mian",)), r"image_losses 'mian', which is none of its losses \(main\)"),
+    ],
+)
+def test_an_output_with_a_mistake_is_refused_by_its_method(wrong: Callable[[Output], object], said: str) -> None:
+    right = Output(torch.zeros(2, 2, 9, 9), losses={"main": torch.tensor(1.0)})
+    assert checked(right, nn.Identity(), [drawn_episode("ssp", 1, 2)]) is right
+    with pytest.raises(ModelMismatch, match=said):
+        checked(wrong(right), nn.Identity(), [drawn_episode("ssp", 1, 2)])

@@ -1,14 +1,12 @@
-"""Charts: pixels, SVG and PDF whose bytes repeat and whose texts stay texts; outlines on any ground."""
+"""Charts: pixels, SVG and PDF whose bytes repeat and whose texts stay texts."""
 
 import io
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
-import pytest
 from PIL import Image
 
-from util.files.overlay import SUPPORT_COLOUR, overlay
 from util.report.charts import CAPTION, PANEL_HEIGHT, draw, write_figure
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -31,15 +29,3 @@ def written(folder: Path) -> dict[str, bytes]:
     write_figure(folder / "a.b", draw([[(NAMES, PANEL)]]))
     write_figure(folder / "a.b.svg", draw([[(NAMES, PANEL), ("a\x01\u202eb", PANEL)]]))
     return {file.name: file.read_bytes() for file in folder.iterdir()}
-
-
-@pytest.mark.parametrize("ground", [0, 255, SUPPORT_COLOUR])
-def test_an_outline_shows_on_any_ground(ground) -> None:
-    label = np.zeros((60, 60), np.uint8)
-    label[20:40, 20:40] = 1
-    image = np.zeros((60, 60, 3), np.uint8) + np.array(ground, np.uint8)
-    out = overlay(image, label, SUPPORT_COLOUR)
-    assert (out[20, 20:40] == 255).all()
-    assert (out[19, 22:38] == 0).all()
-    assert (out[21, 22:38] == 0).all()
-    assert (out[5, 5] == image[5, 5]).all()

@@ -110,18 +110,18 @@ def test_a_config_imports_files_beside_it_once(mine: Path, monkeypatch: pytest.M
         ),
         (
             "bad.py",
-            "from model.contract import *\nclass A(FewShotMethod):\n  grids = shots_of = 1",
-            "TypeError: A: grids is now in `wants`, shots_of is now trained_shots; see CHANGELOG.md",
+            "from model.contract import *\n@register('a')\nclass A(FewShotMethod):\n  grids = title = shots_of = 1",
+            "TypeError: A: shots_of is now trained_shots, grids is now in `wants`, Settings is missing; see docs/new",
         ),
         (
             "bad.py",
             "from model.contract import *\nfrom model.method import *\n@register('a')\nclass A(Method):\n  title = 'A'",
-            "bad.py cannot be imported: TypeError: A lacks the function predict and support",
+            "TypeError: A: Settings is missing, predict is missing, support is missing; see docs/new_method.md",
         ),
         (
             "bad.py",
             "from symnet.util.config.registry import register\nregister('optimizer', 'sgd', 1)(lambda: 0)",
-            r"kind 'sgd' is registered twice, by util.loop.optimizers \(.*\) and bad ",
+            r"kind 'sgd' is registered twice, by util.loop.optimizer_kinds \(.*\) and bad ",
         ),
     ],
 )

@@ -6,7 +6,7 @@ import torch
 from model.contract import ParamGroup
 from util.config.settings import OptimizerSettings
 from util.loop.optim import SCHEDULES, build_optimizers, clip_gradients, load_optimizers, set_learning_rates
-from util.loop.optimizers import OPTIMIZERS
+from util.loop.optimizer_kinds import OPTIMIZERS
 
 
 @pytest.mark.parametrize("kind", OPTIMIZERS)

@@ -95,7 +95,7 @@ class Two(SSP):
     Settings = TwoSettings
 
     def __init__(self, settings: Any, task: Any) -> None:
-        super().__init__(settings, task)  # which freezes what is there
+        super().__init__(settings, task)
         self.beside = build_encoder(settings.second, MID)
 
     def frozen(self) -> Iterator[nn.Module]:

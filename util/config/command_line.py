@@ -17,7 +17,7 @@ from util.config.parts import merged
 from util.config.read import read_config, to_dict, tree_of
 from util.config.settings import Config, OptimizerSettings
 from util.config.tree import OVERRIDE, Leaf, find, flow, value_of
-from util.files.errors import UserError, one_line
+from util.files.errors import UserError, note, one_line
 from util.files.typecheck import Misfit, convert
 
 NAMES = "a YAML file, or an experiment and a data set such as: split2 pascal"  # of a config
@@ -84,7 +84,11 @@ def _listing() -> Iterator[str]:
 
 def read(options: argparse.Namespace) -> Config:
     """Return the config that a command line names; raises as ``find_config`` and ``read_config`` do."""
-    return read_config(_named(options), options.overrides)
+    config = read_config(_named(options), options.overrides)
+    word = options.config[-1]
+    if word in data_sets() and value_of(merged([data_file(word)]), "data.name") != config.data.name:
+        note(f"{config.source}: data.name = {config.data.name} counts, not the word {word}")
+    return config
 
 
 def source_of(text: str) -> Source:

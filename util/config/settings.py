@@ -18,7 +18,7 @@ from util.files.errors import unknown
 from util.files.typecheck import Misfit, leads_away, repeated
 from util.loop.mask_metrics import METRICS
 from util.loop.optim import SCHEDULES
-from util.loop.optimizers import OPTIMIZERS
+from util.loop.optimizer_kinds import OPTIMIZERS
 
 BINARY = "binary"  # a value of data.mask_form
 EPISODE_RULES = ("shuffle", "random", "shuffled_pairs", "class_then_query")  # values of a stage's query
@@ -174,7 +174,7 @@ class AugmentSettings:
 class OptimizerSettings:
     """One optimiser and its learning-rate schedule."""
 
-    # sgd; nesterov, SGD with Nesterov's momentum; adamw; or one that is registered (util/loop/optimizers.py)
+    # sgd; nesterov, SGD with Nesterov's momentum; adamw; or one that is registered (util/loop/optimizer_kinds.py)
     kind: str = named(OPTIMIZERS, "sgd")
     lr: float = bounded(0.05, 1e-9)  # each parameter group multiplies it by its factor
     weight_decay: float = bounded(1e-4, 0)

@@ -36,14 +36,10 @@ class Scoring(Evaluation):
         """Load the weights and choose the episodes; further arguments as ``Evaluation``."""
         super().__init__(config, name, shot, replayed=replayed, progress=world.is_main, shared=shared)
         self.prepared = prepare_network(self.loaded.network, world.device, precision)  # for the view's image side
-        world.from_main(self._read_list)
+        world.from_main(lambda: bool(sources_of(self.run, self.images)))  # reads the list, whose index may be new
         self.boards = {seed: self._board(sampler) for seed, sampler in self.samplers.items()}  # the counts, by seed
         self.seconds = 0.0
         self.batch = 1  # episodes at a time
-
-    def _read_list(self) -> None:
-        """Read the list, whose index may have to be built; UserError: the first photo lacks a modality."""
-        sources_of(self.run, self.images)
 
     def _board(self, sampler: Sampler) -> Scoreboard:
         """Return what counts the episodes of a seed."""

@@ -60,10 +60,11 @@ def departures(result: Result) -> dict[str, str]:
     precisions = {p for stage in stages for p in stage.get("computed_in", ()) if p != stage["precision"]}
     seen = result.get("classes_trained_on", [])
     whole = "" if result["replayed"] else f" of {result['protocol_settings']['episodes']}"
+    steps = "".join(f"step {stage.get('step')} of {stage['steps']}" for stage in result["training"][-1:])
     reasons = [
         (result.get("fold_mismatch", False), "weights of another fold", ""),
         (seen, "trained on tested classes", ", ".join(seen)),
-        (not result.get("finished", True), "not finished", _steps_done(result)),
+        (not result.get("finished", True), "not finished", steps),
         (observers := _observers(result), "own observers", observers),
         (samplers, "own sampler", ", ".join(samplers)),
         (precisions, "changed precision", ", ".join(precisions)),
@@ -85,11 +86,6 @@ def _observers(result: Result) -> str:
         for name, settings, _ in deciding(stage.get("observers", {})) or ():
             found.append(" ".join([name, *(f"{key} {value}" for key, value in settings.items())]))
     return ", ".join(dict.fromkeys(found))
-
-
-def _steps_done(result: Result) -> str:
-    """Return how many steps of its training the last stage of a result's weights did; '' without a training."""
-    return "".join(f"step {stage.get('step')} of {stage['steps']}" for stage in result["training"][-1:])
 
 
 def seen_text(result: Result) -> str:

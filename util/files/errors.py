@@ -10,6 +10,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from util.files.project import REPOSITORY
+
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 EXIT_UNREAD = 141  # the output is no longer read
@@ -122,7 +124,17 @@ def call_foreign(
 
 def in_words(error: BaseException) -> str:
     """Return an error of the code of others with its place."""
-    lines = [] if isinstance(error, SyntaxError) else traceback.extract_tb(error.__traceback__)  # whose text has it
-    own = [line for line in lines if line.filename != __file__ and "importlib" not in line.filename]
-    place = f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
+    place = "".join(f" ({line.filename}, line {line.lineno})" for line in places_of_others(error)[-1:])
     return f"{type(error).__name__}: {error}{place}"
+
+
+def places_of_others(error: BaseException) -> list[traceback.FrameSummary]:
+    """Return the lines that an error passed, but for those of this project, of Python and of installed packages."""
+    packages, scripts = "annotations datasets model photos util", "predict.py prepare.py report.py test.py train.py"
+    known = (
+        *(str(REPOSITORY / name) for name in f"{packages} {scripts}".split()),
+        sys.prefix,
+        sys.base_prefix,
+        "<frozen",
+    )
+    return [line for line in traceback.extract_tb(error.__traceback__) if not line.filename.startswith(known)]

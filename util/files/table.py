@@ -54,7 +54,7 @@ class Table:
 
 def markdown(table: Table) -> str:
     """Return a table in Markdown with aligned columns, the first to the left, and its notes below."""
-    header, *rows = [list(map(_markdown_cell, row)) for row in (table.headings(), *table.rows)]
+    header, *rows = [[one_line(cell).replace("|", r"\|") for cell in row] for row in (table.headings(), *table.rows)]
     widths = [max(map(len, column)) for column in zip(header, *rows)]
     first, *others = widths
     rules = ["-" * (first + 2), *("-" * (width + 1) + ":" for width in others)]
@@ -67,10 +67,6 @@ def markdown(table: Table) -> str:
     if table.notes:
         lines += ["", *(f"{one_line(note)}  " for note in table.notes)]
     return "\n".join(lines)
-
-
-def _markdown_cell(cell: str | Marked) -> str:
-    return one_line(cell).replace("|", r"\|")
 
 
 def _markdown_line(cells: list[str], widths: list[int]) -> str:

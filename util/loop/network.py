@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
+from model.checked import checked
 from model.contract import Trainable
 from model.encoders.encoder import MEMORY_FORMAT
 from model.episode import Output
@@ -20,7 +21,10 @@ from util.loop.processes import ProcessGroup
 def check_prediction(finite: Tensor) -> None:
     """Refuse (UserError) predictions that are not all finite, as a flag says; their classes would be background."""
     if not finite:
-        raise UserError("the network's prediction is not finite: restore its weights, or set run.precision: float32")
+        raise UserError(
+            "the network's prediction is not finite",
+            fix="restore its weights, mend a division by 0 in its code, or set run.precision: float32",
+        )
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
@@ -45,7 +49,8 @@ class PreparedNetwork:
         """Return the output for the episodes of one class, or of several that compete, or for labelled images."""
         network: Any = self.network
         with self.autocast():
-            return network(inputs[0]) if len(inputs) == 1 else network.forward_classes(inputs)
+            output = network(inputs[0]) if len(inputs) == 1 else network.forward_classes(inputs)
+        return checked(output, network, inputs)
 
 
 def prepare_network(

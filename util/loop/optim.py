@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from model.contract import ParamGroup
 from model.registration import Registry
 from util.files.errors import UserError, call_foreign
-from util.loop.optimizers import OPTIMIZERS
+from util.loop.optimizer_kinds import OPTIMIZERS
 
 POWER = 0.9  # of the schedule ``poly``
 MILESTONES = (0.3333333, 0.6666666)  # of the schedule ``step``: shares of all steps

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from model.checked import checked
 from util.files.errors import UserError, log
 from util.files.progress import ProgressBar
 from util.loop.interrupt import Interrupted
@@ -136,7 +137,7 @@ def backward(
     sums_later = isinstance(learner, DistributedDataParallel) and not last
     with learner.no_sync() if sums_later else nullcontext():
         with prepared.autocast():
-            output = learner(batch)
+            output: Any = checked(learner(batch), prepared.network, [batch])
         weights = {name: share.images if name in output.image_losses else share.pixels for name in output.losses}
         losses = {name: weights[name] * loss for name, loss in output.losses.items()}
         scaler.scale(sum(losses.values())).backward()

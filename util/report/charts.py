@@ -79,14 +79,13 @@ def draw(rows: Sequence[Panels]) -> Figure:
     from matplotlib.font_manager import FontProperties
 
     figure = Figure(figsize=(1, 1), dpi=DPI)
-    renderer = FigureCanvasAgg(figure).get_renderer()
+    measure = FigureCanvasAgg(figure).get_renderer().get_text_width_height_descent
     font = FontProperties(size=FONT_SIZE)
-
-    def width_of(text: str) -> int:
-        return math.ceil(renderer.get_text_width_height_descent(text, font, ismath=False)[0]) + GAP
-
     shown = [[(one_line(caption), at_panel_size(image)) for caption, image in row] for row in rows]
-    widths = [max(max(width_of(text), photo.shape[1]) for text, photo in column) for column in zip(*shown, strict=True)]
+    widths = [
+        max(max(math.ceil(measure(text, font, ismath=False)[0]) + GAP, photo.shape[1]) for text, photo in column)
+        for column in zip(*shown, strict=True)
+    ]
     width = sum(widths) + len(widths) * GAP
     height = len(shown) * ROW_HEIGHT
     figure.set_size_inches(width / DPI, height / DPI)

@@ -178,7 +178,8 @@ def _of_fold(every: Sequence[Compared]) -> list[Table]:
         name = _name(own)
         cells = [_of_shot(shot, own, reference) for shot in by_shot]
         of_shots = chain.from_iterable(of_shot[:2] for of_shot in cells)
-        scores.append([name, _seeds(own), *of_shots, *in_papers.get(row, ["-"] * 3)])
+        seeds = dict.fromkeys(str(each.training_seed) for each in own if each.training_seed is not None)
+        scores.append([name, " ".join(seeds), *of_shots, *in_papers.get(row, ["-"] * 3)])
         costs.append([name, *(seconds for *_, seconds in cells), *_cost_cells(own)])
     of_scores = chain.from_iterable((f"{shot}-shot mIoU", f"{shot}-shot minus SSP") for shot in by_shot)
     of_costs = (f"{shot}-shot s / episode" for shot in by_shot)
@@ -203,11 +204,6 @@ def _ranks(methods: Mapping[str, Sequence[Compared]], first: Row) -> tuple[dict[
     if len(both) < 2:
         return cells, []
     return cells, [f"Spearman's correlation of the ranks: {ranks.T.corr().iloc[0, 1]:.2f} (n = {len(both)})."]
-
-
-def _seeds(own: Sequence[Compared]) -> str:
-    """Return the seeds of a method's trainings."""
-    return " ".join(dict.fromkeys(str(each.training_seed) for each in own if each.training_seed is not None))
 
 
 def _cost_cells(own: Sequence[Compared]) -> list[str]:

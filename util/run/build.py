@@ -35,7 +35,7 @@ def build_model(
         torch.default_generator.manual_seed(config.run.seed)
         model = class_of(config.model)
         network = model(config.model, task, *parts_of(model, config.model))
-        network.freeze(all_exist=True)
+        network.freeze()
         return network
 
 

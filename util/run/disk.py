@@ -11,7 +11,7 @@ from typing import NamedTuple
 from model.contract import Trainable
 from util.config.settings import Config, StageSettings
 from util.files.errors import UserError
-from util.loop.optimizers import OPTIMIZERS
+from util.loop.optimizer_kinds import OPTIMIZERS
 
 
 class Stored(NamedTuple):

@@ -265,12 +265,11 @@ def _observers(
 
 def _run_loop(training: Training, data: StageData, observers: list[TrainingObserver], workers: int) -> bool:
     """Do the steps that are left and return whether all are done."""
-    schedule = training.schedule
     world = training.world
     numbers = training_numbers(
         training.progress.step,
-        schedule.steps,
-        batch=schedule.batch,
+        training.schedule.steps,
+        batch=training.schedule.batch,
         rank=world.rank,
         processes=world.size,
         parts=training.accumulate,
@@ -295,9 +294,8 @@ def _keep_maps(config: Config, task: StageTask, world: ProcessGroup, setup: Setu
 
 def _log_start(training: Training, checkpoints: Checkpoints, run: Run, setup: Setup) -> None:
     """Write config and facts of a training into its folder, with the overrides that it was begun with, and log them."""
-    world = training.world
     images = setup.data.images
-    device = describe(world.device)
+    device = describe(training.world.device)
     precision = training.prepared.precision
     log.info("config: %s", files_of(run.config.source))
     log.info("%s", described(run.config.model))
@@ -322,7 +320,7 @@ def _log_start(training: Training, checkpoints: Checkpoints, run: Run, setup: Se
         precision,
         chosen,
         len(images.queries),
-        world.size,
+        training.world.size,
     )
 
 

@@ -48,10 +48,9 @@ class Manifest:
 def read_manifest(path: Path) -> Manifest:
     """Return the content of a manifest file; UserError if it is missing, holds no episode, or a line is none."""
     out = Manifest()
-    text = read_text(path, "this manifest", "name the episodes.jsonl of a test")
     above = path.absolute().parent.with_name(path.name)
     shared = cache(lambda: _shared(above, state_of(above)))
-    for number, line in lines_of(text):
+    for number, line in lines_of(read_text(path, "this manifest", "name the episodes.jsonl of a test")):
         try:
             row = json.loads(line)
             if isinstance(row, list):
