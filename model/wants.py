@@ -77,7 +77,7 @@ def problem_of(backbone: str, wants: Wants, method: str) -> str | None:
         if not backbone.startswith(PREFIX):
             fitting = _fitting(wants)
             near = get_close_matches(backbone, fitting, 1)
-            hint = f"; did you mean '{near[0]}'?" if near else ""
+            hint = f"; did you mean '{near[0]}'?" if near else "; names such as lite0 are for net: and NET="
             return f"is not one of {', '.join(fitting)}, {PREFIX}<name>{hint}"
         from model.encoders.timm_facts import unknown  # which no other encoder needs
 

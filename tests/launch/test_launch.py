@@ -231,7 +231,7 @@ def test_all_that_does_not_depend_on_each_other_is_refused_together(mini_yaml, t
             begin()
         said = "\n".join(refused.value.lines)
         vectors = "did you mean 'word2vec'?; make them: python prepare.py embeddings --dataset mini"
-        optimizer = "yaml: meta_stage.optimizers.head: this model uses main"
+        optimizer = "yaml: meta_stage.optimizers.head: the method has groups for main"
         for what in (optimizer, "boundary_iou", vectors, "prepare.py mini --out", "lost.pth", "batch"):
             assert what in said, said
         assert len(refused.value.lines) == 6 and pickle.loads(pickle.dumps(refused.value)).lines == refused.value.lines

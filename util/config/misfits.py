@@ -12,7 +12,10 @@ from util.config.tree import ENCODERS, NET, Tree, place_of, place_written
 from util.files.errors import Refusals
 from util.files.typecheck import UNKNOWN, Misfit, NoSection, UnknownKey
 
-ELSEWHERE = {"max_steps": "epochs"}  # names that other programs give to settings
+ELSEWHERE = {  # names that other programs give to settings
+    **dict.fromkeys(("max_steps", "max_iter"), "epochs"),
+    **dict.fromkeys(("episodes", "iterations", "steps"), "epoch_length"),  # of stages
+}
 OF_FILES = {
     "base": "name the file itself",
     **dict.fromkeys((ENCODERS, NET), "name the encoder by NET= before the command"),
@@ -59,4 +62,4 @@ def _elsewhere(key: str, content: dict[str, Any]) -> str:
     name = ELSEWHERE.get(name, name)
     named = [other for other, setting in settings_in(Sections, content) if setting.name == name and other != key]
     below = [other for other in named if other.startswith(f"{section}.")]
-    return f"{UNKNOWN} '{key}', here {' or '.join(below or named)}" if named else ""
+    return f"{UNKNOWN} '{key}'; write {' or '.join(below or named)}" if named else ""

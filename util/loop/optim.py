@@ -39,7 +39,10 @@ def build_optimizers(
     if members.keys() != settings.keys():
         names = ", ".join(members) or "none: it has nothing to train, test it directly"
         named = ", ".join(f"{key}.{name}" for name in sorted(settings.keys() ^ members.keys()))
-        raise UserError(f"{named}: this model uses {names}; the config has {', '.join(settings)}")
+        raise UserError(
+            f"{named}: the method has groups for {names}; the config has {', '.join(settings)}",
+            fix="write the same names in both (the method's are the optimizer of ParamGroup, default main)",
+        )
     return {name: _optimizer(members[name], settings[name]) for name in members}
 
 

@@ -59,9 +59,7 @@ def score_table(row: Row) -> Table:
     shown = outputs.rename(columns={BASE: f"{BASE} (base classes)"}).fillna("-")
     out = Table(["score, or class: IoU %", *shown], shown.reset_index().values.tolist())
     out.notes.append(
-        "; ".join(
-            f"{name}: {OUTPUTS.get(name, 'a part of the method, as its file in model/ says')}" for name in outputs
-        )
+        "; ".join(f"{name}: {OUTPUTS.get(name, 'a part of the method, as its code says')}" for name in outputs)
     )
     if len(result["seeds"]) > 1:
         out.notes.append(
