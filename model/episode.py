@@ -131,8 +131,8 @@ class Episode(Batch):
     query_base_label: Tensor | None = None  # (B, S, S) uint8: base-class ids, 0 elsewhere, 255 ignored
     text: Tensor | None = None  # (B, T) float32, word vectors of the class names
     spared_class: Tensor | None = None  # (B,) int64, base class that plays a novel one; the base learner spares it
-    shots: list[Any] | None = None  # ``encode_supports`` of B * K supports, or of K that all queries share
-    maps: list[Any] | None = None  # ``encode_queries`` of the B queries
+    shots: list[Any] | None = None  # the engine's: stored values of B * K supports, or of K that all queries share
+    maps: list[Any] | None = None  # the engine's: stored maps of the B queries
     modalities: dict[str, Tensor] = field(default_factory=dict)  # those that the method reads, (B, C, S, S) float32
     support_modalities: list[dict[str, Tensor]] = field(default_factory=list)  # of the K shots; [] without any
 

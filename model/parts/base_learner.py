@@ -149,9 +149,9 @@ class Ensemble(nn.Module):
             base = base - own_class * (channel > 0)
         difference = scene_b.view(-1, 1, 1, 1).expand_as(base)
         meta = meta_b2hw.softmax(dim=1).split(1, dim=1)
-        background, foreground = (self.scene(torch.cat([x, difference], dim=1)) for x in meta)
-        background = self.background(torch.cat([background, base], dim=1))
-        return torch.cat([background, foreground], dim=1)
+        meta_background, meta_foreground = (self.scene(torch.cat([x, difference], dim=1)) for x in meta)
+        final_background = self.background(torch.cat([meta_background, base], dim=1))
+        return torch.cat([final_background, meta_foreground], dim=1)
 
 
 def cross_entropies(output: Output, episode: Episode) -> dict[str, Tensor]:
