@@ -42,9 +42,8 @@ def mine(mini_yaml, tmp_path: Path) -> Iterator[Path]:
     (folder / "code/mylab/mine.py").write_text(METHOD)
     stage = {"epoch_length": 4, "validate_every": 0, "optimizers": {"main": {"kind": "rms_of_mine", "lr": 1e-4}}}
     test = {"episodes": 2, "seeds": [0], "metrics": ["dice_of_mine", "spread_of_mine"]}
-    content = yaml.safe_load(mini_yaml("ssp", meta_stage=stage, test=test).read_text())
-    content["model"]["name"] = "ssp_of_mine"
-    content["run"]["name"] = "mine"
+    path = mini_yaml("ssp", meta_stage=stage, test=test, model={"name": "ssp_of_mine"}, run={"name": "mine"})
+    content = yaml.safe_load(path.read_text())
     content["data"] |= {"workers": 2, "modalities": {"grey": "grey_of_mine"}}
     (folder / "mine.yaml").write_text(yaml.safe_dump({"imports": ["./code/mylab/mine.py"], **content}))
     yield folder
@@ -74,6 +73,7 @@ def test_a_config_imports_files_beside_it_once(mine: Path, monkeypatch: pytest.M
     copied = Path(shutil.copytree(folder.path, mine / "of/another/depth/runs/mine/meta"))
     assert read_config(copied / "config.yaml").imports == [whole]  # in the working folder
     assert json_of(folder.path / "environment.json")["imports"] == {whole: UNKNOWN}
+    (mine / "code/mine.py").write_text("1 / 0")  # of the same name
     (mine / "code/named.yaml").write_text("base: ../mine.yaml\nimports: [mylab/mine.py]")
     assert read_config(mine / "code/named.yaml").imports == [whole]
     (mine / "mine_bare.py").write_text(BARE)
