@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from torch import Tensor
 
@@ -18,8 +18,13 @@ def checked(output: Any, network: Trainable, inputs: Sequence[Any]) -> Output:
     """
     classes = len(inputs) if isinstance(inputs[0], Episode) else 0
     if problem := _problem(output, classes) or (_problem_of_losses(output) if network.training else ""):
-        raise ModelMismatch(f"{type(network).__name__} ({inspect.getfile(type(network))}): predict's output {problem}")
+        refuse(network, f"predict's output {problem}")
     return output
+
+
+def refuse(method: Trainable, problem: str) -> NoReturn:
+    """Refuse (ModelMismatch) what a method returned, by its name and file."""
+    raise ModelMismatch(f"{type(method).__name__} ({inspect.getfile(type(method))}): {problem}")
 
 
 def _problem(output: Any, classes: int) -> str:

@@ -230,9 +230,7 @@ def competing(outputs: Sequence[Output]) -> Output:
     Base logits and pictures are those of the first class.
     """
     first = outputs[0]
-    extra = {}
-    for name in first.extra:
-        extra[name] = against_background([output.extra[name] for output in outputs])
+    extra = {name: against_background([output.extra[name] for output in outputs]) for name in first.extra}
     logits = against_background([output.logits for output in outputs])
     presence = [output.presence_features for output in outputs if output.presence_features is not None]
     features = torch.cat(presence, dim=1) if presence else None

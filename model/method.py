@@ -19,6 +19,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 
+from model.checked import refuse
 from model.contract import FewShotMethod, ParamGroup, Task, Trainable, competing, learnable
 from model.encoders.encoder import Features
 from model.encoders.learning import frozen_beside
@@ -181,6 +182,8 @@ class Method(FewShotMethod, ABC):
     def _finish_shot(self, maps: Maps, mask: Mask) -> Shot:
         """Return the shot of supports from their maps, with the summary of the objects for the presence score."""
         shot = self.support(maps, mask)
+        if not isinstance(shot, Shot):
+            refuse(self, f"support returned a {type(shot).__name__}; return a Shot, a @dataclass of tensors")
         if self.presence_of_maps and not self.training:
             shot.presence = support_summary(maps[self.last_stage], mask.foreground)
         return shot
