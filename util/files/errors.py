@@ -130,11 +130,9 @@ def in_words(error: BaseException) -> str:
 
 def places_of_others(error: BaseException) -> list[traceback.FrameSummary]:
     """Return the lines that an error passed, but for those of this project, of Python and of installed packages."""
-    packages, scripts = "annotations datasets model photos util", "predict.py prepare.py report.py test.py train.py"
-    known = (
-        *(str(REPOSITORY / name) for name in f"{packages} {scripts}".split()),
-        sys.prefix,
-        sys.base_prefix,
-        "<frozen",
+    own = (
+        *("annotations/", "datasets/", "model/", "photos/", "util/"),
+        *("predict.py", "prepare.py", "report.py", "test.py", "train.py"),
     )
+    known = (*(f"{REPOSITORY}/{name}" for name in own), sys.prefix, sys.base_prefix, "<frozen")
     return [line for line in traceback.extract_tb(error.__traceback__) if not line.filename.startswith(known)]
