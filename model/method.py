@@ -336,11 +336,11 @@ def of_each_shot(compute: Callable[[AnyBatch], Tensor], shots: Sequence[AnyBatch
     return by_shot(joined(results), batch)
 
 
-def given_shots(kept: Sequence[Shot], shots: int, batch: int) -> list[Shot]:
+def given_shots(kept: Sequence[Shot], count: int, batch: int) -> list[Shot]:
     """Return the K shots of B episodes from those of single supports: B * K, or K that all episodes share."""
-    if len(kept) == shots:
+    if len(kept) == count:
         repeated = [shot.each(lambda x: x.expand(batch, *x.shape[1:])) for shot in kept]
         for shot, original in zip(repeated, kept, strict=True):
             shot.original = original
         return repeated
-    return [Shot.join(kept[k::shots]) for k in range(shots)]
+    return [Shot.join(kept[k::count]) for k in range(count)]

@@ -197,7 +197,7 @@ def test_a_training_that_does_not_fit_on_the_disk_is_refused_at_its_start(mini_c
     written.parent.mkdir(parents=True)
     with written.open("wb") as file:
         file.truncate(10**9)
-    assert disk.room(config, [disk.Stored(10**6, 10**6)], [written.parent])
+    assert disk.room(config, [disk.CheckpointBytes(10**6, 10**6)], [written.parent])
 
 
 @pytest.mark.parametrize(

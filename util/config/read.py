@@ -1,4 +1,4 @@
-"""A config's tree of values as typed ``Settings``, with errors that name file, line and key."""
+"""A config's tree of values as a typed ``Config``, with errors that name file, line and key."""
 
 import dataclasses
 from functools import partial

@@ -5,7 +5,7 @@ import re
 from model.encoders.variant import PREFIX as TIMM_PREFIX
 from util.config.folder import MAIN_METHOD, TIMM, method_names
 
-FOLD = r"split(\d+)"
+FOLD = r"split(0|[1-9]\d*)"
 
 
 def run_name(dataset: str, fold: int, method: str, encoder: str = "", networks: str = "") -> str:

@@ -1,4 +1,4 @@
-"""One question: do two configs differ in what decides a thing? What a setting decides stands beside it (``Decides``).
+"""Compare two configs in the settings that decide weights or scores; what each decides stands beside it (``Decides``).
 
 Configs are plain data, merged, as checkpoints and results hold them.
 """

@@ -22,7 +22,7 @@ from util.loop.optimizer_kinds import OPTIMIZERS
 
 BINARY = "binary"  # a value of data.mask_form
 EPISODE_RULES = ("shuffle", "random", "shuffled_pairs", "class_then_query")  # values of a stage's query
-HELD_OUT = "base"  # the value of validate_on that takes base classes
+BASE_CLASSES = "base"  # the value of validate_on that takes base classes
 DRAWS = {  # published draws -> values of query and supports with which they are published
     "hsnet": (["pairs", "class_then_query"], "with_replacement"),
     "pfenet": (["sequential"], "distinct"),
@@ -104,13 +104,13 @@ def _unknown_modality(sources: dict[str, str]) -> str | None:
 class DataSettings:
     """The data set, the fold, and the size of episodes; lists, ``images`` and ``masks`` are relative to ``root``."""
 
-    # In results, caches and vectors; other weights are refused
+    # Name of the data set: it stands in results and in names of caches; weights of another data set are refused
     name: str = field(metadata={"problem": leads_away, "decides": Decides.IDENTITY})
     root: str = field(metadata={"decides": Decides.SCORES})
     train_list: str | None = field(metadata={"decides": Decides.SCORES})  # null: a data set for tests
     test_list: str | None = field(metadata={"decides": Decides.SCORES})
     classes: list[str] = field(metadata={"length": (1, None), "decides": Decides.IDENTITY})
-    # Of other images that the meta stage is validated on; null: test_list
+    # List of the images that validate the meta stage; null: test_list
     validation_list: str | None = bounded(None, decides=Decides.NOTHING)
     # indices: a mask per image, whose pixels are class ids; binary: one per image and class (util/data/lists/index.py)
     mask_form: Literal["indices", "binary"] = bounded("indices", decides=Decides.SCORES)
@@ -123,10 +123,10 @@ class DataSettings:
     # fold_classes; lists: training and test list say it, each by what it shows
     fold_rule: str = named(FOLD_RULES, "contiguous", decides=Decides.IDENTITY)
     fold_classes: list[list[str]] | None = bounded(None, only=("fold_rule", "given"), decides=Decides.IDENTITY)
-    # Folds are then of the classes with more photos than shots
+    # Number of photos of each class: only classes with more photos than shots are in folds
     class_photos: list[int] | None = bounded(None, 0, only=("fold_rule", "interleaved"))
     fold: int = bounded(0, 0, decides=Decides.IDENTITY)
-    rare_classes: Literal["refuse", "skip"] = "refuse"  # with too few images for a query and K supports: run, or class
+    rare_classes: Literal["refuse", "skip"] = "refuse"  # a class with too few images: refuse the run, or skip the class
     exclude_novel: bool = True  # drop training images that show any pixel of a novel class (changes mIoU by points)
     min_pixels: int = bounded(2048, 1)  # of the original mask that a class covers in an image where it is present
     size: int = bounded(473, 33, of_run=True)  # side of the square input in pixels
@@ -202,7 +202,7 @@ class StageSettings:
     # {others} all other folds, whose files are joined. One below lists/ is published, and taken if all its photos are
     # there
     list_file: str | None = None
-    # Of the training and its validation on the test list. all: every image; what is no base class is background
+    # Images that train and validate the base stage: of the fold, or all, where what is no base class is background
     images: Literal["fold", "all"] = bounded("fold", stage="base")
     # crop: a random view by `augment`; stretch: the whole image, without augmentation
     input: Literal["crop", "stretch"] = bounded("crop", stage="meta")
@@ -217,7 +217,7 @@ class StageSettings:
     validate_every: float = bounded(1.0, 0, decides=Decides.NOTHING)
     # After half of an epoch too, but the first
     validate_midway: bool = bounded(False, only=("validate_every", True), decides=Decides.NOTHING)
-    # Of a validation (base stage: images)
+    # Number of episodes of a validation (base stage: of images)
     validate_episodes: int = bounded(1000, 1, only=("validate_every", True), decides=Decides.NOTHING)
     # null: classes of data.validation_list, else the test list's novel ones (published); base: without a
     # validation_list, base classes in turn, on the test list's images, so that no novel class takes part in the choice

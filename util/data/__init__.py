@@ -1,1 +1,1 @@
-"""Episodes: folds, lists, sampling, loading, sizing and augmentation, text vectors."""
+"""Episodes: lists, sampling, data sets, sizing and augmentation, text vectors."""

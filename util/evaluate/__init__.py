@@ -1,1 +1,1 @@
-"""Evaluation: the loop, metrics, the tests of a command, and results with their schema."""
+"""Evaluation: the tests of a command, and their results with a schema."""

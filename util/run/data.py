@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 from util.config.folds import has_class_maps
 from util.config.read import read_data
 from util.config.settings import (
-    HELD_OUT,
+    BASE_CLASSES,
     MODALITIES,
     SAMPLERS,
     AugmentSettings,
@@ -95,7 +95,7 @@ def _images_for_validation(validating: Run, training: ImageList, progress: bool)
     if data.validation_list is not None:
         index = load_index(data, "validation", progress)
         return _logged(data.classes, lists.test_list(index, validating.fold, data), progress)
-    if config.meta_stage.validate_on == HELD_OUT:
+    if config.meta_stage.validate_on == BASE_CLASSES:
         return lists.base_validation_list(load_index(data, "test", progress), training.classes, data, data.shot)
     return images_for_test(validating, progress, config.protocols[config.test.protocol])
 
@@ -103,7 +103,7 @@ def _images_for_validation(validating: Run, training: ImageList, progress: bool)
 def validation_run(run: Run) -> Run:
     """Return the run of the validations: this run, or one of the data set ``meta_stage.validate_on``."""
     config = run.config
-    if config.meta_stage.validate_on in (None, HELD_OUT):
+    if config.meta_stage.validate_on in (None, BASE_CLASSES):
         return run
     of_run = {
         setting.name: getattr(config.data, setting.name)
@@ -194,7 +194,7 @@ def validation_episodes(run: Run, images: ImageList) -> TrialDataset:
     """
     config = run.config
     protocol = config.protocols[config.test.protocol]
-    on_base_classes = config.meta_stage.validate_on == HELD_OUT
+    on_base_classes = config.meta_stage.validate_on == BASE_CLASSES
     if on_base_classes:
         protocol = replace(protocol, query="class_in_turn", draw=OWN)
     asked = config.meta_stage.validate_seed

@@ -14,14 +14,14 @@ from util.files.errors import UserError
 from util.loop.optimizer_kinds import OPTIMIZERS
 
 
-class Stored(NamedTuple):
+class CheckpointBytes(NamedTuple):
     """The bytes of a stage's checkpoints."""
 
     final_bytes: int  # of a finished stage: best and last
     peak_bytes: int  # at a time: best, last, the one before, and a new one
 
     @classmethod
-    def of(cls, network: Trainable, stage: StageSettings) -> Stored:
+    def of(cls, network: Trainable, stage: StageSettings) -> CheckpointBytes:
         """Return the bytes of a stage's network, whose tensors may be without memory."""
         weights = sum(tensor.nbytes for tensor in network.stored_state().values())
         learning = sum(parameter.nbytes for parameter in network.parameters() if parameter.requires_grad)
@@ -44,7 +44,7 @@ def free_on_disk(config: Config, folders: Iterable[Path]) -> int:
     return free
 
 
-def room(config: Config, stages: Sequence[Stored], folders: Iterable[Path]) -> str:
+def room(config: Config, stages: Sequence[CheckpointBytes], folders: Iterable[Path]) -> str:
     """Return a sentence on the disk space that stages need, and have; UserError: it is too little.
 
     They replace the checkpoints in ``folders``.

@@ -29,7 +29,7 @@ from util.loop.processes import Made
 from util.run.begin import Asked, StageTask, stage_of, stages_asked, trained_part
 from util.run.build import build_model
 from util.run.data import epoch_length, stage_data
-from util.run.disk import Stored, room
+from util.run.disk import CheckpointBytes, room
 from util.run.initial_weights import load_initial
 from util.run.run import Run
 
@@ -46,7 +46,9 @@ class Rehearsal:
     rows: dict[str, list[str]]  # the cells of each stage in the table of a dry run
     refusals: list[str]  # each once
     has_data: bool = True  # whether indices may be built
-    stored: list[Stored] = field(default_factory=list)  # bytes of the checkpoints of the stages that have steps left
+    stored: list[CheckpointBytes] = field(
+        default_factory=list
+    )  # bytes of the checkpoints of the stages that have steps left
     disk: str | None = None  # the room on it, in words
     start: str = ""  # what the first of these stages starts from, and what is downloaded for that
 
@@ -104,7 +106,7 @@ class Rehearsal:
                 network.param_groups(), settings.optimizers, f"{config.source}: {task.stage}_stage.optimizers"
             )
         )
-        stored = Stored.of(network, settings)
+        stored = CheckpointBytes.of(network, settings)
         self.stored.append(stored)
         parts = f" in {settings.accumulate} parts" if settings.accumulate > 1 else ""
         self.rows[task.stage] += [

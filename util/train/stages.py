@@ -31,7 +31,7 @@ from util.run.alike import check_alike
 from util.run.begin import Asked, StageTask, stage_of, stages_asked, trained_part
 from util.run.build import build_model, precision_of_training
 from util.run.data import StageData, epoch_length, stage_data
-from util.run.disk import Stored, free_on_disk
+from util.run.disk import CheckpointBytes, free_on_disk
 from util.run.folder import BEST, OPTIONS, RUN, RunFolder, claim
 from util.run.initial_weights import load_initial
 from util.run.rehearsal import rehearse
@@ -142,7 +142,7 @@ def _set_up(run: Run, task: StageTask, world: ProcessGroup, asked: Asked) -> Set
     """Return the network of a stage, filled where it begins, and its data; raises as both do."""
     model = build_model(run.config, run.text_width)
     stored = run.stage_folder(task.stage).newest() if task.continues else None
-    # Refused before photos are read
+    # Refused before photos are read; of a stage that continues, the last training is this stage's own
     note, start = (
         ("", replace(stored, training=stored.training[:-1]))
         if stored
@@ -286,7 +286,7 @@ def _keep_maps(config: Config, task: StageTask, world: ProcessGroup, setup: Setu
     network = cast(Method, setup.network)
     if task.settings.views is None or not is_frozen(network):
         return
-    needed = Stored.of(network, task.settings).peak_bytes
+    needed = CheckpointBytes.of(network, task.settings).peak_bytes
     free = world.from_main(lambda: free_on_disk(config, [task.folder]) - needed)
     gib = min(KEPT_GIB, max(free, 0) / 2 / GIB)
     network.feature_cache = KeptMaps(RecordFile(task.folder, gib / world.size))

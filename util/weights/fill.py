@@ -1,4 +1,4 @@
-"""The one way in: a network, or its encoder, is filled with the tensors of a file, whoever wrote it."""
+"""Load the tensors of a file, whoever wrote it, into a network or its encoder."""
 
 from collections.abc import Iterable
 from dataclasses import asdict
